@@ -1,0 +1,53 @@
+# `make demo` and `make test` do everything on a fresh machine: they make .venv, install into it and run.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/holdfast demo
+
+test: $(VENV)/.tested
+	$(BIN)/python -m pytest $(ARGS)
+
+# Formatting, lint, types and the import contracts.
+check: $(VENV)/.checked
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes holdfast_core --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes holdfast --ignoreexternal
+
+format: $(VENV)/.checked
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Ours beside the official clients, in one run against one server (see benchmarks/README.md).
+bench: $(VENV)/.benched
+	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
+	$(BIN)/python benchmarks/receive.py
+	$(BIN)/python benchmarks/send.py
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]"
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test
+	touch $@
+
+$(VENV)/.checked: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group check
+	touch $@
+
+$(VENV)/.benched: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
