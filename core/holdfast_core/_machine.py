@@ -1,0 +1,412 @@
+"""The machine inside a Session: its state, how connections are made, lost and recovered, what each timer does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar
+
+from holdfast_core._attempts import Attempts
+from holdfast_core._requests import Kind, Request, Requests, Settled
+from holdfast_core._sequence import Sequence
+from holdfast_core._states import TRANSITIONS, Dial, HangUp, State
+from holdfast_core._timers import Timer, Timers
+from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
+from holdfast_core.events import (
+    Acked,
+    Connected,
+    Disconnected,
+    Event,
+    MessagesMissed,
+    Recovered,
+    Recovering,
+    RejoinGroupFailed,
+    Stopped,
+)
+from holdfast_core.messages import (
+    PING,
+    Broken,
+    Ignored,
+    Incoming,
+    SystemMessage,
+    encode_join,
+    sequence_ack,
+)
+from holdfast_core.options import Options
+from holdfast_core.url import recovery_url, redact
+
+log: logging.Logger = logging.getLogger("holdfast")
+
+NO_CLOSE_FRAME = 1006
+"""The close code of a transport that ended without one (RFC 6455 7.1.5)."""
+
+
+class Machine:
+    """What :class:`Session` is made of. Nothing here is called from outside."""
+
+    def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
+        if options is None:
+            options = Options()
+        elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidType(f"options must be an Options, not {type(options).__name__}")
+        self.options = options
+        self._state = State.STOPPED
+        self._timers = Timers()
+        self._requests = Requests(options, random)
+        self._attempts = Attempts(options, random)
+        self._sequence = Sequence()
+        self._groups: dict[str, None] = {}
+        self._events: list[Event] = []
+        self._control: list[bytes] = []  # pings and sequence acks to send
+        # The transport
+        self._dial: Dial | None = None
+        self._open = False
+        self._paused = False
+        self._heard = 0.0
+        # The run, from start() on
+        self._url = ""
+        self._fixed_url = False
+        self._stood = False
+        self._forget_connection()
+
+    def _forget_connection(self) -> None:
+        self._connection_id: str | None = None
+        self._user_id: str | None = None
+        self._token: str | None = None
+        self._farewell: str | None = None  # of the service, just before it closes
+        self._broken_at: int | None = None  # the last sequence id before the peer sent something broken
+        self._sequence.reset()
+
+    # ---- Making, losing and recovering connections
+
+    def _go(self, state: State) -> None:
+        assert (self._state, state) in TRANSITIONS, f"bug: {self._state} -> {state}"
+        self._state = state
+
+    def _connect(self, now: float) -> None:
+        self._go(State.CONNECTING)
+        self._dial = Dial(self._attempts.began(), self.options.protocol, recovery=False)
+        self._timers.set(Timer.CONNECT, now + self.options.connect_timeout)
+
+    def _recover(self, now: float) -> None:
+        assert self._connection_id is not None
+        assert self._token is not None
+        url = recovery_url(self._url, self._connection_id, self._token)
+        self._dial = Dial(self._attempts.recovery_began(now), self.options.protocol, recovery=True, url=url)
+        # Several attempts must fit into the window even if one of them hangs.
+        limit = min(self.options.connect_timeout, self.options.recovery_timeout / 3)
+        self._timers.set(Timer.CONNECT, now + limit)
+
+    def _attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
+        log.debug("attempt failed: %s", error)
+        if self._state is State.RECOVERING:
+            self._dropped(NO_CLOSE_FRAME, str(error), now)
+            return
+        self._let_go(HangUp(1000))
+        if final or not self._stood:
+            self._finish(error)
+        else:
+            self._connect_later(error, now)
+
+    def _connect_later(self, error: ConnectError, now: float) -> None:
+        at = self._attempts.next_connection(now)
+        if at is None:
+            text = f"gave up after {self._attempts.number} attempts to connect again: {error}"
+            failure = ConnectError(text, status=error.status, code=error.code)
+            failure.__cause__ = error
+            self._finish(failure)
+        else:
+            self._go(State.WAITING)
+            self._timers.set(Timer.ATTEMPT, at)
+
+    def _stands(self, message: SystemMessage, now: float) -> None:
+        """A new connection stands: its connected message is here (client-spec 1.2)."""
+        assert message.connection_id is not None
+        self._connection_id, self._user_id = message.connection_id, message.user_id
+        self._token = message.reconnection_token
+        self._stood = True
+        self._attempts.stands(now)
+        self._events.append(Connected(message.connection_id, message.user_id))
+        if not self.options.auto_rejoin_groups:
+            self._groups.clear()
+        leaving = self._requests.leaving()
+        for group in [group for group in self._groups if group not in leaving]:
+            key = self._requests.fresh_key()
+            request = Request(key, Kind.REJOIN, group, encode_join(group, key), None, now)
+            self._requests.add(request)
+            self._requests.send(request, now)
+        self._flow(now)
+
+    def _recovered(self, now: float) -> None:
+        assert self._connection_id is not None
+        self._attempts.stands(now, recovered=True)
+        self._events.append(Recovered(self._connection_id))
+        self._flow(now)
+
+    def _flow(self, now: float) -> None:
+        """Messages flow (again): what waits goes out first, in its original order."""
+        if self._state is not State.CONNECTED:
+            self._go(State.CONNECTED)
+        self._timers.stop(Timer.CONNECT, Timer.WINDOW)
+        if self.options.keepalive_interval:
+            self._timers.set(Timer.PING, now + self.options.keepalive_interval)
+        if self.options.keepalive_timeout:
+            self._timers.set(Timer.SILENCE, now + self.options.keepalive_timeout)
+        self._requests.send_all(now)
+        self._schedule_requests()
+
+    def _dropped(self, code: int, reason: str, now: float) -> None:
+        """The transport is gone while the connection may live on: recover it, or give it up (client-spec 1.4)."""
+        self._let_go()
+        ended = code == 1008 or (code == 1000 and self._farewell is not None)
+        if ended or not self.options.reliable or self._token is None:
+            self._lose(code, reason, now)
+            return
+        if self._state is State.CONNECTED:
+            assert self._connection_id is not None
+            log.debug("recovering %s: %s", self._connection_id, describe_close(code, reason))
+            self._go(State.RECOVERING)
+            self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
+            self._events.append(Recovering(self._connection_id, code, reason))
+        at = self._attempts.next_recovery(now)
+        if at <= now:
+            self._recover(now)
+        else:
+            self._timers.set(Timer.ATTEMPT, at)
+
+    def _lose(self, code: int, reason: str, now: float) -> None:
+        """The connection is gone for good; make a new one."""
+        reason = self._farewell or reason
+        self._let_go()
+        self._timers.stop(Timer.WINDOW, Timer.ATTEMPT)
+        self._attempts.lost(now)
+        self._end_connection(code, reason)
+        error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)
+        if self.options.auto_reconnect:
+            self._connect_later(error, now)
+        else:
+            self._finish(error)
+
+    def _end_connection(self, code: int, reason: str) -> None:
+        assert self._connection_id is not None
+        self._events.append(Disconnected(self._connection_id, code, reason))
+        for settled in self._requests.lost():
+            self._settled(settled)
+        self._control.clear()
+        self._forget_connection()
+
+    def _let_go(self, hang_up: HangUp | None = None) -> None:
+        """The current transport, if any, is no longer wanted; an open one is closed with ``hang_up``."""
+        if self._dial is not None and self._open:
+            self._dial.hang_up = hang_up
+        self._dial = None
+        self._open = False
+        self._control.clear()
+        self._requests.dropped()
+        self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK)
+
+    def _fail_requests(self) -> None:
+        for settled in self._requests.stop():
+            self._settled(settled)
+
+    def _finish(self, error: HoldfastError | None) -> None:
+        """Stopped: nothing is open and nothing is due."""
+        self._let_go()
+        self._fail_requests()
+        self._requests.clear()
+        self._timers.stop(*Timer)
+        self._groups.clear()
+        if self._connection_id is not None:
+            self._events.append(Disconnected(self._connection_id, 1000, "stopped"))
+            self._forget_connection()
+        self._go(State.STOPPED)
+        self._events.append(Stopped(error))
+
+    # ---- Receiving
+
+    def _receive_first(self, incoming: Incoming, now: float) -> bool:
+        """Handle the first message of a transport; False: it is to be handled as any other now."""
+        if self._state is State.CONNECTING and type(incoming) is not SystemMessage:
+            reason = incoming.reason if type(incoming) is Broken else "a message before the connected message"
+            self._broken(1002, reason, now)
+        elif type(incoming) is SystemMessage or type(incoming) is Broken:
+            self._receive(incoming, now)
+        else:
+            self._recovered(now)  # whatever it is, the service took us back
+            return False
+        return True
+
+    def _receive(self, incoming: Incoming, now: float) -> None:
+        """Handle what is rare: anything but data and acks."""
+        if type(incoming) is Broken:
+            self._broken(1007, incoming.reason, now, sequence_id=incoming.sequence_id)
+        elif type(incoming) is Ignored:
+            log.debug("ignored a message of unknown %s", incoming.what)
+            if incoming.sequence_id is not None:
+                self._skip(incoming.sequence_id, now)
+        elif type(incoming) is SystemMessage:
+            if incoming.event == "connected":
+                self._connected_message(incoming, now)
+            elif incoming.event == "disconnected":
+                self._farewell = incoming.message or ""  # the close follows
+
+    def _connected_message(self, message: SystemMessage, now: float) -> None:
+        if not message.connection_id:
+            self._broken(1007, "a connected message without connectionId", now)
+        elif message.connection_id == self._connection_id:
+            # The service may hand out a fresh token at any time (client-spec 1.2.4).
+            self._token = message.reconnection_token or self._token
+            if self._state is State.RECOVERING:
+                self._recovered(now)
+        else:
+            if self._connection_id is not None:
+                self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")
+            self._stands(message, now)
+
+    def _broken(
+        self, code: int, reason: str, now: float, *, can_skip: bool = True, sequence_id: int | None = None
+    ) -> None:
+        """The peer sent something that can not be used.
+
+        Close with ``code`` and recover: what was garbled on the way arrives whole then. If it is the same again,
+        it is garbled at its source: skip it, as :class:`MessagesMissed` will tell, rather than lose what follows.
+        """
+        log.warning("the service sent %s", reason)
+        if self._state is State.CONNECTING:
+            self._attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
+            return
+        again = self._broken_at == self._sequence.last
+        if can_skip and (again or not self.options.reliable):
+            if self._state is State.RECOVERING:
+                self._recovered(now)
+            if sequence_id is not None:
+                self._skip(sequence_id, now)
+            return
+        self._broken_at = self._sequence.last
+        self._let_go(HangUp(code, reason.encode()[:120].decode(errors="ignore")))
+        if again:
+            self._lose(code, reason, now)
+        else:
+            self._dropped(code, reason, now)
+
+    def _skip(self, sequence_id: int, now: float) -> None:
+        """A message that can not be delivered counts as received all the same; the application is told."""
+        if self.options.reliable:
+            if sequence_id > self._sequence.last:
+                self._events.append(MessagesMissed(self._sequence.last + 1, sequence_id))
+                self._sequence.last = sequence_id
+            self._sequence.messages += 1
+            self._schedule_sequence_ack(now)
+
+    def _skip_to(self, sequence_id: int) -> bool:
+        """Whether a message out of the usual order is new; tells the application of a gap before it."""
+        last = self._sequence.last
+        if sequence_id <= last:
+            return False  # seen before: the service sends again what it does not know to be acknowledged
+        self._events.append(MessagesMissed(last + 1, sequence_id - 1))
+        return True
+
+    def _settled(self, settled: Settled) -> None:
+        request, error = settled.request, settled.error
+        if error is None and request.kind is Kind.JOIN:
+            self._groups[request.group] = None
+        elif (error is None and request.kind is Kind.LEAVE) or (error is not None and request.kind is Kind.REJOIN):
+            self._groups.pop(request.group, None)
+        if request.kind is not Kind.REJOIN:
+            self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
+        elif error is not None:
+            self._events.append(RejoinGroupFailed(request.group, error))
+
+    # ---- Requests
+
+    def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
+        if self._state in (State.STOPPED, State.STOPPING):
+            raise ClientStopped(f"the client is {self._state.value}; start it first")
+        return self._requests.reserve(ack_id, ack)
+
+    def _submit(self, request: Request, now: float) -> int:
+        if request.kind is Kind.LEAVE:
+            self._requests.forget_rejoin(request.group)
+        if self._paused and not self._requests.pending:
+            self._heard = now  # reading begins only now
+        self._requests.add(request)
+        if self._state is State.CONNECTED:
+            self._requests.send(request, now)
+        self._schedule_requests()
+        return request.key
+
+    # ---- What is due
+
+    def _schedule_requests(self) -> None:
+        if self._requests.wake_at < self._timers[Timer.REQUESTS]:
+            self._timers.set(Timer.REQUESTS, self._requests.wake_at)
+
+    def _schedule_sequence_ack(self, now: float) -> None:
+        sequence, options = self._sequence, self.options
+        if sequence.messages >= options.sequence_ack_messages or sequence.bytes >= options.sequence_ack_bytes:
+            self._control.append(sequence_ack(sequence.acknowledge()))
+        elif self._timers[Timer.SEQUENCE_ACK] > now + options.sequence_ack_interval:
+            self._timers.set(Timer.SEQUENCE_ACK, now + options.sequence_ack_interval)
+
+    def _connect_due(self, now: float) -> None:
+        what = "recovery" if self._state is State.RECOVERING else "connection"
+        self._attempt_failed(ConnectError(f"the {what} timed out: the service did not answer in time"), now)
+
+    def _window_due(self, now: float) -> None:
+        self._lose(NO_CLOSE_FRAME, f"not recovered within {self.options.recovery_timeout:g} s", now)
+
+    def _attempt_due(self, now: float) -> None:
+        if self._state is State.RECOVERING:
+            self._recover(now)
+        else:
+            self._connect(now)
+
+    def _ping_due(self, now: float) -> None:
+        assert self.options.keepalive_interval
+        self._control.append(PING)
+        self._timers.set(Timer.PING, now + self.options.keepalive_interval)
+
+    def _silence_due(self, now: float) -> None:
+        timeout = self.options.keepalive_timeout
+        assert timeout
+        # What is not read can not be heard.
+        heard = now if self._paused and not self._requests.pending else self._heard
+        if heard + timeout > now:
+            self._timers.set(Timer.SILENCE, heard + timeout)
+        else:
+            self._dropped(NO_CLOSE_FRAME, f"nothing was heard for {timeout:g} s", now)
+
+    def _sequence_ack_due(self, now: float) -> None:
+        if self._sequence.messages:
+            self._control.append(sequence_ack(self._sequence.acknowledge()))
+
+    def _requests_due(self, now: float) -> None:
+        for settled in self._requests.wake(now):
+            self._settled(settled)
+        self._schedule_requests()
+
+    def _close_due(self, now: float) -> None:
+        self._finish(None)
+
+    _ON_TIMER: ClassVar[dict[Timer, Callable[[Machine, float], None]]] = {
+        Timer.CONNECT: _connect_due,
+        Timer.WINDOW: _window_due,
+        Timer.ATTEMPT: _attempt_due,
+        Timer.PING: _ping_due,
+        Timer.SILENCE: _silence_due,
+        Timer.SEQUENCE_ACK: _sequence_ack_due,
+        Timer.REQUESTS: _requests_due,
+        Timer.CLOSE: _close_due,
+    }
+
+
+def connect_error(what: str, cause: BaseException, status: int | None = None) -> ConnectError:
+    """A ConnectError that says what failed and why, and keeps the cause."""
+    error = ConnectError(f"{what}: {redact(str(cause)) or type(cause).__name__}", status=status)
+    error.__cause__ = cause
+    return error
+
+
+def describe_close(code: int, reason: str) -> str:
+    """A close for people: the reason, if one was given, and the code."""
+    return f"{reason} (close code {code})" if reason else f"close code {code}"

@@ -1,0 +1,338 @@
+"""Requests from the call to the answer: ack ids, order, repeats, and what is known when it ends badly."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from holdfast_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
+from holdfast_core.messages import AckMessage, check_ack_id
+from holdfast_core.options import Options
+
+
+class Kind(enum.Enum):
+    """What a request asks for: it decides what happens when its connection is lost."""
+
+    JOIN = "join"
+    LEAVE = "leave"
+    PUBLISH = "publish"
+    """A send to a group or an event: never silently repeated on another connection."""
+    REJOIN = "rejoin"
+    """A join made by the session itself, for a group of the connection before."""
+
+
+class Request(msgspec.Struct, eq=False):
+    """One request that is not settled yet.
+
+    Attributes:
+        key: its ack id, or a negative number where no ack is wanted.
+        payload: the encoded message, the same for every repeat.
+        handed: whether it was handed to a transport since the connection id is what it is.
+        tried: whether it was ever handed to a transport.
+        queued: whether it is in the queue for the transport that is open now.
+        in_flight: whether that transport has it and its answer is awaited.
+        due: when it is repeated, while it waits for its answer or its backoff.
+        submitted: when it was asked for.
+        failures: repeats used up, by errors that may pass and by missing acks.
+    """
+
+    key: int
+    kind: Kind
+    group: str
+    payload: bytes
+    user_data: Any
+    submitted: float
+    handed: bool = False
+    tried: bool = False
+    queued: bool = False
+    in_flight: bool = False
+    due: float = math.inf
+    failures: int = 0
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The end of a request: success where ``error`` is None."""
+
+    request: Request
+    error: SendError | None = None
+    duplicate: bool = False
+
+
+_WINDOW: Final = 500
+"""How many requests may be in flight at a time; more wait here.
+
+The service remembers the last 1000 ack ids that it executed (client-spec 3.1.2): with more in flight, what is repeated
+after a recovery could be executed again. And it gives up on a connection with 1000 unacknowledged messages: those that
+a burst of publishes to a group of one's own brings back must be acknowledged before more are published.
+"""
+
+_MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
+
+
+class Requests:
+    """All requests that are not settled, in the order in which they were made.
+
+    Attributes:
+        pending: every unsettled request by its key; the order is that of the calls.
+        wake_at: when :meth:`wake` has something to do, in seconds; may be early, never late.
+    """
+
+    __slots__ = (
+        "_backing_off",
+        "_in_flight",
+        "_next_key",
+        "_options",
+        "_outbox",
+        "_random",
+        "_rejoins",
+        "_unanswered",
+        "_untracked",
+        "pending",
+        "wake_at",
+    )
+
+    def __init__(self, options: Options, random: Callable[[], float]) -> None:
+        self._options = options
+        self._random = random
+        self._next_key = 1
+        self._untracked = 0
+        self._rejoins = 0
+        self.pending: dict[int, Request] = {}
+        # Each request waits for its answer or for its backoff, or for a connection (then it is in neither).
+        # The first dict is ordered by `due`, since all wait equally long: a queue and an index in one.
+        self._unanswered: dict[int, Request] = {}
+        self._backing_off: dict[int, Request] = {}
+        self._outbox: deque[Request] = deque()
+        self._in_flight = 0
+        self.wake_at = math.inf
+
+    # What the application wants
+
+    def reserve(self, ack_id: int | None, ack: bool) -> int:
+        """Return the key for a new request: the caller's ack id if it can be used, else a fresh one.
+
+        Raises TooManyRequests, or LocalProtocolError where the ack id can not be used; nothing has changed then.
+        """
+        waiting = len(self.pending) - self._rejoins
+        if waiting >= self._options.max_pending_requests:
+            raise TooManyRequests(
+                f"{waiting} requests wait for the service already (max_pending_requests); "
+                "wait for some of them before making more"
+            )
+        if ack_id is None:
+            return self._next_key if ack else self._untracked - 1
+        if not ack:
+            raise InvalidValue("ack_id has no meaning with ack=False")
+        check_ack_id(ack_id)
+        if ack_id in self.pending:
+            raise LocalProtocolError(f"ack_id {ack_id} belongs to a request that still waits for its answer")
+        return ack_id
+
+    def fresh_key(self) -> int:
+        """A fresh ack id for a request of the session's own, which no limit holds up."""
+        return self._next_key
+
+    def add(self, request: Request) -> None:
+        """Take a request in. :meth:`send` hands it out, at once or when a connection stands."""
+        if request.key > 0:
+            # A fresh id must never repeat one of the caller's: the service would answer Duplicate and not
+            # execute it.
+            self._next_key = max(self._next_key, request.key + 1)
+        else:
+            self._untracked = request.key
+        self.pending[request.key] = request
+        if request.kind is Kind.REJOIN:
+            self._rejoins += 1
+        elif self._options.request_timeout is not None:
+            self._wake_at(request.submitted + self._options.request_timeout)
+
+    def send(self, request: Request, now: float) -> None:
+        """Queue a request for the transport that is open now."""
+        if not request.queued:
+            request.queued = True
+            self._outbox.append(request)
+        if request.key > 0 and self._options.ack_timeout is not None:
+            request.due = now + self._options.ack_timeout
+            self._unanswered.pop(request.key, None)
+            self._unanswered[request.key] = request
+            self._wake_at(request.due)
+
+    def send_all(self, now: float) -> None:
+        """Queue every unsettled request in the original order: a connection stands (again)."""
+        for request in self.pending.values():
+            self.send(request, now)
+
+    def withdraw(self, key: int) -> bool:
+        """Take a request back that was never handed to a transport; return whether that was possible."""
+        request = self.pending.get(key)
+        if request is None or request.tried:
+            return False
+        self._forget(request)
+        return True
+
+    def leaving(self) -> set[str]:
+        """The groups that the application has asked to leave: there is no use in joining them again."""
+        return {request.group for request in self.pending.values() if request.kind is Kind.LEAVE}
+
+    def forget_rejoin(self, group: str) -> None:
+        """The application leaves ``group``: a repeat of a join of our own must not come after that."""
+        if self._rejoins:
+            for request in list(self.pending.values()):
+                if request.kind is Kind.REJOIN and request.group == group:
+                    self._forget(request)
+
+    # What happened
+
+    def take(self) -> list[bytes]:
+        """The payloads to send now; from here on they count as handed to the transport."""
+        payloads: list[bytes] = []
+        outbox = self._outbox
+        while outbox:
+            request = outbox[0]
+            if request.queued:
+                if request.key > 0 and not request.in_flight:
+                    if self._in_flight >= _WINDOW:
+                        break
+                    self._in_flight += 1
+                    request.in_flight = True
+                request.queued = False
+                request.handed = request.tried = True
+                payloads.append(request.payload)
+                if request.key < 0:
+                    self._forget(request)
+            outbox.popleft()  # sent now, or settled before it could be
+        return payloads
+
+    def acked(self, ack: AckMessage, now: float) -> Settled | None:
+        """The service answered. Return what that settles: nothing, if it is unknown or will be repeated."""
+        request = self.pending.get(ack.ack_id)
+        if request is None or not request.handed:
+            return None
+        if ack.success:
+            return self._settle(request)
+        name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
+        if name == "Duplicate":  # executed before: client-spec 3.1.2
+            return self._settle(request, duplicate=True)
+        if name in _MAY_PASS and self._may_repeat(request):
+            self._unanswered.pop(request.key, None)
+            self._landed(request)
+            self._backing_off[request.key] = request
+            request.due = now + self._options.retry.delay(request.failures, self._random)
+            self._wake_at(request.due)
+            return None
+        return self._settle(request, SendError(request.key, name, message or "the service gave no reason", "rejected"))
+
+    def dropped(self) -> None:
+        """The transport is lost. What was in flight waits for the next one."""
+        for request in self.pending.values():
+            request.queued = request.in_flight = False
+        self._in_flight = 0
+        self._outbox.clear()
+        self._unanswered.clear()
+        self._backing_off.clear()
+
+    def lost(self) -> list[Settled]:
+        """The connection id is gone. Settle what can not be repeated safely; the rest waits for the next one.
+
+        A join or leave is asked again; a publish that was handed to a transport may have been executed.
+        """
+        self.dropped()
+        settled: list[Settled] = []
+        for request in list(self.pending.values()):
+            if request.kind is Kind.REJOIN:
+                self._forget(request)
+            elif request.kind is Kind.PUBLISH and request.handed and self._options.resend == "safe":
+                settled.append(self._fail(request, "ConnectionLost", "the connection was lost before the answer came"))
+            else:
+                request.handed = False
+                request.failures = 0
+        return settled
+
+    def stop(self) -> list[Settled]:
+        """The session stops: everything that waits for an answer fails.
+
+        Requests that want no ack and are queued for an open transport stay queued: they can still be sent.
+        """
+        settled: list[Settled] = []
+        for request in list(self.pending.values()):
+            if request.kind is Kind.REJOIN:
+                self._forget(request)
+            elif request.key > 0:
+                settled.append(self._fail(request, "Stopped", "the client was stopped before the answer came"))
+            elif not request.queued:
+                self._forget(request)
+        self.wake_at = math.inf
+        return settled
+
+    def clear(self) -> None:
+        """The session has stopped: forget what could not be sent any more."""
+        self.pending.clear()
+        self.dropped()
+        self.wake_at = math.inf
+
+    def wake(self, now: float) -> list[Settled]:
+        """Repeat or give up what is due, and set :attr:`wake_at` anew."""
+        settled: list[Settled] = []
+        self.wake_at = math.inf
+        if (timeout := self._options.request_timeout) is not None:
+            for request in list(self.pending.values()):
+                if request.key < 0 or request.kind is Kind.REJOIN:
+                    continue
+                if request.submitted + timeout > now:
+                    self._wake_at(request.submitted + timeout)
+                    break
+                settled.append(self._fail(request, "Timeout", f"no answer within request_timeout ({timeout:g} s)"))
+        overdue: list[Request] = []
+        for request in self._unanswered.values():
+            if request.due > now:
+                self._wake_at(request.due)
+                break
+            overdue.append(request)
+        for request in overdue:
+            waits = request.queued and self._in_flight >= _WINDOW  # for others, not for an answer of its own
+            if waits or self._may_repeat(request):
+                self.send(request, now)
+            else:
+                settled.append(self._fail(request, "Timeout", "no answer came to the request and its repeats"))
+        for request in list(self._backing_off.values()):
+            if request.due > now:
+                self._wake_at(request.due)
+            else:
+                del self._backing_off[request.key]
+                self.send(request, now)
+        return settled
+
+    def _wake_at(self, due: float) -> None:
+        if due < self.wake_at:
+            self.wake_at = due
+
+    def _may_repeat(self, request: Request) -> bool:
+        request.failures += 1
+        return self._options.retry.allows(request.failures)
+
+    def _fail(self, request: Request, name: str, message: str) -> Settled:
+        outcome: Outcome = "unknown" if request.tried else "unsent"
+        return self._settle(request, SendError(request.key, name, message, outcome))
+
+    def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> Settled:
+        self._forget(request)
+        return Settled(request, error, duplicate)
+
+    def _forget(self, request: Request) -> None:
+        del self.pending[request.key]
+        self._unanswered.pop(request.key, None)
+        self._backing_off.pop(request.key, None)
+        self._landed(request)
+        request.queued = False
+        if request.kind is Kind.REJOIN:
+            self._rejoins -= 1
+
+    def _landed(self, request: Request) -> None:
+        if request.in_flight:
+            request.in_flight = False
+            self._in_flight -= 1

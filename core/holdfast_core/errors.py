@@ -1,0 +1,84 @@
+"""The exceptions of Holdfast.
+
+Two kinds of blame, and bugs are neither: wrong use raises :class:`LocalProtocolError` (or a
+``ValueError``/``TypeError`` that derives from it) at once and changes nothing; whatever the peer or the
+network does arrives as an event and never as an exception out of the core.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Outcome = Literal["rejected", "unsent", "unknown"]
+"""What is known of a request that did not succeed.
+
+- ``rejected``: the service answered and did not execute it.
+- ``unsent``: it was never handed to a transport, so it was certainly not executed.
+- ``unknown``: it was handed to a transport and no answer can come any more; it may have been executed.
+"""
+
+
+class HoldfastError(Exception):
+    """Base of every exception that Holdfast raises on purpose."""
+
+
+class LocalProtocolError(HoldfastError):
+    """The caller used the client in a way that is never right here; nothing was changed."""
+
+
+class InvalidValue(LocalProtocolError, ValueError):
+    """An argument has a value that can not be used; the message names the argument."""
+
+
+class InvalidType(LocalProtocolError, TypeError):
+    """An argument has a type that can not be used; the message names the argument."""
+
+
+class TooManyRequests(LocalProtocolError):
+    """``max_pending_requests`` requests wait already. Wait for some to be answered, or raise the option."""
+
+
+class ClientStopped(LocalProtocolError):
+    """The client is stopped, or was stopped while this call waited. ``start()`` it again to go on."""
+
+
+class SendError(HoldfastError):
+    """A join, leave, send or event did not succeed; :attr:`outcome` says what is known of it.
+
+    Attributes:
+        ack_id: the request's ack id (int). While the same connection id lives, repeating the request
+            under this ``ack_id`` can not execute it twice (client-spec 3.1.2).
+        name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
+            ``ConnectionLost``.
+        message: the service's explanation, or ours.
+        outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
+    """
+
+    def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
+        super().__init__(ack_id, name, message, outcome)
+        self.ack_id = ack_id
+        self.name = name
+        self.message = message
+        self.outcome: Outcome = outcome
+
+    def __str__(self) -> str:
+        meaning = {
+            "rejected": "the service did not execute it",
+            "unsent": "it was never sent",
+            "unknown": "it may or may not have been executed",
+        }[self.outcome]
+        return f"{self.name}: {self.message} (ack id {self.ack_id}; {meaning})"
+
+
+class ConnectError(HoldfastError):
+    """A connection could not be made, or was lost for good.
+
+    Attributes:
+        status: the HTTP status of a refused handshake (int), or None where there was no answer.
+        code: the WebSocket close code (int), or None.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code

@@ -1,0 +1,62 @@
+"""Names a client may use: hubs, groups, events, subprotocols."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = [
+    "JSON",
+    "JSON_RELIABLE",
+    "MAX_GROUP_LENGTH",
+    "SUBPROTOCOLS",
+    "hub_identity",
+    "is_event_name",
+    "is_group_name",
+    "is_hub_name",
+    "select_subprotocol",
+]
+
+JSON: Final = "json.webpubsub.azure.v1"
+JSON_RELIABLE: Final = "json.reliable.webpubsub.azure.v1"
+
+SUBPROTOCOLS: Final = (JSON_RELIABLE, JSON)
+"""The subprotocols of this service."""
+
+MAX_GROUP_LENGTH: Final = 1024
+
+_HUB = re.compile(r"[A-Za-z][A-Za-z0-9_`,.\[\]]{0,127}")
+_EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell whether ``name`` is a legal hub name: a letter, then at most 127 more characters (openapi)."""
+    return _HUB.fullmatch(name) is not None
+
+
+def hub_identity(name: str) -> str:
+    """Return the key under which a hub is looked up: hub names are case-insensitive (emulator)."""
+    return name.lower()
+
+
+def is_group_name(name: str) -> bool:
+    """Tell whether ``name`` is a legal group name: 1..1024 characters, not all white space (openapi)."""
+    return len(name) <= MAX_GROUP_LENGTH and bool(name) and not name.isspace()
+
+
+def is_event_name(name: str) -> bool:
+    """Tell whether ``name`` is a legal name of a client event (emulator)."""
+    return _EVENT.fullmatch(name) is not None
+
+
+def select_subprotocol(offered: list[str]) -> tuple[str, str] | None:
+    """Pick the first offer this service speaks, in the client's order; names are case-insensitive (emulator).
+
+    Returns the canonical name and the client's own spelling, which the handshake has to echo;
+    ``None`` if nothing fits.
+    """
+    for offer in offered:
+        name = offer.lower()
+        if name in SUBPROTOCOLS:
+            return name, offer
+    return None

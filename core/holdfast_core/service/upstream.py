@@ -1,0 +1,236 @@
+"""Messages from the client to the service: decoding and validation.
+
+Whatever is wrong with a message raises `ProtocolViolation`, and only that.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from .names import is_event_name, is_group_name
+
+__all__ = [
+    "Event",
+    "JoinGroup",
+    "LeaveGroup",
+    "Ping",
+    "ProtocolViolation",
+    "SendToGroup",
+    "SequenceAck",
+    "UpstreamMessage",
+    "decode",
+]
+
+MAX_UINT64: Final = 2**64 - 1
+MAX_TTL: Final = 300
+
+# A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
+_Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
+_DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+
+
+class ProtocolViolation(Exception):
+    """The client broke the protocol: its transport is closed and its logical connection ends (emulator).
+
+    ``code`` is the WebSocket close code, ``reason`` says what was wrong.
+    """
+
+    def __init__(self, reason: str, code: int = 1007) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class JoinGroup(msgspec.Struct, frozen=True, tag="joinGroup", tag_field="type", rename="camel"):
+    """Join ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
+
+    group: str
+    ack_id: _Unsigned | None = None
+
+
+class LeaveGroup(msgspec.Struct, frozen=True, tag="leaveGroup", tag_field="type", rename="camel"):
+    """Leave ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
+
+    group: str
+    ack_id: _Unsigned | None = None
+
+
+class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="type", rename="camel"):
+    """Publish ``data`` to ``group``; the sender need not be a member (Azure docs).
+
+    After `decode`, ``data`` and ``metadata`` are valid JSON ready to be copied into a downstream
+    message (``metadata`` is empty if there is none); ``ttl_seconds`` is 0 for "never expires".
+    """
+
+    group: str
+    ack_id: _Unsigned | None = None
+    no_echo: bool = False
+    data_type: _DataType = "json"
+    data: msgspec.Raw = msgspec.Raw()
+    ttl_seconds: _Ttl | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    stream: msgspec.Raw = msgspec.Raw()
+
+
+class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="camel"):
+    """Raise the client event called ``event`` at the application server (Azure docs)."""
+
+    event: str
+    ack_id: _Unsigned | None = None
+    data_type: _DataType = "json"
+    data: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class SequenceAck(msgspec.Struct, frozen=True, tag="sequenceAck", tag_field="type", rename="camel"):
+    """Everything up to and including ``sequence_id`` has arrived (client-spec 3.2)."""
+
+    sequence_id: _Unsigned
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
+    """Ask for a pong, which comes at once (Azure docs)."""
+
+
+UpstreamMessage: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event | SequenceAck | Ping
+"""Every message a client may send."""
+
+_TYPES: Final = {
+    name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
+}
+_EMPTY_TEXT: Final = msgspec.Raw(b'""')
+_NOTHING: Final = msgspec.Raw()
+
+_decoder: msgspec.json.Decoder[UpstreamMessage] = msgspec.json.Decoder(UpstreamMessage)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text_decoder = msgspec.json.Decoder(str)
+
+
+def decode(data: bytes) -> UpstreamMessage:
+    """Decode and validate one message.
+
+    Unknown properties are ignored, the type name is matched case-insensitively, ``null`` counts as
+    absent for ``ackId``, ``ttlSeconds`` and ``metadata`` (emulator).
+
+    Raises `ProtocolViolation` for everything that is not a valid message.
+    """
+    try:
+        # Parts of the message are copied to other clients byte by byte, so all of it has to be UTF-8.
+        str(data, "utf-8")
+        message = _decode_any_case(data)
+        return _check(message)
+    except UnicodeDecodeError:
+        raise ProtocolViolation("the message is not valid UTF-8") from None
+    except msgspec.DecodeError as error:
+        raise ProtocolViolation(f"invalid message: {error}") from None
+    except RecursionError:
+        raise ProtocolViolation("invalid message: nested too deeply") from None
+
+
+def _decode_any_case(data: bytes) -> UpstreamMessage:
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        # Rare: either the message is invalid or its type is spelled in another case.
+        fields = _fields_decoder.decode(data)
+        spelled = _text_decoder.decode(fields.get("type", b"null"))
+        name = _TYPES.get(spelled.lower())
+        if name is None or name == spelled:
+            raise
+        fields["type"] = msgspec.Raw(msgspec.json.encode(name))
+        return _decoder.decode(msgspec.json.encode(fields))
+
+
+def _check(message: UpstreamMessage) -> UpstreamMessage:
+    if isinstance(message, Ping):
+        return message
+    if isinstance(message, SequenceAck):
+        _check_uint64(message.sequence_id, "sequenceId")
+        return message
+    if message.ack_id is not None:
+        _check_uint64(message.ack_id, "ackId")
+    if isinstance(message, Event):
+        if not is_event_name(message.event):
+            raise ProtocolViolation("invalid event name")
+    elif not is_group_name(message.group):
+        raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
+    if isinstance(message, SendToGroup):
+        if bytes(message.stream) not in (b"", b"null"):
+            raise ProtocolViolation("streams are not supported by this service")
+        return _check_payload(message)
+    if isinstance(message, Event):
+        return _check_payload(message)
+    return message
+
+
+def _check_uint64(value: int, name: str) -> None:
+    if value > MAX_UINT64:
+        raise ProtocolViolation(f"{name} does not fit in 64 bits")
+
+
+def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
+    """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
+    metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
+    data_type: _DataType = message.data_type
+    raw = bytes(message.data)
+    if not raw:
+        if not bytes(metadata):
+            raise ProtocolViolation("data is required")
+        return msgspec.structs.replace(message, data_type="text", data=_EMPTY_TEXT, metadata=metadata)
+    if data_type == "json":
+        if raw == b"null":
+            raise ProtocolViolation("data of type json must not be null")
+        data = message.data
+    else:
+        # The decoder also refuses everything that is not a string.
+        text = _text_decoder.decode(raw)
+        if data_type == "text":
+            data = message.data
+        else:
+            _check_base64(text)
+            data = msgspec.Raw(b'"' + text.encode() + b'"')
+    return msgspec.structs.replace(message, data=data, metadata=metadata)
+
+
+def _check_base64(text: str) -> None:
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise ProtocolViolation("data is not valid base64") from None
+
+
+# --- Metadata: text pairs that travel with a message (emulator) ----------------------------------
+
+_METADATA_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+_MAX_METADATA_VALUE: Final = 1024
+_MAX_METADATA: Final = 8192
+
+
+def _check_metadata(raw: bytes) -> msgspec.Raw:
+    """Return the metadata in compact form, empty for ``null`` and ``{}``."""
+    if raw == b"null":
+        return _NOTHING
+    if not raw.startswith(b"{"):
+        raise ProtocolViolation("metadata must be an object")
+    # The pairs hook alone sees a repeated key.
+    pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
+    metadata: dict[str, str] = {}
+    total = 0
+    for key, value in pairs:
+        if not _METADATA_KEY.fullmatch(key):
+            raise ProtocolViolation("invalid metadata key")
+        if key in metadata:
+            raise ProtocolViolation("repeated metadata key")
+        if not isinstance(value, str) or not value.isascii() or len(value) > _MAX_METADATA_VALUE:
+            raise ProtocolViolation("metadata values must be ASCII strings of at most 1024 bytes")
+        metadata[key] = value
+        total += len(key) + len(value)
+    if total > _MAX_METADATA:
+        raise ProtocolViolation("metadata is larger than 8192 bytes")
+    return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else _NOTHING

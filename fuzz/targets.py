@@ -1,0 +1,243 @@
+"""What is fuzzed: plain functions that take any bytes and raise only where a promise is broken.
+
+The test suite runs each of them over ``corpus`` and over bytes of hypothesis' making; ``run.py`` hands them to atheris.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection
+
+from holdfast import (
+    Acked,
+    Backoff,
+    Connected,
+    GroupMessage,
+    Link,
+    LocalProtocolError,
+    MessagesMissed,
+    Options,
+    ServerMessage,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, ServiceCore, Transport
+
+URL = "ws://service.test/client/hubs/chat?access_token=secret"
+HELLO = b'{"type":"system","event":"connected","connectionId":"c1","userId":null,"reconnectionToken":"t"}'
+OPTIONS = Options(reconnect=Backoff(limit=3), max_message_size=5000, keepalive_interval=None, keepalive_timeout=None)
+
+Target = Callable[[bytes], None]
+
+
+def frames_into_link(data: bytes) -> None:
+    """Any bytes after (and in place of) the handshake, in any chunks: both lanes tell the session the same."""
+    if not data:
+        return
+    stream, size = data[1:], (data[0] & 0x1F) + 1
+    results = []
+    for fast_lane in (True, False):
+        session = Session(OPTIONS, random=lambda: 0.5)
+        session.start(0.0)
+        session.url_ready(URL, 0.0)
+        assert session.dial is not None
+        link = Link(session, session.dial, random_bytes=bytes, fast_lane=fast_lane)
+        (handshake,) = link.data_to_send()
+        if data[0] & 0x80:
+            server = WSConnection(ConnectionType.SERVER)
+            server.receive_data(handshake)
+            list(server.events())
+            answer = server.send(AcceptConnection(subprotocol="json.reliable.webpubsub.azure.v1"))
+            link.receive_data(answer + b"\x81%c" % len(HELLO) + HELLO, 1.0)
+        for at in range(0, len(stream), size):
+            link.receive_data(stream[at : at + size], 1.0)
+            link.data_to_send()
+        link.receive_data(b"", 1.0)
+        link.data_to_send()
+        assert link.close_expected, "after the end of the stream nothing is expected"
+        results.append((repr(session.events()), session.state, session.deadline, session.connection_id))
+    assert results[0] == results[1]
+
+
+def messages_into_session(data: bytes) -> None:
+    """Any messages, one per line: nothing raises, messages come in order and once, and stop() still stops."""
+    session = Session(OPTIONS, random=lambda: 0.5)
+    session.start(0.0)
+    session.url_ready(URL, 0.0)
+    session.connected(0.0)
+    session.receive_message(HELLO, 0.0)
+    last = 0
+    for number, line in enumerate(data.split(b"\n")):
+        now = float(number)
+        text = line.decode("utf-8", "replace").encode()  # a transport has checked that it is UTF-8
+        session.receive_message(text, now)
+        last = check_order(session.events(), last)
+        session.messages_to_send()
+        if session.dial is not None:
+            session.connected(now)
+        session.wake(now)
+        assert session.deadline > now
+    session.stop(1e6)
+    session.disconnected(1e6)
+    assert session.state is State.STOPPED
+
+
+def operations_on_session(data: bytes) -> None:
+    """Any sequence of calls: misuse raises LocalProtocolError alone, all requests settle once, nothing stays due."""
+    session = Session(OPTIONS, random=lambda: 0.5)
+    now, last = 0.0, 0
+    waiting: set[int] = set()
+    operations = iter(data)
+    starts = stops = 0
+    for code in operations:
+        argument = next(operations, 0)
+        before = session.state
+        try:
+            result = OPERATIONS[code % len(OPERATIONS)](session, argument, now)
+        except LocalProtocolError:
+            result = None
+            assert session.state is before
+        if isinstance(result, float):
+            now = result
+        elif type(result) is int:
+            assert result not in waiting
+            waiting.add(result)
+        starts += before is State.STOPPED and session.state is not State.STOPPED
+        events = session.events()
+        last = check_order(events, last)
+        for event in events:
+            stops += isinstance(event, Stopped)
+            if isinstance(event, Acked):
+                waiting.remove(event.ack_id)
+    session.stop(now)
+    session.disconnected(now)
+    for event in session.events():
+        stops += isinstance(event, Stopped)
+        if isinstance(event, Acked):
+            waiting.remove(event.ack_id)
+    assert (session.state, session.deadline, session.dial) == (State.STOPPED, math.inf, None)
+    assert session.messages_to_send() == []
+    assert waiting == set()
+    assert starts == stops
+
+
+def messages_into_service(data: bytes) -> None:
+    """Any messages from a client, one per line: nothing raises, every answer is JSON, a bystander hears only JSON."""
+    ids, tokens = itertools.count(1), itertools.count(1)
+    service = ServiceCore(
+        Limits(retained_messages=20, max_message_size=5000),
+        new_connection_id=lambda: f"c{next(ids)}",
+        issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(tokens)}",
+        check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
+    )
+    grant = ClientGrant(None, ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"), ("g",))
+    bystander = service.connect("chat", JSON_RELIABLE, grant, 0.0)
+    client = service.connect("chat", JSON_RELIABLE, grant, 0.0)
+    heard: list[dict[str, Any]] = []
+
+    def drain() -> None:
+        for transport in service.transports_with_output():
+            for message in transport.messages_to_send():
+                decoded = json.loads(message.decode())
+                assert isinstance(decoded, dict)
+                if transport is bystander and "sequenceId" in decoded:
+                    heard.append(decoded)
+            if transport.close is not None:
+                assert transport is not bystander or len(heard) >= 20, "one client does no harm to another"
+
+    drain()
+    for number, line in enumerate(data.split(b"\n")):
+        service.receive(client, line, float(number))
+        drain()
+        if client.close is not None:
+            client = Transport([], service.limits, None)  # what comes now is for nobody
+            client = service.connect("chat", JSON_RELIABLE, grant, float(number))
+            drain()
+    assert [message["sequenceId"] for message in heard] == list(range(1, len(heard) + 1))
+
+
+def check_order(events: list[Any], last: int) -> int:
+    """Fail unless sequence ids only grow by one, or by a gap that is told; return the last."""
+    for event in events:
+        if isinstance(event, Connected):
+            last = 0
+        elif isinstance(event, MessagesMissed):
+            assert last + 1 == event.first <= event.last
+            last = event.last
+        elif isinstance(event, GroupMessage | ServerMessage) and event.sequence_id is not None:
+            assert event.sequence_id == last + 1
+            last = event.sequence_id
+    return last
+
+
+# ---- The operations: each takes an argument of one byte, and may return an ack id or a new time
+
+
+def _hello(session: Session, argument: int, now: float) -> None:
+    if session.state is State.RECOVERING or session.connection_id is not None:
+        session.receive_message(b'{"type":"pong"}', now)
+    else:
+        _hello.count += 1  # type: ignore[attr-defined]
+        session.receive_message(HELLO.replace(b"c1", b"n%d" % _hello.count), now)  # type: ignore[attr-defined]
+
+
+_hello.count = 0  # type: ignore[attr-defined]
+
+
+def _open(session: Session, argument: int, now: float) -> None:
+    session.url_ready(URL, now, fixed=bool(argument & 1))
+    session.connected(now)
+
+
+def _wake(session: Session, argument: int, now: float) -> float:
+    if argument & 1 and session.deadline < math.inf:
+        now = max(now, session.deadline)
+    now += argument / 16
+    session.wake(now)
+    assert session.deadline > now
+    return now
+
+
+def _answer(session: Session, argument: int, now: float) -> None:
+    name = (None, "Duplicate", "InternalServerError", "Forbidden")[argument >> 6]
+    body = '"success":true' if name is None else f'"success":false,"error":{{"name":"{name}","message":""}}'
+    session.receive_message(f'{{"type":"ack","ackId":{argument & 0x3F},{body}}}', now)
+
+
+def _news(session: Session, argument: int, now: float) -> None:
+    session.receive_message(b'{"type":"message","from":"server","data":1,"sequenceId":%d}' % argument, now)
+
+
+OPERATIONS: list[Callable[[Session, int, float], object]] = [
+    lambda session, argument, now: session.start(now),
+    _open,
+    _hello,
+    _wake,
+    _answer,
+    _news,
+    lambda session, argument, now: session.messages_to_send() and None,
+    lambda session, argument, now: session.join_group("gh"[argument & 1], now),
+    lambda session, argument, now: session.leave_group("gh"[argument & 1], now),
+    lambda session, argument, now: session.send_to_group("g", argument, now, ack=argument < 200),
+    lambda session, argument, now: session.send_event("e", "x", now, ack_id=argument),
+    lambda session, argument, now: session.disconnected(now, code=1000 + argument % 16),
+    lambda session, argument, now: session.dial_failed(OSError(), now, status=400 + argument % 8),
+    lambda session, argument, now: session.url_failed(OSError(), now),
+    lambda session, argument, now: session.transport_broken(1000 + argument % 16, "?", now),
+    lambda session, argument, now: session.receive_binary(now),
+    lambda session, argument, now: session.receive_message(b"{", now),
+    lambda session, argument, now: session.reading_paused(now) if argument & 1 else session.reading_resumed(now),
+    lambda session, argument, now: session.stop(now) if argument < 32 else None,
+]
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (frames_into_link, messages_into_session, operations_on_session, messages_into_service)
+}

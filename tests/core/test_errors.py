@@ -1,0 +1,135 @@
+"""Exceptions: readable, kind by kind, and without secrets."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.helpers.driving import URL, Drive, hello
+
+import holdfast
+from holdfast import (
+    ClientStopped,
+    ConnectError,
+    HoldfastError,
+    InvalidType,
+    InvalidValue,
+    LocalProtocolError,
+    SendError,
+    Stopped,
+    TooManyRequests,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        (LocalProtocolError, (HoldfastError,)),
+        (InvalidValue, (LocalProtocolError, ValueError)),
+        (InvalidType, (LocalProtocolError, TypeError)),
+        (TooManyRequests, (LocalProtocolError,)),
+        (ClientStopped, (LocalProtocolError,)),
+        (SendError, (HoldfastError,)),
+        (ConnectError, (HoldfastError,)),
+    ],
+)
+def test_each_exception_can_be_caught_by_its_bases(kind: type[Exception], bases: tuple[type, ...]) -> None:
+    assert issubclass(kind, bases)
+    assert all(issubclass(kind, base) for base in bases)
+    assert kind.__module__ == "holdfast"
+
+
+def test_what_the_peer_does_is_no_wrong_use() -> None:
+    assert not issubclass(SendError, LocalProtocolError)
+    assert not issubclass(ConnectError, LocalProtocolError)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ("rejected", "Forbidden: no permission (ack id 7; the service did not execute it)"),
+        ("unsent", "Forbidden: no permission (ack id 7; it was never sent)"),
+        ("unknown", "Forbidden: no permission (ack id 7; it may or may not have been executed)"),
+    ],
+)
+def test_a_send_error_says_what_happened_and_what_is_known(outcome: Any, text: str) -> None:
+    error = SendError(7, "Forbidden", "no permission", outcome)
+    assert str(error) == text
+    assert (error.ack_id, error.name, error.message, error.outcome) == (7, "Forbidden", "no permission", outcome)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SendError(7, "Forbidden", "no", "rejected"), ConnectError("refused", status=403, code=1008), InvalidValue("x")],
+)
+def test_exceptions_survive_pickling(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+def provider(drive: Drive) -> None:
+    drive.session.url_failed(OSError(f"GET {URL} failed"), drive.now)
+
+
+def bad_url(drive: Drive) -> None:
+    drive.session.url_ready("http://h/?access_token=SECRET", drive.now)
+
+
+def dial(drive: Drive) -> None:
+    drive.session.url_ready(URL, drive.now)
+    drive.session.dial_failed(OSError(f"can not open {URL}"), drive.now)
+
+
+def timeout(drive: Drive) -> None:
+    drive.session.url_ready(URL, drive.now)
+    drive.advance(30)
+
+
+def closed(drive: Drive) -> None:
+    drive.open()
+    drive.drop(1008, "access denied")
+
+
+def broken(drive: Drive) -> None:
+    drive.open()
+    drive.says('{"type":"system","event":"connected","reconnectionToken":"SECRET","connectionId":5}')
+
+
+@pytest.mark.parametrize("fail", [provider, bad_url, dial, timeout, closed, broken])
+def test_no_token_is_in_an_exception_a_repr_or_a_log(
+    fail: Callable[[Drive], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "holdfast")
+    drive = Drive()
+    drive.start()
+    fail(drive)
+    (stopped,) = drive.events(Stopped)
+    assert "SECRET" not in f"{stopped} {stopped.error} {stopped.error!r} {drive.session!r} {drive.session.dial!r}"
+    assert "SECRET" not in caplog.text
+
+
+def test_no_token_is_in_a_log_or_repr_of_a_recovery(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "holdfast")
+    drive = Drive()
+    drive.start()
+    drive.open()
+    drive.says(hello(token="HIDDEN"))
+    drive.drop()
+    shown = repr(drive.session.dial)
+    drive.session.dial_failed(OSError(f"can not open {drive.dial.url}"), drive.now)
+    drive.advance(60)
+    shown += repr(drive.events()) + caplog.text
+    assert "SECRET" not in shown
+    assert "HIDDEN" not in shown
+
+
+def test_every_exception_that_holdfast_exports_has_a_docstring() -> None:
+    for name in holdfast.__all__:
+        value = getattr(holdfast, name)
+        if isinstance(value, type) and issubclass(value, Exception):
+            assert value.__doc__, name

@@ -1,0 +1,61 @@
+"""The events: a closed union of small frozen values."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import get_args
+
+import msgspec
+import pytest
+
+import holdfast
+from holdfast import Acked, Connected, Event, GroupMessage, Message, ServerMessage
+from holdfast_core import events
+
+NAMED = [
+    "Acked",
+    "Connected",
+    "Disconnected",
+    "GroupMessage",
+    "MessagesMissed",
+    "Recovered",
+    "Recovering",
+    "RejoinGroupFailed",
+    "ServerMessage",
+    "Stopped",
+]
+
+
+def test_the_union_holds_every_event_and_nothing_else() -> None:
+    assert sorted(kind.__name__ for kind in get_args(Event)) == NAMED
+    assert set(get_args(Message)) == {GroupMessage, ServerMessage}
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
+def test_events_are_frozen_documented_and_exported(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen
+    assert kind.__doc__
+    assert getattr(holdfast, kind.__name__) is kind
+    assert kind.__module__ == "holdfast"
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
+def test_every_field_of_an_event_is_documented(kind: type[msgspec.Struct]) -> None:
+    if kind is ServerMessage:
+        return  # its docstring points to that of GroupMessage
+    for field in kind.__struct_fields__:
+        assert f"{field}:" in (kind.__doc__ or "") or field == "type", field
+
+
+def test_events_are_values() -> None:
+    assert Connected("c1", "ann") == Connected("c1", "ann")
+    assert repr(Connected("c1", "ann")) == "Connected(connection_id='c1', user_id='ann')"
+    with pytest.raises(AttributeError):
+        Acked(1).ack_id = 2  # type: ignore[misc]
+
+
+def test_events_import_nothing_but_the_errors() -> None:
+    tree = ast.parse(inspect.getsource(events))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported == {"__future__", "typing", "holdfast_core.errors"}

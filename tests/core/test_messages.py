@@ -1,0 +1,269 @@
+"""The JSON on the wire: what is understood, and what is sent."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.helpers.driving import STEADY
+
+from holdfast import GroupMessage, InvalidType, InvalidValue, ServerMessage
+from holdfast_core.messages import (
+    PING,
+    AckMessage,
+    Broken,
+    ErrorDetail,
+    Ignored,
+    PongMessage,
+    SystemMessage,
+    check_ack_id,
+    check_data,
+    check_event_name,
+    check_group,
+    decode,
+    encode_event,
+    encode_join,
+    encode_leave,
+    encode_send,
+    sequence_ack,
+)
+
+LIMIT = 1 << 20
+
+
+def decoded(text: str) -> Any:
+    return decode(text.encode())
+
+
+def group_message(**fields: Any) -> GroupMessage:
+    return GroupMessage(**({"group": "g", "type": "message"} | fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            '{"type":"message","from":"group","group":"g","dataType":"text","data":"hi"}',
+            group_message(data="hi", data_type="text"),
+        ),
+        (
+            '{"sequenceId":1,"type":"message","from":"group","group":"g","fromUserId":"ann","dataType":"json",'
+            '"data":{"a":[1,null]},"metadata":{"k":"v"}}',
+            group_message(sequence_id=1, from_user_id="ann", data={"a": [1, None]}, metadata={"k": "v"}),
+        ),
+        ('{"type":"message","from":"group","group":"g","fromUserId":null,"data":7}', group_message(data=7)),
+        (
+            '{"type":"message","from":"group","group":"g","dataType":"binary","data":"AAEC"}',
+            group_message(data_type="binary", data=b"\x00\x01\x02"),
+        ),
+        (
+            '{"type":"message","from":"group","group":"g","dataType":"protobuf","data":""}',
+            group_message(data_type="protobuf", data=b""),
+        ),
+        (
+            '{"type":"message","from":"server","dataType":"text","data":"hi","sequenceId":9}',
+            ServerMessage(data="hi", data_type="text", sequence_id=9, type="message"),
+        ),
+        ('{"type":"ack","ackId":1,"success":true}', AckMessage(1, True)),
+        ('{"ackId":1,"success":true,"type":"ack"}', AckMessage(1, True)),
+        (' {"type" : "ack", "ackId":1,"success":true, "more":[1]}', AckMessage(1, True)),
+        (
+            '{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"no"}}',
+            AckMessage(1, False, ErrorDetail("Forbidden", "no")),
+        ),
+        (
+            '{"type":"system","event":"connected","userId":null,"connectionId":"c","reconnectionToken":"t"}',
+            SystemMessage("connected", "c", None, "t"),
+        ),
+        ('{"type":"system","event":"disconnected"}', SystemMessage("disconnected")),
+        ('{"type":"pong"}', PongMessage()),
+        ('{"type":"future","data":1}', Ignored("type 'future'")),
+        ('{"type":"message","from":"moon"}', Ignored("from 'moon'")),
+        ('{"type":"message","from":"moon","sequenceId":4}', Ignored("from 'moon'", 4)),
+        ('{"type":"message","from":"moon","sequenceId":0}', Ignored("from 'moon'")),
+        ('{"type":"system","event":"eclipse","message":[]}', Ignored("event 'eclipse'")),
+    ],
+)
+def test_each_message_is_understood(text: str, expected: Any) -> None:
+    assert decoded(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sequence_id"),
+    [
+        ('{"type":"message","from":"group","group":5,"sequenceId":3}', 3),
+        ('{"type":"message","from":"group","group":"g","dataType":"text","data":5,"sequenceId":3}', 3),
+        ('{"type":"message","from":"server","dataType":"binary","data":"*","sequenceId":3}', 3),
+        ('{"type":"message","sequenceId":3}', 3),
+        ('{"type":"message","from":"group","group":"g","sequenceId":0}', None),
+        ('{"type":"message","from":"group","group":"g","sequenceId":9223372036854775808}', None),
+        ('{"type":"message","from":"group","group":5,"sequenceId":true}', None),
+    ],
+)
+def test_the_sequence_id_of_something_broken_is_told_where_it_can_be_read(text: str, sequence_id: int | None) -> None:
+    broken = decoded(text)
+    assert type(broken) is Broken
+    assert broken.sequence_id == sequence_id
+
+
+def test_what_is_said_of_something_broken_never_repeats_its_data() -> None:
+    for data_type in ("text", "binary", "protobuf"):
+        for data in ('{"password":"SECRET"}', '"SECRET!"'):
+            text = f'{{"type":"message","from":"group","group":7,"dataType":"{data_type}","data":{data}}}'
+            assert "SECRET" not in decoded(text).reason
+            text = text.replace('"group":7', '"group":"g"')
+            if type(decoded(text)) is Broken:
+                assert "SECRET" not in decoded(text).reason
+
+
+@given(st.binary(max_size=60))
+@STEADY
+def test_no_bytes_make_the_decoder_raise(data: bytes) -> None:
+    decode(data)
+
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["type", "from", "group", "data", "dataType", "sequenceId", "ackId", "success", "error", "event"]
+        ),
+        st.sampled_from(["message", "ack", "system", "pong", "group", "server", "binary", "connected"]) | JSONS,
+    )
+)
+@STEADY
+def test_no_json_makes_the_decoder_raise(message: dict[str, Any]) -> None:
+    decode(json.dumps(message).encode("utf-8", "surrogatepass"))
+
+
+# ---- Sending
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (encode_join("g", 1), {"type": "joinGroup", "group": "g", "ackId": 1}),
+        (encode_leave("ä", 2), {"type": "leaveGroup", "group": "ä", "ackId": 2}),
+        (
+            encode_send("g", "hi", None, False, 3, LIMIT),
+            {"type": "sendToGroup", "group": "g", "dataType": "text", "data": "hi", "ackId": 3},
+        ),
+        (
+            encode_send("g", {"a": None}, None, True, -1, LIMIT),
+            {"type": "sendToGroup", "group": "g", "dataType": "json", "data": {"a": None}, "noEcho": True},
+        ),
+        (
+            encode_event("e", bytearray(b"\x00"), None, 4, LIMIT),
+            {"type": "event", "event": "e", "dataType": "binary", "data": "AA==", "ackId": 4},
+        ),
+        (
+            encode_event("e", memoryview(b"\x00"), "protobuf", -9, LIMIT),
+            {"type": "event", "event": "e", "dataType": "protobuf", "data": "AA=="},
+        ),
+        (PING, {"type": "ping"}),
+        (sequence_ack(42), {"type": "sequenceAck", "sequenceId": 42}),
+    ],
+)
+def test_each_request_is_encoded(encoded: bytes, expected: dict[str, Any]) -> None:
+    assert json.loads(encoded) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "data_type", "expected"),
+    [
+        ("a", None, "text"),
+        ("a", "json", "json"),
+        (b"a", None, "binary"),
+        (bytearray(b"a"), None, "binary"),
+        (memoryview(b"a"), "protobuf", "protobuf"),
+        (7, None, "json"),
+        (False, None, "json"),
+        ([], None, "json"),
+        ("", None, "text"),
+        (b"", None, "binary"),
+    ],
+)
+def test_the_data_type_is_the_natural_one_unless_given(data: Any, data_type: str | None, expected: str) -> None:
+    assert check_data(data, data_type) == expected
+
+
+@pytest.mark.parametrize("data", [None, float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("data_type", [None, "json"])
+def test_json_null_is_refused_however_it_is_written(data: Any, data_type: str | None) -> None:
+    with pytest.raises(InvalidValue, match="null"):
+        encode_send("g", data, data_type, False, 1, LIMIT)
+
+
+def test_the_size_limit_is_that_of_the_whole_message() -> None:
+    size = len(encode_send("g", "x", None, False, 1, LIMIT))
+    encode_send("g", "x", None, False, 1, size)
+    with pytest.raises(InvalidValue, match=r"max_request_size"):
+        encode_send("g", "x", None, False, 1, size - 1)
+
+
+class Color(IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize("group", ["g", "a" * 1024, "\U0001f600" * 512, " a ", "ä.b/c", "\x00"])
+def test_group_names_that_can_be_used(group: str) -> None:
+    check_group(group)
+
+
+@pytest.mark.parametrize("group", ["", " ", "\t\n", "a" * 1025, "\U0001f600" * 513, "\udfff", "a" * 600 + "\ud800"])
+def test_group_names_that_can_not_be_used(group: str) -> None:
+    with pytest.raises(InvalidValue, match="group"):
+        check_group(group)
+
+
+@pytest.mark.parametrize("event", ["e", "E9", "order.create-2_x", "a" * 128])
+def test_event_names_that_can_be_used(event: str) -> None:
+    check_event_name(event)
+
+
+@pytest.mark.parametrize("event", ["", "9e", ".e", "a b", "é", "a\n", "a" * 129, "a/b"])
+def test_event_names_that_can_not_be_used(event: str) -> None:
+    with pytest.raises(InvalidValue, match="event"):
+        check_event_name(event)
+
+
+@pytest.mark.parametrize("ack_id", [1, 2**53 - 1, Color.RED])
+def test_ack_ids_that_can_be_used(ack_id: int) -> None:
+    check_ack_id(ack_id)
+
+
+@pytest.mark.parametrize("ack_id", [0, -1, 2**53, True, 1.0, "1", None])
+def test_ack_ids_that_can_not_be_used(ack_id: Any) -> None:
+    with pytest.raises((InvalidValue, InvalidType), match="ack_id"):
+        check_ack_id(ack_id)
+
+
+@given(JSONS.filter(lambda value: value is not None and value == value and value not in (float("inf"), -float("inf"))))
+@STEADY
+def test_what_is_sent_as_json_is_received_as_the_same_json(value: Any) -> None:
+    try:
+        sent = json.loads(encode_send("g", value, "json", False, 1, LIMIT))
+    except InvalidValue:
+        return  # lone surrogates, integers beyond 64 bits
+    received = decode(json.dumps(sent | {"type": "message", "from": "group"}).encode())
+    assert type(received) is GroupMessage
+    assert received.data == sent["data"]
+
+
+@given(st.binary())
+@STEADY
+def test_what_is_sent_as_binary_is_received_as_the_same_bytes(data: bytes) -> None:
+    sent = json.loads(encode_send("g", data, None, False, 1, LIMIT))
+    received = decode(json.dumps(sent | {"type": "message", "from": "group"}).encode())
+    assert type(received) is GroupMessage
+    assert received.data == data

@@ -1,0 +1,50 @@
+"""The package as users see it."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import holdfast
+import holdfast_core
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_users_get_every_public_name_of_the_core() -> None:
+    assert set(holdfast_core.__all__) <= set(holdfast.__all__)
+    for name in holdfast.__all__:
+        assert hasattr(holdfast, name)
+
+
+@pytest.mark.parametrize("name", [name for name in holdfast.__all__ if isinstance(getattr(holdfast, name), type)])
+def test_public_classes_say_the_name_that_users_import(name: str) -> None:
+    assert getattr(holdfast, name).__module__ == "holdfast"
+
+
+def test_events_and_errors_can_be_pickled() -> None:
+    error = holdfast.SendError(3, "Forbidden", "no", "rejected")
+    for value in (holdfast.Connected("id", "user"), holdfast.Acked(3, None, True), error):
+        copy = pickle.loads(pickle.dumps(value))
+        assert str(copy) == str(value)
+        assert type(copy) is type(value)
+
+
+def test_importing_holdfast_imports_no_event_loop_and_no_server() -> None:
+    code = (
+        "import sys, holdfast; "
+        "print([name for name in ('asyncio', 'trio', 'anyio', 'ssl', 'uvicorn', 'starlette', 'jwt', 'click') "
+        "if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_state_diagram_is_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "make_diagram.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
