@@ -1,0 +1,199 @@
+"""The ASGI application: the client endpoint for any ASGI server, negotiation, health."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from holdfast_core.service import ABNORMAL, Transport, is_hub_name
+
+from ._gateway import Gateway, Handshake, Refusal
+from .options import ServiceOptions
+from .tokens import client_url
+
+__all__ = ["build_app", "create_app", "is_loopback"]
+
+_NEGOTIATED_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+
+
+def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = None) -> Starlette:
+    """Return the local service as an ASGI application, for any ASGI server or to mount in another one.
+
+    Args:
+        options: how the service behaves. Give an access key, or nobody can make tokens.
+        endpoint: the http(s) URL under which clients and tokens know the service, with the path it is mounted
+            at; by default whatever address a client used is right.
+
+    An application belongs to one event loop. `Service` runs it in one line, and needs less time per message.
+    The access log of a server shows the tokens in the URLs unless it is switched off.
+    """
+    return build_app(Gateway(options or ServiceOptions(), endpoint))
+
+
+def build_app(gateway: Gateway) -> Starlette:
+    """Return the ASGI application around a gateway."""
+    endpoint = _ClientEndpoint(gateway)
+    negotiate = _Negotiation(gateway)
+
+    async def not_a_websocket(request: Request) -> Response:
+        return PlainTextResponse("This is a WebSocket endpoint: connect with a WebSocket client.\n", 400)
+
+    async def negotiated(request: Request) -> Response:
+        return negotiate(request)
+
+    async def health(request: Request) -> Response:
+        return Response()
+
+    paths = ("/client/hubs/{hub}", "/client/hubs/{hub}/", "/client", "/client/")
+    return Starlette(
+        routes=[
+            *(WebSocketRoute(path, endpoint) for path in paths),
+            *(Route(path, not_a_websocket) for path in paths),
+            Route("/negotiate", negotiated, methods=["GET", "POST"]),
+            Route("/api/health", health, methods=["GET", "HEAD"]),
+        ]
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this very machine's, reachable from nowhere else."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host.lower() == "localhost"
+
+
+class _Negotiation:
+    """Answers ``/negotiate?hub=chat&userId=me`` with a client URL: a convenience for development."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __call__(self, request: Request) -> Response:
+        if not self._allowed(request):
+            return PlainTextResponse(
+                "Negotiation is for clients on the same machine unless it is enabled in the options.\n", 403
+            )
+        hub = request.query_params.get("hub") or "chat"
+        if not is_hub_name(hub):
+            return PlainTextResponse("Invalid hub name.\n", 400)
+        endpoint = self._gateway.endpoint or _origin(request)
+        url = client_url(
+            self._gateway.connection_string(endpoint),
+            hub,
+            user_id=request.query_params.get("userId"),
+            roles=_NEGOTIATED_ROLES,
+        )
+        return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
+
+    def _allowed(self, request: Request) -> bool:
+        enabled = self._gateway.options.negotiate
+        if enabled is not None:
+            return enabled
+        # The name too: a web page can make its own name point to 127.0.0.1 (DNS rebinding).
+        with suppress(ValueError):
+            named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+            return request.client is not None and is_loopback(request.client.host) and is_loopback(named)
+        return False
+
+
+def _origin(connection: HTTPConnection) -> str:
+    scope = connection.scope
+    scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
+    return f"{scheme}://{connection.headers.get('host', '')}{scope.get('root_path', '')}"
+
+
+class _ClientEndpoint:
+    """A client's WebSocket as an ASGI application."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        headers = Headers(scope=scope)
+        outcome = self._gateway.admit(
+            Handshake(
+                hub=scope["path_params"].get("hub"),
+                query=scope["query_string"].decode("latin-1"),
+                origin=_origin(HTTPConnection(scope)),
+                authorization=headers.get("authorization", ""),
+                subprotocols=list(scope["subprotocols"]),
+            )
+        )
+        if isinstance(outcome, Refusal):
+            await _refuse(outcome, scope, receive, send)
+            return
+        code = 1006
+        writer = _AsgiWriter(outcome.transport, send)
+        try:
+            await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
+            self._gateway.attach(outcome.transport, writer)
+            writer.start()
+            code = await self._receive(outcome.transport, receive)
+        finally:
+            self._gateway.detach(outcome.transport, code)
+            await writer.stop()
+
+    async def _receive(self, transport: Transport, receive: Receive) -> int:
+        """Handle messages until the WebSocket is closed; return the close code."""
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return int(message.get("code") or 1005)
+            text: str | None = message.get("text")
+            data: str | bytes = message["bytes"] if text is None else text
+            self._gateway.receive(transport, data)
+            self._gateway.flush()
+
+
+class _AsgiWriter:
+    """Sends to one client through ASGI, in a task of its own: sending may wait for the client."""
+
+    def __init__(self, transport: Transport, send: Send) -> None:
+        self._transport = transport
+        self._send = send
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def flush(self) -> None:
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        # By the ASGI specification OSError says that the client is gone; the reader learns it as well.
+        with suppress(OSError):
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                for message in self._transport.messages_to_send():
+                    await self._send({"type": "websocket.send", "text": message.decode()})
+                close = self._transport.close
+                if close is not None:
+                    # ASGI cannot drop a connection; to the client 1001 means the same: recover.
+                    code = 1001 if close.code == ABNORMAL else close.code
+                    await self._send({"type": "websocket.close", "code": code, "reason": close.reason})
+                    return
+
+
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    if "websocket.http.response" in scope.get("extensions", {}):
+        await PlainTextResponse(refusal.text + "\n", refusal.status)(scope, receive, send)
+    else:
+        # Without the extension a server can answer with nothing but 403.
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})

@@ -1,0 +1,149 @@
+"""Signed tokens: access tokens of clients and reconnection tokens."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+
+from holdfast_core.service import (
+    ClientGrant,
+    ConnectionString,
+    audience_matches,
+    client_audience,
+    client_claims,
+    client_endpoint,
+    is_group_name,
+)
+
+__all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
+
+_ALGORITHM = "HS256"
+_LEEWAY = 300.0
+_ISSUER = "https://webpubsub.azure.com"
+_RECONNECTION_LIFETIME = 7 * 24 * 3600
+
+
+class InvalidToken(Exception):
+    """The token is malformed, badly signed, expired or for somebody else; the message says which."""
+
+
+def mint_client_token(
+    connection_string: str | ConnectionString,
+    hub: str = "chat",
+    *,
+    user_id: str | None = None,
+    roles: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    expires_in: float = 3600.0,
+) -> str:
+    """Sign a token that lets a client connect to ``hub`` (Azure docs).
+
+    Args:
+        connection_string: of this or any other Web PubSub service.
+        hub: the hub's name.
+        user_id: who the client is; ``None``: anonymous.
+        roles: such as ``webpubsub.joinLeaveGroup`` or ``webpubsub.sendToGroup.<group>``.
+        groups: joined at once, which needs no role.
+        expires_in: seconds in which the client may connect; an open connection outlives them.
+
+    Raises:
+        ValueError: for an illegal connection string, hub or group name, or ``expires_in`` not positive.
+        TypeError: if a single string is given as roles or groups.
+    """
+    connection = _parsed(connection_string)
+    client_endpoint(connection.endpoint, hub)
+    if isinstance(roles, str) or isinstance(groups, str):
+        raise TypeError("roles and groups are lists of strings, not a single string")
+    if not expires_in > 0:
+        raise ValueError("expires_in is a positive number of seconds")
+    grant = ClientGrant(user_id, tuple(roles), tuple(groups))
+    for group in grant.groups:
+        if not is_group_name(group):
+            raise ValueError("a group name has 1 to 1024 characters, not all white space")
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "aud": client_audience(connection.endpoint, hub),
+        "iat": now,
+        "exp": now + max(int(expires_in), 1),
+        **client_claims(grant),
+    }
+    return jwt.encode(claims, connection.access_key, _ALGORITHM)
+
+
+def client_url(
+    connection_string: str | ConnectionString,
+    hub: str = "chat",
+    *,
+    user_id: str | None = None,
+    roles: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    expires_in: float = 3600.0,
+) -> str:
+    """Return the URL for a client, with a token in it; arguments and errors of `mint_client_token`."""
+    connection = _parsed(connection_string)
+    token = mint_client_token(connection, hub, user_id=user_id, roles=roles, groups=groups, expires_in=expires_in)
+    return f"{client_endpoint(connection.endpoint, hub)}?access_token={quote(token)}"
+
+
+def _parsed(connection_string: str | ConnectionString) -> ConnectionString:
+    if isinstance(connection_string, ConnectionString):
+        return connection_string
+    return ConnectionString.parse(connection_string)
+
+
+class TokenAuthority:
+    """Issues and checks the tokens of one service."""
+
+    def __init__(self, access_key: str) -> None:
+        self._key = access_key
+
+    def client_claims(self, token: str, endpoints: tuple[str, ...], hub: str) -> dict[str, Any]:
+        """Return the claims of a client's token for a hub at one of the endpoints.
+
+        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        """
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                leeway=_LEEWAY,
+                options={"require": ["exp", "aud"], "verify_aud": False},
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise InvalidToken(str(error)) from None
+        if not audience_matches(claims["aud"], endpoints, hub):
+            raise InvalidToken("it is for another service or hub")
+        return claims
+
+    def issue_reconnection_token(self, connection_id: str) -> str:
+        """Sign a token that recovers one connection, for seven days (client-spec 2.2, emulator)."""
+        now = int(time.time())
+        claims = {
+            "iss": _ISSUER,
+            "aud": connection_id,
+            "jti": secrets.token_urlsafe(12),
+            "nbf": now,
+            "exp": now + _RECONNECTION_LIFETIME,
+        }
+        return jwt.encode(claims, self._key, _ALGORITHM)
+
+    def check_reconnection_token(self, token: str, connection_id: str) -> bool:
+        """Tell whether a token recovers this connection; no clock skew is tolerated (emulator)."""
+        try:
+            jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                audience=connection_id,
+                issuer=_ISSUER,
+                options={"require": ["exp", "aud", "iss"]},
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            return False
+        return True

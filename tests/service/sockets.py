@@ -1,0 +1,87 @@
+"""A client for tests over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from holdfast.service import Service, ServiceOptions
+from holdfast_core.service import JSON_RELIABLE
+
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+T = TypeVar("T")
+
+
+def with_service(scenario: Callable[[Service], Awaitable[T]], options: ServiceOptions | None = None) -> T:
+    """Run a scenario against a service of its own, and check that nothing is left behind."""
+
+    async def run() -> T:
+        async with Service(options) as service:
+            result = await asyncio.wait_for(scenario(service), 20)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return asyncio.run(run())
+
+
+class Client:
+    """A WebSocket that speaks JSON."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+
+    @classmethod
+    async def open(cls, url: str, *offers: str) -> Client:
+        subprotocols = [Subprotocol(offer) for offer in offers or (JSON_RELIABLE,)]
+        return cls(await connect(url, subprotocols=subprotocols, compression=None, max_size=None))
+
+    async def send(self, **message: object) -> None:
+        await self.websocket.send(json.dumps(message))
+
+    async def receive(self) -> dict[str, Any]:
+        data = await asyncio.wait_for(self.websocket.recv(), 10)
+        assert isinstance(data, str)
+        message: dict[str, Any] = json.loads(data)
+        return message
+
+    async def close_code(self) -> int:
+        """Return the code of the close frame of the service, 1006 without one."""
+        try:
+            while True:
+                await asyncio.wait_for(self.websocket.recv(), 10)
+        except websockets.ConnectionClosed:
+            code = self.websocket.close_code
+            assert code is not None
+            return code
+
+    async def leave(self) -> None:
+        await self.websocket.close()
+
+
+def recovery_url(service: Service, hello: dict[str, Any], hub: str = "chat") -> str:
+    query = urlencode(
+        {
+            "access_token": "expired",
+            "awps_connection_id": hello["connectionId"],
+            "awps_reconnection_token": hello["reconnectionToken"],
+        }
+    )
+    return f"ws://127.0.0.1:{service.port}/client/hubs/{hub}?{query}"
+
+
+async def refusal(url: str, *offers: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Return the status and the text of the answer to a handshake that has to fail."""
+    subprotocols = [Subprotocol(offer) for offer in offers] or None
+    try:
+        websocket = await connect(url, subprotocols=subprotocols, additional_headers=headers)
+    except websockets.InvalidStatus as error:
+        return error.response.status_code, bytes(error.response.body or b"").decode()
+    await websocket.close()
+    raise AssertionError("the handshake succeeded")

@@ -1,0 +1,87 @@
+"""The service's logic under a virtual clock, with clients that are a few lines each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, ServiceCore, Transport
+
+JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+
+
+class World:
+    """A service, its clock, and the token rule that the token of connection ``c1`` is ``token-of-c1/<n>``."""
+
+    def __init__(self, **limits: Any) -> None:
+        ids = itertools.count(1)
+        serials = itertools.count(1)
+        self.now = 100.0
+        self.core = ServiceCore(
+            Limits(**limits),
+            new_connection_id=lambda: f"c{next(ids)}",
+            issue_reconnection_token=lambda connection_id: f"token-of-{connection_id}/{next(serials)}",
+            check_reconnection_token=lambda token, connection_id: token.startswith(f"token-of-{connection_id}/"),
+        )
+
+    def connect(
+        self,
+        *,
+        hub: str = "chat",
+        subprotocol: str = JSON_RELIABLE,
+        user: str | None = None,
+        roles: tuple[str, ...] = JOIN_SEND_ALL,
+        groups: tuple[str, ...] = (),
+    ) -> Client:
+        grant = ClientGrant(user, roles, groups)
+        return Client(self, self.core.connect(hub, subprotocol, grant, self.now))
+
+    def recover(self, hello: dict[str, Any], *, hub: str = "chat", token: str | None = None) -> Client:
+        token = hello["reconnectionToken"] if token is None else token
+        return Client(self, self.core.recover(hub, hello["connectionId"], token, self.now))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, waking the service whenever something is due."""
+        end = self.now + seconds
+        while self.core.deadline <= end:
+            self.now = self.core.deadline
+            self.core.wake(self.now)
+            assert self.core.deadline > self.now
+        self.now = end
+
+
+class Client:
+    """One transport, seen from the client."""
+
+    def __init__(self, world: World, transport: Transport) -> None:
+        self.world = world
+        self.transport = transport
+
+    def received(self) -> list[dict[str, Any]]:
+        return [json.loads(message) for message in self.transport.messages_to_send()]
+
+    def hello(self) -> dict[str, Any]:
+        (message,) = self.received()
+        assert message["event"] == "connected"
+        return message
+
+    def send(self, message: object) -> None:
+        self.send_raw(json.dumps(message))
+
+    def send_raw(self, data: str | bytes) -> None:
+        self.world.core.receive(self.transport, data, self.world.now)
+
+    def ask(self, message: object) -> list[dict[str, Any]]:
+        self.send(message)
+        return self.received()
+
+    def publish(self, data: object, group: str = "room", **more: object) -> None:
+        self.send({"type": "sendToGroup", "group": group, "data": data, **more})
+
+    def drop(self, code: int = 1006) -> None:
+        self.world.core.disconnected(self.transport, code, self.world.now)
+
+    @property
+    def close_code(self) -> int | None:
+        return None if self.transport.close is None else self.transport.close.code
