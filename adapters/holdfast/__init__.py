@@ -1,0 +1,102 @@
+"""Holdfast: a Web PubSub client that holds on.
+
+``from holdfast.asyncio import Client`` is the way in for applications. Here are the names that all clients share,
+and :class:`Session` and :class:`Link` for those who bring their own event loop or transport.
+"""
+
+from holdfast._version import __version__
+from holdfast_core import (
+    JSON,
+    RELIABLE_JSON,
+    Ack,
+    Acked,
+    Backoff,
+    ClientStopped,
+    Connected,
+    ConnectError,
+    DataType,
+    Dial,
+    Disconnected,
+    Endpoint,
+    Event,
+    GroupMessage,
+    HangUp,
+    HoldfastError,
+    InvalidType,
+    InvalidValue,
+    Link,
+    LocalProtocolError,
+    Message,
+    MessagesMissed,
+    Options,
+    Outcome,
+    Proxy,
+    Recovered,
+    Recovering,
+    RejoinGroupFailed,
+    SendError,
+    ServerMessage,
+    Session,
+    State,
+    Stopped,
+    TooManyRequests,
+    Tunnel,
+    parse_proxy,
+    parse_url,
+    recovery_url,
+    redact,
+)
+
+__all__ = [
+    "JSON",
+    "RELIABLE_JSON",
+    "Ack",
+    "Acked",
+    "Backoff",
+    "ClientStopped",
+    "ConnectError",
+    "Connected",
+    "DataType",
+    "Dial",
+    "Disconnected",
+    "Endpoint",
+    "Event",
+    "GroupMessage",
+    "HangUp",
+    "HoldfastError",
+    "InvalidType",
+    "InvalidValue",
+    "Link",
+    "LocalProtocolError",
+    "Message",
+    "MessagesMissed",
+    "Options",
+    "Outcome",
+    "Proxy",
+    "Recovered",
+    "Recovering",
+    "RejoinGroupFailed",
+    "SendError",
+    "ServerMessage",
+    "Session",
+    "State",
+    "Stopped",
+    "TooManyRequests",
+    "Tunnel",
+    "__version__",
+    "parse_proxy",
+    "parse_url",
+    "recovery_url",
+    "redact",
+]
+
+
+def _claim_names() -> None:
+    """Tracebacks, reprs and pickles name the package that users import."""
+    for name in __all__:
+        public = globals()[name]
+        if getattr(public, "__module__", "").startswith("holdfast_core"):
+            public.__module__ = __name__
+
+
+_claim_names()

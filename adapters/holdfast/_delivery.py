@@ -1,0 +1,292 @@
+"""From events to the application: callbacks in order, bounded buffers for iteration. No event loop in here."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from holdfast import (
+    Acked,
+    Event,
+    GroupMessage,
+    HoldfastError,
+    InvalidType,
+    LocalProtocolError,
+    ServerMessage,
+    Stopped,
+)
+
+log: logging.Logger = logging.getLogger("holdfast")
+
+Callback = Callable[[Any], object]
+"""A function of one event; what it returns is awaited if it can be."""
+
+MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
+
+
+class Buffer:
+    """Events that wait for one consumer.
+
+    Attributes:
+        items: the events, oldest first.
+        ended: no more will come.
+        error: why, where it was not the application's wish.
+        wake: called when there is something new, or the end.
+    """
+
+    __slots__ = ("_delivery", "_group", "_types", "ended", "error", "full", "items", "wake")
+
+    def __init__(self, delivery: Delivery, types: frozenset[type], group: str | None = None) -> None:
+        self._delivery = delivery
+        self._types = types
+        self._group = group
+        self.items: deque[Any] = deque()
+        self.full: bool = False
+        self.ended: bool = False
+        self.error: HoldfastError | None = None
+        self.wake: Callable[[], None] | None = None
+
+    def wants(self, event: Event) -> bool:
+        """Whether ``event`` is for this buffer."""
+        if type(event) not in self._types:
+            return False
+        return self._group is None or (type(event) is GroupMessage and event.group == self._group)
+
+    def put(self, event: Event) -> None:
+        """Take an event in. Over the limit, reading is paused; what was read already is still taken."""
+        items = self.items
+        items.append(event)
+        if len(items) >= self._delivery.limit and not self.full:
+            self.full = True
+            self._delivery.hold()
+        if self.wake is not None:
+            self.wake()
+
+    def pop(self) -> Any:
+        """Give the oldest event out; there must be one."""
+        item = self.items.popleft()
+        if self.full and len(self.items) <= self._delivery.limit // 2:
+            self.full = False
+            self._delivery.release()
+        return item
+
+    def end(self, error: HoldfastError | None) -> None:
+        """No more will come; what is here can still be taken."""
+        self.ended, self.error = True, error
+        if self.wake is not None:
+            self.wake()
+
+    def close(self) -> None:
+        """The consumer is gone: its slowness must not hold up others."""
+        self._delivery.buffers.discard(self)
+        self.items.clear()
+        if self.full:
+            self.full = False
+            self._delivery.release()
+
+
+class Inbox(Buffer):
+    """Messages for ``async for message in client``: there before the first reader is, and after the last.
+
+    Attributes:
+        readers: how many iterators take from it.
+    """
+
+    __slots__ = ("_warned", "readers")
+
+    def __init__(self, delivery: Delivery) -> None:
+        super().__init__(delivery, MESSAGES)
+        self.readers: int = 0
+        self._warned = False
+
+    def put(self, event: Event) -> None:
+        """Take a message in; without a reader, the oldest makes room for it when the limit is reached."""
+        if self.readers or len(self.items) < self._delivery.limit - 1:
+            super().put(event)
+            return
+        # To pause reading would stop acks as well, and with them every request.
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "nobody takes the messages that arrive; the oldest of %d are dropped now. "
+                "Register a callback, or iterate over the client",
+                self._delivery.limit,
+            )
+        self.items.popleft()
+        self.items.append(event)
+
+    def close(self) -> None:
+        """One reader is gone; what it did not take waits for the next."""
+        self.readers -= 1
+        if self.full and not self.readers:
+            self.full = False
+            self._delivery.release()
+
+
+class Delivery:
+    """Hands each event to its callbacks, in order and one at a time, and to the buffers that want it.
+
+    Messages that nobody takes yet wait in :attr:`inbox`, so that nothing is lost between joining a group and the
+    first ``async for``.
+
+    Args:
+        limit: how many events a consumer may be behind before reading is paused.
+
+    Attributes:
+        held: how many consumers are too far behind; above 0, reading is to be paused.
+        busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
+    """
+
+    def __init__(self, limit: int, reading: Callable[[bool], None]) -> None:
+        self.limit = limit
+        self.held: int = 0
+        self.busy: bool = False
+        self.buffers: set[Buffer] = set()
+        self.inbox: Inbox = Inbox(self)
+        self._reading = reading
+        self._callbacks: dict[type, tuple[Callback, ...]] = {}
+        self._backlog: deque[Event] = deque()
+        self._backlog_full = False
+        self._current: tuple[Awaitable[object], Event, tuple[Callback, ...]] | None = None
+
+    # ---- Consumers
+
+    def on(self, event_type: type, callback: Callback) -> None:
+        """Call ``callback`` with every event of ``event_type`` from now on."""
+        check_types((event_type,))
+        if not callable(callback):
+            raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
+        self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
+
+    def off(self, event_type: type, callback: Callback) -> None:
+        """Undo one ``on``. Raises LocalProtocolError if there is none."""
+        callbacks = list(self._callbacks.get(event_type, ()))
+        if callback not in callbacks:
+            raise LocalProtocolError(f"callback is not registered for {event_type.__name__}")
+        callbacks.remove(callback)
+        self._callbacks[event_type] = tuple(callbacks)
+
+    def open(self, types: Iterable[type], group: str | None = None) -> Buffer:
+        """A new buffer; to be closed when its consumer is gone."""
+        buffer = Buffer(self, frozenset(types), group)
+        self.buffers.add(buffer)
+        return buffer
+
+    def hold(self) -> None:
+        """A consumer is too far behind."""
+        self.held += 1
+        if self.held == 1:
+            self._reading(False)
+
+    def release(self) -> None:
+        """A consumer has caught up, or is gone."""
+        self.held -= 1
+        if self.held == 0:
+            self._reading(True)
+
+    def begin(self) -> None:
+        """The client starts (again): buffers that ended go on."""
+        for buffer in (*self.buffers, self.inbox):
+            buffer.ended, buffer.error = False, None
+
+    def read_inbox(self) -> Inbox:
+        """The inbox, for one more reader; to be closed when that is gone."""
+        self.inbox.readers += 1
+        return self.inbox
+
+    # ---- Delivering
+
+    def deliver(self, event: Event) -> None:
+        """Hand out one event."""
+        kind = type(event)
+        callbacks = self._callbacks.get(kind)
+        claimed = False
+        if callbacks:
+            claimed = True
+            if self.busy:
+                self._queue(event)
+            else:
+                self._call(event, callbacks)
+        if self.buffers:
+            for buffer in tuple(self.buffers):
+                if buffer.wants(event):
+                    buffer.put(event)
+                    claimed = True
+        if kind in MESSAGES:
+            if not claimed or self.inbox.readers:
+                self.inbox.put(event)
+        elif type(event) is Stopped:
+            for buffer in (*self.buffers, self.inbox):
+                buffer.end(event.error)
+
+    def _queue(self, event: Event) -> None:
+        self._backlog.append(event)
+        if len(self._backlog) >= self.limit and not self._backlog_full:
+            self._backlog_full = True
+            self.hold()
+
+    def _call(self, event: Event, callbacks: tuple[Callback, ...]) -> None:
+        for index, callback in enumerate(callbacks):
+            try:
+                result = callback(event)
+            except Exception:
+                log.exception("a callback for %s failed", type(event).__name__)
+            else:
+                if result is not None and inspect.isawaitable(result):
+                    self.busy = True
+                    self._current = result, event, callbacks[index + 1 :]
+                    return
+
+    @property
+    def waiting(self) -> bool:
+        """Whether events wait for their callbacks."""
+        return bool(self._backlog)
+
+    def take(self) -> tuple[Event, tuple[Callback, ...]] | None:
+        """The oldest event that waits for its callbacks, and these; None: there is none."""
+        if not self._backlog:
+            return None
+        event = self._backlog.popleft()
+        if self._backlog_full and len(self._backlog) <= self.limit // 2:
+            self._backlog_full = False
+            self.release()
+        return event, self._callbacks.get(type(event), ())
+
+    async def run(self) -> None:
+        """Await what callbacks returned, one after the other, until all events are delivered."""
+        while self.busy:
+            if self._current is not None:
+                awaitable, event, rest = self._current
+                self._current = None
+                try:
+                    await awaitable
+                except Exception:
+                    log.exception("a callback for %s failed", type(event).__name__)
+            elif (queued := self.take()) is not None:
+                event, rest = queued
+            else:
+                self.busy = False
+                return
+            self._call(event, rest)
+
+
+def check_types(types: Iterable[object]) -> None:
+    """Raise InvalidType unless all ``types`` are classes of events that a client hands out."""
+    for kind in types:
+        if kind is Acked:
+            raise InvalidType("Acked is not handed out: the answer to a request is what its method returns or raises")
+        if kind not in Event.__args__:
+            raise InvalidType(f"an event type such as GroupMessage or Recovered is needed, not {kind!r}")
+
+
+Provider = str | Callable[[], str | Awaitable[str] | Coroutine[Any, Any, str]]
+"""A Client Access URL, or a function that returns one, directly or to be awaited."""
+
+
+def check_provider(url: object) -> None:
+    """Raise InvalidType unless ``url`` is a str or a function."""
+    if not isinstance(url, str) and not callable(url):
+        raise InvalidType(f"url must be a str or a function that returns one, not {type(url).__name__}")

@@ -1,0 +1,99 @@
+"""The words that a loop with structured concurrency needs: what differs between trio and anyio."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Flag(Protocol):
+    """An event of the loop's own kind."""
+
+    def set(self) -> object: ...
+    async def wait(self) -> None: ...
+
+
+class Scope(Protocol):
+    """A cancel scope."""
+
+    def cancel(self) -> object: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
+
+
+class Nursery(Protocol):
+    """A nursery or task group."""
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], /, *args: Any) -> object: ...
+    async def start(self, function: Callable[..., Awaitable[Any]], /, *args: Any) -> Any: ...
+
+
+class ByteStream(Protocol):
+    """A TCP connection."""
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Some bytes; ``b""`` at the end."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+    """The words of one library."""
+
+    now: Callable[[], float]
+    flag: Callable[[], Flag]
+    scope: Callable[[float, bool], Scope]
+    """A cancel scope: deadline, shield."""
+    nursery: Callable[[], AbstractAsyncContextManager[Any]]
+    dial: Callable[[str, int], Awaitable[ByteStream]]
+    broken: tuple[type[Exception], ...]
+    """What a broken connection raises."""
+    checkpoint: Callable[[], Awaitable[Any]]
+    checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
+
+
+class FlagAnswer(Generic[T]):
+    """One result for one waiter."""
+
+    __slots__ = ("_error", "_flag", "_result", "_set")
+
+    def __init__(self, flag: Flag) -> None:
+        self._flag = flag
+        self._set = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return self._set
+
+    def set_result(self, result: T) -> None:
+        """Wake the waiter with ``result``."""
+        self._set, self._result = True, result
+        self._flag.set()
+
+    def set_exception(self, exception: BaseException) -> None:
+        """Wake the waiter with ``exception``."""
+        self._set, self._error = True, exception
+        self._flag.set()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        yield from self._flag.wait().__await__()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[no-any-return]

@@ -1,0 +1,430 @@
+"""Drives a Session in loops with structured concurrency: what trio and anyio have in common.
+
+The two speak nearly the same language; a :class:`Kit` holds the words that differ. Everything of a client lives in one
+nursery: a task for the time, a task for async callbacks, and a task for each transport.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import random
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from holdfast import ClientStopped, Connected, Dial, Event, Link, Options, Session, State, Stopped
+from holdfast._channels import Connect, MessageChannel
+from holdfast._client import AsyncClient, EventStream
+from holdfast._delivery import Delivery, Provider
+from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope
+from holdfast._version import __version__
+from holdfast._wire import ProxySetting, Wire
+
+HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
+
+_CHUNK = 64 * 1024
+"""Bytes to read at a time: enough for speed, and one client can not hold up the loop for long."""
+
+_FAREWELL = 1.0
+"""Seconds that a close frame may take on a connection that is not wanted any more."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ByteChannel:
+    """One TCP connection and the session it serves."""
+
+    def __init__(self, kit: Kit, session: Session, dial: Dial) -> None:
+        self._kit = kit
+        self._session = session
+        self._dial = dial
+        self._stream: ByteStream | None = None
+        self._wire: Wire | None = None
+
+    def wanted(self) -> bool:
+        """Whether the session still wants this transport."""
+        return self._session.dial is self._dial
+
+    async def open(self, tls: ssl.SSLContext | None, proxy: ProxySetting) -> bool:
+        """Open the transport; return whether it is open and wanted."""
+        link = Link(self._session, self._dial, random_bytes=os.urandom, headers=HEADERS)
+        self._wire = Wire(link, tls, proxy)
+        try:
+            self._stream = await self._kit.dial(*self._wire.address())
+        except (OSError, ValueError) as error:
+            self._wire.failed(error, self._kit.now())
+            return False
+        return self.wanted()
+
+    async def receive(self) -> None:
+        """Receive some bytes, or the end."""
+        assert self._stream is not None
+        assert self._wire is not None
+        try:
+            data = await self._stream.receive(_CHUNK)
+        except self._kit.broken as error:
+            self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
+        else:
+            if data:
+                self._wire.receive_data(data, self._kit.now())
+            else:
+                self._wire.transport_lost("the transport was closed without a close frame", self._kit.now())
+
+    async def send(self) -> bool:
+        """Send what there is to send; return whether there was anything."""
+        assert self._stream is not None
+        assert self._wire is not None
+        if data := self._wire.data_to_send():
+            try:
+                await self._stream.send(data)
+            except self._kit.broken as error:
+                self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
+        return bool(data)
+
+    async def close(self) -> None:
+        """Say goodbye if the session wishes that, and close."""
+        if self._stream is None or self._wire is None:
+            return
+        try:
+            if data := self._wire.farewell():
+                await self._stream.send(data)
+            await self._stream.aclose()
+        except self._kit.broken:
+            return  # it was gone before we could close it
+
+
+class StructuredDriver:
+    """Keeps one Session's transport, timer and outputs going; see :meth:`run`."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        url: Provider,
+        options: Options | None,
+        tls: ssl.SSLContext | None,
+        proxy: ProxySetting,
+        connect: Connect | None,
+        deliver: Callable[[list[Event]], None],
+    ) -> None:
+        self.session: Session = Session(options, random=random.random)
+        self.delivery: Delivery  # set by the client, which makes both
+        self._kit = kit
+        self._url = url
+        self._tls = tls
+        self._proxy: ProxySetting = proxy
+        self._connect = connect
+        self._deliver = deliver
+        self._pumping = False
+        self._dial: Dial | None = None
+        self._scope: Scope | None = None
+        self._nursery: Nursery | None = None  # of the transports
+        self._machinery: Scope  # around all that must outlive a cancellation
+        self._armed = math.inf
+        # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
+        self._earlier, self._output, self._work, self._readable = kit.flag(), kit.flag(), kit.flag(), kit.flag()
+        self._written = kit.flag()
+        self._writing = False
+        self._over = kit.flag()
+        self._outcome: FlagAnswer[Connected | Stopped] | None = None
+
+    # ---- What the client asks for
+
+    def now(self) -> float:
+        """The session's time."""
+        return self._kit.now()
+
+    def answer(self) -> FlagAnswer[Any]:
+        """A new thing to wait for."""
+        return FlagAnswer(self._kit.flag())
+
+    def flush(self) -> None:
+        """Something was added to the session: wake the writer, which sends all there is when its turn comes."""
+        self._output.set()
+        self._rearm()
+
+    async def writable(self) -> None:
+        """Wait until what was handed to the transport is on its way."""
+        while self._writing:
+            await self._written.wait()
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Consumers have caught up, or are too far behind."""
+        if ready:
+            self.session.reading_resumed(self.now())
+        else:
+            self.session.reading_paused(self.now())
+        self.pump()
+
+    async def stop(self) -> None:
+        """Stop the session and wait until it has stopped."""
+        if self.session.state is not State.STOPPED:
+            self.session.stop(self.now())
+            self.pump()
+            await self._over.wait()
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Start the session and keep it going until it has stopped; call ``started`` when it stands first.
+
+        Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
+        """
+        self.session.start(self.now())
+        self.delivery.begin()
+        self._outcome, self._over = self.answer(), self._kit.flag()
+        self._machinery = self._kit.scope(math.inf, True)
+        failure: BaseException | None = None
+        async with self._kit.nursery() as nursery:
+            nursery.start_soon(self._run_callbacks)
+            nursery.start_soon(self._connect_and_keep_time)
+            try:
+                event = await self._outcome
+                if type(event) is Stopped:
+                    # Raised behind the nursery, which would wrap it into a group.
+                    failure = event.error or ClientStopped("the client was stopped while it started")
+                else:
+                    started()
+                    await self._over.wait()
+            finally:
+                with self._kit.scope(self.now() + self.session.options.close_timeout + _FAREWELL, True):
+                    await self.stop()
+                if self.session.state is not State.STOPPED:
+                    self._machinery.cancel()  # a transport that does not let itself be closed
+        if failure is not None:
+            raise failure
+
+    # ---- After every call to the session
+
+    def pump(self) -> None:
+        """Do what the session wants done: the one rule, drain before you wait."""
+        if self._pumping:
+            return  # a callback got us here: the pump below us goes on
+        self._pumping = True
+        try:
+            while events := self.session.events():
+                self._deliver(events)
+        finally:
+            self._pumping = False
+        if self.session.dial is not self._dial:
+            self._redial()
+        self._output.set()
+        if self.session.reading:
+            self._readable.set()
+        if self.delivery.busy:
+            self._work.set()
+        self._rearm()
+
+    def _rearm(self) -> None:
+        if self.session.deadline < self._armed:
+            self._earlier.set()
+
+    def settle(self, event: Connected | Stopped) -> None:
+        """The session stands or has stopped: tell those who wait for it."""
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(event)
+        if type(event) is Stopped:
+            for flag in (self._over, self._earlier, self._work):
+                flag.set()
+
+    # ---- The tasks
+
+    async def _connect_and_keep_time(self) -> None:
+        """Transports and timers, which are still needed for a polite end when the client is cancelled."""
+        with self._machinery:
+            async with self._kit.nursery() as nursery:
+                self._nursery = nursery
+                self.pump()
+                await self._keep_time()
+
+    async def _keep_time(self) -> None:
+        while self.session.state is not State.STOPPED:
+            self._earlier = self._kit.flag()
+            self._armed = self.session.deadline
+            with self._kit.scope(self._armed, False):
+                await self._earlier.wait()
+            if self.now() >= self.session.deadline:
+                self.session.wake(self.now())
+                self.pump()
+        self._armed = math.inf
+
+    async def _run_callbacks(self) -> None:
+        """Await what async callbacks return, one after the other."""
+        while self.delivery.busy or self.session.state is not State.STOPPED:
+            self._work = self._kit.flag()
+            if not self.delivery.busy:
+                await self._work.wait()
+            await self.delivery.run()
+
+    def _redial(self) -> None:
+        """The session wants another transport than the one it has, or none."""
+        if self._scope is not None:
+            self._scope.cancel()
+            self._scope = None
+        self._dial = dial = self.session.dial
+        if dial is not None:
+            assert self._nursery is not None
+            self._scope = scope = self._kit.scope(math.inf, False)
+            self._nursery.start_soon(self._serve, dial, scope)
+
+    async def _serve(self, dial: Dial, scope: Scope) -> None:
+        """One transport, from the wish for it to its end."""
+        channel: MessageChannel | ByteChannel
+        if self._connect is not None:
+            channel = MessageChannel(self.session, dial, self._kit.now)
+        else:
+            channel = ByteChannel(self._kit, self.session, dial)
+        with scope:
+            if dial.url is None:
+                await self._resolve(dial)
+            try:
+                if channel.wanted() and dial.url is not None and await self._open(channel):
+                    async with self._kit.nursery() as nursery:
+                        nursery.start_soon(self._write, channel)
+                        await self._read(channel)
+            finally:
+                with self._kit.scope(self.now() + _FAREWELL, True):
+                    await channel.close()
+        self.pump()
+
+    async def _open(self, channel: MessageChannel | ByteChannel) -> bool:
+        if isinstance(channel, ByteChannel):
+            return await channel.open(self._tls, self._proxy)
+        assert self._connect is not None
+        return await channel.open(self._connect)
+
+    async def _read(self, channel: MessageChannel | ByteChannel) -> None:
+        self.pump()
+        while channel.wanted():
+            while not self.session.reading:
+                self._readable = self._kit.flag()
+                await self._readable.wait()
+            await channel.receive()
+            self.pump()  # a transport that is not wanted any more is cancelled here, with its writer
+
+    async def _write(self, channel: MessageChannel | ByteChannel) -> None:
+        while channel.wanted():
+            self._output = self._kit.flag()
+            self._writing = True
+            try:
+                sent = await channel.send()
+            finally:
+                self._writing = False
+                self._written.set()
+                self._written = self._kit.flag()
+            if not sent:
+                await self._output.wait()
+            elif not channel.wanted():
+                self.pump()
+
+    async def _resolve(self, dial: Dial) -> None:
+        """Ask the application for a URL."""
+        try:
+            url: Any = self._url if isinstance(self._url, str) else self._url()
+            if inspect.isawaitable(url):
+                url = await url
+        except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
+            if self.session.dial is dial:
+                self.session.url_failed(error, self.now())
+        else:
+            if self.session.dial is dial:
+                self.session.url_ready(url, self.now(), fixed=isinstance(self._url, str))
+
+
+class StructuredStream(EventStream[T_co]):
+    """Iteration that gives the loop its turn: whether it is cancelled is checked for every event, and every
+    :attr:`BATCH` events other tasks may run.
+    """
+
+    BATCH = 64
+
+    _kit: Kit
+    _taken = 0
+
+    async def __anext__(self) -> T_co:
+        buffer = self._buffer
+        if self._closed or not buffer.items:
+            self._taken = 0
+            while self._closed or not buffer.items:
+                await self._wait()
+        elif self._taken < self.BATCH:
+            self._taken += 1
+            await self._kit.checkpoint_if_cancelled()
+        else:
+            self._taken = 0
+            await self._kit.checkpoint()
+        return buffer.pop()  # type: ignore[no-any-return]
+
+
+class StructuredClient(AsyncClient[StructuredDriver]):
+    """A client that lives in a nursery."""
+
+    _kit: Kit
+    _home: AbstractAsyncContextManager[Nursery] | None = None
+
+    def __init__(
+        self,
+        url: Provider,
+        options: Options | None = None,
+        *,
+        ssl: ssl.SSLContext | None = None,
+        proxy: ProxySetting = None,
+        connect: Connect | None = None,
+    ) -> None:
+        super().__init__(url, options, ssl=ssl, proxy=proxy, connect=connect)
+        self._driver.delivery = self._delivery
+
+    def _drive(
+        self,
+        url: Provider,
+        options: Options | None,
+        ssl: ssl.SSLContext | None,
+        proxy: ProxySetting,
+        connect: Connect | None,
+    ) -> StructuredDriver:
+        return StructuredDriver(self._kit, url, options, ssl, proxy, connect, self._deliver)
+
+    async def stop(self) -> None:
+        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+
+        Requests that wait fail with :class:`holdfast.SendError`. A client that is stopped already stays so.
+        """
+        await self._driver.stop()
+
+    async def __aenter__(self) -> Self:
+        home = self._kit.nursery()
+        nursery = await home.__aenter__()
+        try:
+            await nursery.start(self.run)
+        except BaseException:
+            await home.__aexit__(None, None, None)
+            raise
+        self._home = home
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        home, self._home = self._home, None
+        assert home is not None
+        # The body's own exception passes by the nursery, which would wrap it into a group.
+        with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+            await self._driver.stop()
+        await home.__aexit__(None, None, None)
+
+    async def run(self, *, task_status: Any = None) -> None:
+        """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
+
+        ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
+        connection.
+
+        Raises:
+            ConnectError: no connection could be made; the client is stopped again and may be started again.
+            LocalProtocolError: it was started already.
+        """
+        await self._driver.run(task_status.started if task_status is not None else _nothing)
+
+
+def _nothing() -> None:
+    """Nobody waits for the start."""

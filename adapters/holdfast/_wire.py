@@ -1,0 +1,230 @@
+"""What lies between a TCP connection and a Link: nothing, TLS, a proxy's tunnel, or both. No event loop in here."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import ssl
+import urllib.request
+from contextlib import suppress
+from typing import Literal
+
+from holdfast import ConnectError, Endpoint, InvalidType, InvalidValue, Link, Proxy, Tunnel, parse_proxy
+
+ProxySetting = str | Literal[False] | None
+"""The URL of an HTTP proxy; None: what the environment says; False: none, whatever the environment says."""
+
+_RECORD = 16 * 1024
+"""The largest TLS record: a bigger buffer for reading would only be allocated in vain."""
+
+
+class Wire:
+    """One TCP connection's bytes, to and from a Link.
+
+    Args:
+        link: speaks WebSocket.
+        tls: how to check certificates, for ``wss`` URLs; None: the system's trust store.
+        proxy: the client's setting; which proxy it means is for :meth:`address` to find out.
+
+    Call :meth:`address` first.
+    """
+
+    def __init__(self, link: Link, tls: ssl.SSLContext | None, proxy: ProxySetting) -> None:
+        self.link: Link = link
+        self._context = tls
+        self._setting: ProxySetting = proxy
+        self._proxy: Proxy | None = None
+        self._tunnel: Tunnel | None = None
+        self._tls: _Tls | None = None
+
+    def address(self) -> tuple[str, int]:
+        """Host and port to connect to.
+
+        Raises:
+            ValueError, OSError: the proxy's URL or the TLS settings can not be used; tell it to :meth:`failed`.
+        """
+        endpoint = self.link.endpoint
+        self._proxy = proxy = choose_proxy(self._setting, endpoint)
+        if endpoint.secure:
+            self._tls = _Tls(self._context or system_trust(), endpoint.host)
+        if proxy is None:
+            return endpoint.host, endpoint.port
+        self._tunnel = Tunnel(proxy, endpoint.host, endpoint.port)
+        return proxy.host, proxy.port
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Bytes arrived. Call :meth:`data_to_send` and drain the session next."""
+        if self._tunnel is not None:
+            try:
+                data = self._tunnel.receive_data(data)
+            except ConnectError as error:
+                self.failed(error, now)
+                return
+            if not self._tunnel.open:
+                return
+            self._tunnel = None
+        tls = self._tls
+        if tls is not None:
+            data = tls.decrypt(data)
+        if data:
+            self.link.receive_data(data, now)
+        if tls is not None and tls.ended:
+            if tls.fault is not None:
+                self.failed(tls.fault, now)
+            else:
+                self.transport_lost("the service closed the connection", now)
+
+    def transport_lost(self, reason: str, now: float) -> None:
+        """The TCP connection can not be read any more; ``reason`` says why."""
+        if self._tunnel is not None:
+            self.failed(self._tunnel.lost(reason), now)
+        elif self._tls is not None and not self._tls.shaken:
+            self.failed(ConnectionError(f"the TLS handshake was cut short: {reason}"), now)
+        else:
+            self.link.transport_lost(reason, now)
+
+    def failed(self, error: Exception, now: float) -> None:
+        """No connection could be made, or TLS broke."""
+        self.link.failed(_explain(error, self.link.endpoint, self._proxy), now)
+
+    def data_to_send(self) -> bytes:
+        """The bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
+        if self._tunnel is not None:
+            return self._tunnel.data_to_send()
+        if self._tls is None:
+            data = self.link.data_to_send()
+            return data[0] if len(data) == 1 else b"".join(data)
+        return self._tls.encrypt(self.link)
+
+    def farewell(self) -> bytes:
+        """The last bytes of a connection that is not wanted any more."""
+        data = self.data_to_send()
+        return data + self._tls.close() if self._tls is not None and self._tunnel is None else data
+
+
+class _Tls:
+    """TLS over bytes: every record that is there is decrypted at once, before the event loop gets its turn.
+
+    Attributes:
+        shaken: the handshake is done.
+        ended: nothing more can be read.
+        fault: why, if TLS broke.
+
+    Raises:
+        ValueError, OSError: ``context`` can not be used, or not for ``host``.
+    """
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self.shaken = False
+        self.ended = False
+        self.fault: ssl.SSLError | None = None
+        self._unsent: list[bytes] = []
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # Certificates and SNI know no dot at the end of a name.
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.removesuffix("."))
+        with suppress(ssl.SSLWantReadError):
+            self._object.do_handshake()  # settings that leave no version or cipher show here
+
+    def decrypt(self, data: bytes) -> bytes:
+        if self.ended:
+            return b""
+        self._incoming.write(data)
+        pieces: list[bytes] = []
+        try:
+            if not self.shaken:
+                self._object.do_handshake()
+                self.shaken = True
+            while piece := self._object.read(_RECORD):
+                pieces.append(piece)
+                if not self._incoming.pending and not self._object.pending():
+                    break  # cheaper than to be told so by an exception
+            else:
+                self.ended = True
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record is still on its way
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLError as error:
+            self.ended = True  # what is left to send tells the peer why
+            self.fault = error.with_traceback(None)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def encrypt(self, link: Link) -> bytes:
+        if self.shaken and self.fault is None:
+            unsent = self._unsent
+            unsent += link.data_to_send()
+            try:
+                while unsent:
+                    self._object.write(unsent[0])
+                    del unsent[0]
+            except ssl.SSLWantReadError:
+                pass  # the peer wants new keys: what is left can go when these are agreed
+            except ssl.SSLError:
+                unsent.clear()  # it is closed already
+        return self._outgoing.read()
+
+    def close(self) -> bytes:
+        self.ended = True  # the peer's answer is not waited for
+        with suppress(ssl.SSLError, ValueError):
+            self._object.unwrap()
+        return self._outgoing.read()
+
+
+@functools.cache
+def system_trust() -> ssl.SSLContext:
+    """Certificates are checked against the system's trust store, host names against certificates."""
+    return ssl.create_default_context()
+
+
+def check_proxy(proxy: object) -> None:
+    """Raise InvalidType or InvalidValue unless ``proxy`` is a :data:`ProxySetting`."""
+    if isinstance(proxy, str):
+        parse_proxy(proxy)
+    elif proxy is not None and proxy is not False:
+        raise InvalidType(f"proxy must be the URL of a proxy, None or False, not {type(proxy).__name__}")
+
+
+def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
+    """The proxy for ``endpoint``: the given one, or what ``https_proxy``, ``all_proxy`` and ``no_proxy`` say.
+
+    The environment's proxy is never asked for the machine's own loopback addresses.
+
+    Raises:
+        InvalidValue: it is the URL of something else; the message says where it came from.
+    """
+    if setting is not None:
+        return parse_proxy(setting) if setting else None
+    if _is_loopback(endpoint.host) or urllib.request.proxy_bypass(f"{endpoint.host}:{endpoint.port}"):
+        return None
+    proxies = urllib.request.getproxies()
+    url = (proxies.get("https" if endpoint.secure else "http") or proxies.get("all") or "").strip()
+    if not url:
+        return None
+    try:
+        return parse_proxy(url if "://" in url else f"http://{url}")
+    except InvalidValue as error:
+        raise InvalidValue(f"the environment has a proxy that can not be used (proxy=False: none): {error}") from None
+
+
+def _explain(error: Exception, endpoint: Endpoint, proxy: Proxy | None) -> ConnectError:
+    """``error`` with what people need to know: where we wanted to go, which way, and why that failed."""
+    if isinstance(error, ConnectError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
+    elif isinstance(error, ssl.SSLError):
+        reason = f"TLS failed: {error.reason or error}"
+    else:
+        reason = str(error) or type(error).__name__
+    way = f" by way of the proxy {proxy.host} port {proxy.port}" if proxy else ""
+    explained = ConnectError(f"{endpoint.host} port {endpoint.port}{way}: {reason}")
+    explained.__cause__ = error
+    return explained
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        name = host.removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")

@@ -1,0 +1,111 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl as ssl_module
+from types import TracebackType
+from typing import Self
+
+from holdfast import ClientStopped, Event, Options, State, Stopped
+from holdfast._channels import Connect
+from holdfast._client import AsyncClient
+from holdfast._delivery import Provider
+from holdfast._wire import ProxySetting
+from holdfast.asyncio.driver import Driver
+
+log: logging.Logger = logging.getLogger("holdfast")
+
+
+class Client(AsyncClient[Driver]):
+    """A Web PubSub client that holds on, for asyncio.
+
+    Use it as ``async with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Messages arrive in
+    order and without duplicates over any number of dropped connections: iterate over the client, or register
+    callbacks with :meth:`on`.
+
+    Args:
+        url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
+            new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
+            is valid.
+        options: see :class:`holdfast.Options`.
+        ssl: how to check the service's certificate; by default against the system's trust store.
+        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
+        connect: opens the transport instead, see :data:`holdfast.connect.Connect`; ``ssl`` and ``proxy`` are its
+            matter then.
+
+    Raises:
+        InvalidType, InvalidValue: an argument can not be used; the message names it.
+    """
+
+    def _drive(
+        self,
+        url: Provider,
+        options: Options | None,
+        ssl: ssl_module.SSLContext | None,
+        proxy: ProxySetting,
+        connect: Connect | None,
+    ) -> Driver:
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._work: asyncio.Future[None] | None = None
+        return Driver(url, options, ssl, proxy, connect, self._deliver)
+
+    async def start(self) -> None:
+        """Connect. Done when the service's first message is here; from then on the client keeps itself connected.
+
+        Raises:
+            ConnectError: no connection could be made; the client is stopped again and may be started again.
+            LocalProtocolError: it was started already.
+        """
+        self._delivery.begin()
+        try:
+            event = await self._driver.start()
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        if type(event) is Stopped:
+            raise event.error or ClientStopped("the client was stopped while it started")
+
+    async def stop(self) -> None:
+        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+
+        Requests that wait fail with :class:`holdfast.SendError`. A client that is stopped already stays so.
+        """
+        await self._driver.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _deliver(self, events: list[Event]) -> None:
+        super()._deliver(events)
+        busy = self._delivery.busy
+        if busy and self._dispatcher is None:
+            self._dispatcher = asyncio.get_running_loop().create_task(self._run_callbacks())
+        elif self._work is not None and not self._work.done() and (busy or self.state is State.STOPPED):
+            self._work.set_result(None)
+
+    async def _run_callbacks(self) -> None:
+        """Await what async callbacks return: one task for all of them, from the first until the client stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            try:
+                await self._delivery.run()
+            except asyncio.CancelledError:
+                if task.cancelling():
+                    self._dispatcher = None  # the event loop ends; there may be another
+                    raise
+                log.exception("a callback was cancelled")
+                continue
+            if self.state is State.STOPPED:
+                break
+            self._work = asyncio.get_running_loop().create_future()
+            await self._work
+        self._dispatcher = None

@@ -1,0 +1,347 @@
+"""Drives a Session with an asyncio event loop: sockets, one timer, and nothing per message."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+from holdfast import Connected, Dial, Event, Link, Options, Session, State, Stopped
+from holdfast._channels import Connect, MessageChannel
+from holdfast._delivery import Provider
+from holdfast._version import __version__
+from holdfast._wire import ProxySetting, Wire
+
+_HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
+
+# glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
+# size once (mallopt(3), M_MMAP_THRESHOLD): the greater part of what a 64 KiB message costs. Elsewhere it does nothing.
+bytes(1 << 20)
+
+
+class ByteTransport(asyncio.Protocol):
+    """One TCP connection: bytes from the loop to the Link, no task and no queue."""
+
+    def __init__(self, driver: Driver, wire: Wire) -> None:
+        self.wire: Wire = wire
+        self.writable: bool = True
+        self._reading = True
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Report to the driver, which may not want it any more."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._driver.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes to messages to callbacks, all in this call."""
+        self.wire.receive_data(data, self._loop.time())
+        self._driver.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        reason = str(exc or "") or "the transport was closed without a close frame"
+        self.wire.transport_lost(reason, self._loop.time())
+        self._driver.pump()
+
+    def pause_writing(self) -> None:
+        """The peer is too slow to take what we write."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.writable = True
+        self._driver.pump()
+
+    def write(self) -> None:
+        """Write what there is to send, unless the peer is too slow to take it now."""
+        if self.writable and (data := self.wire.data_to_send()):
+            self._transport.write(data)
+
+    def read(self, wanted: bool) -> None:
+        """Pause or resume reading."""
+        if wanted is not self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def close(self) -> None:
+        """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
+        if self.writable and (data := self.wire.farewell()):
+            self._transport.write(data)
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+
+class MessageTasks:
+    """One transport of messages, with a task to read from it and one to write to it."""
+
+    def __init__(self, driver: Driver, channel: MessageChannel) -> None:
+        self.writable: bool = True
+        self._driver = driver
+        self._channel = channel
+        self._output = asyncio.Event()
+        self._readable = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._read()), loop.create_task(self._write())]
+
+    def write(self) -> None:
+        """There may be something to send."""
+        self._output.set()
+
+    def read(self, wanted: bool) -> None:
+        """Pause or resume reading."""
+        if wanted:
+            self._readable.set()
+        else:
+            self._readable.clear()
+
+    def close(self) -> None:
+        """Close it, in the background: its owner may not wait."""
+        for task in self._tasks:
+            task.cancel()
+        self._driver.spawn(self._close())
+
+    async def _read(self) -> None:
+        while self._channel.wanted():
+            await self._readable.wait()
+            await self._channel.receive()
+            self._driver.pump()
+
+    async def _write(self) -> None:
+        while self._channel.wanted():
+            self._output.clear()
+            self.writable = False
+            sent = await self._channel.send()
+            self.writable = True
+            if not sent:
+                await self._output.wait()
+            self._driver.pump()
+
+    async def _close(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channel.close()
+
+
+class Driver:
+    """Keeps one Session's transport, timer and outputs going.
+
+    Args:
+        deliver: called with the events, in order.
+    """
+
+    def __init__(
+        self,
+        url: Provider,
+        options: Options | None,
+        tls: ssl.SSLContext | None,
+        proxy: ProxySetting,
+        connect: Connect | None,
+        deliver: Callable[[list[Event]], None],
+    ) -> None:
+        self.session: Session = Session(options, random=random.random)
+        self._url = url
+        self._tls = tls
+        self._proxy: ProxySetting = proxy
+        self._connect = connect
+        self._deliver = deliver
+        self._dial: Dial | None = None
+        self._transport: ByteTransport | MessageTasks | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = float("inf")
+        self._pumping = False
+        self._flushing = False
+        self._writable: asyncio.Future[None] | None = None
+        self._starting: asyncio.Future[Connected | Stopped] | None = None
+        self._stopping: asyncio.Future[Stopped] | None = None
+
+    # ---- What the client asks for
+
+    def now(self) -> float:
+        """The session's time."""
+        return asyncio.get_running_loop().time()
+
+    def answer(self) -> asyncio.Future[Any]:
+        """A new thing to wait for."""
+        return asyncio.get_running_loop().create_future()
+
+    async def start(self) -> Connected | Stopped:
+        """Start the session; the result is the first Connected or Stopped."""
+        self._loop = asyncio.get_running_loop()
+        self.session.start(self._loop.time())
+        starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
+        self._starting = starting
+        self.pump()
+        return await starting
+
+    async def stop(self) -> None:
+        """Stop the session and wait until it has stopped."""
+        if self.session.state is not State.STOPPED:
+            if self._stopping is None:
+                self._stopping = self._loop.create_future()
+            stopping = self._stopping
+            self.session.stop(self._loop.time())
+            self.pump()
+            await asyncio.shield(stopping)  # others may wait for the same
+        if self._background:
+            await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
+
+    def flush(self) -> None:
+        """Something was added to the session: write it.
+
+        The first of a loop turn goes out at once, which is best for one request after the other; the rest of the
+        turn goes out together, which is best for a thousand at a time.
+        """
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flushed)
+            self.pump()
+
+    def _flushed(self) -> None:
+        self._flushing = False
+        self.pump()
+
+    async def writable(self) -> None:
+        """Wait until the transport, if there is one, can take more."""
+        while self._transport is not None and not self._transport.writable:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Consumers have caught up, or are too far behind."""
+        if self._loop.is_closed():
+            return  # a stream that outlived its loop is collected now
+        if ready:
+            self.session.reading_resumed(self._loop.time())
+        else:
+            self.session.reading_paused(self._loop.time())
+        self.pump()
+
+    # ---- After every call to the session
+
+    def pump(self) -> None:
+        """Do what the session wants done: the one rule, drain before you wait."""
+        if self._pumping:
+            return  # a callback got us here: the pump below us goes on
+        self._pumping = True
+        session = self.session
+        try:
+            while True:
+                if self._transport is not None:
+                    self._transport.write()
+                if session.dial is not self._dial:
+                    self._redial()
+                events = session.events()
+                if not events:
+                    break
+                self._deliver(events)
+        finally:
+            self._pumping = False
+        if self._transport is not None:
+            self._transport.read(session.reading)
+        if self._writable is not None and (self._transport is None or self._transport.writable):
+            self._writable.set_result(None)
+            self._writable = None
+        # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
+        if session.deadline < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = session.deadline
+            self._timer = self._loop.call_at(self._armed, self._wake)
+
+    def settle(self, event: Connected | Stopped) -> None:
+        """The session stands or has stopped: tell those who wait for it."""
+        if self._starting is not None and not self._starting.done():
+            self._starting.set_result(event)
+        self._starting = None
+        if type(event) is Stopped:
+            if self._stopping is not None:
+                self._stopping.set_result(event)
+                self._stopping = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer, self._armed = None, float("inf")
+
+    def _wake(self) -> None:
+        self._timer, self._armed = None, float("inf")
+        self.session.wake(self._loop.time())
+        self.pump()
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine that somebody must remember."""
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # ---- Transports
+
+    def _redial(self) -> None:
+        """The session wants another transport than the one it has, or none."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self._dial = dial = self.session.dial
+        if dial is not None:
+            self._connecting = self._loop.create_task(self._open(dial))
+
+    async def _open(self, dial: Dial) -> None:
+        if dial.url is None:
+            await self._resolve(dial)
+        if self.session.dial is dial and dial.url is not None:
+            if self._connect is None:
+                await self._open_bytes(dial)
+            else:
+                channel = MessageChannel(self.session, dial, self._loop.time)
+                try:
+                    if await channel.open(self._connect):
+                        self._transport = MessageTasks(self, channel)
+                finally:
+                    if not channel.wanted():
+                        self.spawn(channel.close())
+        if self._dial is dial:
+            self._connecting = None
+            self.pump()
+
+    async def _resolve(self, dial: Dial) -> None:
+        """Ask the application for a URL."""
+        try:
+            url: Any = self._url if isinstance(self._url, str) else self._url()
+            if inspect.isawaitable(url):
+                url = await url
+        except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
+            if self.session.dial is dial:
+                self.session.url_failed(error, self._loop.time())
+        else:
+            if self.session.dial is dial:
+                self.session.url_ready(url, self._loop.time(), fixed=isinstance(self._url, str))
+
+    async def _open_bytes(self, dial: Dial) -> None:
+        link = Link(self.session, dial, random_bytes=os.urandom, headers=_HEADERS)
+        wire = Wire(link, self._tls, self._proxy)
+        try:
+            await self._loop.create_connection(lambda: ByteTransport(self, wire), *wire.address())
+        except (OSError, ValueError) as error:
+            wire.failed(error, self._loop.time())
+
+    def opened(self, transport: ByteTransport) -> None:
+        """A transport is open, though perhaps no longer wanted."""
+        if transport.wire.link.dial is not self.session.dial:
+            transport.close()
+            return
+        self._transport = transport
+        self.pump()
