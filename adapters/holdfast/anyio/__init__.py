@@ -1,0 +1,9 @@
+"""Holdfast for anyio, on asyncio or trio: ``from holdfast.anyio import Client``."""
+
+from holdfast.anyio.client import Client, EventStream
+
+__all__ = ["Client", "EventStream"]
+
+for _object in (Client, EventStream):
+    _object.__module__ = __name__
+del _object

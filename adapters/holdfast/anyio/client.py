@@ -1,0 +1,78 @@
+"""The anyio client."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from holdfast._kit import Kit
+from holdfast._structured import StructuredClient, StructuredStream
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _TcpStream:
+    """A TCP connection of anyio's."""
+
+    def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self._receive = stream.receive
+        self.send = stream.send
+        self.aclose = stream.aclose
+
+    async def receive(self, max_bytes: int) -> bytes:
+        try:
+            return await self._receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+
+
+async def _dial(host: str, port: int) -> Any:
+    return _TcpStream(await anyio.connect_tcp(host, port))
+
+
+KIT = Kit(
+    now=anyio.current_time,
+    flag=anyio.Event,
+    scope=lambda deadline, shield: anyio.CancelScope(deadline=deadline, shield=shield),
+    nursery=anyio.create_task_group,
+    dial=_dial,
+    broken=(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError),
+    checkpoint=anyio.lowlevel.checkpoint,
+    checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
+)
+
+
+class EventStream(StructuredStream[T_co]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
+    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
+    """
+
+    _kit = KIT
+
+
+class Client(StructuredClient):
+    """A Web PubSub client that holds on, for anyio.
+
+    Use it as ``async with Client(url) as client:``, or run it in a task group of yours:
+    ``await task_group.start(client.run)``. The rest is as in :class:`holdfast.asyncio.Client`.
+
+    Args:
+        url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
+            new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
+            is valid.
+        options: see :class:`holdfast.Options`.
+        ssl: how to check the service's certificate; by default against the system's trust store.
+        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
+        connect: opens the transport instead, see :data:`holdfast.Connect`; ``ssl`` and ``proxy`` are its matter then.
+
+    Raises:
+        InvalidType, InvalidValue: an argument can not be used; the message names it.
+    """
+
+    _kit = KIT
+    _stream = EventStream

@@ -1,0 +1,355 @@
+"""Drives a Session with a thread: one selector, one socket, one lock."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import math
+import os
+import random
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from holdfast import Connected, Dial, Event, InvalidType, Link, Options, Session, State, Stopped
+from holdfast._delivery import Provider
+from holdfast._version import __version__
+from holdfast._wire import ProxySetting, Wire
+
+log: logging.Logger = logging.getLogger("holdfast")
+
+_HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
+_CHUNK = 64 * 1024
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
+
+
+class Answer:
+    """One result for one waiting thread."""
+
+    __slots__ = ("_error", "_lock", "_result")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return not self._lock.locked()
+
+    def set_result(self, result: Any) -> None:
+        """Wake the waiter with ``result``."""
+        self._result = result
+        self._lock.release()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Wake the waiter with ``error``."""
+        self._error = error
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The result, or its exception. Raises TimeoutError after ``timeout`` seconds."""
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError(f"no answer within {timeout:g} s")
+        self._lock.release()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Driver:
+    """Keeps one Session's transport, timer and outputs going in a thread of its own.
+
+    Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider).
+
+    Args:
+        deliver: called with every event, in order and with the lock held; must not block.
+    """
+
+    def __init__(
+        self,
+        url: Provider,
+        options: Options | None,
+        tls: ssl.SSLContext | None,
+        proxy: ProxySetting,
+        deliver: Callable[[Event], None],
+    ) -> None:
+        self.session: Session = Session(options, random=random.random)
+        self.lock: threading.RLock = threading.RLock()
+        self._url = url
+        self._tls = tls
+        self._proxy: ProxySetting = proxy
+        self._deliver = deliver
+        self._thread: threading.Thread | None = None
+        self._pumping = False
+        self._armed = math.inf
+        self._starting: Answer | None = None
+        self._stopping: list[Answer] = []
+        self._dial: Dial | None = None
+        self._wire: Wire | None = None
+        self._socket: socket.socket | None = None
+        self._is_open = False
+        self._addresses: list[Any] = []
+        self._unsent = b""
+        self._mask = 0
+
+    # ---- What the client asks for
+
+    def now(self) -> float:
+        """The session's time."""
+        return time.monotonic()
+
+    def start(self) -> Connected | Stopped:
+        """Start the session; the result is the first Connected or Stopped."""
+        with self.lock:
+            self.session.start(self.now())
+            self._starting = starting = Answer()
+            self._selector = selectors.DefaultSelector()
+            self._alarm, self._bell = socket.socketpair()
+            self._alarm.setblocking(False)
+            self._bell.setblocking(False)
+            self._selector.register(self._alarm, selectors.EVENT_READ)
+            self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
+            self._thread.start()
+        result: Connected | Stopped = starting.wait()
+        return result
+
+    def stop(self) -> None:
+        """Stop the session and wait until it has stopped, and its thread as well."""
+        with self.lock:
+            thread = self._thread
+            if thread is None:
+                return
+            stopped = Answer()
+            self._stopping.append(stopped)
+            self.session.stop(self.now())
+            self.flush()
+            self._ring()
+        if thread is not threading.current_thread():
+            stopped.wait()
+            thread.join()
+
+    def flush(self) -> None:
+        """Something was added to the session (lock held): write it from here, if the socket takes it."""
+        if threading.current_thread() is not self._thread:
+            self._pump()
+            if self.session.dial is not self._dial or self._unsent or self.session.deadline < self._armed:
+                self._ring()
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Consumers have caught up, or are too far behind (lock held)."""
+        if ready:
+            self.session.reading_resumed(self.now())
+        else:
+            self.session.reading_paused(self.now())
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the thread."""
+        try:
+            self._bell.send(b"!")
+        except BlockingIOError:
+            return  # it has not heard the last thousand yet
+        except OSError:
+            return  # it has ended
+
+    # ---- The thread
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                self._pump()
+                if self.session.dial is not self._dial:
+                    self._redial()
+                    continue
+                if self.session.state is State.STOPPED:
+                    self._end()
+                    return
+                self._watch()
+                self._armed = self.session.deadline
+                timeout = None if self._armed == math.inf else max(0.0, self._armed - self.now())
+            ready = self._selector.select(timeout)
+            with self.lock:
+                self._armed = math.inf
+                if self.now() >= self.session.deadline:
+                    self.session.wake(self.now())
+                for key, _ in ready:
+                    if key.fileobj is self._alarm:
+                        self._listen()
+                    elif key.fileobj is self._socket:
+                        self._receive() if self._is_open else self._opened()
+
+    def _listen(self) -> None:
+        try:
+            self._alarm.recv(4096)
+        except BlockingIOError:
+            return
+
+    def _end(self) -> None:
+        self._thread = None
+        self._selector.close()
+        self._alarm.close()
+        self._bell.close()
+        for waiting in self._stopping:
+            waiting.set_result(None)
+        self._stopping.clear()
+
+    # ---- After every call to the session
+
+    def _pump(self) -> None:
+        """Do what the session wants done: the one rule, drain before you wait."""
+        if self._pumping:
+            return  # a consumer got us here: the pump below us goes on
+        self._pumping = True
+        try:
+            self._write()
+            while events := self.session.events():
+                for event in events:
+                    if (type(event) is Connected or type(event) is Stopped) and self._starting is not None:
+                        self._starting.set_result(event)
+                        self._starting = None
+                    self._deliver(event)
+                self._write()
+        finally:
+            self._pumping = False
+
+    def _write(self) -> None:
+        """Write what there is, as far as the socket takes it."""
+        if self._socket is None or self._wire is None or not self._is_open:
+            return
+        if not self._unsent:
+            self._unsent = self._wire.data_to_send()
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._unsent = b""
+                self._wire.transport_lost(str(error), self.now())
+                return
+            self._unsent = self._unsent[sent:] or self._wire.data_to_send()
+
+    def _watch(self) -> None:
+        """Tell the selector what the socket is waited for."""
+        mask = 0
+        if self._socket is not None:
+            if not self._is_open or self._unsent:
+                mask |= selectors.EVENT_WRITE
+            if self._is_open and self.session.reading:
+                mask |= selectors.EVENT_READ
+            if mask != self._mask:
+                if self._mask:
+                    self._selector.unregister(self._socket)
+                if mask:
+                    self._selector.register(self._socket, mask)
+                self._mask = mask
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        assert self._wire is not None
+        try:
+            data = self._socket.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._wire.transport_lost(str(error), self.now())
+        else:
+            if data:
+                self._wire.receive_data(data, self.now())
+            else:
+                self._wire.transport_lost("the transport was closed without a close frame", self.now())
+
+    # ---- Transports
+
+    def _redial(self) -> None:
+        """The session wants another transport than the one it has, or none."""
+        self._close()
+        self._dial = dial = self.session.dial
+        if dial is not None:
+            # The application's function and the name look-up may block: not here.
+            threading.Thread(target=self._resolve, args=(dial,), name="holdfast-dial", daemon=True).start()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            if self._mask:
+                self._selector.unregister(self._socket)
+            if self._is_open and self._wire is not None and not self._unsent:
+                try:
+                    self._socket.send(self._wire.farewell())
+                except OSError as error:
+                    log.debug("no farewell: %s", error)
+            self._socket.close()
+        self._addresses = []
+        self._socket, self._wire, self._is_open, self._unsent, self._mask = None, None, False, b"", 0
+
+    def _resolve(self, dial: Dial) -> None:
+        """Find out where to connect; in a thread of its own."""
+        if dial.url is None:
+            try:
+                url: Any = self._url if isinstance(self._url, str) else self._url()
+                if inspect.iscoroutine(url):
+                    url.close()
+                    raise InvalidType("the function for the URL is async; this client needs a plain one")
+            except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
+                with self.lock:
+                    if self.session.dial is dial:
+                        self.session.url_failed(error, self.now())
+            else:
+                with self.lock:
+                    if self.session.dial is dial:
+                        self.session.url_ready(url, self.now(), fixed=isinstance(self._url, str))
+        with self.lock:
+            if self.session.dial is not dial or dial.url is None:
+                self._ring()
+                return
+            link = Link(self.session, dial, random_bytes=os.urandom, headers=_HEADERS)
+            wire = Wire(link, self._tls, self._proxy)
+        addresses: list[Any] = []
+        failure: Exception | None = None
+        try:
+            addresses = socket.getaddrinfo(*wire.address(), type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            failure = error
+        with self.lock:
+            if self.session.dial is dial:
+                self._wire, self._addresses = wire, addresses
+                if failure is not None:
+                    wire.failed(failure, self.now())
+                else:
+                    self._try_next(OSError("the name has no address"))
+            self._ring()
+
+    def _try_next(self, error: OSError) -> None:
+        """Connect to the next address; ``error`` is what became of the one before."""
+        assert self._wire is not None
+        while self._addresses:
+            family, kind, protocol, _, address = self._addresses.pop(0)
+            self._socket = socket.socket(family, kind, protocol)
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = self._socket.connect_ex(address)
+            if code in _UNDER_WAY:
+                return
+            self._socket.close()
+            self._socket = None
+            error = OSError(code, os.strerror(code))
+        self._wire.failed(error, self.now())
+
+    def _opened(self) -> None:
+        """The attempt to connect has come to an end."""
+        assert self._socket is not None
+        if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._selector.unregister(self._socket)
+            self._mask = 0
+            self._socket.close()
+            self._socket = None
+            self._try_next(OSError(code, os.strerror(code)))
+        else:
+            self._is_open = True

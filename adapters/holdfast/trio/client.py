@@ -1,0 +1,70 @@
+"""The trio client."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import trio
+
+from holdfast._kit import Kit
+from holdfast._structured import StructuredClient, StructuredStream
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _TcpStream:
+    """A TCP connection of trio's."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.receive = stream.receive_some
+        self.send = stream.send_all
+        self.aclose = stream.aclose
+
+
+async def _dial(host: str, port: int) -> Any:
+    return _TcpStream(await trio.open_tcp_stream(host, port))
+
+
+KIT = Kit(
+    now=trio.current_time,
+    flag=trio.Event,
+    scope=lambda deadline, shield: trio.CancelScope(deadline=deadline, shield=shield),
+    nursery=trio.open_nursery,
+    dial=_dial,
+    broken=(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+    checkpoint=trio.lowlevel.checkpoint,
+    checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
+)
+
+
+class EventStream(StructuredStream[T_co]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
+    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
+    """
+
+    _kit = KIT
+
+
+class Client(StructuredClient):
+    """A Web PubSub client that holds on, for trio.
+
+    Use it as ``async with Client(url) as client:``, or run it in a nursery of yours:
+    ``await nursery.start(client.run)``. The rest is as in :class:`holdfast.asyncio.Client`.
+
+    Args:
+        url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
+            new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
+            is valid.
+        options: see :class:`holdfast.Options`.
+        ssl: how to check the service's certificate; by default against the system's trust store.
+        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
+        connect: opens the transport instead, see :data:`holdfast.Connect`; ``ssl`` and ``proxy`` are its matter then.
+
+    Raises:
+        InvalidType, InvalidValue: an argument can not be used; the message names it.
+    """
+
+    _kit = KIT
+    _stream = EventStream
