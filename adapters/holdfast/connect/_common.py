@@ -1,0 +1,66 @@
+"""What the ready-made connectors have in common."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url, redact
+from holdfast._version import __version__
+
+USER_AGENT: Final = f"holdfast/{__version__}"
+
+MAX_MESSAGE_SIZE: Final = Options().max_message_size
+
+FAREWELL: Final = 0.5
+"""Seconds that a peer may take to answer our close, before its connection is dropped without an answer."""
+
+BODY: Final = 4096
+"""Bytes of the answer to a refused handshake that are worth reading."""
+
+_HINTS = {
+    401: "the access token was refused",
+    403: "access is forbidden",
+    404: "there is no such endpoint",
+}
+
+
+def exact_url(dial: Dial) -> str:
+    """Where to connect, in ASCII and quoted, so that there is nothing left for a library to change."""
+    assert dial.url is not None
+    endpoint = parse_url(dial.url)
+    return f"{'wss' if endpoint.secure else 'ws'}://{endpoint.authority}{endpoint.target}"
+
+
+def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
+    """The service answered the handshake with this instead of opening the WebSocket."""
+    text = " ".join((body or b"")[:BODY].decode("utf-8", "replace").split())[:200]
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), text))]
+    return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
+
+
+def failed(error: Exception) -> ConnectError:
+    """``error`` of a library, without the tokens that its URLs hold."""
+    return ConnectError(redact(str(error)) or type(error).__name__)
+
+
+def check_subprotocol(dial: Dial, accepted: str | None) -> None:
+    """Raise ConnectError unless the service selected the subprotocol that was offered."""
+    if accepted != dial.protocol:
+        raise ConnectError(f"the service did not accept the subprotocol {dial.protocol}")
+
+
+def check_options(options: dict[str, Any], ours: Iterable[str]) -> None:
+    """Raise InvalidValue if ``options`` has what only we can know."""
+    for name in ours:
+        if name in options:
+            raise InvalidValue(f"{name} can not be chosen: it comes from the client")
+
+
+def cut(sock: socket.socket | None) -> None:
+    """End a TCP connection whose transport is out of reach; the transport notices and closes."""
+    if sock is not None:
+        with suppress(OSError):  # it is gone already
+            sock.shutdown(socket.SHUT_RDWR)

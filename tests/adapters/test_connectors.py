@@ -1,0 +1,542 @@
+"""Clients over other WebSocket libraries: each connector against the real service and against a scripted one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+from tests.adapters.harness import GROUP, Log, closed_port, left, options, run, soon, url_of, within
+from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
+
+import holdfast.connect
+from holdfast import (
+    ConnectError,
+    Dial,
+    GroupMessage,
+    InvalidValue,
+    Options,
+    Recovered,
+    Recovering,
+    __version__,
+    parse_url,
+)
+from holdfast.asyncio import Client
+from holdfast.connect import Closed, Connect, MessageTransport
+from holdfast.service import Service
+
+LIBRARIES = ("websockets", "aiohttp", "picows")
+PROMPT = 2.0
+Make = Callable[..., Connect]
+
+
+@pytest.fixture(params=LIBRARIES)
+def connector(request: pytest.FixtureRequest) -> Make:
+    pytest.importorskip(request.param)
+    make: Make = import_module(f"holdfast.connect.{request.param}").connector
+    return make
+
+
+def dial_to(url: str) -> Dial:
+    return Dial(1, RELIABLE, recovery=False, url=url)
+
+
+async def opened(connect: Connect, service: Scripted, subprotocol: str | None = RELIABLE) -> tuple[Any, Any]:
+    """A transport, and the peer at its other end."""
+    opening = asyncio.create_task(as_coroutine(connect, dial_to(service.url)))
+    peer = await service.handshake()
+    peer.upgrade(subprotocol)
+    return await within(5, opening), peer
+
+
+async def as_coroutine(connect: Connect, dial: Dial) -> MessageTransport:
+    return await connect(dial)
+
+
+async def serve(answer: bytes, heads: list[bytes]) -> asyncio.Server:
+    """Answers every handshake, which goes into ``heads``, with these bytes and closes."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    return await asyncio.start_server(handle, "127.0.0.1", 0)
+
+
+def url_at(server: asyncio.Server, target: str = "/client?access_token=SECRET") -> str:
+    return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}{target}"
+
+
+# ---- Against the real service
+
+
+def test_it_joins_sends_and_receives_text_json_and_binary(connector: Make) -> None:
+    async def scenario() -> None:
+        sent: list[Any] = ["höld", {"n": [1, None, "ü"]}, b"\x00\xff", "", "x" * 300_000]
+        async with Service() as service, Client(url_of(service), options(), connect=connector()) as client:
+            stream = aiter(client)
+            await within(5, client.join_group(GROUP))
+            for data in sent:
+                await within(5, client.send_to_group(GROUP, data))
+            received = [await within(5, anext(stream)) for _ in sent]
+            assert [message.data for message in received] == sent
+
+    run(scenario)
+
+
+def test_a_burst_arrives_whole_and_in_order_though_the_consumer_is_slow(connector: Make) -> None:
+    count = 800  # the service gives a client up that is a thousand behind
+
+    async def scenario() -> None:
+        seen: list[int] = []
+
+        async def slow(message: GroupMessage) -> None:
+            seen.append(message.data)
+            if len(seen) % 100 == 0:
+                await asyncio.sleep(0.001)
+
+        async with Service() as service:
+            settings = options(max_buffered_messages=10)
+            async with (
+                Client(url_of(service), settings, connect=connector()) as reader,
+                Client(url_of(service, "bob"), options(), connect=connector()) as writer,
+            ):
+                reader.on(GroupMessage, slow)
+                await within(5, reader.join_group(GROUP))
+                for number in range(count):
+                    await writer.send_to_group(GROUP, number, ack=False)
+                await soon(lambda: len(seen) == count, 15)
+        assert seen == list(range(count))
+
+    run(scenario, debug=False)
+
+
+def test_a_dropped_connection_is_recovered(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Service() as service, Client(url_of(service), options(), connect=connector()) as client:
+            log = Log(client)
+            stream = aiter(client)
+            await within(5, client.join_group(GROUP))
+            connection_id = client.connection_id
+            assert connection_id is not None
+            for round_ in range(1, 4):
+                assert service.drop(connection_id)
+                await log.wait(Recovered, round_)
+                await within(5, client.send_to_group(GROUP, round_))
+                assert (await within(5, anext(stream))).data == round_
+            assert client.connection_id == connection_id
+            assert [event.code for event in log.of(Recovering)] == [1006] * 3
+
+    run(scenario)
+
+
+def test_a_refused_handshake_tells_status_and_body_and_no_token(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Service() as service:
+            url = url_of(service) + "spoilt"
+            with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid") as caught:
+                await within(5, Client(url, options(), connect=connector()).start())
+            assert caught.value.status == 401
+            error: BaseException | None = caught.value
+            while error is not None:
+                assert "access_token=ey" not in repr(error) + str(error)
+                error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+    run(scenario)
+
+
+def test_nobody_listens(connector: Make, unused_port: int) -> None:
+    async def scenario() -> None:
+        url = f"ws://127.0.0.1:{unused_port}/client/hubs/chat?access_token=SECRET"
+        with pytest.raises(ConnectError, match="can not connect") as caught:
+            await within(5, Client(url, options(), connect=connector()).start())
+        assert caught.value.status is None
+        assert "SECRET" not in str(caught.value)
+
+    run(scenario)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return closed_port()
+
+
+def test_stop_is_prompt_and_closes_with_1000(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            client = Client(service.url, options(close_timeout=5.0), connect=connector())
+            starting = asyncio.create_task(client.start())
+            peer = await service.stands()
+            await within(5, starting)
+            await within(PROMPT, client.stop())
+            assert await peer.gone() == 1000
+
+    run(scenario)
+
+
+def test_a_peer_that_never_answers_the_close_does_not_hold_up_stop(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            client = Client(service.url, options(close_timeout=10.0), connect=connector())
+            starting = asyncio.create_task(client.start())
+            peer = await service.stands()
+            await within(5, starting)
+            peer.answers_close = False
+            await within(PROMPT, client.stop())
+            assert await peer.gone() == 1000
+
+    run(scenario)
+
+
+def test_the_client_starts_again(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Service() as service:
+            client = Client(url_of(service), options(), connect=connector())
+            for _ in range(3):
+                await within(5, client.start())
+                await within(5, client.send_to_group(GROUP, 1))
+                await within(PROMPT, client.stop())
+
+    run(scenario)
+
+
+# ---- The transport by itself
+
+
+def test_the_handshake_names_us_and_what_is_asked_of_the_library(connector: Make) -> None:
+    async def scenario() -> None:
+        heads: list[bytes] = []
+        async with await serve(b"HTTP/1.1 418 Teapot\r\nContent-Length: 5\r\n\r\nshort", heads) as server:
+            url = url_at(server, "/a?b=c%2F&&d")
+            with pytest.raises(ConnectError, match="HTTP status 418: short") as caught:
+                await within(5, as_coroutine(connector(), dial_to(url)))
+        assert caught.value.status == 418
+        lines = heads[0].decode().lower().split("\r\n")
+        assert lines[0] == "get /a?b=c%2f&&d http/1.1"
+        assert f"sec-websocket-protocol: {RELIABLE}" in lines
+        assert f"user-agent: holdfast/{__version__}" in lines
+        assert not any(line.startswith("sec-websocket-extensions") for line in lines)
+
+    run(scenario)
+
+
+def test_a_service_that_does_not_accept_the_subprotocol_is_no_use(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            opening = asyncio.create_task(as_coroutine(connector(), dial_to(service.url)))
+            peer = await service.handshake()
+            peer.upgrade(None)
+            with pytest.raises(ConnectError, match=f"did not accept the subprotocol {RELIABLE}"):
+                await within(5, opening)
+            assert await peer.gone() == 1002
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 101 Sw", b"nonsense\r\n\r\n", b"HTTP/1.1 101 X\r\n\r\n"])
+def test_a_handshake_that_fails_raises(connector: Make, answer: bytes) -> None:
+    async def scenario() -> None:
+        async with await serve(answer, []) as server:
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it says why, and no secret
+                await within(5, as_coroutine(connector(), dial_to(url_at(server))))
+            assert not isinstance(caught.value, TimeoutError)
+            assert str(caught.value)
+            assert "SECRET" not in str(caught.value)
+            assert getattr(caught.value, "status", None) is None
+
+    run(scenario)
+
+
+def test_a_refusal_whose_body_is_cut_short_still_tells_the_status(connector: Make) -> None:
+    if "websockets" in connector.__module__:
+        pytest.skip("the library does not tell the status then")
+
+    async def scenario() -> None:
+        async with Scripted() as service:
+            opening = asyncio.create_task(as_coroutine(connector(), dial_to(service.url)))
+            peer = await service.handshake()
+            peer.raw(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n")
+            await asyncio.sleep(0.7)
+            peer.fin()
+            with pytest.raises(ConnectError, match="HTTP status 403: access is forbidden") as caught:
+                await within(5, opening)
+            assert caught.value.status == 403
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("stage", ["before the answer", "amid the answer"])
+def test_a_handshake_that_is_cancelled_leaves_nothing_open(connector: Make, stage: str) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            opening = asyncio.create_task(as_coroutine(connector(), dial_to(service.url)))
+            peer = await service.handshake()
+            if stage == "amid the answer":
+                peer.raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webs")
+                await asyncio.sleep(0.02)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await within(PROMPT, opening)
+            await peer.gone()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("payload", "end"),
+    [
+        (b"\x03\xf0gone", Closed(1008, "gone")),
+        (b"\x03\xe8", Closed(1000, "")),
+        (b"\x0f\xa1h\xc3\xb6", Closed(4001, "hö")),
+        (b"", Closed(1005, "")),
+    ],
+)
+def test_the_peers_close_is_told_as_it_is_behind_the_messages_before_it(
+    connector: Make, payload: bytes, end: Closed
+) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(frame(TEXT, "first") + frame(8, payload))
+            assert await within(5, transport.receive()) == "first"
+            assert await within(5, transport.receive()) == end
+            await within(PROMPT, transport.close(1001, ""))
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_a_connection_that_is_lost_ends_with_1006(connector: Make, how: str) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(frame(TEXT, "first"))
+            assert await within(5, transport.receive()) == "first"
+            getattr(peer, how)()
+            end = await within(5, transport.receive())
+            assert isinstance(end, Closed)
+            assert end.code == 1006
+            assert end.reason
+            with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
+                await within(5, transport.send("x"))
+            await within(PROMPT, transport.close(1001, ""))
+
+    run(scenario)
+
+
+def test_fragments_pings_and_binary(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            half = "ö".encode()
+            peer.raw(frame(TEXT, b"a" + half[:1], fin=False) + frame(9, b"?") + frame(CONTINUATION, half[1:] + b"b"))
+            peer.raw(frame(BINARY, b"\x00", fin=False) + frame(CONTINUATION, b"\xff") + frame(TEXT, ""))
+            assert await within(5, transport.receive()) == "aöb"
+            assert await within(5, transport.receive()) == b"\x00\xff"
+            assert await within(5, transport.receive()) == ""
+            await within(PROMPT, transport.close(1000, "bye"))
+            assert await peer.gone() == 1000
+
+    run(scenario)
+
+
+def test_a_message_of_32_mib_gets_through_and_a_larger_one_does_not(connector: Make) -> None:
+    size = Options().max_message_size
+
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(frame(TEXT, b"x" * size))
+            assert len(await within(15, transport.receive())) == size
+            half = b"x" * (size // 2)
+            peer.raw(frame(TEXT, half, fin=False) + frame(CONTINUATION, half + b"x"))
+            end = await within(15, transport.receive())
+            assert isinstance(end, Closed)
+            await within(PROMPT, transport.close(1001, ""))
+            assert await peer.gone() in (1009, 1006)  # 1006: it was still sending
+
+    run(scenario, debug=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(TEXT, b"\xff"), 1007),
+        (frame(TEXT, b"x", rsv=4), 1002),
+        (frame(3, b"x"), 1002),
+        (frame(CONTINUATION, b"x"), 1002),
+        (frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002),
+    ],
+)
+def test_a_peer_that_breaks_the_rules_is_closed_with_the_right_code(connector: Make, data: bytes, code: int) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(data)
+            end = await within(5, transport.receive())
+            assert isinstance(end, Closed)
+            assert end.reason
+            await within(PROMPT, transport.close(1001, ""))
+            assert await peer.gone() == code
+
+    logging.getLogger("picows").setLevel(logging.CRITICAL)
+    run(scenario)
+
+
+def test_a_cancelled_receive_loses_nothing(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            for number in range(50):
+                receiving = asyncio.create_task(transport.receive())
+                await asyncio.sleep(0)
+                if number % 2:
+                    peer.raw(frame(TEXT, str(number)))
+                    await asyncio.sleep(0.001 * (number % 3))
+                receiving.cancel()
+                got = (await asyncio.gather(receiving, return_exceptions=True))[0]
+                if number % 2:
+                    if not isinstance(got, str):
+                        got = await within(5, transport.receive())
+                    assert got == str(number)
+            await within(PROMPT, transport.close(1001, ""))
+
+    run(scenario)
+
+
+def test_a_consumer_that_does_not_receive_slows_the_peer_down(connector: Make) -> None:
+    count, size = 400, 50_000
+
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(b"".join(frame(TEXT, b"x" * size) for _ in range(count)))
+            await asyncio.sleep(0.3)
+            # What the peer could not write: all but the buffers of the system, and a few MiB of ours.
+            assert peer._transport is not None
+            assert peer._transport.get_write_buffer_size() > count * size // 3
+            for _ in range(count):
+                assert len(await within(5, transport.receive())) == size
+            await within(PROMPT, transport.close(1000, ""))
+            assert await peer.gone() == 1000
+
+    run(scenario, debug=False)
+
+
+def test_a_consumer_that_does_not_receive_can_still_close(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.raw(b"".join(frame(TEXT, b"x" * 50_000) for _ in range(400)))
+            await asyncio.sleep(0.1)
+            await within(PROMPT, transport.close(1000, ""))
+            assert await peer.gone() in (1000, 1006)
+
+    run(scenario)
+
+
+def test_a_peer_that_does_not_read_blocks_send_but_not_close(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            peer.deaf()
+
+            async def send_on() -> None:
+                for _ in range(1_000):
+                    await transport.send("x" * 100_000)
+
+            sending = asyncio.create_task(send_on())
+            await asyncio.sleep(0.3)
+            assert not sending.done()
+            await within(PROMPT, transport.close(1001, ""))
+            with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
+                await within(PROMPT, sending)
+            assert not [task for task in left() if task is sending]
+
+    run(scenario, debug=False)
+
+
+def test_close_ends_a_receive_that_waits(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, peer = await opened(connector(), service)
+            receiving = asyncio.create_task(transport.receive())
+            await asyncio.sleep(0.01)
+            await within(PROMPT, transport.close(1000, "bye"))
+            assert isinstance(await within(PROMPT, receiving), Closed)
+            assert await peer.gone() == 1000
+
+    run(scenario)
+
+
+def test_closing_twice_does_nothing(connector: Make) -> None:
+    async def scenario() -> None:
+        async with Scripted() as service:
+            transport, _ = await opened(connector(), service)
+            for _ in range(2):
+                await within(PROMPT, transport.close(1000, ""))
+
+    run(scenario)
+
+
+# ---- Options
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [("websockets", "subprotocols"), ("aiohttp", "protocols"), ("picows", "url")]
+)
+def test_what_the_client_chooses_can_not_be_chosen(library: str, name: str) -> None:
+    pytest.importorskip(library)
+    with pytest.raises(InvalidValue, match=name):
+        import_module(f"holdfast.connect.{library}").connector(**{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("websockets", "additional_headers"), ("aiohttp", "headers"), ("picows", "extra_headers")],
+)
+def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
+    pytest.importorskip(library)
+
+    async def scenario() -> None:
+        heads: list[bytes] = []
+        connect = import_module(f"holdfast.connect.{library}").connector(**{name: {"X-Mine": "1"}})
+        async with await serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", heads) as server:
+            for _ in range(2):
+                with pytest.raises(ConnectError, match="503"):
+                    await within(5, as_coroutine(connect, dial_to(url_at(server))))
+        assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: holdfast") == 1 for head in heads)
+
+    run(scenario)
+
+
+def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    from holdfast.connect.aiohttp import connector
+
+    async def scenario() -> None:
+        async with Service() as service, aiohttp.ClientSession() as session:
+            connect = connector(session=session)
+            for _ in range(2):
+                async with Client(url_of(service), options(), connect=connect) as client:
+                    await within(5, client.send_to_group(GROUP, 1))
+            with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid"):
+                await within(5, Client(url_of(service) + "spoilt", options(), connect=connect).start())
+            assert not session.closed
+            assert session.trace_configs == []
+            endpoint = parse_url(url_of(service))
+            async with session.get(f"http://{endpoint.authority}/nothing/here") as response:
+                assert response.status == 404  # somebody else's refusals are none of our business
+
+    run(scenario)
+
+
+def test_the_public_names_say_where_they_are() -> None:
+    assert holdfast.connect.__all__ == ["Closed", "Connect", "MessageTransport"]
+    assert Closed.__module__ == MessageTransport.__module__ == "holdfast.connect"
