@@ -1,0 +1,179 @@
+"""The command line as people use it: in processes of its own, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+TIMEOUT = 30
+
+
+def holdfast(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "holdfast", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**_environment(), **environment},
+    )
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "holdfast", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**_environment(), "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[dict[str, str]]:
+    """A service started by ``holdfast serve``; what it prints is what the tests use."""
+    with running("serve", "--port", "0") as process:
+        assert process.stdout is not None
+        printed: list[str] = []
+        while sum("ws://" in line for line in printed) < 2:
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            printed.append(line.strip())
+        yield {
+            "connection_string": next(line for line in printed if line.startswith("Endpoint=")),
+            "url": next(line for line in printed if line.startswith("ws://")),
+        }
+
+
+def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=TIMEOUT)
+
+
+def test_what_is_published_arrives_in_order(service: dict[str, str]) -> None:
+    with running("sub", "--url", service["url"], "room", "--count", "3") as subscriber:
+        assert subscriber.stderr is not None
+        assert "connected as" in subscriber.stderr.readline()
+        published = holdfast("pub", "--url", service["url"], "room", "one", "two", "three")
+        assert published.returncode == 0, published.stderr
+        assert "3 messages sent and acknowledged" in published.stderr
+        out, _ = subscriber.communicate(timeout=TIMEOUT)
+    assert out.splitlines() == ["room alice: one", "room alice: two", "room alice: three"]
+    assert subscriber.returncode == 0
+
+
+def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) -> None:
+    with running(
+        "sub", "-c", service["connection_string"], "--user", "eve", "room", "--count", "2", "--json"
+    ) as subscriber:
+        assert subscriber.stderr is not None
+        assert "user eve" in subscriber.stderr.readline()
+        published = holdfast("pub", "--url", service["url"], "room", "--json", stdin='{"a":1}\n[2]\n')
+        assert published.returncode == 0, published.stderr
+        out, _ = subscriber.communicate(timeout=TIMEOUT)
+    assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
+
+
+def test_verbose_shows_messages_without_tokens(service: dict[str, str]) -> None:
+    result = holdfast("pub", "--url", service["url"], "room", "hello", "--verbose")
+    assert '"data":"hello"' in result.stderr
+    assert '"reconnectionToken":"***"' in result.stderr
+    assert service["url"].rsplit("=", 1)[1] not in result.stderr
+
+
+def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None:
+    url = holdfast("url", "--user", "bob", HOLDFAST_CONNECTION_STRING=service["connection_string"])
+    token = holdfast("token", "-c", service["connection_string"], "--role", "webpubsub.sendToGroup.room")
+    assert url.stdout.startswith("ws://127.0.0.1:")
+    assert token.stdout.count(".") == 2
+    assert holdfast("pub", "room", "hi", HOLDFAST_URL=url.stdout.strip()).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["pub", "--url", "http://x/", "g", "x"], "url must start with wss:// or ws://"),
+        (["pub", "--url", "ws://127.0.0.1:1/client/hubs/x", "g", "x"], "127.0.0.1 port 1"),
+        (["pub", "--url", "URLx", "g", "x"], "HTTP status 401"),
+        (["pub", "--url", "URL", " ", "x"], "group must not be empty or blank"),
+        (["pub", "--url", "URL", "--event", "bad name", "x"], "event must start with a letter"),
+        (["pub", "--url", "URL", "--event", "nobody-listens", "x"], "InternalServerError"),
+        (["pub", "--url", "URL", "--json", "g", "{"], "DATA is not JSON"),
+        (["sub", "g"], "Where to?"),
+        (["sub", "-c", "nonsense", "g"], "connection string"),
+        (["url", "-c", "Endpoint=http://x"], "AccessKey"),
+        (["serve", "--host", "0.0.0.0"], "--access-key"),
+        (["serve", "--access-key", "short"], "access_key must have at least 32 bytes"),
+    ],
+)
+def test_an_error_is_one_clear_line(service: dict[str, str], arguments: list[str], complaint: str) -> None:
+    result = holdfast(*(argument.replace("URL", service["url"]) for argument in arguments))
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert complaint in last
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_is_told(service: dict[str, str]) -> None:
+    port = service["url"].split(":")[2].split("/")[0]
+    result = holdfast("serve", "--port", port)
+    assert result.returncode == 1
+    assert f"port {port} of 127.0.0.1 is in use" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_stops_serve_and_sub_cleanly() -> None:
+    with running("serve", "--port", "0") as server:
+        assert server.stdout is not None
+        url = next(line.strip() for line in server.stdout if "ws://" in line)
+        server.stdout.readline()  # the second URL
+        with running("sub", "--url", url, "room") as subscriber:
+            assert subscriber.stderr is not None
+            subscriber.stderr.readline()
+            _, told = interrupt(subscriber)
+            assert subscriber.returncode == 130
+            assert "Traceback" not in told
+        out, told = interrupt(server)
+    assert server.returncode == 0
+    assert out.endswith("Stopped.\n")
+    assert told == ""
+
+
+def test_the_demo_loses_nothing() -> None:
+    result = holdfast("demo", "--seconds", "3", "--subscribers", "2", "--seed", "7")
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = dict(
+        [cell.strip() for cell in line.strip("│").split("│")] for line in result.stdout.splitlines() if "│" in line
+    )
+    published = int(rows["published"].replace(",", ""))
+    assert published > 1000
+    assert int(rows["delivered to 2 subscribers"].replace(",", "")) == 2 * published
+    assert (rows["lost"], rows["duplicated"], rows["out of order"]) == ("0", "0", "0")
+    assert int(rows["connections cut"]) > 10
+    assert rows["connections lost for good"] == "0"
+    assert "Traceback" not in result.stderr
+
+
+def test_the_version_is_told() -> None:
+    import holdfast as package
+
+    assert package.__version__ in holdfast("--version").stdout
