@@ -1,0 +1,225 @@
+"""The Python clients under test: ``python _clients.py NAME JOB URL [JSON]`` does one job and prints one line of JSON.
+
+The work done for each message is the same for all clients: count it, add up the size of its data, look at its group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+class Meter:
+    """What a client received between the messages to the groups ``start`` and ``end``, and what that cost."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+        self.count = self.size = 0
+        self.cause = ""
+        self.mark = (0, 0.0, 0.0)
+        self.result: dict[str, Any] = {"messages": 0, "wall": 0.0, "cpu": 0.0}
+
+    def marked(self, group: str) -> None:
+        now = (self.count, time.perf_counter(), time.process_time())
+        if group == "start":
+            self.mark = now
+        elif group == "end":
+            self.finish(now)
+
+    def finish(self, now: tuple[int, float, float]) -> None:
+        count, wall, cpu = (b - a for a, b in zip(self.mark, now, strict=True))
+        self.result = {"messages": count, "wall": wall, "cpu": cpu}
+        self.done.set()
+
+    def ended(self, cause: str) -> None:
+        """The connection was lost before the end."""
+        if not self.done.is_set():
+            self.finish((self.count, time.perf_counter(), time.process_time()))
+            self.result["lost"] = cause
+
+
+# ---- Ours
+
+
+def ours(url: str) -> Any:
+    from holdfast import Options
+    from holdfast.asyncio import Client
+
+    return Client(url, Options(auto_reconnect=False))
+
+
+async def receive_ours(url: str, iterate: bool = False) -> dict[str, Any]:
+    from holdfast import Disconnected, GroupMessage
+
+    meter = Meter()
+
+    def on_message(message: GroupMessage) -> None:
+        meter.count += 1
+        meter.size += len(message.data)
+        if message.group != "bench":
+            meter.marked(message.group)
+
+    async def consume() -> None:
+        async for message in client:
+            meter.count += 1
+            meter.size += len(message.data)
+            if message.group != "bench":
+                meter.marked(message.group)
+
+    client = ours(url)
+    client.on(Disconnected, lambda event: meter.ended(f"{event.code} {event.reason}"))
+    if not iterate:
+        client.on(GroupMessage, on_message)
+    async with client:
+        consumer = asyncio.create_task(consume()) if iterate else None
+        await client.send_event("go", "")
+        await meter.done.wait()
+        if consumer is not None:
+            consumer.cancel()
+    return meter.result
+
+
+async def send_ours(url: str, in_flight: int, seconds: float, data: str) -> dict[str, Any]:
+    async with ours(url) as client:
+        return await send(lambda: client.send_to_group("bench", data), in_flight, seconds)
+
+
+async def idle_ours(url: str, count: int, seconds: float) -> dict[str, Any]:
+    async def opened() -> Any:
+        client = ours(url)
+        await client.start()
+        return client
+
+    return await idle(opened, count, seconds)
+
+
+# ---- The official aio client
+
+
+def official(url: str) -> Any:
+    from azure.messaging.webpubsubclient.aio import WebPubSubClient
+
+    return WebPubSubClient(url, reconnect_retry_total=0)
+
+
+async def receive_aio(url: str) -> dict[str, Any]:
+    from azure.messaging.webpubsubclient.models import CallbackType, WebPubSubDataType
+
+    meter = Meter()
+
+    async def on_message(message: Any) -> None:
+        meter.count += 1
+        meter.size += len(message.data)
+        if message.group != "bench":
+            meter.marked(message.group)
+
+    async def on_disconnected(event: Any) -> None:
+        meter.ended(client._last_close_event.close_reason if client._last_close_event else "")
+
+    client = official(url)
+    await client.subscribe(CallbackType.GROUP_MESSAGE, on_message)
+    await client.subscribe(CallbackType.DISCONNECTED, on_disconnected)
+    async with client:
+        await client.send_event("go", "", WebPubSubDataType.TEXT)
+        await meter.done.wait()
+    return meter.result
+
+
+async def send_aio(url: str, in_flight: int, seconds: float, data: str) -> dict[str, Any]:
+    from azure.messaging.webpubsubclient.models import WebPubSubDataType
+
+    async with official(url) as client:
+        return await send(lambda: client.send_to_group("bench", data, WebPubSubDataType.TEXT), in_flight, seconds)
+
+
+async def idle_aio(url: str, count: int, seconds: float) -> dict[str, Any]:
+    async def opened() -> Any:
+        client = official(url)
+        await client.open()
+        return client
+
+    return await idle(opened, count, seconds)
+
+
+# ---- The same for both
+
+
+async def send(request: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> dict[str, Any]:
+    """So many tasks, each sending again as soon as it is answered; a quarter of the time to warm up."""
+    answered, going = 0, True
+
+    async def worker() -> None:
+        nonlocal answered
+        while going:
+            await request()
+            answered += 1
+
+    workers = [asyncio.create_task(worker()) for _ in range(in_flight)]
+    await asyncio.sleep(seconds / 4)
+    before = answered, time.perf_counter(), time.process_time()
+    await asyncio.sleep(seconds)
+    after = answered, time.perf_counter(), time.process_time()
+    going = False
+    await asyncio.gather(*workers)
+    messages, wall, cpu = (b - a for a, b in zip(before, after, strict=True))
+    return {"messages": messages, "wall": wall, "cpu": cpu}
+
+
+def private_memory() -> int:
+    """The memory that is this process's own, in bytes (USS)."""
+    with open("/proc/self/smaps_rollup") as lines:
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+async def idle(opened: Callable[[], Awaitable[Any]], count: int, seconds: float) -> dict[str, Any]:
+    """Open connections, then do nothing for a while."""
+    clients = [await opened() for _ in range(10)]  # imports, caches, first arenas
+    gc.collect()
+    memory = private_memory()
+    clients += [await opened() for _ in range(count)]
+    await asyncio.sleep(0.5)
+    gc.collect()
+    memory = private_memory() - memory
+    usage, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    await asyncio.sleep(seconds)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "memory": memory / count,
+        "wall": time.perf_counter() - began,
+        "cpu": after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime,
+        "wakeups": after.ru_nvcsw - usage.ru_nvcsw - 1,  # the last one ended the sleep
+    }
+
+
+def main() -> None:
+    name, job, url, arguments = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    if name == "aio":
+        work = {"receive": receive_aio, "send": send_aio, "idle": idle_aio}[job]
+    else:
+        work = {"receive": receive_ours, "send": send_ours, "idle": idle_ours}[job]
+        if name == "ours-for" and job == "receive":
+            arguments["iterate"] = True
+        if name == "ours-wsproto":
+            from holdfast.asyncio import driver
+
+            driver.Link = functools.partial(driver.Link, fast_lane=False)  # type: ignore[assignment, misc]
+    run: Any = asyncio.run
+    if name == "ours-uvloop":
+        import uvloop
+
+        run = uvloop.run
+    print(json.dumps(run(work(url, **arguments))), flush=True)
+    if job == "idle":
+        os._exit(0)  # hundreds of connections: their orderly end is not what is measured
+
+
+if __name__ == "__main__":
+    main()

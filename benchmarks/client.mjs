@@ -1,0 +1,55 @@
+// The official JavaScript client under test: `node client.mjs JOB URL JSON` does one job and prints one line of JSON.
+import { WebPubSubClient } from "@azure/web-pubsub-client";
+
+const [job, url, json] = process.argv.slice(2);
+const options = JSON.parse(json);
+const client = new WebPubSubClient(url, { autoReconnect: false });
+
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+const snapshot = (count) => {
+  const cpu = process.cpuUsage();
+  return { count, wall: performance.now() / 1e3, cpu: (cpu.user + cpu.system) / 1e6 };
+};
+const difference = (a, b) => ({ messages: b.count - a.count, wall: b.wall - a.wall, cpu: b.cpu - a.cpu });
+const finish = (result) => {
+  process.stdout.write(JSON.stringify(result) + "\n", () => process.exit(0));
+};
+
+async function receive() {
+  let count = 0;
+  let size = 0;
+  let mark = { count: 0, wall: 0, cpu: 0 };
+  client.on("group-message", (event) => {
+    count += 1;
+    size += event.message.data.length;
+    if (event.message.group !== "bench") {
+      if (event.message.group === "start") mark = snapshot(count);
+      else finish(difference(mark, snapshot(count)));
+    }
+  });
+  let last = "";
+  client.on("disconnected", () => {
+    finish({ ...difference(mark, snapshot(count)), lost: String(client._lastCloseEvent?.reason ?? last) });
+  });
+  await client.start();
+  await client.sendEvent("go", "", "text");
+}
+
+async function send() {
+  await client.start();
+  let answered = 0;
+  let going = true;
+  const worker = async () => {
+    while (going) {
+      await client.sendToGroup("bench", options.data, "text");
+      answered += 1;
+    }
+  };
+  for (let i = 0; i < options.in_flight; i++) worker();
+  await sleep(options.seconds / 4);
+  const before = snapshot(answered);
+  await sleep(options.seconds);
+  finish(difference(before, snapshot(answered)));
+}
+
+await { receive, send }[job]();
