@@ -1,80 +1,38 @@
-"""What the async clients share: the API, without the event loop."""
+"""The API that all async clients share."""
 
 from __future__ import annotations
 
-import logging
-import ssl as ssl_module
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
 
-from holdfast import (
-    Ack,
-    Acked,
-    Connected,
-    DataType,
-    Event,
-    GroupMessage,
-    HoldfastError,
-    InvalidType,
-    LocalProtocolError,
-    Message,
-    Options,
-    SendError,
-    Session,
-    State,
-    Stopped,
-    parse_url,
-)
-from holdfast._channels import Connect, check_connect
-from holdfast._delivery import Buffer, Callback, Delivery, Provider, check_provider, check_types
-from holdfast._wire import ProxySetting, check_proxy
-
-log: logging.Logger = logging.getLogger("holdfast")
+from holdfast import Ack, DataType, GroupMessage, LocalProtocolError, Message, Options, _base
+from holdfast._base import BaseClient
+from holdfast._channels import Connect
+from holdfast._delivery import Buffer
+from holdfast._route import Provider, Route, TlsSetting
+from holdfast._wire import ProxySetting
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-F = TypeVar("F", bound=Callback)
 
 
-class Answer(Protocol[T]):
-    """Something to wait for, once; an ``asyncio.Future`` is one."""
+class Answer(_base.Answer[T], Protocol[T]):
+    """Something to await, once."""
 
-    def done(self) -> bool: ...
-    def set_result(self, result: T, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
     def __await__(self) -> Generator[Any, Any, T]: ...
 
 
-class Driver(Protocol):
+class Driver(_base.Driver, Protocol):
     """Keeps a Session going on one event loop."""
-
-    session: Session
-
-    def now(self) -> float:
-        """The session's time."""
-        ...
 
     def answer(self) -> Answer[Any]:
         """A new thing to wait for."""
         ...
 
-    def flush(self) -> None:
-        """Something was added to the session: send it soon."""
-        ...
-
     async def writable(self) -> None:
         """Wait until the transport, if there is one, can take more."""
-        ...
-
-    def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind."""
-        ...
-
-    def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell those who wait for it."""
         ...
 
     async def stop(self) -> None:
@@ -146,65 +104,25 @@ class EventStream(Generic[T_co]):
         self.close()
 
 
-class AsyncClient(Generic[D]):
+class AsyncClient(BaseClient[D]):
     """The part of a client that is the same on every event loop."""
 
     _stream: type[EventStream[Any]] = EventStream
-    _driver: D
 
     def __init__(
         self,
         url: Provider,
         options: Options | None = None,
         *,
-        ssl: ssl_module.SSLContext | None = None,
+        ssl: TlsSetting = None,
         proxy: ProxySetting = None,
         connect: Connect | None = None,
     ) -> None:
-        check_provider(url)
-        if isinstance(url, str):
-            parse_url(url)
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidType(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__}")
-        check_proxy(proxy)
-        check_connect(connect)
-        self._driver = self._drive(url, options, ssl, proxy, connect)
-        self._session = self._driver.session
-        self._delivery = Delivery(self._session.options.max_buffered_messages, self._driver.consumers_ready)
-        self._subscriptions: Counter[str] = Counter()
+        super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
 
-    def _drive(
-        self,
-        url: Provider,
-        options: Options | None,
-        ssl: ssl_module.SSLContext | None,
-        proxy: ProxySetting,
-        connect: Connect | None,
-    ) -> D:
+    def _drive(self, route: Route, options: Options | None) -> D:
         """The driver for this client's event loop."""
         raise AssertionError("each client has its own")
-
-    # ---- What is true
-
-    @property
-    def state(self) -> State:
-        """Where the client is in its life."""
-        return self._session.state
-
-    @property
-    def connection_id(self) -> str | None:
-        """The id of the connection, also while it is recovered; None without one."""
-        return self._session.connection_id
-
-    @property
-    def user_id(self) -> str | None:
-        """The user the service took us for; None without a connection, or for an anonymous user."""
-        return self._session.user_id
-
-    @property
-    def groups(self) -> frozenset[str]:
-        """The groups joined by this client, those to be joined again included."""
-        return self._session.groups
 
     # ---- Requests
 
@@ -339,34 +257,6 @@ class AsyncClient(Generic[D]):
 
     # ---- Events
 
-    @overload
-    def on(self, event_type: type[T], callback: Callable[[T], object]) -> Callable[[T], object]: ...
-    @overload
-    def on(self, event_type: type[Any]) -> Callable[[F], F]: ...
-    def on(self, event_type: type[Any], callback: Callback | None = None) -> Callback | Callable[[F], F]:
-        """Call ``callback`` with every event of ``event_type``: ``client.on(GroupMessage, show)``, or as a decorator.
-
-        Callbacks run in the order of the events, one at a time. One may be a plain or an async function; one that
-        raises is logged and holds up nothing. They stay registered when the client stops.
-
-        Raises:
-            InvalidType: ``event_type`` is no event type, or ``callback`` can not be called.
-        """
-        if callback is not None:
-            self._delivery.on(event_type, callback)
-            return callback
-        check_types((event_type,))
-
-        def register(function: F) -> F:
-            self._delivery.on(event_type, function)
-            return function
-
-        return register
-
-    def off(self, event_type: type[Any], callback: Callback) -> None:
-        """Undo :meth:`on`. Raises LocalProtocolError if ``callback`` is not registered for ``event_type``."""
-        self._delivery.off(event_type, callback)
-
     def __aiter__(self) -> EventStream[Message]:
         """Group and server messages, in order, those included that arrived before and were not taken."""
         return self._stream(self._delivery.read_inbox(), self._driver.answer)
@@ -377,10 +267,7 @@ class AsyncClient(Generic[D]):
         Raises:
             InvalidType: no type is given, or one is no event type.
         """
-        if not types:
-            raise InvalidType("events() needs at least one event type, such as GroupMessage")
-        check_types(types)
-        return self._stream(self._delivery.open(types), self._driver.answer)
+        return self._stream(self._open(types), self._driver.answer)
 
     @asynccontextmanager
     async def subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
@@ -389,35 +276,11 @@ class AsyncClient(Generic[D]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        stream: EventStream[GroupMessage] = self._stream(
-            self._delivery.open((GroupMessage,), group), self._driver.answer
-        )
-        self._subscriptions[group] += 1
-        joined = True  # also where that is not known: cancelled, or without an answer
-        try:
-            try:
-                await self.join_group(group)
-            except HoldfastError as error:
-                joined = isinstance(error, SendError) and error.outcome == "unknown"
-                raise
-            yield stream
-        finally:
-            stream.close()
-            self._subscriptions[group] -= 1
-            if not self._subscriptions[group]:
-                del self._subscriptions[group]
-                if joined:
-                    self._leave_later(group)
-
-    def _leave_later(self, group: str) -> None:
-        """Leave without waiting for the answer: the way out of a block must not hang on the network."""
-        if self.state not in (State.STOPPED, State.STOPPING):
-            try:
-                self._session.leave_group(group, self._driver.now())
-            except HoldfastError as error:
-                log.warning("could not leave the group %r: %s", group, error)
-            else:
-                self._driver.flush()
+        with self._subscribed(group) as subscription:
+            async with self._stream(subscription.buffer, self._driver.answer) as stream:
+                with subscription.joining():
+                    await self.join_group(group)
+                yield stream
 
     # ---- Inside
 
@@ -428,19 +291,3 @@ class AsyncClient(Generic[D]):
         except BaseException:
             self._session.withdraw(key)  # cancelled; a request that was answered can not be withdrawn any more
             raise
-
-    def _deliver(self, events: list[Event]) -> None:
-        """Hand out what has happened; the part that is the same for every event loop."""
-        deliver = self._delivery.deliver
-        for event in events:
-            if type(event) is Acked:
-                answer = cast("Answer[Ack] | None", event.user_data)
-                if answer is not None and not answer.done():
-                    if event.error is None:
-                        answer.set_result(Ack(event.ack_id, event.duplicate))
-                    else:
-                        answer.set_exception(event.error)
-            else:
-                deliver(event)
-                if type(event) is Connected or type(event) is Stopped:
-                    self._driver.settle(event)

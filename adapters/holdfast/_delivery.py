@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from holdfast import (
@@ -280,13 +280,3 @@ def check_types(types: Iterable[object]) -> None:
             raise InvalidType("Acked is not handed out: the answer to a request is what its method returns or raises")
         if kind not in Event.__args__:
             raise InvalidType(f"an event type such as GroupMessage or Recovered is needed, not {kind!r}")
-
-
-Provider = str | Callable[[], str | Awaitable[str] | Coroutine[Any, Any, str]]
-"""A Client Access URL, or a function that returns one, directly or to be awaited."""
-
-
-def check_provider(url: object) -> None:
-    """Raise InvalidType unless ``url`` is a str or a function."""
-    if not isinstance(url, str) and not callable(url):
-        raise InvalidType(f"url must be a str or a function that returns one, not {type(url).__name__}")

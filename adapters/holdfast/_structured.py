@@ -6,25 +6,20 @@ nursery: a task for the time, a task for async callbacks, and a task for each tr
 
 from __future__ import annotations
 
-import inspect
 import math
-import os
 import random
-import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from holdfast import ClientStopped, Connected, Dial, Event, Link, Options, Session, State, Stopped
-from holdfast._channels import Connect, MessageChannel
+from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, State, Stopped
+from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient, EventStream
-from holdfast._delivery import Delivery, Provider
+from holdfast._delivery import Delivery
 from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope
-from holdfast._version import __version__
-from holdfast._wire import ProxySetting, Wire
-
-HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
+from holdfast._route import Route
+from holdfast._wire import Wire
 
 _CHUNK = 64 * 1024
 """Bytes to read at a time: enough for speed, and one client can not hold up the loop for long."""
@@ -49,10 +44,9 @@ class ByteChannel:
         """Whether the session still wants this transport."""
         return self._session.dial is self._dial
 
-    async def open(self, tls: ssl.SSLContext | None, proxy: ProxySetting) -> bool:
+    async def open(self, route: Route) -> bool:
         """Open the transport; return whether it is open and wanted."""
-        link = Link(self._session, self._dial, random_bytes=os.urandom, headers=HEADERS)
-        self._wire = Wire(link, tls, proxy)
+        self._wire = route.wire(self._session, self._dial)
         try:
             self._stream = await self._kit.dial(*self._wire.address())
         except (OSError, ValueError) as error:
@@ -103,20 +97,14 @@ class StructuredDriver:
     def __init__(
         self,
         kit: Kit,
-        url: Provider,
+        route: Route,
         options: Options | None,
-        tls: ssl.SSLContext | None,
-        proxy: ProxySetting,
-        connect: Connect | None,
         deliver: Callable[[list[Event]], None],
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self.delivery: Delivery  # set by the client, which makes both
         self._kit = kit
-        self._url = url
-        self._tls = tls
-        self._proxy: ProxySetting = proxy
-        self._connect = connect
+        self._route = route
         self._deliver = deliver
         self._pumping = False
         self._dial: Dial | None = None
@@ -271,13 +259,13 @@ class StructuredDriver:
     async def _serve(self, dial: Dial, scope: Scope) -> None:
         """One transport, from the wish for it to its end."""
         channel: MessageChannel | ByteChannel
-        if self._connect is not None:
+        if self._route.connect is not None:
             channel = MessageChannel(self.session, dial, self._kit.now)
         else:
             channel = ByteChannel(self._kit, self.session, dial)
         with scope:
             if dial.url is None:
-                await self._resolve(dial)
+                self._route.tell(self.session, dial, await self._route.ask(), self.now())
             try:
                 if channel.wanted() and dial.url is not None and await self._open(channel):
                     async with self._kit.nursery() as nursery:
@@ -290,9 +278,9 @@ class StructuredDriver:
 
     async def _open(self, channel: MessageChannel | ByteChannel) -> bool:
         if isinstance(channel, ByteChannel):
-            return await channel.open(self._tls, self._proxy)
-        assert self._connect is not None
-        return await channel.open(self._connect)
+            return await channel.open(self._route)
+        assert self._route.connect is not None
+        return await channel.open(self._route.connect)
 
     async def _read(self, channel: MessageChannel | ByteChannel) -> None:
         self.pump()
@@ -317,19 +305,6 @@ class StructuredDriver:
                 await self._output.wait()
             elif not channel.wanted():
                 self.pump()
-
-    async def _resolve(self, dial: Dial) -> None:
-        """Ask the application for a URL."""
-        try:
-            url: Any = self._url if isinstance(self._url, str) else self._url()
-            if inspect.isawaitable(url):
-                url = await url
-        except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
-            if self.session.dial is dial:
-                self.session.url_failed(error, self.now())
-        else:
-            if self.session.dial is dial:
-                self.session.url_ready(url, self.now(), fixed=isinstance(self._url, str))
 
 
 class StructuredStream(EventStream[T_co]):
@@ -363,27 +338,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     _kit: Kit
     _home: AbstractAsyncContextManager[Nursery] | None = None
 
-    def __init__(
-        self,
-        url: Provider,
-        options: Options | None = None,
-        *,
-        ssl: ssl.SSLContext | None = None,
-        proxy: ProxySetting = None,
-        connect: Connect | None = None,
-    ) -> None:
-        super().__init__(url, options, ssl=ssl, proxy=proxy, connect=connect)
-        self._driver.delivery = self._delivery
-
-    def _drive(
-        self,
-        url: Provider,
-        options: Options | None,
-        ssl: ssl.SSLContext | None,
-        proxy: ProxySetting,
-        connect: Connect | None,
-    ) -> StructuredDriver:
-        return StructuredDriver(self._kit, url, options, ssl, proxy, connect, self._deliver)
+    def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
+        return StructuredDriver(self._kit, route, options, self._deliver)
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.

@@ -140,26 +140,24 @@ def test_it_starts_again_after_a_stop_and_listeners_stay() -> None:
 
 
 def test_it_starts_again_in_another_event_loop() -> None:
-    client: list[Client] = []
     seen: list[Any] = []
+    where: list[str] = []
+    client = Client(lambda: where[-1], options())
 
     async def scenario() -> None:
         async with Service() as service:
-            if not client:
-                client.append(Client(lambda: url_of(service), options()))
-            else:
-                client[0]._driver._url = url_of(service)
+            where.append(url_of(service))
 
             async def slow(event: GroupMessage) -> None:
                 await asyncio.sleep(0)
                 seen.append(event.data)
 
-            client[0].on(GroupMessage, slow)
-            async with client[0]:
-                await client[0].join_group(GROUP)
-                await client[0].send_to_group(GROUP, "hello")
+            client.on(GroupMessage, slow)
+            async with client:
+                await client.join_group(GROUP)
+                await client.send_to_group(GROUP, "hello")
                 await soon(lambda: seen)
-            client[0].off(GroupMessage, slow)
+            client.off(GroupMessage, slow)
 
     run(scenario)
     seen.clear()

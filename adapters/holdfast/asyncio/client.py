@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl as ssl_module
 from types import TracebackType
 from typing import Self
 
 from holdfast import ClientStopped, Event, Options, State, Stopped
-from holdfast._channels import Connect
 from holdfast._client import AsyncClient
-from holdfast._delivery import Provider
-from holdfast._wire import ProxySetting
+from holdfast._route import Route
 from holdfast.asyncio.driver import Driver
 
 log: logging.Logger = logging.getLogger("holdfast")
@@ -30,7 +27,8 @@ class Client(AsyncClient[Driver]):
             new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
             is valid.
         options: see :class:`holdfast.Options`.
-        ssl: how to check the service's certificate; by default against the system's trust store.
+        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
+            store. With a context of your own you can show a client certificate.
         proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
         connect: opens the transport instead, see :data:`holdfast.connect.Connect`; ``ssl`` and ``proxy`` are its
             matter then.
@@ -39,17 +37,10 @@ class Client(AsyncClient[Driver]):
         InvalidType, InvalidValue: an argument can not be used; the message names it.
     """
 
-    def _drive(
-        self,
-        url: Provider,
-        options: Options | None,
-        ssl: ssl_module.SSLContext | None,
-        proxy: ProxySetting,
-        connect: Connect | None,
-    ) -> Driver:
+    def _drive(self, route: Route, options: Options | None) -> Driver:
         self._dispatcher: asyncio.Task[None] | None = None
         self._work: asyncio.Future[None] | None = None
-        return Driver(url, options, ssl, proxy, connect, self._deliver)
+        return Driver(route, options, self._deliver)
 
     async def start(self) -> None:
         """Connect. Done when the service's first message is here; from then on the client keeps itself connected.

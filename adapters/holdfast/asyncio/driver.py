@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import os
 import random
-import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-from holdfast import Connected, Dial, Event, Link, Options, Session, State, Stopped
+from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
 from holdfast._channels import Connect, MessageChannel
-from holdfast._delivery import Provider
-from holdfast._version import __version__
-from holdfast._wire import ProxySetting, Wire
-
-_HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
+from holdfast._route import Route
+from holdfast._wire import Wire
 
 # glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
 # size once (mallopt(3), M_MMAP_THRESHOLD): the greater part of what a 64 KiB message costs. Elsewhere it does nothing.
@@ -141,18 +135,12 @@ class Driver:
 
     def __init__(
         self,
-        url: Provider,
+        route: Route,
         options: Options | None,
-        tls: ssl.SSLContext | None,
-        proxy: ProxySetting,
-        connect: Connect | None,
         deliver: Callable[[list[Event]], None],
     ) -> None:
         self.session: Session = Session(options, random=random.random)
-        self._url = url
-        self._tls = tls
-        self._proxy: ProxySetting = proxy
-        self._connect = connect
+        self._route = route
         self._deliver = deliver
         self._dial: Dial | None = None
         self._transport: ByteTransport | MessageTasks | None = None
@@ -301,42 +289,31 @@ class Driver:
 
     async def _open(self, dial: Dial) -> None:
         if dial.url is None:
-            await self._resolve(dial)
+            self._route.tell(self.session, dial, await self._route.ask(), self._loop.time())
         if self.session.dial is dial and dial.url is not None:
-            if self._connect is None:
+            if self._route.connect is None:
                 await self._open_bytes(dial)
             else:
-                channel = MessageChannel(self.session, dial, self._loop.time)
-                try:
-                    if await channel.open(self._connect):
-                        self._transport = MessageTasks(self, channel)
-                finally:
-                    if not channel.wanted():
-                        self.spawn(channel.close())
+                await self._open_messages(dial, self._route.connect)
         if self._dial is dial:
             self._connecting = None
             self.pump()
 
-    async def _resolve(self, dial: Dial) -> None:
-        """Ask the application for a URL."""
-        try:
-            url: Any = self._url if isinstance(self._url, str) else self._url()
-            if inspect.isawaitable(url):
-                url = await url
-        except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
-            if self.session.dial is dial:
-                self.session.url_failed(error, self._loop.time())
-        else:
-            if self.session.dial is dial:
-                self.session.url_ready(url, self._loop.time(), fixed=isinstance(self._url, str))
-
     async def _open_bytes(self, dial: Dial) -> None:
-        link = Link(self.session, dial, random_bytes=os.urandom, headers=_HEADERS)
-        wire = Wire(link, self._tls, self._proxy)
+        wire = self._route.wire(self.session, dial)
         try:
             await self._loop.create_connection(lambda: ByteTransport(self, wire), *wire.address())
         except (OSError, ValueError) as error:
             wire.failed(error, self._loop.time())
+
+    async def _open_messages(self, dial: Dial, connect: Connect) -> None:
+        channel = MessageChannel(self.session, dial, self._loop.time)
+        try:
+            if await channel.open(connect):
+                self._transport = MessageTasks(self, channel)
+        finally:
+            if not channel.wanted():
+                self.spawn(channel.close())
 
     def opened(self, transport: ByteTransport) -> None:
         """A transport is open, though perhaps no longer wanted."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import ssl as ssl_module
 import threading
-from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,23 +12,21 @@ from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
 from holdfast import (
     Ack,
-    Acked,
     ClientStopped,
     DataType,
     Event,
     GroupMessage,
-    HoldfastError,
     InvalidType,
     LocalProtocolError,
     Message,
     Options,
-    SendError,
     State,
     Stopped,
-    parse_url,
 )
-from holdfast._delivery import Buffer, Callback, Delivery, check_provider, check_types
-from holdfast._wire import ProxySetting, check_proxy
+from holdfast._base import BaseClient
+from holdfast._delivery import Buffer, Callback
+from holdfast._route import Route, TlsSetting
+from holdfast._wire import ProxySetting
 from holdfast.sync.driver import Answer, Driver
 
 log: logging.Logger = logging.getLogger("holdfast")
@@ -108,7 +104,7 @@ class EventStream(Generic[T_co]):
         self.close()
 
 
-class Client:
+class Client(BaseClient[Driver]):
     """A Web PubSub client that holds on, for code that blocks; every method may be called from any thread.
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
@@ -118,7 +114,8 @@ class Client:
         url: the Client Access URL, or a function that returns one. A function is asked for every new connection,
             never for a recovery; with a fixed URL the client can go on only as long as its token is valid.
         options: see :class:`holdfast.Options`.
-        ssl: how to check the service's certificate; by default against the system's trust store.
+        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
+            store. With a context of your own you can show a client certificate.
         proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
 
     Raises:
@@ -130,46 +127,15 @@ class Client:
         url: str | Callable[[], str],
         options: Options | None = None,
         *,
-        ssl: ssl_module.SSLContext | None = None,
+        ssl: TlsSetting = None,
         proxy: ProxySetting = None,
     ) -> None:
-        check_provider(url)
-        if isinstance(url, str):
-            parse_url(url)
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidType(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__}")
-        check_proxy(proxy)
-        self._driver = Driver(url, options, ssl, proxy, self._deliver)
-        self._session = self._driver.session
-        self._lock = self._driver.lock
-        self._delivery = Delivery(self._session.options.max_buffered_messages, self._driver.consumers_ready)
+        driver = Driver(Route(url, ssl, proxy), options, self._deliver)
+        super().__init__(driver, driver.lock)
+        self._lock = driver.lock
         self._delivery.busy = True  # callbacks always wait for their thread
         self._work = threading.Condition(self._lock)
         self._caller: threading.Thread | None = None
-        self._subscriptions: Counter[str] = Counter()
-
-    # ---- What is true
-
-    @property
-    def state(self) -> State:
-        """Where the client is in its life."""
-        return self._session.state
-
-    @property
-    def connection_id(self) -> str | None:
-        """The id of the connection, also while it is recovered; None without one."""
-        return self._session.connection_id
-
-    @property
-    def user_id(self) -> str | None:
-        """The user the service took us for; None without a connection, or for an anonymous user."""
-        return self._session.user_id
-
-    @property
-    def groups(self) -> frozenset[str]:
-        """The groups joined by this client, those to be joined again included."""
-        with self._lock:
-            return self._session.groups
 
     # ---- Life
 
@@ -333,35 +299,10 @@ class Client:
 
     # ---- Events
 
-    @overload
-    def on(self, event_type: type[T], callback: Callable[[T], object]) -> Callable[[T], object]: ...
-    @overload
-    def on(self, event_type: type[Any]) -> Callable[[F], F]: ...
-    def on(self, event_type: type[Any], callback: Callback | None = None) -> Callback | Callable[[F], F]:
-        """Call ``callback`` with every event of ``event_type``: ``client.on(GroupMessage, show)``, or as a decorator.
-
-        Callbacks run in one thread, in the order of the events, one at a time; one that raises is logged and holds
-        up nothing. They stay registered when the client stops.
-
-        Raises:
-            InvalidType: ``event_type`` is no event type, or ``callback`` can not be called or is async.
-        """
-        if callback is None:
-            check_types((event_type,))
-            return lambda function: self._register(event_type, function)
-        return self._register(event_type, callback)
-
     def _register(self, event_type: type[Any], callback: F) -> F:
         if inspect.iscoroutinefunction(callback):
             raise InvalidType("callback is async; this client needs a plain function")
-        with self._lock:
-            self._delivery.on(event_type, callback)
-        return callback
-
-    def off(self, event_type: type[Any], callback: Callback) -> None:
-        """Undo :meth:`on`. Raises LocalProtocolError if ``callback`` is not registered for ``event_type``."""
-        with self._lock:
-            self._delivery.off(event_type, callback)
+        return super()._register(event_type, callback)
 
     def __iter__(self) -> EventStream[Message]:
         """Group and server messages, in order, those included that arrived before and were not taken."""
@@ -374,11 +315,7 @@ class Client:
         Raises:
             InvalidType: no type is given, or one is no event type.
         """
-        if not types:
-            raise InvalidType("events() needs at least one event type, such as GroupMessage")
-        check_types(types)
-        with self._lock:
-            return EventStream(self._delivery.open(types), self._lock)
+        return EventStream(self._open(types), self._lock)
 
     @contextmanager
     def subscribe(self, group: str) -> Generator[EventStream[GroupMessage]]:
@@ -387,35 +324,13 @@ class Client:
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        with self._lock:
-            stream: EventStream[GroupMessage] = EventStream(self._delivery.open((GroupMessage,), group), self._lock)
-            self._subscriptions[group] += 1
-        joined = True  # also where that is not known
-        try:
-            try:
+        with (
+            self._subscribed(group) as subscription,
+            EventStream[GroupMessage](subscription.buffer, self._lock) as stream,
+        ):
+            with subscription.joining():
                 self.join_group(group)
-            except HoldfastError as error:
-                joined = isinstance(error, SendError) and error.outcome == "unknown"
-                raise
             yield stream
-        finally:
-            stream.close()
-            with self._lock:
-                self._subscriptions[group] -= 1
-                if not self._subscriptions[group]:
-                    del self._subscriptions[group]
-                    if joined:
-                        self._leave_later(group)
-
-    def _leave_later(self, group: str) -> None:
-        """Leave without waiting for the answer: the way out of a block must not hang on the network."""
-        if self.state not in (State.STOPPED, State.STOPPING):
-            try:
-                self._session.leave_group(group, self._driver.now())
-            except HoldfastError as error:
-                log.warning("could not leave the group %r: %s", group, error)
-            else:
-                self._driver.flush()
 
     # ---- Inside
 
@@ -428,22 +343,12 @@ class Client:
             raise
         return result
 
-    def _deliver(self, event: Event) -> None:
-        """Hand out one event (lock held)."""
-        if type(event) is Acked:
-            answer = cast("Answer | None", event.user_data)
-            if answer is not None:
-                if event.error is None:
-                    answer.set_result(Ack(event.ack_id, event.duplicate))
-                else:
-                    answer.set_exception(event.error)
-            return
-        self._delivery.deliver(event)
-        if self._delivery.waiting or self._caller is not None:
-            if self._caller is None:
-                self._caller = threading.Thread(target=self._call, name="holdfast-callbacks", daemon=True)
-                self._caller.start()
-            self._work.notify()
+    def _deliver(self, events: list[Event]) -> None:
+        super()._deliver(events)
+        if self._delivery.waiting and self._caller is None:
+            self._caller = threading.Thread(target=self._call, name="holdfast-callbacks", daemon=True)
+            self._caller.start()
+        self._work.notify()
 
     def _call(self) -> None:
         """Call callbacks, from the first event that has one until the client stops."""

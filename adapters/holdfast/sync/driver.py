@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 import math
 import os
 import random
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast import Connected, Dial, Event, InvalidType, Link, Options, Session, State, Stopped
-from holdfast._delivery import Provider
-from holdfast._version import __version__
-from holdfast._wire import ProxySetting, Wire
+from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
+from holdfast._route import Route
+from holdfast._wire import Wire
 
 log: logging.Logger = logging.getLogger("holdfast")
 
-_HEADERS = (("User-Agent", f"holdfast/{__version__}"),)
 _CHUNK = 64 * 1024
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
 
@@ -69,22 +65,18 @@ class Driver:
     Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider).
 
     Args:
-        deliver: called with every event, in order and with the lock held; must not block.
+        deliver: called with the events, in order and with the lock held; must not block.
     """
 
     def __init__(
         self,
-        url: Provider,
+        route: Route,
         options: Options | None,
-        tls: ssl.SSLContext | None,
-        proxy: ProxySetting,
-        deliver: Callable[[Event], None],
+        deliver: Callable[[list[Event]], None],
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self.lock: threading.RLock = threading.RLock()
-        self._url = url
-        self._tls = tls
-        self._proxy: ProxySetting = proxy
+        self._route = route
         self._deliver = deliver
         self._thread: threading.Thread | None = None
         self._pumping = False
@@ -150,6 +142,12 @@ class Driver:
             self.session.reading_paused(self.now())
         self._ring()
 
+    def settle(self, event: Connected | Stopped) -> None:
+        """The session stands or has stopped: tell the one who waits for it."""
+        if self._starting is not None:
+            self._starting.set_result(event)
+            self._starting = None
+
     def _ring(self) -> None:
         """Wake the thread."""
         try:
@@ -210,11 +208,7 @@ class Driver:
         try:
             self._write()
             while events := self.session.events():
-                for event in events:
-                    if (type(event) is Connected or type(event) is Stopped) and self._starting is not None:
-                        self._starting.set_result(event)
-                        self._starting = None
-                    self._deliver(event)
+                self._deliver(events)
                 self._write()
         finally:
             self._pumping = False
@@ -291,26 +285,14 @@ class Driver:
 
     def _resolve(self, dial: Dial) -> None:
         """Find out where to connect; in a thread of its own."""
-        if dial.url is None:
-            try:
-                url: Any = self._url if isinstance(self._url, str) else self._url()
-                if inspect.iscoroutine(url):
-                    url.close()
-                    raise InvalidType("the function for the URL is async; this client needs a plain one")
-            except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
-                with self.lock:
-                    if self.session.dial is dial:
-                        self.session.url_failed(error, self.now())
-            else:
-                with self.lock:
-                    if self.session.dial is dial:
-                        self.session.url_ready(url, self.now(), fixed=isinstance(self._url, str))
+        answer = self._route.ask_blocking() if dial.url is None else None
         with self.lock:
+            if answer is not None:
+                self._route.tell(self.session, dial, answer, self.now())
             if self.session.dial is not dial or dial.url is None:
                 self._ring()
                 return
-            link = Link(self.session, dial, random_bytes=os.urandom, headers=_HEADERS)
-            wire = Wire(link, self._tls, self._proxy)
+            wire = self._route.wire(self.session, dial)
         addresses: list[Any] = []
         failure: Exception | None = None
         try:

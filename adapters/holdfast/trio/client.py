@@ -58,7 +58,8 @@ class Client(StructuredClient):
             new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
             is valid.
         options: see :class:`holdfast.Options`.
-        ssl: how to check the service's certificate; by default against the system's trust store.
+        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
+            store. With a context of your own you can show a client certificate.
         proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
         connect: opens the transport instead, see :data:`holdfast.Connect`; ``ssl`` and ``proxy`` are its matter then.
 
