@@ -208,9 +208,9 @@ def main() -> None:
         if name == "ours-for" and job == "receive":
             arguments["iterate"] = True
         if name == "ours-wsproto":
-            from holdfast.asyncio import driver
+            from holdfast import _route
 
-            driver.Link = functools.partial(driver.Link, fast_lane=False)  # type: ignore[assignment, misc]
+            _route.Link = functools.partial(_route.Link, fast_lane=False)  # type: ignore[assignment, misc]
     run: Any = asyncio.run
     if name == "ours-uvloop":
         import uvloop

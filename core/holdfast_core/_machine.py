@@ -13,6 +13,7 @@ from holdfast_core._states import TRANSITIONS, Dial, HangUp, State
 from holdfast_core._timers import Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
+    MAX_SEQUENCE_ID,
     Acked,
     Connected,
     Disconnected,
@@ -298,11 +299,14 @@ class Machine:
             self._sequence.messages += 1
             self._schedule_sequence_ack(now)
 
-    def _skip_to(self, sequence_id: int) -> bool:
+    def _skip_to(self, sequence_id: int, now: float) -> bool:
         """Whether a message out of the usual order is new; tells the application of a gap before it."""
         last = self._sequence.last
         if sequence_id <= last:
             return False  # seen before: the service sends again what it does not know to be acknowledged
+        if sequence_id > MAX_SEQUENCE_ID:
+            self._broken(1007, "a sequence id of more than 64 bits", now)
+            return False
         self._events.append(MessagesMissed(last + 1, sequence_id - 1))
         return True
 

@@ -12,10 +12,10 @@ import msgspec
 
 from holdfast_core.errors import HoldfastError, SendError
 
-MAX_SEQUENCE_ID: Final = 2**63 - 1
-"""One beyond that would make duplicates of all that follow."""
+MAX_SEQUENCE_ID: Final = 2**64 - 1
+"""Ids are unsigned 64-bit numbers; one beyond that would make duplicates of all that follow."""
 
-_SequenceId = Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQUENCE_ID)]
+_SequenceId = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class GroupMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="from", tag="group", rename="camel"):

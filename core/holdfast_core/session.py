@@ -174,7 +174,9 @@ class Session(Machine):
             if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
                 if reliable and (sequence_id := incoming.sequence_id) is not None:
                     sequenced += 1
-                    if sequence_id != sequence.last + 1 and not self._skip_to(sequence_id):
+                    if sequence_id != sequence.last + 1 and not self._skip_to(sequence_id, now):
+                        if not self._open:
+                            return
                         continue
                     sequence.last = sequence_id
                 append(incoming)

@@ -100,7 +100,7 @@ def test_each_message_is_understood(text: str, expected: Any) -> None:
         ('{"type":"message","from":"server","dataType":"binary","data":"*","sequenceId":3}', 3),
         ('{"type":"message","sequenceId":3}', 3),
         ('{"type":"message","from":"group","group":"g","sequenceId":0}', None),
-        ('{"type":"message","from":"group","group":"g","sequenceId":9223372036854775808}', None),
+        ('{"type":"message","from":"group","group":5,"sequenceId":18446744073709551616}', None),
         ('{"type":"message","from":"group","group":5,"sequenceId":true}', None),
     ],
 )

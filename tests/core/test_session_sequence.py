@@ -121,6 +121,7 @@ def test_every_id_is_delivered_or_told_as_missed_exactly_once(ids: list[int]) ->
         ([1, 3], [(2, 2)]),
         ([1, 2, 10, 11, 20], [(3, 9), (12, 19)]),
         ([2**40], [(1, 2**40 - 1)]),
+        ([2**64 - 1], [(1, 2**64 - 2)]),
     ],
 )
 def test_skipped_ids_are_told_before_the_message_that_follows(ids: list[int], missed: list[tuple[int, int]]) -> None:
@@ -133,7 +134,7 @@ def test_skipped_ids_are_told_before_the_message_that_follows(ids: list[int], mi
             assert following.sequence_id == event.last + 1
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 2**63, 2**64, 10**30, 10**300])
+@pytest.mark.parametrize("wrong", [0, -1, 2**64, 10**30, 10**400])
 def test_an_id_that_can_not_be_one_does_not_swallow_what_follows(wrong: int) -> None:
     drive = connected()
     drive.says(news(1), news(wrong), news(2))

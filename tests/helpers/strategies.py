@@ -23,7 +23,7 @@ ODD_TEXTS = st.sampled_from(
 
 ERROR_NAMES = st.sampled_from(["Forbidden", "Duplicate", "InternalServerError", "BadRequest", "", "Odd"])
 ACK_IDS = st.one_of(st.integers(1, 6), st.sampled_from([-1, 0, 2**53, 2**64]))
-SEQUENCE_IDS = st.one_of(st.integers(1, 8), st.sampled_from([None, 2**63 - 1]))
+SEQUENCE_IDS = st.one_of(st.integers(1, 8), st.sampled_from([None, 2**64 - 1]))
 
 MESSAGES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(news, SEQUENCE_IDS, st.text(max_size=8)),
