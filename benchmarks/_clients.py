@@ -8,20 +8,29 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib
 import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
+
+
+class Flag(Protocol):
+    """An event of asyncio, anyio or threading."""
+
+    def set(self) -> object: ...
+    def is_set(self) -> bool: ...
 
 
 class Meter:
     """What a client received between the messages to the groups ``start`` and ``end``, and what that cost."""
 
-    def __init__(self) -> None:
-        self.done = asyncio.Event()
+    def __init__(self, done: Flag) -> None:
+        self.done = done
         self.count = self.size = 0
         self.cause = ""
         self.mark = (0, 0.0, 0.0)
@@ -49,17 +58,17 @@ class Meter:
 # ---- Ours
 
 
-def ours(url: str) -> Any:
+def ours(url: str, loop: str = "asyncio") -> Any:
     from holdfast import Options
-    from holdfast.asyncio import Client
 
-    return Client(url, Options(auto_reconnect=False))
+    return importlib.import_module(f"holdfast.{loop}").Client(url, Options(auto_reconnect=False))
 
 
 async def receive_ours(url: str, iterate: bool = False) -> dict[str, Any]:
     from holdfast import Disconnected, GroupMessage
 
-    meter = Meter()
+    done = asyncio.Event()
+    meter = Meter(done)
 
     def on_message(message: GroupMessage) -> None:
         meter.count += 1
@@ -81,7 +90,7 @@ async def receive_ours(url: str, iterate: bool = False) -> dict[str, Any]:
     async with client:
         consumer = asyncio.create_task(consume()) if iterate else None
         await client.send_event("go", "")
-        await meter.done.wait()
+        await done.wait()
         if consumer is not None:
             consumer.cancel()
     return meter.result
@@ -101,7 +110,74 @@ async def idle_ours(url: str, count: int, seconds: float) -> dict[str, Any]:
     return await idle(opened, count, seconds)
 
 
-# ---- The official aio client
+async def receive_structured(url: str, loop: str) -> dict[str, Any]:
+    """The same for trio and anyio, which have no names for tasks and events in common with asyncio."""
+    import anyio
+
+    from holdfast import Disconnected, GroupMessage
+
+    done = anyio.Event()
+    meter = Meter(done)
+
+    def on_message(message: GroupMessage) -> None:
+        meter.count += 1
+        meter.size += len(message.data)
+        if message.group != "bench":
+            meter.marked(message.group)
+
+    client = ours(url, loop)
+    client.on(Disconnected, lambda event: meter.ended(f"{event.code} {event.reason}"))
+    client.on(GroupMessage, on_message)
+    async with client:
+        await client.send_event("go", "")
+        await done.wait()
+    return meter.result
+
+
+def receive_sync(url: str) -> dict[str, Any]:
+    from holdfast import Disconnected, GroupMessage
+
+    done = threading.Event()
+    meter = Meter(done)
+
+    def on_message(message: GroupMessage) -> None:
+        meter.count += 1
+        meter.size += len(message.data)
+        if message.group != "bench":
+            meter.marked(message.group)
+
+    client = ours(url, "sync")
+    client.on(Disconnected, lambda event: meter.ended(f"{event.code} {event.reason}"))
+    client.on(GroupMessage, on_message)
+    with client:
+        client.send_event("go", "")
+        done.wait()
+    return meter.result
+
+
+# ---- The official clients
+
+
+def receive_official_sync(url: str) -> dict[str, Any]:
+    from azure.messaging.webpubsubclient import WebPubSubClient
+    from azure.messaging.webpubsubclient.models import CallbackType, WebPubSubDataType
+
+    done = threading.Event()
+    meter = Meter(done)
+
+    def on_message(message: Any) -> None:
+        meter.count += 1
+        meter.size += len(message.data)
+        if message.group != "bench":
+            meter.marked(message.group)
+
+    client: Any = WebPubSubClient(url, reconnect_retry_total=0)
+    client.subscribe(CallbackType.GROUP_MESSAGE, on_message)
+    client.subscribe(CallbackType.DISCONNECTED, lambda event: meter.ended("disconnected"))
+    with client:
+        client.send_event("go", "", WebPubSubDataType.TEXT)
+        done.wait()
+    return meter.result
 
 
 def official(url: str) -> Any:
@@ -113,7 +189,8 @@ def official(url: str) -> Any:
 async def receive_aio(url: str) -> dict[str, Any]:
     from azure.messaging.webpubsubclient.models import CallbackType, WebPubSubDataType
 
-    meter = Meter()
+    done = asyncio.Event()
+    meter = Meter(done)
 
     async def on_message(message: Any) -> None:
         meter.count += 1
@@ -129,7 +206,7 @@ async def receive_aio(url: str) -> dict[str, Any]:
     await client.subscribe(CallbackType.DISCONNECTED, on_disconnected)
     async with client:
         await client.send_event("go", "", WebPubSubDataType.TEXT)
-        await meter.done.wait()
+        await done.wait()
     return meter.result
 
 
@@ -199,8 +276,30 @@ async def idle(opened: Callable[[], Awaitable[Any]], count: int, seconds: float)
     }
 
 
+BLOCKING: dict[str, dict[str, Callable[[str], dict[str, Any]]]] = {
+    "ours-sync": {"receive": receive_sync},
+    "sync": {"receive": receive_official_sync},
+}
+STRUCTURED = {
+    "ours-trio": ("trio", "trio"),
+    "ours-anyio": ("anyio", "asyncio"),
+    "ours-anyio-trio": ("anyio", "trio"),
+}
+"""Client and event loop."""
+
+
 def main() -> None:
     name, job, url, arguments = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    if name in BLOCKING:
+        print(json.dumps(BLOCKING[name][job](url, **arguments)), flush=True)
+        os._exit(0)  # threads of the official client may go on
+    if name in STRUCTURED:
+        import anyio
+
+        loop, backend = STRUCTURED[name]
+        print(json.dumps(anyio.run(functools.partial(receive_structured, url, loop), backend=backend)), flush=True)
+        return
+    work: Any
     if name == "aio":
         work = {"receive": receive_aio, "send": send_aio, "idle": idle_aio}[job]
     else:

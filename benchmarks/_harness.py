@@ -22,7 +22,12 @@ CLIENTS = {
     "ours-for": "Holdfast, asyncio, async for",
     "ours-wsproto": "Holdfast without its fast lane",
     "ours-uvloop": "Holdfast, uvloop, callbacks",
+    "ours-trio": "Holdfast, trio, callbacks",
+    "ours-anyio": "Holdfast, anyio on asyncio, callbacks",
+    "ours-anyio-trio": "Holdfast, anyio on trio, callbacks",
+    "ours-sync": "Holdfast, blocking, callbacks",
     "aio": "azure-messaging-webpubsubclient 1.1.0, aio",
+    "sync": "azure-messaging-webpubsubclient 1.1.0, blocking",
     "js": "@azure/web-pubsub-client 1.1.0, node",
 }
 
@@ -35,7 +40,11 @@ def missing(name: str) -> str | None:
         if not (HERE / "node_modules/@azure/web-pubsub-client").is_dir():
             return "@azure/web-pubsub-client is not installed: npm install --prefix benchmarks"
         return None
-    modules = {"aio": ("azure.messaging.webpubsubclient", "aiohttp"), "ours-uvloop": ("holdfast", "uvloop")}
+    modules = {
+        "aio": ("azure.messaging.webpubsubclient", "aiohttp"),
+        "sync": ("azure.messaging.webpubsubclient",),
+        "ours-uvloop": ("holdfast", "uvloop"),
+    }
     for module in modules.get(name, ("holdfast",)):
         try:
             found = importlib.util.find_spec(module)
