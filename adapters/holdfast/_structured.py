@@ -102,7 +102,7 @@ class StructuredDriver:
         deliver: Callable[[list[Event]], None],
     ) -> None:
         self.session: Session = Session(options, random=random.random)
-        self.delivery: Delivery  # set by the client, which makes both
+        self._delivery: Delivery | None = None  # which the client makes, of this driver
         self._kit = kit
         self._route = route
         self._deliver = deliver
@@ -154,18 +154,19 @@ class StructuredDriver:
             self.pump()
             await self._over.wait()
 
-    async def run(self, started: Callable[[], None]) -> None:
+    async def run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         """Start the session and keep it going until it has stopped; call ``started`` when it stands first.
 
         Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
         """
         self.session.start(self.now())
-        self.delivery.begin()
+        self._delivery = delivery
+        delivery.begin()
         self._outcome, self._over = self.answer(), self._kit.flag()
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
         async with self._kit.nursery() as nursery:
-            nursery.start_soon(self._run_callbacks)
+            nursery.start_soon(self._run_callbacks, delivery)
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -200,7 +201,7 @@ class StructuredDriver:
         self._output.set()
         if self.session.reading:
             self._readable.set()
-        if self.delivery.busy:
+        if self._delivery is not None and self._delivery.busy:
             self._work.set()
         self._rearm()
 
@@ -237,13 +238,13 @@ class StructuredDriver:
                 self.pump()
         self._armed = math.inf
 
-    async def _run_callbacks(self) -> None:
+    async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
-        while self.delivery.busy or self.session.state is not State.STOPPED:
+        while delivery.busy or self.session.state is not State.STOPPED:
             self._work = self._kit.flag()
-            if not self.delivery.busy:
+            if not delivery.busy:
                 await self._work.wait()
-            await self.delivery.run()
+            await delivery.run()
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
@@ -379,7 +380,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             ConnectError: no connection could be made; the client is stopped again and may be started again.
             LocalProtocolError: it was started already.
         """
-        await self._driver.run(task_status.started if task_status is not None else _nothing)
+        await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
 
 
 def _nothing() -> None:
