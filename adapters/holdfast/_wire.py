@@ -18,6 +18,11 @@ _RECORD = 16 * 1024
 """The largest TLS record: a bigger buffer for reading would only be allocated in vain."""
 
 
+# glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
+# size once (mallopt(3), M_MMAP_THRESHOLD): the greater part of what a 64 KiB message costs. Elsewhere it does nothing.
+bytes(1 << 20)
+
+
 class Wire:
     """One TCP connection's bytes, to and from a Link.
 

@@ -12,10 +12,6 @@ from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
 from holdfast._wire import Wire
 
-# glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
-# size once (mallopt(3), M_MMAP_THRESHOLD): the greater part of what a 64 KiB message costs. Elsewhere it does nothing.
-bytes(1 << 20)
-
 
 class ByteTransport(asyncio.Protocol):
     """One TCP connection: bytes from the loop to the Link, no task and no queue."""

@@ -20,7 +20,7 @@ from holdfast._wire import Wire
 
 log: logging.Logger = logging.getLogger("holdfast")
 
-_CHUNK = 64 * 1024
+_CHUNK = 256 * 1024
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
