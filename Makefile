@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench ratios clean
 
 demo: $(VENV)/.installed
 	$(BIN)/holdfast demo
@@ -30,6 +30,10 @@ bench: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
 	$(BIN)/python benchmarks/receive.py
 	$(BIN)/python benchmarks/send.py
+
+# Ratios within one run that must hold on any machine; a few seconds.
+ratios: $(VENV)/.tested
+	$(BIN)/python benchmarks/ratios.py
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,128 @@
+"""What the core does for each message, without sockets: for micro.py and ratios.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request
+
+import holdfast
+from holdfast_core.messages import decode
+
+BATCH = 1000
+URL = "ws://bench.test/client/hubs/bench"
+CONNECTED = b'{"type":"system","event":"connected","connectionId":"c","reconnectionToken":"t"}'
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Call ``run`` to do it ``count`` times."""
+
+    name: str
+    run: Callable[[], object]
+    count: int
+
+
+def message(sequence_id: int, size: int) -> bytes:
+    return (
+        b'{"type":"message","from":"group","fromUserId":"ann","group":"bench","dataType":"text",'
+        b'"data":"%b","sequenceId":%d}' % (b"x" * size, sequence_id)
+    )
+
+
+def frame(text: bytes) -> bytes:
+    """A whole unmasked text frame."""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c" % size + text
+    return (b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")) + text
+
+
+def connected(*, fast_lane: bool = True) -> tuple[holdfast.Session, holdfast.Link]:
+    """A session that stands, and its link."""
+    session = holdfast.Session(random=lambda: 0.5)
+    session.start(0.0)
+    session.url_ready(URL, 0.0)
+    assert session.dial is not None
+    link = holdfast.Link(session, session.dial, random_bytes=os.urandom, fast_lane=fast_lane)
+    server = WSConnection(ConnectionType.SERVER)
+    server.receive_data(b"".join(link.data_to_send()))
+    request = next(event for event in server.events() if isinstance(event, Request))
+    answer = server.send(AcceptConnection(subprotocol=request.subprotocols[0]))
+    link.receive_data(answer + frame(CONNECTED), 0.0)
+    assert session.state is holdfast.State.CONNECTED
+    session.events()
+    link.data_to_send()
+    return session, link
+
+
+def receiving(name: str, size: int, *, fast_lane: bool) -> Workload:
+    """A thousand group messages: bytes to events, with sequence ids and their acks."""
+    session, link = connected(fast_lane=fast_lane)
+    # The same bytes again and again: what was seen before costs as much up to the last step, so ids go on by hand.
+    data = b"".join(frame(message(number, size)) for number in range(1, BATCH + 1))
+
+    def run() -> None:
+        session._sequence.last = 0
+        link.receive_data(data, 0.0)
+        assert len(session.events()) == BATCH
+        link.data_to_send()
+
+    return Workload(name, run, BATCH)
+
+
+def sending(name: str) -> Workload:
+    """A thousand requests in flight, and their answers: call to frame, ack to outcome."""
+    session, link = connected()
+    ack = b'{"type":"ack","ackId":%d,"success":true}'
+
+    def run() -> None:
+        first = session.send_to_group("bench", "hello", 0.0) or 0
+        for _ in range(BATCH - 1):
+            session.send_to_group("bench", "hello", 0.0)
+        answered = first
+        while answered < first + BATCH:
+            link.data_to_send()  # as many as may be in flight at a time
+            upto = min(answered + BATCH // 2, first + BATCH)
+            link.receive_data(b"".join(frame(ack % number) for number in range(answered, upto)), 0.0)
+            answered = upto
+        assert len(session.events()) == BATCH
+
+    return Workload(name, run, BATCH)
+
+
+def decoding(name: str, size: int) -> Workload:
+    text = message(1, size)
+
+    def run() -> None:
+        for _ in range(BATCH):
+            decode(text)
+
+    return Workload(name, run, BATCH)
+
+
+def draining(name: str) -> Workload:
+    """What a pump costs that finds nothing to do."""
+    session, link = connected()
+
+    def run() -> None:
+        for _ in range(BATCH):
+            session.events()
+            link.data_to_send()
+
+    return Workload(name, run, BATCH)
+
+
+def all_workloads() -> list[Workload]:
+    return [
+        decoding("decode 32 B", 32),
+        receiving("receive 32 B", 32, fast_lane=True),
+        receiving("receive 32 B by wsproto", 32, fast_lane=False),
+        receiving("receive 4 KiB", 4096, fast_lane=True),
+        receiving("receive 4 KiB by wsproto", 4096, fast_lane=False),
+        sending("send and ack"),
+        draining("drain nothing"),
+    ]
