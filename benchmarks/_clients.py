@@ -55,6 +55,35 @@ class Meter:
             self.result["lost"] = cause
 
 
+class Timer:
+    """A timer that should fire every 10 ms: how late it is while messages flood in."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[object]]) -> None:
+        self.sleep = sleep
+        self.late: list[float] = []
+
+    async def run(self) -> None:
+        while True:
+            due = time.perf_counter() + 0.01
+            await self.sleep(0.01)
+            self.late.append(time.perf_counter() - due)
+
+    def result(self) -> dict[str, float]:
+        late = sorted(self.late)[1:]
+        return {"late_median": late[len(late) // 2], "late_99": late[len(late) * 99 // 100], "late_worst": late[-1]}
+
+
+async def beside_a_timer(receive: Callable[[str], Awaitable[dict[str, Any]]], url: str) -> dict[str, Any]:
+    import anyio
+
+    timer = Timer(anyio.sleep)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(timer.run)
+        result = await receive(url)
+        tasks.cancel_scope.cancel()
+    return result | timer.result()
+
+
 # ---- Ours
 
 
@@ -297,10 +326,15 @@ def main() -> None:
         import anyio
 
         loop, backend = STRUCTURED[name]
-        print(json.dumps(anyio.run(functools.partial(receive_structured, url, loop), backend=backend)), flush=True)
+        receive: Any = functools.partial(receive_structured, loop=loop)
+        if job == "fairness":
+            receive = functools.partial(beside_a_timer, receive)
+        print(json.dumps(anyio.run(receive, url, backend=backend)), flush=True)
         return
     work: Any
-    if name == "aio":
+    if job == "fairness":
+        work = functools.partial(beside_a_timer, receive_aio if name == "aio" else receive_ours)
+    elif name == "aio":
         work = {"receive": receive_aio, "send": send_aio, "idle": idle_aio}[job]
     else:
         work = {"receive": receive_ours, "send": send_ours, "idle": idle_ours}[job]

@@ -12,6 +12,9 @@ from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
 from holdfast._wire import Wire
 
+_TURN = 256 * 1024
+"""Bytes to take before others get their turn: uvloop would go on for 2 MiB, some 50 ms of small messages."""
+
 
 class ByteTransport(asyncio.Protocol):
     """One TCP connection: bytes from the loop to the Link, no task and no queue."""
@@ -19,7 +22,10 @@ class ByteTransport(asyncio.Protocol):
     def __init__(self, driver: Driver, wire: Wire) -> None:
         self.wire: Wire = wire
         self.writable: bool = True
+        self._wanted = True
+        self._resting = False
         self._reading = True
+        self._taken = 0
         self._driver = driver
         self._loop = asyncio.get_running_loop()
 
@@ -30,8 +36,17 @@ class ByteTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes to messages to callbacks, all in this call."""
+        self._taken += len(data)
+        if self._taken > _TURN and not self._resting:
+            self._resting = True
+            self._read()
+            self._loop.call_soon(self._rested)
         self.wire.receive_data(data, self._loop.time())
         self._driver.pump()
+
+    def _rested(self) -> None:
+        self._taken, self._resting = 0, False
+        self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
@@ -55,9 +70,15 @@ class ByteTransport(asyncio.Protocol):
 
     def read(self, wanted: bool) -> None:
         """Pause or resume reading."""
-        if wanted is not self._reading and not self._transport.is_closing():
-            self._reading = wanted
-            if wanted:
+        if wanted is not self._wanted:
+            self._wanted = wanted
+            self._read()
+
+    def _read(self) -> None:
+        reading = self._wanted and not self._resting
+        if reading is not self._reading and not self._transport.is_closing():
+            self._reading = reading
+            if reading:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
