@@ -1,0 +1,264 @@
+"""The local service behind a network that can be broken, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Literal, TypeVar, cast
+
+import msgspec
+
+from holdfast._proxy import CuttingProxy
+from holdfast.service import Service, ServiceOptions
+from holdfast_core.service import group_publication
+
+T = TypeVar("T")
+
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+"""What a client may do that asks for nothing else: join, leave and send to all groups."""
+
+_BOUND = 10.0
+"""Seconds that anything may take here; more is a fault, and raises TimeoutError."""
+
+
+class BackgroundService:
+    """The local service and a proxy in front of it that cuts: ``with BackgroundService() as service:``.
+
+    It has a thread and an event loop of its own, so that it can be used from any event loop and from code that
+    blocks; every method does its work before it returns, in a millisecond or so.
+
+    Args:
+        options: of the service.
+        tls: the certificate for ``wss`` URLs; None: ``ws``. The proxy cuts what is below TLS.
+    """
+
+    def __init__(self, options: ServiceOptions | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self._options = options
+        self._tls = tls
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._service: Service | None = None
+        self._proxy: CuttingProxy | None = None
+        self._direct_port = 0
+        self._over: asyncio.Event | None = None
+
+    # ---- Life
+
+    def start(self) -> None:
+        """Listen. Raises what went wrong; RuntimeError if it is running already."""
+        if self._thread is not None:
+            raise RuntimeError("the service is running already")
+        ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="holdfast-service", daemon=True)
+        self._thread.start()
+        try:
+            ready.result(_BOUND)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Cut what is open and end the thread. Repeats do nothing."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._loop is not None and self._over is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._over.set)
+        thread.join(_BOUND)
+        if thread.is_alive():
+            raise TimeoutError(f"the service did not stop within {_BOUND:g} s")
+
+    def __enter__(self) -> BackgroundService:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, ready: concurrent.futures.Future[None]) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            try:
+                runner.run(self._serve(ready))
+            except BaseException as error:  # noqa: BLE001 - raised by start()
+                if not ready.done():
+                    ready.set_exception(error)
+
+    async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
+        self._over = over = asyncio.Event()
+        async with Service(self._options) as service:
+            relay = None
+            port = service.port
+            if self._tls is not None:
+                relay = await asyncio.get_running_loop().create_server(
+                    lambda: _Relay(port), "127.0.0.1", 0, ssl=self._tls
+                )
+                port = int(relay.sockets[0].getsockname()[1])
+            try:
+                async with CuttingProxy("127.0.0.1", port) as proxy:
+                    self._service, self._proxy, self._direct_port = service, proxy, port
+                    ready.set_result(None)
+                    await over.wait()
+            finally:
+                if relay is not None:
+                    relay.close()
+                    await relay.wait_closed()
+
+    # ---- URLs
+
+    def url(self, user_id: str | None = "ann", *, roles: Iterable[str] = ROLES, groups: Iterable[str] = ()) -> str:
+        """A URL with a token for a client, by way of the proxy."""
+        return self.call(lambda service, proxy: self._at(service, proxy.port, user_id, roles, groups))
+
+    def direct_url(
+        self, user_id: str | None = "bob", *, roles: Iterable[str] = ROLES, groups: Iterable[str] = ()
+    ) -> str:
+        """The same past the proxy: nothing disturbs that client."""
+        return self.call(lambda service, _: self._at(service, self._direct_port, user_id, roles, groups))
+
+    def _at(self, service: Service, port: int, user_id: str | None, roles: Iterable[str], groups: Iterable[str]) -> str:
+        url = service.client_url("chat", user_id=user_id, roles=roles, groups=groups)
+        scheme = "ws" if self._tls is None else "wss"
+        return url.replace(f"ws://127.0.0.1:{service.port}/", f"{scheme}://127.0.0.1:{port}/", 1)
+
+    # ---- The network
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections the proxy has accepted so far."""
+        return self.call(lambda _, proxy: proxy.connections)
+
+    @property
+    def cuts(self) -> int:
+        """How many connections the proxy has cut so far."""
+        return self.call(lambda _, proxy: proxy.cuts)
+
+    def cut(self, reset: bool = True) -> int:
+        """Cut every connection of the proxy, with RST or with FIN; return how many there were."""
+        return self.call(lambda _, proxy: proxy.cut(reset=reset))
+
+    def cut_after(
+        self, n_bytes: int, direction: Literal["to_client", "to_service"] = "to_client", reset: bool = True
+    ) -> None:
+        """Let ``n_bytes`` more pass in ``direction``, then cut the connection that carries the next one."""
+        self.call(lambda _, proxy: proxy.cut_after(n_bytes, direction, reset=reset))
+
+    def stall(self, direction: Literal["to_client", "to_service"] | None = None) -> None:
+        """Pass nothing on any more in ``direction`` (None: both): a black hole."""
+        self.call(lambda _, proxy: proxy.stall(direction))
+
+    def resume(self) -> None:
+        """Undo :meth:`stall`."""
+        self.call(lambda _, proxy: proxy.resume())
+
+    def refuse(self) -> None:
+        """Reset every new connection at once, until :meth:`accept`."""
+        self.call(lambda _, proxy: proxy.refuse())
+
+    def accept(self) -> None:
+        """Undo :meth:`refuse`."""
+        self.call(lambda _, proxy: proxy.accept())
+
+    # ---- The service
+
+    def drop(self, connection_id: str) -> bool:
+        """Abort a client's TCP connection at the service; the client can recover. False: it is not connected."""
+        return self.call(lambda service, _: service.drop(connection_id))
+
+    def end(self, connection_id: str, reason: str = "ended by the service") -> None:
+        """Close a client's connection for good: it can not be recovered."""
+        self.call(lambda service, _: service.core.close_connection(connection_id, reason))
+
+    def publish(self, group: str, messages: Iterable[Any]) -> None:
+        """Publish JSON messages to a group, in order, in one go."""
+        batch = [group_publication(group, None, "json", msgspec.json.encode(data)) for data in messages]
+
+        def publish(service: Service, _: CuttingProxy) -> None:
+            for publication in batch:
+                service.core.send_to_group("chat", group, publication)
+
+        self.call(publish)
+
+    def members(self, group: str) -> set[str]:
+        """The connection ids in a group."""
+
+        def members(service: Service, _: CuttingProxy) -> set[str]:
+            return {connection.connection_id for connection in service.hub("chat").members(group)}
+
+        return self.call(members)
+
+    def call(self, function: Callable[[Service, CuttingProxy], T]) -> T:
+        """Call ``function(service, proxy)`` in the service's thread, send what comes of it, return its result."""
+        loop, service, proxy = self._loop, self._service, self._proxy
+        if self._thread is None or loop is None or service is None or proxy is None:
+            raise RuntimeError("the service is not running")
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                result = function(service, proxy)
+                service.flush()
+            except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        loop.call_soon_threadsafe(run)
+        return future.result(_BOUND)
+
+
+class _Relay(asyncio.Protocol):
+    """One end of a TLS connection: what comes in is passed on to the service, and the other way round."""
+
+    def __init__(self, port: int, other: _Relay | None = None) -> None:
+        self._port = port
+        self._other = other
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[bytes] = []
+        self._dialling: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._other is None:
+            self._dialling = asyncio.get_running_loop().create_task(self._dial())
+        elif self._other._transport is None or self._other._transport.is_closing():
+            self._transport.abort()
+        else:
+            self._other._other = self
+            self._transport.writelines(self._other._waiting)
+
+    async def _dial(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: _Relay(self._port, self), "127.0.0.1", self._port
+            )
+        except OSError:
+            if self._transport is not None:
+                self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._other is None or self._other._transport is None:
+            self._waiting.append(data)
+        else:
+            self._other._transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self._other is not None and self._other._transport is not None:
+            self._other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._other is not None and self._other._transport is not None:
+            self._other._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._other is not None and self._other._transport is not None:
+            if exc is None:
+                self._other._transport.close()
+            else:
+                self._other._transport.abort()
