@@ -137,6 +137,12 @@ class CuttingProxy:
             self._accept_timer.cancel()
             self._accept_timer = None
 
+    def heal(self) -> None:
+        """Undo :meth:`stall`, :meth:`refuse`, and orders to cut that were not carried out yet."""
+        self._cut_after.clear()
+        self.resume()
+        self.accept()
+
     async def disturb(self, chance: random.Random, shortest: float = 0.02, longest: float = 0.1) -> None:
         """Cut in every way there is, ``shortest`` to ``longest`` seconds apart, until cancelled.
 
@@ -159,9 +165,7 @@ class CuttingProxy:
                         self.cut()
                         self.resume()
         finally:
-            self._cut_after.clear()
-            self.resume()
-            self.accept()
+            self.heal()
 
     # ---- Called by the ends
 

@@ -84,7 +84,7 @@ def test_cuts_between_executed_and_acked_only() -> None:
                 proxy.cut_after(0, "to_client")  # the next thing said to anybody: an ack or the message
                 ack = await within(5, publisher.send_to_group(GROUP, number))
                 duplicates += ack.duplicate
-            proxy._cut_after.clear()
+            proxy.heal()
             await log.wait(GroupMessage, 150)
             assert [message.data for message in log.events] == list(range(150))
             assert proxy.cuts >= 150
@@ -108,7 +108,7 @@ def test_a_cut_after_every_number_of_bytes(direction: Any) -> None:
             for number in numbers:
                 proxy.cut_after(number, direction, reset=bool(number % 2))
                 await within(5, client.send_to_group(GROUP, number))
-            proxy._cut_after.clear()
+            proxy.heal()
             await within(5, log.wait(GroupMessage, len(numbers)))
             assert [message.data for message in log.events] == list(numbers)
             assert proxy.cuts > 10
@@ -176,7 +176,7 @@ def test_connections_that_can_not_be_recovered_publish_nothing_twice() -> None:
                             service.core.close_connection(connection_id, "gone")
                     service.flush()
                 await within(5, asyncio.gather(*tasks))
-            proxy._cut_after.clear()
+            proxy.heal()
             # The last connection may have been ended without the publisher's knowledge so far.
             await soon(lambda: publisher.connection_id in service.hub("chat").connections)
             await publisher.send_to_group(GROUP, "last")

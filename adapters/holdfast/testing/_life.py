@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from holdfast import Connected, ConnectError, Disconnected, LocalProtocolError, SendError, State, Stopped
 from holdfast.testing.world import GROUP, Log, Subject, World, prompt, raises, soon
@@ -15,15 +16,14 @@ from holdfast.testing.world import GROUP, Log, Subject, World, prompt, raises, s
 async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
     client = world.client(world.service.url("ann"))
     log = Log(client, Connected, Stopped)
-    assert client.state is State.STOPPED
+    assert (client.state, client.connection_id, client.user_id) == (State.STOPPED, None, None)
     async with client:
         assert client.state is State.CONNECTED
         assert client.user_id == "ann"
         assert client.connection_id
         await log.wait(Connected)
         assert log.events == [Connected(client.connection_id, "ann")]
-    assert client.state is State.STOPPED
-    assert client.connection_id is None
+    assert (client.state, client.connection_id, client.groups) == (State.STOPPED, None, frozenset())
     await log.wait(Stopped)
     assert log.of(Stopped) == [Stopped(None)]
     with prompt(0.5):
@@ -171,10 +171,11 @@ async def stop_during_a_start_ends_it(world: World) -> None:
 
 
 async def stop_settles_what_waits_for_an_answer(world: World) -> None:
+    failures: list[SendError] = []
     client = world.client(close_timeout=0.2)
     async with client, anyio.create_task_group() as tasks:
         world.service.stall("to_client")
-        failures = _send_later(tasks, client, 5)
+        _send_later(tasks, client, failures, 5)
         await anyio.sleep(0.1)
         with prompt():
             await client.stop()
@@ -183,12 +184,13 @@ async def stop_settles_what_waits_for_an_answer(world: World) -> None:
 
 
 async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
+    failures: list[SendError] = []
     client = world.client()
     async with client, anyio.create_task_group() as tasks:
         world.service.refuse()
         world.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
-        failures = _send_later(tasks, client, 3)
+        _send_later(tasks, client, failures, 3)
         await anyio.sleep(0.05)
         with prompt(1.0):
             await client.stop()
@@ -197,13 +199,14 @@ async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
 
 
 async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(world: World) -> None:
+    failures: list[SendError] = []
     client = world.client(recovery_timeout=0.05)
     log = Log(client, Disconnected)
     async with client, anyio.create_task_group() as tasks:
         world.service.refuse()
         world.service.cut()
         await log.wait(Disconnected)
-        failures = _send_later(tasks, client, 3)
+        _send_later(tasks, client, failures, 3)
         await anyio.sleep(0.05)
         with prompt(1.0):
             await client.stop()
@@ -245,8 +248,8 @@ async def _fails(client: Subject) -> ConnectError:
     return caught.error
 
 
-def _send_later(tasks: Any, client: Subject, count: int) -> list[SendError]:
-    failures: list[SendError] = []
+def _send_later(tasks: TaskGroup, client: Subject, failures: list[SendError], count: int) -> None:
+    """Begin so many sends that will fail."""
 
     async def send() -> None:
         with raises(SendError) as caught:
@@ -255,7 +258,6 @@ def _send_later(tasks: Any, client: Subject, count: int) -> list[SendError]:
 
     for _ in range(count):
         tasks.start_soon(send)
-    return failures
 
 
 CHECKS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -90,7 +90,11 @@ class Blocking(Subject):
 
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """The steps are taken in the client's thread for callbacks."""
-        self.client.on(event_type, lambda event: _walk(callback(event), self.client))
+
+        def take(event: Any) -> None:
+            _walk(callback(event), self.client)
+
+        self.client.on(event_type, take)
 
     def __aiter__(self) -> Stream:
         return BlockingStream(iter(self.client))
@@ -100,7 +104,7 @@ class Blocking(Subject):
         return BlockingStream(self.client.events(*types))
 
     @asynccontextmanager
-    async def _subscribe(self, group: str) -> AsyncIterator[Stream]:
+    async def _subscribe(self, group: str) -> AsyncGenerator[Stream]:
         manager = self.client.subscribe(group)
         stream = await anyio.to_thread.run_sync(manager.__enter__, limiter=_LIMITERS.get())
         try:
@@ -120,7 +124,7 @@ def _walk(steps: Steps, client: Any) -> None:
             return
         outcome, error = None, None
         try:
-            outcome = time.sleep(*args) if name == "sleep" else getattr(client, name)(*args)
+            outcome = (time.sleep if name == "sleep" else getattr(client, name))(*args)
         except Exception as raised:  # noqa: BLE001 - it is the callback's
             error = raised
 

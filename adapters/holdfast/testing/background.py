@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import random
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
@@ -94,15 +96,15 @@ class BackgroundService:
         self._over = over = asyncio.Event()
         async with Service(self._options) as service:
             relay = None
-            port = service.port
+            self._direct_port = service.port
             if self._tls is not None:
                 relay = await asyncio.get_running_loop().create_server(
-                    lambda: _Relay(port), "127.0.0.1", 0, ssl=self._tls
+                    lambda: _Relay(service.port), "127.0.0.1", 0, ssl=self._tls
                 )
-                port = int(relay.sockets[0].getsockname()[1])
+                self._direct_port = int(relay.sockets[0].getsockname()[1])
             try:
-                async with CuttingProxy("127.0.0.1", port) as proxy:
-                    self._service, self._proxy, self._direct_port = service, proxy, port
+                async with CuttingProxy("127.0.0.1", self._direct_port) as proxy:
+                    self._service, self._proxy = service, proxy
                     ready.set_result(None)
                     await over.wait()
             finally:
@@ -165,6 +167,35 @@ class BackgroundService:
         """Undo :meth:`refuse`."""
         self.call(lambda _, proxy: proxy.accept())
 
+    def slow_down(self, delay: float = 0.0, segment: int | None = None) -> None:
+        """Hold bytes back for ``delay`` seconds and pass them on in pieces of ``segment`` bytes (None: as they come)."""
+
+        def slow_down(_: Service, proxy: CuttingProxy) -> None:
+            proxy.delay, proxy.segment = delay, segment
+
+        self.call(slow_down)
+
+    def heal(self) -> None:
+        """Undo :meth:`stall` and :meth:`refuse`, and :meth:`cut_after` where it was not carried out yet."""
+        self.call(lambda _, proxy: proxy.heal())
+
+    @contextmanager
+    def disturbed(self, seed: int, shortest: float = 0.01, longest: float = 0.05) -> Generator[None]:
+        """Within the block, cut in every way there is, ``shortest`` to ``longest`` seconds apart.
+
+        The same seed gives the same schedule.
+        """
+
+        def begin(_: Service, proxy: CuttingProxy) -> asyncio.Task[None]:
+            return asyncio.get_running_loop().create_task(proxy.disturb(random.Random(seed), shortest, longest))
+
+        task = self.call(begin)
+        try:
+            yield
+        finally:
+            self.call(lambda service, proxy: task.cancel())
+            self.heal()
+
     # ---- The service
 
     def drop(self, connection_id: str) -> bool:
@@ -192,6 +223,15 @@ class BackgroundService:
             return {connection.connection_id for connection in service.hub("chat").members(group)}
 
         return self.call(members)
+
+    def retained(self, connection_id: str) -> int | None:
+        """How many messages the client has not acknowledged yet; None: the connection is over."""
+
+        def retained(service: Service, _: CuttingProxy) -> int | None:
+            connection = service.core.connection(connection_id)
+            return None if connection is None else connection.retained
+
+        return self.call(retained)
 
     def call(self, function: Callable[[Service, CuttingProxy], T]) -> T:
         """Call ``function(service, proxy)`` in the service's thread, send what comes of it, return its result."""

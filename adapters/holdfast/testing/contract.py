@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,7 +62,12 @@ def run_check(
         with BackgroundService(tls=tls[0] if tls else None) as service:
             world = World(service, adapter.make, adapter.subject, tls[1] if tls else None)
             anyio.run(
-                *(_play, check, world, limit, unseen, adapter.backend),
+                _play,
+                check,
+                world,
+                limit,
+                unseen,
+                adapter.backend,
                 backend=adapter.backend,
                 backend_options=adapter.backend_options,
             )
@@ -85,8 +90,10 @@ async def _play(check: Check, world: World, limit: float, unseen: list[object], 
     before = _busy(backend)
     with anyio.fail_after(limit):
         await check(world)
+    left: list[object] = []
     for _ in range(100):
-        if not (left := [one for one in _busy(backend) if one not in before]):
+        left = [one for one in _busy(backend) if one not in before]
+        if not left:
             return
         await anyio.sleep(0.01)
     raise AssertionError(f"left behind: {left}")
@@ -98,8 +105,8 @@ def _busy(backend: str) -> list[object]:
         import trio
 
         statistics = trio.lowlevel.current_statistics()
-        timers = [] if statistics.seconds_to_next_deadline == math.inf else ["a timer"]
-        return [f"task {number}" for number in range(statistics.tasks_living)] + timers
+        busy: list[object] = [f"task {number}" for number in range(statistics.tasks_living)]
+        return busy if statistics.seconds_to_next_deadline == math.inf else [*busy, "a timer"]
     loop: Any = asyncio.get_running_loop()
     tasks: list[object] = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     return tasks + [timer for timer in getattr(loop, "_scheduled", ()) if not timer.cancelled()]
@@ -131,7 +138,7 @@ def _until(true: Callable[[], bool], why: Callable[[], str]) -> None:
 
 
 @contextmanager
-def _unseen_errors() -> Iterator[list[object]]:
+def _unseen_errors() -> Generator[list[object]]:
     """Collect errors that nobody sees: in threads, in destructors, and sockets that were not closed."""
     unseen: list[object] = []
     hooks = sys.unraisablehook, threading.excepthook

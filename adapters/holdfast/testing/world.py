@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -149,7 +149,7 @@ class Subject:
         return self._subscribe(group)
 
     @asynccontextmanager
-    async def _subscribe(self, group: str) -> AsyncIterator[Stream]:
+    async def _subscribe(self, group: str) -> AsyncGenerator[Stream]:
         async with self.client.subscribe(group) as stream:
             yield Stream(stream)
 
@@ -232,7 +232,7 @@ class Caught(Generic[E]):
 
 
 @contextmanager
-def raises(kind: type[E]) -> Iterator[Caught[E]]:
+def raises(kind: type[E]) -> Generator[Caught[E]]:
     """Fail unless the block raises ``kind`` itself, not wrapped into a group."""
     caught: Caught[E] = Caught()
     try:
@@ -253,7 +253,7 @@ async def soon(true: Callable[[], object], what: str = "what was to come", secon
 
 
 @contextmanager
-def prompt(seconds: float = 2.5) -> Iterator[None]:
+def prompt(seconds: float = 2.5) -> Generator[None]:
     """Fail if the block takes longer."""
     start = anyio.current_time()
     yield
