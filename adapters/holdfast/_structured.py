@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -83,12 +83,12 @@ class ByteChannel:
         """Say goodbye if the session wishes that, and close."""
         if self._stream is None or self._wire is None:
             return
-        try:
-            if data := self._wire.farewell():
-                await self._stream.send(data)
-            await self._stream.aclose()
-        except self._kit.broken:
-            return  # it was gone before we could close it
+        with suppress(*self._kit.broken):  # it may be gone already
+            try:
+                if data := self._wire.farewell():
+                    await self._stream.send(data)
+            finally:
+                await self._stream.aclose()
 
 
 class StructuredDriver:
