@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from holdfast.testing.world import Steps, Stream, Subject
 
-_POLL = 0.05
+_POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ class Blocking(Subject):
         except TimeoutError:
             return True
         return False
+
+    @staticmethod
+    def slow_provider(provide: Callable[[], str]) -> Callable[[], str]:
+        """A function that blocks."""
+
+        def slow() -> str:
+            time.sleep(0.01)
+            return provide()
+
+        return slow
 
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """The steps are taken in the client's thread for callbacks."""

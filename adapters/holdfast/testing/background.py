@@ -168,7 +168,7 @@ class BackgroundService:
         self.call(lambda _, proxy: proxy.accept())
 
     def slow_down(self, delay: float = 0.0, segment: int | None = None) -> None:
-        """Hold bytes back for ``delay`` seconds and pass them on in pieces of ``segment`` bytes (None: as they come)."""
+        """Hold bytes back for ``delay`` seconds, pass them on in pieces of ``segment`` bytes; ``slow_down()``: undo."""
 
         def slow_down(_: Service, proxy: CuttingProxy) -> None:
             proxy.delay, proxy.segment = delay, segment

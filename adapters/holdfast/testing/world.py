@@ -125,6 +125,16 @@ class Subject:
             await self.call(method, *args)
         return scope.cancelled_caught
 
+    @staticmethod
+    def slow_provider(provide: Callable[[], str]) -> Callable[[], Any]:
+        """A function for the URL that takes its time, in the client's own way."""
+
+        async def slow() -> str:
+            await anyio.sleep(0.01)
+            return provide()
+
+        return slow
+
     def on(self, event_type: type[Any], callback: Callable[[Any], object]) -> None:
         """Register a plain callback, which must not wait."""
         self.client.on(event_type, callback)
