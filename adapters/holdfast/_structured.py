@@ -132,6 +132,8 @@ class StructuredDriver:
     def flush(self) -> None:
         """Something was added to the session: wake the writer, which sends all there is when its turn comes."""
         self._output.set()
+        if self.session.reading:
+            self._readable.set()  # for the answer, whatever else has to wait
         self._rearm()
 
     async def writable(self) -> None:

@@ -131,7 +131,9 @@ class Driver:
         """Something was added to the session (lock held): write it from here, if the socket takes it."""
         if threading.current_thread() is not self._thread:
             self._pump()
-            if self.session.dial is not self._dial or self._unsent or self.session.deadline < self._armed:
+            # Answers have to be read, whatever else has to wait.
+            deaf = self._is_open and self.session.reading and not self._mask & selectors.EVENT_READ
+            if deaf or self.session.dial is not self._dial or self._unsent or self.session.deadline < self._armed:
                 self._ring()
 
     def consumers_ready(self, ready: bool) -> None:
