@@ -1,1 +1,278 @@
-CHECKS = ()
+"""Networks and services that go wrong, and consumers that are too slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from holdfast import (
+    Connected,
+    ConnectError,
+    Disconnected,
+    GroupMessage,
+    MessagesMissed,
+    Recovered,
+    Recovering,
+    State,
+    Stopped,
+)
+from holdfast.testing._impostor import Impostor
+from holdfast.testing.world import GROUP, Log, Steps, Stream, Subject, World, prompt, raises, soon
+
+_TROUBLE = (Recovering, Recovered, Disconnected, Connected, MessagesMissed, Stopped)
+
+_LIMIT = 20
+_COUNT = 200
+_BODY = "x" * 20_000
+_ONE_READ = 13 + 20
+"""How many of these a client may take in beyond its limit: one read of 256 KiB, and what a WebSocket library holds."""
+
+_GARBAGE = (b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 100, b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 101 Sw", b"")
+
+
+# --- No service
+
+
+async def something_else_that_answers_is_no_service(world: World) -> None:
+    for garbage in _GARBAGE:
+        with Impostor(garbage) as impostor:
+            error = await _fails(world.client(impostor.url))
+        assert error.status is None
+        assert "SECRET" not in str(error)
+
+
+async def a_refusal_tells_status_and_reason_and_no_token(world: World) -> None:
+    for status in (400, 401, 403, 404, 429, 500, 503):
+        with Impostor.refusing(status, "out of tea") as impostor:
+            error = await _fails(world.client(impostor.url))
+        assert error.status == status
+        assert str(status) in str(error)
+        assert "out of tea" in str(error)
+        assert "SECRET" not in str(error)
+
+
+async def a_start_that_is_cut_anywhere_fails_or_stands(world: World) -> None:
+    client = world.client()
+    started = 0
+    for n_bytes in range(0, 700, 70):
+        world.service.cut_after(n_bytes, reset=bool(n_bytes % 20))
+        try:
+            with prompt():
+                async with client:
+                    await client.join()
+                    started += 1
+        except ConnectError:
+            assert client.state is State.STOPPED
+    world.service.heal()
+    assert 0 < started < 10
+    async with client:
+        await client.join()
+
+
+# --- Silence
+
+
+async def a_black_hole_is_found_and_recovered(world: World) -> None:
+    async with world.client(keepalive_interval=0.05, keepalive_timeout=0.2, connect_timeout=1.0) as client:
+        log, messages = Log(client, *_TROUBLE), Log(client, GroupMessage)
+        await client.join()
+        world.service.stall()
+        world.service.publish(GROUP, range(5))
+        lost = await log.wait(Recovering)
+        assert lost.code == 1006
+        world.service.cut()
+        world.service.resume()
+        await client.send(5)
+        await messages.upto(5)
+        assert messages.data == list(range(6))
+        assert client.state is State.CONNECTED
+        assert {type(event) for event in log.events} == {Recovering, Recovered}
+
+
+async def pings_keep_a_quiet_connection(world: World) -> None:
+    async with world.client(keepalive_interval=0.1, keepalive_timeout=0.6) as client:
+        log = Log(client, *_TROUBLE)
+        await anyio.sleep(0.9)
+        await client.send("x")
+        assert not log.events
+
+
+async def a_slow_line_in_small_pieces_is_none_the_worse(world: World) -> None:
+    sizes = (1, 124, 125, 126, 4_000, 65_500, 65_536, 65_600)
+    async with world.client() as client:
+        log = Log(client, GroupMessage)
+        await client.join()
+        for delay, segment in ((0.001, 1_000), (0.0, 999)):
+            world.service.slow_down(delay, segment)
+            for size in sizes:
+                await client.send("ü" * (size // 2))
+        world.service.slow_down(0.0, 1)
+        await client.send("last")
+        await log.upto("last")
+        assert [len(data) for data in log.data] == [*(size // 2 for size in sizes)] * 2 + [4]
+
+
+# --- Too much
+
+
+async def a_message_that_is_too_large_is_not_taken_in_and_that_is_told(world: World) -> None:
+    async with world.client(max_message_size=10_000) as client:
+        log, messages = Log(client, *_TROUBLE), Log(client, GroupMessage)
+        await client.join()
+        world.service.publish(GROUP, [1, _BODY])
+        # The service takes the close code 1009 for the end of the connection.
+        lost = await log.wait(Disconnected)
+        assert lost.code in (1008, 1009)
+        await log.wait(Connected)
+        await soon(lambda: world.service.members(GROUP) == {client.connection_id})
+        await client.send(2)
+        await messages.upto(2)
+        assert messages.data == [1, 2]
+
+
+class _Slow:
+    """A consumer that stands still at the sixth message until it may go on, and is none too quick then."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.go = False
+
+    def wait(self) -> float:
+        """For how many seconds."""
+        if len(self.seen) == 5 and not self.go:
+            return 0.01
+        return 0.0
+
+    def steps(self, message: GroupMessage) -> Steps:
+        """As a callback."""
+        while seconds := self.wait():
+            yield "sleep", seconds
+        if len(self.seen) % 4 == 0:
+            yield "sleep", 0.001
+        self.seen.append(message.data)
+
+    async def read(self, stream: Stream) -> None:
+        """As a loop."""
+        async for message in stream:
+            while seconds := self.wait():  # noqa: ASYNC110 - as the callback does
+                await anyio.sleep(seconds)
+            if len(self.seen) % 4 == 0:
+                await anyio.sleep(0.001)
+            self.seen.append(message.data)
+        stream.close()
+
+
+async def a_slow_consumer_pauses_reading_and_loses_nothing(world: World) -> None:
+    settings: dict[str, Any] = {
+        "max_buffered_messages": _LIMIT,
+        "keepalive_interval": 0.1,
+        "keepalive_timeout": 0.5,
+        "ack_timeout": 0.5,
+    }
+    called, looping = _Slow(), _Slow()
+    async with (
+        world.client(**settings) as first,
+        world.client(**settings) as second,
+        anyio.create_task_group() as tasks,
+    ):
+        trouble = [Log(client, *_TROUBLE) for client in (first, second)]
+        first.on_steps(GroupMessage, called.steps)
+        tasks.start_soon(looping.read, aiter(second))
+        for client in (first, second):
+            await client.join()
+        # Some at a time: whoever reads them has room for that.
+        for start in range(0, _COUNT, 20):
+            world.service.publish(GROUP, (f"{number:04}{_BODY}" for number in range(start, start + 20)))
+            await anyio.sleep(0.002)
+        await soon(lambda: len(called.seen) == len(looping.seen) == 5)
+        await anyio.sleep(1.0)  # twice the timeout of the keepalive: a slow consumer is no dead connection
+        for client in (first, second):
+            assert client.connection_id
+            retained = world.service.retained(client.connection_id)
+            assert retained is not None
+            assert retained >= _COUNT - 5 - _LIMIT - _ONE_READ, f"{_COUNT - retained} messages were taken in"
+        called.go = looping.go = True
+        for consumer in (called, looping):
+            await soon(lambda consumer=consumer: len(consumer.seen) == _COUNT)
+            assert [int(data[:4]) for data in consumer.seen] == list(range(_COUNT))
+        for client, log in zip((first, second), trouble, strict=True):
+            assert not log.events
+            await client.send("still there", "another")
+        await second.stop()
+
+
+async def past_the_services_cap_the_application_is_told(world: World) -> None:
+    slow = _Slow()
+    async with world.client(max_buffered_messages=_LIMIT) as client:
+        log = Log(client, *_TROUBLE)
+        client.on_steps(GroupMessage, slow.steps)
+        await client.join()
+        first = client.connection_id
+        assert first
+        world.service.publish(GROUP, range(100))
+        await soon(lambda: len(slow.seen) == 5)
+        world.service.publish(GROUP, range(100, 1200))  # in one go, which no client could keep up with
+        assert world.service.retained(first) is None
+        slow.go = True
+        lost = await log.wait(Disconnected)
+        assert (lost.connection_id, lost.code) == (first, 1008)
+        await log.wait(Connected)
+        await soon(lambda: world.service.members(GROUP) == {client.connection_id})
+        await client.send("new")
+        await soon(lambda: slow.seen[-1] == "new")
+        assert slow.seen[:-1] == list(range(len(slow.seen) - 1))
+
+
+async def a_consumer_that_is_behind_can_still_send(world: World) -> None:
+    """An answer to each message: its ack comes behind messages that nobody takes until the ack is here."""
+    count = 150
+    async with (
+        world.client(max_buffered_messages=_LIMIT, ack_timeout=None) as first,
+        world.client(max_buffered_messages=_LIMIT, ack_timeout=None) as second,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join("called")
+        await other.join("looping")
+
+        def answer(message: GroupMessage) -> Steps:
+            yield "send_to_group", "called", message.data
+
+        async def read(stream: Stream) -> None:
+            async for message in stream:
+                await second.send(message.data, "looping")
+            stream.close()
+
+        first.on_steps(GroupMessage, answer)
+        tasks.start_soon(read, aiter(second))
+        for client in (first, second):
+            await client.join()
+        world.service.publish(GROUP, range(count))
+        await log.wait(GroupMessage, 2 * count)
+        for group in ("called", "looping"):
+            assert [message.data for message in log.events if message.group == group] == list(range(count))
+        await second.stop()
+
+
+async def _fails(client: Subject) -> ConnectError:
+    with prompt(), raises(ConnectError) as caught:
+        async with client:
+            raise AssertionError("it can not have started")
+    assert client.state is State.STOPPED
+    return caught.error
+
+
+CHECKS = (
+    something_else_that_answers_is_no_service,
+    a_refusal_tells_status_and_reason_and_no_token,
+    a_start_that_is_cut_anywhere_fails_or_stands,
+    a_black_hole_is_found_and_recovered,
+    pings_keep_a_quiet_connection,
+    a_slow_line_in_small_pieces_is_none_the_worse,
+    a_message_that_is_too_large_is_not_taken_in_and_that_is_told,
+    a_slow_consumer_pauses_reading_and_loses_nothing,
+    past_the_services_cap_the_application_is_told,
+    a_consumer_that_is_behind_can_still_send,
+)
