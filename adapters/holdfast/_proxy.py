@@ -71,6 +71,9 @@ class CuttingProxy:
             return
         server.close()
         self.accept()
+        # What was accepted a moment ago becomes an end of ours within some turns of the loop.
+        for _ in range(5):
+            await asyncio.sleep(0)
         tasks = tuple(self._dialling)
         for task in tasks:
             task.cancel()

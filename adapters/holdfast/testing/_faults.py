@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 
 from holdfast import (
+    Ack,
     Connected,
     ConnectError,
     Disconnected,
@@ -193,8 +194,8 @@ async def a_slow_consumer_pauses_reading_and_loses_nothing(world: World) -> None
             assert retained is not None
             assert retained >= _COUNT - 5 - _LIMIT - _ONE_READ, f"{_COUNT - retained} messages were taken in"
         called.go = looping.go = True
+        await soon(lambda: len(called.seen) == len(looping.seen) == _COUNT)
         for consumer in (called, looping):
-            await soon(lambda consumer=consumer: len(consumer.seen) == _COUNT)
             assert [int(data[:4]) for data in consumer.seen] == list(range(_COUNT))
         for client, log in zip((first, second), trouble, strict=True):
             assert not log.events
@@ -240,9 +241,11 @@ async def a_consumer_that_is_behind_can_still_send(world: World) -> None:
         def answer(message: GroupMessage) -> Steps:
             yield "send_to_group", "called", message.data
 
+        acks: list[Ack] = []
+
         async def read(stream: Stream) -> None:
             async for message in stream:
-                await second.send(message.data, "looping")
+                acks.append(await second.send(message.data, "looping"))  # noqa: PERF401 - looked at meanwhile
             stream.close()
 
         first.on_steps(GroupMessage, answer)
@@ -253,6 +256,7 @@ async def a_consumer_that_is_behind_can_still_send(world: World) -> None:
         await log.wait(GroupMessage, 2 * count)
         for group in ("called", "looping"):
             assert [message.data for message in log.events if message.group == group] == list(range(count))
+        await soon(lambda: len(acks) == count)
         await second.stop()
 
 

@@ -16,14 +16,14 @@ from holdfast.testing.world import GROUP, Log, Subject, World, prompt, raises, s
 async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
     client = world.client(world.service.url("ann"))
     log = Log(client, Connected, Stopped)
-    assert (client.state, client.connection_id, client.user_id) == (State.STOPPED, None, None)
+    assert _is_stopped(client)
     async with client:
         assert client.state is State.CONNECTED
         assert client.user_id == "ann"
         assert client.connection_id
         await log.wait(Connected)
         assert log.events == [Connected(client.connection_id, "ann")]
-    assert (client.state, client.connection_id, client.groups) == (State.STOPPED, None, frozenset())
+    assert _is_stopped(client)
     await log.wait(Stopped)
     assert log.of(Stopped) == [Stopped(None)]
     with prompt(0.5):
@@ -238,6 +238,10 @@ async def a_client_that_can_not_go_on_stops_and_says_why(world: World) -> None:
         stream.close()
     async with client:
         await client.join()
+
+
+def _is_stopped(client: Subject) -> bool:
+    return client.state is State.STOPPED and not (client.connection_id or client.user_id or client.groups)
 
 
 async def _fails(client: Subject) -> ConnectError:
