@@ -259,7 +259,7 @@ async def the_plain_subprotocol_makes_a_new_connection_for_each_cut(world: World
 
 
 async def a_limit_of_attempts_ends_it(world: World) -> None:
-    attempts = Backoff(initial=0.01, maximum=0.01, limit=3)
+    attempts = Backoff(initial=0.1, maximum=0.1, jitter=0.0, limit=3)  # time enough to ask for something
     async with world.client(recovery_timeout=0.0, reconnect=attempts) as client, anyio.create_task_group() as tasks:
         log = Log(client, Stopped)
         world.service.refuse()

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from holdfast import Options
 from holdfast.testing.world import Steps, Stream, Subject
 
 _POLL = 0.02
@@ -160,18 +162,37 @@ _LATE, _NONE = object(), object()
 
 def own() -> list[Adapter]:
     """Holdfast's clients on every event loop that is installed here."""
-
-    def client(name: str) -> Callable[..., Any]:
-        return importlib.import_module(f"holdfast.{name}").Client  # type: ignore[no-any-return]
-
     adapters = [
-        Adapter("asyncio", client("asyncio"), backend_options={"debug": True}),
-        Adapter("anyio-asyncio", client("anyio")),
-        Adapter("sync", client("sync"), subject=Blocking),
+        Adapter("asyncio", _client("asyncio"), backend_options={"debug": True}),
+        Adapter("anyio-asyncio", _client("anyio")),
+        Adapter("sync", _client("sync"), subject=Blocking),
     ]
     if importlib.util.find_spec("uvloop") is not None:
-        adapters.append(Adapter("asyncio-uvloop", client("asyncio"), backend_options={"use_uvloop": True}))
+        adapters.append(Adapter("asyncio-uvloop", _client("asyncio"), backend_options={"use_uvloop": True}))
     if importlib.util.find_spec("trio") is not None:
-        adapters.append(Adapter("trio", client("trio"), backend="trio"))
-        adapters.append(Adapter("anyio-trio", client("anyio"), backend="trio"))
+        adapters.append(Adapter("trio", _client("trio"), backend="trio"))
+        adapters.append(Adapter("anyio-trio", _client("anyio"), backend="trio"))
     return adapters
+
+
+def connectors() -> list[Adapter]:
+    """Holdfast's asyncio client over every WebSocket library that is installed here, by ``connect=``."""
+    libraries = {"websockets": "ssl", "aiohttp": "ssl", "picows": "ssl_context"}
+    return [
+        Adapter(f"asyncio-{library}", _over(library, ssl_option))
+        for library, ssl_option in libraries.items()
+        if importlib.util.find_spec(library) is not None
+    ]
+
+
+def _client(name: str) -> Callable[..., Any]:
+    return importlib.import_module(f"holdfast.{name}").Client  # type: ignore[no-any-return]
+
+
+def _over(library: str, ssl_option: str) -> Callable[..., Any]:
+    connector = importlib.import_module(f"holdfast.connect.{library}").connector
+
+    def make(url: Any, options: Options, ssl: SSLContext | None = None) -> Any:
+        return _client("asyncio")(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})))
+
+    return make
