@@ -91,6 +91,11 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             for sock in sockets:
                 cut(sock)
             raise
+        except OSError:
+            # Reset before the library had made a transport of it: nobody else closes it.
+            for sock in sockets:
+                sock.close()
+            raise
         except WSHandshakeError as error:
             if error.response is not None and error.response.status != 101:
                 raise refused(error.response.status, error.raw_body) from None
