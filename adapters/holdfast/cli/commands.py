@@ -19,7 +19,7 @@ from holdfast.cli._common import (
 )
 from holdfast.cli.demo import demo
 from holdfast.cli.messages import publish, subscribe
-from holdfast.service import Service, ServiceOptions, client_url, mint_client_token, serve
+from holdfast.service import HubOptions, Service, ServiceOptions, client_url, mint_client_token, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,13 +33,33 @@ def cli() -> None:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--hub", default="chat", show_default=True, help="Hub of the client URLs that are printed.")
 @click.option(
+    "--key",
     "--access-key",
+    "access_key",
     envvar="HOLDFAST_ACCESS_KEY",
     show_envvar=True,
     help="Signs the tokens, at least 32 bytes. By default a new one for each start.",
 )
+@click.option(
+    "--secondary-key",
+    "secondary_access_key",
+    envvar="HOLDFAST_SECONDARY_ACCESS_KEY",
+    show_envvar=True,
+    help="A second key whose tokens are as good, so that keys can be changed one by one.",
+)
+@click.option(
+    "--anonymous", "anonymous_hubs", metavar="HUB", multiple=True, help="Hub that needs no token; repeatable."
+)
 @verbose_option
-def serve_command(host: str, port: int, hub: str, access_key: str | None, verbose: bool) -> None:
+def serve_command(
+    host: str,
+    port: int,
+    hub: str,
+    access_key: str | None,
+    secondary_access_key: str | None,
+    anonymous_hubs: tuple[str, ...],
+    verbose: bool,
+) -> None:
     """Run the local service until Ctrl-C."""
     show_frames(verbose)
 
@@ -52,7 +72,9 @@ def serve_command(host: str, port: int, hub: str, access_key: str | None, verbos
             click.echo(f"  {service.client_url(hub, user_id=user, roles=EVERYTHING)}")
 
     with complain():
-        serve(ServiceOptions(access_key=access_key), host, port, on_start=ready)
+        hubs = dict.fromkeys(anonymous_hubs, HubOptions(anonymous=True))
+        options = ServiceOptions(access_key=access_key, secondary_access_key=secondary_access_key, hubs=hubs)
+        serve(options, host, port, on_start=ready)
     click.echo("Stopped.")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .app import create_app
-from .options import ServiceOptions
+from .options import HubOptions, ServiceOptions
 from .server import Service, serve
 from .tokens import client_url, mint_client_token
 
 __all__ = [
+    "HubOptions",
     "Service",
     "ServiceOptions",
     "client_url",

@@ -96,7 +96,8 @@ class Gateway:
         self.access_key: str = options.access_key or secrets.token_urlsafe(48)
         self.endpoint = endpoint
         self.own_endpoint: str | None = None
-        self.tokens: TokenAuthority = TokenAuthority(self.access_key)
+        keys = (self.access_key, options.secondary_access_key)
+        self.tokens: TokenAuthority = TokenAuthority(*(key for key in keys if key is not None))
         self.core: ServiceCore = ServiceCore(
             options.limits(),
             new_connection_id=lambda: secrets.token_urlsafe(18),
@@ -166,7 +167,7 @@ class Gateway:
             if scheme.lower() == "bearer":
                 token = credentials.strip()
         if not token:
-            if self.options.anonymous:
+            if self.options.anonymous or self.options.hub(hub).anonymous:
                 return ClientGrant()
             return Refusal(401, "Add an access token to the URL: ?access_token=...")
         # The very address the client used is as good as ours: localhost instead of 127.0.0.1.

@@ -56,7 +56,7 @@ class Service:
         if not is_loopback(host) and self.options.access_key is None:
             raise ValueError(
                 f"others can reach {host!r}: listening there needs an access key of your own "
-                "(ServiceOptions.access_key, or --access-key on the command line)"
+                "(ServiceOptions.access_key, or --key on the command line)"
             )
         self._wanted_port = port
         self._port: int | None = None
