@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, ServiceCore, Transport
+from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, RawMode, ServiceCore, Transport
 
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
@@ -29,13 +29,17 @@ class World:
         self,
         *,
         hub: str = "chat",
-        subprotocol: str = JSON_RELIABLE,
+        subprotocol: str | None = JSON_RELIABLE,
         user: str | None = None,
         roles: tuple[str, ...] = JOIN_SEND_ALL,
         groups: tuple[str, ...] = (),
+        raw: RawMode | None = None,
     ) -> Client:
+        """Let a client in; with ``raw`` it is one without a subprotocol."""
         grant = ClientGrant(user, roles, groups)
-        return Client(self, self.core.connect(hub, subprotocol, grant, self.now))
+        if raw is None:
+            return Client(self, self.core.connect(hub, subprotocol, grant, self.now))
+        return Client(self, self.core.connect(hub, None, grant, self.now, raw))
 
     def recover(self, hello: dict[str, Any], *, hub: str = "chat", token: str | None = None) -> Client:
         token = hello["reconnectionToken"] if token is None else token
@@ -59,7 +63,10 @@ class Client:
         self.transport = transport
 
     def received(self) -> list[dict[str, Any]]:
-        return [json.loads(message) for message in self.transport.messages_to_send()]
+        return [json.loads(message) for message in self.received_raw()]
+
+    def received_raw(self) -> list[bytes]:
+        return self.transport.messages_to_send(self.world.now)
 
     def hello(self) -> dict[str, Any]:
         (message,) = self.received()

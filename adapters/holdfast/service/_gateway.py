@@ -14,10 +14,14 @@ from urllib.parse import parse_qs, unquote
 
 from holdfast_core.service import (
     ABNORMAL,
+    JSON,
+    JSON_RELIABLE,
     ClientGrant,
     Close,
     ConnectionString,
     InvalidClaims,
+    InvalidQuery,
+    RawMode,
     ServiceCore,
     Transport,
     is_hub_name,
@@ -66,10 +70,19 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Admission:
-    """Open the WebSocket with this subprotocol, if any, then `Gateway.attach` a writer to the transport."""
+    """Open the WebSocket with this subprotocol, if any, then `Gateway.attach` a writer to the transport.
+
+    It is the client's own spelling, to be repeated in the answer.
+    """
 
     transport: Transport
     subprotocol: str | None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the client is a raw one: text and binary frames differ, in both directions."""
+        connection = self.transport.connection
+        return connection is not None and connection.raw is not None
 
 
 def hub_of_path(path: str) -> tuple[str | None] | None:
@@ -149,17 +162,18 @@ class Gateway:
                 if spelled is None or spelled.lower() != original:
                     spelled = original
             return Admission(transport, spelled)
-        if selected is None:
-            return Refusal(
-                400,
-                "Offer a subprotocol: json.reliable.webpubsub.azure.v1 or json.webpubsub.azure.v1. "
-                "Clients without one are not supported yet.",
-            )
+        if selected is None and any(offer.lower().startswith("protobuf.") for offer in handshake.subprotocols):
+            return Refusal(400, f"protobuf is not supported by this service; offer {JSON_RELIABLE} or {JSON}.")
+        try:
+            raw = RawMode.from_query(query)
+        except InvalidQuery as error:
+            return Refusal(400, f"Wrong query: {error}.")
         grant = self._grant(handshake, hub, _last(query, "access_token"))
         if isinstance(grant, Refusal):
             return grant
-        name, spelled = selected
-        return Admission(self.core.connect(hub, name, grant, monotonic()), spelled)
+        # A custom subprotocol is not ours to accept: such a client is a raw one without any (emulator).
+        name, spelled = selected or (None, None)
+        return Admission(self.core.connect(hub, name, grant, monotonic(), raw), spelled)
 
     def _grant(self, handshake: Handshake, hub: str, token: str) -> ClientGrant | Refusal:
         if not token:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any, ClassVar, cast
 
 import uvicorn
@@ -19,7 +20,7 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from holdfast_core.service import ABNORMAL, Transport
+from holdfast_core.service import ABNORMAL, Binary, Transport
 
 from ._gateway import Gateway, Handshake, Refusal, hub_of_path
 
@@ -38,7 +39,10 @@ _HIGH_WATER = 1 << 20
 _SILENT = logging.getLogger("holdfast.service.websocket")
 _SILENT.setLevel(logging.ERROR)
 
-_SHORT = [bytes((0x81, length)) for length in range(126)]
+# First bytes of an unfragmented frame (RFC 6455 5.2).
+_TEXT = 0x81
+_BINARY = 0x82
+_SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -70,6 +74,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._client: Transport | None = None
         self._frames: deque[Frame] = deque()
         self._fragments: list[bytes] = []
+        self._raw = False
+        self._text = False
         self._handling = False
         self._paused = False
         self._heard = True
@@ -142,11 +148,11 @@ class WebSocketProtocol(asyncio.Protocol):
         close = client.close
         if close is None:
             if not self._paused:
-                self._write_messages(client.messages_to_send())
+                self._write_messages(client)
         elif close.code == ABNORMAL:
             self.abort()
         elif self._protocol.state is OPEN:
-            self._write_messages(client.messages_to_send())
+            self._write_messages(client)
             self._protocol.send_close(close.code, close.reason)
             self._write_protocol_output()
             self._close_soon()
@@ -200,6 +206,7 @@ class WebSocketProtocol(asyncio.Protocol):
         protocol.send_response(response)
         self._write_protocol_output()
         self._client = outcome.transport
+        self._raw = outcome.raw
         self.gateway.attach(outcome.transport, self)
         self._schedule_keepalive()
 
@@ -235,12 +242,17 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._detach(1005 if closed is None else int(closed.code))
                 self._close_soon()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if frame.opcode is not Opcode.CONT:
+                    self._text = frame.opcode is Opcode.TEXT
                 self._fragments.append(bytes(frame.data))
                 if frame.fin:
                     message = b"".join(self._fragments)
                     self._fragments.clear()
                     if client is not None:
-                        self.gateway.receive(client, message)
+                        # Only of raw clients it matters which kind of frame it was. What is not valid UTF-8
+                        # becomes lone surrogates, which the service's logic refuses.
+                        is_text = self._raw and self._text
+                        self.gateway.receive(client, message.decode("utf-8", "surrogateescape") if is_text else message)
         self.gateway.flush()
 
     def _next_frames(self) -> Iterator[Frame]:
@@ -253,9 +265,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # --- Sending ------------------------------------------------------------------------------------
 
-    def _write_messages(self, messages: list[bytes]) -> None:
-        """Write whole text frames, unmasked as RFC 6455 5.1 has it for a server."""
-        if not messages or self.transport is None or self._protocol.state is not OPEN:
+    def _write_messages(self, client: Transport) -> None:
+        """Write whole frames, unmasked as RFC 6455 5.1 has it for a server."""
+        if self.transport is None or self._protocol.state is not OPEN:
+            return
+        messages = client.messages_to_send(monotonic())
+        if not messages:
             return
         parts: list[bytes] = []
         for message in messages:
@@ -266,6 +281,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 parts.append(b"\x81\x7e" + length.to_bytes(2, "big"))
             else:
                 parts.append(b"\x81\x7f" + length.to_bytes(8, "big"))
+            if self._raw and isinstance(message, Binary):
+                parts[-1] = bytes((_BINARY,)) + parts[-1][1:]
             parts.append(message)
         self.transport.write(b"".join(parts))
 

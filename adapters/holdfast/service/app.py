@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from contextlib import suppress
+from time import monotonic
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core.service import ABNORMAL, Transport, is_hub_name
+from holdfast_core.service import ABNORMAL, Binary, Transport, is_hub_name
 
 from ._gateway import Gateway, Handshake, Refusal
 from .options import ServiceOptions
@@ -181,8 +182,11 @@ class _AsgiWriter:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
-                for message in self._transport.messages_to_send():
-                    await self._send({"type": "websocket.send", "text": message.decode()})
+                for message in self._transport.messages_to_send(monotonic()):
+                    if isinstance(message, Binary):
+                        await self._send({"type": "websocket.send", "bytes": bytes(message)})
+                    else:
+                        await self._send({"type": "websocket.send", "text": message.decode()})
                 close = self._transport.close
                 if close is not None:
                     # ASGI cannot drop a connection; to the client 1001 means the same: recover.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .core import ServiceCore
-from .downstream import Publication, group_publication, server_publication
+from .downstream import Binary, Publication, group_publication, server_publication
 from .hub import Hub
+from .metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from .names import (
     JSON,
     JSON_RELIABLE,
@@ -17,6 +18,7 @@ from .names import (
 )
 from .patterns import GroupPattern, InvalidPattern
 from .permissions import GroupRules, Permissions
+from .raw import InvalidQuery, RawMode
 from .tokens import (
     ClientGrant,
     ConnectionString,
@@ -33,6 +35,7 @@ __all__ = [
     "JSON",
     "JSON_RELIABLE",
     "SUBPROTOCOLS",
+    "Binary",
     "ClientGrant",
     "Close",
     "Connection",
@@ -41,21 +44,26 @@ __all__ = [
     "GroupRules",
     "Hub",
     "InvalidClaims",
+    "InvalidMetadata",
     "InvalidPattern",
+    "InvalidQuery",
     "Limits",
     "Permissions",
     "ProtocolViolation",
     "Publication",
+    "RawMode",
     "ServiceCore",
     "Transport",
     "audience_matches",
     "client_audience",
     "client_claims",
     "client_endpoint",
+    "encode_metadata",
     "group_publication",
     "is_event_name",
     "is_group_name",
     "is_hub_name",
+    "metadata_from_headers",
     "select_subprotocol",
     "server_publication",
 ]

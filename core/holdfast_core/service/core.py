@@ -12,6 +12,7 @@ from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .downstream import Publication
 from .hub import Hub
 from .names import hub_identity
+from .raw import RawMode
 from .tokens import ClientGrant
 from .upstream import (
     Event,
@@ -32,7 +33,10 @@ _TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
+_NO_HANDLER: Final = Close(1011, "The message could not be handled.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
+
+_EVENTS: Final = RawMode()
 
 
 class ServiceCore:
@@ -90,16 +94,22 @@ class ServiceCore:
 
     # --- What happened ----------------------------------------------------------------------------
 
-    def connect(self, hub: str, subprotocol: str, grant: ClientGrant, now: float) -> Transport:
-        """Open a new connection; its first message says connected (client-spec 1.2)."""
-        connection = Connection(hub_identity(hub), self._new_connection_id(), subprotocol, grant, self.limits)
+    def connect(
+        self, hub: str, subprotocol: str | None, grant: ClientGrant, now: float, raw: RawMode = _EVENTS
+    ) -> Transport:
+        """Open a new connection; its first message says connected (client-spec 1.2).
+
+        A client without a subprotocol of ours is a raw one and gets no such message; ``raw`` is its mode.
+        """
+        connection = Connection(hub_identity(hub), self._new_connection_id(), subprotocol, grant, raw, self.limits)
         self._connections[connection.connection_id] = connection
         entered = self.hub(hub)
         entered.add(connection)
         for group in grant.groups:
             entered.join(connection, group)
         transport = connection.transport = Transport(self._ready, self.limits, connection)
-        self._send(connection, self._connected_message(connection))
+        if connection.raw is None:
+            self._send(connection, self._connected_message(connection))
         return transport
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
@@ -131,7 +141,7 @@ class ServiceCore:
         return transport
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
-        """Take one message from a client: text, or JSON in a binary frame (Azure docs)."""
+        """Take one message from a client: JSON, in a text or binary frame; anything from a raw client (Azure docs)."""
         connection = transport.connection
         if connection is None or connection.transport is not transport:
             return
@@ -140,7 +150,7 @@ class ServiceCore:
             encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
             if len(encoded) > self.limits.max_message_size:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
-            message = decode(encoded)
+            message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
             self._end(connection, Close.because(violation.code, violation.reason))
         else:
@@ -191,7 +201,7 @@ class ServiceCore:
         """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
         connection = self._connections.get(connection_id)
         if connection is not None:
-            if connection.transport is not None:
+            if connection.transport is not None and connection.raw is None:
                 # Best effort: it is left out where there is no room for it.
                 connection.transport.send(downstream.disconnected(reason))
             self._end(connection, Close.because(1000, reason))
@@ -234,6 +244,15 @@ class ServiceCore:
             error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
         else:
             error = self._change_membership(connection, message)
+        self._answer(connection, ack_id, error)
+
+    def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
+        """Tell the client what came of a request; ``error`` is a name and a text."""
+        if connection.raw is not None:
+            # Raw clients know no acks: what fails is told by closing (emulator).
+            if error is not None:
+                self._end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
+            return
         if ack_id is None:
             return
         if error is None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import binascii
 import json
-import re
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from .metadata import InvalidMetadata, encode_metadata
 from .names import is_event_name, is_group_name
 
 __all__ = [
@@ -205,13 +205,6 @@ def _check_base64(text: str) -> None:
         raise ProtocolViolation("data is not valid base64") from None
 
 
-# --- Metadata: text pairs that travel with a message (emulator) ----------------------------------
-
-_METADATA_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
-_MAX_METADATA_VALUE: Final = 1024
-_MAX_METADATA: Final = 8192
-
-
 def _check_metadata(raw: bytes) -> msgspec.Raw:
     """Return the metadata in compact form, empty for ``null`` and ``{}``."""
     if raw == b"null":
@@ -219,18 +212,8 @@ def _check_metadata(raw: bytes) -> msgspec.Raw:
     if not raw.startswith(b"{"):
         raise ProtocolViolation("metadata must be an object")
     # The pairs hook alone sees a repeated key.
-    pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
-    metadata: dict[str, str] = {}
-    total = 0
-    for key, value in pairs:
-        if not _METADATA_KEY.fullmatch(key):
-            raise ProtocolViolation("invalid metadata key")
-        if key in metadata:
-            raise ProtocolViolation("repeated metadata key")
-        if not isinstance(value, str) or not value.isascii() or len(value) > _MAX_METADATA_VALUE:
-            raise ProtocolViolation("metadata values must be ASCII strings of at most 1024 bytes")
-        metadata[key] = value
-        total += len(key) + len(value)
-    if total > _MAX_METADATA:
-        raise ProtocolViolation("metadata is larger than 8192 bytes")
-    return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else _NOTHING
+    pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list)
+    try:
+        return msgspec.Raw(encode_metadata(pairs))
+    except InvalidMetadata as error:
+        raise ProtocolViolation(str(error)) from None
