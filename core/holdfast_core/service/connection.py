@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from .conversation import Conversation
 from .downstream import Publication
 from .names import JSON_RELIABLE, SUBPROTOCOLS
 from .permissions import Permissions
@@ -31,8 +32,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         recovery_window: seconds a dropped reliable connection is kept (client-spec 1.4: at least 30).
-        retained_messages: messages kept for a connection until it acknowledges them, and messages queued
-            for a slow one; one more ends the connection (client-spec 3.2.2).
+        retained_messages: messages kept for a connection until it acknowledges them, messages queued for a
+            slow one, and messages from it that wait for a slow event handler; one more ends the connection
+            (client-spec 3.2.2).
         retained_bytes: the same in bytes of encoded messages.
         max_message_size: bytes of one message from a client (Azure docs).
         remembered_acks: newest ack ids of successful requests remembered per connection (emulator).
@@ -160,7 +162,8 @@ class Connection:
 
     ``deadline`` is when a detached connection ends, in monotonic seconds, `math.inf` while attached;
     ``sequence_id`` is the newest one given out, 0 before the first message; ``subprotocol`` is the negotiated
-    one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others.
+    one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others;
+    ``conversation`` is the one with its event handlers, ``None`` if its hub has none.
     """
 
     __slots__ = (
@@ -170,6 +173,7 @@ class Connection:
         "_succeeded",
         "_succeeded_order",
         "connection_id",
+        "conversation",
         "deadline",
         "groups",
         "hub",
@@ -183,7 +187,14 @@ class Connection:
     )
 
     def __init__(
-        self, hub: str, connection_id: str, subprotocol: str | None, grant: ClientGrant, raw: RawMode, limits: Limits
+        self,
+        hub: str,
+        connection_id: str,
+        subprotocol: str | None,
+        grant: ClientGrant,
+        raw: RawMode,
+        limits: Limits,
+        conversation: Conversation | None = None,
     ) -> None:
         self.hub: str = hub
         self.connection_id: str = connection_id
@@ -194,6 +205,7 @@ class Connection:
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
         self.transport: Transport | None = None
+        self.conversation: Conversation | None = conversation
         self.deadline: float = math.inf
         self.sequence_id: int = 0
         self._limits = limits

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from . import downstream
+from .application import Application, Decided, Handled, PendingConnect
+from .cloud_events import ClientEvent, ConnectRequest, Rejection, read_reply
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
+from .conversation import EventSettings, Waiting
 from .downstream import Publication
+from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
-from .names import hub_identity
+from .names import SUBPROTOCOLS, hub_identity, select_subprotocol
 from .raw import RawMode
 from .tokens import ClientGrant
 from .upstream import (
@@ -22,7 +26,6 @@ from .upstream import (
     ProtocolViolation,
     SendToGroup,
     SequenceAck,
-    UpstreamMessage,
     decode,
 )
 
@@ -34,6 +37,7 @@ _TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 _NO_HANDLER: Final = Close(1011, "The message could not be handled.")
+_OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
 
 _EVENTS: Final = RawMode()
@@ -42,13 +46,15 @@ _EVENTS: Final = RawMode()
 class ServiceCore:
     """All hubs of one service, without IO, clock or chance.
 
-    **The rule: after any call carry out `transports_with_output`, and call `wake` at `deadline`.**
+    **The rule: after any call carry out `transports_with_output`, `handler_calls` and `decided_connects`, and call
+    `wake` at `deadline`.** Without event handlers the first is enough.
 
     Args:
         limits: sizes, counts and times.
         new_connection_id: returns an id that was never used before.
         issue_reconnection_token: returns a token for recovering the connection with the given id.
         check_reconnection_token: tells whether a token (first) entitles to a connection id (second).
+        events: the event handlers and what is needed to call them; ``None``: there are none.
 
     Times are monotonic seconds and never go back. Calls about a transport that was closed or replaced do
     nothing. Nothing a client sends raises.
@@ -61,8 +67,10 @@ class ServiceCore:
         new_connection_id: Callable[[], str],
         issue_reconnection_token: Callable[[str], str],
         check_reconnection_token: Callable[[str, str], bool],
+        events: EventSettings | None = None,
     ) -> None:
         self.limits = limits
+        self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
         self._issue_token = issue_reconnection_token
         self._check_token = check_reconnection_token
@@ -71,14 +79,16 @@ class ServiceCore:
         # The window is the same for all, so the order of dropping is the order of ending.
         self._detached: OrderedDict[Connection, None] = OrderedDict()
         self._ready: list[Transport] = []
-        self._deadline = math.inf
+        self._window_deadline = math.inf
+        self._application = Application(self.events)
+        self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
-        return self._deadline
+        return min(self._window_deadline, self._application.calls.deadline)
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
@@ -101,16 +111,35 @@ class ServiceCore:
 
         A client without a subprotocol of ours is a raw one and gets no such message; ``raw`` is its mode.
         """
-        connection = Connection(hub_identity(hub), self._new_connection_id(), subprotocol, grant, raw, self.limits)
-        self._connections[connection.connection_id] = connection
-        entered = self.hub(hub)
-        entered.add(connection)
-        for group in grant.groups:
-            entered.join(connection, group)
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
-        if connection.raw is None:
-            self._send(connection, self._connected_message(connection))
-        return transport
+        identity = hub_identity(hub)
+        connection_id = self._new_connection_id()
+        conversation = self._application.conversation(identity, connection_id, grant.user_id)
+        return self._open(
+            Connection(identity, connection_id, subprotocol, grant, raw, self.limits, conversation), grant
+        )
+
+    def handler_decides(self, hub: str) -> bool:
+        """Tell whether an event handler has to be asked about a new client: `ask_to_connect` instead of `connect`."""
+        return self._application.decides(hub_identity(hub))
+
+    def ask_to_connect(
+        self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode = _EVENTS
+    ) -> PendingConnect:
+        """Ask the event handler whether a client may connect; ``grant`` is what its token entitles to.
+
+        The answer comes with `decided_connects`, unless `forget_connect` is called. ``raw`` is the mode of the
+        client if it turns out to be a raw one.
+        """
+        identity = hub_identity(hub)
+        conversation = self._application.conversation(identity, self._new_connection_id(), grant.user_id)
+        assert conversation is not None, "only called if handler_decides"
+        pending = PendingConnect(identity, request.subprotocols, grant, raw, conversation)
+        self._application.ask(pending, request)
+        return pending
+
+    def forget_connect(self, pending: PendingConnect) -> None:
+        """Note that a client left before it was decided about."""
+        self._application.forget(pending)
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
         """Attach a new transport to a connection and send again what was not acknowledged (client-spec 1.4).
@@ -153,8 +182,13 @@ class ServiceCore:
             message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
             self._end(connection, Close.because(violation.code, violation.reason))
+            return
+        if isinstance(message, Ping):
+            self._send(connection, downstream.PONG)
+        elif isinstance(message, SequenceAck):
+            connection.acknowledge(message.sequence_id)
         else:
-            self._handle(connection, message, now)
+            self._take(connection, message, len(encoded), now)
 
     def disconnected(self, transport: Transport, code: int, now: float) -> None:
         """Note the end of a transport, with the close code received or sent, 1006 if there was none.
@@ -165,17 +199,29 @@ class ServiceCore:
         if connection is None or connection.transport is not transport:
             return
         if not connection.reliable or code in _TERMINAL_CODES:
-            self._end(connection, None)
+            self._end(connection, None, "The client closed the connection." if code == 1000 else "The client is gone.")
             return
         connection.transport = None
         connection.deadline = now + self.limits.recovery_window
         self._detached[connection] = None
         self._update_deadline()
 
+    def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
+        """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
+        self._application.calls.ended(call, Answer(status, headers, body), now)
+        self._act(now)
+
+    def handler_failed(self, call: HandlerCall, kind: FailureKind, text: str, now: float) -> None:
+        """Note that a call got no answer; ``text`` says why, for people."""
+        self._application.calls.ended(call, Failure(kind, text), now)
+        self._act(now)
+
     def wake(self, now: float) -> None:
-        """End the connections whose recovery window is over."""
-        while self._detached and self._deadline <= now:
-            self._end(next(iter(self._detached)), None)
+        """End the connections whose recovery window is over, and repeat calls that are due."""
+        while self._detached and self._window_deadline <= now:
+            self._end(next(iter(self._detached)), None, "The client did not come back in time.")
+        self._application.calls.wake(now)
+        self._act(now)
 
     # --- What the application server wants --------------------------------------------------------
 
@@ -207,7 +253,11 @@ class ServiceCore:
             self._end(connection, Close.because(1000, reason))
 
     def shut_down(self) -> None:
-        """End all connections with close 1001; the service may be used again."""
+        """End all connections with close 1001, telling no handler; the service may be used again."""
+        for decided in self._application.shut_down():
+            self._decide(decided)
+        for connection in self._connections.values():
+            connection.conversation = None
         for connection in list(self._connections.values()):
             self._end(connection, Close(1001, "The service is shutting down."))
 
@@ -225,15 +275,88 @@ class ServiceCore:
             transport.ready = False
         return transports
 
+    def handler_calls(self, now: float) -> list[HandlerCall]:
+        """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
+        calls = self._application.calls
+        return calls.take(now) if calls.waiting else []
+
+    def decided_connects(self) -> list[PendingConnect]:
+        """Return the clients that have been decided about since the last call."""
+        if not self._decided:
+            return []
+        decided, self._decided = self._decided, []
+        return decided
+
+    # --- Event handlers ---------------------------------------------------------------------------
+
+    def _act(self, now: float) -> None:
+        """Do what the event handlers have decided."""
+        for happened in self._application.happened():
+            if isinstance(happened, Decided):
+                self._decide(happened)
+            else:
+                self._handled(happened, now)
+
+    def _decide(self, decided: Decided) -> None:
+        pending, decision = decided.pending, decided.decision
+        self._decided.append(pending)
+        if isinstance(decision, Rejection):
+            pending.rejection = decision
+            return
+        offers, chosen = pending.offers, (decision.subprotocol or "").lower()
+        if chosen.startswith("protobuf."):
+            pending.rejection = Rejection(500, "The event handler chose protobuf, which this service does not support.")
+            return
+        if chosen:
+            # Any of the client's own is as good as ours: such a client is a raw one (Azure docs).
+            pending.subprotocol = next(offer for offer in offers if offer.lower() == chosen)
+            name: str | None = chosen if chosen in SUBPROTOCOLS else pending.subprotocol
+        else:
+            name, pending.subprotocol = select_subprotocol(list(offers)) or (None, None)
+        grant, conversation = decision.grant, pending.conversation
+        pending.transport = self._open(
+            Connection(pending.hub, conversation.connection_id, name, grant, pending.raw, self.limits, conversation),
+            grant,
+        )
+
+    def _handled(self, handled: Handled, now: float) -> None:
+        connection, ack_id = handled.connection, handled.event.ack_id
+        reply = read_reply(handled.outcome)
+        if isinstance(reply, str):
+            self._answer(connection, ack_id, ("InternalServerError", reply))
+        else:
+            if reply is not None and self._alive(connection):
+                self._deliver((connection,), reply.publication())
+            self._answer(connection, ack_id, None)
+        conversation = connection.conversation
+        if conversation is None:
+            return
+        if isinstance(reply, str) and not self._alive(connection):
+            # Nobody is there any more, and the handler does not work: that could take very long.
+            conversation.forget_waiting()
+        while conversation.pending is None and conversation.waiting:
+            self._handle(connection, conversation.next_waiting(), now)
+        self._application.say_goodbye(conversation)
+
+    def _alive(self, connection: Connection) -> bool:
+        return self._connections.get(connection.connection_id) is connection
+
     # --- Requests ---------------------------------------------------------------------------------
 
-    def _handle(self, connection: Connection, message: UpstreamMessage, now: float) -> None:
-        if isinstance(message, Ping):
-            self._send(connection, downstream.PONG)
-            return
-        if isinstance(message, SequenceAck):
-            connection.acknowledge(message.sequence_id)
-            return
+    def _take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
+        """Handle a message now, or after those before it if one of them is with an event handler."""
+        conversation = connection.conversation
+        if conversation is None or conversation.pending is None:
+            self._handle(connection, message, now)
+        elif (
+            len(conversation.waiting) < self.limits.retained_messages
+            and conversation.waiting_bytes + size <= self.limits.retained_bytes
+        ):
+            conversation.wait(message, size)
+        else:
+            self._end(connection, _OVERRUN)
+
+    def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
         ack_id = message.ack_id
         error: tuple[str, str] | None
         if ack_id is not None and connection.has_succeeded(ack_id):
@@ -241,6 +364,8 @@ class ServiceCore:
         elif isinstance(message, SendToGroup):
             error = self._publish(connection, message, now)
         elif isinstance(message, Event):
+            if self._application.hand_over(connection, ClientEvent.from_message(message)):
+                return  # it is acknowledged when the handler has answered
             error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
         else:
             error = self._change_membership(connection, message)
@@ -250,7 +375,7 @@ class ServiceCore:
         """Tell the client what came of a request; ``error`` is a name and a text."""
         if connection.raw is not None:
             # Raw clients know no acks: what fails is told by closing (emulator).
-            if error is not None:
+            if error is not None and self._alive(connection):
                 self._end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
             return
         if ack_id is None:
@@ -286,7 +411,9 @@ class ServiceCore:
             verb = "join" if joins else "leave"
             return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
         hub = self.hub(connection.hub)
-        if joins:
+        if not self._alive(connection):
+            pass  # what it sent before it left
+        elif joins:
             hub.join(connection, group)
         else:
             hub.leave(connection, group)
@@ -297,6 +424,19 @@ class ServiceCore:
     def _connected_message(self, connection: Connection) -> bytes:
         token = self._issue_token(connection.connection_id) if connection.reliable else None
         return downstream.connected(connection.connection_id, connection.user_id, token)
+
+    def _open(self, connection: Connection, grant: ClientGrant) -> Transport:
+        self._connections[connection.connection_id] = connection
+        hub = self.hub(connection.hub)
+        hub.add(connection)
+        for group in grant.groups:
+            hub.join(connection, group)
+        transport = connection.transport = Transport(self._ready, self.limits, connection)
+        if connection.raw is None:
+            self._send(connection, self._connected_message(connection))
+        if connection.conversation is not None:
+            self._application.came(connection.conversation, connection.subprotocol or "")
+        return transport
 
     def _deliver(
         self, receivers: Iterable[Connection], publication: Publication, left_out: Connection | None = None
@@ -313,7 +453,7 @@ class ServiceCore:
         if transport is not None and not transport.send(message):
             self._end(connection, _TOO_SLOW, discard=True)
 
-    def _end(self, connection: Connection, close: Close | None, *, discard: bool = False) -> None:
+    def _end(self, connection: Connection, close: Close | None, reason: str = "", *, discard: bool = False) -> None:
         del self._connections[connection.connection_id]
         self.hub(connection.hub).remove(connection)
         transport = connection.transport
@@ -323,7 +463,15 @@ class ServiceCore:
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
+        conversation = connection.conversation
+        if conversation is None:
+            return
+        if close is None:
+            # The client left: what it has sent before still counts.
+            self._application.went(conversation, reason, finish=True)
+        else:
+            self._application.went(conversation, close.reason, finish=False)
 
     def _update_deadline(self) -> None:
         first = next(iter(self._detached), None)
-        self._deadline = math.inf if first is None else first.deadline
+        self._window_deadline = math.inf if first is None else first.deadline

@@ -8,13 +8,14 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["InvalidMetadata", "encode_metadata", "metadata_from_headers"]
+__all__ = ["HEADER_PREFIX", "InvalidMetadata", "encode_metadata", "metadata_from_headers"]
 
 _KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _MAX_VALUE: Final = 1024
 _MAX_TOTAL: Final = 8192
 
-_HEADER: Final = "x-webpubsub-metadata-"
+HEADER_PREFIX: Final = "x-webpubsub-metadata-"
+"""What the names of headers with metadata begin with, before the key."""
 
 
 class InvalidMetadata(ValueError):
@@ -52,6 +53,6 @@ def metadata_from_headers(headers: Iterable[tuple[str, str]]) -> bytes:
     metadata: dict[str, object] = {}
     for name, value in headers:
         lowered = name.lower()
-        if lowered.startswith(_HEADER):
-            metadata[lowered[len(_HEADER) :]] = value.rpartition(",")[2].strip()
+        if lowered.startswith(HEADER_PREFIX):
+            metadata[lowered[len(HEADER_PREFIX) :]] = value.rpartition(",")[2].strip()
     return encode_metadata(metadata.items())

@@ -15,6 +15,7 @@ from .metadata import InvalidMetadata, encode_metadata
 from .names import is_event_name, is_group_name
 
 __all__ = [
+    "DataType",
     "Event",
     "JoinGroup",
     "LeaveGroup",
@@ -32,7 +33,8 @@ MAX_TTL: Final = 300
 # A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 _Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
-_DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+"""What a payload is."""
 
 
 class ProtocolViolation(Exception):
@@ -71,7 +73,7 @@ class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="typ
     group: str
     ack_id: _Unsigned | None = None
     no_echo: bool = False
-    data_type: _DataType = "json"
+    data_type: DataType = "json"
     data: msgspec.Raw = msgspec.Raw()
     ttl_seconds: _Ttl | None = None
     metadata: msgspec.Raw = msgspec.Raw()
@@ -83,7 +85,7 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="
 
     event: str
     ack_id: _Unsigned | None = None
-    data_type: _DataType = "json"
+    data_type: DataType = "json"
     data: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
 
@@ -177,7 +179,7 @@ def _check_uint64(value: int, name: str) -> None:
 def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
     """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
     metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
-    data_type: _DataType = message.data_type
+    data_type: DataType = message.data_type
     raw = bytes(message.data)
     if not raw:
         if not bytes(metadata):
