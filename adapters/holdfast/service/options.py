@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from holdfast_core.service import Limits, is_hub_name
+from holdfast_core.service import EventHandler, Limits, is_hub_name
 
 __all__ = ["MIN_ACCESS_KEY_BYTES", "HubOptions", "ServiceOptions"]
 
@@ -19,9 +19,11 @@ class HubOptions:
 
     Args:
         anonymous: accept clients without any token; they get no roles.
+        event_handlers: the application server's endpoints; the first that gets an event is called.
     """
 
     anonymous: bool = False
+    event_handlers: tuple[EventHandler, ...] = ()
 
 
 _NO_HUBS: Mapping[str, HubOptions] = MappingProxyType({})

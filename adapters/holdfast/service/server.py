@@ -144,7 +144,7 @@ class Service:
                 ) from error
             raise
         self._port = int(self._server.sockets[0].getsockname()[1])
-        self._gateway.own_endpoint = self.endpoint
+        self._gateway.listens_on(self.endpoint)
 
     async def stop(self) -> None:
         """Close all clients with 1001 and stop listening; nothing is left behind. Repeats do nothing.
@@ -165,6 +165,8 @@ class Service:
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._wait_for_clients()
+        if self._gateway.upstream is not None:
+            await self._gateway.upstream.close()
         await server.wait_closed()
 
     def _connections(self) -> set[Any]:
