@@ -1008,7 +1008,10 @@ def test_a_repeat_that_is_due_after_the_shutdown_is_not_made() -> None:
 
 def test_no_secret_is_in_a_repr_or_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    _, backend, client = talking(EventHandler(url="http://me:pass@app.example/x?code=secret", system_events=()))
+    handler = EventHandler(url="http://me:pass@app.example/x?code=secret", system_events=())
+    assert repr(handler).startswith("EventHandler(url='http://app.example/x', user_events=('*',)")
+    assert "secret" not in repr(handler)
+    _, backend, client = talking(handler)
     client.send(event())
     call = backend.fail("timeout")
     assert repr(call) == "<HandlerCall order POST http://app.example/x>"

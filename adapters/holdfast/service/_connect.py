@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from holdfast_core.service import ConnectRequest
 
@@ -41,7 +42,7 @@ def _text(value: str) -> str:
 def _strings(claim: object) -> list[str]:
     """Return a claim as a list of strings, as handlers expect all of them."""
     if isinstance(claim, list):
-        return [_string(item) for item in claim]
+        return [_string(item) for item in cast("list[object]", claim)]
     return [_string(claim)]
 
 

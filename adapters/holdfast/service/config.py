@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -51,12 +51,12 @@ def _check_names(table: Mapping[str, Any]) -> None:
     _check_keys(table, ServiceOptions, "")
     hubs = table.get("hubs")
     if isinstance(hubs, dict):
-        for hub, special in hubs.items():
+        for hub, special in cast("dict[str, object]", hubs).items():
             if isinstance(special, dict):
-                _check_keys(special, HubOptions, f" of hub {hub!r}")
+                _check_keys(cast("dict[str, object]", special), HubOptions, f" of hub {hub!r}")
 
 
-def _check_keys(table: Mapping[str, Any], options: type[Any], where: str) -> None:
+def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
     known = [field.name for field in dataclasses.fields(options)]
     for key in table:
         if key not in known:

@@ -77,8 +77,8 @@ class Application:
     """Asks the event handlers and tells them; `ServiceCore` acts on what they say."""
 
     def __init__(self, settings: EventSettings) -> None:
-        self.settings = settings
-        self.calls = HandlerCalls(settings)
+        self.settings: EventSettings = settings
+        self.calls: HandlerCalls = HandlerCalls(settings)
         self._asking: dict[PendingConnect, None] = {}
 
     def conversation(self, hub: str, connection_id: str, user_id: str | None) -> Conversation | None:

@@ -138,8 +138,11 @@ def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: S
         return Acceptance(grant)
     if not all(is_group_name(group) for group in answer.groups or ()):
         return Rejection(500, "The event handler's answer to the connect event holds an invalid group name.")
-    if answer.subprotocol and answer.subprotocol.lower() not in [offer.lower() for offer in offers]:
+    chosen = (answer.subprotocol or "").lower()
+    if chosen and chosen not in [offer.lower() for offer in offers]:
         return Rejection(500, "The event handler chose a subprotocol that the client does not offer.")
+    if chosen.startswith("protobuf."):
+        return Rejection(500, "The event handler chose protobuf, which this service does not support.")
     return Acceptance(
         ClientGrant(
             grant.user_id if answer.user_id is None else answer.user_id or None,

@@ -69,8 +69,8 @@ class Conversation:
     )
 
     def __init__(self, hub: str, connection_id: str, user_id: str | None, settings: EventSettings) -> None:
-        self.hub = hub
-        self.connection_id = connection_id
+        self.hub: str = hub
+        self.connection_id: str = connection_id
         self.user_id: str | None = user_id
         self.subprotocol: str = ""
         self.handlers: tuple[EventHandler, ...] = settings.handlers[hub]

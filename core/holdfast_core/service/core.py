@@ -15,7 +15,7 @@ from .conversation import EventSettings, Waiting
 from .downstream import Publication
 from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
-from .names import SUBPROTOCOLS, hub_identity, select_subprotocol
+from .names import choose_subprotocol, hub_identity
 from .raw import RawMode
 from .tokens import ClientGrant
 from .upstream import (
@@ -303,21 +303,11 @@ class ServiceCore:
         if isinstance(decision, Rejection):
             pending.rejection = decision
             return
-        offers, chosen = pending.offers, (decision.subprotocol or "").lower()
-        if chosen.startswith("protobuf."):
-            pending.rejection = Rejection(500, "The event handler chose protobuf, which this service does not support.")
-            return
-        if chosen:
-            # Any of the client's own is as good as ours: such a client is a raw one (Azure docs).
-            pending.subprotocol = next(offer for offer in offers if offer.lower() == chosen)
-            name: str | None = chosen if chosen in SUBPROTOCOLS else pending.subprotocol
-        else:
-            name, pending.subprotocol = select_subprotocol(list(offers)) or (None, None)
+        name, pending.subprotocol = choose_subprotocol(pending.offers, decision.subprotocol)
         grant, conversation = decision.grant, pending.conversation
-        pending.transport = self._open(
-            Connection(pending.hub, conversation.connection_id, name, grant, pending.raw, self.limits, conversation),
-            grant,
-        )
+        connection_id, raw = conversation.connection_id, pending.raw
+        connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, conversation)
+        pending.transport = self._open(connection, grant)
 
     def _handled(self, handled: Handled, now: float) -> None:
         connection, ack_id = handled.connection, handled.event.ack_id

@@ -74,6 +74,12 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if not all(0 <= delay < math.inf for delay in self.retry_delays):
             raise ValueError("retry_delays are numbers of seconds, at least 0")
 
+    def __repr__(self) -> str:
+        return (
+            f"EventHandler(url={_address(self.url)!r}, user_events={self.user_events!r}, "
+            f"system_events={self.system_events!r}, timeout={self.timeout!r}, retry_delays={self.retry_delays!r})"
+        )
+
     def gets_user_event(self, name: str) -> bool:
         """Tell whether it gets a client event; case does not matter (emulator)."""
         return any(event == "*" or event.lower() == name.lower() for event in self.user_events)
@@ -86,6 +92,12 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Return the URL to call for an event; names are percent-escaped (emulator)."""
         values = {"hub": hub, "event": event}
         return _PARAMETER.sub(lambda match: quote(values[match[1].lower()], safe=""), self.url)
+
+
+def _address(url: str) -> str:
+    """Return a URL without credentials and query, which may hold secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _check_url(url: str) -> None:
@@ -162,8 +174,7 @@ class HandlerCall:
     @property
     def address(self) -> str:
         """The URL without credentials and query, which may hold secrets: for logs."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return _address(self.url)
 
     def __repr__(self) -> str:
         return f"<HandlerCall {self.event} {self.method} {self.address}>"
