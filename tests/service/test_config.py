@@ -145,6 +145,8 @@ def test_more_about_a_hub_comes_before_what_there_is() -> None:
 def serve(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[ServiceOptions]]:
     served: list[ServiceOptions] = []
     monkeypatch.setattr("holdfast.cli.commands.serve", lambda options, *_, **__: served.append(options))
+    # It would change the loggers of the process.
+    monkeypatch.setattr("holdfast.cli.commands.show_frames", lambda verbose: None)
     result = CliRunner().invoke(cli, ["serve", *arguments])
     return result.output, served
 
