@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from . import downstream
@@ -17,6 +16,7 @@ from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
 from .names import choose_subprotocol, hub_identity
 from .raw import RawMode
+from .roster import Roster
 from .tokens import ClientGrant
 from .upstream import (
     Event,
@@ -35,7 +35,6 @@ __all__ = ["ServiceCore"]
 _TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
-_TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 _NO_HANDLER: Final = Close(1011, "The message could not be handled.")
 _OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
@@ -72,15 +71,9 @@ class ServiceCore:
         self.limits = limits
         self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
-        self._issue_token = issue_reconnection_token
         self._check_token = check_reconnection_token
-        self._hubs: dict[str, Hub] = {}
-        self._connections: dict[str, Connection] = {}
-        # The window is the same for all, so the order of dropping is the order of ending.
-        self._detached: OrderedDict[Connection, None] = OrderedDict()
-        self._ready: list[Transport] = []
-        self._window_deadline = math.inf
         self._application = Application(self.events)
+        self._roster = Roster(limits, self._application, issue_reconnection_token)
         self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
@@ -88,19 +81,16 @@ class ServiceCore:
     @property
     def deadline(self) -> float:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
-        return min(self._window_deadline, self._application.calls.deadline)
+        window = self._roster.window_deadline
+        return min(window, self._application.calls.deadline) if self.events.handlers else window
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
-        identity = hub_identity(name)
-        hub = self._hubs.get(identity)
-        if hub is None:
-            hub = self._hubs[identity] = Hub(identity)
-        return hub
+        return self._roster.hub(name)
 
     def connection(self, connection_id: str) -> Connection | None:
         """Return the living connection, attached or not, with this id."""
-        return self._connections.get(connection_id)
+        return self._roster.connections.get(connection_id)
 
     # --- What happened ----------------------------------------------------------------------------
 
@@ -114,9 +104,8 @@ class ServiceCore:
         identity = hub_identity(hub)
         connection_id = self._new_connection_id()
         conversation = self._application.conversation(identity, connection_id, grant.user_id)
-        return self._open(
-            Connection(identity, connection_id, subprotocol, grant, raw, self.limits, conversation), grant
-        )
+        connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, conversation)
+        return self._roster.open(connection, grant)
 
     def handler_decides(self, hub: str) -> bool:
         """Tell whether an event handler has to be asked about a new client: `ask_to_connect` instead of `connect`."""
@@ -148,26 +137,17 @@ class ServiceCore:
         or not reliable, the returned transport has no ``connection`` and an order to close with 1008.
         """
         self.wake(now)
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if (
             connection is None
             or not connection.reliable
             or connection.hub != hub_identity(hub)
             or not self._check_token(reconnection_token, connection_id)
         ):
-            refused = Transport(self._ready, self.limits, None)
-            refused.end(_REFUSED)
-            return refused
+            return self._roster.refuse(_REFUSED)
         if connection.transport is not None:
             connection.transport.end(_REPLACED, discard=True)
-        self._detached.pop(connection, None)
-        connection.deadline = math.inf
-        self._update_deadline()
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
-        if self.limits.connected_after_recovery:
-            self._send(connection, self._connected_message(connection))
-        transport.replay(connection.unacknowledged(now))
-        return transport
+        return self._roster.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
         """Take one message from a client: JSON, in a text or binary frame; anything from a raw client (Azure docs)."""
@@ -181,10 +161,10 @@ class ServiceCore:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
             message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
-            self._end(connection, Close.because(violation.code, violation.reason))
+            self._roster.end(connection, Close.because(violation.code, violation.reason))
             return
         if isinstance(message, Ping):
-            self._send(connection, downstream.PONG)
+            self._roster.send(connection, downstream.PONG)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
         else:
@@ -199,12 +179,11 @@ class ServiceCore:
         if connection is None or connection.transport is not transport:
             return
         if not connection.reliable or code in _TERMINAL_CODES:
-            self._end(connection, None, "The client closed the connection." if code == 1000 else "The client is gone.")
+            self._roster.end(
+                connection, None, "The client closed the connection." if code == 1000 else "The client is gone."
+            )
             return
-        connection.transport = None
-        connection.deadline = now + self.limits.recovery_window
-        self._detached[connection] = None
-        self._update_deadline()
+        self._roster.detach(connection, now)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
@@ -218,8 +197,7 @@ class ServiceCore:
 
     def wake(self, now: float) -> None:
         """End the connections whose recovery window is over, and repeat calls that are due."""
-        while self._detached and self._window_deadline <= now:
-            self._end(next(iter(self._detached)), None, "The client did not come back in time.")
+        self._roster.expire(now)
         self._application.calls.wake(now)
         self._act(now)
 
@@ -227,53 +205,45 @@ class ServiceCore:
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""
-        self._deliver(self.hub(hub).connections.values(), publication)
+        self._roster.deliver(self.hub(hub).connections.values(), publication)
 
     def send_to_group(self, hub: str, group: str, publication: Publication) -> None:
         """Send a message to the members of a group."""
-        self._deliver(self.hub(hub).members(group), publication)
+        self._roster.deliver(self.hub(hub).members(group), publication)
 
     def send_to_user(self, hub: str, user_id: str, publication: Publication) -> None:
         """Send a message to all connections of a user."""
-        self._deliver(self.hub(hub).user(user_id), publication)
+        self._roster.deliver(self.hub(hub).user(user_id), publication)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if connection is not None:
-            self._deliver((connection,), publication)
+            self._roster.deliver((connection,), publication)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
         """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if connection is not None:
             if connection.transport is not None and connection.raw is None:
                 # Best effort: it is left out where there is no room for it.
                 connection.transport.send(downstream.disconnected(reason))
-            self._end(connection, Close.because(1000, reason))
+            self._roster.end(connection, Close.because(1000, reason))
 
     def shut_down(self) -> None:
         """End all connections with close 1001, telling no handler; the service may be used again."""
         for decided in self._application.shut_down():
             self._decide(decided)
-        for connection in self._connections.values():
+        for connection in self._roster.connections.values():
             connection.conversation = None
-        for connection in list(self._connections.values()):
-            self._end(connection, Close(1001, "The service is shutting down."))
+        for connection in list(self._roster.connections.values()):
+            self._roster.end(connection, Close(1001, "The service is shutting down."))
 
     # --- What to do -------------------------------------------------------------------------------
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports that got something to send or an order to close since the last call."""
-        ready = self._ready
-        if not ready:
-            return []
-        # The transports share the list, so it is emptied in place.
-        transports = ready.copy()
-        ready.clear()
-        for transport in transports:
-            transport.ready = False
-        return transports
+        return self._roster.transports_with_output()
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
@@ -307,7 +277,7 @@ class ServiceCore:
         grant, conversation = decision.grant, pending.conversation
         connection_id, raw = conversation.connection_id, pending.raw
         connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, conversation)
-        pending.transport = self._open(connection, grant)
+        pending.transport = self._roster.open(connection, grant)
 
     def _handled(self, handled: Handled, now: float) -> None:
         connection, ack_id = handled.connection, handled.event.ack_id
@@ -315,21 +285,18 @@ class ServiceCore:
         if isinstance(reply, str):
             self._answer(connection, ack_id, ("InternalServerError", reply))
         else:
-            if reply is not None and self._alive(connection):
-                self._deliver((connection,), reply.publication())
+            if reply is not None and self._roster.is_alive(connection):
+                self._roster.deliver((connection,), reply.publication())
             self._answer(connection, ack_id, None)
         conversation = connection.conversation
         if conversation is None:
             return
-        if isinstance(reply, str) and not self._alive(connection):
+        if isinstance(reply, str) and not self._roster.is_alive(connection):
             # Nobody is there any more, and the handler does not work: that could take very long.
             conversation.forget_waiting()
         while conversation.pending is None and conversation.waiting:
             self._handle(connection, conversation.next_waiting(), now)
         self._application.say_goodbye(conversation)
-
-    def _alive(self, connection: Connection) -> bool:
-        return self._connections.get(connection.connection_id) is connection
 
     # --- Requests ---------------------------------------------------------------------------------
 
@@ -344,7 +311,7 @@ class ServiceCore:
         ):
             conversation.wait(message, size)
         else:
-            self._end(connection, _OVERRUN)
+            self._roster.end(connection, _OVERRUN)
 
     def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
         ack_id = message.ack_id
@@ -365,22 +332,22 @@ class ServiceCore:
         """Tell the client what came of a request; ``error`` is a name and a text."""
         if connection.raw is not None:
             # Raw clients know no acks: what fails is told by closing (emulator).
-            if error is not None and self._alive(connection):
-                self._end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
+            if error is not None and self._roster.is_alive(connection):
+                self._roster.end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
             return
         if ack_id is None:
             return
         if error is None:
             connection.remember(ack_id)
-            self._send(connection, downstream.ack(ack_id))
+            self._roster.send(connection, downstream.ack(ack_id))
         else:
-            self._send(connection, downstream.ack_error(ack_id, *error))
+            self._roster.send(connection, downstream.ack_error(ack_id, *error))
 
     def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
         group = message.group
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
-        members = self.hub(connection.hub).members(group)
+        members = self._roster.hub(connection.hub).members(group)
         if members:
             ttl = message.ttl_seconds
             publication = downstream.group_publication(
@@ -391,7 +358,7 @@ class ServiceCore:
                 bytes(message.metadata),
                 now + ttl if ttl else math.inf,
             )
-            self._deliver(members, publication, connection if message.no_echo else None)
+            self._roster.deliver(members, publication, connection if message.no_echo else None)
         return None
 
     def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:
@@ -400,68 +367,11 @@ class ServiceCore:
         if not connection.permissions.join_leave.allows(group):
             verb = "join" if joins else "leave"
             return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
-        hub = self.hub(connection.hub)
-        if not self._alive(connection):
+        hub = self._roster.hub(connection.hub)
+        if not self._roster.is_alive(connection):
             pass  # what it sent before it left
         elif joins:
             hub.join(connection, group)
         else:
             hub.leave(connection, group)
         return None
-
-    # --- Delivery and ends ------------------------------------------------------------------------
-
-    def _connected_message(self, connection: Connection) -> bytes:
-        token = self._issue_token(connection.connection_id) if connection.reliable else None
-        return downstream.connected(connection.connection_id, connection.user_id, token)
-
-    def _open(self, connection: Connection, grant: ClientGrant) -> Transport:
-        self._connections[connection.connection_id] = connection
-        hub = self.hub(connection.hub)
-        hub.add(connection)
-        for group in grant.groups:
-            hub.join(connection, group)
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
-        if connection.raw is None:
-            self._send(connection, self._connected_message(connection))
-        if connection.conversation is not None:
-            self._application.came(connection.conversation, connection.subprotocol or "")
-        return transport
-
-    def _deliver(
-        self, receivers: Iterable[Connection], publication: Publication, left_out: Connection | None = None
-    ) -> None:
-        overflowing = [
-            connection for connection in receivers if connection is not left_out and not connection.deliver(publication)
-        ]
-        # Ending a connection changes the very group that is being served: only now.
-        for connection in overflowing:
-            self._end(connection, _TOO_SLOW, discard=True)
-
-    def _send(self, connection: Connection, message: bytes) -> None:
-        transport = connection.transport
-        if transport is not None and not transport.send(message):
-            self._end(connection, _TOO_SLOW, discard=True)
-
-    def _end(self, connection: Connection, close: Close | None, reason: str = "", *, discard: bool = False) -> None:
-        del self._connections[connection.connection_id]
-        self.hub(connection.hub).remove(connection)
-        transport = connection.transport
-        connection.transport = None
-        if transport is not None and close is not None:
-            transport.end(close, discard=discard)
-        if connection in self._detached:
-            del self._detached[connection]
-            self._update_deadline()
-        conversation = connection.conversation
-        if conversation is None:
-            return
-        if close is None:
-            # The client left: what it has sent before still counts.
-            self._application.went(conversation, reason, finish=True)
-        else:
-            self._application.went(conversation, close.reason, finish=False)
-
-    def _update_deadline(self) -> None:
-        first = next(iter(self._detached), None)
-        self._window_deadline = math.inf if first is None else first.deadline
