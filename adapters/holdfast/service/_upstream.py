@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
@@ -96,7 +97,10 @@ class Upstream:
         if self._client is None:
             self._client = _new_client()
         url = httpx.URL(call.url)
-        slots = self._slots.setdefault(url.netloc.decode(), asyncio.Semaphore(_CONCURRENCY))
+        slots: AbstractAsyncContextManager[object] = nullcontext()
+        # Whether calls are allowed has to be known in time, however many are running; there is one question at most.
+        if call.validation_url is not None:
+            slots = self._slots.setdefault(url.netloc.decode(), asyncio.Semaphore(_CONCURRENCY))
         # Each character of a header stands for one byte.
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
         async with (

@@ -38,6 +38,8 @@ def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = 
     An application belongs to one event loop. `Service` runs it in one line, and needs less time per message.
     The access log of a server shows the tokens in the URLs unless it is switched off.
 
+    Running calls of event handlers are given up at the end of its lifespan; a mounted application has none.
+
     Raises `ValueError` if there are event handlers but no ``endpoint``.
     """
     gateway = Gateway(options or ServiceOptions(), endpoint)

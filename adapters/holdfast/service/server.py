@@ -149,7 +149,8 @@ class Service:
     async def stop(self) -> None:
         """Close all clients with 1001 and stop listening; nothing is left behind. Repeats do nothing.
 
-        Takes as long as the clients need to answer the close, at most a second.
+        Takes as long as the clients need to answer the close, at most a second. Running calls of event handlers are
+        given up, and none are made for the connections that end.
         """
         server = self._server
         if server is None:
