@@ -1018,3 +1018,15 @@ def test_no_secret_is_in_a_repr_or_log(caplog: pytest.LogCaptureFixture) -> None
     assert "http://app.example/x" in caplog.text
     assert "secret" not in caplog.text
     assert "pass" not in caplog.text
+
+
+def test_a_call_that_waits_for_permission_at_the_shutdown_is_not_made() -> None:
+    world, backend, client = asked()
+    question = backend.call()
+    world.core.shut_down()
+    assert backend.idle()
+    assert backend.cancelled == [question]
+    backend.answer(question, headers=[("WebHook-Allowed-Origin", "*")])
+    world.advance(1000)
+    assert backend.idle()
+    assert client.received() == []
