@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.service.virtual import World
+from tests.service.virtual import Client, World
 
-from holdfast_core.service import FailureKind, HandlerCall, PendingConnect
+from holdfast_core.service import (
+    JSON_RELIABLE,
+    ClientGrant,
+    ConnectRequest,
+    EventHandler,
+    FailureKind,
+    HandlerCall,
+    PendingConnect,
+)
 
 
 class Backend:
@@ -88,3 +96,43 @@ def header(call: HandlerCall, name: str) -> str | None:
 def body(call: HandlerCall) -> Any:
     """Return the body of a call, which is JSON."""
     return json.loads(call.body)
+
+
+URL = "http://app.example/api/{hub}/{event}?code=secret"
+EVENTS_ONLY = EventHandler(url=URL, system_events=())
+NEWS = EventHandler(url=URL, system_events=("connected", "disconnected"))
+EVERYTHING = EventHandler(url=URL)
+
+
+def talking(
+    handler: EventHandler = EVENTS_ONLY, subprotocol: str = JSON_RELIABLE, **limits: Any
+) -> tuple[World, Backend, Client]:
+    """A world whose only client has said hello."""
+    world = World(handler, **limits)
+    backend = Backend(world)
+    client = world.connect(user="ann", subprotocol=subprotocol)
+    client.hello()
+    return world, backend, client
+
+
+def event(name: str = "order", data: object = "x", **more: object) -> dict[str, object]:
+    return {"type": "event", "event": name, "dataType": "text", "data": data, **more}
+
+
+def ack(ack_id: int) -> dict[str, object]:
+    return {"type": "ack", "ackId": ack_id, "success": True}
+
+
+def failure(answers: list[dict[str, Any]]) -> tuple[int, str]:
+    """Return ack id and error name of the only answer."""
+    (answer,) = answers
+    assert answer["success"] is False
+    assert answer["error"]["message"]
+    return answer["ackId"], answer["error"]["name"]
+
+
+def knock(world: World, grant: ClientGrant | None = None, **request: Any) -> PendingConnect:
+    """Let a client ask to connect."""
+    assert world.core.handler_decides("Chat")
+    request.setdefault("subprotocols", [JSON_RELIABLE])
+    return world.core.ask_to_connect("Chat", grant or ClientGrant("ann", ("r",), ("g",)), ConnectRequest(**request))
