@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from tests.service.sockets import Client
 
-from holdfast.service import EventHandler, HubOptions, ServiceOptions
+from holdfast.service import EventHandler, HubOptions, Service, ServiceOptions
 
 ALLOWED = {"WebHook-Allowed-Origin": "*"}
 KEYS = ("k" * 32, "s" * 40)
@@ -112,3 +115,46 @@ async def tcp(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
     finally:
         server.close()
         await server.wait_closed()
+
+
+QUIET = {"system_events": ()}
+ACK_IDS = itertools.count(1000)
+
+
+@contextlib.asynccontextmanager
+async def running(options: ServiceOptions) -> AsyncIterator[Service]:
+    async with asyncio.timeout(30), Service(options) as service:
+        yield service
+
+
+async def open_client(service: Service, *, user: str | None = "ann") -> Client:
+    client = await Client.open(service.client_url("chat", user_id=user))
+    assert (await client.receive())["event"] == "connected"
+    return client
+
+
+async def ask(
+    client: Client, name: str = "order", data: object = "x", data_type: str = "text"
+) -> list[dict[str, object]]:
+    """Raise an event and return what comes up to its ack."""
+    await client.send(type="event", event=name, dataType=data_type, data=data, ackId=next(ACK_IDS))
+    received: list[dict[str, object]] = []
+    while not received or received[-1]["type"] != "ack":
+        received.append(await client.receive())
+    return received
+
+
+def outcome(received: list[dict[str, object]]) -> str:
+    (answer,) = received
+    error = answer.get("error")
+    return "success" if answer["success"] else error["name"]  # type: ignore[index]
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario, and check that nothing is left behind."""
+
+    async def main() -> None:
+        await scenario
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
