@@ -120,7 +120,7 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
         (["url", "-c", "Endpoint=http://x"], "AccessKey"),
-        (["serve", "--host", "0.0.0.0"], "--access-key"),
+        (["serve", "--host", "0.0.0.0"], "--key"),
         (["serve", "--access-key", "short"], "access_key must have at least 32 bytes"),
     ],
 )

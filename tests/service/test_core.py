@@ -612,6 +612,23 @@ def test_a_detached_connection_can_be_closed() -> None:
     assert world.recover(hello).close_code == 1008
 
 
+def test_a_message_that_waits_too_long_for_a_slow_client_is_dropped() -> None:
+    world = World()
+    reliable, plain = world.connect(), world.connect(subprotocol=JSON)
+    for client in (reliable, plain):
+        client.hello()
+    for data, seconds in ((b"1", 5.0), (b"2", math.inf), (b"3", 15.0)):
+        world.core.send_to_all("chat", server_publication("json", data, expires=world.now + seconds))
+    world.advance(5)
+    assert [message["data"] for message in plain.received()] == [2, 3]
+    assert ids(reliable.received()) == [2, 3]
+    # What was replayed and still waits expires as well.
+    reliable.drop()
+    recovered = world.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"})
+    world.advance(10)
+    assert ids(recovered.received()[1:]) == [2]
+
+
 def test_server_messages_reach_all_a_user_a_connection_or_a_group() -> None:
     world = World()
     ann, ben = world.connect(user="ann", groups=("room",)), world.connect(user="ben")

@@ -6,15 +6,29 @@ import itertools
 import json
 from typing import Any
 
-from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, ServiceCore, Transport
+from holdfast_core.service import (
+    JSON_RELIABLE,
+    ClientGrant,
+    EventHandler,
+    EventSettings,
+    Limits,
+    RawMode,
+    ServiceCore,
+    Transport,
+)
 
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
 class World:
-    """A service, its clock, and the token rule that the token of connection ``c1`` is ``token-of-c1/<n>``."""
+    """A service, its clock, and the token rule that the token of connection ``c1`` is ``token-of-c1/<n>``.
 
-    def __init__(self, **limits: Any) -> None:
+    ``handlers`` are the event handlers of the hub ``chat``.
+    """
+
+    def __init__(
+        self, *handlers: EventHandler, access_keys: tuple[str, ...] = ("first", "second"), **limits: Any
+    ) -> None:
         ids = itertools.count(1)
         serials = itertools.count(1)
         self.now = 100.0
@@ -23,19 +37,29 @@ class World:
             new_connection_id=lambda: f"c{next(ids)}",
             issue_reconnection_token=lambda connection_id: f"token-of-{connection_id}/{next(serials)}",
             check_reconnection_token=lambda token, connection_id: token.startswith(f"token-of-{connection_id}/"),
+            events=EventSettings(
+                handlers={"chat": handlers} if handlers else {},
+                access_keys=access_keys,
+                utc_time=lambda: "2026-01-31T12:00:00Z",
+                origin="service.example:8080",
+            ),
         )
 
     def connect(
         self,
         *,
         hub: str = "chat",
-        subprotocol: str = JSON_RELIABLE,
+        subprotocol: str | None = JSON_RELIABLE,
         user: str | None = None,
         roles: tuple[str, ...] = JOIN_SEND_ALL,
         groups: tuple[str, ...] = (),
+        raw: RawMode | None = None,
     ) -> Client:
+        """Let a client in; with ``raw`` it is one without a subprotocol."""
         grant = ClientGrant(user, roles, groups)
-        return Client(self, self.core.connect(hub, subprotocol, grant, self.now))
+        if raw is None:
+            return Client(self, self.core.connect(hub, subprotocol, grant, self.now))
+        return Client(self, self.core.connect(hub, None, grant, self.now, raw))
 
     def recover(self, hello: dict[str, Any], *, hub: str = "chat", token: str | None = None) -> Client:
         token = hello["reconnectionToken"] if token is None else token
@@ -45,7 +69,7 @@ class World:
         """Let time pass, waking the service whenever something is due."""
         end = self.now + seconds
         while self.core.deadline <= end:
-            self.now = self.core.deadline
+            self.now = max(self.now, self.core.deadline)
             self.core.wake(self.now)
             assert self.core.deadline > self.now
         self.now = end
@@ -59,7 +83,10 @@ class Client:
         self.transport = transport
 
     def received(self) -> list[dict[str, Any]]:
-        return [json.loads(message) for message in self.transport.messages_to_send()]
+        return [json.loads(message) for message in self.received_raw()]
+
+    def received_raw(self) -> list[bytes]:
+        return self.transport.messages_to_send(self.world.now)
 
     def hello(self) -> dict[str, Any]:
         (message,) = self.received()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
@@ -19,7 +20,8 @@ from holdfast.cli._common import (
 )
 from holdfast.cli.demo import demo
 from holdfast.cli.messages import publish, subscribe
-from holdfast.service import Service, ServiceOptions, client_url, mint_client_token, serve
+from holdfast.service import HubOptions, Service, ServiceOptions, client_url, load_options, mint_client_token, serve
+from holdfast.service.config import parse_event_handler, with_hubs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,17 +31,54 @@ def cli() -> None:
 
 
 @cli.command("serve")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="TOML file with the options of the service, its hubs and their event handlers.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--hub", default="chat", show_default=True, help="Hub of the client URLs that are printed.")
 @click.option(
+    "--key",
     "--access-key",
+    "access_key",
     envvar="HOLDFAST_ACCESS_KEY",
     show_envvar=True,
     help="Signs the tokens, at least 32 bytes. By default a new one for each start.",
 )
+@click.option(
+    "--secondary-key",
+    "secondary_access_key",
+    envvar="HOLDFAST_SECONDARY_ACCESS_KEY",
+    show_envvar=True,
+    help="A second key whose tokens are as good, so that keys can be changed one by one.",
+)
+@click.option(
+    "--anonymous", "anonymous_hubs", metavar="HUB", multiple=True, help="Hub that needs no token; repeatable."
+)
+@click.option(
+    "--event-handler",
+    "event_handlers",
+    metavar="HUB=URL[;...]",
+    multiple=True,
+    help="Call URL about clients of HUB; {hub} and {event} in it stand for the names. It gets all events unless "
+    "';user-events=A,B' or ';system-events=connect,connected,disconnected' says which, and has 100 seconds for "
+    "each unless ';timeout=SECONDS' says how many. Repeatable; the first that gets an event is called.",
+)
 @verbose_option
-def serve_command(host: str, port: int, hub: str, access_key: str | None, verbose: bool) -> None:
+def serve_command(
+    config: str | None,
+    host: str,
+    port: int,
+    hub: str,
+    access_key: str | None,
+    secondary_access_key: str | None,
+    anonymous_hubs: tuple[str, ...],
+    event_handlers: tuple[str, ...],
+    verbose: bool,
+) -> None:
     """Run the local service until Ctrl-C."""
     show_frames(verbose)
 
@@ -52,7 +91,16 @@ def serve_command(host: str, port: int, hub: str, access_key: str | None, verbos
             click.echo(f"  {service.client_url(hub, user_id=user, roles=EVERYTHING)}")
 
     with complain():
-        serve(ServiceOptions(access_key=access_key), host, port, on_start=ready)
+        options = ServiceOptions() if config is None else load_options(config)
+        options = dataclasses.replace(
+            options,
+            access_key=access_key or options.access_key,
+            secondary_access_key=secondary_access_key or options.secondary_access_key,
+        )
+        options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
+        # What is named first is asked first.
+        options = with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
+        serve(options, host, port, on_start=ready)
     click.echo("Stopped.")
 
 

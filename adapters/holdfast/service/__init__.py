@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from holdfast_core.service import EventHandler
+
 from .app import create_app
-from .options import ServiceOptions
+from .config import load_options
+from .options import HubOptions, ServiceOptions
 from .server import Service, serve
 from .tokens import client_url, mint_client_token
 
 __all__ = [
+    "EventHandler",
+    "HubOptions",
     "Service",
     "ServiceOptions",
     "client_url",
     "create_app",
+    "load_options",
     "mint_client_token",
     "serve",
 ]

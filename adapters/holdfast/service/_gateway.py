@@ -7,25 +7,38 @@ import logging
 import math
 import re
 import secrets
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
-from typing import Protocol
-from urllib.parse import parse_qs, unquote
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from holdfast_core.service import (
     ABNORMAL,
+    JSON,
+    JSON_RELIABLE,
     ClientGrant,
     Close,
     ConnectionString,
+    EventSettings,
     InvalidClaims,
+    InvalidQuery,
+    PendingConnect,
+    RawMode,
     ServiceCore,
     Transport,
+    index_by_hub,
     is_hub_name,
     select_subprotocol,
 )
 
+from ._connect import connect_request
 from .options import ServiceOptions
 from .tokens import InvalidToken, TokenAuthority
+
+if TYPE_CHECKING:
+    from ._upstream import Upstream
 
 __all__ = ["Admission", "Gateway", "Handshake", "Refusal", "Writer", "hub_of_path"]
 
@@ -54,6 +67,7 @@ class Handshake:
     origin: str
     authorization: str
     subprotocols: list[str]
+    headers: Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -66,10 +80,23 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Admission:
-    """Open the WebSocket with this subprotocol, if any, then `Gateway.attach` a writer to the transport."""
+    """Open the WebSocket with this subprotocol, if any, then `Gateway.attach` a writer to the transport.
+
+    It is the client's own spelling, to be repeated in the answer.
+    """
 
     transport: Transport
     subprotocol: str | None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the client is a raw one: text and binary frames differ, in both directions."""
+        connection = self.transport.connection
+        return connection is not None and connection.raw is not None
+
+
+Respond: TypeAlias = Callable[[Admission | Refusal], None]
+"""Answers a handshake; must not raise or wait."""
 
 
 def hub_of_path(path: str) -> tuple[str | None] | None:
@@ -96,16 +123,37 @@ class Gateway:
         self.access_key: str = options.access_key or secrets.token_urlsafe(48)
         self.endpoint = endpoint
         self.own_endpoint: str | None = None
-        self.tokens: TokenAuthority = TokenAuthority(self.access_key)
+        keys = tuple(key for key in (self.access_key, options.secondary_access_key) if key is not None)
+        self.tokens: TokenAuthority = TokenAuthority(*keys)
+        handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
         self.core: ServiceCore = ServiceCore(
             options.limits(),
             new_connection_id=lambda: secrets.token_urlsafe(18),
             issue_reconnection_token=self.tokens.issue_reconnection_token,
             check_reconnection_token=self.tokens.check_reconnection_token,
+            events=EventSettings(
+                handlers=handlers,
+                access_keys=keys,
+                utc_time=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                origin="" if endpoint is None else _origin_of(endpoint),
+            ),
         )
+        self.upstream: Upstream | None = None
+        if handlers:
+            # Only now, since the HTTP library takes long to import.
+            from ._upstream import Upstream
+
+            self.upstream = Upstream(self.core, self.flush)
+        self._deciding: dict[PendingConnect, Respond] = {}
         self._writers: dict[Transport, Writer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline = math.inf
+
+    def listens_on(self, endpoint: str) -> None:
+        """Note the URL on which the service itself listens."""
+        self.own_endpoint = endpoint
+        if self.endpoint is None:
+            self.core.events.origin = _origin_of(endpoint)
 
     def receive(self, transport: Transport, data: str | bytes) -> None:
         """Hand a message to the service's logic; call `flush` after one or some."""
@@ -117,9 +165,29 @@ class Gateway:
 
     # --- Admission ----------------------------------------------------------------------------------
 
-    def admit(self, handshake: Handshake) -> Admission | Refusal:
-        """Decide about a client, before its WebSocket is open (emulator)."""
+    def admit(self, handshake: Handshake, respond: Respond) -> PendingConnect | None:
+        """Decide about a client, before its WebSocket is open (emulator).
+
+        ``respond`` is called at once, and ``None`` returned; or later, if an event handler has to be asked. Then
+        call `forget` with what is returned if the client leaves before.
+        """
         outcome = self._admit(handshake)
+        if isinstance(outcome, PendingConnect):
+            self._deciding[outcome] = respond
+            self.flush()
+            return outcome
+        self._respond(outcome, respond)
+        return None
+
+    def forget(self, pending: PendingConnect) -> None:
+        """Note that a client left before its WebSocket was open."""
+        if self._deciding.pop(pending, None) is not None:
+            self.core.forget_connect(pending)
+        elif pending.transport is not None:
+            self.core.disconnected(pending.transport, 1006, monotonic())
+        self.flush()
+
+    def _respond(self, outcome: Admission | Refusal, respond: Respond) -> None:
         if isinstance(outcome, Refusal):
             _LOGGER.debug("client refused: %d %s", outcome.status, outcome.text)
         elif outcome.transport.connection is None:
@@ -127,9 +195,9 @@ class Gateway:
         else:
             connection = outcome.transport.connection
             _LOGGER.debug("client %s attached to hub %s", connection.connection_id, connection.hub)
-        return outcome
+        respond(outcome)
 
-    def _admit(self, handshake: Handshake) -> Admission | Refusal:
+    def _admit(self, handshake: Handshake) -> Admission | Refusal | PendingConnect:
         query = parse_qs(handshake.query, keep_blank_values=True)
         hub = handshake.hub if handshake.hub is not None else _last(query, "hub")
         if not hub:
@@ -148,36 +216,42 @@ class Gateway:
                 if spelled is None or spelled.lower() != original:
                     spelled = original
             return Admission(transport, spelled)
-        if selected is None:
-            return Refusal(
-                400,
-                "Offer a subprotocol: json.reliable.webpubsub.azure.v1 or json.webpubsub.azure.v1. "
-                "Clients without one are not supported yet.",
-            )
-        grant = self._grant(handshake, hub, _last(query, "access_token"))
-        if isinstance(grant, Refusal):
-            return grant
-        name, spelled = selected
-        return Admission(self.core.connect(hub, name, grant, monotonic()), spelled)
+        if selected is None and any(offer.lower().startswith("protobuf.") for offer in handshake.subprotocols):
+            return Refusal(400, f"protobuf is not supported by this service; offer {JSON_RELIABLE} or {JSON}.")
+        try:
+            raw = RawMode.from_query(query)
+        except InvalidQuery as error:
+            return Refusal(400, f"Wrong query: {error}.")
+        claims = self._claims(handshake, hub, _last(query, "access_token"))
+        if isinstance(claims, Refusal):
+            return claims
+        try:
+            grant = ClientGrant.from_claims(claims)
+        except InvalidClaims as error:
+            return Refusal(400, f"The access token is not usable: {error}.")
+        if self.core.handler_decides(hub):
+            request = connect_request(claims, query, handshake.headers, handshake.subprotocols)
+            return self.core.ask_to_connect(hub, grant, request, raw)
+        # A custom subprotocol is not ours to accept: such a client is a raw one without any (emulator).
+        name, spelled = selected or (None, None)
+        return Admission(self.core.connect(hub, name, grant, monotonic(), raw), spelled)
 
-    def _grant(self, handshake: Handshake, hub: str, token: str) -> ClientGrant | Refusal:
+    def _claims(self, handshake: Handshake, hub: str, token: str) -> Mapping[str, object] | Refusal:
         if not token:
             scheme, _, credentials = handshake.authorization.partition(" ")
             if scheme.lower() == "bearer":
                 token = credentials.strip()
         if not token:
-            if self.options.anonymous:
-                return ClientGrant()
+            if self.options.anonymous or self.options.hub(hub).anonymous:
+                return {}
             return Refusal(401, "Add an access token to the URL: ?access_token=...")
         # The very address the client used is as good as ours: localhost instead of 127.0.0.1.
         known = (self.endpoint, self.own_endpoint, handshake.origin)
         endpoints = tuple(endpoint for endpoint in known if endpoint is not None)
         try:
-            return ClientGrant.from_claims(self.tokens.client_claims(token, endpoints, hub))
+            return self.tokens.client_claims(token, endpoints, hub)
         except InvalidToken as error:
             return Refusal(401, f"The access token is not valid: {error}. Get a new client URL.")
-        except InvalidClaims as error:
-            return Refusal(400, f"The access token is not usable: {error}.")
 
     # --- The life of a transport --------------------------------------------------------------------
 
@@ -202,8 +276,22 @@ class Gateway:
             writer = self._writers.get(transport)
             if writer is not None:
                 writer.flush()
+        if self.upstream is not None:
+            self._flush_handlers(self.upstream)
         if self.core.deadline < self._timer_deadline:
             self._arm()
+
+    def _flush_handlers(self, upstream: Upstream) -> None:
+        upstream.carry_out(self.core.handler_calls(monotonic()))
+        for pending in self.core.decided_connects():
+            respond = self._deciding.pop(pending, None)
+            rejection, transport = pending.rejection, pending.transport
+            if respond is None:
+                continue
+            if rejection is not None:
+                self._respond(Refusal(rejection.status, rejection.text), respond)
+            elif transport is not None:
+                self._respond(Admission(transport, pending.subprotocol), respond)
 
     def drop(self, connection_id: str) -> bool:
         """Abort the TCP connection of a client; false if it is not attached."""
@@ -236,6 +324,13 @@ class Gateway:
         self._timer_deadline = math.inf
         self.core.wake(monotonic())
         self.flush()
+
+
+def _origin_of(endpoint: str) -> str:
+    """Return host and port of an endpoint, without the port that its scheme has anyway (RFC 6454 6.2)."""
+    url = urlsplit(endpoint)
+    default = ":443" if url.scheme == "https" else ":80"
+    return url.netloc.removesuffix(default)
 
 
 def _last(query: dict[str, list[str]], name: str) -> str:

@@ -10,18 +10,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator
+from http import HTTPStatus
+from time import monotonic
 from typing import Any, ClassVar, cast
 
 import uvicorn
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from holdfast_core.service import ABNORMAL, Transport
+from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport
 
-from ._gateway import Gateway, Handshake, Refusal, hub_of_path
+from ._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
 
 __all__ = ["WebSocketProtocol"]
 
@@ -31,6 +33,9 @@ _CLOSE_TIMEOUT = 5.0
 # Messages of one client handled before it is the others' turn: receivers have to get a chance to acknowledge.
 _TURN = 64
 
+# Bytes a client may send before its handshake is answered; the WebSocket protocol has it wait.
+_MAX_EARLY = 1 << 16
+
 # Bytes waiting in the TCP connection before messages wait in the outbox instead, where they are counted.
 _HIGH_WATER = 1 << 20
 
@@ -38,7 +43,10 @@ _HIGH_WATER = 1 << 20
 _SILENT = logging.getLogger("holdfast.service.websocket")
 _SILENT.setLevel(logging.ERROR)
 
-_SHORT = [bytes((0x81, length)) for length in range(126)]
+# First bytes of an unfragmented frame (RFC 6455 5.2).
+_TEXT = 0x81
+_BINARY = 0x82
+_SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -68,8 +76,13 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._target: str | None = None
         self._client: Transport | None = None
+        self._response: Response | None = None
+        self._pending: PendingConnect | None = None
+        self._early = b""
         self._frames: deque[Frame] = deque()
         self._fragments: list[bytes] = []
+        self._raw = False
+        self._text = False
         self._handling = False
         self._paused = False
         self._heard = True
@@ -88,6 +101,11 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, the opening handshake first."""
         self._heard = True
+        if self._pending is not None:
+            self._early += data
+            if len(self._early) > _MAX_EARLY:
+                self.abort()
+            return
         if self._target is None:
             data = self._take_target(data)
         protocol = self._protocol
@@ -103,12 +121,16 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Note that the client will not send more; asyncio then closes the TCP connection."""
-        self._protocol.receive_eof()
+        if self._pending is None:
+            self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the TCP connection is gone."""
         self._open_connections.discard(self)
         self.transport = None
+        if self._pending is not None:
+            self.gateway.forget(self._pending)
+            self._pending = None
         for timer in (self._keepalive, self._close_timer):
             if timer is not None:
                 timer.cancel()
@@ -142,11 +164,11 @@ class WebSocketProtocol(asyncio.Protocol):
         close = client.close
         if close is None:
             if not self._paused:
-                self._write_messages(client.messages_to_send())
+                self._write_messages(client)
         elif close.code == ABNORMAL:
             self.abort()
         elif self._protocol.state is OPEN:
-            self._write_messages(client.messages_to_send())
+            self._write_messages(client)
             self._protocol.send_close(close.code, close.reason)
             self._write_protocol_output()
             self._close_soon()
@@ -183,28 +205,46 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         headers = request.headers
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
-        outcome = self.gateway.admit(
+        self._response = response
+        self._pending = self.gateway.admit(
             Handshake(
                 hub=found[0],
                 query=query,
                 origin=f"http://{','.join(headers.get_all('Host'))}{self._root_path}",
                 authorization=",".join(headers.get_all("Authorization")),
                 subprotocols=[offer.strip() for offer in offered],
-            )
+                headers=headers.raw_items(),
+            ),
+            self._decided,
         )
+
+    def _decided(self, outcome: Admission | Refusal) -> None:
+        """Answer the handshake, at once or when an event handler has decided."""
+        waited = self._pending is not None
+        self._pending = None
         if isinstance(outcome, Refusal):
             self._refuse(outcome)
             return
+        response = self._response
+        assert response is not None, "set before anybody is asked"
         if outcome.subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = outcome.subprotocol
-        protocol.send_response(response)
+        self._protocol.send_response(response)
         self._write_protocol_output()
         self._client = outcome.transport
+        self._raw = outcome.raw
         self.gateway.attach(outcome.transport, self)
         self._schedule_keepalive()
+        if waited and self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._protocol.send_response(self._protocol.reject(refusal.status, refusal.text + "\n"))
+        response = self._protocol.reject(HTTPStatus.BAD_REQUEST, refusal.text + "\n")
+        # An event handler may have chosen a status without a name.
+        response.status_code = refusal.status
+        response.reason_phrase = next((known.phrase for known in HTTPStatus if known == refusal.status), "Refused")
+        self._protocol.send_response(response)
         self._close_soon()
 
     # --- Receiving ----------------------------------------------------------------------------------
@@ -235,12 +275,17 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._detach(1005 if closed is None else int(closed.code))
                 self._close_soon()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if frame.opcode is not Opcode.CONT:
+                    self._text = frame.opcode is Opcode.TEXT
                 self._fragments.append(bytes(frame.data))
                 if frame.fin:
                     message = b"".join(self._fragments)
                     self._fragments.clear()
                     if client is not None:
-                        self.gateway.receive(client, message)
+                        # Only of raw clients it matters which kind of frame it was. What is not valid UTF-8
+                        # becomes lone surrogates, which the service's logic refuses.
+                        is_text = self._raw and self._text
+                        self.gateway.receive(client, message.decode("utf-8", "surrogateescape") if is_text else message)
         self.gateway.flush()
 
     def _next_frames(self) -> Iterator[Frame]:
@@ -253,9 +298,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # --- Sending ------------------------------------------------------------------------------------
 
-    def _write_messages(self, messages: list[bytes]) -> None:
-        """Write whole text frames, unmasked as RFC 6455 5.1 has it for a server."""
-        if not messages or self.transport is None or self._protocol.state is not OPEN:
+    def _write_messages(self, client: Transport) -> None:
+        """Write whole frames, unmasked as RFC 6455 5.1 has it for a server."""
+        if self.transport is None or self._protocol.state is not OPEN:
+            return
+        messages = client.messages_to_send(monotonic())
+        if not messages:
             return
         parts: list[bytes] = []
         for message in messages:
@@ -266,6 +314,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 parts.append(b"\x81\x7e" + length.to_bytes(2, "big"))
             else:
                 parts.append(b"\x81\x7f" + length.to_bytes(8, "big"))
+            if self._raw and isinstance(message, Binary):
+                parts[-1] = bytes((_BINARY,)) + parts[-1][1:]
             parts.append(message)
         self.transport.write(b"".join(parts))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -14,9 +16,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core.service import ABNORMAL, Transport, is_hub_name
+from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport, is_hub_name
 
-from ._gateway import Gateway, Handshake, Refusal
+from ._gateway import Admission, Gateway, Handshake, Refusal
 from .options import ServiceOptions
 from .tokens import client_url
 
@@ -35,8 +37,15 @@ def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = 
 
     An application belongs to one event loop. `Service` runs it in one line, and needs less time per message.
     The access log of a server shows the tokens in the URLs unless it is switched off.
+
+    Running calls of event handlers are given up at the end of its lifespan; a mounted application has none.
+
+    Raises `ValueError` if there are event handlers but no ``endpoint``.
     """
-    return build_app(Gateway(options or ServiceOptions(), endpoint))
+    gateway = Gateway(options or ServiceOptions(), endpoint)
+    if gateway.upstream is not None and endpoint is None:
+        raise ValueError("event handlers have to know whose calls they allow: give the URL of the service (endpoint=)")
+    return build_app(gateway)
 
 
 def build_app(gateway: Gateway) -> Starlette:
@@ -53,14 +62,21 @@ def build_app(gateway: Gateway) -> Starlette:
     async def health(request: Request) -> Response:
         return Response()
 
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        yield
+        if gateway.upstream is not None:
+            await gateway.upstream.close()
+
     paths = ("/client/hubs/{hub}", "/client/hubs/{hub}/", "/client", "/client/")
     return Starlette(
+        lifespan=lifespan,
         routes=[
             *(WebSocketRoute(path, endpoint) for path in paths),
             *(Route(path, not_a_websocket) for path in paths),
             Route("/negotiate", negotiated, methods=["GET", "POST"]),
             Route("/api/health", health, methods=["GET", "HEAD"]),
-        ]
+        ],
     )
 
 
@@ -120,15 +136,23 @@ class _ClientEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         headers = Headers(scope=scope)
-        outcome = self._gateway.admit(
+        decided: asyncio.Future[Admission | Refusal] = asyncio.get_running_loop().create_future()
+        pending = self._gateway.admit(
             Handshake(
                 hub=scope["path_params"].get("hub"),
                 query=scope["query_string"].decode("latin-1"),
                 origin=_origin(HTTPConnection(scope)),
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
-            )
+                headers=headers.items(),
+            ),
+            decided.set_result,
         )
+        if pending is not None and not await self._wait(pending, decided, receive):
+            with suppress(OSError):
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return
+        outcome = decided.result()
         if isinstance(outcome, Refusal):
             await _refuse(outcome, scope, receive, send)
             return
@@ -142,6 +166,22 @@ class _ClientEndpoint:
         finally:
             self._gateway.detach(outcome.transport, code)
             await writer.stop()
+
+    async def _wait(
+        self, pending: PendingConnect, decided: asyncio.Future[Admission | Refusal], receive: Receive
+    ) -> bool:
+        """Wait for an event handler to decide; false if the client leaves before."""
+        gone = asyncio.ensure_future(receive())
+        stays = False
+        try:
+            await asyncio.wait((gone, decided), return_when=asyncio.FIRST_COMPLETED)
+            stays = not gone.done()
+        finally:
+            if not stays:
+                self._gateway.forget(pending)
+            gone.cancel()
+            await asyncio.wait((gone,))
+        return stays
 
     async def _receive(self, transport: Transport, receive: Receive) -> int:
         """Handle messages until the WebSocket is closed; return the close code."""
@@ -181,8 +221,11 @@ class _AsgiWriter:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
-                for message in self._transport.messages_to_send():
-                    await self._send({"type": "websocket.send", "text": message.decode()})
+                for message in self._transport.messages_to_send(monotonic()):
+                    if isinstance(message, Binary):
+                        await self._send({"type": "websocket.send", "bytes": bytes(message)})
+                    else:
+                        await self._send({"type": "websocket.send", "text": message.decode()})
                 close = self._transport.close
                 if close is not None:
                     # ASGI cannot drop a connection; to the client 1001 means the same: recover.

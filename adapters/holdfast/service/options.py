@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from holdfast_core.service import Limits
+from holdfast_core.service import EventHandler, Limits, is_hub_name
 
-__all__ = ["MIN_ACCESS_KEY_BYTES", "ServiceOptions"]
+__all__ = ["MIN_ACCESS_KEY_BYTES", "HubOptions", "ServiceOptions"]
 
 MIN_ACCESS_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """What is special about one hub.
+
+    Args:
+        anonymous: accept clients without any token; they get no roles.
+        event_handlers: the application server's endpoints; the first that gets an event is called.
+    """
+
+    anonymous: bool = False
+    event_handlers: tuple[EventHandler, ...] = ()
+
+
+_NO_HUBS: Mapping[str, HubOptions] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +36,9 @@ class ServiceOptions:
     Args:
         access_key: signs the tokens, at least 32 bytes of UTF-8 without semicolons; ``None``: a random one
             for each start.
-        anonymous: accept clients without any token; they get no roles.
+        secondary_access_key: a second key, whose tokens are as good, so that keys can be changed one by one.
+        anonymous: accept clients without any token at every hub; they get no roles.
+        hubs: what is special about single hubs, by name in any case. Hubs need not be named here to exist.
         negotiate: offer ``/negotiate``, which gives everybody who asks a token to join and send to all
             groups; ``None``: only to clients on this very machine.
         recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
@@ -32,7 +52,9 @@ class ServiceOptions:
     """
 
     access_key: str | None = field(default=None, repr=False)
+    secondary_access_key: str | None = field(default=None, repr=False)
     anonymous: bool = False
+    hubs: Mapping[str, HubOptions] = field(default_factory=lambda: _NO_HUBS)
     negotiate: bool | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
@@ -42,14 +64,23 @@ class ServiceOptions:
     keepalive_interval: float | None = 20.0
 
     def __post_init__(self) -> None:
-        key = self.access_key
-        if key is not None and len(key.encode()) < MIN_ACCESS_KEY_BYTES:
-            raise ValueError(f"access_key must have at least {MIN_ACCESS_KEY_BYTES} bytes")
-        if key is not None and (";" in key or key != key.strip()):
-            raise ValueError("access_key must not hold semicolons or begin or end with white space")
+        for name in ("access_key", "secondary_access_key"):
+            _check_key(name, getattr(self, name))
+        if self.secondary_access_key is not None and self.access_key is None:
+            raise ValueError("secondary_access_key needs an access_key beside it")
+        for hub in self.hubs:
+            if not is_hub_name(hub):
+                raise ValueError(f"not a hub name: {hub!r}")
+        if len({hub.lower() for hub in self.hubs}) < len(self.hubs):
+            raise ValueError("a hub is named twice: case does not matter in hub names")
         if self.keepalive_interval is not None and not self.keepalive_interval > 0:
             raise ValueError("keepalive_interval is a positive number of seconds or None")
         self.limits()
+
+    def hub(self, name: str) -> HubOptions:
+        """Return what is special about a hub; case does not matter."""
+        identity = name.lower()
+        return next((options for hub, options in self.hubs.items() if hub.lower() == identity), _ORDINARY)
 
     def limits(self) -> Limits:
         """Return the part of the options that concerns the service's logic."""
@@ -60,3 +91,15 @@ class ServiceOptions:
             max_message_size=self.max_message_size,
             connected_after_recovery=self.connected_after_recovery,
         )
+
+
+_ORDINARY = HubOptions()
+
+
+def _check_key(name: str, key: str | None) -> None:
+    if key is None:
+        return
+    if len(key.encode()) < MIN_ACCESS_KEY_BYTES:
+        raise ValueError(f"{name} must have at least {MIN_ACCESS_KEY_BYTES} bytes")
+    if ";" in key or key != key.strip():
+        raise ValueError(f"{name} must not hold semicolons or begin or end with white space")

@@ -56,7 +56,7 @@ class Service:
         if not is_loopback(host) and self.options.access_key is None:
             raise ValueError(
                 f"others can reach {host!r}: listening there needs an access key of your own "
-                "(ServiceOptions.access_key, or --access-key on the command line)"
+                "(ServiceOptions.access_key, or --key on the command line)"
             )
         self._wanted_port = port
         self._port: int | None = None
@@ -144,12 +144,13 @@ class Service:
                 ) from error
             raise
         self._port = int(self._server.sockets[0].getsockname()[1])
-        self._gateway.own_endpoint = self.endpoint
+        self._gateway.listens_on(self.endpoint)
 
     async def stop(self) -> None:
         """Close all clients with 1001 and stop listening; nothing is left behind. Repeats do nothing.
 
-        Takes as long as the clients need to answer the close, at most a second.
+        Takes as long as the clients need to answer the close, at most a second. Running calls of event handlers are
+        given up, and none are made for the connections that end.
         """
         server = self._server
         if server is None:
@@ -165,6 +166,8 @@ class Service:
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._wait_for_clients()
+        if self._gateway.upstream is not None:
+            await self._gateway.upstream.close()
         await server.wait_closed()
 
     def _connections(self) -> set[Any]:

@@ -97,26 +97,21 @@ def _parsed(connection_string: str | ConnectionString) -> ConnectionString:
 
 
 class TokenAuthority:
-    """Issues and checks the tokens of one service."""
+    """Issues and checks the tokens of one service.
 
-    def __init__(self, access_key: str) -> None:
-        self._key = access_key
+    It signs with the first of its keys and accepts the signature of any. PyJWT compares signatures in constant
+    time (`hmac.compare_digest`).
+    """
+
+    def __init__(self, *access_keys: str) -> None:
+        self._keys = access_keys
 
     def client_claims(self, token: str, endpoints: tuple[str, ...], hub: str) -> dict[str, Any]:
         """Return the claims of a client's token for a hub at one of the endpoints.
 
         Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
         """
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._key,
-                algorithms=[_ALGORITHM],
-                leeway=_LEEWAY,
-                options={"require": ["exp", "aud"], "verify_aud": False},
-            )
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise InvalidToken(str(error)) from None
+        claims = self._decode(token, leeway=_LEEWAY, options={"require": ["exp", "aud"], "verify_aud": False})
         if not audience_matches(claims["aud"], endpoints, hub):
             raise InvalidToken("it is for another service or hub")
         return claims
@@ -131,19 +126,25 @@ class TokenAuthority:
             "nbf": now,
             "exp": now + _RECONNECTION_LIFETIME,
         }
-        return jwt.encode(claims, self._key, _ALGORITHM)
+        return jwt.encode(claims, self._keys[0], _ALGORITHM)
 
     def check_reconnection_token(self, token: str, connection_id: str) -> bool:
         """Tell whether a token recovers this connection; no clock skew is tolerated (emulator)."""
         try:
-            jwt.decode(
-                token,
-                self._key,
-                algorithms=[_ALGORITHM],
-                audience=connection_id,
-                issuer=_ISSUER,
-                options={"require": ["exp", "aud", "iss"]},
-            )
-        except (jwt.PyJWTError, ValueError, RecursionError):
+            self._decode(token, audience=connection_id, issuer=_ISSUER, options={"require": ["exp", "aud", "iss"]})
+        except InvalidToken:
             return False
         return True
+
+    def _decode(self, token: str, **rules: Any) -> dict[str, Any]:
+        reason = "it is not signed"
+        for key in self._keys:
+            try:
+                claims: dict[str, Any] = jwt.decode(token, key, algorithms=[_ALGORITHM], **rules)
+            except jwt.InvalidSignatureError as error:
+                reason = str(error)
+            except (jwt.PyJWTError, ValueError, RecursionError) as error:
+                raise InvalidToken(str(error)) from None
+            else:
+                return claims
+        raise InvalidToken(reason)

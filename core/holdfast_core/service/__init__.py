@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from .application import PendingConnect
+from .cloud_events import ConnectRequest, Rejection
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
+from .conversation import Conversation, EventSettings
 from .core import ServiceCore
-from .downstream import Publication, group_publication, server_publication
+from .downstream import Binary, Publication, group_publication, server_publication
+from .handlers import (
+    MAX_ANSWER,
+    SYSTEM_EVENTS,
+    Answer,
+    EventHandler,
+    Failure,
+    FailureKind,
+    HandlerCall,
+    Headers,
+    index_by_hub,
+)
 from .hub import Hub
+from .metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from .names import (
     JSON,
     JSON_RELIABLE,
@@ -17,6 +32,7 @@ from .names import (
 )
 from .patterns import GroupPattern, InvalidPattern
 from .permissions import GroupRules, Permissions
+from .raw import InvalidQuery, RawMode
 from .tokens import (
     ClientGrant,
     ConnectionString,
@@ -26,36 +42,57 @@ from .tokens import (
     client_claims,
     client_endpoint,
 )
-from .upstream import ProtocolViolation
+from .upstream import DataType, ProtocolViolation
 
 __all__ = [
     "ABNORMAL",
     "JSON",
     "JSON_RELIABLE",
+    "MAX_ANSWER",
     "SUBPROTOCOLS",
+    "SYSTEM_EVENTS",
+    "Answer",
+    "Binary",
     "ClientGrant",
     "Close",
+    "ConnectRequest",
     "Connection",
     "ConnectionString",
+    "Conversation",
+    "DataType",
+    "EventHandler",
+    "EventSettings",
+    "Failure",
+    "FailureKind",
     "GroupPattern",
     "GroupRules",
+    "HandlerCall",
+    "Headers",
     "Hub",
     "InvalidClaims",
+    "InvalidMetadata",
     "InvalidPattern",
+    "InvalidQuery",
     "Limits",
+    "PendingConnect",
     "Permissions",
     "ProtocolViolation",
     "Publication",
+    "RawMode",
+    "Rejection",
     "ServiceCore",
     "Transport",
     "audience_matches",
     "client_audience",
     "client_claims",
     "client_endpoint",
+    "encode_metadata",
     "group_publication",
+    "index_by_hub",
     "is_event_name",
     "is_group_name",
     "is_hub_name",
+    "metadata_from_headers",
     "select_subprotocol",
     "server_publication",
 ]

@@ -8,9 +8,11 @@ from typing import Final
 
 import msgspec
 
+from .conversation import Conversation
 from .downstream import Publication
-from .names import JSON_RELIABLE
+from .names import JSON_RELIABLE, SUBPROTOCOLS
 from .permissions import Permissions
+from .raw import RawMode
 from .tokens import ClientGrant
 
 __all__ = ["ABNORMAL", "Close", "Connection", "Limits", "Transport"]
@@ -30,8 +32,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         recovery_window: seconds a dropped reliable connection is kept (client-spec 1.4: at least 30).
-        retained_messages: messages kept for a connection until it acknowledges them, and messages queued
-            for a slow one; one more ends the connection (client-spec 3.2.2).
+        retained_messages: messages kept for a connection until it acknowledges them, messages queued for a
+            slow one, and messages from it that wait for a slow event handler; one more ends the connection
+            (client-spec 3.2.2).
         retained_bytes: the same in bytes of encoded messages.
         max_message_size: bytes of one message from a client (Azure docs).
         remembered_acks: newest ack ids of successful requests remembered per connection (emulator).
@@ -76,7 +79,17 @@ class Transport:
     was refused; ``ready`` is true while it waits to be handed out.
     """
 
-    __slots__ = ("_bytes", "_max_bytes", "_max_frames", "_outbox", "_waiting", "close", "connection", "ready")
+    __slots__ = (
+        "_bytes",
+        "_expiring",
+        "_max_bytes",
+        "_max_frames",
+        "_outbox",
+        "_waiting",
+        "close",
+        "connection",
+        "ready",
+    )
 
     def __init__(self, waiting: list[Transport], limits: Limits, connection: Connection | None) -> None:
         self.connection: Connection | None = connection
@@ -85,33 +98,40 @@ class Transport:
         self._waiting = waiting
         self._outbox: list[bytes] = []
         self._bytes = 0
+        # Which of the messages expire, and when: (index, monotonic seconds).
+        self._expiring: list[tuple[int, float]] = []
         reliable = connection is not None and connection.reliable
         self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
         self._max_bytes = limits.retained_bytes + (_CONTROL_BYTES if reliable else 0)
 
-    def messages_to_send(self) -> list[bytes]:
-        """Return the messages queued since the last call, each to be sent as one text frame."""
+    def messages_to_send(self, now: float = -math.inf) -> list[bytes]:
+        """Return the messages queued since the last call, without those that have expired by ``now``.
+
+        Each is to be sent as one text frame, a `Binary` as one binary frame.
+        """
         outbox = self._outbox
         if outbox:
             self._outbox = []
             self._bytes = 0
+            if self._expiring:
+                expired = {index for index, expires in self._expiring if expires <= now}
+                self._expiring = []
+                return [message for index, message in enumerate(outbox) if index not in expired]
         return outbox
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, expires: float = math.inf) -> bool:
         """Queue a message; false if the client is too slow: there is no room for it (emulator)."""
         size = self._bytes + len(message)
         if len(self._outbox) >= self._max_frames or size > self._max_bytes:
             return False
         self._bytes = size
-        self._outbox.append(message)
-        if not self.ready:
-            self._hand_out()
+        self._queue(message, expires)
         return True
 
-    def replay(self, messages: list[bytes]) -> None:
-        """Queue messages that have been within the limits before."""
-        self._outbox += messages
-        self._hand_out()
+    def replay(self, messages: list[tuple[bytes, float]]) -> None:
+        """Queue messages, with the times they expire, that have been within the limits before."""
+        for message, expires in messages:
+            self._queue(message, expires)
 
     def end(self, close: Close, *, discard: bool = False) -> None:
         """Order the transport to close, after what is queued or at once; the first order counts."""
@@ -120,8 +140,16 @@ class Transport:
         self.close = close
         if discard:
             self._outbox = []
+            self._expiring = []
             self._bytes = 0
         self._hand_out()
+
+    def _queue(self, message: bytes, expires: float) -> None:
+        if expires != math.inf:
+            self._expiring.append((len(self._outbox), expires))
+        self._outbox.append(message)
+        if not self.ready:
+            self._hand_out()
 
     def _hand_out(self) -> None:
         if not self.ready:
@@ -133,7 +161,9 @@ class Connection:
     """A logical connection: everything that outlives a transport (client-spec 1.4).
 
     ``deadline`` is when a detached connection ends, in monotonic seconds, `math.inf` while attached;
-    ``sequence_id`` is the newest one given out, 0 before the first message.
+    ``sequence_id`` is the newest one given out, 0 before the first message; ``subprotocol`` is the negotiated
+    one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others;
+    ``conversation`` is the one with its event handlers, ``None`` if its hub has none.
     """
 
     __slots__ = (
@@ -143,10 +173,12 @@ class Connection:
         "_succeeded",
         "_succeeded_order",
         "connection_id",
+        "conversation",
         "deadline",
         "groups",
         "hub",
         "permissions",
+        "raw",
         "reliable",
         "sequence_id",
         "subprotocol",
@@ -154,15 +186,26 @@ class Connection:
         "user_id",
     )
 
-    def __init__(self, hub: str, connection_id: str, subprotocol: str, grant: ClientGrant, limits: Limits) -> None:
+    def __init__(
+        self,
+        hub: str,
+        connection_id: str,
+        subprotocol: str | None,
+        grant: ClientGrant,
+        raw: RawMode,
+        limits: Limits,
+        conversation: Conversation | None = None,
+    ) -> None:
         self.hub: str = hub
         self.connection_id: str = connection_id
-        self.subprotocol: str = subprotocol
+        self.subprotocol: str | None = subprotocol
+        self.raw: RawMode | None = None if subprotocol in SUBPROTOCOLS else raw
         self.reliable: bool = subprotocol == JSON_RELIABLE
         self.user_id: str | None = grant.user_id
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
         self.transport: Transport | None = None
+        self.conversation: Conversation | None = conversation
         self.deadline: float = math.inf
         self.sequence_id: int = 0
         self._limits = limits
@@ -184,14 +227,15 @@ class Connection:
         """
         transport = self.transport
         if not self.reliable:
-            return transport is None or transport.send(publication.plain)
+            message = publication.plain if self.raw is None else publication.payload
+            return transport is None or transport.send(message, publication.expires)
         size = self._retained_bytes + publication.size
         if len(self._retained) >= self._limits.retained_messages or size > self._limits.retained_bytes:
             return False
         self._retained_bytes = size
         self._retained.append(publication)
         self.sequence_id += 1
-        return transport is None or transport.send(publication.numbered(self.sequence_id))
+        return transport is None or transport.send(publication.numbered(self.sequence_id), publication.expires)
 
     def acknowledge(self, sequence_id: int) -> None:
         """Forget the messages up to ``sequence_id``; all of them if it was never given out."""
@@ -200,11 +244,11 @@ class Connection:
         while len(retained) > unacknowledged:
             self._retained_bytes -= retained.popleft().size
 
-    def unacknowledged(self, now: float) -> list[bytes]:
-        """Return the messages to send again after a recovery, in order, without the expired ones."""
+    def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
+        """Return the messages to send again after a recovery, in order, and when they expire; none that has."""
         first = self.sequence_id - len(self._retained) + 1
         return [
-            publication.numbered(sequence_id)
+            (publication.numbered(sequence_id), publication.expires)
             for sequence_id, publication in enumerate(self._retained, first)
             if publication.expires > now
         ]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from . import downstream
+from .application import Application, Decided, Handled, PendingConnect
+from .cloud_events import ClientEvent, ConnectRequest, Rejection, read_reply
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
+from .conversation import EventSettings, Waiting
 from .downstream import Publication
+from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
-from .names import hub_identity
+from .names import choose_subprotocol, hub_identity
+from .raw import RawMode
+from .roster import Roster
 from .tokens import ClientGrant
 from .upstream import (
     Event,
@@ -21,7 +26,6 @@ from .upstream import (
     ProtocolViolation,
     SendToGroup,
     SequenceAck,
-    UpstreamMessage,
     decode,
 )
 
@@ -31,20 +35,25 @@ __all__ = ["ServiceCore"]
 _TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
-_TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
+_NO_HANDLER: Final = Close(1011, "The message could not be handled.")
+_OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
+
+_EVENTS: Final = RawMode()
 
 
 class ServiceCore:
     """All hubs of one service, without IO, clock or chance.
 
-    **The rule: after any call carry out `transports_with_output`, and call `wake` at `deadline`.**
+    **The rule: after any call carry out `transports_with_output`, `handler_calls` and `decided_connects`, and call
+    `wake` at `deadline`.** Without event handlers the first is enough.
 
     Args:
         limits: sizes, counts and times.
         new_connection_id: returns an id that was never used before.
         issue_reconnection_token: returns a token for recovering the connection with the given id.
         check_reconnection_token: tells whether a token (first) entitles to a connection id (second).
+        events: the event handlers and what is needed to call them; ``None``: there are none.
 
     Times are monotonic seconds and never go back. Calls about a transport that was closed or replaced do
     nothing. Nothing a client sends raises.
@@ -57,50 +66,69 @@ class ServiceCore:
         new_connection_id: Callable[[], str],
         issue_reconnection_token: Callable[[str], str],
         check_reconnection_token: Callable[[str, str], bool],
+        events: EventSettings | None = None,
     ) -> None:
         self.limits = limits
+        self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
-        self._issue_token = issue_reconnection_token
         self._check_token = check_reconnection_token
-        self._hubs: dict[str, Hub] = {}
-        self._connections: dict[str, Connection] = {}
-        # The window is the same for all, so the order of dropping is the order of ending.
-        self._detached: OrderedDict[Connection, None] = OrderedDict()
-        self._ready: list[Transport] = []
-        self._deadline = math.inf
+        self._application = Application(self.events)
+        self._roster = Roster(limits, self._application, issue_reconnection_token)
+        self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
-        return self._deadline
+        window = self._roster.window_deadline
+        return min(window, self._application.calls.deadline) if self.events.handlers else window
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
-        identity = hub_identity(name)
-        hub = self._hubs.get(identity)
-        if hub is None:
-            hub = self._hubs[identity] = Hub(identity)
-        return hub
+        return self._roster.hub(name)
 
     def connection(self, connection_id: str) -> Connection | None:
         """Return the living connection, attached or not, with this id."""
-        return self._connections.get(connection_id)
+        return self._roster.connections.get(connection_id)
 
     # --- What happened ----------------------------------------------------------------------------
 
-    def connect(self, hub: str, subprotocol: str, grant: ClientGrant, now: float) -> Transport:
-        """Open a new connection; its first message says connected (client-spec 1.2)."""
-        connection = Connection(hub_identity(hub), self._new_connection_id(), subprotocol, grant, self.limits)
-        self._connections[connection.connection_id] = connection
-        entered = self.hub(hub)
-        entered.add(connection)
-        for group in grant.groups:
-            entered.join(connection, group)
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
-        self._send(connection, self._connected_message(connection))
-        return transport
+    def connect(
+        self, hub: str, subprotocol: str | None, grant: ClientGrant, now: float, raw: RawMode = _EVENTS
+    ) -> Transport:
+        """Open a new connection; its first message says connected (client-spec 1.2).
+
+        A client without a subprotocol of ours is a raw one and gets no such message; ``raw`` is its mode.
+        """
+        identity = hub_identity(hub)
+        connection_id = self._new_connection_id()
+        conversation = self._application.conversation(identity, connection_id, grant.user_id)
+        connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, conversation)
+        return self._roster.open(connection, grant)
+
+    def handler_decides(self, hub: str) -> bool:
+        """Tell whether an event handler has to be asked about a new client: `ask_to_connect` instead of `connect`."""
+        return self._application.decides(hub_identity(hub))
+
+    def ask_to_connect(
+        self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode = _EVENTS
+    ) -> PendingConnect:
+        """Ask the event handler whether a client may connect; ``grant`` is what its token entitles to.
+
+        The answer comes with `decided_connects`, unless `forget_connect` is called. ``raw`` is the mode of the
+        client if it turns out to be a raw one.
+        """
+        identity = hub_identity(hub)
+        conversation = self._application.conversation(identity, self._new_connection_id(), grant.user_id)
+        assert conversation is not None, "only called if handler_decides"
+        pending = PendingConnect(identity, request.subprotocols, grant, raw, conversation)
+        self._application.ask(pending, request)
+        return pending
+
+    def forget_connect(self, pending: PendingConnect) -> None:
+        """Note that a client left before it was decided about."""
+        self._application.forget(pending)
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
         """Attach a new transport to a connection and send again what was not acknowledged (client-spec 1.4).
@@ -109,29 +137,20 @@ class ServiceCore:
         or not reliable, the returned transport has no ``connection`` and an order to close with 1008.
         """
         self.wake(now)
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if (
             connection is None
             or not connection.reliable
             or connection.hub != hub_identity(hub)
             or not self._check_token(reconnection_token, connection_id)
         ):
-            refused = Transport(self._ready, self.limits, None)
-            refused.end(_REFUSED)
-            return refused
+            return self._roster.refuse(_REFUSED)
         if connection.transport is not None:
             connection.transport.end(_REPLACED, discard=True)
-        self._detached.pop(connection, None)
-        connection.deadline = math.inf
-        self._update_deadline()
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
-        if self.limits.connected_after_recovery:
-            self._send(connection, self._connected_message(connection))
-        transport.replay(connection.unacknowledged(now))
-        return transport
+        return self._roster.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
-        """Take one message from a client: text, or JSON in a binary frame (Azure docs)."""
+        """Take one message from a client: JSON, in a text or binary frame; anything from a raw client (Azure docs)."""
         connection = transport.connection
         if connection is None or connection.transport is not transport:
             return
@@ -140,11 +159,16 @@ class ServiceCore:
             encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
             if len(encoded) > self.limits.max_message_size:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
-            message = decode(encoded)
+            message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
-            self._end(connection, Close.because(violation.code, violation.reason))
+            self._roster.end(connection, Close.because(violation.code, violation.reason))
+            return
+        if isinstance(message, Ping):
+            self._roster.send(connection, downstream.PONG)
+        elif isinstance(message, SequenceAck):
+            connection.acknowledge(message.sequence_id)
         else:
-            self._handle(connection, message, now)
+            self._take(connection, message, len(encoded), now)
 
     def disconnected(self, transport: Transport, code: int, now: float) -> None:
         """Note the end of a transport, with the close code received or sent, 1006 if there was none.
@@ -155,75 +179,141 @@ class ServiceCore:
         if connection is None or connection.transport is not transport:
             return
         if not connection.reliable or code in _TERMINAL_CODES:
-            self._end(connection, None)
+            self._roster.end(
+                connection, None, "The client closed the connection." if code == 1000 else "The client is gone."
+            )
             return
-        connection.transport = None
-        connection.deadline = now + self.limits.recovery_window
-        self._detached[connection] = None
-        self._update_deadline()
+        self._roster.detach(connection, now)
+
+    def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
+        """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
+        self._application.calls.ended(call, Answer(status, headers, body), now)
+        self._act(now)
+
+    def handler_failed(self, call: HandlerCall, kind: FailureKind, text: str, now: float) -> None:
+        """Note that a call got no answer; ``text`` says why, for people."""
+        self._application.calls.ended(call, Failure(kind, text), now)
+        self._act(now)
 
     def wake(self, now: float) -> None:
-        """End the connections whose recovery window is over."""
-        while self._detached and self._deadline <= now:
-            self._end(next(iter(self._detached)), None)
+        """End the connections whose recovery window is over, and repeat calls that are due."""
+        self._roster.expire(now)
+        self._application.calls.wake(now)
+        self._act(now)
 
     # --- What the application server wants --------------------------------------------------------
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""
-        self._deliver(self.hub(hub).connections.values(), publication)
+        self._roster.deliver(self.hub(hub).connections.values(), publication)
 
     def send_to_group(self, hub: str, group: str, publication: Publication) -> None:
         """Send a message to the members of a group."""
-        self._deliver(self.hub(hub).members(group), publication)
+        self._roster.deliver(self.hub(hub).members(group), publication)
 
     def send_to_user(self, hub: str, user_id: str, publication: Publication) -> None:
         """Send a message to all connections of a user."""
-        self._deliver(self.hub(hub).user(user_id), publication)
+        self._roster.deliver(self.hub(hub).user(user_id), publication)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if connection is not None:
-            self._deliver((connection,), publication)
+            self._roster.deliver((connection,), publication)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
         """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
-        connection = self._connections.get(connection_id)
+        connection = self._roster.connections.get(connection_id)
         if connection is not None:
-            if connection.transport is not None:
+            if connection.transport is not None and connection.raw is None:
                 # Best effort: it is left out where there is no room for it.
                 connection.transport.send(downstream.disconnected(reason))
-            self._end(connection, Close.because(1000, reason))
+            self._roster.end(connection, Close.because(1000, reason))
 
     def shut_down(self) -> None:
-        """End all connections with close 1001; the service may be used again."""
-        for connection in list(self._connections.values()):
-            self._end(connection, Close(1001, "The service is shutting down."))
+        """End all connections with close 1001, telling no handler; the service may be used again."""
+        for decided in self._application.shut_down():
+            self._decide(decided)
+        for connection in self._roster.connections.values():
+            connection.conversation = None
+        for connection in list(self._roster.connections.values()):
+            self._roster.end(connection, Close(1001, "The service is shutting down."))
 
     # --- What to do -------------------------------------------------------------------------------
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports that got something to send or an order to close since the last call."""
-        ready = self._ready
-        if not ready:
+        return self._roster.transports_with_output()
+
+    def handler_calls(self, now: float) -> list[HandlerCall]:
+        """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
+        calls = self._application.calls
+        return calls.take(now) if calls.waiting else []
+
+    def decided_connects(self) -> list[PendingConnect]:
+        """Return the clients that have been decided about since the last call."""
+        if not self._decided:
             return []
-        # The transports share the list, so it is emptied in place.
-        transports = ready.copy()
-        ready.clear()
-        for transport in transports:
-            transport.ready = False
-        return transports
+        decided, self._decided = self._decided, []
+        return decided
+
+    # --- Event handlers ---------------------------------------------------------------------------
+
+    def _act(self, now: float) -> None:
+        """Do what the event handlers have decided."""
+        for happened in self._application.happened():
+            if isinstance(happened, Decided):
+                self._decide(happened)
+            else:
+                self._handled(happened, now)
+
+    def _decide(self, decided: Decided) -> None:
+        pending, decision = decided.pending, decided.decision
+        self._decided.append(pending)
+        if isinstance(decision, Rejection):
+            pending.rejection = decision
+            return
+        name, pending.subprotocol = choose_subprotocol(pending.offers, decision.subprotocol)
+        grant, conversation = decision.grant, pending.conversation
+        connection_id, raw = conversation.connection_id, pending.raw
+        connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, conversation)
+        pending.transport = self._roster.open(connection, grant)
+
+    def _handled(self, handled: Handled, now: float) -> None:
+        connection, ack_id = handled.connection, handled.event.ack_id
+        reply = read_reply(handled.outcome)
+        if isinstance(reply, str):
+            self._answer(connection, ack_id, ("InternalServerError", reply))
+        else:
+            if reply is not None and self._roster.is_alive(connection):
+                self._roster.deliver((connection,), reply.publication())
+            self._answer(connection, ack_id, None)
+        conversation = connection.conversation
+        if conversation is None:
+            return
+        if isinstance(reply, str) and not self._roster.is_alive(connection):
+            # Nobody is there any more, and the handler does not work: that could take very long.
+            conversation.forget_waiting()
+        while conversation.pending is None and conversation.waiting:
+            self._handle(connection, conversation.next_waiting(), now)
+        self._application.say_goodbye(conversation)
 
     # --- Requests ---------------------------------------------------------------------------------
 
-    def _handle(self, connection: Connection, message: UpstreamMessage, now: float) -> None:
-        if isinstance(message, Ping):
-            self._send(connection, downstream.PONG)
-            return
-        if isinstance(message, SequenceAck):
-            connection.acknowledge(message.sequence_id)
-            return
+    def _take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
+        """Handle a message now, or after those before it if one of them is with an event handler."""
+        conversation = connection.conversation
+        if conversation is None or conversation.pending is None:
+            self._handle(connection, message, now)
+        elif (
+            len(conversation.waiting) < self.limits.retained_messages
+            and conversation.waiting_bytes + size <= self.limits.retained_bytes
+        ):
+            conversation.wait(message, size)
+        else:
+            self._roster.end(connection, _OVERRUN)
+
+    def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
         ack_id = message.ack_id
         error: tuple[str, str] | None
         if ack_id is not None and connection.has_succeeded(ack_id):
@@ -231,22 +321,33 @@ class ServiceCore:
         elif isinstance(message, SendToGroup):
             error = self._publish(connection, message, now)
         elif isinstance(message, Event):
+            if self._application.hand_over(connection, ClientEvent.from_message(message)):
+                return  # it is acknowledged when the handler has answered
             error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
         else:
             error = self._change_membership(connection, message)
+        self._answer(connection, ack_id, error)
+
+    def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
+        """Tell the client what came of a request; ``error`` is a name and a text."""
+        if connection.raw is not None:
+            # Raw clients know no acks: what fails is told by closing (emulator).
+            if error is not None and self._roster.is_alive(connection):
+                self._roster.end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
+            return
         if ack_id is None:
             return
         if error is None:
             connection.remember(ack_id)
-            self._send(connection, downstream.ack(ack_id))
+            self._roster.send(connection, downstream.ack(ack_id))
         else:
-            self._send(connection, downstream.ack_error(ack_id, *error))
+            self._roster.send(connection, downstream.ack_error(ack_id, *error))
 
     def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
         group = message.group
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
-        members = self.hub(connection.hub).members(group)
+        members = self._roster.hub(connection.hub).members(group)
         if members:
             ttl = message.ttl_seconds
             publication = downstream.group_publication(
@@ -257,7 +358,7 @@ class ServiceCore:
                 bytes(message.metadata),
                 now + ttl if ttl else math.inf,
             )
-            self._deliver(members, publication, connection if message.no_echo else None)
+            self._roster.deliver(members, publication, connection if message.no_echo else None)
         return None
 
     def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:
@@ -266,45 +367,11 @@ class ServiceCore:
         if not connection.permissions.join_leave.allows(group):
             verb = "join" if joins else "leave"
             return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
-        hub = self.hub(connection.hub)
-        if joins:
+        hub = self._roster.hub(connection.hub)
+        if not self._roster.is_alive(connection):
+            pass  # what it sent before it left
+        elif joins:
             hub.join(connection, group)
         else:
             hub.leave(connection, group)
         return None
-
-    # --- Delivery and ends ------------------------------------------------------------------------
-
-    def _connected_message(self, connection: Connection) -> bytes:
-        token = self._issue_token(connection.connection_id) if connection.reliable else None
-        return downstream.connected(connection.connection_id, connection.user_id, token)
-
-    def _deliver(
-        self, receivers: Iterable[Connection], publication: Publication, left_out: Connection | None = None
-    ) -> None:
-        overflowing = [
-            connection for connection in receivers if connection is not left_out and not connection.deliver(publication)
-        ]
-        # Ending a connection changes the very group that is being served: only now.
-        for connection in overflowing:
-            self._end(connection, _TOO_SLOW, discard=True)
-
-    def _send(self, connection: Connection, message: bytes) -> None:
-        transport = connection.transport
-        if transport is not None and not transport.send(message):
-            self._end(connection, _TOO_SLOW, discard=True)
-
-    def _end(self, connection: Connection, close: Close | None, *, discard: bool = False) -> None:
-        del self._connections[connection.connection_id]
-        self.hub(connection.hub).remove(connection)
-        transport = connection.transport
-        connection.transport = None
-        if transport is not None and close is not None:
-            transport.end(close, discard=discard)
-        if connection in self._detached:
-            del self._detached[connection]
-            self._update_deadline()
-
-    def _update_deadline(self) -> None:
-        first = next(iter(self._detached), None)
-        self._deadline = math.inf if first is None else first.deadline

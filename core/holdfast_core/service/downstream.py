@@ -5,6 +5,7 @@ A published message is encoded once; each reliable receiver gets its own sequenc
 
 from __future__ import annotations
 
+import binascii
 import math
 from typing import Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 __all__ = [
     "PONG",
+    "Binary",
     "Publication",
     "ack",
     "ack_error",
@@ -25,6 +27,11 @@ PONG: Final = b'{"type":"pong"}'
 """The answer to a ping (Azure docs)."""
 
 _encode = msgspec.json.encode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class Binary(bytes):
+    """A message for a binary frame; all other messages go into text frames."""
 
 
 class Publication:
@@ -34,14 +41,31 @@ class Publication:
     ``expires`` is when an undelivered copy is dropped, in monotonic seconds (`math.inf`: never).
     """
 
-    __slots__ = ("_tail", "expires", "plain", "size")
+    __slots__ = ("_data", "_data_type", "_payload", "_tail", "expires", "plain", "size")
 
-    def __init__(self, members: bytes, expires: float = math.inf) -> None:
-        # `members` are the members of the JSON object, without the opening and with the closing brace.
-        self._tail = members
-        self.plain: bytes = b"{" + members
+    def __init__(
+        self, head: bytes, data_type: str, data: bytes, metadata: bytes = b"", expires: float = math.inf
+    ) -> None:
+        # The members of the JSON object, without the opening and with the closing brace.
+        ending = b',"metadata":%b}' % metadata if metadata else b"}"
+        self._tail = b'"type":"message",%b,"dataType":"%b","data":%b%b' % (head, data_type.encode(), data, ending)
+        self.plain: bytes = b"{" + self._tail
         self.size: int = len(self.plain)
         self.expires: float = expires
+        self._data_type = data_type
+        self._data = data
+        self._payload: bytes | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """The payload alone, as raw clients get it (Azure docs): `Binary` unless it is text or JSON."""
+        if self._payload is None:
+            if self._data_type == "json":
+                self._payload = self._data
+            else:
+                text = _decode_text(self._data)
+                self._payload = text.encode() if self._data_type == "text" else Binary(binascii.a2b_base64(text))
+        return self._payload
 
     def numbered(self, sequence_id: int) -> bytes:
         """Return the message for a reliable connection, where every message is numbered (client-spec 3.2)."""
@@ -57,24 +81,13 @@ def group_publication(
     expires: float = math.inf,
 ) -> Publication:
     """Encode a message to a group; ``data`` and ``metadata`` (empty: none) are JSON, copied as they are."""
-    return Publication(
-        b'"type":"message","from":"group","group":%b,"fromUserId":%b,"dataType":"%b","data":%b%b}'
-        % (_encode(group), _encode(from_user_id), data_type.encode(), data, _metadata(metadata)),
-        expires,
-    )
+    head = b'"from":"group","group":%b,"fromUserId":%b' % (_encode(group), _encode(from_user_id))
+    return Publication(head, data_type, data, metadata, expires)
 
 
 def server_publication(data_type: str, data: bytes, metadata: bytes = b"", expires: float = math.inf) -> Publication:
     """Encode a message of the application server; ``data`` and ``metadata`` are JSON, copied as they are."""
-    return Publication(
-        b'"type":"message","from":"server","dataType":"%b","data":%b%b}'
-        % (data_type.encode(), data, _metadata(metadata)),
-        expires,
-    )
-
-
-def _metadata(metadata: bytes) -> bytes:
-    return b',"metadata":' + metadata if metadata else b""
+    return Publication(b'"from":"server"', data_type, data, metadata, expires)
 
 
 class _Connected(msgspec.Struct, tag="system", tag_field="type", rename="camel"):

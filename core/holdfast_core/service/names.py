@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "JSON_RELIABLE",
     "MAX_GROUP_LENGTH",
     "SUBPROTOCOLS",
+    "choose_subprotocol",
     "hub_identity",
     "is_event_name",
     "is_group_name",
@@ -60,3 +62,15 @@ def select_subprotocol(offered: list[str]) -> tuple[str, str] | None:
         if name in SUBPROTOCOLS:
             return name, offer
     return None
+
+
+def choose_subprotocol(offered: Sequence[str], chosen: str | None) -> tuple[str | None, str | None]:
+    """Return the subprotocol that an event handler has ``chosen`` among the offers, or else the first of ours.
+
+    Any offer can be chosen; with one that is not ours the client is a raw one (Azure docs). Returns the name,
+    canonical if it is ours, and the client's own spelling; ``None`` twice if there is no subprotocol.
+    """
+    if not chosen:
+        return select_subprotocol(list(offered)) or (None, None)
+    spelled = next(offer for offer in offered if offer.lower() == chosen.lower())
+    return (spelled.lower() if spelled.lower() in SUBPROTOCOLS else spelled), spelled

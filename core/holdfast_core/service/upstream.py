@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import binascii
 import json
-import re
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from .metadata import InvalidMetadata, encode_metadata
 from .names import is_event_name, is_group_name
 
 __all__ = [
+    "DataType",
     "Event",
     "JoinGroup",
     "LeaveGroup",
@@ -32,7 +33,8 @@ MAX_TTL: Final = 300
 # A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 _Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
-_DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+"""What a payload is."""
 
 
 class ProtocolViolation(Exception):
@@ -71,7 +73,7 @@ class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="typ
     group: str
     ack_id: _Unsigned | None = None
     no_echo: bool = False
-    data_type: _DataType = "json"
+    data_type: DataType = "json"
     data: msgspec.Raw = msgspec.Raw()
     ttl_seconds: _Ttl | None = None
     metadata: msgspec.Raw = msgspec.Raw()
@@ -83,7 +85,7 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="
 
     event: str
     ack_id: _Unsigned | None = None
-    data_type: _DataType = "json"
+    data_type: DataType = "json"
     data: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
 
@@ -177,7 +179,7 @@ def _check_uint64(value: int, name: str) -> None:
 def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
     """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
     metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
-    data_type: _DataType = message.data_type
+    data_type: DataType = message.data_type
     raw = bytes(message.data)
     if not raw:
         if not bytes(metadata):
@@ -205,13 +207,6 @@ def _check_base64(text: str) -> None:
         raise ProtocolViolation("data is not valid base64") from None
 
 
-# --- Metadata: text pairs that travel with a message (emulator) ----------------------------------
-
-_METADATA_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
-_MAX_METADATA_VALUE: Final = 1024
-_MAX_METADATA: Final = 8192
-
-
 def _check_metadata(raw: bytes) -> msgspec.Raw:
     """Return the metadata in compact form, empty for ``null`` and ``{}``."""
     if raw == b"null":
@@ -219,18 +214,8 @@ def _check_metadata(raw: bytes) -> msgspec.Raw:
     if not raw.startswith(b"{"):
         raise ProtocolViolation("metadata must be an object")
     # The pairs hook alone sees a repeated key.
-    pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
-    metadata: dict[str, str] = {}
-    total = 0
-    for key, value in pairs:
-        if not _METADATA_KEY.fullmatch(key):
-            raise ProtocolViolation("invalid metadata key")
-        if key in metadata:
-            raise ProtocolViolation("repeated metadata key")
-        if not isinstance(value, str) or not value.isascii() or len(value) > _MAX_METADATA_VALUE:
-            raise ProtocolViolation("metadata values must be ASCII strings of at most 1024 bytes")
-        metadata[key] = value
-        total += len(key) + len(value)
-    if total > _MAX_METADATA:
-        raise ProtocolViolation("metadata is larger than 8192 bytes")
-    return msgspec.Raw(msgspec.json.encode(metadata)) if metadata else _NOTHING
+    pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list)
+    try:
+        return msgspec.Raw(encode_metadata(pairs))
+    except InvalidMetadata as error:
+        raise ProtocolViolation(str(error)) from None
