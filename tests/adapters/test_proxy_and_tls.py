@@ -343,7 +343,7 @@ def test_a_proxy_of_another_kind(world: World, client: str, scheme: str, monkeyp
 def test_settings_that_can_not_be_used_are_refused_at_once(client: str, world: World, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for trust in (tmp_path / "missing.pem", str(tmp_path / "empty.pem"), tmp_path):
-        with pytest.raises(InvalidValue, match="ssl: the CA file .* can not be used"):
+        with pytest.raises(InvalidValue, match=r"ssl: the CA file .* can not be used"):
             talk(client, world.secure.url, ssl=trust)
     with pytest.raises(InvalidValue, match="a context for servers"):
         talk(client, world.secure.url, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
