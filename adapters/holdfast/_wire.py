@@ -15,11 +15,11 @@ ProxySetting = str | Literal[False] | None
 """The URL of an HTTP proxy; None: what the environment says; False: none, whatever the environment says."""
 
 _RECORD = 16 * 1024
-"""The largest TLS record: a bigger buffer for reading would only be allocated in vain."""
-
+"""The largest TLS record: a bigger buffer would only be allocated in vain, and copying out of a kept one is slower."""
 
 # glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
-# size once (mallopt(3), M_MMAP_THRESHOLD): the greater part of what a 64 KiB message costs. Elsewhere it does nothing.
+# size once (mallopt(3), M_MMAP_THRESHOLD). That is the greater part of what long messages cost: with asyncio 137 us for
+# one of 64 KiB and 8.4 us for one of 4 KiB, against 39 us and 4.5 us with this line. Elsewhere it does nothing.
 bytes(1 << 20)
 
 

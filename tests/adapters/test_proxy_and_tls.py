@@ -108,7 +108,7 @@ def port_of(url: str) -> str:
 def test_a_certificate_authority_of_ones_own(world: World, client: str, kind: str, tmp_path: Path) -> None:
     world.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     trust = {"context": world.trust, "path": tmp_path / "ca.pem", "text": str(tmp_path / "ca.pem")}[kind]
-    assert talk(client, world.secure.url, ssl=trust) == "hello"
+    assert talk(client, world.secure.url, ssl=trust) == ["hello"]
 
 
 @clients
@@ -119,7 +119,7 @@ def test_a_client_certificate(world: World, client: str) -> None:
     service = world.echo(server)
     trust = client_context(world.authority)
     world.authority.issue_cert("ann@clients.test").configure_cert(trust)
-    assert talk(client, service.url, ssl=trust) == "hello"
+    assert talk(client, service.url, ssl=trust) == ["hello"]
     assert service.certificates[0]["subjectAltName"] == (("email", "ann@clients.test"),)
     # Without one:
     with refusing(server) as port:
@@ -132,7 +132,7 @@ def test_a_client_certificate(world: World, client: str) -> None:
 def test_the_name_is_asked_for_and_checked(world: World, client: str, host: str) -> None:
     proxy = world.stub(OK, world.secure.port)  # which knows where service.test is, as the client does not
     world.secure.names.clear()
-    assert talk(client, through(world.secure.url, host), ssl=world.trust, proxy=proxy.url) == "hello"
+    assert talk(client, through(world.secure.url, host), ssl=world.trust, proxy=proxy.url) == ["hello"]
     assert world.secure.names == ["service.test"]
     error = fails(client, through(world.secure.url, "other.test"), ssl=world.trust, proxy=proxy.url)
     assert f"other.test port {world.secure.port}: by way of the proxy 127.0.0.1 port {proxy.port}: " in error
@@ -239,7 +239,7 @@ def test_by_way_of_a_proxy(world: World, client: str, secure: bool) -> None:
     proxy = world.proxy.url(f"ann:{QUOTED}")
     tunnel = f"CONNECT 127.0.0.1:{service.port}"
     before = world.proxy.log().count(tunnel)
-    assert talk(client, service.url, ssl=trust, proxy=proxy) == "hello"
+    assert talk(client, service.url, ssl=trust, proxy=proxy) == ["hello"]
     end = time.monotonic() + 10
     while world.proxy.log().count(tunnel) == before:
         assert time.monotonic() < end, "the proxy has not seen it"
@@ -252,14 +252,14 @@ def test_the_environment_names_the_proxy(world: World, client: str, monkeypatch:
     proxy = world.stub(OK, world.plain.port)
     url = through(world.plain.url, "0.0.0.0")
     monkeypatch.setenv("http_proxy", proxy.url)
-    assert talk(client, url) == "hello"
+    assert talk(client, url) == ["hello"]
     assert len(proxy.requests) == 1
     assert proxy.requests[0].startswith(f"CONNECT 0.0.0.0:{world.plain.port} ".encode())
     # Exceptions from it:
-    assert talk(client, url, proxy=False) == "hello"
-    assert talk(client, world.plain.url) == "hello"
+    assert talk(client, url, proxy=False) == ["hello"]
+    assert talk(client, world.plain.url) == ["hello"]
     monkeypatch.setenv("no_proxy", "example.test, 0.0.0.0")
-    assert talk(client, url) == "hello"
+    assert talk(client, url) == ["hello"]
     assert len(proxy.requests) == 1
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import anyio
@@ -20,62 +21,50 @@ import holdfast.trio
 from holdfast import Options
 
 
-async def _talk(make: Callable[..., Any], url: str, options: Options, settings: dict[str, Any]) -> str:
-    async with make(url, options, **settings) as client:
+async def _talk(client: Any, count: int) -> list[Any]:
+    heard: list[Any] = []
+    async with client:
         await client.join_group("g")
         await client.send_to_group("g", "hello")
         async for message in client:
-            return str(message.data)
-    raise AssertionError("the messages are at an end")
+            heard.append(message.data)
+            if len(heard) == count:
+                break
+    return heard
 
 
-def _on_asyncio(url: str, options: Options, settings: dict[str, Any]) -> str:
-    return asyncio.run(_talk(holdfast.asyncio.Client, url, options, settings), debug=True)
-
-
-def _on_trio(url: str, options: Options, settings: dict[str, Any]) -> str:
-    return trio.run(_talk, holdfast.trio.Client, url, options, settings)
-
-
-def _on_anyio_asyncio(url: str, options: Options, settings: dict[str, Any]) -> str:
-    return anyio.run(_talk, holdfast.anyio.Client, url, options, settings, backend="asyncio")
-
-
-def _on_anyio_trio(url: str, options: Options, settings: dict[str, Any]) -> str:
-    return anyio.run(_talk, holdfast.anyio.Client, url, options, settings, backend="trio")
-
-
-def _sync(url: str, options: Options, settings: dict[str, Any]) -> str:
-    with holdfast.sync.Client(url, options, **settings) as client:
+def _block(client: Any, count: int) -> list[Any]:
+    with client:
         client.join_group("g")
         client.send_to_group("g", "hello")
-        return str(next(iter(client)).data)
+        return [message.data for message in islice(client, count)]
 
 
-CLIENTS: dict[str, Callable[[str, Options, dict[str, Any]], str]] = {
-    "asyncio": _on_asyncio,
-    "trio": _on_trio,
-    "anyio-asyncio": _on_anyio_asyncio,
-    "anyio-trio": _on_anyio_trio,
-    "sync": _sync,
+CLIENTS: dict[str, tuple[Callable[..., Any], Callable[[Any, int], list[Any]]]] = {
+    "asyncio": (holdfast.asyncio.Client, lambda client, count: asyncio.run(_talk(client, count), debug=True)),
+    "trio": (holdfast.trio.Client, lambda client, count: trio.run(_talk, client, count)),
+    "anyio-asyncio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count)),
+    "anyio-trio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count, backend="trio")),
+    "sync": (holdfast.sync.Client, _block),
 }
 
 
-def talk(name: str, url: str, *, connect_timeout: float = 10.0, **settings: Any) -> str:
-    """Connect, join a group, publish to it, take what comes, and stop: nothing of it may be left behind."""
+def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = 10.0, **settings: Any) -> list[Any]:
+    """Connect, join a group, publish ``hello`` to it, take ``count`` messages, stop: nothing may be left behind."""
+    make, run = CLIENTS[name]
     before = _held()
     try:
-        return CLIENTS[name](url, Options(connect_timeout=connect_timeout, close_timeout=2.0), settings)
+        return run(make(url, Options(connect_timeout=connect_timeout, close_timeout=2.0), **settings), count)
     finally:
+        gc.collect()  # a socket that was forgotten warns here, and pytest makes an error of it
         end = time.monotonic() + 5
         while (left := _held() - before) and time.monotonic() < end:
-            time.sleep(0.005)  # the threads of anyio and trio that looked up a name stay for a while
+            time.sleep(0.005)  # the service's end of the connection, which is in this process as well
         assert not left, left
 
 
 def _held() -> set[str]:
-    """The sockets of this process that lead to somebody, and Holdfast's threads."""
-    gc.collect()  # a socket that was forgotten warns here, and pytest makes an error of it
+    """The sockets of this process and Holdfast's threads."""
     threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("holdfast")}
     return threads | _sockets()
 
