@@ -4,14 +4,15 @@ python examples/trio_chat.py URL     (type lines; Ctrl-D ends)
 """
 
 import sys
+from collections.abc import AsyncIterable
 
 import trio
 
 from holdfast import GroupMessage
-from holdfast.trio import Client, EventStream
+from holdfast.trio import Client
 
 
-async def show(messages: EventStream[GroupMessage]) -> None:
+async def show(messages: AsyncIterable[GroupMessage]) -> None:
     async for message in messages:
         print(f"{message.from_user_id or 'somebody'}: {message.data}", flush=True)
 

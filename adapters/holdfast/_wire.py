@@ -7,7 +7,7 @@ import ipaddress
 import ssl
 import urllib.request
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, cast
 
 from holdfast import ConnectError, Endpoint, InvalidType, InvalidValue, Link, Proxy, Tunnel, parse_proxy
 
@@ -235,8 +235,9 @@ def _explain(error: Exception, proxy: Proxy | None) -> ConnectError:
 def _reasons(error: BaseException) -> list[str]:
     """What was wrong with each address that was tried: trio and anyio say only that all have failed."""
     if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
         # The same for both addresses of a name need not be told twice.
-        return list(dict.fromkeys(reason for one in error.exceptions for reason in _reasons(one)))
+        return list(dict.fromkeys(reason for one in group.exceptions for reason in _reasons(one)))
     if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:
         return _reasons(error.__cause__)
     return [str(error) or type(error).__name__]

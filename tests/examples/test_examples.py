@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from tests.helpers.background import running
+from tests.helpers.echo import Echo, server_context
 
 from holdfast.service import Service
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-adapter.md"
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
@@ -66,6 +70,15 @@ def test_the_loop_from_nothing_loses_nothing_over_a_dropped_connection(service: 
     assert lines == [*before, "-- recovering", "-- recovered", *after]
 
 
+def test_the_loop_from_nothing_speaks_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    tls = server_context(authority.issue_cert("127.0.0.1"))
+    with running(lambda: Echo(tls)) as service, example("selectors_loop.py", service.url) as loop:
+        assert len(loop.finish()) == 12
+
+
 @pytest.mark.parametrize("name", ["asyncio_chat.py", "trio_chat.py", "sync_chat.py"])
 def test_two_people_chat(service: Service, name: str) -> None:
     ann_url, bob_url = [service.client_url("chat", user_id=user_id, roles=ROLES) for user_id in ("ann", "bob")]
@@ -80,6 +93,24 @@ def test_two_people_chat(service: Service, name: str) -> None:
             assert ann.finish() == bob.finish() == []
 
 
+def test_somebody_elses_websocket(service: Service) -> None:
+    with example("own_websocket.py", service.client_url("chat", roles=ROLES)) as chat:
+        assert chat.finish() == ["hello from somebody else's WebSocket"]
+
+
 def test_every_example_is_run() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"asyncio_chat.py", "selectors_loop.py", "sync_chat.py", "trio_chat.py"}
+    assert names == {"asyncio_chat.py", "own_websocket.py", "selectors_loop.py", "sync_chat.py", "trio_chat.py"}
+
+
+def test_what_the_howto_quotes_is_in_the_examples() -> None:
+    text = HOWTO.read_text()
+    quotes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(quotes) == text.count("```") // 2 > 10
+    # However deep it is indented in the example.
+    sources = [
+        re.sub(rf"^ {{0,{depth}}}", "", path.read_text(), flags=re.MULTILINE)
+        for path in EXAMPLES.glob("*.py")
+        for depth in (0, 4, 8)
+    ]
+    assert [quote for quote in quotes if not any(quote in source for source in sources)] == []

@@ -10,20 +10,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import trustme
-from tests.helpers.scripted import Message, Peer, Scripted
-
-
-def _obey(peer: Peer, message: Message) -> None:
-    if message["type"] == "sendToGroup":
-        peer.send(type="message", **{"from": "group"}, group=message["group"], dataType="text", data=message["data"])
-    peer.ack(message)
+from tests.helpers.scripted import Message, Peer, Scripted, group_message
 
 
 class Echo(Scripted):
     """Tells as well which server names clients asked for (SNI), and what their certificates say of them."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(_obey, tls=tls)
+        super().__init__(self._obey, tls=tls)
+        self._executed: set[tuple[str, int]] = set()
         self.names: list[str | None] = []
         self.certificates: list[Any] = []
         if tls is not None:
@@ -33,7 +28,20 @@ class Echo(Scripted):
         assert peer._transport is not None
         self.certificates.append(peer._transport.get_extra_info("peercert"))
         peer.upgrade()
-        peer.connected()
+        if "awps_connection_id" in peer.query:
+            (peer.connection_id,) = peer.query["awps_connection_id"]
+        else:
+            peer.connected(f"c{len(self.peers)}")
+
+    def _obey(self, peer: Peer, message: Message) -> None:
+        request = peer.connection_id, message["ackId"]
+        if request in self._executed:
+            peer.nack(message, "Duplicate")
+            return
+        self._executed.add(request)
+        if message["type"] == "sendToGroup":
+            peer.send(**group_message(None, message["data"], message["group"]))
+        peer.ack(message)
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
