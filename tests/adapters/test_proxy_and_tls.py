@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tests.helpers.background import running
 from tests.helpers.clients import CLIENTS, talk
 from tests.helpers.echo import Echo, client_context, refusing, server_context
 from tests.helpers.http_proxy import RealProxy, StubProxy, real_proxy
+from tests.helpers.scripted import Message, Peer
 
 from holdfast import ConnectError, InvalidValue
 
@@ -40,6 +41,7 @@ class World:
     """What the tests connect to; all of it runs as long as this module's tests."""
 
     authority: trustme.CA
+    certificate: trustme.LeafCert
     trust: ssl.SSLContext
     plain: Echo
     secure: Echo
@@ -63,7 +65,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         plain = stack.enter_context(running(Echo))
         secure = stack.enter_context(running(lambda: Echo(server_context(certificate))))
         proxy = stack.enter_context(real_proxy(tmp_path_factory.mktemp("proxy"), f"ann:{SECRET}"))
-        yield World(authority, client_context(authority), plain, secure, proxy, stack)
+        yield World(authority, certificate, client_context(authority), plain, secure, proxy, stack)
 
 
 @pytest.fixture
@@ -73,9 +75,7 @@ def world(everything: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
             monkeypatch.delenv(name)
     caplog.set_level(logging.DEBUG)
     with ExitStack() as stack:
-        yield World(
-            everything.authority, everything.trust, everything.plain, everything.secure, everything.proxy, stack
-        )
+        yield replace(everything, stack=stack)
     assert "SECRET" not in caplog.text
 
 
@@ -261,6 +261,28 @@ def test_the_environment_names_the_proxy(world: World, client: str, monkeypatch:
     monkeypatch.setenv("no_proxy", "example.test, 0.0.0.0")
     assert talk(client, url) == ["hello"]
     assert len(proxy.requests) == 1
+
+
+class Dropping(Echo):
+    """Resets the connection of the first publication."""
+
+    dropped = False
+
+    def _obey(self, peer: Peer, message: Message) -> None:
+        if message["type"] == "sendToGroup" and not self.dropped:
+            self.dropped = True
+            peer.reset()
+        else:
+            super()._obey(peer, message)
+
+
+@clients
+def test_a_recovery_takes_the_same_way(world: World, client: str) -> None:
+    service = world.stack.enter_context(running(lambda: Dropping(server_context(world.certificate))))
+    proxy = world.stub(OK, service.port)
+    assert talk(client, service.url, ssl=world.trust, proxy=proxy.url) == ["hello"]
+    assert service.dropped
+    assert len(proxy.requests) == 2
 
 
 # ---- Proxies as they should not be
