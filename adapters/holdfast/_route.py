@@ -82,6 +82,8 @@ class Route:
 
 
 def _context(tls: object) -> ssl.SSLContext | None:
+    if isinstance(tls, ssl.SSLContext) and tls.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise InvalidValue("ssl is a context for servers: make one with ssl.create_default_context()")
     if tls is None or isinstance(tls, ssl.SSLContext):
         return tls
     if not isinstance(tls, str | Path):

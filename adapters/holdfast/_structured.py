@@ -63,10 +63,7 @@ class ByteChannel:
         except self._kit.broken as error:
             self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
         else:
-            if data:
-                self._wire.receive_data(data, self._kit.now())
-            else:
-                self._wire.transport_lost("the transport was closed without a close frame", self._kit.now())
+            self._wire.receive_data(data, self._kit.now())
 
     async def send(self) -> bool:
         """Send what there is to send; return whether there was anything."""

@@ -34,7 +34,7 @@ from holdfast_core.messages import (
     sequence_ack,
 )
 from holdfast_core.options import Options
-from holdfast_core.url import recovery_url, redact
+from holdfast_core.url import place, recovery_url, redact
 
 log: logging.Logger = logging.getLogger("holdfast")
 
@@ -354,7 +354,14 @@ class Machine:
 
     def _connect_due(self, now: float) -> None:
         what = "recovery" if self._state is State.RECOVERING else "connection"
-        self._attempt_failed(ConnectError(f"the {what} timed out: the service did not answer in time"), now)
+        dial = self._dial
+        if dial is None or dial.url is None:
+            text = "there was no URL in time"
+        else:
+            there = place(dial.url)
+            text = f"{dial.waits_for or there} did not answer in time"
+            what += f" to {there}" if dial.waits_for else ""
+        self._attempt_failed(ConnectError(f"the {what} timed out: {text}"), now)
 
     def _window_due(self, now: float) -> None:
         self._lose(NO_CLOSE_FRAME, f"not recovered within {self.options.recovery_timeout:g} s", now)

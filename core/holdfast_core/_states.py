@@ -79,6 +79,7 @@ class Dial(msgspec.Struct, eq=False):
         url: where to connect. None: ask the application for a Client Access URL, then call
             ``session.url_ready(url, now)``, which fills it in, or ``session.url_failed(error, now)``.
         hang_up: set: close this transport with that code; messages handed out before go first.
+        waits_for: who is to answer now, for the text of a timeout, where that is not the service but, say, a proxy.
     """
 
     attempt: int
@@ -86,6 +87,7 @@ class Dial(msgspec.Struct, eq=False):
     recovery: bool
     url: str | None = None
     hang_up: HangUp | None = None
+    waits_for: str | None = None
 
     def __repr__(self) -> str:
         return redact(super().__repr__())

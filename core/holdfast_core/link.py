@@ -117,8 +117,8 @@ class Link:
             if self._rejection is not None:
                 self._rejected(now)
             else:
-                where = f"{self.endpoint.host} port {self.endpoint.port}"
-                self.failed(ConnectError(f"{where}: the handshake was cut short: {reason}"), now)
+                hint = "" if self.endpoint.secure else "; if that port wants TLS, the URL starts with wss://"
+                self.failed(ConnectError(f"the handshake was cut short: {reason}{hint}"), now)
             return
         # wsproto looks into incomplete frames too: it may find a fault in what was held back.
         held = b"".join(self._held)
@@ -130,11 +130,14 @@ class Link:
 
     def failed(self, error: BaseException, now: float) -> None:
         """The transport could not be opened, or broke; ``error`` says why. Repeats do nothing."""
+        self._failed(error, now)
+
+    def _failed(self, error: BaseException, now: float, status: int | None = None) -> None:
         if self._open:
             self.transport_lost(str(error), now)
         elif not self._is_stale():
             self._done = True
-            self._session.dial_failed(error, now, status=getattr(error, "status", None))
+            self._session.dial_failed(error, now, status=status)
 
     def _is_stale(self) -> bool:
         if self._session.dial is not self.dial:
@@ -196,7 +199,8 @@ class Link:
             404: "there is no such endpoint",
         }
         parts = [f"HTTP status {status}"] + [part for part in (hint.get(status), " ".join(text.split())) if part]
-        self.failed(ConnectError("the service refused the connection: " + ": ".join(parts), status=status), now)
+        error = ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
+        self._failed(error, now, status)
 
     # ---- Frames
 

@@ -111,7 +111,7 @@ class Tunnel:
         if self.open:
             return data
         if not data:
-            raise self.lost("it sends no more")
+            raise self.lost("it closed the connection")
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
@@ -128,15 +128,16 @@ class Tunnel:
 
     def lost(self, reason: str) -> ConnectError:
         """The connection to the proxy is gone before the tunnel stood: the error that says so."""
-        return ConnectError(f"{self._name()} closed the connection before it answered: {reason}")
+        return ConnectError(f"{self._name()} did not answer: {reason}")
 
     def _name(self) -> str:
         return f"the proxy {self._proxy.host} port {self._proxy.port}"
 
     def _refusal(self, response: h11.Response) -> str:
-        if response.status_code == 407:
+        if response.status_code in (401, 407):  # 401 is wrong here; tinyproxy means a wrong password
             wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
-            return f"{self._name()} wants {wanted} (HTTP status 407): give them in proxy='http://USER:PASSWORD@...'"
+            status = f"HTTP status {response.status_code}"
+            return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"
         reason = bytes(response.reason).decode("latin-1")
         return (
             f"{self._name()} refused to connect to {self._target}: HTTP status {response.status_code} {reason}".rstrip()

@@ -30,7 +30,7 @@ from holdfast_core.messages import (
     encode_send,
     sequence_ack,
 )
-from holdfast_core.url import parse_url
+from holdfast_core.url import parse_url, place
 
 
 class Session(Machine):
@@ -147,7 +147,8 @@ class Session(Machine):
         if self._dial is None or self._dial.url is None or self._open:
             return
         final = self._fixed_url and status in (401, 403, 404)
-        self._attempt_failed(connect_error("can not connect", error, status), now, final=final)
+        what = f"can not connect to {place(self._dial.url)}"
+        self._attempt_failed(connect_error(what, error, status), now, final=final)
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         """One whole text message arrived, as str or as its UTF-8 bytes."""

@@ -84,6 +84,12 @@ def parse_url(url: str) -> Endpoint:
     )
 
 
+def place(url: str) -> str:
+    """Host and port of a good URL, for people."""
+    endpoint = parse_url(url)
+    return f"{endpoint.host} port {endpoint.port}"
+
+
 def recovery_url(url: str, connection_id: str, reconnection_token: str) -> str:
     """The URL that recovers a connection: the original with two parameters added (client-spec 1.4).
 

@@ -238,6 +238,17 @@ def test_a_handshake_that_is_cut_short_is_a_failed_attempt(length: int) -> None:
     assert "cut short" in str(wire.error())
 
 
+def test_what_refused_the_transport_is_not_the_service() -> None:
+    wire = Wire().upgrade()
+    wire.session.disconnected(wire.now, code=1008)
+    wire.now = wire.session.deadline
+    wire.session.wake(wire.now)
+    wire.session.url_ready(URL, wire.now, fixed=True)
+    wire.dial()
+    wire.link.failed(ConnectError("the proxy refused", status=403), wire.now)
+    assert wire.session.state is State.WAITING  # a 403 of the service would be final
+
+
 # ---- Pings and closes
 
 

@@ -345,9 +345,9 @@ def test_a_cut_before_the_answer() -> None:
         if begun:
             assert asked.receive_data(begun) == b""
         error = asked.lost("connection reset by peer")
-        assert str(error) == f"{NAME} closed the connection before it answered: connection reset by peer"
+        assert str(error) == f"{NAME} did not answer: connection reset by peer"
         assert error.status is None
-        with pytest.raises(ConnectError, match=f"{NAME} closed the connection before it answered"):
+        with pytest.raises(ConnectError, match=f"{NAME} did not answer: it closed the connection"):
             asked.receive_data(b"")
         assert not asked.open
 

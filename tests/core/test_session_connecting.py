@@ -139,6 +139,12 @@ def never_upgraded(drive: Drive) -> None:
     drive.advance(30)
 
 
+def proxy_hangs(drive: Drive) -> None:
+    drive.session.url_ready(URL, drive.now)
+    drive.dial.waits_for = "the proxy"
+    drive.advance(30)
+
+
 def no_connected_message(drive: Drive) -> None:
     drive.open()
     drive.advance(30)
@@ -174,10 +180,11 @@ FAILURES: list[tuple[Any, str]] = [
     (provider_gives_nonsense, "url must start with wss://"),
     (provider_gives_nothing, "url must be a str"),
     (provider_gives_what_can_not_be_encoded, "url"),
-    (provider_hangs, "timed out"),
-    (refused, "can not connect: connection refused"),
+    (provider_hangs, "timed out: there was no URL in time"),
+    (refused, "can not connect to example.test port 443: connection refused"),
     (rejected_token, "401"),
-    (never_upgraded, "timed out"),
+    (never_upgraded, "the connection timed out: example.test port 443 did not answer in time"),
+    (proxy_hangs, "the connection to example.test port 443 timed out: the proxy did not answer in time"),
     (no_connected_message, "timed out"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
@@ -398,7 +405,7 @@ def test_a_refusal_that_a_fixed_url_can_not_outlive_stops_with_a_clear_error(sta
     assert drive.state is State.STOPPED
     (stopped,) = drive.events()
     assert stopped.error.status == status
-    assert str(stopped.error) == f"can not connect: HTTP status {status}"
+    assert str(stopped.error) == f"can not connect to example.test port 443: HTTP status {status}"
 
 
 @pytest.mark.parametrize(("status", "fixed"), [(401, False), (403, False), (404, False), (429, True), (503, True)])

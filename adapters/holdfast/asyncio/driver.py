@@ -50,8 +50,10 @@ class ByteTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
-        reason = str(exc or "") or "the transport was closed without a close frame"
-        self.wire.transport_lost(reason, self._loop.time())
+        if exc is None:
+            self.wire.receive_data(b"", self._loop.time())
+        else:
+            self.wire.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
         self._driver.pump()
 
     def pause_writing(self) -> None:

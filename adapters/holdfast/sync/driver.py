@@ -257,10 +257,7 @@ class Driver:
         except OSError as error:
             self._wire.transport_lost(str(error), self.now())
         else:
-            if data:
-                self._wire.receive_data(data, self.now())
-            else:
-                self._wire.transport_lost("the transport was closed without a close frame", self.now())
+            self._wire.receive_data(data, self.now())
 
     # ---- Transports
 

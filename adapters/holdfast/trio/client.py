@@ -61,7 +61,8 @@ class Client(StructuredClient):
         ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
             store. With a context of your own you can show a client certificate.
         proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
-        connect: opens the transport instead, see :data:`holdfast.Connect`; ``ssl`` and ``proxy`` are its matter then.
+        connect: opens the transport instead, see :data:`holdfast.connect.Connect`; ``ssl`` and ``proxy`` are its
+            matter then.
 
     Raises:
         InvalidType, InvalidValue: an argument can not be used; the message names it.

@@ -1,0 +1,64 @@
+"""A client over somebody else's WebSocket: `connect=` opens it, the client keeps its promises over it.
+
+python examples/own_websocket.py URL
+"""
+
+import asyncio
+import sys
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from holdfast import ConnectError, Dial
+from holdfast.asyncio import Client
+from holdfast.connect import Closed
+
+
+class Transport:
+    """What the client needs of a WebSocket: three methods."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, message: str) -> None:
+        await self.connection.send(message)
+
+    async def receive(self) -> str | bytes | Closed:
+        try:
+            return await self.connection.recv()
+        except ConnectionClosed as error:
+            return Closed(error.rcvd.code, error.rcvd.reason) if error.rcvd else Closed(reason=str(error))
+
+    async def close(self, code: int, reason: str) -> None:
+        await self.connection.close(code, reason)
+
+
+async def open_transport(dial: Dial) -> Transport:
+    assert dial.url is not None
+    try:
+        connection = await connect(
+            dial.url,
+            subprotocols=[Subprotocol(dial.protocol)],
+            max_size=32 << 20,  # the service's messages may be longer than the library's 1 MiB
+            ping_interval=None,  # the client has pings of its own
+            close_timeout=0.5,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        raise ConnectError(f"the service refused the connection: HTTP status {status}", status=status) from None
+    if connection.subprotocol != dial.protocol:
+        await connection.close(1002)
+        raise ConnectError("the service does not speak the subprotocol")
+    return Transport(connection)
+
+
+async def main(url: str) -> None:
+    async with Client(url, connect=open_transport) as client, client.subscribe("lobby") as messages:
+        await client.send_to_group("lobby", "hello from somebody else's WebSocket")
+        async for message in messages:
+            print(message.data)
+            break
+
+
+asyncio.run(main(sys.argv[1]))

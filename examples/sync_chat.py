@@ -1,0 +1,19 @@
+"""The same chat without async: a callback prints, the main thread reads lines.
+
+python examples/sync_chat.py URL     (type lines; Ctrl-D ends)
+"""
+
+import sys
+
+from holdfast import GroupMessage
+from holdfast.sync import Client
+
+with Client(sys.argv[1]) as client:
+
+    @client.on(GroupMessage)
+    def show(message: GroupMessage) -> None:
+        print(f"{message.from_user_id or 'somebody'}: {message.data}", flush=True)
+
+    client.join_group("lobby")
+    for line in sys.stdin:
+        client.send_to_group("lobby", line.rstrip())

@@ -1,0 +1,116 @@
+"""The examples run, each as a process of its own, against the local service."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from tests.helpers.background import running
+from tests.helpers.echo import Echo, server_context
+
+from holdfast.service import Service
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-adapter.md"
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running(Service) as service:
+        yield service
+
+
+class Example:
+    """An example that runs, to talk to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def say(self, line: str) -> None:
+        print(line, file=self._process.stdin, flush=True)
+
+    def hear(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip()
+
+    def finish(self) -> list[str]:
+        """What it still prints until it ends, which it must do well and without a word of complaint."""
+        output, errors = self._process.communicate(timeout=30)
+        assert (self._process.returncode, errors) == (0, "")
+        return output.splitlines()
+
+
+@contextmanager
+def example(name: str, url: str) -> Iterator[Example]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-X", "dev", EXAMPLES / name, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield Example(process)
+        finally:
+            process.kill()
+
+
+def test_the_loop_from_nothing_loses_nothing_over_a_dropped_connection(service: Service) -> None:
+    with example("selectors_loop.py", service.client_url("chat", roles=ROLES)) as loop:
+        lines = loop.finish()
+    before, after = [[f"message {number}" for number in numbers] for numbers in (range(5), range(5, 10))]
+    assert lines == [*before, "-- recovering", "-- recovered", *after]
+
+
+def test_the_loop_from_nothing_speaks_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    tls = server_context(authority.issue_cert("127.0.0.1"))
+    with running(lambda: Echo(tls)) as service, example("selectors_loop.py", service.url) as loop:
+        assert len(loop.finish()) == 12
+
+
+@pytest.mark.parametrize("name", ["asyncio_chat.py", "trio_chat.py", "sync_chat.py"])
+def test_two_people_chat(service: Service, name: str) -> None:
+    ann_url, bob_url = [service.client_url("chat", user_id=user_id, roles=ROLES) for user_id in ("ann", "bob")]
+    with example(name, ann_url) as ann:
+        ann.say("hello")
+        assert ann.hear() == "ann: hello"
+        with example(name, bob_url) as bob:
+            bob.say("hello")
+            assert [bob.hear(), ann.hear()] == ["bob: hello"] * 2
+            ann.say("how are you?")
+            assert [ann.hear(), bob.hear()] == ["ann: how are you?"] * 2
+            assert ann.finish() == bob.finish() == []
+
+
+def test_somebody_elses_websocket(service: Service) -> None:
+    with example("own_websocket.py", service.client_url("chat", roles=ROLES)) as chat:
+        assert chat.finish() == ["hello from somebody else's WebSocket"]
+
+
+def test_every_example_is_run() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {"asyncio_chat.py", "own_websocket.py", "selectors_loop.py", "sync_chat.py", "trio_chat.py"}
+
+
+def test_what_the_howto_quotes_is_in_the_examples() -> None:
+    text = HOWTO.read_text()
+    quotes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(quotes) == text.count("```") // 2 > 10
+    # However deep it is indented in the example.
+    sources = [
+        re.sub(rf"^ {{0,{depth}}}", "", path.read_text(), flags=re.MULTILINE)
+        for path in EXAMPLES.glob("*.py")
+        for depth in (0, 4, 8)
+    ]
+    assert [quote for quote in quotes if not any(quote in source for source in sources)] == []

@@ -1,0 +1,84 @@
+"""The clients of all event loops, used in one and the same way by tests that are not async."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import anyio
+import trio
+
+import holdfast.anyio
+import holdfast.asyncio
+import holdfast.sync
+import holdfast.trio
+from holdfast import Options
+
+
+async def _talk(client: Any, count: int) -> list[Any]:
+    heard: list[Any] = []
+    async with client:
+        await client.join_group("g")
+        await client.send_to_group("g", "hello")
+        async for message in client:
+            heard.append(message.data)
+            if len(heard) == count:
+                break
+    return heard
+
+
+def _block(client: Any, count: int) -> list[Any]:
+    with client:
+        client.join_group("g")
+        client.send_to_group("g", "hello")
+        return [message.data for message in islice(client, count)]
+
+
+CLIENTS: dict[str, tuple[Callable[..., Any], Callable[[Any, int], list[Any]]]] = {
+    "asyncio": (holdfast.asyncio.Client, lambda client, count: asyncio.run(_talk(client, count), debug=True)),
+    "trio": (holdfast.trio.Client, lambda client, count: trio.run(_talk, client, count)),
+    "anyio-asyncio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count)),
+    "anyio-trio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count, backend="trio")),
+    "sync": (holdfast.sync.Client, _block),
+}
+
+
+def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = 10.0, **settings: Any) -> list[Any]:
+    """Connect, join a group, publish ``hello`` to it, take ``count`` messages, stop: nothing may be left behind."""
+    make, run = CLIENTS[name]
+    before = _held()
+    try:
+        return run(make(url, Options(connect_timeout=connect_timeout, close_timeout=2.0), **settings), count)
+    finally:
+        gc.collect()  # a socket that was forgotten warns here, and pytest makes an error of it
+        end = time.monotonic() + 5
+        while (left := _held() - before) and time.monotonic() < end:
+            time.sleep(0.005)  # the service's end of the connection, which is in this process as well
+        assert not left, left
+
+
+def _held() -> set[str]:
+    """The sockets of this process and Holdfast's threads."""
+    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("holdfast")}
+    return threads | _sockets()
+
+
+def _sockets() -> set[str]:
+    folder = "/proc/self/fd"
+    if not os.path.isdir(folder):
+        return set()  # not Linux: what pytest makes of ResourceWarnings must do
+    sockets: set[str] = set()
+    for number in os.listdir(folder):
+        try:
+            target = os.readlink(f"{folder}/{number}")
+        except FileNotFoundError:
+            continue  # that was the folder itself
+        if target.startswith("socket:"):
+            sockets.add(target)
+    return sockets
