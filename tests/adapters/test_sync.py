@@ -163,6 +163,7 @@ def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
                 time.sleep(1.0)
                 return sys.argv[1]
 
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
             with Client(sys.argv[1], Options(close_timeout=0.5)) as client:
                 client.join_group("g")
                 print("ready", flush=True)
