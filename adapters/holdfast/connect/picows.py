@@ -114,15 +114,28 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
     return open_transport
 
 
+class _Socket(socket.socket):
+    """A socket that was connected and says so: one that was reset meanwhile the library would connect once more, and
+    leave open when that fails.
+    """
+
+    peer: Any = None
+
+    def getpeername(self) -> Any:
+        """Where it was connected to."""
+        return self.peer
+
+
 async def _connect_tcp(url: WSParsedURL) -> socket.socket:
     """The first address that answers; like the library's own, but in our hands while a handshake goes on."""
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
     for family, kind, protocol, _, address in await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, protocol)
+        sock = _Socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             await loop.sock_connect(sock, address)
+            sock.peer = address
         except OSError as error:
             sock.close()
             failure = error

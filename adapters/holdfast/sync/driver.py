@@ -114,6 +114,9 @@ class Driver:
 
     def stop(self) -> None:
         """Stop the session and wait until it has stopped, and its thread as well."""
+        thread = self._thread
+        if thread is not None and not thread.is_alive():
+            return  # this is a forked child: the connection, and perhaps the lock, are the parent's
         with self.lock:
             thread = self._thread
             if thread is None:

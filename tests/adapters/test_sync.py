@@ -1,0 +1,232 @@
+"""The blocking client in a blocking program's idiom: `with`, threads, timeouts, Ctrl-C, the end of the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from holdfast import ConnectError, GroupMessage, InvalidType, LocalProtocolError, SendError, State, Stopped
+from holdfast.sync import Client
+from holdfast.testing import BackgroundService
+from holdfast.testing.world import fast
+
+GROUP = "g"
+
+
+def program(code: str, service: BackgroundService) -> subprocess.CompletedProcess[str]:
+    """Run a program in development mode; it must end by itself."""
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_with_and_for() -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        with client.subscribe(GROUP) as messages:
+            for number in range(3):
+                client.send_to_group(GROUP, number)
+            seen = []
+            for message in messages:
+                seen.append(message.data)
+                if message.data == 2:
+                    break
+        assert seen == [0, 1, 2]
+
+
+def test_next_with_a_timeout_loses_nothing() -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        client.join_group(GROUP)
+        stream = iter(client)
+        with pytest.raises(TimeoutError):
+            stream.next(timeout=0.01)
+        client.send_to_group(GROUP, 1)
+        assert stream.next(timeout=5).data == 1
+        stream.close()
+
+
+def test_callbacks_run_in_one_thread_that_is_neither_ours_nor_the_connections() -> None:
+    seen: list[tuple[object, threading.Thread]] = []
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        client.on(GroupMessage, lambda message: seen.append((message.data, threading.current_thread())))
+        client.join_group(GROUP)
+        service.publish(GROUP, range(50))
+        deadline = time.monotonic() + 10
+        while len(seen) < 50:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    assert [data for data, _ in seen] == list(range(50))
+    (thread,) = {thread for _, thread in seen}
+    assert thread.name == "holdfast-callbacks"
+
+
+def test_many_threads_may_use_one_client() -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        stream = client.events(GroupMessage)
+        client.join_group(GROUP)
+
+        def work(worker: int) -> None:
+            for number in range(30):
+                client.send_to_group(GROUP, [worker, number])
+                if number % 10 == 0:
+                    client.join_group(f"{worker}")
+                    client.leave_group(f"{worker}")
+                    client.off(GroupMessage, client.on(GroupMessage, print))
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(work, range(12)))
+        got = [stream.next(timeout=5).data for _ in range(360)]
+        stream.close()
+        assert client.groups == {GROUP}
+    for worker in range(12):
+        assert [number for who, number in got if who == worker] == list(range(30))
+
+
+@pytest.mark.parametrize("blocked", ["request", "iteration", "start"])
+def test_a_stop_from_another_thread_wakes_whoever_is_blocked(blocked: str) -> None:
+    with BackgroundService() as service:
+        client = Client(service.url(), fast(close_timeout=0.2, connect_timeout=30.0))
+        if blocked == "start":
+            service.stall()
+        else:
+            client.start()
+            client.join_group(GROUP)
+            service.stall("to_client")
+        outcome: list[object] = []
+
+        def block() -> None:
+            try:
+                if blocked == "start":
+                    client.start()
+                elif blocked == "request":
+                    client.send_to_group(GROUP, 1)
+                else:
+                    outcome.append(list(client))
+            except (SendError, LocalProtocolError) as error:
+                outcome.append(type(error).__name__)
+
+        thread = threading.Thread(target=block)
+        thread.start()
+        time.sleep(0.1)
+        client.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert client.state is State.STOPPED
+        assert outcome == [{"request": "SendError", "iteration": [], "start": "ClientStopped"}[blocked]]
+
+
+def test_async_functions_are_refused() -> None:
+    async def provide() -> str:
+        return ""
+
+    async def callback(_: GroupMessage) -> None: ...
+
+    client = Client(provide, fast())  # type: ignore[arg-type]
+    with pytest.raises(ConnectError, match="async"):
+        client.start()
+    with pytest.raises(InvalidType, match="async"):
+        client.on(GroupMessage, callback)
+
+
+def test_a_start_that_fails_leaves_the_client_usable() -> None:
+    with BackgroundService() as service:
+        urls = [service.url() + "x", service.url()]
+        client = Client(lambda: urls.pop(0), fast())
+        stopped: list[Stopped] = []
+        client.on(Stopped, stopped.append)
+        with pytest.raises(ConnectError):
+            client.start()
+        with client:
+            client.join_group(GROUP)
+            assert len(stopped) == 1
+
+
+@pytest.mark.parametrize("blocked", ["client.send_to_group('g', 'x')", "next(iter(client))", "Client(slow).start()"])
+@pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
+def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
+    with BackgroundService() as service:
+        code = f"""
+            import os, signal, sys, threading, time
+            from holdfast import Options
+            from holdfast.sync import Client
+
+            def slow():
+                time.sleep(1.0)
+                return sys.argv[1]
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
+            with Client(sys.argv[1], Options(close_timeout=0.5)) as client:
+                client.join_group("g")
+                print("ready", flush=True)
+                sys.stdin.readline()
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                try:
+                    {blocked}
+                except KeyboardInterrupt:
+                    print("interrupted")
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        service.stall("to_client")
+        out, err = process.communicate("go\n", timeout=30)
+        assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+
+
+@pytest.mark.parametrize("end", ["client.stop()", "pass", "raise SystemExit(0)"])
+def test_a_program_ends_whether_it_stops_the_client_or_not(end: str) -> None:
+    with BackgroundService() as service:
+        done = program(
+            f"""
+            import sys
+            from holdfast import GroupMessage
+            from holdfast.sync import Client
+            client = Client(sys.argv[1])
+            client.on(GroupMessage, lambda message: None)
+            client.start()
+            client.join_group("g")
+            client.send_to_group("g", "x")
+            {end}
+            """,
+            service,
+        )
+        assert done.returncode == 0, done.stderr
+        if end == "client.stop()":
+            assert done.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
+def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
+    with BackgroundService() as service:
+        done = program(
+            """
+            import os, sys, warnings
+            from holdfast.sync import Client
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
+            with Client(sys.argv[1]) as client:
+                client.join_group("g")
+                child = os.fork()
+                if not child:
+                    sys.exit(0)  # by way of the client's stop()
+                assert os.waitpid(child, 0)[1] == 0
+                client.send_to_group("g", "still here")
+                print(next(iter(client)).data)
+            """,
+            service,
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "", 0)
