@@ -15,8 +15,10 @@ from .names import (
     is_hub_name,
     select_subprotocol,
 )
+from .observers import Observers
 from .patterns import GroupPattern, InvalidPattern
 from .permissions import GroupRules, Permissions
+from .snapshot import ConnectionState, HubState, Snapshot, snapshot
 from .tokens import (
     ClientGrant,
     ConnectionString,
@@ -26,6 +28,24 @@ from .tokens import (
     client_claims,
     client_endpoint,
 )
+from .trace import (
+    Acked,
+    ConnectionClosed,
+    ConnectionDropped,
+    ConnectionOpened,
+    ConnectionRecovered,
+    EventRaised,
+    HandshakeRefused,
+    Joined,
+    Left,
+    Observer,
+    Published,
+    RecoveryRefused,
+    Refused,
+    SequenceAcked,
+    ShutDown,
+    TraceEvent,
+)
 from .upstream import ProtocolViolation
 
 __all__ = [
@@ -33,20 +53,40 @@ __all__ = [
     "JSON",
     "JSON_RELIABLE",
     "SUBPROTOCOLS",
+    "Acked",
     "ClientGrant",
     "Close",
     "Connection",
+    "ConnectionClosed",
+    "ConnectionDropped",
+    "ConnectionOpened",
+    "ConnectionRecovered",
+    "ConnectionState",
     "ConnectionString",
+    "EventRaised",
     "GroupPattern",
     "GroupRules",
+    "HandshakeRefused",
     "Hub",
+    "HubState",
     "InvalidClaims",
     "InvalidPattern",
+    "Joined",
+    "Left",
     "Limits",
+    "Observer",
+    "Observers",
     "Permissions",
     "ProtocolViolation",
     "Publication",
+    "Published",
+    "RecoveryRefused",
+    "Refused",
+    "SequenceAcked",
     "ServiceCore",
+    "ShutDown",
+    "Snapshot",
+    "TraceEvent",
     "Transport",
     "audience_matches",
     "client_audience",
@@ -58,4 +98,5 @@ __all__ = [
     "is_hub_name",
     "select_subprotocol",
     "server_publication",
+    "snapshot",
 ]

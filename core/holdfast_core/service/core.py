@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from . import downstream
@@ -12,6 +12,7 @@ from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .downstream import Publication
 from .hub import Hub
 from .names import hub_identity
+from .observers import Observers
 from .tokens import ClientGrant
 from .upstream import (
     Event,
@@ -32,6 +33,7 @@ _TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
+_NOT_RECOVERED: Final = Close(ABNORMAL, "It was not recovered in time.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
 
 
@@ -46,6 +48,8 @@ class ServiceCore:
         issue_reconnection_token: returns a token for recovering the connection with the given id.
         check_reconnection_token: tells whether a token (first) entitles to a connection id (second).
 
+    ``observers`` are told everything that happens: append a function to watch (see `TraceEvent`).
+
     Times are monotonic seconds and never go back. Calls about a transport that was closed or replaced do
     nothing. Nothing a client sends raises.
     """
@@ -59,6 +63,7 @@ class ServiceCore:
         check_reconnection_token: Callable[[str, str], bool],
     ) -> None:
         self.limits = limits
+        self.observers: Observers = Observers()
         self._new_connection_id = new_connection_id
         self._issue_token = issue_reconnection_token
         self._check_token = check_reconnection_token
@@ -75,6 +80,11 @@ class ServiceCore:
     def deadline(self) -> float:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
         return self._deadline
+
+    @property
+    def hubs(self) -> Collection[Hub]:
+        """All hubs that were ever named. Name no new one while you go through them."""
+        return self._hubs.values()
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
@@ -99,6 +109,7 @@ class ServiceCore:
         for group in grant.groups:
             entered.join(connection, group)
         transport = connection.transport = Transport(self._ready, self.limits, connection)
+        self.observers.opened(connection)
         self._send(connection, self._connected_message(connection))
         return transport
 
@@ -116,18 +127,22 @@ class ServiceCore:
             or connection.hub != hub_identity(hub)
             or not self._check_token(reconnection_token, connection_id)
         ):
+            self.observers.recovery_refused(hub_identity(hub), connection_id)
             refused = Transport(self._ready, self.limits, None)
             refused.end(_REFUSED)
             return refused
-        if connection.transport is not None:
-            connection.transport.end(_REPLACED, discard=True)
+        replaced = connection.transport
+        if replaced is not None:
+            replaced.end(_REPLACED, discard=True)
         self._detached.pop(connection, None)
         connection.deadline = math.inf
         self._update_deadline()
         transport = connection.transport = Transport(self._ready, self.limits, connection)
         if self.limits.connected_after_recovery:
             self._send(connection, self._connected_message(connection))
-        transport.replay(connection.unacknowledged(now))
+        messages = connection.unacknowledged(now)
+        self.observers.recovered(connection, len(messages), replaced is not None)
+        transport.replay(messages)
         return transport
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
@@ -155,8 +170,9 @@ class ServiceCore:
         if connection is None or connection.transport is not transport:
             return
         if not connection.reliable or code in _TERMINAL_CODES:
-            self._end(connection, None)
+            self._end(connection, None, why=Close(code))
             return
+        self.observers.dropped(connection, code, self.limits.recovery_window)
         connection.transport = None
         connection.deadline = now + self.limits.recovery_window
         self._detached[connection] = None
@@ -165,26 +181,33 @@ class ServiceCore:
     def wake(self, now: float) -> None:
         """End the connections whose recovery window is over."""
         while self._detached and self._deadline <= now:
-            self._end(next(iter(self._detached)), None)
+            self._end(next(iter(self._detached)), None, why=_NOT_RECOVERED)
 
     # --- What the application server wants --------------------------------------------------------
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""
-        self._deliver(self.hub(hub).connections.values(), publication)
+        receivers = self.hub(hub).connections.values()
+        self.observers.server_published(hub_identity(hub), "hub", "", publication, len(receivers))
+        self._deliver(receivers, publication)
 
     def send_to_group(self, hub: str, group: str, publication: Publication) -> None:
         """Send a message to the members of a group."""
-        self._deliver(self.hub(hub).members(group), publication)
+        receivers = self.hub(hub).members(group)
+        self.observers.server_published(hub_identity(hub), "group", group, publication, len(receivers))
+        self._deliver(receivers, publication)
 
     def send_to_user(self, hub: str, user_id: str, publication: Publication) -> None:
         """Send a message to all connections of a user."""
-        self._deliver(self.hub(hub).user(user_id), publication)
+        receivers = self.hub(hub).user(user_id)
+        self.observers.server_published(hub_identity(hub), "user", user_id, publication, len(receivers))
+        self._deliver(receivers, publication)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
         connection = self._connections.get(connection_id)
         if connection is not None:
+            self.observers.server_published(connection.hub, "connection", connection_id, publication, 1)
             self._deliver((connection,), publication)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
@@ -200,6 +223,7 @@ class ServiceCore:
         """End all connections with close 1001; the service may be used again."""
         for connection in list(self._connections.values()):
             self._end(connection, Close(1001, "The service is shutting down."))
+        self.observers.shut_down()
 
     # --- What to do -------------------------------------------------------------------------------
 
@@ -223,6 +247,8 @@ class ServiceCore:
             return
         if isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
+            if self.observers:
+                self.observers.sequence_acked(connection, message.sequence_id)
             return
         ack_id = message.ack_id
         error: tuple[str, str] | None
@@ -231,9 +257,12 @@ class ServiceCore:
         elif isinstance(message, SendToGroup):
             error = self._publish(connection, message, now)
         elif isinstance(message, Event):
+            self.observers.raised(connection, message)
             error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
         else:
             error = self._change_membership(connection, message)
+        if self.observers:
+            self.observers.answered(connection, ack_id, error)
         if ack_id is None:
             return
         if error is None:
@@ -247,6 +276,8 @@ class ServiceCore:
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
         members = self.hub(connection.hub).members(group)
+        if self.observers:
+            self.observers.published(connection, message, members)
         if members:
             ttl = message.ttl_seconds
             publication = downstream.group_publication(
@@ -269,8 +300,10 @@ class ServiceCore:
         hub = self.hub(connection.hub)
         if joins:
             hub.join(connection, group)
+            self.observers.joined(connection, group)
         else:
             hub.leave(connection, group)
+            self.observers.left(connection, group)
         return None
 
     # --- Delivery and ends ------------------------------------------------------------------------
@@ -294,7 +327,10 @@ class ServiceCore:
         if transport is not None and not transport.send(message):
             self._end(connection, _TOO_SLOW, discard=True)
 
-    def _end(self, connection: Connection, close: Close | None, *, discard: bool = False) -> None:
+    def _end(
+        self, connection: Connection, close: Close | None, *, discard: bool = False, why: Close | None = None
+    ) -> None:
+        """End a connection; where there is nothing to ``close``, ``why`` is what the observers are told."""
         del self._connections[connection.connection_id]
         self.hub(connection.hub).remove(connection)
         transport = connection.transport
@@ -304,6 +340,9 @@ class ServiceCore:
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
+        cause = close or why
+        if cause is not None:
+            self.observers.closed(connection, cause)
 
     def _update_deadline(self) -> None:
         first = next(iter(self._detached), None)
