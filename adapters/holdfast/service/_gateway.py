@@ -122,6 +122,7 @@ class Gateway:
         outcome = self._admit(handshake)
         if isinstance(outcome, Refusal):
             _LOGGER.debug("client refused: %d %s", outcome.status, outcome.text)
+            self.core.observers.handshake_refused(handshake.hub, outcome.status, outcome.text)
         elif outcome.transport.connection is None:
             _LOGGER.debug("recovery refused")
         else:

@@ -21,6 +21,8 @@ class ServiceOptions:
         anonymous: accept clients without any token; they get no roles.
         negotiate: offer ``/negotiate``, which gives everybody who asks a token to join and send to all
             groups; ``None``: only to clients on this very machine.
+        trace: offer the trace page at ``/``, which shows everything that happens in the service, to everybody
+            who can reach it; ``None``: only to browsers on this very machine.
         recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
         retained_messages: unacknowledged or unsent messages per connection; one more ends it.
         retained_bytes: the same in bytes.
@@ -34,6 +36,7 @@ class ServiceOptions:
     access_key: str | None = field(default=None, repr=False)
     anonymous: bool = False
     negotiate: bool | None = None
+    trace: bool | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
     retained_bytes: int = 16 * 1024 * 1024

@@ -54,6 +54,11 @@ class Observers(list[trace.Observer]):
         if self:
             self.tell(trace.RecoveryRefused(hub, shortened(connection_id)))
 
+    def handshake_refused(self, hub: str | None, status: int, reason: str) -> None:
+        """Tell of a client that got no connection; ``hub`` is what it asked for, which can be anything."""
+        if self:
+            self.tell(trace.HandshakeRefused(shortened(hub or ""), status, shortened(reason)))
+
     def closed(self, connection: Connection, close: Close) -> None:
         """Tell of the end of a connection."""
         if self:
