@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import resources
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -26,6 +25,8 @@ __all__ = ["trace_routes"]
 _MAX_FEEDS = 16
 
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+_ORIGIN = re.compile(r"http(s?://[\w.\-:\[\]]+)", re.ASCII)
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -100,11 +101,11 @@ class _Pages:
 
         Not every browser takes 'self' for WebSockets too, and a configured endpoint can be another host.
         """
-        parts = urlsplit(self._gateway.endpoint or origin_of(request))
-        scheme = "wss" if parts.scheme == "https" else "ws"
+        connect = "connect-src 'self'"
         # The host comes from the request: nothing but a host may get into the header.
-        host = parts.netloc if re.fullmatch(r"[\w.\-:\[\]]+", parts.netloc, re.ASCII) else ""
-        connect = f"connect-src 'self' {scheme}://{host}" if host else "connect-src 'self'"
+        origin = _ORIGIN.match(self._gateway.endpoint or origin_of(request))
+        if origin is not None:
+            connect += f" ws{origin[1]}"
         return f"default-src 'self'; {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
