@@ -84,6 +84,9 @@ def serve_command(
 
     def ready(service: Service) -> None:
         click.echo(f"Holdfast's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
+        if service.trace_url is not None:
+            click.echo("Watch it, and try it, in a browser:")
+            click.echo(f"  {service.trace_url}\n")
         click.echo("Connection string, for server SDKs and for `holdfast url`:")
         click.echo(f"  {service.connection_string}\n")
         click.echo(f"Client URLs for the hub {hub!r}, which may join and send to every group for an hour:")

@@ -176,7 +176,7 @@ class Gateway:
             self._deciding[outcome] = respond
             self.flush()
             return outcome
-        self._respond(outcome, respond)
+        self._respond(handshake.hub, outcome, respond)
         return None
 
     def forget(self, pending: PendingConnect) -> None:
@@ -187,9 +187,10 @@ class Gateway:
             self.core.disconnected(pending.transport, 1006, monotonic())
         self.flush()
 
-    def _respond(self, outcome: Admission | Refusal, respond: Respond) -> None:
+    def _respond(self, hub: str | None, outcome: Admission | Refusal, respond: Respond) -> None:
         if isinstance(outcome, Refusal):
             _LOGGER.debug("client refused: %d %s", outcome.status, outcome.text)
+            self.core.observers.handshake_refused(hub, outcome.status, outcome.text)
         elif outcome.transport.connection is None:
             _LOGGER.debug("recovery refused")
         else:
@@ -289,9 +290,9 @@ class Gateway:
             if respond is None:
                 continue
             if rejection is not None:
-                self._respond(Refusal(rejection.status, rejection.text), respond)
+                self._respond(pending.hub, Refusal(rejection.status, rejection.text), respond)
             elif transport is not None:
-                self._respond(Admission(transport, pending.subprotocol), respond)
+                self._respond(pending.hub, Admission(transport, pending.subprotocol), respond)
 
     def drop(self, connection_id: str) -> bool:
         """Abort the TCP connection of a client; false if it is not attached."""

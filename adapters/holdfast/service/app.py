@@ -1,13 +1,11 @@
-"""The ASGI application: the client endpoint for any ASGI server, negotiation, health."""
+"""The ASGI application: the client endpoint for any ASGI server, negotiation, health, the trace page."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -18,11 +16,13 @@ from starlette.types import Receive, Scope, Send
 
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport, is_hub_name
 
+from ._access import is_allowed, origin_of
 from ._gateway import Admission, Gateway, Handshake, Refusal
 from .options import ServiceOptions
 from .tokens import client_url
+from .trace import trace_routes
 
-__all__ = ["build_app", "create_app", "is_loopback"]
+__all__ = ["build_app", "create_app"]
 
 _NEGOTIATED_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
@@ -76,15 +76,9 @@ def build_app(gateway: Gateway) -> Starlette:
             *(Route(path, not_a_websocket) for path in paths),
             Route("/negotiate", negotiated, methods=["GET", "POST"]),
             Route("/api/health", health, methods=["GET", "HEAD"]),
+            *trace_routes(gateway),
         ],
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this very machine's, reachable from nowhere else."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host.lower() == "localhost"
 
 
 class _Negotiation:
@@ -94,14 +88,14 @@ class _Negotiation:
         self._gateway = gateway
 
     def __call__(self, request: Request) -> Response:
-        if not self._allowed(request):
+        if not is_allowed(request, self._gateway.options.negotiate):
             return PlainTextResponse(
                 "Negotiation is for clients on the same machine unless it is enabled in the options.\n", 403
             )
         hub = request.query_params.get("hub") or "chat"
         if not is_hub_name(hub):
             return PlainTextResponse("Invalid hub name.\n", 400)
-        endpoint = self._gateway.endpoint or _origin(request)
+        endpoint = self._gateway.endpoint or origin_of(request)
         url = client_url(
             self._gateway.connection_string(endpoint),
             hub,
@@ -109,22 +103,6 @@ class _Negotiation:
             roles=_NEGOTIATED_ROLES,
         )
         return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
-
-    def _allowed(self, request: Request) -> bool:
-        enabled = self._gateway.options.negotiate
-        if enabled is not None:
-            return enabled
-        # The name too: a web page can make its own name point to 127.0.0.1 (DNS rebinding).
-        with suppress(ValueError):
-            named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-            return request.client is not None and is_loopback(request.client.host) and is_loopback(named)
-        return False
-
-
-def _origin(connection: HTTPConnection) -> str:
-    scope = connection.scope
-    scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
-    return f"{scheme}://{connection.headers.get('host', '')}{scope.get('root_path', '')}"
 
 
 class _ClientEndpoint:
@@ -141,7 +119,7 @@ class _ClientEndpoint:
             Handshake(
                 hub=scope["path_params"].get("hub"),
                 query=scope["query_string"].decode("latin-1"),
-                origin=_origin(HTTPConnection(scope)),
+                origin=origin_of(HTTPConnection(scope)),
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),

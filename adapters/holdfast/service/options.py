@@ -41,6 +41,8 @@ class ServiceOptions:
         hubs: what is special about single hubs, by name in any case. Hubs need not be named here to exist.
         negotiate: offer ``/negotiate``, which gives everybody who asks a token to join and send to all
             groups; ``None``: only to clients on this very machine.
+        trace: offer the trace page at ``/``, which shows everything that happens in the service, to everybody
+            who can reach it; ``None``: only to browsers on this very machine.
         recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
         retained_messages: unacknowledged or unsent messages per connection; one more ends it.
         retained_bytes: the same in bytes.
@@ -56,6 +58,7 @@ class ServiceOptions:
     anonymous: bool = False
     hubs: Mapping[str, HubOptions] = field(default_factory=lambda: _NO_HUBS)
     negotiate: bool | None = None
+    trace: bool | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
     retained_bytes: int = 16 * 1024 * 1024

@@ -16,9 +16,10 @@ from uvicorn.server import ServerState
 
 from holdfast_core.service import Hub, ServiceCore
 
+from ._access import is_loopback
 from ._gateway import Gateway
 from ._websocket import WebSocketProtocol
-from .app import build_app, is_loopback
+from .app import build_app
 from .options import ServiceOptions
 from .tokens import client_url
 
@@ -78,6 +79,14 @@ class Service:
         """The URL of the service, such as ``http://127.0.0.1:8080``."""
         host = _ANY_ADDRESS.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def trace_url(self) -> str | None:
+        """The URL of the trace page; ``None`` if the options or the address to listen on leave nobody to see it."""
+        shown = self.options.trace
+        if shown is None:
+            shown = is_loopback(_ANY_ADDRESS.get(self.host, self.host))
+        return f"{self.endpoint}/" if shown else None
 
     @property
     def connection_string(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from . import downstream
@@ -15,6 +15,7 @@ from .downstream import Publication
 from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
 from .names import choose_subprotocol, hub_identity
+from .observers import Observers
 from .raw import RawMode
 from .roster import Roster
 from .tokens import ClientGrant
@@ -55,6 +56,8 @@ class ServiceCore:
         check_reconnection_token: tells whether a token (first) entitles to a connection id (second).
         events: the event handlers and what is needed to call them; ``None``: there are none.
 
+    ``observers`` are told everything that happens: append a function to watch (see `TraceEvent`).
+
     Times are monotonic seconds and never go back. Calls about a transport that was closed or replaced do
     nothing. Nothing a client sends raises.
     """
@@ -72,8 +75,9 @@ class ServiceCore:
         self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
         self._check_token = check_reconnection_token
+        self.observers: Observers = Observers()
         self._application = Application(self.events)
-        self._roster = Roster(limits, self._application, issue_reconnection_token)
+        self._roster = Roster(limits, self._application, self.observers, issue_reconnection_token)
         self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
@@ -83,6 +87,11 @@ class ServiceCore:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
         window = self._roster.window_deadline
         return min(window, self._application.calls.deadline) if self.events.handlers else window
+
+    @property
+    def hubs(self) -> Collection[Hub]:
+        """All hubs that were ever named. Name no new one while you go through them."""
+        return self._roster.hubs
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
@@ -144,6 +153,7 @@ class ServiceCore:
             or connection.hub != hub_identity(hub)
             or not self._check_token(reconnection_token, connection_id)
         ):
+            self.observers.recovery_refused(hub_identity(hub), connection_id)
             return self._roster.refuse(_REFUSED)
         if connection.transport is not None:
             connection.transport.end(_REPLACED, discard=True)
@@ -167,6 +177,8 @@ class ServiceCore:
             self._roster.send(connection, downstream.PONG)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
+            if self.observers:
+                self.observers.sequence_acked(connection, message.sequence_id)
         else:
             self._take(connection, message, len(encoded), now)
 
@@ -180,9 +192,13 @@ class ServiceCore:
             return
         if not connection.reliable or code in _TERMINAL_CODES:
             self._roster.end(
-                connection, None, "The client closed the connection." if code == 1000 else "The client is gone."
+                connection,
+                None,
+                "The client closed the connection." if code == 1000 else "The client is gone.",
+                code=code,
             )
             return
+        self.observers.dropped(connection, code, self.limits.recovery_window)
         self._roster.detach(connection, now)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
@@ -205,20 +221,27 @@ class ServiceCore:
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""
-        self._roster.deliver(self.hub(hub).connections.values(), publication)
+        receivers = self.hub(hub).connections.values()
+        self.observers.server_published(hub_identity(hub), "hub", "", publication, len(receivers))
+        self._roster.deliver(receivers, publication)
 
     def send_to_group(self, hub: str, group: str, publication: Publication) -> None:
         """Send a message to the members of a group."""
-        self._roster.deliver(self.hub(hub).members(group), publication)
+        receivers = self.hub(hub).members(group)
+        self.observers.server_published(hub_identity(hub), "group", group, publication, len(receivers))
+        self._roster.deliver(receivers, publication)
 
     def send_to_user(self, hub: str, user_id: str, publication: Publication) -> None:
         """Send a message to all connections of a user."""
-        self._roster.deliver(self.hub(hub).user(user_id), publication)
+        receivers = self.hub(hub).user(user_id)
+        self.observers.server_published(hub_identity(hub), "user", user_id, publication, len(receivers))
+        self._roster.deliver(receivers, publication)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
         connection = self._roster.connections.get(connection_id)
         if connection is not None:
+            self.observers.server_published(connection.hub, "connection", connection_id, publication, 1)
             self._roster.deliver((connection,), publication)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
@@ -238,6 +261,7 @@ class ServiceCore:
             connection.conversation = None
         for connection in list(self._roster.connections.values()):
             self._roster.end(connection, Close(1001, "The service is shutting down."))
+        self.observers.shut_down()
 
     # --- What to do -------------------------------------------------------------------------------
 
@@ -321,6 +345,7 @@ class ServiceCore:
         elif isinstance(message, SendToGroup):
             error = self._publish(connection, message, now)
         elif isinstance(message, Event):
+            self.observers.raised(connection, message)
             if self._application.hand_over(connection, ClientEvent.from_message(message)):
                 return  # it is acknowledged when the handler has answered
             error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
@@ -330,6 +355,8 @@ class ServiceCore:
 
     def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
         """Tell the client what came of a request; ``error`` is a name and a text."""
+        if self.observers:
+            self.observers.answered(connection, ack_id, error)
         if connection.raw is not None:
             # Raw clients know no acks: what fails is told by closing (emulator).
             if error is not None and self._roster.is_alive(connection):
@@ -348,6 +375,8 @@ class ServiceCore:
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
         members = self._roster.hub(connection.hub).members(group)
+        if self.observers:
+            self.observers.published(connection, message, members)
         if members:
             ttl = message.ttl_seconds
             publication = downstream.group_publication(
@@ -372,6 +401,8 @@ class ServiceCore:
             pass  # what it sent before it left
         elif joins:
             hub.join(connection, group)
+            self.observers.joined(connection, group)
         else:
             hub.leave(connection, group)
+            self.observers.left(connection, group)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from .connection import Connection
 
@@ -20,6 +20,16 @@ class Hub:
         self.connections: dict[str, Connection] = {}
         self._groups: dict[str, dict[Connection, None]] = {}
         self._users: dict[str, dict[Connection, None]] = {}
+
+    @property
+    def groups(self) -> Mapping[str, Collection[Connection]]:
+        """The groups that have members, with them. Do not change the hub meanwhile."""
+        return self._groups
+
+    @property
+    def users(self) -> Mapping[str, Collection[Connection]]:
+        """The users who are connected, with their connections. Do not change the hub meanwhile."""
+        return self._users
 
     def members(self, group: str) -> Collection[Connection]:
         """Return the members of a group; it exists as long as it has any. Do not change the hub meanwhile."""

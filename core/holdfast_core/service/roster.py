@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from . import downstream
 from .application import Application
-from .connection import Close, Connection, Limits, Transport
+from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .downstream import Publication
 from .hub import Hub
 from .names import hub_identity
+from .observers import Observers
 from .tokens import ClientGrant
 
 __all__ = ["Roster"]
@@ -23,15 +24,18 @@ _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. 
 class Roster:
     """All living connections of a service.
 
-    The application is told of connections that begin and end. ``window_deadline`` is when the recovery window of a
-    connection is over, in monotonic seconds, `math.inf` if none is detached.
+    The application and the observers are told of connections that begin and end. ``window_deadline`` is when the
+    recovery window of a connection is over, in monotonic seconds, `math.inf` if none is detached.
     """
 
-    def __init__(self, limits: Limits, application: Application, issue_token: Callable[[str], str]) -> None:
+    def __init__(
+        self, limits: Limits, application: Application, observers: Observers, issue_token: Callable[[str], str]
+    ) -> None:
         self.limits: Limits = limits
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf
         self._application = application
+        self._observers = observers
         self._issue_token = issue_token
         self._hubs: dict[str, Hub] = {}
         # The window is the same for all, so the order of dropping is the order of ending.
@@ -39,6 +43,11 @@ class Roster:
         self._ready: list[Transport] = []
 
     # --- What is true -----------------------------------------------------------------------------
+
+    @property
+    def hubs(self) -> Collection[Hub]:
+        """All hubs that were ever named."""
+        return self._hubs.values()
 
     def hub(self, name: str) -> Hub:
         """Return a hub; hubs spring into existence when they are named (Azure docs)."""
@@ -62,6 +71,7 @@ class Roster:
         for group in grant.groups:
             hub.join(connection, group)
         transport = connection.transport = Transport(self._ready, self.limits, connection)
+        self._observers.opened(connection)
         if connection.raw is None:
             self.send(connection, self._connected_message(connection))
         if connection.conversation is not None:
@@ -77,13 +87,16 @@ class Roster:
 
     def attach(self, connection: Connection, now: float) -> Transport:
         """Give a connection a new transport, and send again what was not acknowledged (client-spec 1.4)."""
+        replaced = connection not in self._detached
         self._detached.pop(connection, None)
         connection.deadline = math.inf
         self._update_deadline()
         transport = connection.transport = Transport(self._ready, self.limits, connection)
         if self.limits.connected_after_recovery:
             self.send(connection, self._connected_message(connection))
-        transport.replay(connection.unacknowledged(now))
+        messages = connection.unacknowledged(now)
+        self._observers.recovered(connection, len(messages), replaced)
+        transport.replay(messages)
         return transport
 
     def refuse(self, close: Close) -> Transport:
@@ -97,13 +110,22 @@ class Roster:
         while self._detached and self.window_deadline <= now:
             self.end(next(iter(self._detached)), None, "The client did not come back in time.")
 
-    def end(self, connection: Connection, close: Close | None, reason: str = "", *, discard: bool = False) -> None:
+    def end(
+        self,
+        connection: Connection,
+        close: Close | None,
+        reason: str = "",
+        *,
+        code: int = ABNORMAL,
+        discard: bool = False,
+    ) -> None:
         """End a connection for good.
 
         Args:
             connection: a living one.
             close: how the service closes the transport; ``None`` if it was the client that left.
             reason: why the client left.
+            code: the close code with which it left, if it did.
             discard: drop what is queued for the client.
         """
         del self.connections[connection.connection_id]
@@ -115,6 +137,7 @@ class Roster:
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
+        self._observers.closed(connection, close or Close(code, reason))
         conversation = connection.conversation
         if conversation is None:
             return

@@ -1,0 +1,93 @@
+// Who is connected: hubs, their connections, groups and users, kept as the snapshots say.
+
+import { count, element, keep, setText } from "./dom.js";
+import { short } from "./words.js";
+
+const list = document.getElementById("hubs");
+const nobody = document.getElementById("nobody");
+
+/** Shows a snapshot; `onPick` is called with a name or connection id that somebody wants to follow. */
+export function showState(state, onPick) {
+  nobody.hidden = state.hubs.length > 0;
+  keep(list, state.hubs, (hub) => hub.name, createHub, (child, hub) => updateHub(child, hub, onPick));
+}
+
+function createHub(name) {
+  const part = (title, className) => [element("h4", { textContent: title }), element("ul", { className })];
+  return element(
+    "article",
+    { className: "hub" },
+    element("h3", { textContent: name }),
+    element("p", { className: "quiet summary" }),
+    element("ul", { className: "connections" }),
+    element("p", { className: "quiet more" }),
+    ...part("Groups", "chips groups"),
+    ...part("Users", "chips users"),
+  );
+}
+
+function updateHub(child, hub, onPick) {
+  const find = (selector) => child.querySelector(selector);
+  setText(
+    find(".summary"),
+    [
+      count(hub.connectionCount, "connection"),
+      count(hub.groupCount, "group"),
+      count(hub.userCount, "user"),
+    ].join(" · "),
+  );
+  keep(
+    find(".connections"),
+    hub.connections,
+    (connection) => connection.connectionId,
+    (id) => createConnection(id, onPick),
+    updateConnection,
+  );
+  const hidden = hub.connectionCount - hub.connections.length;
+  setText(find(".more"), hidden > 0 ? `and ${count(hidden, "more connection")}` : "");
+  showPairs(find(".groups"), hub.groups, hub.groupCount, onPick);
+  showPairs(find(".users"), hub.users, hub.userCount, onPick);
+}
+
+function createConnection(id, onPick) {
+  const pick = element("button", { type: "button", className: "pick" });
+  pick.append(element("span", { className: "dot" }), element("strong"), element("code", { textContent: short(id) }));
+  pick.title = `Show only connection ${id}`;
+  pick.addEventListener("click", () => onPick(id));
+  return element("li", {}, pick, element("span", { className: "quiet facts" }));
+}
+
+function updateConnection(child, connection) {
+  child.dataset.state = connection.attached ? "attached" : "detached";
+  setText(child.querySelector("strong"), connection.userId ?? "anonymous");
+  const facts = [connection.attached ? "" : "may recover"];
+  if (!connection.subprotocol.includes("reliable")) facts.push("not reliable");
+  if (connection.groupCount > 0) facts.push(`in ${count(connection.groupCount, "group")}`);
+  if (connection.sequenceId > 0) facts.push(`${count(connection.sequenceId, "message")}`);
+  if (connection.unacknowledged > 0) facts.push(`${connection.unacknowledged} unacknowledged`);
+  setText(child.querySelector(".facts"), facts.filter(Boolean).join(" · "));
+}
+
+/** Shows pairs of a name and a number as chips, under a heading that is only there with them. */
+function showPairs(target, pairs, total, onPick) {
+  target.hidden = target.previousElementSibling.hidden = pairs.length === 0;
+  const shown = total > pairs.length ? [...pairs, [`and ${total - pairs.length} more`, null]] : pairs;
+  keep(
+    target,
+    shown,
+    ([name, number]) => (number === null ? "\u0000more" : name),
+    (key) => createChip(key, onPick),
+    (chip, [name, number]) => {
+      setText(chip.querySelector(".name"), name);
+      setText(chip.querySelector(".number"), number === null ? "" : String(number));
+    },
+  );
+}
+
+function createChip(key, onPick) {
+  const parts = [element("span", { className: "name" }), " ", element("span", { className: "number" })];
+  if (key === "\u0000more") return element("li", { className: "quiet" }, ...parts);
+  const chip = element("button", { type: "button", className: "chip", title: `Show only ${key}` }, ...parts);
+  chip.addEventListener("click", () => onPick(key));
+  return element("li", {}, chip);
+}
