@@ -72,7 +72,7 @@ def test_clients_appear_with_what_they_do_and_disappear() -> None:
             await expect(events(page, "ack")).to_have_count(2)
             await expect(page.locator("#total-published")).to_have_text("1")
             await expect(page.locator("#total-delivered")).to_have_text("1")
-        await expect(events(page, "closed")).to_contain_text("1000: Closed by the client.")
+        await expect(events(page, "closed")).to_contain_text("1000: The client closed the connection.")
         await expect(page.get_by_text("Nobody is connected.")).to_be_visible()
         await expect(page.locator("#total-connections")).to_have_text("0")
 
@@ -147,7 +147,7 @@ def test_the_panel_connects_joins_sends_leaves_and_disconnects() -> None:
         await button(page, "Disconnect").click()
         await expect(page.locator("#try-status")).to_have_text("Not connected.")
         await expect(button(page, "Send")).to_be_disabled()
-        await expect(events(page, "closed").first).to_contain_text("1000: Closed by the client.")
+        await expect(events(page, "closed").first).to_contain_text("1000: The client closed the connection.")
 
     browsing(scenario)
 
