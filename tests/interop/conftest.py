@@ -1,0 +1,57 @@
+"""Each test gets services and official clients by way of `stage`; what it opened is closed behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.interop.backend import Background
+from tests.interop.node import Node, install
+from tests.interop.stage import Programs, Stage
+
+from holdfast.service import ServiceOptions
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    background = Background()
+    yield background
+    background.stop()
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """The JavaScript programs, started when a test asks for one; needs node and npm only then."""
+    running: dict[str, Node] = {}
+
+    def program(name: str) -> Node:
+        if name not in running or not running[name].running:
+            install()
+            running[name] = Node(name)
+        return running[name]
+
+    yield program
+    for node in running.values():
+        node.stop()
+
+
+@pytest.fixture
+def staged(background: Background, programs: Programs) -> Iterator[Callable[..., Stage]]:
+    """Make a `Stage` with options of the service."""
+    stages: list[Stage] = []
+
+    def make(options: ServiceOptions | None = None) -> Stage:
+        stages.append(Stage(background, programs, options))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        stage.clear()
+
+
+@pytest.fixture
+def stage(staged: Callable[..., Stage]) -> Stage:
+    """A service as it is by default."""
+    return staged()
+
+

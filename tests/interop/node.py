@@ -1,0 +1,130 @@
+"""JavaScript programs of this suite, driven line by line over their standard input and output."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import json
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.needs import needs, unavailable
+
+HERE = Path(__file__).parent
+WAIT = 20.0
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+class JavaScriptError(Exception):
+    """What a package threw: the name of the service's error or of the exception, and the HTTP status if any."""
+
+    def __init__(self, name: str, message: str, status: int | None) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.status = status
+
+
+def install() -> None:
+    """Install exactly what package-lock.json says, unless that is done already; skip where that is impossible."""
+    needs("node", "npm")
+    lock, installed = HERE / "package-lock.json", HERE / "node_modules" / "installed-lock.json"
+    if installed.exists() and filecmp.cmp(lock, installed, shallow=False):
+        return
+    done = subprocess.run(["npm", "ci", "--silent", "--prefix", str(HERE)], capture_output=True, text=True, timeout=100)
+    if done.returncode:
+        unavailable(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
+    shutil.copy(lock, installed)
+
+
+class Node:
+    """One running program of ``tests/interop/js``."""
+
+    def __init__(self, program: str) -> None:
+        self._listeners: dict[str, Listener] = {}
+        self._answers: dict[int, Future[Any]] = {}
+        self._ids = itertools.count(1)
+        self._ready: Future[str] = Future()
+        self._errors: deque[str] = deque(maxlen=40)
+        self._process = subprocess.Popen(
+            ["node", str(HERE / "js" / program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+        self.version: str = self._ready.result(WAIT)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process.poll() is None
+
+    def listen(self, about: str, listener: Listener) -> None:
+        """Call ``listener(event, value)``, in another thread, for what the program tells about something."""
+        self._listeners[about] = listener
+
+    def begin(self, command: str, **arguments: Any) -> Future[Any]:
+        """Give a command; the future has its result or raises `JavaScriptError`."""
+        number = next(self._ids)
+        answer = self._answers[number] = Future()
+        line = json.dumps({"id": number, "do": command, **{k: v for k, v in arguments.items() if v is not None}})
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return answer
+
+    def call(self, command: str, **arguments: Any) -> Any:
+        """Give a command and wait for its result. Raises `JavaScriptError`."""
+        return self.begin(command, **arguments).result(WAIT)
+
+    def stop(self) -> None:
+        """End the process, by the end of its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        finally:
+            self._process.kill()
+            for thread in self._threads:
+                thread.join(5)
+            for pipe in (self._process.stdout, self._process.stderr):
+                assert pipe is not None
+                pipe.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if "id" in said:
+                self._answer(said)
+            elif said["event"] == "ready":
+                self._ready.set_result(said["value"])
+            elif said["about"] in self._listeners:
+                self._listeners[said["about"]](said["event"], said["value"])
+        self._process.wait()
+        self._threads[1].join(5)
+        ended = RuntimeError(f"node ended with code {self._process.returncode}:\n{''.join(self._errors)}")
+        for answer in [self._ready, *self._answers.values()]:
+            if not answer.done():
+                answer.set_exception(ended)
+
+    def _answer(self, said: dict[str, Any]) -> None:
+        answer = self._answers.pop(said["id"])
+        if "error" in said:
+            answer.set_exception(JavaScriptError(**said["error"]))
+        else:
+            answer.set_result(said["result"])
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._errors.extend(self._process.stderr)

@@ -1,0 +1,80 @@
+"""A service and the official packages around it, which know nothing but its connection string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.interop.backend import Backend, Background
+from tests.interop.clients import JavaScriptClient, OfficialClient, PythonAioClient, PythonClient
+from tests.interop.node import Node
+from tests.interop.services import JavaScriptService, OfficialService, PythonAioService, PythonService
+
+from holdfast.service import ServiceOptions
+
+Programs = Callable[[str], Node]
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+
+
+class Stage:
+    """A service, and whatever a test opens on it.
+
+    A ``kind`` is the package: ``js``, ``python`` or ``python-aio``.
+    """
+
+    def __init__(self, background: Background, programs: Programs, options: ServiceOptions | None = None) -> None:
+        self.background = background
+        self.backend = Backend(background, options)
+        self._programs = programs
+        self._clients: list[OfficialClient] = []
+
+    def service(self, kind: str = "python", hub: str = "chat") -> OfficialService:
+        """The official service client, which also signs tokens."""
+        match kind:
+            case "js":
+                return JavaScriptService(self.backend.connection_string, self._programs("service.mjs"), hub)
+            case "python":
+                return PythonService(self.backend.connection_string, hub)
+            case "python-aio":
+                return PythonAioService(self.backend.connection_string, self.background, hub)
+        raise ValueError(kind)
+
+    def client(
+        self,
+        kind: str,
+        user_id: str | None = "ann",
+        *,
+        roles: Sequence[str] = ROLES,
+        groups: Sequence[str] = (),
+        over_proxy: bool = False,
+        url: str | None = None,
+        **options: Any,
+    ) -> OfficialClient:
+        """A client that is not started, with a token signed by the service package of its own language."""
+        if url is None:
+            url = self.service(kind).client_url(user_id, roles=roles, groups=groups)
+        if over_proxy:
+            url = self.backend.over_proxy(url)
+        client: OfficialClient
+        match kind:
+            case "js":
+                client = JavaScriptClient(url, self._programs("client.mjs"), **options)
+            case "python":
+                client = PythonClient(url, **options)
+            case _:
+                client = PythonAioClient(url, self.background, **options)
+        return client
+
+    def open(self, kind: str, user_id: str | None = "ann", **options: Any) -> OfficialClient:
+        """A client as of `client`, connected."""
+        client = self.client(kind, user_id, **options)
+        client.start()
+        self._clients.append(client)
+        return client
+
+    def clear(self) -> None:
+        """Stop the clients, then the service."""
+        self.backend.resume()
+        for client in self._clients:
+            client.stop()
+        self.backend.stop()
