@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from holdfast._proxy import CuttingProxy
@@ -21,6 +22,7 @@ class Background:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._begun: list[Future[Any]] = []
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -36,33 +38,47 @@ class Background:
 
         return self.run(calling())
 
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Start a coroutine there; `stop` waits for it."""
+        self._begun.append(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+
     def stop(self) -> None:
+        for begun in self._begun:
+            begun.result(WAIT)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(WAIT)
         self.loop.close()
 
 
 class Backend:
-    """A service on a free port, reached directly or over `proxy`."""
+    """A service on a free port, reached directly, over `proxy`, which cuts, or over `detour`, which only delays.
+
+    The blocking Python client does not notice an answer that comes before it waits for it, which happens on
+    loopback; so it takes the detour.
+    """
 
     def __init__(self, background: Background, options: ServiceOptions | None = None) -> None:
         self.background = background
         self.service = Service(options)
         background.run(self.service.start())
         self.proxy = CuttingProxy("127.0.0.1", self.service.port)
-        background.run(self.proxy.start())
+        self.detour = CuttingProxy("127.0.0.1", self.service.port)
+        for proxy in (self.proxy, self.detour):
+            proxy.delay = 0.01
+            background.run(proxy.start())
 
     @property
     def connection_string(self) -> str:
         """All that the official packages are told."""
         return self.service.connection_string
 
-    def over_proxy(self, url: str) -> str:
-        """The same URL, over the proxy."""
-        return url.replace(f":{self.service.port}/", f":{self.proxy.port}/", 1)
+    def over(self, proxy: CuttingProxy, url: str) -> str:
+        """The same URL, over a proxy."""
+        return url.replace(f":{self.service.port}/", f":{proxy.port}/", 1)
 
     def stop(self) -> None:
-        self.background.run(self.proxy.stop())
+        for proxy in (self.proxy, self.detour):
+            self.background.run(proxy.stop())
         self.background.run(self.service.stop())
 
     # ---- What happens to connections
@@ -82,6 +98,14 @@ class Backend:
     def resume(self) -> None:
         """Let the connections over the proxy pass again."""
         self.background.call(self.proxy.resume)
+
+    def swallow_answers(self) -> None:
+        """Let what clients send over the proxy arrive, and cut the connection that carries the next answer."""
+        self.background.call(lambda: self.proxy.cut_after(0, "to_client", reset=False))
+
+    def swallow_requests(self) -> None:
+        """Let nothing that clients send over the proxy arrive until `resume`."""
+        self.background.call(lambda: self.proxy.stall("to_service"))
 
     # ---- What the service knows
 

@@ -61,6 +61,10 @@ class OfficialClient(abc.ABC):
     @abc.abstractmethod
     def stop(self) -> None: ...
 
+    def begin_stop(self) -> None:
+        """Stop, and do not wait for what the client does after it has closed its connection."""
+        self.stop()
+
     @abc.abstractmethod
     def join(self, group: str, *, ack_id: int | None = None) -> bool | None:
         """Join a group; tell whether the service had done so before, None if the client does not say."""
@@ -163,7 +167,7 @@ def _payload(data: Any, data_type: str) -> dict[str, Any]:
 # ---- azure-messaging-webpubsubclient
 
 # An ack that comes before the sync client waits for it wakes nobody: the call then takes the whole timeout and
-# succeeds. So it must not be long.
+# succeeds. So it must not be long (and see `Backend.detour`).
 _ONCE: dict[str, Any] = {"message_retry_total": 0, "ack_timeout": 3.0, "start_timeout": 3.0}
 
 
@@ -262,6 +266,10 @@ class PythonAioClient(_PythonClient):
 
     def stop(self) -> None:
         self._background.run(self._client.close())
+
+    def begin_stop(self) -> None:
+        # It waits up to a second for a task of its own that sleeps.
+        self._background.begin(self._client.close())
 
     def _ask(self, operation: str, *arguments: Any, **options: Any) -> None:
         try:

@@ -54,7 +54,9 @@ class Stage:
         if url is None:
             url = self.service(kind).client_url(user_id, roles=roles, groups=groups)
         if over_proxy:
-            url = self.backend.over_proxy(url)
+            url = self.backend.over(self.backend.proxy, url)
+        elif kind == "python":
+            url = self.backend.over(self.backend.detour, url)
         client: OfficialClient
         match kind:
             case "js":
@@ -72,9 +74,20 @@ class Stage:
         self._clients.append(client)
         return client
 
+    def lose(self, client: OfficialClient) -> None:
+        """Cut the connection of a client over the proxy; it stays without one until `Backend.resume`."""
+        connection_id = client.connection_id
+        self.backend.cut()
+        self.backend.until(lambda: not self.backend.connected(connection_id))
+
+    def groups(self, connection_id: str) -> list[str]:
+        """The groups of a connection, in the order it joined them."""
+        connection = self.backend.connection(connection_id)
+        return [] if connection is None else list(connection.groups)
+
     def clear(self) -> None:
         """Stop the clients, then the service."""
         self.backend.resume()
         for client in self._clients:
-            client.stop()
+            client.begin_stop()
         self.backend.stop()
