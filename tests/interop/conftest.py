@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests.interop.backend import Background
@@ -10,6 +13,27 @@ from tests.interop.node import Node, install
 from tests.interop.stage import Programs, Stage
 
 from holdfast.service import ServiceOptions
+
+# The blocking Python client (websocket-client) leaves the socket of a lost connection to the garbage collector.
+_FORGOTTEN_SOCKETS = (
+    "ignore:unclosed <socket:ResourceWarning",
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for warning in _FORGOTTEN_SOCKETS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def no_sockets_left_to_other_tests() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_item_9_the_thousand_and_first_unacknowledged_message_ends_the_connectio
     assert stage.backend.retained(first) == 1000
     assert not client.events.of("disconnected")
 
-    publisher.send("room", 1000, "json")
+    publisher.toss("room", 1000, "json")
     stage.backend.until(lambda: stage.backend.connection(first) is None)
     stage.backend.resume()
     client.events.wait("connected", 2)
