@@ -8,6 +8,7 @@ from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .conversation import Conversation, EventSettings
 from .core import ServiceCore
 from .downstream import Binary, Publication, group_publication, server_publication
+from .filters import Filter, InvalidFilter
 from .handlers import (
     MAX_ANSWER,
     SYSTEM_EVENTS,
@@ -64,12 +65,14 @@ __all__ = [
     "EventSettings",
     "Failure",
     "FailureKind",
+    "Filter",
     "GroupPattern",
     "GroupRules",
     "HandlerCall",
     "Headers",
     "Hub",
     "InvalidClaims",
+    "InvalidFilter",
     "InvalidMetadata",
     "InvalidPattern",
     "InvalidQuery",
