@@ -104,7 +104,7 @@ def test_what_a_filter_selects(text: str, ann: bool, nobody: bool) -> None:
         ("userId eq", "character 10"),
         ("userId eq 'Ann", "character 11"),
         ("userId eq 'Ann' 'Ben'", "expected an operator"),
-        ("userId = 'Ann'", "character 7"),
+        ("userId = 'Ann'", "character 8"),
         ("(userId eq 'Ann'", r"expected '\)'"),
         ("userId eq 'Ann')", "character 16"),
         ("userId eq 5", "cannot compare string and integer"),

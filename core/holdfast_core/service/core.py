@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from . import downstream
@@ -202,6 +202,10 @@ class ServiceCore:
         self._act(now)
 
     # --- What the application server wants --------------------------------------------------------
+
+    def deliver(self, receivers: Iterable[Connection], publication: Publication) -> None:
+        """Send a message to living connections; those with no room for it end."""
+        self._roster.deliver(receivers, publication)
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""
