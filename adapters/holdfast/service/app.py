@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport, is_hub_name
 
+from ._api import origin_of, rest_route
 from ._gateway import Admission, Gateway, Handshake, Refusal
 from .options import ServiceOptions
 from .tokens import client_url
@@ -59,9 +60,6 @@ def build_app(gateway: Gateway) -> Starlette:
     async def negotiated(request: Request) -> Response:
         return negotiate(request)
 
-    async def health(request: Request) -> Response:
-        return Response()
-
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         yield
@@ -75,7 +73,7 @@ def build_app(gateway: Gateway) -> Starlette:
             *(WebSocketRoute(path, endpoint) for path in paths),
             *(Route(path, not_a_websocket) for path in paths),
             Route("/negotiate", negotiated, methods=["GET", "POST"]),
-            Route("/api/health", health, methods=["GET", "HEAD"]),
+            rest_route(gateway),
         ],
     )
 
@@ -101,7 +99,7 @@ class _Negotiation:
         hub = request.query_params.get("hub") or "chat"
         if not is_hub_name(hub):
             return PlainTextResponse("Invalid hub name.\n", 400)
-        endpoint = self._gateway.endpoint or _origin(request)
+        endpoint = self._gateway.endpoint or origin_of(request.scope)
         url = client_url(
             self._gateway.connection_string(endpoint),
             hub,
@@ -121,12 +119,6 @@ class _Negotiation:
         return False
 
 
-def _origin(connection: HTTPConnection) -> str:
-    scope = connection.scope
-    scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
-    return f"{scheme}://{connection.headers.get('host', '')}{scope.get('root_path', '')}"
-
-
 class _ClientEndpoint:
     """A client's WebSocket as an ASGI application."""
 
@@ -141,7 +133,7 @@ class _ClientEndpoint:
             Handshake(
                 hub=scope["path_params"].get("hub"),
                 query=scope["query_string"].decode("latin-1"),
-                origin=_origin(HTTPConnection(scope)),
+                origin=origin_of(scope),
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),

@@ -42,6 +42,7 @@ from .tokens import (
     client_audience,
     client_claims,
     client_endpoint,
+    request_audience_matches,
 )
 from .upstream import DataType, ProtocolViolation
 
@@ -96,6 +97,7 @@ __all__ = [
     "is_group_name",
     "is_hub_name",
     "metadata_from_headers",
+    "request_audience_matches",
     "select_subprotocol",
     "server_publication",
 ]
