@@ -41,6 +41,8 @@ class ServiceOptions:
         hubs: what is special about single hubs, by name in any case. Hubs need not be named here to exist.
         negotiate: offer ``/negotiate``, which gives everybody who asks a token to join and send to all
             groups; ``None``: only to clients on this very machine.
+        max_connections: connections at all hubs together; further clients are answered with HTTP 429. ``None``: any
+            number.
         recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
         retained_messages: unacknowledged or unsent messages per connection; one more ends it.
         retained_bytes: the same in bytes.
@@ -56,6 +58,7 @@ class ServiceOptions:
     anonymous: bool = False
     hubs: Mapping[str, HubOptions] = field(default_factory=lambda: _NO_HUBS)
     negotiate: bool | None = None
+    max_connections: int | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
     retained_bytes: int = 16 * 1024 * 1024
@@ -73,6 +76,8 @@ class ServiceOptions:
                 raise ValueError(f"not a hub name: {hub!r}")
         if len({hub.lower() for hub in self.hubs}) < len(self.hubs):
             raise ValueError("a hub is named twice: case does not matter in hub names")
+        if self.max_connections is not None and self.max_connections < 1:
+            raise ValueError("max_connections must be at least 1, or None")
         if self.keepalive_interval is not None and not self.keepalive_interval > 0:
             raise ValueError("keepalive_interval is a positive number of seconds or None")
         self.limits()

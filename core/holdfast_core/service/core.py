@@ -92,6 +92,11 @@ class ServiceCore:
         """Return the living connection, attached or not, with this id."""
         return self._roster.connections.get(connection_id)
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections there are, attached or not, at all hubs."""
+        return len(self._roster.connections)
+
     # --- What happened ----------------------------------------------------------------------------
 
     def connect(

@@ -90,7 +90,7 @@ class Query:
 def hub_name(name: str) -> str:
     """Return the name of a hub if it is legal, else raise `OperationError`."""
     if not is_hub_name(name):
-        raise bad_request("Invalid hub name: a letter, then at most 127 letters, digits or _`,.[]")
+        raise bad_request("A hub name begins with a letter; letters, digits and _`,.[] follow, at most 127 of them.")
     return name
 
 
