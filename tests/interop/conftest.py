@@ -77,5 +77,3 @@ def staged(background: Background, programs: Programs) -> Iterator[Callable[...,
 def stage(staged: Callable[..., Stage]) -> Stage:
     """A service as it is by default."""
     return staged()
-
-

@@ -202,7 +202,9 @@ class PythonService(OfficialService):
         minutes: int | None = None,
     ) -> str:
         options: dict[str, Any] = {} if minutes is None else {"minutes_to_expire": minutes}
-        token = self._call("get_client_access_token", user_id=user_id, roles=list(roles), groups=list(groups), **options)
+        token = self._call(
+            "get_client_access_token", user_id=user_id, roles=list(roles), groups=list(groups), **options
+        )
         url: str = token["url"]
         return url
 

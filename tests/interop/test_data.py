@@ -11,7 +11,7 @@ from tests.interop.stage import Stage
 PAYLOADS: list[tuple[str, Any]] = [
     ("text", "hi"),
     ("text", ""),
-    ("text", "snow \u2603, face \U0001f600, \"quotes\", \\ and \u0000"),
+    ("text", 'snow \u2603, face \U0001f600, "quotes", \\ and \u0000'),
     ("json", {"nested": {"list": [1, 2.5, None, True, "\u00e9"]}}),
     ("json", [1, [2]]),
     ("json", "a string"),

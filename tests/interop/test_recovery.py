@@ -96,9 +96,7 @@ def test_item_9_the_thousand_and_first_unacknowledged_message_ends_the_connectio
 
 
 @each_kind
-def test_item_10_after_the_window_a_new_connection_rejoins_the_groups(
-    staged: Callable[..., Stage], kind: str
-) -> None:
+def test_item_10_after_the_window_a_new_connection_rejoins_the_groups(staged: Callable[..., Stage], kind: str) -> None:
     stage = staged(ServiceOptions(recovery_window=0.1))
     publisher, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True)
     for group in ("room", "left", "other"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast_core.service import EventHandler
 
-from .app import create_app
+from .app import ServiceApp, create_app
 from .config import load_options
 from .options import HubOptions, ServiceOptions
 from .server import Service, serve
@@ -14,6 +14,7 @@ __all__ = [
     "EventHandler",
     "HubOptions",
     "Service",
+    "ServiceApp",
     "ServiceOptions",
     "client_url",
     "create_app",

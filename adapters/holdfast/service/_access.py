@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 __all__ = ["is_allowed", "is_loopback", "origin_of"]
 
@@ -29,8 +30,8 @@ def is_allowed(request: HTTPConnection, enabled: bool | None) -> bool:
     return False
 
 
-def origin_of(connection: HTTPConnection) -> str:
-    """Return where a client believes the service to be, such as ``http://localhost:8080``."""
-    scope = connection.scope
+def origin_of(scope: Scope) -> str:
+    """Return the URL of an application, with the path it is mounted at, as the peer has it."""
     scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
-    return f"{scheme}://{connection.headers.get('host', '')}{scope.get('root_path', '')}"
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    return f"{scheme}://{host}{quote(scope.get('root_path', ''))}"

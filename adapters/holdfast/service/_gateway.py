@@ -230,6 +230,9 @@ class Gateway:
             grant = ClientGrant.from_claims(claims)
         except InvalidClaims as error:
             return Refusal(400, f"The access token is not usable: {error}.")
+        most = self.options.max_connections
+        if most is not None and self.core.connection_count >= most:
+            return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
         if self.core.handler_decides(hub):
             request = connect_request(claims, query, handshake.headers, handshake.subprotocols)
             return self.core.ask_to_connect(hub, grant, request, raw)

@@ -6,29 +6,36 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport, is_hub_name
+from holdfast_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, is_hub_name
 
 from ._access import is_allowed, origin_of
+from ._api import rest_route
 from ._gateway import Admission, Gateway, Handshake, Refusal
 from .options import ServiceOptions
 from .tokens import client_url
 from .trace import trace_routes
 
-__all__ = ["build_app", "create_app"]
+__all__ = ["ServiceApp", "build_app", "create_app"]
+
+# A client that is to be closed but does not read keeps what is on the way to it in memory no longer than this.
+_CLOSE_TIMEOUT = 5.0
 
 _NEGOTIATED_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
-def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = None) -> Starlette:
+def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = None) -> ServiceApp:
     """Return the local service as an ASGI application, for any ASGI server or to mount in another one.
+
+    ``app.mount("/pubsub", create_app(ServiceOptions(access_key=...)))`` is all it takes in Starlette and FastAPI.
 
     Args:
         options: how the service behaves. Give an access key, or nobody can make tokens.
@@ -48,7 +55,31 @@ def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = 
     return build_app(gateway)
 
 
-def build_app(gateway: Gateway) -> Starlette:
+class ServiceApp(Starlette):
+    """The local service as an ASGI application; made by `create_app`."""
+
+    def __init__(self, gateway: Gateway, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._gateway = gateway
+
+    @property
+    def core(self) -> ServiceCore:
+        """The service's logic, for the application around it: call `flush` after changing something."""
+        return self._gateway.core
+
+    def flush(self) -> None:
+        """Send what calls to `core` have produced; in the event loop of the application."""
+        self._gateway.flush()
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string, with the access key; `RuntimeError` if the application was given no endpoint."""
+        if self._gateway.endpoint is None:
+            raise RuntimeError("the service does not know its URL: give endpoint= to create_app")
+        return self._gateway.connection_string(self._gateway.endpoint).build()
+
+
+def build_app(gateway: Gateway) -> ServiceApp:
     """Return the ASGI application around a gateway."""
     endpoint = _ClientEndpoint(gateway)
     negotiate = _Negotiation(gateway)
@@ -59,9 +90,6 @@ def build_app(gateway: Gateway) -> Starlette:
     async def negotiated(request: Request) -> Response:
         return negotiate(request)
 
-    async def health(request: Request) -> Response:
-        return Response()
-
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         yield
@@ -69,13 +97,14 @@ def build_app(gateway: Gateway) -> Starlette:
             await gateway.upstream.close()
 
     paths = ("/client/hubs/{hub}", "/client/hubs/{hub}/", "/client", "/client/")
-    return Starlette(
+    return ServiceApp(
+        gateway,
         lifespan=lifespan,
         routes=[
             *(WebSocketRoute(path, endpoint) for path in paths),
             *(Route(path, not_a_websocket) for path in paths),
             Route("/negotiate", negotiated, methods=["GET", "POST"]),
-            Route("/api/health", health, methods=["GET", "HEAD"]),
+            rest_route(gateway),
             *trace_routes(gateway),
         ],
     )
@@ -95,7 +124,7 @@ class _Negotiation:
         hub = request.query_params.get("hub") or "chat"
         if not is_hub_name(hub):
             return PlainTextResponse("Invalid hub name.\n", 400)
-        endpoint = self._gateway.endpoint or origin_of(request)
+        endpoint = self._gateway.endpoint or origin_of(request.scope)
         url = client_url(
             self._gateway.connection_string(endpoint),
             hub,
@@ -119,7 +148,7 @@ class _ClientEndpoint:
             Handshake(
                 hub=scope["path_params"].get("hub"),
                 query=scope["query_string"].decode("latin-1"),
-                origin=origin_of(HTTPConnection(scope)),
+                origin=origin_of(scope),
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),
@@ -181,17 +210,27 @@ class _AsgiWriter:
         self._send = send
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._cut: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def flush(self) -> None:
         self._wanted.set()
+        if self._transport.close is not None and self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        # Closing is then left to the server's own keepalive: ASGI cannot drop a connection.
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> None:
         # By the ASGI specification OSError says that the client is gone; the reader learns it as well.

@@ -43,6 +43,8 @@ class ServiceOptions:
             groups; ``None``: only to clients on this very machine.
         trace: offer the trace page at ``/``, which shows everything that happens in the service, to everybody
             who can reach it; ``None``: only to browsers on this very machine.
+        max_connections: connections at all hubs together; further clients are answered with HTTP 429. ``None``: any
+            number.
         recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
         retained_messages: unacknowledged or unsent messages per connection; one more ends it.
         retained_bytes: the same in bytes.
@@ -59,6 +61,7 @@ class ServiceOptions:
     hubs: Mapping[str, HubOptions] = field(default_factory=lambda: _NO_HUBS)
     negotiate: bool | None = None
     trace: bool | None = None
+    max_connections: int | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
     retained_bytes: int = 16 * 1024 * 1024
@@ -76,6 +79,8 @@ class ServiceOptions:
                 raise ValueError(f"not a hub name: {hub!r}")
         if len({hub.lower() for hub in self.hubs}) < len(self.hubs):
             raise ValueError("a hub is named twice: case does not matter in hub names")
+        if self.max_connections is not None and self.max_connections < 1:
+            raise ValueError("max_connections must be at least 1, or None")
         if self.keepalive_interval is not None and not self.keepalive_interval > 0:
             raise ValueError("keepalive_interval is a positive number of seconds or None")
         self.limits()

@@ -18,6 +18,7 @@ from holdfast_core.service import (
     client_claims,
     client_endpoint,
     is_group_name,
+    request_audience_matches,
 )
 
 __all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
@@ -26,6 +27,9 @@ _ALGORITHM = "HS256"
 _LEEWAY = 300.0
 _ISSUER = "https://webpubsub.azure.com"
 _RECONNECTION_LIFETIME = 7 * 24 * 3600
+
+# Audiences are compared afterwards.
+_FOR_ANYBODY: dict[str, Any] = {"leeway": _LEEWAY, "options": {"require": ["exp", "aud"], "verify_aud": False}}
 
 
 class InvalidToken(Exception):
@@ -111,10 +115,18 @@ class TokenAuthority:
 
         Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
         """
-        claims = self._decode(token, leeway=_LEEWAY, options={"require": ["exp", "aud"], "verify_aud": False})
+        claims = self._decode(token, **_FOR_ANYBODY)
         if not audience_matches(claims["aud"], endpoints, hub):
             raise InvalidToken("it is for another service or hub")
         return claims
+
+    def check_request(self, token: str, urls: Iterable[str]) -> None:
+        """Check the token of a request to the data plane that goes by one of the URLs (Azure docs).
+
+        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        """
+        if not request_audience_matches(self._decode(token, **_FOR_ANYBODY)["aud"], urls):
+            raise InvalidToken("it is for another request: its audience is not this URL")
 
     def issue_reconnection_token(self, connection_id: str) -> str:
         """Sign a token that recovers one connection, for seven days (client-spec 2.2, emulator)."""

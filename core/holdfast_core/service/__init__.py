@@ -8,6 +8,7 @@ from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .conversation import Conversation, EventSettings
 from .core import ServiceCore
 from .downstream import Binary, Publication, group_publication, server_publication
+from .filters import Filter, InvalidFilter
 from .handlers import (
     MAX_ANSWER,
     SYSTEM_EVENTS,
@@ -43,6 +44,7 @@ from .tokens import (
     client_audience,
     client_claims,
     client_endpoint,
+    request_audience_matches,
 )
 from .trace import (
     Acked,
@@ -91,6 +93,7 @@ __all__ = [
     "EventSettings",
     "Failure",
     "FailureKind",
+    "Filter",
     "GroupPattern",
     "GroupRules",
     "HandlerCall",
@@ -99,6 +102,7 @@ __all__ = [
     "Hub",
     "HubState",
     "InvalidClaims",
+    "InvalidFilter",
     "InvalidMetadata",
     "InvalidPattern",
     "InvalidQuery",
@@ -133,6 +137,7 @@ __all__ = [
     "is_group_name",
     "is_hub_name",
     "metadata_from_headers",
+    "request_audience_matches",
     "select_subprotocol",
     "server_publication",
     "snapshot",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from . import downstream
@@ -100,6 +100,11 @@ class ServiceCore:
     def connection(self, connection_id: str) -> Connection | None:
         """Return the living connection, attached or not, with this id."""
         return self._roster.connections.get(connection_id)
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections there are, attached or not, at all hubs."""
+        return len(self._roster.connections)
 
     # --- What happened ----------------------------------------------------------------------------
 
@@ -218,6 +223,10 @@ class ServiceCore:
         self._act(now)
 
     # --- What the application server wants --------------------------------------------------------
+
+    def deliver(self, receivers: Iterable[Connection], publication: Publication) -> None:
+        """Send a message to living connections; those with no room for it end."""
+        self._roster.deliver(receivers, publication)
 
     def send_to_all(self, hub: str, publication: Publication) -> None:
         """Send a message to all connections of a hub."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -18,9 +18,12 @@ __all__ = [
     "client_audience",
     "client_claims",
     "client_endpoint",
+    "request_audience_matches",
 ]
 
 _VERSION: Final = "1.0"
+
+_ANY_OPERATION: Final = "https://webpubsub.azure.com"
 
 
 class InvalidClaims(ValueError):
@@ -106,6 +109,19 @@ def _normal(audience: str) -> str:
     if not separator or scheme not in ("http", "https"):
         return audience
     return rest.rstrip("/")
+
+
+def request_audience_matches(claim: object, urls: Iterable[str]) -> bool:
+    """Tell whether an ``aud`` claim names a request to the data plane by one of the URLs it goes by.
+
+    A claim may leave the query out (Azure docs) or have it (pysvc). Case does not matter, nor whether a character
+    is percent-encoded, nor a trailing slash (emulator). The audience of Microsoft Entra tokens names any request,
+    so that code written for such tokens can be tried with a key.
+    """
+    expected = {_normal(_ANY_OPERATION)}
+    for url in urls:
+        expected |= {_normal(unquote(url)), _normal(unquote(url.partition("?")[0]))}
+    return any(_normal(unquote(audience)) in expected for audience in _strings(claim))
 
 
 class ClientGrant(msgspec.Struct, frozen=True):

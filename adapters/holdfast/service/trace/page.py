@@ -103,7 +103,7 @@ class _Pages:
         """
         connect = "connect-src 'self'"
         # The host comes from the request: nothing but a host may get into the header.
-        origin = _ORIGIN.match(self._gateway.endpoint or origin_of(request))
+        origin = _ORIGIN.match(self._gateway.endpoint or origin_of(request.scope))
         if origin is not None:
             connect += f" ws{origin[1]}"
         return f"default-src 'self'; {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

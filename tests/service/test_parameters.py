@@ -1,0 +1,200 @@
+"""What requests to the data plane may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast_core.service import InvalidMetadata, encode_metadata, metadata_from_headers, request_audience_matches
+from holdfast_core.service.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        ("application/json", b' {"a": "\xc3\xbc"}\n', ("json", {"a": "ü"})),
+        ("application/json; charset=utf-8", b"null", ("json", None)),
+        ("Application/JSON;charset=UTF-16", '"ü"'.encode("utf-16"), ("json", "ü")),
+        ("text/plain", b"", ("text", "")),
+        ("text/plain;charset=UTF-8", b"\xef\xbb\xbf\xc3\xbc\n", ("text", "ü\n")),
+        ("text/plain; charset=iso-8859-1", b"\xfc", ("text", "ü")),
+        ('text/plain; charset="windows-1252"', b"\x80", ("text", "€")),
+        ("application/octet-stream", b"\x00\xff", ("binary", "AP8=")),
+        ("application/octet-stream; charset=whatever", b"", ("binary", "")),
+        (None, b"\x00", ("binary", "AA==")),
+        ("", b"\x00", ("binary", "AA==")),
+    ],
+)
+def test_payloads(content_type: str | None, body: bytes, expected: tuple[str, object]) -> None:
+    data_type, data = payload(content_type, body)
+    assert (data_type, json.loads(data)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("application/json", b"", 400),
+        ("application/json", b"{", 400),
+        ("application/json", b"1 2", 400),
+        ("application/json", b'"\xff"', 400),
+        ("application/json", b"[" * 100_000, 400),
+        ("text/plain", b"\xff", 400),
+        ("text/plain; charset=us-ascii", b"\xff", 400),
+        ("text/plain; charset=nonsense", b"", 415),
+        ("text/plain; charset=punycode", b"", 415),
+        ("text/plain; charset=rot13", b"", 415),
+        ("text/plain; charset=a\x00b", b"", 415),
+        ("text/html", b"", 415),
+        ("text", b"", 415),
+        ("application/x-protobuf", b"", 415),
+    ],
+)
+def test_payloads_that_are_refused(content_type: str, body: bytes, status: int) -> None:
+    with pytest.raises(OperationError) as raised:
+        payload(content_type, body)
+    assert raised.value.status == status
+
+
+def test_parameters() -> None:
+    query = Query([("Reason", "bye"), ("excluded", "a"), ("EXCLUDED", "b"), ("top", "5"), ("filter", " ")])
+    assert query.one("reason") == "bye"
+    assert query.one("missing") is None
+    assert query.all("excluded") == ["a", "b"]
+    assert query.integer("top", 1, 5) == 5
+    assert query.integer("missing", 1, 5) is None
+    assert query.filter() is None
+    assert query.time_to_live() == 0
+    assert Query([("messagettlseconds", "300")]).time_to_live() == 300
+
+
+@pytest.mark.parametrize("text", ["", "0", "6", "-1", "+1", "1.0", " 1", "١", "one", "9" * 5000])
+def test_numbers_out_of_bounds(text: str) -> None:
+    with pytest.raises(OperationError, match="between 1 and 5"):
+        Query([("top", text)]).integer("top", 1, 5)
+
+
+@pytest.mark.parametrize("version", [*API_VERSIONS, None])
+def test_versions_that_exist(version: str | None) -> None:
+    Query([] if version is None else [("api-version", version)]).check_api_version()
+
+
+@pytest.mark.parametrize("versions", [[""], ["2020-01-01"], ["2024-12-01", "2024-12-01"]])
+def test_versions_that_do_not(versions: list[str]) -> None:
+    with pytest.raises(OperationError, match="api-version"):
+        Query([("api-version", version) for version in versions]).check_api_version()
+
+
+def test_group_changes() -> None:
+    change = GroupChange.from_body(b'{"groups": ["a", "b"], "filter": "userId eq null", "more": 1}')
+    assert change.groups == ("a", "b")
+    assert change.filter is not None
+    assert change.filter.text == "userId eq null"
+    for body in (b'{"groups":["a"]}', b'{"groups":["a"],"filter":null}', b'{"groups":["a"],"filter":" "}'):
+        assert GroupChange.from_body(body).filter is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"groups":[]}',
+        b'{"groups":"a"}',
+        b'{"groups":[" "]}',
+        b'{"groups":["a"],"filter":"userId"}',
+        b'{"groups":["a"],"filter":1}',
+        b'{"groups":' + b"[" * 100_000,
+    ],
+    ids=lambda body: body[:30],
+)
+def test_group_changes_that_are_refused(body: bytes) -> None:
+    with pytest.raises(OperationError) as raised:
+        GroupChange.from_body(body)
+    assert raised.value.status == 400
+
+
+# --- Metadata ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "metadata"),
+    [
+        ([], b""),
+        ([("Content-Type", "text/plain")], b""),
+        ([("X-WebPubSub-Metadata-Trace-ID", " abc ")], b'{"trace-id":"abc"}'),
+        ([("x-webpubsub-metadata-a", "1"), ("X-WEBPUBSUB-METADATA-A", "2, 3")], b'{"a":"3"}'),
+        ([("x-webpubsub-metadata-a", "")], b'{"a":""}'),
+    ],
+)
+def test_metadata_in_headers(headers: list[tuple[str, str]], metadata: bytes) -> None:
+    assert metadata_from_headers(headers) == metadata
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("", "x")],
+        [("a b", "x")],
+        [("a" * 257, "x")],
+        [("a", "x"), ("a", "y")],
+        [("a", "x" * 1025)],
+        [("a", "ü")],
+        [("a", 1)],
+        [(f"{n}", "x" * 1024) for n in range(8)],
+    ],
+    ids=lambda pairs: str(pairs)[:20],
+)
+def test_metadata_that_is_refused(pairs: list[tuple[str, Any]]) -> None:
+    with pytest.raises(InvalidMetadata):
+        encode_metadata(pairs)
+
+
+def test_the_largest_metadata() -> None:
+    pairs = [("k" * 256, "v" * 1024), *((f"{n}", "x" * 1023) for n in range(6)), ("y", "z" * 767)]
+    assert sum(len(key) + len(value) for key, value in pairs) == 8192
+    assert json.loads(encode_metadata(pairs)) == dict(pairs)
+
+
+# --- Audiences --------------------------------------------------------------------------------------------------
+
+URL = "http://127.0.0.1:8080/api/hubs/chat/groups/a%20b/:send?api-version=2024-12-01&filter=userId%20eq%20'x'"
+BARE = URL.partition("?")[0]
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        URL,
+        BARE,
+        BARE + "/",
+        BARE.upper(),
+        BARE.replace("%20", " "),
+        URL.replace("'", "%27"),
+        BARE.replace("http:", "https:"),
+        ["other", BARE],
+        "https://webpubsub.azure.com",
+    ],
+    ids=str,
+)
+def test_audiences_of_a_request(audience: object) -> None:
+    assert request_audience_matches(audience, ["http://other/api/x", URL])
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [None, 1, "", [], [1], "chat", BARE + "x", BARE.replace("chat", "other"), URL + "&top=1", "http://127.0.0.1:8080"],
+    ids=str,
+)
+def test_audiences_of_another_request(audience: object) -> None:
+    assert not request_audience_matches(audience, [URL])
+
+
+@given(st.text(), st.text())
+def test_any_claim_and_url_can_be_compared(claim: str, url: str) -> None:
+    assert request_audience_matches(url, [url])
+    assert request_audience_matches(claim, [url]) in (True, False)
