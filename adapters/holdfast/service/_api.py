@@ -137,7 +137,7 @@ def _failed(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=headers)
-    details = {"code": error.code, "message": error.message, "details": []}
+    details: dict[str, object] = {"code": error.code, "message": error.message, "details": []}
     return JSONResponse({"error": details}, error.status, headers)
 
 
