@@ -36,7 +36,7 @@ ratios: $(VENV)/.tested
 	$(BIN)/python benchmarks/ratios.py
 
 # Every client, ours and the official ones, through the same faults (see benchmarks/soak/README.md).
-SECONDS ?= 75
+SECONDS ?= 60
 SEED    ?= 1
 soak: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi

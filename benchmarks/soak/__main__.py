@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 
 from benchmarks._harness import CLIENTS, missing
 from benchmarks.soak.arena import Row, soak
 from benchmarks.soak.plan import Plan, faults
+from benchmarks.soak.reconnects import leaks
 from benchmarks.soak.subjects import ASYNC, BLOCKING
 
 OURS = [name for name in (*ASYNC, *BLOCKING) if name.startswith("ours")]
@@ -37,6 +39,36 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+async def reconnects(names: list[str], count: int) -> list[str]:
+    """Reconnect each client so often, three at a time; print what is left behind and return who leaks."""
+    if not names:
+        return []
+    print(f"\n{count:,} reconnects of each: what there is more of behind them\n")
+    print("| client | bytes for each | tasks | threads | open files |\n|---|---:|---:|---:|---:|")
+    turn = asyncio.Semaphore(3)
+    bad: list[str] = []
+
+    async def one(name: str) -> None:
+        async with turn:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "benchmarks.soak.reconnects", name, str(count)), stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await process.communicate()
+        try:
+            growth = json.loads(out)
+        except ValueError:
+            bad.append(name)
+            print(f"| {name} | failed |", flush=True)
+            return
+        if leaks(name, growth, count):
+            bad.append(name)
+        others = (str(growth[what]) for what in ("tasks", "threads", "open files"))
+        print(f"| {name} | {growth['bytes'] / count:.0f} | {' | '.join(others)} |", flush=True)
+
+    await asyncio.gather(*map(one, names))
+    return bad
+
+
 def split(names: str) -> list[str]:
     if unknown := set(names.split(",")) - set(ALL):
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
@@ -45,11 +77,12 @@ def split(names: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=75.0, help="how long there are faults")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long there are faults")
     parser.add_argument("--seed", type=int, default=1, help="of the faults")
     parser.add_argument("--rate", type=float, default=50.0, help="messages a second, each way, for each client")
     parser.add_argument("--clients", type=split, default=",".join(ALL), help="who takes part")
     parser.add_argument("--hasty", action="store_true", help="faults in quick succession, for a short run of ours")
+    parser.add_argument("--reconnects", type=int, default=1000, help="of each of our clients, afterwards; 0: none")
     options = parser.parse_args()
     plan = Plan(options.seconds, options.seed, options.rate)
     if options.hasty:
@@ -68,6 +101,8 @@ def main() -> int:
     rows = asyncio.run(soak(names, plan))
     print(table(rows))
     bad = [row.name for row in rows if row.name in OURS and not row.clean]
+    if options.reconnects:
+        bad += asyncio.run(reconnects([name for name in names if name in OURS], options.reconnects))
     if bad:
         print(f"FAILED: {', '.join(bad)}", file=sys.stderr)
     return 1 if bad or not rows else 0
