@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -84,7 +83,7 @@ class Link:
         # A message in several frames: wsproto's half-made text, and the size of the frames so far.
         self._fragmented = False
         self._message_size = 0
-        self._text = io.StringIO()
+        self._text = bytearray()
         self._to_wsproto = False
         self._out.append(
             self._ws.send(
@@ -295,11 +294,11 @@ class Link:
 
     def _handle(self, event: Event, now: float) -> None:
         if isinstance(event, TextMessage):
-            self._text.write(event.data)
+            self._text += event.data.encode()
             if event.message_finished:
-                text = self._text.getvalue()
-                self._text = io.StringIO()
-                self._session.receive_message(text, now)
+                text = bytes(self._text)
+                self._text.clear()
+                self._session.receive_messages([text], now)
         elif isinstance(event, BytesMessage):
             if event.message_finished:
                 self._session.receive_binary(now)
