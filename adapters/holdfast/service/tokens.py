@@ -143,7 +143,7 @@ class TokenAuthority:
                 claims: dict[str, Any] = jwt.decode(token, key, algorithms=[_ALGORITHM], **rules)
             except jwt.InvalidSignatureError as error:
                 reason = str(error)
-            except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            except (jwt.PyJWTError, ValueError, RecursionError) as error:
                 raise InvalidToken(str(error)) from None
             else:
                 return claims
