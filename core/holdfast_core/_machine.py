@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from holdfast_core._attempts import Attempts
 from holdfast_core._requests import Kind, Request, Requests, Settled
@@ -40,6 +40,9 @@ log: logging.Logger = logging.getLogger("holdfast")
 
 NO_CLOSE_FRAME = 1006
 """The close code of a transport that ended without one (RFC 6455 7.1.5)."""
+
+MAX_IDENTITY: Final = 16 * 1024
+"""Characters of a connection id and its reconnection token, which go into the URL of every recovery."""
 
 
 class Machine:
@@ -254,6 +257,8 @@ class Machine:
     def _connected_message(self, message: SystemMessage, now: float) -> None:
         if not message.connection_id:
             self._broken(1007, "a connected message without connectionId", now)
+        elif len(message.connection_id) + len(message.reconnection_token or "") > MAX_IDENTITY:
+            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now)
         elif message.connection_id == self._connection_id:
             # The service may hand out a fresh token at any time (client-spec 1.2.4).
             self._token = message.reconnection_token or self._token

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -24,6 +26,12 @@ from holdfast_core._states import Dial
 from holdfast_core.errors import ConnectError
 from holdfast_core.session import Session
 from holdfast_core.url import Endpoint, parse_url
+
+_PONGS: Final = 500
+"""Pongs that wait for a peer that does not read; then the oldest goes, as RFC 6455 5.5.3 allows."""
+
+_SMALL: Final = 4096
+"""Pieces of a frame up to this size are put together: kept one by one, each would take far more than its bytes."""
 
 
 class Link:
@@ -62,19 +70,20 @@ class Link:
         self._masker = Masker(random_bytes)
         self._ws = WSConnection(ConnectionType.CLIENT)
         self._out: list[bytes] = []
+        self._pongs: deque[bytes] = deque(maxlen=_PONGS)
         self._open = False
         self._done = False
         self._close_sent = False
         self._rejection: RejectConnection | None = None
         self._body = b""
         # Bytes of a frame that is not complete yet, and the size that makes trying again worth while.
-        self._held: list[bytes] = []
+        self._held: list[bytes | bytearray] = []
         self._held_size = 0
         self._wanted = 0
         # A message in several frames: wsproto's half-made text, and the size of the frames so far.
         self._fragmented = False
         self._message_size = 0
-        self._parts: list[str] = []
+        self._text = bytearray()
         self._to_wsproto = False
         self._out.append(
             self._ws.send(
@@ -152,7 +161,7 @@ class Link:
         To be called after everything that happened to this link or its session, unless the transport can take
         no more at the moment.
         """
-        out = self._out
+        out = [*self._pongs, *self._out] if self._pongs else self._out
         if self._open and self._session.dial is self.dial and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._text_frame(message) for message in messages]))
         hang_up = self.dial.hang_up
@@ -162,6 +171,7 @@ class Link:
         if not out:
             return []
         self._out = []
+        self._pongs.clear()
         return out
 
     def _text_frame(self, message: bytes) -> bytes:
@@ -209,7 +219,7 @@ class Link:
             self._feed(data, now)
             return
         if self._held:
-            self._held.append(data)
+            self._keep(data)
             self._held_size += len(data)
             if self._held_size < self._wanted:
                 return
@@ -241,9 +251,17 @@ class Link:
             position = stop
 
     def _hold(self, data: bytes, wanted: int) -> None:
-        self._held.append(data)
+        self._keep(data)
         self._held_size = len(data)
         self._wanted = wanted
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) > _SMALL:
+            self._held.append(data)
+        elif self._held and isinstance(last := self._held[-1], bytearray) and len(last) < 16 * _SMALL:
+            last += data
+        else:
+            self._held.append(bytearray(data))
 
     def _count(self, first: int, length: int) -> None:
         """Keep track of messages in several frames; control frames may come between these."""
@@ -276,17 +294,17 @@ class Link:
 
     def _handle(self, event: Event, now: float) -> None:
         if isinstance(event, TextMessage):
-            self._parts.append(event.data)
+            self._text += event.data.encode()
             if event.message_finished:
-                text = "".join(self._parts)
-                self._parts.clear()
-                self._session.receive_message(text, now)
+                text = bytes(self._text)
+                self._text.clear()
+                self._session.receive_messages([text], now)
         elif isinstance(event, BytesMessage):
             if event.message_finished:
                 self._session.receive_binary(now)
         elif isinstance(event, Ping):
             if self._ws.state is ConnectionState.OPEN:  # not after our close
-                self._out.append(self._ws.send(event.response()))
+                self._pongs.append(self._ws.send(event.response()))
         elif isinstance(event, CloseConnection):
             self._closed(event, now)
         elif isinstance(event, AcceptConnection):

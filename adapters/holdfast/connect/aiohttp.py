@@ -16,6 +16,7 @@ from aiohttp import (
     ClientWSTimeout,
     TraceConfig,
     TraceRequestEndParams,
+    TraceRequestRedirectParams,
     WSMsgType,
 )
 from multidict import CIMultiDict
@@ -107,8 +108,13 @@ def _watch(session: ClientSession) -> Generator[list[asyncio.BaseTransport]]:
         if response.connection is not None and response.connection.transport is not None:
             connections.append(response.connection.transport)
 
+    async def redirected(_: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
+        if asyncio.current_task() is task:  # a service that sends us elsewhere is not the one we were told to trust
+            raise refused(params.response.status, None)
+
     trace = TraceConfig()
     trace.on_request_end.append(ended)
+    trace.on_request_redirect.append(redirected)
     trace.freeze()
     session.trace_configs.append(trace)
     try:

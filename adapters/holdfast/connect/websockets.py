@@ -29,13 +29,20 @@ _SILENT = logging.getLogger("holdfast.connect.websockets")
 _SILENT.setLevel(logging.ERROR)
 
 
+class _Direct(connect):
+    """Follows no redirect: a service that sends us elsewhere is not the one we were told to trust."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 def connector(**options: Any) -> Connect:
     """A ``connect=`` for the asyncio client, over ``websockets.asyncio.client.connect``.
 
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
-            library's own defaults are: no compression, no keepalive pings, no timeout for opening (the client has
-            its own), messages up to 32 MiB (``max_size``), and a logger that keeps silent about tokens.
+            library's own defaults are: no compression, no redirects, no keepalive pings, no timeout for opening (the
+            client has its own), messages up to 32 MiB (``max_size``), and a logger that keeps silent about tokens.
 
     Raises:
         InvalidValue: an option is the client's to choose.
@@ -54,7 +61,7 @@ def connector(**options: Any) -> Connect:
 
     async def open_transport(dial: Dial) -> MessageTransport:
         try:
-            connection = await connect(exact_url(dial), subprotocols=[Subprotocol(dial.protocol)], **settings)
+            connection = await _Direct(exact_url(dial), subprotocols=[Subprotocol(dial.protocol)], **settings)
         except InvalidStatus as error:
             raise refused(error.response.status_code, error.response.body) from None
         except WebSocketException as error:

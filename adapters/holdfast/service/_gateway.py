@@ -249,8 +249,8 @@ class Gateway:
             if self.options.anonymous or self.options.hub(hub).anonymous:
                 return {}
             return Refusal(401, "Add an access token to the URL: ?access_token=...")
-        # The very address the client used is as good as ours: localhost instead of 127.0.0.1.
-        known = (self.endpoint, self.own_endpoint, handshake.origin)
+        # Without an endpoint of its own the very address the client used is as good: localhost for 127.0.0.1.
+        known = (self.endpoint, self.own_endpoint, handshake.origin if self.endpoint is None else None)
         endpoints = tuple(endpoint for endpoint in known if endpoint is not None)
         try:
             return self.tokens.client_claims(token, endpoints, hub)

@@ -46,6 +46,9 @@ _SILENT.setLevel(logging.ERROR)
 # First bytes of an unfragmented frame (RFC 6455 5.2).
 _TEXT = 0x81
 _BINARY = 0x82
+# Bytes waiting there beyond which a client is dropped: the answers to a flood of pings are counted nowhere else.
+_MOST_WAITING = 64 << 20
+
 _SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
 
@@ -80,7 +83,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._pending: PendingConnect | None = None
         self._early = b""
         self._frames: deque[Frame] = deque()
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()
         self._raw = False
         self._text = False
         self._handling = False
@@ -277,9 +280,9 @@ class WebSocketProtocol(asyncio.Protocol):
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 if frame.opcode is not Opcode.CONT:
                     self._text = frame.opcode is Opcode.TEXT
-                self._fragments.append(bytes(frame.data))
+                self._fragments += frame.data
                 if frame.fin:
-                    message = b"".join(self._fragments)
+                    message = bytes(self._fragments)
                     self._fragments.clear()
                     if client is not None:
                         # Only of raw clients it matters which kind of frame it was. What is not valid UTF-8
@@ -324,6 +327,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if not output or self.transport is None or self.transport.is_closing():
             return
         self.transport.write(b"".join(output))
+        if self.transport.get_write_buffer_size() > _MOST_WAITING:
+            self.abort()  # it makes us answer and does not read
+            return
         # An empty chunk stands for the end. Half-closing lets the close frame arrive even if the client is
         # still sending: closing would reset the connection.
         if b"" in output:
