@@ -73,6 +73,7 @@ class Oracle:
         self.disconnections = 0
         self.starts = self.stops = 0
         self.stopping_since: float | None = None
+        self.membership_unknown = False
         self.in_room = False  # as the application was told
         self.room_since: int | None = None  # how much was executed when the join was acknowledged
 
@@ -90,6 +91,7 @@ class Oracle:
     def saw(self, event: Any) -> None:
         self.world.log("%s: %s", self.name, event)
         if isinstance(event, Connected):
+            self.membership_unknown = False
             assert event.connection_id not in self.connection_ids, "Connected once per connection id"
             assert self.connection_id is None, "Disconnected comes before the next Connected"
             self.connection_ids.add(event.connection_id)
@@ -126,6 +128,7 @@ class Oracle:
             self.message(event)
         elif isinstance(event, RejoinGroupFailed):
             self.in_room = self.in_room and event.group != "room"
+            self.membership_unknown |= event.error.outcome == "unknown"
         elif isinstance(event, Acked):
             self.acked(event)
 
@@ -150,6 +153,8 @@ class Oracle:
             self.in_room = True
             if self.room_since is None:
                 self.room_since = len(self.world.ledger.executed)
+        if asked.kind in ("room", "join", "leave") and event.error is not None:
+            self.membership_unknown |= event.error.outcome == "unknown"
         if asked.kind == "forbidden":
             assert event.error is not None, "the service forbids it"
 
@@ -215,13 +220,7 @@ class Oracle:
         if self.options.reliable:
             assert self.last == connection.sequence_id, "delivered or told: everything"
             assert connection.retained == 0, "acknowledged: everything"
-        unknown = any(
-            outcome.error is not None and outcome.error.outcome == "unknown"
-            for asked in self.asked
-            for outcome in asked.outcomes
-            if asked.kind in ("room", "join", "leave")
-        )
-        if not unknown:  # else the application was told that nobody knows
+        if not self.membership_unknown:  # else the application was told that nobody knows
             assert self.session.groups == frozenset(connection.groups), "both know the same groups"
         assert not self.in_room or "room" in self.session.groups, "what was joined is joined still"
         unsettled = [asked for asked in self.asked if asked.ack_id and not asked.outcomes and not asked.withdrawn]

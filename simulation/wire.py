@@ -251,6 +251,7 @@ class FramedWire(Wire):
             if event.message_finished:
                 self.core.receive(self.transport, "".join(self.parts).encode(), self.world.now)
                 self.parts.clear()
+                self.world.serve()  # what many of them cause does not wait for the last
         elif isinstance(event, CloseConnection):
             if self.transport is not None:
                 self.core.disconnected(self.transport, int(event.code), self.world.now)

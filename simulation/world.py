@@ -121,7 +121,7 @@ class World:
         return True
 
     def fault(self, name: str, what: str) -> bool:
-        return self.faulty and self.happens(f"{name}: {what}", what)
+        return self.faulty and self.happens(f"{name} {what.split()[0]}", what)
 
     # ---- The network
 
@@ -155,8 +155,8 @@ class World:
     def plan_fault(self, wire: Wire, name: str, faulty: bool) -> None:
         client, random = wire.client, wire.random
         how = random.choice(["cut", "cut", "silence"])
-        if client.last_fault == "silence":
-            how = "cut"
+        if client.last_fault == "silence" or (self.weather.gentle and wire.dial.recovery):
+            how = "cut"  # silence takes a third of the window to recover
         # On the way down come the open transport and the connected message first.
         direction, count = random.choice([("up", 1), ("up", 1), ("down", 1)])
         if not faulty:  # the first connection of a gentle run: behind the handshake and the first messages
