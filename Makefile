@@ -35,10 +35,6 @@ SECONDS ?= 60
 fuzz: $(VENV)/.fuzzed
 	$(BIN)/python -m fuzz.run --seconds $(SECONDS)
 
-# Does a test fail for every small change of the code? See docs/mutants.md.
-mutants: $(VENV)/.mutated
-	$(BIN)/python -m tests.mutants
-
 # The core, line by line and branch by branch.
 coverage: $(VENV)/.tested
 	$(BIN)/coverage run --source=holdfast_core -m pytest -q tests/core tests/service
