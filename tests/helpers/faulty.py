@@ -212,10 +212,9 @@ class NeverExecutes(ServiceCore):
 class SendsTwice(ServiceCore):
     """Every publication is delivered under two sequence ids."""
 
-    def _deliver(self, receivers: Any, publication: Any, left_out: Any = None) -> None:
-        receivers = list(receivers)
-        super()._deliver(receivers, publication, left_out)
-        super()._deliver([each for each in receivers if each.connection_id in self._connections], publication, left_out)
+    def _publish(self, connection: Any, message: Any, now: float) -> tuple[str, str] | None:
+        super()._publish(connection, message, now)
+        return super()._publish(connection, message, now)
 
 
 SERVICES: Final[dict[str, type[ServiceCore]]] = {
