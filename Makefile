@@ -25,6 +25,21 @@ format: $(VENV)/.checked
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Many sessions and the service over a network that fails, in virtual time; see simulation/.
+SEEDS ?= 10000
+simulate: $(VENV)/.tested
+	$(BIN)/python -m simulation --seeds $(SEEDS)
+
+# Every target for so many seconds; a crash is written to fuzz/corpus/<target>/ and fails.
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzzed
+	$(BIN)/python -m fuzz.run --seconds $(SECONDS)
+
+# The core, line by line and branch by branch.
+coverage: $(VENV)/.tested
+	$(BIN)/coverage run --source=holdfast_core -m pytest -q tests/core tests/service
+	$(BIN)/coverage report --include="core/*" --show-missing --skip-covered --fail-under=100
+
 # Ours beside the official clients, in one run against one server (see benchmarks/README.md).
 bench: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
@@ -58,6 +73,10 @@ $(VENV)/.checked: $(VENV)/.tested
 
 $(VENV)/.benched: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	touch $@
+
+$(VENV)/.fuzzed: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	touch $@
 
 clean:

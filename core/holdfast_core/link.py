@@ -279,8 +279,6 @@ class Link:
     # ---- wsproto
 
     def _feed(self, data: bytes, now: float) -> None:
-        if self._done:
-            return
         try:
             self._ws.receive_data(data)
             for event in self._ws.events():
@@ -310,9 +308,7 @@ class Link:
         elif isinstance(event, AcceptConnection):
             self._accepted(event, now)
         elif isinstance(event, RejectConnection):
-            self._rejection = event
-            if not event.has_body:
-                self._rejected(now)
+            self._rejection = event  # its body follows, if only an empty one
         elif isinstance(event, RejectData):
             self._body += event.data
             if event.body_finished or len(self._body) > 4096:

@@ -1,0 +1,67 @@
+"""``python -m simulation --seeds 1000``: run many seeds on all cores. ``--replay SEED --kind KIND``: one again."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+
+from simulation.search import Violation, run, shrink
+from simulation.weather import KINDS
+
+NAMES = list(KINDS)
+
+
+def attempt(number: int) -> tuple[str, int, str] | None:
+    """Run the seed ``number`` in the kind whose turn it is; a violation comes back reduced, as text."""
+    kind, seed = NAMES[number % len(NAMES)], number // len(NAMES)
+    try:
+        run(kind, seed)
+    except Violation as violation:
+        return kind, seed, f"{violation}\nReduced:\n{shrink(violation).story()}"
+    return None
+
+
+def main() -> int:
+    """Return 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many schedules to run, over all kinds")
+    parser.add_argument("--first", type=int, default=0, help="where to begin")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed of one kind and print what happened")
+    parser.add_argument("--kind", choices=NAMES, default="wild")
+    options = parser.parse_args()
+    if options.replay is not None:
+        return replay(options.kind, options.replay)
+    began, shown, bad = time.monotonic(), 0.0, 0
+    numbers = range(options.first, options.first + options.seeds)
+    with multiprocessing.Pool(options.jobs) as pool:
+        for done, failure in enumerate(pool.imap_unordered(attempt, numbers, chunksize=16), 1):
+            if failure is not None:
+                bad += 1
+                print(f"\nVIOLATION: kind {failure[0]}, seed {failure[1]}: {failure[2]}", flush=True)
+            took = time.monotonic() - began
+            if took - shown > 1 or done == options.seeds:
+                shown = took
+                end = "\n" if done == options.seeds or not sys.stdout.isatty() else "\r"
+                print(f"{done}/{options.seeds} schedules, {done / took:.0f}/s, {bad} violations", end=end, flush=True)
+            if bad >= 5:
+                pool.terminate()
+                break
+    return 1 if bad else 0
+
+
+def replay(kind: str, seed: int) -> int:
+    try:
+        print("\n".join(run(kind, seed).trace))
+    except Violation as violation:
+        print(violation.story(last=10_000))
+        print(f"\nReduced:\n{shrink(violation).story()}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

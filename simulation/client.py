@@ -1,0 +1,210 @@
+"""An application, its session, and the driver between the session and its wires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from holdfast import Backoff, Dial, LocalProtocolError, Options, Session, State
+from simulation.oracle import Asked, Oracle
+from simulation.wire import Wire
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+URL = "ws://service.test/client/hubs/chat"
+
+
+class Watched(Session):
+    """A session whose messages are looked at when they are handed out, whoever takes them."""
+
+    oracle: Oracle
+
+    def messages_to_send(self) -> list[bytes]:
+        messages = super().messages_to_send()
+        for message in messages:
+            self.oracle.sends(message)
+        return messages
+
+
+class Client(Oracle):
+    """Acts as applications do, and drives a session as adapters do."""
+
+    def __init__(self, world: World, name: str) -> None:
+        random = world.draw(name)
+        options = Options(
+            protocol=world.weather.protocol,
+            resend=world.weather.resend,  # type: ignore[arg-type]
+            reconnect=Backoff(maximum=5.0),
+            connect_timeout=10.0,
+            ack_timeout=15.0 if world.weather.gentle else random.choice([3.0, 10.0, 20.0]),
+            keepalive_interval=4.0,
+            keepalive_timeout=9.0,
+        )
+        session = world.session_type(options, random=random.random)
+        super().__init__(world, name, session)
+        session.oracle = self
+        self.wire: Wire | None = None
+        self.wires = 0
+        self.asked_for_url: Dial | None = None
+        self.urls = 0
+        self.unread: list[tuple[Wire, Any]] = []
+        self.paused = False
+        self.slow = 0.0
+        self.faults = world.weather.faults
+        self.refusals = 0
+        self.last_fault = ""
+
+    # ---- The application
+
+    def start(self) -> None:
+        if self.session.state is State.STOPPED:
+            self.starts += 1
+            self.session.start(self.world.now)
+            self.join("room")
+            self.drain()
+
+    def stop(self) -> None:
+        if self.session.state not in (State.STOPPED, State.STOPPING):
+            self.stopping_since = self.world.now
+        self.session.stop(self.world.now)
+
+    def stopped(self) -> None:
+        if not self.world.ending:
+            self.world.at(self.world.now + 1.0, self.start)
+
+    def join(self, group: str) -> None:
+        self.ask("join" if group != "room" else "room", lambda asked: self.session.join_group(
+            group, self.world.now, user_data=asked
+        ))  # fmt: skip
+
+    def publish(self, *, group: str = "room", ack: bool = True, no_echo: bool = False) -> None:
+        kind = "forbidden" if group == "secret" else f"publish {group}" if ack else "untracked"
+        self.ask(kind, lambda asked: self.session.send_to_group(
+            group, asked.number, self.world.now, ack=ack, no_echo=no_echo, user_data=asked
+        ))  # fmt: skip
+
+    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> None:
+        asked = Asked(kind, next(self.world.numbers), None)
+        try:
+            asked.ack_id = make(asked)
+        except LocalProtocolError:
+            assert self.session.state in (State.STOPPED, State.STOPPING)
+        else:
+            self.asked.append(asked)
+
+    def act(self, random: Random) -> None:
+        """Do something that applications do."""
+        session, now = self.session, self.world.now
+        gentle = self.world.weather.gentle
+        what = random.random()
+        if what < 0.55:
+            self.publish(ack=random.random() < 0.85, no_echo=False)
+        elif what < 0.63:
+            for _ in range(random.randint(2, 20)):
+                self.publish(ack=random.random() < 0.9)
+        elif what < 0.67:
+            self.publish(group="secret")
+        elif what < 0.70:
+            self.ask("event", lambda asked: session.send_event("e", asked.number, now, user_data=asked))
+        elif what < 0.78:
+            self.join("side")
+        elif what < 0.83:
+            self.ask("leave", lambda asked: session.leave_group("side", now, user_data=asked))
+        elif what < 0.87:
+            self.publish(group="side")
+        elif what < 0.93:
+            self.slow = random.choice([0.5, 3.0, 6.0] if gentle else [3.0, 15.0, 40.0])
+        elif gentle:
+            self.publish()
+        elif what < 0.96 and self.asked:
+            asked = self.asked[-1]
+            if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
+                asked.withdrawn = session.withdraw(asked.ack_id)
+                self.world.log("%s: withdrawn=%s", self.name, asked.withdrawn)
+        elif what < 0.98:
+            self.stop()
+        self.drain()
+
+    def pause(self) -> None:
+        """The consumer is slow: it takes its time over the messages that it was just given."""
+        if self.slow and not self.paused:
+            self.paused = True
+            self.session.reading_paused(self.world.now)
+            self.world.at(self.world.now + self.slow, self.resume)
+            self.slow = 0.0
+
+    def resume(self) -> None:
+        self.paused = False
+        self.session.reading_resumed(self.world.now)
+        self.drain()
+
+    # ---- The driver: what adapters do
+
+    def receives(self, wire: Wire, item: Any) -> None:
+        if wire is self.wire:
+            self.unread.append((wire, item))
+            self.drain()
+
+    def wake(self) -> None:
+        self.session.wake(self.world.now)
+        assert self.session.deadline > self.world.now, "after wake(deadline) the deadline has moved"
+        self.drain()
+
+    def drain(self) -> None:
+        again = True
+        while again:
+            for event in self.session.events():
+                self.saw(event)
+            self.follow_dial()
+            if self.wire is not None:
+                self.wire.push()
+            again = self.read()
+
+    def read(self) -> bool:
+        """Read what has arrived: one item, or all the messages up to the next that is none."""
+        if not self.unread or not self.session.reading:
+            return False
+        wire, item = self.unread.pop(0)
+        if wire is not self.wire:
+            return True
+        batch = [item]
+        if isinstance(item, bytes):
+            while self.unread and self.unread[0][0] is wire and isinstance(self.unread[0][1], bytes):
+                batch.append(self.unread.pop(0)[1])
+        connected = self.session.state is State.CONNECTED
+        wire.give(batch)
+        if connected:
+            self.pause()
+        return True
+
+    def follow_dial(self) -> None:
+        dial, wire = self.session.dial, self.wire
+        if wire is not None and wire.dial is not dial:
+            self.wire = None
+            wire.abandon()
+            wire = None
+        if dial is None or wire is not None:
+            return
+        if dial.url is not None:
+            self.wire = self.world.connect(self, dial)
+        elif self.asked_for_url is not dial:
+            self.asked_for_url = dial
+            self.urls += 1
+            self.ask_for_url(dial, f"{self.name} url {self.urls}")
+
+    def ask_for_url(self, dial: Dial, name: str) -> None:
+        random, wild = self.world.draw(name), not self.world.weather.gentle
+        fails = wild and random.random() < 0.05 and self.world.fault(name, "the provider has no URL")
+        hangs = wild and random.random() < 0.02 and self.world.fault(name, "the provider does not answer")
+        if not hangs:
+            self.world.at(self.world.now + random.choice([0.0, 0.2]), lambda: self.url_for(dial, fails))
+
+    def url_for(self, dial: Dial, fails: bool) -> None:
+        if self.session.dial is dial:
+            if fails:
+                self.session.url_failed(OSError("no URL today"), self.world.now)
+            else:
+                self.session.url_ready(URL, self.world.now)
+            self.drain()

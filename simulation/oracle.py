@@ -1,0 +1,227 @@
+"""What the application sees and what the service did, and whether that is what was promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast import (
+    Acked,
+    Connected,
+    Disconnected,
+    GroupMessage,
+    MessagesMissed,
+    Recovered,
+    Recovering,
+    RejoinGroupFailed,
+    ServerMessage,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast_core.service import Transport
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+@dataclass(eq=False)
+class Asked:
+    """A request of the application: ``number`` is unique and travels as the data of a publication."""
+
+    kind: str
+    number: int
+    ack_id: int | None
+    outcomes: list[Acked] = field(default_factory=list)
+    withdrawn: bool = False
+
+
+class Ledger:
+    """The truth about the service: what it executed, and what it sent to whom."""
+
+    def __init__(self) -> None:
+        self.executed: list[int] = []
+        self.sent: dict[str, dict[int, Any]] = {}  # connection id -> sequence id -> data
+        self.ack_ids: dict[int, int | None] = {}  # of each publication seen on the wire
+
+    def sends(self, transport: Transport, raw: bytes) -> None:
+        """Note what the service sends."""
+        if b'"sequenceId"' not in raw or transport.connection is None:
+            return
+        message = msgspec.json.decode(raw)
+        sent = self.sent.setdefault(transport.connection.connection_id, {})
+        known = sent.setdefault(message["sequenceId"], message["data"])
+        assert known == message["data"], "a sequence id stands for one message"
+
+
+class Oracle:
+    """Watches what one session tells its application, and what it sends."""
+
+    def __init__(self, world: World, name: str, session: Session) -> None:
+        self.world, self.name, self.session = world, name, session
+        self.options = session.options
+        self.asked: list[Asked] = []
+        self.delivered: set[Any] = set()
+        self.in_order: list[Any] = []
+        self.connection_ids: set[str] = set()
+        self.connection_id: str | None = None
+        self.recovering = False
+        self.last = 0  # the sequence id up to which everything was delivered or told as missed
+        self.disconnections = 0
+        self.starts = self.stops = 0
+        self.stopping_since: float | None = None
+        self.membership_unknown = False
+        self.in_room = False  # as the application was told
+        self.room_since: int | None = None  # how much was executed when the join was acknowledged
+
+    def sends(self, raw: bytes) -> None:
+        """A message that the session hands to a transport."""
+        if raw.startswith(b'{"type":"ping"'):
+            return
+        message = msgspec.json.decode(raw)
+        if message["type"] == "sequenceAck":
+            assert message["sequenceId"] <= self.last, "it acknowledges what it has not delivered"
+        elif message["type"] == "sendToGroup":
+            known = self.world.ledger.ack_ids.setdefault(message["data"], message.get("ackId"))
+            assert known == message.get("ackId"), "a repeat has the same ack id"
+
+    def saw(self, event: Any) -> None:
+        self.world.log("%s: %s", self.name, event)
+        if isinstance(event, Connected):
+            self.membership_unknown = False
+            assert event.connection_id not in self.connection_ids, "Connected once per connection id"
+            assert self.connection_id is None, "Disconnected comes before the next Connected"
+            self.connection_ids.add(event.connection_id)
+            self.connection_id, self.last = event.connection_id, 0
+        elif isinstance(event, Disconnected):
+            assert event.connection_id == self.connection_id
+            self.connection_id = None
+            self.recovering = False
+            self.disconnections += 1
+        elif isinstance(event, Recovering):
+            assert event.connection_id == self.connection_id
+            assert not self.recovering, "Recovering is told once for each loss"
+            self.recovering = True
+        elif isinstance(event, Recovered):
+            assert event.connection_id == self.connection_id
+            assert self.recovering, "Recovered follows Recovering"
+            self.recovering = False
+        elif isinstance(event, Stopped):
+            self.stops += 1
+            self.in_room = False
+            if self.stopping_since is not None:
+                took = self.world.now - self.stopping_since
+                assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
+                self.stopping_since = None
+            assert self.stops == self.starts, "Stopped exactly once per start"
+            assert self.connection_id is None
+            self.stopped()
+        elif isinstance(event, MessagesMissed):
+            assert self.last < event.first <= event.last, "a gap is told once"
+            assert event.first == self.last + 1, "a gap is told whole"
+            assert self.world.may_miss, "nothing may be missed here"
+            self.last = event.last
+        elif isinstance(event, GroupMessage | ServerMessage):
+            self.message(event)
+        elif isinstance(event, RejoinGroupFailed):
+            self.in_room = self.in_room and event.group != "room"
+            self.membership_unknown |= event.error.outcome == "unknown"
+        elif isinstance(event, Acked):
+            self.acked(event)
+
+    def message(self, event: GroupMessage | ServerMessage) -> None:
+        assert self.connection_id is not None, "messages come between Connected and Disconnected"
+        if self.options.resend == "safe":
+            assert event.data not in self.delivered, f"publication {event.data} was delivered twice"
+        self.delivered.add(event.data)
+        self.in_order.append(event.data)
+        if self.options.reliable:
+            assert event.sequence_id == self.last + 1, f"after {self.last} came {event.sequence_id} without a word"
+            assert self.world.ledger.sent[self.connection_id][event.sequence_id] == event.data
+            self.last = event.sequence_id
+
+    def acked(self, event: Acked) -> None:
+        asked = event.user_data
+        assert isinstance(asked, Asked)
+        assert asked.ack_id == event.ack_id or asked.ack_id is None  # None: settled before the call returned
+        assert not asked.withdrawn
+        asked.outcomes.append(event)
+        if asked.kind == "room" and event.error is None:
+            self.in_room = True
+            if self.room_since is None:
+                self.room_since = len(self.world.ledger.executed)
+        if asked.kind in ("room", "join", "leave") and event.error is not None:
+            self.membership_unknown |= event.error.outcome == "unknown"
+        if asked.kind == "forbidden":
+            assert event.error is not None, "the service forbids it"
+
+    def stopped(self) -> None:
+        """What the application does when it has stopped."""
+
+    def check(self) -> None:
+        """At the end, when all is settled."""
+        executed = self.world.ledger.executed
+        weather = self.world.weather
+        assert self.starts == self.stops
+        assert self.session.state is State.STOPPED
+        assert (self.session.deadline, self.session.dial) == (float("inf"), None)
+        assert self.session.messages_to_send() == []
+        assert self.session.events() == []
+        self.check_nothing_left()
+        counts = Counter(executed)
+        for asked in self.asked:
+            times = counts[asked.number] if asked.kind != "join" else 0
+            if weather.resend == "safe":
+                assert times <= 1, f"{asked} was executed {times} times"
+            expected = 0 if asked.withdrawn or asked.kind == "untracked" else 1
+            assert len(asked.outcomes) == expected, f"{asked} must be settled {expected} times"
+            if asked.withdrawn:
+                assert times == 0, f"{asked} was withdrawn, and executed"
+            for outcome in asked.outcomes:
+                if asked.kind.startswith("publish"):
+                    known = {None: 1, "rejected": 0, "unsent": 0}
+                    promised = known.get(outcome.error.outcome if outcome.error else None, min(times, 1))
+                    assert min(times, 1) == promised, f"{asked} was executed {times} times"
+                if weather.gentle:
+                    refused = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
+                    name = outcome.error.name if outcome.error else None
+                    assert name == refused, f"{asked} was not acknowledged"
+            if weather.gentle and asked.kind.startswith("publish"):
+                assert times == 1, f"{asked} was lost"
+        firsts = list(dict.fromkeys(executed))
+        mine = {asked.number for asked in self.asked}
+        order = [number for number in firsts if number in mine]
+        assert order == sorted(order), "executed in the order of the calls"
+        if weather.resend == "safe":
+            places = [self.world.order[data] for data in self.in_order if data in self.world.order]
+            assert places == sorted(places), "delivered in the order of execution"
+        if weather.gentle:
+            assert self.disconnections == 1, "only the last stop ends the connection"
+            assert self.room_since is not None
+            missing = set(executed[self.room_since :]) & self.world.room - self.delivered
+            assert not missing, f"{sorted(missing)} never arrived"
+
+    def check_nothing_left(self) -> None:
+        """Stopped: no buffer of the session holds anything."""
+        session = self.session
+        requests = session._requests
+        held = [requests.pending, requests._outbox, requests._unanswered, requests._backing_off, session._control]
+        assert not any(held), f"something is left behind: {held}"
+        assert (requests._in_flight, requests._rejoins) == (0, 0), "something counts as in flight"
+        assert session.groups == frozenset()
+
+    def check_caught_up(self) -> None:
+        """All is calm: the service agrees on what was delivered."""
+        connection = self.world.core.connection(self.connection_id or "")
+        assert connection is not None, f"{self.name} believes in a connection that is none"
+        if self.options.reliable:
+            assert self.last == connection.sequence_id, "delivered or told: everything"
+            assert connection.retained == 0, "acknowledged: everything"
+        if not self.membership_unknown:  # else the application was told that nobody knows
+            assert self.session.groups == frozenset(connection.groups), "both know the same groups"
+        assert not self.in_room or "room" in self.session.groups, "what was joined is joined still"
+        unsettled = [asked for asked in self.asked if asked.ack_id and not asked.outcomes and not asked.withdrawn]
+        assert not unsettled, f"{unsettled} are not settled"

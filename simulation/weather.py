@@ -1,0 +1,49 @@
+"""What kind of run it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast import JSON, RELIABLE_JSON
+
+CALM: Final = 45.0
+"""When the faults stop, in seconds."""
+SETTLED: Final = 160.0
+"""That long after that everything is settled: 40 s of darkness, 30 s to recover, 4 x 20 s for a request, 5 s of
+backoff."""
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What kind of run it is.
+
+    Attributes:
+        gentle: faults, but never so many that the recovery window is exceeded: nothing may be lost then.
+        framed: transports carry bytes through a Link, and break at any of them; else they carry whole messages.
+        connected_after_recovery: whether the service says anything by itself after a recovery.
+        clients: how many clients there are.
+        faults: the most transports of each client that break.
+    """
+
+    gentle: bool = True
+    framed: bool = False
+    protocol: str = RELIABLE_JSON
+    resend: str = "safe"
+    connected_after_recovery: bool = True
+    clients: int = 3
+    faults: int = 6
+
+
+KINDS: Final = {
+    "calm": Weather(faults=0),
+    "gentle": Weather(),
+    "gentle-silent": Weather(connected_after_recovery=False),
+    "gentle-framed": Weather(framed=True),
+    "wild": Weather(gentle=False),
+    "wild-silent": Weather(gentle=False, connected_after_recovery=False),
+    "wild-framed": Weather(gentle=False, framed=True),
+    "wild-plain": Weather(gentle=False, protocol=JSON),
+    "wild-resend": Weather(gentle=False, resend="always"),
+}
+"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that can not recover."""

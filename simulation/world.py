@@ -1,0 +1,281 @@
+"""The service, its clients, the network between them, and time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from random import Random
+from urllib.parse import parse_qs, urlsplit
+from zlib import crc32
+
+import msgspec
+
+from holdfast import Dial, State
+from holdfast_core.service import JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
+from simulation.client import Client, Watched
+from simulation.oracle import Ledger
+from simulation.weather import CALM, SETTLED, Weather
+from simulation.wire import FramedWire, Wire
+
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.room", "webpubsub.sendToGroup.side")
+
+
+class World:
+    """One run.
+
+    Args:
+        seed: with ``weather`` it decides everything that happens.
+        without: names of ``schedule`` that are left out.
+        session_type, service_type: to try what a faulty one does.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        weather: Weather,
+        *,
+        without: frozenset[str] = frozenset(),
+        session_type: type[Watched] = Watched,
+        service_type: type[ServiceCore] = ServiceCore,
+    ) -> None:
+        self.seed, self.weather, self.without = seed, weather, without
+        self.session_type, self.service_type = session_type, service_type
+        self.random = self.draw("service")
+        self.now = 0.0
+        self.schedule: list[tuple[float, str, str]] = []
+        self._log: list[tuple[float, str, tuple[object, ...]]] = []
+        self.numbers = itertools.count(1)
+        self.ledger = Ledger()
+        self.order: dict[int, int] = {}  # publication -> its place among the executed ones
+        self.room: set[int] = set()
+        self.faulty = True
+        self.ending = False
+        self.may_miss = False
+        self.dark_until = 0.0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = itertools.count()
+        self._ids = itertools.count(1)
+        self.wires: dict[Transport, Wire] = {}
+        self.open_service()
+        names = [f"client{number}" for number in range(weather.clients)]
+        self.clients = [Client(self, name) for name in names if self.happens(name, "an application")]
+
+    def open_service(self) -> None:
+        """Open the service, or a new one in place of one that crashed and has forgotten everything."""
+        small = not self.weather.gentle and self.random.random() < 0.3
+        self.core = self.service_type(
+            Limits(
+                connected_after_recovery=self.weather.connected_after_recovery,
+                retained_messages=40 if small else 1000,
+            ),
+            new_connection_id=lambda: f"c{next(self._ids)}",
+            issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(self._serial)}",
+            check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
+        )
+        # It hears everything at once: what it hears is what was executed.
+        self.recorder = self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), self.now)
+        self.serve()
+
+    # ---- Time
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (when, next(self._serial), what))
+
+    def run_until(self, end: float) -> None:
+        while True:
+            due = min((client.session.deadline for client in self.clients), default=math.inf)
+            due = min(due, self.core.deadline, self._heap[0][0] if self._heap else math.inf)
+            if due > end:
+                break
+            self.now = max(self.now, due)
+            if self._heap and self._heap[0][0] <= self.now:
+                heapq.heappop(self._heap)[2]()
+            elif self.core.deadline <= self.now:
+                self.core.wake(self.now)
+                self.serve()
+            else:
+                next(client for client in self.clients if client.session.deadline <= self.now).wake()
+        self.now = end
+
+    def log(self, text: str, *arguments: object) -> None:
+        self._log.append((self.now, text, arguments))
+
+    @property
+    def trace(self) -> list[str]:
+        """What happened, for people."""
+        return [f"{now:9.3f} {text % arguments}" for now, text, arguments in self._log]
+
+    # ---- Chance
+
+    def draw(self, name: str) -> Random:
+        """The chance of one thing alone: leaving out another does not change it."""
+        return Random(crc32(f"{self.weather} {name}".encode()) + (self.seed << 32))
+
+    def happens(self, name: str, what: str) -> bool:
+        """Note something that can be left out when a failure is reduced; False: it is left out."""
+        if name in self.without:
+            return False
+        self.schedule.append((self.now, name, what))
+        return True
+
+    def fault(self, name: str, what: str) -> bool:
+        return self.faulty and self.happens(f"{name} {what.split()[0]}", what)
+
+    # ---- The network
+
+    def connect(self, client: Client, dial: Dial) -> Wire:
+        client.wires += 1
+        name = f"{client.name} wire {client.wires}"
+        random = self.draw(name)
+        wire = (FramedWire if self.weather.framed else Wire)(self, client, dial, random)
+        gentle = self.weather.gentle
+        # A client whose first connection fails is stopped: that is no loss, but it is no gentle run either.
+        faulty = self.weather.faults > 0 and (not gentle or bool(client.connection_ids))
+        if faulty and client.refusals < 3 and random.random() < 0.25:
+            status = random.choice([None, None, 502, 503] if gentle else [None, 401, 404, 502, 503])
+            if self.fault(name, f"refused with {status}"):
+                return self.refuse(wire, status)
+        if self.now < self.dark_until:
+            return self.refuse(wire, None)
+        client.refusals = 0
+        if client.faults and random.random() < 0.7:
+            self.plan_fault(wire, name, faulty)
+        if faulty and not gentle and random.random() < 0.05 and self.fault(name, "the dial hangs"):
+            return wire
+        wire.begin()
+        return wire
+
+    def refuse(self, wire: Wire, status: int | None) -> Wire:
+        wire.client.refusals += 1
+        self.at(self.now + wire.latency, lambda: wire.refuse(status))
+        return wire
+
+    def plan_fault(self, wire: Wire, name: str, faulty: bool) -> None:
+        client, random = wire.client, wire.random
+        how = random.choice(["cut", "cut", "silence"])
+        if client.last_fault == "silence" or (self.weather.gentle and wire.dial.recovery):
+            how = "cut"  # silence takes a third of the window to recover
+        # On the way down come the open transport and the connected message first.
+        direction, count = random.choice([("up", 1), ("up", 1), ("down", 1)])
+        if not faulty:  # the first connection of a gentle run: behind the handshake and the first messages
+            count = 4
+        count += random.choice([0, 0, 1, 2, 5, 10, 30])
+        later = random.random() < 0.3
+        delay = random.choice([0.0, 0.5, 4.0] if faulty else [8.0])
+        what = f"{how} after {count} items {direction}" + (f", at the latest after {delay} s" if later else "")
+        if not self.fault(name, what):
+            return
+        client.last_fault = how
+        client.faults -= 1
+        wire.fault = (how, direction, count)
+        if later:
+            self.at(self.now + delay, lambda: wire.breaks(how))
+
+    def enter(self, wire: Wire) -> None:
+        """The service takes a client in."""
+        assert wire.dial.url is not None
+        query = parse_qs(urlsplit(wire.dial.url).query)
+        if "awps_connection_id" in query:
+            connection_id, token = query["awps_connection_id"][0], query["awps_reconnection_token"][0]
+            if not self.weather.gentle and wire.random.random() < 0.04:
+                name = f"{wire.client.name} wire {wire.client.wires}"
+                if self.fault(name, "the reconnection token has expired"):
+                    token = "expired/"
+            wire.transport = self.core.recover("chat", connection_id, token, self.now)
+        else:
+            grant = ClientGrant(wire.client.name, ROLES)
+            wire.transport = self.core.connect("chat", wire.dial.protocol, grant, self.now)
+        self.wires[wire.transport] = wire
+
+    def serve(self) -> None:
+        """Carry out what the service wants sent."""
+        for transport in self.core.transports_with_output():
+            if transport is self.recorder:
+                self.record(transport.messages_to_send())
+            elif transport in self.wires:
+                self.wires[transport].serve(transport)
+
+    def record(self, messages: list[bytes]) -> None:
+        for raw in messages:
+            message = msgspec.json.decode(raw)
+            if message["type"] == "message" and message["from"] == "group":
+                number = message["data"]
+                self.ledger.executed.append(number)
+                self.order.setdefault(number, len(self.order))
+                if message["group"] == "room":
+                    self.room.add(number)
+                self.log("executed %s for %s", number, message["fromUserId"])
+
+    # ---- The story
+
+    def act_of_service(self, random: Random) -> None:
+        """Do something that services do."""
+        what = random.random()
+        if what < 0.6:
+            for _ in range(random.randint(1, 4)):
+                expires = self.now + random.choice([0.5, 300.0])
+                self.core.send_to_all("chat", server_publication("json", b"%d" % -next(self.numbers), expires=expires))
+        elif what < 0.75 and (ids := [client.connection_id for client in self.clients if client.connection_id]):
+            self.log("the application server closes a connection")
+            self.core.close_connection(random.choice(ids), "by the application server")
+        elif what < 0.85:
+            self.log("nothing gets through for a while")
+            self.dark_until = self.now + random.choice([5.0, 40.0])
+            for wire in self.wires.values():
+                wire.breaks("cut")
+        elif what < 0.92:
+            self.log("the service shuts down")
+            self.core.shut_down()
+            self.serve()
+            self.open_service()
+        else:
+            self.log("the service crashes")
+            wires, self.wires = self.wires, {}
+            self.open_service()
+            for wire in wires.values():
+                wire.breaks("cut")
+        self.serve()
+
+    def run(self) -> None:
+        """Play the whole story; AssertionError: a promise is broken."""
+        self.may_miss = not self.weather.gentle
+        for client in self.clients:
+            client.start()
+            for number in range(1, self.draw(f"{client.name} acts").randint(6, 26)):
+                self.plan(f"{client.name} act {number}", client.act)
+        if not self.weather.gentle:
+            for number in range(1, self.draw("service acts").randint(1, 10)):
+                self.plan(f"service act {number}", self.act_of_service)
+        self.run_until(CALM)
+        self.faulty = False
+        self.log("calm")
+        for wire in self.wires.values():
+            wire.fault = None
+        for client in self.clients:
+            client.faults, client.slow = 0, 0.0
+        self.run_until(CALM + SETTLED)
+        for client in self.clients:
+            assert client.session.state is State.CONNECTED, f"{client.name} is {client.session.state}"
+        # A last word to everybody tells of whatever expired unseen before it.
+        self.core.send_to_all("chat", server_publication("json", b"0"))
+        self.serve()
+        self.run_until(self.now + 10)
+        for client in self.clients:
+            assert 0 in client.delivered, f"{client.name} has not heard the last word"
+            client.check_caught_up()
+        self.ending = True
+        for client in self.clients:
+            client.stop()
+            client.drain()
+        self.run_until(self.now + 20)
+        for client in self.clients:
+            client.check()
+        assert all(number in self.order for number in self.room)
+
+    def plan(self, name: str, act: Callable[[Random], None]) -> None:
+        random = self.draw(name)
+        at = random.random() * CALM
+        if self.happens(name, f"at {at:.1f} s"):
+            self.at(at, lambda: act(random))

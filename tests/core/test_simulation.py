@@ -1,0 +1,97 @@
+"""Sessions and the service over a bad network, in virtual time: nothing is lost, doubled or hidden.
+
+``make simulate SEEDS=100000`` runs more of the same. The second half shows that the oracles bite.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from simulation.search import Violation, run, shrink
+from simulation.weather import KINDS
+from tests.helpers.faulty import SERVICES, SESSIONS
+
+BLOCK = 10
+
+
+@pytest.mark.parametrize("block", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_promised_is_kept(kind: str, block: int) -> None:
+    for seed in range(block * BLOCK, block * BLOCK + BLOCK):
+        run(kind, seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_says_it_all(kind: str) -> None:
+    assert run(kind, 7).trace == run(kind, 7).trace
+
+
+def test_the_faults_do_happen() -> None:
+    """The runs above are worth something: in some of them everything that can go wrong has gone wrong."""
+    seen: set[str] = set()
+    signs = [
+        "cut of",
+        "silence of",
+        "nothing gets through",
+        "the service crashes",
+        "the service shuts down",
+        "the application server closes",
+        "Recovering(",
+        "Recovered(",
+        "Disconnected(",
+        "Stopped(error=ConnectError",
+        "MessagesMissed(",
+        "code=1008",
+        "not recovered within",
+        "nothing was heard",
+        "timed out",
+        "duplicate=True",
+        "withdrawn=True",
+        "'unsent'",
+        "'unknown'",
+        "'Forbidden'",
+        "'InternalServerError'",
+        "the dial hangs",
+        "refused with 502",
+        "the reconnection token has expired",
+        "the provider has no URL",
+        "the provider does not answer",
+    ]
+    for kind in ("gentle", "wild", "wild-framed"):
+        for seed in range(16):
+            world = run(kind, seed)
+            text = "\n".join([*world.trace, *(what for _, _, what in world.schedule)])
+            seen.update(sign for sign in signs if sign in text)
+    assert [sign for sign in signs if sign not in seen] == []
+
+
+def first_violation(**faulty: Any) -> Violation | None:
+    for seed in range(40):
+        for kind in ("gentle", "wild", "gentle-framed", "wild-resend"):
+            try:
+                run(kind, seed, **faulty)
+            except Violation as violation:
+                return violation
+    return None
+
+
+@pytest.mark.parametrize("fault", SESSIONS)
+def test_the_oracles_notice_a_faulty_session(fault: str) -> None:
+    assert first_violation(session_type=SESSIONS[fault]) is not None
+
+
+@pytest.mark.parametrize("fault", SERVICES)
+def test_the_oracles_notice_a_faulty_service(fault: str) -> None:
+    assert first_violation(service_type=SERVICES[fault]) is not None
+
+
+def test_a_violation_is_reduced_to_few_events_and_replays() -> None:
+    faulty = SESSIONS["forgets what waits when a transport drops"]
+    found = first_violation(session_type=faulty)
+    assert found is not None
+    small = shrink(found, tries=120)
+    assert len(small.world.schedule) < len(found.world.schedule) / 2
+    with pytest.raises(Violation, match="--replay") as again:
+        run(small.kind, small.seed, without=small.world.without, session_type=faulty)
+    assert again.value.story() == small.story()

@@ -1,0 +1,225 @@
+"""Sessions and services that each break one promise, to show that the simulation notices."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from simulation.client import Watched
+
+from holdfast import GroupMessage, Recovered
+from holdfast_core._requests import Request
+from holdfast_core._timers import Timer
+from holdfast_core.service import ServiceCore, Transport
+
+# ---- Sessions
+
+
+class NeverAcknowledges(Watched):
+    def _schedule_sequence_ack(self, now: float) -> None:
+        pass
+
+
+class AcknowledgesTooMuch(Watched):
+    def messages_to_send(self) -> list[bytes]:
+        if self._sequence.messages:
+            self._control.append(b'{"type":"sequenceAck","sequenceId":%d}' % (self._sequence.last + 5))
+        return super().messages_to_send()
+
+
+class LosesAReplay(Watched):
+    """The first message after a recovery is dropped, and counted as seen."""
+
+    def events(self) -> list[Any]:
+        kept, drop = [], False
+        for event in super().events():
+            if drop and isinstance(event, GroupMessage):
+                drop = False
+                continue
+            drop = drop or isinstance(event, Recovered)
+            kept.append(event)
+        return kept
+
+
+class DeliversTwice(Watched):
+    """Sequence ids seen before are delivered again."""
+
+    def _skip_to(self, sequence_id: int, now: float) -> bool:
+        return sequence_id <= self._sequence.last or super()._skip_to(sequence_id, now)
+
+
+class HidesGaps(Watched):
+    def _skip_to(self, sequence_id: int, now: float) -> bool:
+        return sequence_id > self._sequence.last
+
+
+class FreshAckIds(Watched):
+    """After a lost transport, what was not answered is asked again under another ack id."""
+
+    def _dropped(self, code: int, reason: str, now: float) -> None:
+        super()._dropped(code, reason, now)
+        for request in self._requests.pending.values():
+            request.payload = request.payload.replace(b'"ackId":', b'"ackId":9')
+
+
+class ForgetsWhatWaits(Watched):
+    def _recovered(self, now: float) -> None:
+        for request in list(self._requests.pending.values()):
+            if request.handed:
+                self._requests._forget(request)
+        super()._recovered(now)
+
+
+class RepeatsPublishes(Watched):
+    """A publication of unknown outcome is sent again on another connection."""
+
+    def _end_connection(self, code: int, reason: str) -> None:
+        for request in self._requests.pending.values():
+            request.handed = False
+        super()._end_connection(code, reason)
+
+
+class RepeatsInDisorder(Watched):
+    def _recovered(self, now: float) -> None:
+        requests = self._requests
+        requests.pending = dict(reversed(requests.pending.items()))
+        super()._recovered(now)
+
+
+class SaysUnsent(Watched):
+    """A publication that was handed to a transport is called unsent."""
+
+    def _end_connection(self, code: int, reason: str) -> None:
+        for request in self._requests.pending.values():
+            request.tried = False
+        super()._end_connection(code, reason)
+
+
+class SaysDone(Watched):
+    """A request counts as done as soon as it is handed out, whatever becomes of it."""
+
+    def messages_to_send(self) -> list[bytes]:
+        messages = super().messages_to_send()
+        for request in list(self._requests.pending.values()):
+            if request.in_flight and request.key > 0:
+                self._settled(self._requests._settle(request))
+        return messages
+
+
+class ConnectedAgain(Watched):
+    """A recovery is told as a new connection."""
+
+    def _recovered(self, now: float) -> None:
+        super()._recovered(now)
+        from holdfast import Connected
+
+        assert self._connection_id is not None
+        self._events.append(Connected(self._connection_id))
+
+
+class StopWaitsForEver(Watched):
+    def stop(self, now: float) -> None:
+        super().stop(now)
+        self._timers.stop(Timer.CLOSE)
+
+
+class NoKeepalive(Watched):
+    def _flow(self, now: float) -> None:
+        super()._flow(now)
+        self._timers.stop(Timer.SILENCE)
+
+
+class WakesForEver(Watched):
+    def wake(self, now: float) -> None:
+        super().wake(now)
+        self._timers.set(Timer.PING, now)
+
+
+class LeavesATimer(Watched):
+    def _finish(self, error: Any) -> None:
+        super()._finish(error)
+        self._timers.set(Timer.PING, 1e9)
+
+
+class LosesGroups(Watched):
+    """Groups are not joined again on a new connection."""
+
+    def _stands(self, message: Any, now: float) -> None:
+        self._groups.clear()
+        super()._stands(message, now)
+
+
+class WithdrawsTooLate(Watched):
+    def withdraw(self, ack_id: int) -> bool:
+        request: Request | None = self._requests.pending.get(ack_id)
+        if request is not None:
+            request.tried = False
+        return super().withdraw(ack_id)
+
+
+SESSIONS: Final[dict[str, type[Watched]]] = {
+    "never acknowledges": NeverAcknowledges,
+    "acknowledges what it has not seen": AcknowledgesTooMuch,
+    "loses the first replayed message": LosesAReplay,
+    "delivers what was seen": DeliversTwice,
+    "hides gaps": HidesGaps,
+    "repeats with a fresh ack id": FreshAckIds,
+    "forgets what waits when a transport drops": ForgetsWhatWaits,
+    "repeats publishes on another connection": RepeatsPublishes,
+    "repeats in disorder": RepeatsInDisorder,
+    "calls unsent what was sent": SaysUnsent,
+    "calls done what was only sent": SaysDone,
+    "connected after a recovery": ConnectedAgain,
+    "stop waits for ever": StopWaitsForEver,
+    "takes silence for life": NoKeepalive,
+    "wakes for ever": WakesForEver,
+    "leaves a timer": LeavesATimer,
+    "forgets groups": LosesGroups,
+    "withdraws what was sent": WithdrawsTooLate,
+}
+
+# ---- Services
+
+
+class ForgetsAckIds(ServiceCore):
+    """Executes a repeated request again."""
+
+    def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
+        if transport.connection is not None:
+            transport.connection._succeeded.clear()
+        super().receive(transport, data, now)
+
+
+class LosesRetained(ServiceCore):
+    """Replays all but the newest retained message, and keeps the sequence id that it had."""
+
+    def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
+        connection = self.connection(connection_id)
+        if connection is not None and connection._retained:
+            connection._retained.pop()
+        return super().recover(hub, connection_id, reconnection_token, now)
+
+
+class NeverExecutes(ServiceCore):
+    """Acknowledges publications without executing every tenth."""
+
+    _count = 0
+
+    def _publish(self, connection: Any, message: Any, now: float) -> tuple[str, str] | None:
+        self._count += 1
+        return None if self._count % 10 == 0 else super()._publish(connection, message, now)
+
+
+class SendsTwice(ServiceCore):
+    """Every publication is delivered under two sequence ids."""
+
+    def _publish(self, connection: Any, message: Any, now: float) -> tuple[str, str] | None:
+        super()._publish(connection, message, now)
+        return super()._publish(connection, message, now)
+
+
+SERVICES: Final[dict[str, type[ServiceCore]]] = {
+    "service: executes again": ForgetsAckIds,
+    "service: loses what it retained": LosesRetained,
+    "service: acknowledges what it did not do": NeverExecutes,
+    "service: delivers twice": SendsTwice,
+}
