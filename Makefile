@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format bench ratios soak clean
+.PHONY: demo test check format simulate fuzz coverage bench ratios soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/holdfast demo
@@ -51,8 +51,7 @@ ratios: $(VENV)/.tested
 	$(BIN)/python benchmarks/ratios.py
 
 # Every client, ours and the official ones, through the same faults (see benchmarks/soak/README.md).
-SECONDS ?= 60
-SEED    ?= 1
+SEED ?= 1
 soak: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) --seed $(SEED)

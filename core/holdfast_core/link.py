@@ -308,7 +308,9 @@ class Link:
         elif isinstance(event, AcceptConnection):
             self._accepted(event, now)
         elif isinstance(event, RejectConnection):
-            self._rejection = event  # its body follows, if only an empty one
+            self._rejection = event
+            if not event.has_body:
+                self._rejected(now)
         elif isinstance(event, RejectData):
             self._body += event.data
             if event.body_finished or len(self._body) > 4096:
