@@ -207,8 +207,12 @@ def test_tokens_and_keys_are_never_logged(caplog: pytest.LogCaptureFixture) -> N
         await refusal(url + "x", JSON)
         async with httpx.AsyncClient() as http:
             await http.get(url.replace("ws:", "http:"))
-        key = ConnectionString.parse(service.connection_string).access_key
-        return [key, url.partition("=")[2], hello["reconnectionToken"], again["reconnectionToken"]]
+            endpoint = f"{service.endpoint}/api/hubs/chat/:generateToken"
+            key = ConnectionString.parse(service.connection_string).access_key
+            good, bad = [jwt.encode({"aud": endpoint, "exp": 2**31}, k, "HS256") for k in (key, "w" * 32)]
+            made = (await http.post(endpoint, headers={"Authorization": f"Bearer {good}"})).json()["token"]
+            assert (await http.post(endpoint, headers={"Authorization": f"Bearer {bad}"})).status_code == 401
+        return [key, good, bad, made, url.partition("=")[2], hello["reconnectionToken"], again["reconnectionToken"]]
 
     secrets = with_service(scenario)
     ours = [
