@@ -183,7 +183,7 @@ def test_connections_that_can_not_be_recovered_publish_nothing_twice() -> None:
             await soon(lambda: log.events and log.events[-1].data == "last")
             got = [message.data for message in log.events][:-1]
             assert got == sorted(set(got))
-            assert failures == {("ConnectionLost", "unknown")}
+            assert failures <= {("ConnectionLost", "unknown")}
             assert set(acked) <= set(got) <= set(acked) | set(unknown)
             assert len(connections.events) > 5
             await stop([publisher, subscriber])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 from tests.helpers.background import running
@@ -98,9 +100,38 @@ def test_somebody_elses_websocket(service: Service) -> None:
         assert chat.finish() == ["hello from somebody else's WebSocket"]
 
 
+def test_the_service_mounted_in_an_application() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    with (
+        example("mounted_service.py", str(port)),
+        httpx.Client(transport=httpx.HTTPTransport(retries=8), base_url=base) as http,
+    ):
+        assert http.get("/people").json() == []
+        url = http.post("/login?user=ann").json()["url"]
+        assert url.startswith(f"ws://127.0.0.1:{port}/pubsub/client/hubs/chat?")
+        with example("own_websocket.py", url) as chat:
+            assert chat.finish() == ["hello from somebody else's WebSocket"]
+        with example("asyncio_chat.py", url) as ann:
+            ann.say("hello")
+            assert ann.hear() == "ann: hello"
+            assert http.get("/people").json() == ["ann"]
+            assert http.post("/kick/ann").json() == {"kicked": 1}
+            assert http.post("/kick/ben").json() == {"kicked": 0}
+
+
 def test_every_example_is_run() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"asyncio_chat.py", "own_websocket.py", "selectors_loop.py", "sync_chat.py", "trio_chat.py"}
+    assert names == {
+        "asyncio_chat.py",
+        "mounted_service.py",
+        "own_websocket.py",
+        "selectors_loop.py",
+        "sync_chat.py",
+        "trio_chat.py",
+    }
 
 
 def test_what_the_howto_quotes_is_in_the_examples() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,20 +31,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package", autouse=True)
 def no_sockets_left_to_other_tests() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
+    # A thread of that client holds its socket until it notices the end.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def background() -> Iterator[Background]:
     background = Background()
     yield background
     background.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def programs() -> Iterator[Programs]:
     """The JavaScript programs, started when a test asks for one; needs node and npm only then."""
     running: dict[str, Node] = {}

@@ -4,26 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import Any
 
 import httpx
+import pytest
 import uvicorn
+from azure.messaging.webpubsubservice import WebPubSubServiceClient
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 from tests.service.sockets import ROLES, Client, refusal
+from websockets.asyncio.client import connect
 
-from holdfast.service import ServiceOptions, client_url, create_app
-from holdfast_core.service import JSON, JSON_RELIABLE, ConnectionString
+from holdfast.service import ServiceApp, ServiceOptions, client_url, create_app
+from holdfast_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
 
 KEY = "k" * 32
 
 
+def in_starlette(app: ServiceApp) -> ASGIApp:
+    return Starlette(routes=[Mount("/pubsub", app)])
+
+
+def in_fastapi(app: ServiceApp) -> ASGIApp:
+    outer = FastAPI()
+    outer.mount("/pubsub", app)
+    return outer
+
+
 @contextlib.asynccontextmanager
-async def served(options: ServiceOptions) -> AsyncIterator[str]:
+async def served(
+    options: ServiceOptions, mount: Callable[[ServiceApp], ASGIApp] = in_starlette, **server_options: Any
+) -> AsyncIterator[str]:
     """Run the application, mounted in another one, and give its endpoint."""
-    app = Starlette(routes=[Mount("/pubsub", create_app(options))])
+    app = mount(create_app(options))
     config = uvicorn.Config(
-        app, port=0, ws="websockets-sansio", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        app,
+        port=0,
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        **server_options,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -79,3 +103,95 @@ def test_the_application_works_mounted_under_any_server() -> None:
             await client.leave()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("mount", "server_options"),
+    [(in_starlette, {}), (in_fastapi, {}), (in_starlette, {"root_path": "/outer"})],
+    ids=["starlette", "fastapi", "behind a proxy that cuts a prefix off"],
+)
+def test_the_data_plane_works_mounted(mount: Callable[[ServiceApp], ASGIApp], server_options: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with served(ServiceOptions(access_key=KEY), mount, **server_options) as endpoint:
+            # Tokens are signed for the URL with the prefix that the proxy cuts off.
+            public = endpoint.replace("/pubsub", f"{server_options.get('root_path', '')}/pubsub")
+            url = client_url(ConnectionString(public, KEY), groups=["a room"])
+            client = await Client.open(url.replace("/outer", ""), JSON)
+            await client.receive()
+            text = ConnectionString(public, KEY).build()
+            more = {"reverse_proxy_endpoint": endpoint} if public != endpoint else {}
+            sdk = WebPubSubServiceClient.from_connection_string(text, "chat", retry_total=0, **more)
+            await asyncio.to_thread(sdk.send_to_group, "a room", "hi", filter="'a room' in groups")
+            assert (await client.receive())["data"] == "hi"
+            listed = await asyncio.to_thread(lambda: list(sdk.list_connections(group="a room")))
+            assert len(listed) == 1
+            sdk.close()
+            await client.leave()
+
+    asyncio.run(run())
+
+
+def test_raw_clients_are_served_by_any_server() -> None:
+    async def run() -> None:
+        async with served(ServiceOptions(access_key=KEY)) as endpoint:
+            url = client_url(ConnectionString(endpoint, KEY), roles=ROLES, groups=["room"])
+            raw = await connect(url + "&webpubsub_mode=sendToGroup&group=room")
+            for frame in ("text ü", b"\x00\xff", "", b""):
+                await raw.send(frame)
+                assert await asyncio.wait_for(raw.recv(), 10) == frame
+            await raw.close()
+            refused = await refusal(url + "&webpubsub_mode=wrong")
+            assert refused[0] == 400
+
+    asyncio.run(run())
+
+
+def test_what_is_on_the_way_to_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.service.app._CLOSE_TIMEOUT", 0.05)
+
+    async def run() -> None:
+        app = create_app(ServiceOptions(access_key=KEY, retained_messages=3))
+        path = "/client/hubs/chat"
+        token = client_url(ConnectionString("http://test", KEY)).partition("?")[2]
+        incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        incoming.put_nowait({"type": "websocket.connect"})
+        cancelled = asyncio.Event()
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    cancelled.set()
+                    raise
+
+        scope = {
+            "type": "websocket",
+            "scheme": "ws",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": token.encode(),
+            "headers": [(b"host", b"test")],
+            "subprotocols": [JSON],
+        }
+        serving = asyncio.create_task(app(scope, incoming.get, send))
+        while not app.core.hub("chat").connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for number in range(5):
+            app.core.send_to_all("chat", server_publication("json", b"%d" % number))
+            app.flush()
+            await asyncio.sleep(0)
+        assert not app.core.hub("chat").connections
+        await asyncio.wait_for(cancelled.wait(), 10)
+        incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        await asyncio.wait_for(serving, 10)
+
+    asyncio.run(run())
+
+
+def test_an_application_without_an_endpoint_has_no_connection_string() -> None:
+    with pytest.raises(RuntimeError, match="endpoint="):
+        _ = create_app(ServiceOptions(access_key=KEY)).connection_string
+    app = create_app(ServiceOptions(access_key=KEY), endpoint="https://example.test/pubsub/")
+    assert app.connection_string == f"Endpoint=https://example.test/pubsub;AccessKey={KEY};Version=1.0;"

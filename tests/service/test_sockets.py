@@ -145,6 +145,21 @@ def test_anonymous_access_is_a_switch_of_each_hub() -> None:
     with_service(scenario, ServiceOptions(hubs={"Lobby": HubOptions(anonymous=True)}))
 
 
+def test_one_client_too_many_gets_429() -> None:
+    async def scenario(service: Service) -> None:
+        clients = [await Client.open(service.client_url(hub), JSON) for hub in ("chat", "other")]
+        status, text = await refusal(service.client_url(), JSON)
+        assert (status, "All 2 connections" in text) == (429, True)
+        await clients.pop().leave()
+        while service.core.connection_count > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        clients.append(await Client.open(service.client_url(), JSON))
+        for client in clients:
+            await client.leave()
+
+    with_service(scenario, ServiceOptions(max_connections=2))
+
+
 def test_both_access_keys_are_good_and_no_other() -> None:
     other = "s" * 32
 
@@ -192,8 +207,12 @@ def test_tokens_and_keys_are_never_logged(caplog: pytest.LogCaptureFixture) -> N
         await refusal(url + "x", JSON)
         async with httpx.AsyncClient() as http:
             await http.get(url.replace("ws:", "http:"))
-        key = ConnectionString.parse(service.connection_string).access_key
-        return [key, url.partition("=")[2], hello["reconnectionToken"], again["reconnectionToken"]]
+            endpoint = f"{service.endpoint}/api/hubs/chat/:generateToken"
+            key = ConnectionString.parse(service.connection_string).access_key
+            good, bad = [jwt.encode({"aud": endpoint, "exp": 2**31}, k, "HS256") for k in (key, "w" * 32)]
+            made = (await http.post(endpoint, headers={"Authorization": f"Bearer {good}"})).json()["token"]
+            assert (await http.post(endpoint, headers={"Authorization": f"Bearer {bad}"})).status_code == 401
+        return [key, good, bad, made, url.partition("=")[2], hello["reconnectionToken"], again["reconnectionToken"]]
 
     secrets = with_service(scenario)
     ours = [
@@ -634,6 +653,7 @@ def test_a_connection_string_may_have_a_port() -> None:
         {"access_key": KEY, "secondary_access_key": "short"},
         {"secondary_access_key": KEY},
         {"keepalive_interval": 0},
+        {"max_connections": 0},
         {"retained_bytes": 0},
         {"hubs": {"1st": HubOptions()}},
         {"hubs": {"chat": HubOptions(), "Chat": HubOptions()}},

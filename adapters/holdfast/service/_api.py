@@ -137,8 +137,7 @@ def _failed(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=headers)
-    details: dict[str, object] = {"code": error.code, "message": error.message, "details": []}
-    return JSONResponse({"error": details}, error.status, headers)
+    return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
 
 
 def _not_found(request: Request, error: Exception) -> Response:

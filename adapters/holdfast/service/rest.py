@@ -21,6 +21,7 @@ from holdfast_core.service import (
     Hub,
     InvalidMetadata,
     Publication,
+    ServiceCore,
     group_publication,
     metadata_from_headers,
     operations,
@@ -43,12 +44,12 @@ class Call:
     """
 
     def __init__(self, gateway: Gateway, request: Request, url: str, body: bytes) -> None:
-        self.gateway = gateway
-        self.core = gateway.core
-        self.request = request
-        self.url = url
-        self.body = body
-        self.query = Query(request.query_params.multi_items())
+        self.gateway: Gateway = gateway
+        self.core: ServiceCore = gateway.core
+        self.request: Request = request
+        self.url: str = url
+        self.body: bytes = body
+        self.query: Query = Query(request.query_params.multi_items())
         self.query.check_api_version()
 
     @property

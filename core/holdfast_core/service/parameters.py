@@ -30,9 +30,9 @@ class OperationError(Exception):
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
+        self.status: int = status
+        self.code: str = code
+        self.message: str = message
 
 
 def bad_request(message: str) -> OperationError:
