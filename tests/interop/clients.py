@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import base64
 import itertools
 from collections.abc import Callable
@@ -217,8 +218,9 @@ class _PythonClient(OfficialClient):
 class PythonClient(_PythonClient):
     """The blocking client; each of its callbacks runs in a thread of its own."""
 
-    def __init__(self, url: str, *, reliable: bool = True) -> None:
+    def __init__(self, url: str, background: Background, *, reliable: bool = True) -> None:
         super().__init__(url, reliable=reliable)
+        self._background = background
         self._client = SyncClient(url, **self._options)
         for kind, listener in self._listeners().items():
             self._client.subscribe(kind, listener)
@@ -234,6 +236,10 @@ class PythonClient(_PythonClient):
 
     def stop(self) -> None:
         self._client.close()
+
+    def begin_stop(self) -> None:
+        # It waits for threads of its own that sleep.
+        self._background.begin(asyncio.to_thread(self._client.close))
 
     def _ask(self, operation: str, *arguments: Any, **options: Any) -> None:
         try:

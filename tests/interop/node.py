@@ -40,11 +40,23 @@ def install() -> None:
         return
     done = subprocess.run(["npm", "ci", "--silent", "--prefix", str(HERE)], capture_output=True, text=True, timeout=100)
     if done.returncode:
-        reason = f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}"
-        if os.environ.get("HOLDFAST_REQUIRE_ALL") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        _unavailable(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
     shutil.copy(lock, installed)
+
+
+def _unavailable(reason: str) -> None:
+    if os.environ.get("HOLDFAST_REQUIRE_ALL") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _command() -> list[str]:
+    """How to run node: the packages need 20 or newer; 18, which Debian 12 has, does with a flag."""
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    major = int(version.strip().removeprefix("v").partition(".")[0])
+    if major < 18:
+        _unavailable(f"the official packages need node 18 or newer, and this is {version.strip()}")
+    return ["node", "--experimental-global-webcrypto"] if major < 19 else ["node"]
 
 
 class Node:
@@ -57,7 +69,7 @@ class Node:
         self._ready: Future[str] = Future()
         self._errors: deque[str] = deque(maxlen=40)
         self._process = subprocess.Popen(
-            ["node", str(HERE / "js" / program)],
+            [*_command(), str(HERE / "js" / program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -158,6 +158,11 @@ class JavaScriptService(OfficialService):
         """Remove the connections that a filter selects from groups."""
         self._call("removeConnectionsFromGroups", groups, odata)
 
+    def odata(self, strings: list[str], values: list[Any]) -> str:
+        """What the package makes of a template literal."""
+        text: str = self._node.call("odata", strings=strings, values=values)
+        return text
+
     def pages(self, group: str, *, page_size: int | None = None, top: int | None = None) -> list[list[tuple[str, Any]]]:
         wanted = {"maxPageSize": page_size, "top": top}
         given = {name: value for name, value in wanted.items() if value is not None}
@@ -210,8 +215,8 @@ class PythonService(OfficialService):
 
     def send(self, target: str, data: Any, data_type: str = "text", **options: Any) -> None:
         kind, name = _target(target)
-        if "ttl" in options:
-            options["message_ttl_seconds"] = options.pop("ttl")
+        if "ttl" in options:  # for which the package has no argument
+            options["params"] = {"messageTtlSeconds": options.pop("ttl")}
         self._call(
             f"send_to_{kind}",
             *([name] if name else []),
@@ -287,6 +292,10 @@ class PythonAioService(PythonService):
             return self._background.run(call())
         except HttpResponseError as error:
             raise RestError(error.status_code, str(error)) from error
+
+    def send(self, target: str, data: Any, data_type: str = "text", **options: Any) -> None:
+        # Of a str it announces as many bytes as it has characters, and the end is lost.
+        super().send(target, data.encode() if data_type == "text" else data, data_type, **options)
 
     def _by_page(self, paged: Any) -> list[Any]:
         pages: list[Any] = paged

@@ -28,16 +28,18 @@ class Stage:
         self._programs = programs
         self._clients: list[OfficialClient] = []
 
-    def service(self, kind: str = "python", hub: str = "chat") -> OfficialService:
+    def service(
+        self, kind: str = "python", hub: str = "chat", *, connection_string: str | None = None
+    ) -> OfficialService:
         """The official service client, which also signs tokens."""
+        known = connection_string or self.backend.connection_string
         match kind:
             case "js":
-                return JavaScriptService(self.backend.connection_string, self._programs("service.mjs"), hub)
+                return JavaScriptService(known, self._programs("service.mjs"), hub)
             case "python":
-                return PythonService(self.backend.connection_string, hub)
-            case "python-aio":
-                return PythonAioService(self.backend.connection_string, self.background, hub)
-        raise ValueError(kind)
+                return PythonService(known, hub)
+            case _:
+                return PythonAioService(known, self.background, hub)
 
     def client(
         self,
@@ -62,7 +64,7 @@ class Stage:
             case "js":
                 client = JavaScriptClient(url, self._programs("client.mjs"), **options)
             case "python":
-                client = PythonClient(url, **options)
+                client = PythonClient(url, self.background, **options)
             case _:
                 client = PythonAioClient(url, self.background, **options)
         return client
@@ -84,6 +86,10 @@ class Stage:
         """The groups of a connection, in the order it joined them."""
         connection = self.backend.connection(connection_id)
         return [] if connection is None else list(connection.groups)
+
+    def members(self, group: str, hub: str = "chat") -> int:
+        """How many connections are in a group."""
+        return len(self.backend.service.hub(hub).members(group))
 
     def clear(self) -> None:
         """Stop the clients, then the service."""

@@ -1,5 +1,5 @@
 // @azure/web-pubsub: every method of the service client and of its group client, by name.
-import { WebPubSubServiceClient } from "@azure/web-pubsub";
+import { WebPubSubServiceClient, odata } from "@azure/web-pubsub";
 import { fromBase64, serve } from "./host.mjs";
 
 const content = ({ data, dataType, ...options }) => {
@@ -14,6 +14,7 @@ const pages = async (iterator) => {
 };
 
 serve({
+  odata: ({ strings, values }) => odata(strings, ...values),
   async call({ connectionString, hub, group, method, parameters = [], message, options = {} }) {
     // Plain HTTP has to be allowed expressly; everything else is in the connection string.
     const service = new WebPubSubServiceClient(connectionString, hub, { allowInsecureConnection: true });
