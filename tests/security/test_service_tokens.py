@@ -24,7 +24,7 @@ AUDIENCE = f"{HERE}/client/hubs/chat"
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    return {"aud": AUDIENCE, "exp": int(time.time()) + 60} | changes
+    return {"aud": AUDIENCE, "exp": int(time.time()) + 86_400} | changes
 
 
 def signed(key: str = KEY, algorithm: str = "HS256", **changes: Any) -> str:
@@ -65,7 +65,7 @@ BAD = {
     "expired": signed(exp=int(time.time()) - 400),
     "expiry beyond numbers": signed(exp=float("inf")),
     "expiry that is text": signed(exp="soon"),
-    "not yet valid": signed(nbf=int(time.time()) + 400),
+    "not yet valid": signed(nbf=int(time.time()) + 3600),
     "a reconnection token": TokenAuthority(KEY).issue_reconnection_token("c1"),
     "a reconnection token of a connection named like the hub": TokenAuthority(KEY).issue_reconnection_token("chat"),
     "no token at all": "x",
