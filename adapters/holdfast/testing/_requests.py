@@ -238,7 +238,7 @@ async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: Worl
 
 async def a_request_timeout_holds_during_an_outage(world: World) -> None:
     failures: dict[str, SendError] = {}
-    async with world.client(request_timeout=0.15) as client, anyio.create_task_group() as tasks:
+    async with world.client(request_timeout=0.5) as client, anyio.create_task_group() as tasks:
 
         async def send(data: str) -> None:
             with raises(SendError) as caught:
