@@ -48,3 +48,30 @@ def test_the_state_diagram_is_up_to_date() -> None:
     command = [sys.executable, str(ROOT / "docs" / "make_diagram.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("holdfast.trio", "trio", "trio"),
+        ("holdfast.anyio", "anyio", "anyio"),
+        ("holdfast.connect.websockets", "websockets", "websockets"),
+        ("holdfast.connect.aiohttp", "aiohttp", "aiohttp"),
+        ("holdfast.connect.picows", "picows", "picows"),
+        ("holdfast.service", "starlette", "service"),
+        ("holdfast.testing", "starlette", "service"),
+    ],
+)
+def test_a_part_whose_package_is_not_installed_says_how_to_get_it(module: str, package: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import {module}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1].endswith(
+        f"{package} is not installed; get it with: pip install 'holdfast[{extra}]'"
+    )
+
+
+def test_the_command_line_without_its_packages_says_how_to_get_them() -> None:
+    code = "import sys; sys.modules['click'] = None; from holdfast.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "holdfast: click is not installed; get it with: pip install 'holdfast[cli]'\n"

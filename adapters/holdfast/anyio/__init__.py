@@ -1,6 +1,9 @@
 """Holdfast for anyio, on asyncio or trio: ``from holdfast.anyio import Client``."""
 
-from holdfast.anyio.client import Client, EventStream
+from holdfast._extras import extra
+
+with extra("anyio"):
+    from holdfast.anyio.client import Client, EventStream
 
 __all__ = ["Client", "EventStream"]
 

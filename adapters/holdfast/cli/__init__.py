@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from holdfast._extras import MissingExtra, extra
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; the entry point of ``holdfast``."""
     try:
-        from holdfast.cli.commands import cli
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "holdfast":
-            raise
-        sys.exit(f"holdfast: {error.name} is not installed; get it with: pip install 'holdfast[cli]'")
+        with extra("cli"):
+            from holdfast.cli.commands import cli
+    except MissingExtra as error:
+        sys.exit(f"holdfast: {error}")
     cli(prog_name="holdfast")

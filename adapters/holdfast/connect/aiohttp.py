@@ -8,21 +8,8 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
-from aiohttp import (
-    ClientError,
-    ClientResponseError,
-    ClientSession,
-    ClientWebSocketResponse,
-    ClientWSTimeout,
-    TraceConfig,
-    TraceRequestEndParams,
-    TraceRequestRedirectParams,
-    WSMsgType,
-)
-from multidict import CIMultiDict
-from yarl import URL
-
 from holdfast import ConnectError, Dial
+from holdfast._extras import extra
 from holdfast.connect import Closed, Connect, MessageTransport
 from holdfast.connect._common import (
     BODY,
@@ -35,6 +22,21 @@ from holdfast.connect._common import (
     failed,
     refused,
 )
+
+with extra("aiohttp"):
+    from aiohttp import (
+        ClientError,
+        ClientResponseError,
+        ClientSession,
+        ClientWebSocketResponse,
+        ClientWSTimeout,
+        TraceConfig,
+        TraceRequestEndParams,
+        TraceRequestRedirectParams,
+        WSMsgType,
+    )
+    from multidict import CIMultiDict
+    from yarl import URL
 
 
 def connector(session: ClientSession | None = None, **options: Any) -> Connect:

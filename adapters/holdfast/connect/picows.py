@@ -10,19 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from picows import (
-    WSCloseCode,
-    WSError,
-    WSFrame,
-    WSHandshakeError,
-    WSListener,
-    WSMsgType,
-    WSParsedURL,
-    WSTransport,
-    ws_connect,  # pyright: ignore[reportUnknownVariableType] - its **kwargs have no type
-)
-
 from holdfast import ConnectError, Dial
+from holdfast._extras import extra
 from holdfast.connect import Closed, Connect, MessageTransport
 from holdfast.connect._common import (
     FAREWELL,
@@ -35,6 +24,19 @@ from holdfast.connect._common import (
     failed,
     refused,
 )
+
+with extra("picows"):
+    from picows import (
+        WSCloseCode,
+        WSError,
+        WSFrame,
+        WSHandshakeError,
+        WSListener,
+        WSMsgType,
+        WSParsedURL,
+        WSTransport,
+        ws_connect,  # pyright: ignore[reportUnknownVariableType] - its **kwargs have no type
+    )
 
 SocketFactory = Callable[[WSParsedURL], "socket.socket | Awaitable[socket.socket | None] | None"]
 

@@ -7,11 +7,8 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
-
 from holdfast import Dial
+from holdfast._extras import extra
 from holdfast.connect import Closed, Connect, MessageTransport
 from holdfast.connect._common import (
     FAREWELL,
@@ -23,6 +20,11 @@ from holdfast.connect._common import (
     failed,
     refused,
 )
+
+with extra("websockets"):
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+    from websockets.typing import Subprotocol
 
 # The library shows requests and messages at the debug level, tokens among them.
 _SILENT = logging.getLogger("holdfast.connect.websockets")

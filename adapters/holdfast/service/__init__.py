@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from holdfast._extras import extra
 from holdfast_core.service import EventHandler
 
-from .app import ServiceApp, create_app
-from .config import load_options
-from .options import HubOptions, ServiceOptions
-from .server import Service, serve
-from .tokens import client_url, mint_client_token
+with extra("service"):
+    from .app import ServiceApp, create_app
+    from .config import load_options
+    from .options import HubOptions, ServiceOptions
+    from .server import Service, serve
+    from .tokens import client_url, mint_client_token
 
 __all__ = [
     "EventHandler",

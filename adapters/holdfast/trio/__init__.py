@@ -1,6 +1,9 @@
 """Holdfast for trio: ``from holdfast.trio import Client``."""
 
-from holdfast.trio.client import Client, EventStream
+from holdfast._extras import extra
+
+with extra("trio"):
+    from holdfast.trio.client import Client, EventStream
 
 __all__ = ["Client", "EventStream"]
 
