@@ -127,7 +127,8 @@ class Oracle:
         elif isinstance(event, GroupMessage | ServerMessage):
             self.message(event)
         elif isinstance(event, RejoinGroupFailed):
-            self.in_room = self.in_room and event.group != "room"
+            if event.error.outcome == "rejected":
+                self.in_room = self.in_room and event.group != "room"
             self.membership_unknown |= event.error.outcome == "unknown"
         elif isinstance(event, Acked):
             self.acked(event)

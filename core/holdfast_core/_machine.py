@@ -319,8 +319,10 @@ class Machine:
         request, error = settled.request, settled.error
         if error is None and request.kind is Kind.JOIN:
             self._groups[request.group] = None
-        elif (error is None and request.kind is Kind.LEAVE) or (error is not None and request.kind is Kind.REJOIN):
-            self._groups.pop(request.group, None)
+        elif (error is None and request.kind is Kind.LEAVE) or (
+            error is not None and error.outcome == "rejected" and request.kind is Kind.REJOIN
+        ):
+            self._groups.pop(request.group, None)  # an answer that never came changes nothing
         if request.kind is not Kind.REJOIN:
             self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
         elif error is not None:

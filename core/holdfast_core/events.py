@@ -128,11 +128,13 @@ class MessagesMissed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RejoinGroupFailed(msgspec.Struct, frozen=True):
-    """A group of the old connection could not be joined again on the new one; the client is not in it now.
+    """A group of the old connection could not be joined again on the new one.
 
     Attributes:
         group: the group's name.
-        error: why, as ``join_group`` would have raised it.
+        error: why, as ``join_group`` would have raised it. With the outcome ``rejected`` the client is not in the
+            group any more. Where no answer came nobody knows: the group stays among ``groups``, to be joined again
+            on the next connection; ``join_group`` asks once more at once.
     """
 
     group: str

@@ -514,6 +514,27 @@ def test_each_group_that_can_not_be_joined_again_is_told() -> None:
     assert drive.session.groups == {"b"}
 
 
+def test_a_rejoin_without_an_answer_is_told_and_made_again_on_the_next_connection() -> None:
+    drive = Drive()
+    drive.connect()
+    join(drive, "a")
+    drive.lose()
+    drive.connect("c2")
+    drive.events()
+    for _ in range(4):  # once, and three repeats
+        drive.says({"type": "pong"})
+        drive.advance(30)
+    [failed] = drive.events(RejoinGroupFailed)
+    assert (failed.group, failed.error.name, failed.error.outcome) == ("a", "Timeout", "unknown")
+    assert drive.session.groups == {"a"}
+    drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c3"))
+    assert [message["group"] for message in drive.sent()] == ["a"]
+
+
 def test_a_rejoin_that_may_still_succeed_is_repeated() -> None:
     drive = Drive()
     drive.connect()
