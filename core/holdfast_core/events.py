@@ -18,7 +18,16 @@ MAX_SEQUENCE_ID: Final = 2**64 - 1
 _SequenceId = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class GroupMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="from", tag="group", rename="camel"):
+class GroupMessage(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    repr_omit_defaults=True,
+    tag_field="from",
+    tag="group",
+    rename="camel",
+):
     """A message published to a group that this connection is in (client-spec 3.2).
 
     Attributes:
@@ -38,11 +47,18 @@ class GroupMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_fiel
     sequence_id: _SequenceId | None = None
     metadata: dict[str, str] | None = None
     # Checked while decoding: a frame of the future may have the same "from".
-    type: Literal["message"]
+    type: Literal["message"] = "message"
 
 
 class ServerMessage(
-    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="from", tag="server", rename="camel"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    repr_omit_defaults=True,
+    tag_field="from",
+    tag="server",
+    rename="camel",
 ):
     """A message from the application server to this connection; the fields are those of GroupMessage."""
 
@@ -50,7 +66,7 @@ class ServerMessage(
     data_type: str = "json"
     sequence_id: _SequenceId | None = None
     metadata: dict[str, str] | None = None
-    type: Literal["message"]
+    type: Literal["message"] = "message"
 
 
 class Connected(msgspec.Struct, frozen=True, gc=False):

@@ -55,6 +55,12 @@ def test_events_are_values() -> None:
         Acked(1).ack_id = 2  # type: ignore[misc]
 
 
+def test_messages_can_be_made_by_hand_and_show_what_is_not_the_default() -> None:
+    message = GroupMessage(group="g", data="hi", data_type="text")
+    assert repr(message) == "GroupMessage(group='g', data='hi', data_type='text')"
+    assert repr(ServerMessage(data=7, sequence_id=1)) == "ServerMessage(data=7, sequence_id=1)"
+
+
 def test_events_import_nothing_but_the_errors() -> None:
     tree = ast.parse(inspect.getsource(events))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

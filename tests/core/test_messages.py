@@ -40,7 +40,7 @@ def decoded(text: str) -> Any:
 
 
 def group_message(**fields: Any) -> GroupMessage:
-    return GroupMessage(**({"group": "g", "type": "message"} | fields))
+    return GroupMessage(**({"group": "g"} | fields))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def group_message(**fields: Any) -> GroupMessage:
         ),
         (
             '{"type":"message","from":"server","dataType":"text","data":"hi","sequenceId":9}',
-            ServerMessage(data="hi", data_type="text", sequence_id=9, type="message"),
+            ServerMessage(data="hi", data_type="text", sequence_id=9),
         ),
         ('{"type":"ack","ackId":1,"success":true}', AckMessage(1, True)),
         ('{"ackId":1,"success":true,"type":"ack"}', AckMessage(1, True)),
