@@ -878,7 +878,7 @@ def test_s17_rejoins_that_are_lost_or_refused() -> None:
                     peer.ack(request)
             failed = await it.log.wait(RejoinGroupFailed, 2)
             assert (failed.group, failed.error.name, failed.error.outcome) == ("lost", "Timeout", "unknown")
-            assert it.client.groups == {"fine", "shaky"}
+            assert it.client.groups == {"fine", "shaky", "lost"}
             assert it.client.state is State.CONNECTED
 
     run(scenario)
