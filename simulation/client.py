@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,8 @@ class Client(Oracle):
             reconnect=Backoff(maximum=5.0),
             connect_timeout=10.0,
             ack_timeout=15.0 if world.weather.gentle else random.choice([3.0, 10.0, 20.0]),
-            keepalive_interval=4.0,
-            keepalive_timeout=9.0,
+            keepalive_interval=5.0,
+            keepalive_timeout=11.0,
         )
         session = world.session_type(options, random=random.random)
         super().__init__(world, name, session)
@@ -50,6 +51,7 @@ class Client(Oracle):
         self.asked_for_url: Dial | None = None
         self.urls = 0
         self.unread: list[tuple[Wire, Any]] = []
+        self.wakes_at = math.inf
         self.paused = False
         self.slow = 0.0
         self.faults = world.weather.faults
@@ -140,52 +142,75 @@ class Client(Oracle):
         self.session.reading_resumed(self.world.now)
         self.drain()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to wait for: a reader, a connection, an answer, a message, an ack."""
+        connection = self.world.core.connection(self.connection_id or "")
+        return (
+            self.paused
+            or self.session.state is not State.CONNECTED
+            or bool(self.session._requests.pending)
+            or connection is None
+            or connection.transport is None
+            or (self.options.reliable and (self.last != connection.sequence_id or connection.retained > 0))
+        )
+
     # ---- The driver: what adapters do
 
     def receives(self, wire: Wire, item: Any) -> None:
         if wire is self.wire:
             self.unread.append((wire, item))
+            if self.session.reading:
+                self.read()
             self.drain()
 
-    def wake(self) -> None:
-        self.session.wake(self.world.now)
-        assert self.session.deadline > self.world.now, "after wake(deadline) the deadline has moved"
+    def wake(self, when: float) -> None:
+        """The timer rings, which was set for ``when``; it is set again after anything else that happens."""
+        if when != self.wakes_at:
+            return
+        self.wakes_at = math.inf
+        if self.session.deadline <= when:
+            self.session.wake(when)
+            assert self.session.deadline > when, "after wake(deadline) the deadline has moved"
         self.drain()
 
     def drain(self) -> None:
-        again = True
-        while again:
-            for event in self.session.events():
+        session = self.session
+        while True:
+            for event in session.events():
                 self.saw(event)
-            self.follow_dial()
-            if self.wire is not None:
-                self.wire.push()
-            again = self.read()
+            wire = self.wire
+            if wire is None or wire.dial is not session.dial:
+                self.follow_dial()
+                wire = self.wire
+            if wire is not None:
+                wire.push()
+            if not self.unread or not session.reading:
+                break
+            self.read()
+        if session.deadline < self.wakes_at:
+            self.wakes_at = session.deadline
+            self.world.at(self.wakes_at, self.wake, self.wakes_at)
 
-    def read(self) -> bool:
-        """Read what has arrived: one item, or all the messages up to the next that is none."""
-        if not self.unread or not self.session.reading:
-            return False
+    def read(self) -> None:
+        """Read what has arrived: one thing, or all the messages up to the next that is none."""
         wire, item = self.unread.pop(0)
         if wire is not self.wire:
-            return True
-        batch = [item]
-        if isinstance(item, bytes):
-            while self.unread and self.unread[0][0] is wire and isinstance(self.unread[0][1], bytes):
-                batch.append(self.unread.pop(0)[1])
+            return
+        if isinstance(item, list):
+            while self.unread and self.unread[0][0] is wire and isinstance(self.unread[0][1], list):
+                item += self.unread.pop(0)[1]
         connected = self.session.state is State.CONNECTED
-        wire.give(batch)
+        wire.give(item)
         if connected:
             self.pause()
-        return True
 
     def follow_dial(self) -> None:
         dial, wire = self.session.dial, self.wire
-        if wire is not None and wire.dial is not dial:
+        if wire is not None:
             self.wire = None
             wire.abandon()
-            wire = None
-        if dial is None or wire is not None:
+        if dial is None:
             return
         if dial.url is not None:
             self.wire = self.world.connect(self, dial)
@@ -199,7 +224,7 @@ class Client(Oracle):
         fails = wild and random.random() < 0.05 and self.world.fault(name, "the provider has no URL")
         hangs = wild and random.random() < 0.02 and self.world.fault(name, "the provider does not answer")
         if not hangs:
-            self.world.at(self.world.now + random.choice([0.0, 0.2]), lambda: self.url_for(dial, fails))
+            self.world.at(self.world.now + random.choice([0.0, 0.2]), self.url_for, dial, fails)
 
     def url_for(self, dial: Dial, fails: bool) -> None:
         if self.session.dial is dial:

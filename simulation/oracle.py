@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -26,6 +27,30 @@ from holdfast_core.service import Transport
 
 if TYPE_CHECKING:
     from simulation.world import World
+
+
+class Seen(msgspec.Struct):
+    """A message from the service, as far as the oracles look at it."""
+
+    type: str
+    origin: str = msgspec.field(name="from", default="")
+    group: str = ""
+    user: str | None = msgspec.field(name="fromUserId", default=None)
+    data: int = 0
+    sequence_id: int = msgspec.field(name="sequenceId", default=0)
+
+
+class Sent(msgspec.Struct):
+    """A message from a session."""
+
+    type: str
+    data: int = 0
+    ack_id: int | None = msgspec.field(name="ackId", default=None)
+    sequence_id: int = msgspec.field(name="sequenceId", default=0)
+
+
+seen = msgspec.json.Decoder(Seen).decode
+sent = msgspec.json.Decoder(Sent).decode
 
 
 @dataclass(eq=False)
@@ -51,10 +76,9 @@ class Ledger:
         """Note what the service sends."""
         if b'"sequenceId"' not in raw or transport.connection is None:
             return
-        message = msgspec.json.decode(raw)
-        sent = self.sent.setdefault(transport.connection.connection_id, {})
-        known = sent.setdefault(message["sequenceId"], message["data"])
-        assert known == message["data"], "a sequence id stands for one message"
+        message = seen(raw)
+        known = self.sent.setdefault(transport.connection.connection_id, {})
+        assert known.setdefault(message.sequence_id, message.data) == message.data, "a sequence id stands for one"
 
 
 class Oracle:
@@ -81,56 +105,61 @@ class Oracle:
         """A message that the session hands to a transport."""
         if raw.startswith(b'{"type":"ping"'):
             return
-        message = msgspec.json.decode(raw)
-        if message["type"] == "sequenceAck":
-            assert message["sequenceId"] <= self.last, "it acknowledges what it has not delivered"
-        elif message["type"] == "sendToGroup":
-            known = self.world.ledger.ack_ids.setdefault(message["data"], message.get("ackId"))
-            assert known == message.get("ackId"), "a repeat has the same ack id"
+        message = sent(raw)
+        if message.type == "sequenceAck":
+            assert message.sequence_id <= self.last, "it acknowledges what it has not delivered"
+        elif message.type == "sendToGroup":
+            known = self.world.ledger.ack_ids.setdefault(message.data, message.ack_id)
+            assert known == message.ack_id, "a repeat has the same ack id"
 
     def saw(self, event: Any) -> None:
+        """What the application is told."""
         self.world.log("%s: %s", self.name, event)
-        if isinstance(event, Connected):
-            self.membership_unknown = False
-            assert event.connection_id not in self.connection_ids, "Connected once per connection id"
-            assert self.connection_id is None, "Disconnected comes before the next Connected"
-            self.connection_ids.add(event.connection_id)
-            self.connection_id, self.last = event.connection_id, 0
-        elif isinstance(event, Disconnected):
-            assert event.connection_id == self.connection_id
-            self.connection_id = None
-            self.recovering = False
-            self.disconnections += 1
-        elif isinstance(event, Recovering):
-            assert event.connection_id == self.connection_id
-            assert not self.recovering, "Recovering is told once for each loss"
-            self.recovering = True
-        elif isinstance(event, Recovered):
-            assert event.connection_id == self.connection_id
-            assert self.recovering, "Recovered follows Recovering"
-            self.recovering = False
-        elif isinstance(event, Stopped):
-            self.stops += 1
-            self.in_room = False
-            if self.stopping_since is not None:
-                took = self.world.now - self.stopping_since
-                assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
-                self.stopping_since = None
-            assert self.stops == self.starts, "Stopped exactly once per start"
-            assert self.connection_id is None
-            self.stopped()
-        elif isinstance(event, MessagesMissed):
-            assert self.last < event.first <= event.last, "a gap is told once"
-            assert event.first == self.last + 1, "a gap is told whole"
-            assert self.world.may_miss, "nothing may be missed here"
-            self.last = event.last
-        elif isinstance(event, GroupMessage | ServerMessage):
-            self.message(event)
-        elif isinstance(event, RejoinGroupFailed):
-            self.in_room = self.in_room and event.group != "room"
-            self.membership_unknown |= event.error.outcome == "unknown"
-        elif isinstance(event, Acked):
-            self.acked(event)
+        self._SAW[type(event)](self, event)
+
+    def connected(self, event: Connected) -> None:
+        self.membership_unknown = False
+        assert event.connection_id not in self.connection_ids, "Connected once per connection id"
+        assert self.connection_id is None, "Disconnected comes before the next Connected"
+        self.connection_ids.add(event.connection_id)
+        self.connection_id, self.last = event.connection_id, 0
+
+    def disconnected(self, event: Disconnected) -> None:
+        assert event.connection_id == self.connection_id
+        self.connection_id = None
+        self.recovering = False
+        self.disconnections += 1
+
+    def recovers(self, event: Recovering) -> None:
+        assert event.connection_id == self.connection_id
+        assert not self.recovering, "Recovering is told once for each loss"
+        self.recovering = True
+
+    def recovered(self, event: Recovered) -> None:
+        assert event.connection_id == self.connection_id
+        assert self.recovering, "Recovered follows Recovering"
+        self.recovering = False
+
+    def has_stopped(self, event: Stopped) -> None:
+        self.stops += 1
+        self.in_room = False
+        if self.stopping_since is not None:
+            took = self.world.now - self.stopping_since
+            assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
+            self.stopping_since = None
+        assert self.stops == self.starts, "Stopped exactly once per start"
+        assert self.connection_id is None
+        self.stopped()
+
+    def missed(self, event: MessagesMissed) -> None:
+        assert self.last < event.first <= event.last, "a gap is told once"
+        assert event.first == self.last + 1, "a gap is told whole"
+        assert self.world.may_miss, "nothing may be missed here"
+        self.last = event.last
+
+    def not_rejoined(self, event: RejoinGroupFailed) -> None:
+        self.in_room = self.in_room and event.group != "room"
+        self.membership_unknown |= event.error.outcome == "unknown"
 
     def message(self, event: GroupMessage | ServerMessage) -> None:
         assert self.connection_id is not None, "messages come between Connected and Disconnected"
@@ -157,6 +186,19 @@ class Oracle:
             self.membership_unknown |= event.error.outcome == "unknown"
         if asked.kind == "forbidden":
             assert event.error is not None, "the service forbids it"
+
+    _SAW: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        Connected: connected,
+        Disconnected: disconnected,
+        Recovering: recovers,
+        Recovered: recovered,
+        Stopped: has_stopped,
+        MessagesMissed: missed,
+        GroupMessage: message,
+        ServerMessage: message,
+        RejoinGroupFailed: not_rejoined,
+        Acked: acked,
+    }
 
     def stopped(self) -> None:
         """What the application does when it has stopped."""
