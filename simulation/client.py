@@ -7,14 +7,12 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast import Backoff, Dial, LocalProtocolError, Options, Session, State
+from holdfast import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 
 if TYPE_CHECKING:
     from simulation.world import World
-
-URL = "ws://service.test/client/hubs/chat"
 
 
 class Watched(Session):
@@ -33,13 +31,18 @@ class Client(Oracle):
     """Acts as applications do, and drives a session as adapters do."""
 
     def __init__(self, world: World, name: str) -> None:
-        random = world.draw(name)
+        random, gentle = world.draw(name), world.weather.gentle
+        # One URL for all connections of a run, or a provider that is asked for each.
+        self.fixed = random.random() < 0.3
+        self.url = ""
         options = Options(
             protocol=world.weather.protocol,
             resend=world.weather.resend,  # type: ignore[arg-type]
             reconnect=Backoff(maximum=5.0),
             connect_timeout=10.0,
-            ack_timeout=15.0 if world.weather.gentle else random.choice([3.0, 10.0, 20.0]),
+            ack_timeout=15.0 if gentle else random.choice([3.0, 10.0, 20.0]),
+            request_timeout=None if gentle else random.choice([None, None, 7.0, 30.0]),
+            max_pending_requests=1000 if gentle else random.choice([1000, 1000, 15]),
             keepalive_interval=5.0,
             keepalive_timeout=11.0,
         )
@@ -63,6 +66,7 @@ class Client(Oracle):
     def start(self) -> None:
         if self.session.state is State.STOPPED:
             self.starts += 1
+            self.stood, self.url = False, ""
             self.session.start(self.world.now)
             self.join("room")
             self.drain()
@@ -83,18 +87,24 @@ class Client(Oracle):
 
     def publish(self, *, group: str = "room", ack: bool = True, no_echo: bool = False) -> None:
         kind = "forbidden" if group == "secret" else f"publish {group}" if ack else "untracked"
-        self.ask(kind, lambda asked: self.session.send_to_group(
+        asked = self.ask(kind, lambda asked: self.session.send_to_group(
             group, asked.number, self.world.now, ack=ack, no_echo=no_echo, user_data=asked
         ))  # fmt: skip
+        if no_echo:
+            self.unechoed.add(asked.number)
 
-    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> None:
-        asked = Asked(kind, next(self.world.numbers), None)
+    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> Asked:
+        asked = Asked(kind, next(self.world.numbers), None, self.world.now)
         try:
             asked.ack_id = make(asked)
-        except LocalProtocolError:
+        except TooManyRequests:
+            self.world.log("%s: too many requests", self.name)
+            assert len(self.session._requests.pending) >= self.options.max_pending_requests
+        except ClientStopped:
             assert self.session.state in (State.STOPPED, State.STOPPING)
         else:
             self.asked.append(asked)
+        return asked
 
     def act(self, random: Random) -> None:
         """Do something that applications do."""
@@ -102,7 +112,7 @@ class Client(Oracle):
         gentle = self.world.weather.gentle
         what = random.random()
         if what < 0.55:
-            self.publish(ack=random.random() < 0.85, no_echo=False)
+            self.publish(ack=random.random() < 0.85, no_echo=random.random() < 0.1)
         elif what < 0.63:
             for _ in range(random.randint(2, 20)):
                 self.publish(ack=random.random() < 0.9)
@@ -118,13 +128,14 @@ class Client(Oracle):
             self.publish(group="side")
         elif what < 0.93:
             self.slow = random.choice([0.5, 3.0, 6.0] if gentle else [3.0, 15.0, 40.0])
-        elif gentle:
+        elif what < 0.96:
             self.publish()
-        elif what < 0.96 and self.asked:
-            asked = self.asked[-1]
+            asked = random.choice([Asked("", 0, None), *(asked for asked in self.asked[-3:] if asked.kind != "room")])
             if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
                 asked.withdrawn = session.withdraw(asked.ack_id)
                 self.world.log("%s: withdrawn=%s", self.name, asked.withdrawn)
+        elif gentle:
+            self.publish()
         elif what < 0.98:
             self.stop()
         self.drain()
@@ -144,10 +155,12 @@ class Client(Oracle):
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to wait for: a reader, a connection, an answer, a message, an ack."""
+        """Whether there is something to wait for: a reader, a transport, a connection, an answer, a message, an ack."""
         connection = self.world.core.connection(self.connection_id or "")
         return (
             self.paused
+            or self.wire is None
+            or self.wire.dead
             or self.session.state is not State.CONNECTED
             or bool(self.session._requests.pending)
             or connection is None
@@ -221,6 +234,12 @@ class Client(Oracle):
 
     def ask_for_url(self, dial: Dial, name: str) -> None:
         random, wild = self.world.draw(name), not self.world.weather.gentle
+        if self.fixed:
+            self.url = self.url or self.world.new_url(random.choice([20.0, 60.0, math.inf]))
+            self.world.at(self.world.now, self.url_for, dial, False)
+            return
+        if not self.url or random.random() < 0.7 or not self.world.faulty:
+            self.url = self.world.new_url(random.choice([5.0, math.inf]))  # else it remembers one that may have expired
         fails = wild and random.random() < 0.05 and self.world.fault(name, "the provider has no URL")
         hangs = wild and random.random() < 0.02 and self.world.fault(name, "the provider does not answer")
         if not hangs:
@@ -231,5 +250,5 @@ class Client(Oracle):
             if fails:
                 self.session.url_failed(OSError("no URL today"), self.world.now)
             else:
-                self.session.url_ready(URL, self.world.now)
+                self.session.url_ready(self.url, self.world.now, fixed=self.fixed)
             self.drain()

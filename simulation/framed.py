@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import Dial, Link
 from holdfast_core.service import ABNORMAL, Close, Transport
-from simulation.peer import Peer, accept, close_frame, frame
+from simulation.peer import Peer, accept, close_frame, frame, rejection
 from simulation.wire import END, Wire
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FramedWire(Wire):
             self.dead = True
             self.begin()
             assert self.link is not None
-            self.link.receive_data(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status, self.world.now)
+            self.link.receive_data(rejection(status), self.world.now)
             self.client.drain()
 
     def tear(self, items: list[bytes]) -> None:
@@ -92,9 +92,13 @@ class FramedWire(Wire):
                 if self.transport is not None:
                     self.core.disconnected(self.transport, message.code, self.world.now)
                 self.close(message)
-            elif self.transport is None:
+            elif self.transport is not None:
+                self.speak(self.transport, message)
+            elif self.world.admits(self.dial):
                 self.carry_data("down", accept(message, self.dial.protocol))
                 self.world.enter(self)
             else:
-                self.core.receive(self.transport, message, self.world.now)
-            self.world.serve()  # what many of them cause does not wait for the last
+                self.carry_data("down", rejection(401))
+                self.carry("down", END)
+                self.ended = True
+            self.world.serve()

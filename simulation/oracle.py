@@ -12,6 +12,7 @@ import msgspec
 from holdfast import (
     Acked,
     Connected,
+    ConnectError,
     Disconnected,
     GroupMessage,
     MessagesMissed,
@@ -60,6 +61,7 @@ class Asked:
     kind: str
     number: int
     ack_id: int | None
+    at: float = 0.0
     outcomes: list[Acked] = field(default_factory=list)
     withdrawn: bool = False
 
@@ -67,22 +69,37 @@ class Asked:
 class Ledger:
     """The truth about the service: what it executed, and what it sent to whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Callable[..., None]) -> None:
+        self.log = log
         self.executed: list[int] = []
-        self.sent: dict[str, dict[int, Any]] = {}  # connection id -> sequence id -> data
+        self.executed_on: set[tuple[int, str]] = set()  # what, and the connection that asked for it
+        self.expiring: set[int] = set()  # publications that may be missed
+        self.sent: dict[str, dict[int, Any]] = {}  # connection id -> sequence id, or place -> data
         self.ack_ids: dict[int, int | None] = {}  # of each publication seen on the wire
+
+    def executes(self, number: int, connection_id: str) -> None:
+        """Note what the service does."""
+        assert (number, connection_id) not in self.executed_on, f"{number} was executed twice for {connection_id}"
+        self.executed_on.add((number, connection_id))
+        self.executed.append(number)
 
     def sends(self, transport: Transport, raw: bytes) -> None:
         """Note what the service sends."""
-        if b'"sequenceId"' not in raw or transport.connection is None:
+        if b'"from"' not in raw or transport.connection is None:
             return
         message = seen(raw)
         known = self.sent.setdefault(transport.connection.connection_id, {})
-        assert known.setdefault(message.sequence_id, message.data) == message.data, "a sequence id stands for one"
+        place = message.sequence_id or len(known) + 1
+        if place in known:
+            self.log("sent again: %s to %s", message, transport.connection.connection_id)
+        assert known.setdefault(place, message.data) == message.data, "a sequence id stands for one"
 
 
 class Oracle:
     """Watches what one session tells its application, and what it sends."""
+
+    fixed: bool  # whether there is one URL for all connections
+    paused: bool
 
     def __init__(self, world: World, name: str, session: Session) -> None:
         self.world, self.name, self.session = world, name, session
@@ -93,7 +110,9 @@ class Oracle:
         self.connection_ids: set[str] = set()
         self.connection_id: str | None = None
         self.recovering = False
-        self.last = 0  # the sequence id up to which everything was delivered or told as missed
+        self.last = 0  # the sequence id, or the place, up to which everything was delivered or told as missed
+        self.unechoed: set[int] = set()
+        self.stood = False  # since the last start
         self.disconnections = 0
         self.starts = self.stops = 0
         self.stopping_since: float | None = None
@@ -119,6 +138,7 @@ class Oracle:
 
     def connected(self, event: Connected) -> None:
         self.membership_unknown = False
+        self.stood = True
         assert event.connection_id not in self.connection_ids, "Connected once per connection id"
         assert self.connection_id is None, "Disconnected comes before the next Connected"
         self.connection_ids.add(event.connection_id)
@@ -143,6 +163,10 @@ class Oracle:
     def has_stopped(self, event: Stopped) -> None:
         self.stops += 1
         self.in_room = False
+        if event.error is not None and self.stood:
+            assert isinstance(event.error, ConnectError)
+            assert self.fixed, "with a provider it never gives up"
+            assert event.error.status in (401, 403, 404), "only these are final"
         if self.stopping_since is not None:
             took = self.world.now - self.stopping_since
             assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
@@ -154,7 +178,11 @@ class Oracle:
     def missed(self, event: MessagesMissed) -> None:
         assert self.last < event.first <= event.last, "a gap is told once"
         assert event.first == self.last + 1, "a gap is told whole"
-        assert self.world.may_miss, "nothing may be missed here"
+        ledger = self.world.ledger
+        sent = ledger.sent[self.connection_id or ""]
+        gap = {sent[sequence_id] for sequence_id in range(event.first, event.last + 1) if sequence_id in sent}
+        # What never went out has expired before it could; anything else would have been sent after the recovery.
+        assert gap <= ledger.expiring, "only what expires is missed"
         self.last = event.last
 
     def not_rejoined(self, event: RejoinGroupFailed) -> None:
@@ -167,10 +195,13 @@ class Oracle:
             assert event.data not in self.delivered, f"publication {event.data} was delivered twice"
         self.delivered.add(event.data)
         self.in_order.append(event.data)
+        ledger, place = self.world.ledger, self.last + 1
         if self.options.reliable:
-            assert event.sequence_id == self.last + 1, f"after {self.last} came {event.sequence_id} without a word"
-            assert self.world.ledger.sent[self.connection_id][event.sequence_id] == event.data
-            self.last = event.sequence_id
+            assert event.sequence_id == place, f"after {self.last} came {event.sequence_id} without a word"
+        assert ledger.sent[self.connection_id].get(place) == event.data, "what the service sent, in its order"
+        self.last = place
+        if event.data in self.unechoed:
+            assert (event.data, self.connection_id) not in ledger.executed_on, "no echo was wanted"
 
     def acked(self, event: Acked) -> None:
         asked = event.user_data
@@ -178,14 +209,19 @@ class Oracle:
         assert asked.ack_id == event.ack_id or asked.ack_id is None  # None: settled before the call returned
         assert not asked.withdrawn
         asked.outcomes.append(event)
+        timeout = self.options.request_timeout
+        assert timeout is None or self.world.now <= asked.at + timeout + 1e-6, f"{asked} is late"
+        if event.error is not None and event.error.outcome == "rejected":
+            refusal = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
+            assert event.error.name == refusal, f"{asked} was refused"
         if asked.kind == "room" and event.error is None:
             self.in_room = True
             if self.room_since is None:
                 self.room_since = len(self.world.ledger.executed)
         if asked.kind in ("room", "join", "leave") and event.error is not None:
             self.membership_unknown |= event.error.outcome == "unknown"
-        if asked.kind == "forbidden":
-            assert event.error is not None, "the service forbids it"
+        if asked.kind in ("forbidden", "event"):
+            assert event.error is not None, "the service does not do that"
 
     _SAW: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
         Connected: connected,
@@ -223,7 +259,7 @@ class Oracle:
             if asked.withdrawn:
                 assert times == 0, f"{asked} was withdrawn, and executed"
             for outcome in asked.outcomes:
-                if asked.kind.startswith("publish"):
+                if asked.kind.startswith(("publish", "forbidden")):
                     known = {None: 1, "rejected": 0, "unsent": 0}
                     promised = known.get(outcome.error.outcome if outcome.error else None, min(times, 1))
                     assert min(times, 1) == promised, f"{asked} was executed {times} times"
@@ -231,7 +267,7 @@ class Oracle:
                     refused = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
                     name = outcome.error.name if outcome.error else None
                     assert name == refused, f"{asked} was not acknowledged"
-            if weather.gentle and asked.kind.startswith("publish"):
+            if weather.gentle and asked.kind.startswith("publish") and not asked.withdrawn:
                 assert times == 1, f"{asked} was lost"
         firsts = list(dict.fromkeys(executed))
         mine = {asked.number for asked in self.asked}
@@ -243,7 +279,7 @@ class Oracle:
         if weather.gentle:
             assert self.disconnections == 1, "only the last stop ends the connection"
             assert self.room_since is not None
-            missing = set(executed[self.room_since :]) & self.world.room - self.delivered
+            missing = set(executed[self.room_since :]) & self.world.room - self.delivered - self.unechoed
             assert not missing, f"{sorted(missing)} never arrived"
 
     def check_nothing_left(self) -> None:

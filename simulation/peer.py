@@ -61,6 +61,11 @@ def accept(request: bytes, subprotocol: str) -> bytes:
     ) % (b64encode(sha1(key[1] + _GUID).digest()), subprotocol.encode())
 
 
+def rejection(status: int) -> bytes:
+    """Another answer to a handshake."""
+    return b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
+
+
 def frame(payload: bytes, first: int = 0x81) -> bytes:
     """An unmasked frame, of text by default."""
     size = len(payload)

@@ -75,7 +75,9 @@ class Wire:
     def refuse(self, status: int | None) -> None:
         self.dead = True
         if self.client.session.dial is self.dial:
-            self.client.session.dial_failed(OSError("refused"), self.world.now, status=status)
+            self.client.session.dial_failed(
+                OSError(f"HTTP status {status}" if status else "refused"), self.world.now, status=status
+            )
             self.client.drain()
 
     # ---- On the way
@@ -144,6 +146,9 @@ class Wire:
         if self.core is not self.world.core:
             self.breaks("cut")  # the service crashed under the handshake
             return
+        if not self.world.admits(self.dial):
+            self.refuse(401)
+            return
         self.world.enter(self)
         self.carry("down", "open")
         self.world.serve()
@@ -161,12 +166,18 @@ class Wire:
             return
         if isinstance(item, list):
             for message in item:
-                self.core.receive(self.transport, message, self.world.now)
-                self.world.serve()  # what many of them cause does not wait for the last
+                self.speak(self.transport, message)
             return
         self.core.disconnected(self.transport, item.code, self.world.now)
         if item.code != ABNORMAL:
             self.carry("down", item)
+        self.world.serve()
+
+    def speak(self, transport: Transport, message: bytes) -> None:
+        """The service takes a message; what many of them cause does not wait for the last."""
+        if transport.connection is not None:
+            self.world.speaking = transport.connection.connection_id
+        self.core.receive(transport, message, self.world.now)
         self.world.serve()
 
     def service_notices(self) -> None:

@@ -48,16 +48,16 @@ class World:
         self.schedule: list[tuple[float, str, str]] = []
         self._log: list[tuple[float, str, tuple[object, ...]]] = []
         self.numbers = itertools.count(1)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.log)
         self.order: dict[int, int] = {}  # publication -> its place among the executed ones
+        self.speaking = ""  # the connection whose messages the service is taking
+        self.url_expires: dict[str, float] = {}
         self.room: set[int] = set()
         self.faulty = True
         self.ending = False
-        self.may_miss = False
         self.dark_until = 0.0
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = itertools.count()
-        self._service_wake = math.inf
         self._ids = itertools.count(1)
         self.wires: dict[Transport, Wire] = {}
         self.open_service()
@@ -76,6 +76,7 @@ class World:
             issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(self._serial)}",
             check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
         )
+        self._service_wake = math.inf
         # It hears everything at once: what it hears is what was executed.
         self.recorder = self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), self.now)
         self.serve()
@@ -102,6 +103,7 @@ class World:
         if core is self.core and when == self._service_wake:
             self._service_wake = math.inf
             core.wake(self.now)
+            assert core.deadline > self.now, "after wake(deadline) the deadline of the service has moved"
             self.serve()
 
     def log(self, text: str, *arguments: object) -> None:
@@ -176,7 +178,20 @@ class World:
         client.faults -= 1
         wire.fault = (how, direction, count)
         if later:
-            self.at(self.now + delay, wire.breaks, how)
+            self.at(self.now + delay, lambda: self.faulty and wire.breaks(how))
+
+    def new_url(self, lifetime: float) -> str:
+        """A Client Access URL whose token lives so long, in seconds."""
+        url = f"ws://service.test/client/hubs/chat?access_token=t{len(self.url_expires)}"
+        self.url_expires[url] = self.now + lifetime
+        return url
+
+    def admits(self, dial: Dial) -> bool:
+        """Whether the access token is good; a recovery needs none."""
+        if dial.recovery or self.url_expires[dial.url or ""] > self.now:
+            return True
+        self.log("the access token has expired")
+        return False
 
     def enter(self, wire: Wire) -> None:
         """The service takes a client in."""
@@ -210,7 +225,7 @@ class World:
         for raw in messages:
             message = seen(raw)
             if message.origin == "group":
-                self.ledger.executed.append(message.data)
+                self.ledger.executes(message.data, self.speaking)
                 self.order.setdefault(message.data, len(self.order))
                 if message.group == "room":
                     self.room.add(message.data)
@@ -224,7 +239,10 @@ class World:
         if what < 0.6:
             for _ in range(random.randint(1, 4)):
                 expires = self.now + random.choice([0.5, 300.0])
-                self.core.send_to_all("chat", server_publication("json", b"%d" % -next(self.numbers), expires=expires))
+                number = -next(self.numbers)
+                if expires < self.now + 300.0:
+                    self.ledger.expiring.add(number)
+                self.core.send_to_all("chat", server_publication("json", b"%d" % number, expires=expires))
         elif what < 0.75 and (ids := [client.connection_id for client in self.clients if client.connection_id]):
             self.log("the application server closes a connection")
             self.core.close_connection(random.choice(ids), "by the application server")
@@ -248,7 +266,6 @@ class World:
 
     def run(self) -> None:
         """Play the whole story; AssertionError: a promise is broken."""
-        self.may_miss = not self.weather.gentle
         for client in self.clients:
             client.start()
             for number in range(1, self.draw(f"{client.name} acts").randint(6, 26)):
@@ -278,9 +295,11 @@ class World:
         for client in self.clients:
             client.stop()
             client.drain()
-        self.run_until(self.now + 20)
+        self.run_until(self.now + 60)  # the service has noticed, and the windows to recover are over
         for client in self.clients:
             client.check()
+        assert self.core.connection_count == 1, "only the recorder is left"
+        assert self.core.deadline == math.inf
         assert all(number in self.order for number in self.room)
 
     def plan(self, name: str, act: Callable[[Random], None]) -> None:
