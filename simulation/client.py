@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast import Backoff, Dial, LocalProtocolError, Options, Session, State
+from holdfast import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 
 if TYPE_CHECKING:
     from simulation.world import World
-
-URL = "ws://service.test/client/hubs/chat"
 
 
 class Watched(Session):
@@ -32,15 +31,20 @@ class Client(Oracle):
     """Acts as applications do, and drives a session as adapters do."""
 
     def __init__(self, world: World, name: str) -> None:
-        random = world.draw(name)
+        random, gentle = world.draw(name), world.weather.gentle
+        # One URL for all connections of a run, or a provider that is asked for each.
+        self.fixed = random.random() < 0.3
+        self.url = ""
         options = Options(
             protocol=world.weather.protocol,
             resend=world.weather.resend,  # type: ignore[arg-type]
             reconnect=Backoff(maximum=5.0),
             connect_timeout=10.0,
-            ack_timeout=15.0 if world.weather.gentle else random.choice([3.0, 10.0, 20.0]),
-            keepalive_interval=4.0,
-            keepalive_timeout=9.0,
+            ack_timeout=15.0 if gentle else random.choice([3.0, 10.0, 20.0]),
+            request_timeout=None if gentle else random.choice([None, None, 7.0, 30.0]),
+            max_pending_requests=1000 if gentle else random.choice([1000, 1000, 15]),
+            keepalive_interval=5.0,
+            keepalive_timeout=11.0,
         )
         session = world.session_type(options, random=random.random)
         super().__init__(world, name, session)
@@ -50,6 +54,7 @@ class Client(Oracle):
         self.asked_for_url: Dial | None = None
         self.urls = 0
         self.unread: list[tuple[Wire, Any]] = []
+        self.wakes_at = math.inf
         self.paused = False
         self.slow = 0.0
         self.faults = world.weather.faults
@@ -61,6 +66,7 @@ class Client(Oracle):
     def start(self) -> None:
         if self.session.state is State.STOPPED:
             self.starts += 1
+            self.stood, self.url = False, ""
             self.session.start(self.world.now)
             self.join("room")
             self.drain()
@@ -81,18 +87,24 @@ class Client(Oracle):
 
     def publish(self, *, group: str = "room", ack: bool = True, no_echo: bool = False) -> None:
         kind = "forbidden" if group == "secret" else f"publish {group}" if ack else "untracked"
-        self.ask(kind, lambda asked: self.session.send_to_group(
+        asked = self.ask(kind, lambda asked: self.session.send_to_group(
             group, asked.number, self.world.now, ack=ack, no_echo=no_echo, user_data=asked
         ))  # fmt: skip
+        if no_echo:
+            self.unechoed.add(asked.number)
 
-    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> None:
-        asked = Asked(kind, next(self.world.numbers), None)
+    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> Asked:
+        asked = Asked(kind, next(self.world.numbers), None, self.world.now)
         try:
             asked.ack_id = make(asked)
-        except LocalProtocolError:
+        except TooManyRequests:
+            self.world.log("%s: too many requests", self.name)
+            assert len(self.session._requests.pending) >= self.options.max_pending_requests
+        except ClientStopped:
             assert self.session.state in (State.STOPPED, State.STOPPING)
         else:
             self.asked.append(asked)
+        return asked
 
     def act(self, random: Random) -> None:
         """Do something that applications do."""
@@ -100,7 +112,7 @@ class Client(Oracle):
         gentle = self.world.weather.gentle
         what = random.random()
         if what < 0.55:
-            self.publish(ack=random.random() < 0.85, no_echo=False)
+            self.publish(ack=random.random() < 0.85, no_echo=random.random() < 0.1)
         elif what < 0.63:
             for _ in range(random.randint(2, 20)):
                 self.publish(ack=random.random() < 0.9)
@@ -116,13 +128,14 @@ class Client(Oracle):
             self.publish(group="side")
         elif what < 0.93:
             self.slow = random.choice([0.5, 3.0, 6.0] if gentle else [3.0, 15.0, 40.0])
-        elif gentle:
+        elif what < 0.96:
             self.publish()
-        elif what < 0.96 and self.asked:
-            asked = self.asked[-1]
+            asked = random.choice([Asked("", 0, None), *(asked for asked in self.asked[-3:] if asked.kind != "room")])
             if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
                 asked.withdrawn = session.withdraw(asked.ack_id)
                 self.world.log("%s: withdrawn=%s", self.name, asked.withdrawn)
+        elif gentle:
+            self.publish()
         elif what < 0.98:
             self.stop()
         self.drain()
@@ -140,52 +153,77 @@ class Client(Oracle):
         self.session.reading_resumed(self.world.now)
         self.drain()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to wait for: a reader, a transport, a connection, an answer, a message, an ack."""
+        connection = self.world.core.connection(self.connection_id or "")
+        return (
+            self.paused
+            or self.wire is None
+            or self.wire.dead
+            or self.session.state is not State.CONNECTED
+            or bool(self.session._requests.pending)
+            or connection is None
+            or connection.transport is None
+            or (self.options.reliable and (self.last != connection.sequence_id or connection.retained > 0))
+        )
+
     # ---- The driver: what adapters do
 
     def receives(self, wire: Wire, item: Any) -> None:
         if wire is self.wire:
             self.unread.append((wire, item))
+            if self.session.reading:
+                self.read()
             self.drain()
 
-    def wake(self) -> None:
-        self.session.wake(self.world.now)
-        assert self.session.deadline > self.world.now, "after wake(deadline) the deadline has moved"
+    def wake(self, when: float) -> None:
+        """The timer rings, which was set for ``when``; it is set again after anything else that happens."""
+        if when != self.wakes_at:
+            return
+        self.wakes_at = math.inf
+        if self.session.deadline <= when:
+            self.session.wake(when)
+            assert self.session.deadline > when, "after wake(deadline) the deadline has moved"
         self.drain()
 
     def drain(self) -> None:
-        again = True
-        while again:
-            for event in self.session.events():
+        session = self.session
+        while True:
+            for event in session.events():
                 self.saw(event)
-            self.follow_dial()
-            if self.wire is not None:
-                self.wire.push()
-            again = self.read()
+            wire = self.wire
+            if wire is None or wire.dial is not session.dial:
+                self.follow_dial()
+                wire = self.wire
+            if wire is not None:
+                wire.push()
+            if not self.unread or not session.reading:
+                break
+            self.read()
+        if session.deadline < self.wakes_at:
+            self.wakes_at = session.deadline
+            self.world.at(self.wakes_at, self.wake, self.wakes_at)
 
-    def read(self) -> bool:
-        """Read what has arrived: one item, or all the messages up to the next that is none."""
-        if not self.unread or not self.session.reading:
-            return False
+    def read(self) -> None:
+        """Read what has arrived: one thing, or all the messages up to the next that is none."""
         wire, item = self.unread.pop(0)
         if wire is not self.wire:
-            return True
-        batch = [item]
-        if isinstance(item, bytes):
-            while self.unread and self.unread[0][0] is wire and isinstance(self.unread[0][1], bytes):
-                batch.append(self.unread.pop(0)[1])
+            return
+        if isinstance(item, list):
+            while self.unread and self.unread[0][0] is wire and isinstance(self.unread[0][1], list):
+                item += self.unread.pop(0)[1]
         connected = self.session.state is State.CONNECTED
-        wire.give(batch)
+        wire.give(item)
         if connected:
             self.pause()
-        return True
 
     def follow_dial(self) -> None:
         dial, wire = self.session.dial, self.wire
-        if wire is not None and wire.dial is not dial:
+        if wire is not None:
             self.wire = None
             wire.abandon()
-            wire = None
-        if dial is None or wire is not None:
+        if dial is None:
             return
         if dial.url is not None:
             self.wire = self.world.connect(self, dial)
@@ -196,15 +234,21 @@ class Client(Oracle):
 
     def ask_for_url(self, dial: Dial, name: str) -> None:
         random, wild = self.world.draw(name), not self.world.weather.gentle
+        if self.fixed:
+            self.url = self.url or self.world.new_url(random.choice([20.0, 60.0, math.inf]))
+            self.world.at(self.world.now, self.url_for, dial, False)
+            return
+        if not self.url or random.random() < 0.7 or not self.world.faulty:
+            self.url = self.world.new_url(random.choice([5.0, math.inf]))  # else it remembers one that may have expired
         fails = wild and random.random() < 0.05 and self.world.fault(name, "the provider has no URL")
         hangs = wild and random.random() < 0.02 and self.world.fault(name, "the provider does not answer")
         if not hangs:
-            self.world.at(self.world.now + random.choice([0.0, 0.2]), lambda: self.url_for(dial, fails))
+            self.world.at(self.world.now + random.choice([0.0, 0.2]), self.url_for, dial, fails)
 
     def url_for(self, dial: Dial, fails: bool) -> None:
         if self.session.dial is dial:
             if fails:
                 self.session.url_failed(OSError("no URL today"), self.world.now)
             else:
-                self.session.url_ready(URL, self.world.now)
+                self.session.url_ready(self.url, self.world.now, fixed=self.fixed)
             self.drain()

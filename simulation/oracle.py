@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from holdfast import (
     Acked,
     Connected,
+    ConnectError,
     Disconnected,
     GroupMessage,
     MessagesMissed,
@@ -28,6 +30,30 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 
+class Seen(msgspec.Struct):
+    """A message from the service, as far as the oracles look at it."""
+
+    type: str
+    origin: str = msgspec.field(name="from", default="")
+    group: str = ""
+    user: str | None = msgspec.field(name="fromUserId", default=None)
+    data: int = 0
+    sequence_id: int = msgspec.field(name="sequenceId", default=0)
+
+
+class Sent(msgspec.Struct):
+    """A message from a session."""
+
+    type: str
+    data: int = 0
+    ack_id: int | None = msgspec.field(name="ackId", default=None)
+    sequence_id: int = msgspec.field(name="sequenceId", default=0)
+
+
+seen = msgspec.json.Decoder(Seen).decode
+sent = msgspec.json.Decoder(Sent).decode
+
+
 @dataclass(eq=False)
 class Asked:
     """A request of the application: ``number`` is unique and travels as the data of a publication."""
@@ -35,6 +61,7 @@ class Asked:
     kind: str
     number: int
     ack_id: int | None
+    at: float = 0.0
     outcomes: list[Acked] = field(default_factory=list)
     withdrawn: bool = False
 
@@ -42,23 +69,37 @@ class Asked:
 class Ledger:
     """The truth about the service: what it executed, and what it sent to whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Callable[..., None]) -> None:
+        self.log = log
         self.executed: list[int] = []
-        self.sent: dict[str, dict[int, Any]] = {}  # connection id -> sequence id -> data
+        self.executed_on: set[tuple[int, str]] = set()  # what, and the connection that asked for it
+        self.expiring: set[int] = set()  # publications that may be missed
+        self.sent: dict[str, dict[int, Any]] = {}  # connection id -> sequence id, or place -> data
         self.ack_ids: dict[int, int | None] = {}  # of each publication seen on the wire
+
+    def executes(self, number: int, connection_id: str) -> None:
+        """Note what the service does."""
+        assert (number, connection_id) not in self.executed_on, f"{number} was executed twice for {connection_id}"
+        self.executed_on.add((number, connection_id))
+        self.executed.append(number)
 
     def sends(self, transport: Transport, raw: bytes) -> None:
         """Note what the service sends."""
-        if b'"sequenceId"' not in raw or transport.connection is None:
+        if b'"from"' not in raw or transport.connection is None:
             return
-        message = msgspec.json.decode(raw)
-        sent = self.sent.setdefault(transport.connection.connection_id, {})
-        known = sent.setdefault(message["sequenceId"], message["data"])
-        assert known == message["data"], "a sequence id stands for one message"
+        message = seen(raw)
+        known = self.sent.setdefault(transport.connection.connection_id, {})
+        place = message.sequence_id or len(known) + 1
+        if place in known:
+            self.log("sent again: %s to %s", message, transport.connection.connection_id)
+        assert known.setdefault(place, message.data) == message.data, "a sequence id stands for one"
 
 
 class Oracle:
     """Watches what one session tells its application, and what it sends."""
+
+    fixed: bool  # whether there is one URL for all connections
+    paused: bool
 
     def __init__(self, world: World, name: str, session: Session) -> None:
         self.world, self.name, self.session = world, name, session
@@ -69,7 +110,9 @@ class Oracle:
         self.connection_ids: set[str] = set()
         self.connection_id: str | None = None
         self.recovering = False
-        self.last = 0  # the sequence id up to which everything was delivered or told as missed
+        self.last = 0  # the sequence id, or the place, up to which everything was delivered or told as missed
+        self.unechoed: set[int] = set()
+        self.stood = False  # since the last start
         self.disconnections = 0
         self.starts = self.stops = 0
         self.stopping_since: float | None = None
@@ -81,57 +124,72 @@ class Oracle:
         """A message that the session hands to a transport."""
         if raw.startswith(b'{"type":"ping"'):
             return
-        message = msgspec.json.decode(raw)
-        if message["type"] == "sequenceAck":
-            assert message["sequenceId"] <= self.last, "it acknowledges what it has not delivered"
-        elif message["type"] == "sendToGroup":
-            known = self.world.ledger.ack_ids.setdefault(message["data"], message.get("ackId"))
-            assert known == message.get("ackId"), "a repeat has the same ack id"
+        message = sent(raw)
+        if message.type == "sequenceAck":
+            assert message.sequence_id <= self.last, "it acknowledges what it has not delivered"
+        elif message.type == "sendToGroup":
+            known = self.world.ledger.ack_ids.setdefault(message.data, message.ack_id)
+            assert known == message.ack_id, "a repeat has the same ack id"
 
     def saw(self, event: Any) -> None:
+        """What the application is told."""
         self.world.log("%s: %s", self.name, event)
-        if isinstance(event, Connected):
-            self.membership_unknown = False
-            assert event.connection_id not in self.connection_ids, "Connected once per connection id"
-            assert self.connection_id is None, "Disconnected comes before the next Connected"
-            self.connection_ids.add(event.connection_id)
-            self.connection_id, self.last = event.connection_id, 0
-        elif isinstance(event, Disconnected):
-            assert event.connection_id == self.connection_id
-            self.connection_id = None
-            self.recovering = False
-            self.disconnections += 1
-        elif isinstance(event, Recovering):
-            assert event.connection_id == self.connection_id
-            assert not self.recovering, "Recovering is told once for each loss"
-            self.recovering = True
-        elif isinstance(event, Recovered):
-            assert event.connection_id == self.connection_id
-            assert self.recovering, "Recovered follows Recovering"
-            self.recovering = False
-        elif isinstance(event, Stopped):
-            self.stops += 1
+        self._SAW[type(event)](self, event)
+
+    def connected(self, event: Connected) -> None:
+        self.membership_unknown = False
+        self.stood = True
+        assert event.connection_id not in self.connection_ids, "Connected once per connection id"
+        assert self.connection_id is None, "Disconnected comes before the next Connected"
+        self.connection_ids.add(event.connection_id)
+        self.connection_id, self.last = event.connection_id, 0
+
+    def disconnected(self, event: Disconnected) -> None:
+        assert event.connection_id == self.connection_id
+        self.connection_id = None
+        self.recovering = False
+        self.disconnections += 1
+
+    def recovers(self, event: Recovering) -> None:
+        assert event.connection_id == self.connection_id
+        assert not self.recovering, "Recovering is told once for each loss"
+        self.recovering = True
+
+    def recovered(self, event: Recovered) -> None:
+        assert event.connection_id == self.connection_id
+        assert self.recovering, "Recovered follows Recovering"
+        self.recovering = False
+
+    def has_stopped(self, event: Stopped) -> None:
+        self.stops += 1
+        self.in_room = False
+        if event.error is not None and self.stood:
+            assert isinstance(event.error, ConnectError)
+            assert self.fixed, "with a provider it never gives up"
+            assert event.error.status in (401, 403, 404), "only these are final"
+        if self.stopping_since is not None:
+            took = self.world.now - self.stopping_since
+            assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
+            self.stopping_since = None
+        assert self.stops == self.starts, "Stopped exactly once per start"
+        assert self.connection_id is None
+        self.stopped()
+
+    def missed(self, event: MessagesMissed) -> None:
+        assert self.last < event.first <= event.last, "a gap is told once"
+        assert event.first == self.last + 1, "a gap is told whole"
+        ledger = self.world.ledger
+        sent = ledger.sent[self.connection_id or ""]
+        gap = {sent[sequence_id] for sequence_id in range(event.first, event.last + 1) if sequence_id in sent}
+        # What never went out has expired before it could; anything else would have been sent after the recovery.
+        assert gap <= ledger.expiring, "only what expires is missed"
+        self.last = event.last
+
+    def not_rejoined(self, event: RejoinGroupFailed) -> None:
+        if event.error.outcome != "rejected":
+            self.membership_unknown = True
+        elif event.group == "room":
             self.in_room = False
-            if self.stopping_since is not None:
-                took = self.world.now - self.stopping_since
-                assert took <= self.options.close_timeout + 1e-6, "stop() is bounded"
-                self.stopping_since = None
-            assert self.stops == self.starts, "Stopped exactly once per start"
-            assert self.connection_id is None
-            self.stopped()
-        elif isinstance(event, MessagesMissed):
-            assert self.last < event.first <= event.last, "a gap is told once"
-            assert event.first == self.last + 1, "a gap is told whole"
-            assert self.world.may_miss, "nothing may be missed here"
-            self.last = event.last
-        elif isinstance(event, GroupMessage | ServerMessage):
-            self.message(event)
-        elif isinstance(event, RejoinGroupFailed):
-            if event.error.outcome == "rejected":
-                self.in_room = self.in_room and event.group != "room"
-            self.membership_unknown |= event.error.outcome == "unknown"
-        elif isinstance(event, Acked):
-            self.acked(event)
 
     def message(self, event: GroupMessage | ServerMessage) -> None:
         assert self.connection_id is not None, "messages come between Connected and Disconnected"
@@ -139,10 +197,13 @@ class Oracle:
             assert event.data not in self.delivered, f"publication {event.data} was delivered twice"
         self.delivered.add(event.data)
         self.in_order.append(event.data)
+        ledger, place = self.world.ledger, self.last + 1
         if self.options.reliable:
-            assert event.sequence_id == self.last + 1, f"after {self.last} came {event.sequence_id} without a word"
-            assert self.world.ledger.sent[self.connection_id][event.sequence_id] == event.data
-            self.last = event.sequence_id
+            assert event.sequence_id == place, f"after {self.last} came {event.sequence_id} without a word"
+        assert ledger.sent[self.connection_id].get(place) == event.data, "what the service sent, in its order"
+        self.last = place
+        if event.data in self.unechoed:
+            assert (event.data, self.connection_id) not in ledger.executed_on, "no echo was wanted"
 
     def acked(self, event: Acked) -> None:
         asked = event.user_data
@@ -150,14 +211,32 @@ class Oracle:
         assert asked.ack_id == event.ack_id or asked.ack_id is None  # None: settled before the call returned
         assert not asked.withdrawn
         asked.outcomes.append(event)
+        timeout = self.options.request_timeout
+        assert timeout is None or self.world.now <= asked.at + timeout + 1e-6, f"{asked} is late"
+        if event.error is not None and event.error.outcome == "rejected":
+            refusal = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
+            assert event.error.name == refusal, f"{asked} was refused"
         if asked.kind == "room" and event.error is None:
             self.in_room = True
             if self.room_since is None:
                 self.room_since = len(self.world.ledger.executed)
         if asked.kind in ("room", "join", "leave") and event.error is not None:
             self.membership_unknown |= event.error.outcome == "unknown"
-        if asked.kind == "forbidden":
-            assert event.error is not None, "the service forbids it"
+        if asked.kind in ("forbidden", "event"):
+            assert event.error is not None, "the service does not do that"
+
+    _SAW: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        Connected: connected,
+        Disconnected: disconnected,
+        Recovering: recovers,
+        Recovered: recovered,
+        Stopped: has_stopped,
+        MessagesMissed: missed,
+        GroupMessage: message,
+        ServerMessage: message,
+        RejoinGroupFailed: not_rejoined,
+        Acked: acked,
+    }
 
     def stopped(self) -> None:
         """What the application does when it has stopped."""
@@ -182,7 +261,7 @@ class Oracle:
             if asked.withdrawn:
                 assert times == 0, f"{asked} was withdrawn, and executed"
             for outcome in asked.outcomes:
-                if asked.kind.startswith("publish"):
+                if asked.kind.startswith(("publish", "forbidden")):
                     known = {None: 1, "rejected": 0, "unsent": 0}
                     promised = known.get(outcome.error.outcome if outcome.error else None, min(times, 1))
                     assert min(times, 1) == promised, f"{asked} was executed {times} times"
@@ -190,7 +269,7 @@ class Oracle:
                     refused = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
                     name = outcome.error.name if outcome.error else None
                     assert name == refused, f"{asked} was not acknowledged"
-            if weather.gentle and asked.kind.startswith("publish"):
+            if weather.gentle and asked.kind.startswith("publish") and not asked.withdrawn:
                 assert times == 1, f"{asked} was lost"
         firsts = list(dict.fromkeys(executed))
         mine = {asked.number for asked in self.asked}
@@ -202,7 +281,7 @@ class Oracle:
         if weather.gentle:
             assert self.disconnections == 1, "only the last stop ends the connection"
             assert self.room_since is not None
-            missing = set(executed[self.room_since :]) & self.world.room - self.delivered
+            missing = set(executed[self.room_since :]) & self.world.room - self.delivered - self.unechoed
             assert not missing, f"{sorted(missing)} never arrived"
 
     def check_nothing_left(self) -> None:

@@ -10,8 +10,10 @@ from holdfast import JSON, RELIABLE_JSON
 CALM: Final = 45.0
 """When the faults stop, in seconds."""
 SETTLED: Final = 160.0
-"""That long after that everything is settled: 40 s of darkness, 30 s to recover, 4 x 20 s for a request, 5 s of
-backoff."""
+"""That long after that everything is settled at the latest: 35 s of darkness, 30 s to recover, 4 x 20 s for a request,
+5 s of backoff."""
+AT_LEAST: Final = 12.0
+"""That long it stays calm in any case: a client that hears nothing notices after 11 s."""
 
 
 @dataclass(frozen=True)

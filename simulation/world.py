@@ -7,17 +7,17 @@ import itertools
 import math
 from collections.abc import Callable
 from random import Random
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from zlib import crc32
-
-import msgspec
 
 from holdfast import Dial, State
 from holdfast_core.service import JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
 from simulation.client import Client, Watched
-from simulation.oracle import Ledger
-from simulation.weather import CALM, SETTLED, Weather
-from simulation.wire import FramedWire, Wire
+from simulation.framed import FramedWire
+from simulation.oracle import Ledger, seen
+from simulation.weather import AT_LEAST, CALM, SETTLED, Weather
+from simulation.wire import Wire
 
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.room", "webpubsub.sendToGroup.side")
 
@@ -41,20 +41,22 @@ class World:
         service_type: type[ServiceCore] = ServiceCore,
     ) -> None:
         self.seed, self.weather, self.without = seed, weather, without
+        self._salt = crc32(repr(weather).encode())
         self.session_type, self.service_type = session_type, service_type
         self.random = self.draw("service")
         self.now = 0.0
         self.schedule: list[tuple[float, str, str]] = []
         self._log: list[tuple[float, str, tuple[object, ...]]] = []
         self.numbers = itertools.count(1)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.log)
         self.order: dict[int, int] = {}  # publication -> its place among the executed ones
+        self.speaking = ""  # the connection whose messages the service is taking
+        self.url_expires: dict[str, float] = {}
         self.room: set[int] = set()
         self.faulty = True
         self.ending = False
-        self.may_miss = False
         self.dark_until = 0.0
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = itertools.count()
         self._ids = itertools.count(1)
         self.wires: dict[Transport, Wire] = {}
@@ -74,30 +76,35 @@ class World:
             issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(self._serial)}",
             check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
         )
+        self._service_wake = math.inf
         # It hears everything at once: what it hears is what was executed.
         self.recorder = self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), self.now)
         self.serve()
 
     # ---- Time
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when, next(self._serial), what))
+    def at(self, when: float, what: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._heap, (when, next(self._serial), what, arguments))
 
     def run_until(self, end: float) -> None:
-        while True:
-            due = min((client.session.deadline for client in self.clients), default=math.inf)
-            due = min(due, self.core.deadline, self._heap[0][0] if self._heap else math.inf)
-            if due > end:
-                break
-            self.now = max(self.now, due)
-            if self._heap and self._heap[0][0] <= self.now:
-                heapq.heappop(self._heap)[2]()
-            elif self.core.deadline <= self.now:
-                self.core.wake(self.now)
-                self.serve()
-            else:
-                next(client for client in self.clients if client.session.deadline <= self.now).wake()
+        heap = self._heap
+        while heap and heap[0][0] <= end:
+            self.now, _, what, arguments = heapq.heappop(heap)
+            what(*arguments)
         self.now = end
+
+    def run_while(self, busy: Callable[[], bool], limit: float) -> None:
+        """Go on until ``busy`` is over, which is asked every few seconds; at most for ``limit`` seconds."""
+        end = self.now + limit
+        while self.now < end and busy():
+            self.run_until(min(end, self.now + 3.0))
+
+    def wake_service(self, core: ServiceCore, when: float) -> None:
+        if core is self.core and when == self._service_wake:
+            self._service_wake = math.inf
+            core.wake(self.now)
+            assert core.deadline > self.now, "after wake(deadline) the deadline of the service has moved"
+            self.serve()
 
     def log(self, text: str, *arguments: object) -> None:
         self._log.append((self.now, text, arguments))
@@ -111,7 +118,7 @@ class World:
 
     def draw(self, name: str) -> Random:
         """The chance of one thing alone: leaving out another does not change it."""
-        return Random(crc32(f"{self.weather} {name}".encode()) + (self.seed << 32))
+        return Random(crc32(name.encode(), self._salt) + (self.seed << 32))
 
     def happens(self, name: str, what: str) -> bool:
         """Note something that can be left out when a failure is reduced; False: it is left out."""
@@ -149,7 +156,7 @@ class World:
 
     def refuse(self, wire: Wire, status: int | None) -> Wire:
         wire.client.refusals += 1
-        self.at(self.now + wire.latency, lambda: wire.refuse(status))
+        self.at(self.now + wire.latency, wire.refuse, status)
         return wire
 
     def plan_fault(self, wire: Wire, name: str, faulty: bool) -> None:
@@ -171,14 +178,27 @@ class World:
         client.faults -= 1
         wire.fault = (how, direction, count)
         if later:
-            self.at(self.now + delay, lambda: wire.breaks(how))
+            self.at(self.now + delay, lambda: self.faulty and wire.breaks(how))
+
+    def new_url(self, lifetime: float) -> str:
+        """A Client Access URL whose token lives so long, in seconds."""
+        url = f"ws://service.test/client/hubs/chat?access_token=t{len(self.url_expires)}"
+        self.url_expires[url] = self.now + lifetime
+        return url
+
+    def admits(self, dial: Dial) -> bool:
+        """Whether the access token is good; a recovery needs none."""
+        if dial.recovery or self.url_expires[dial.url or ""] > self.now:
+            return True
+        self.log("the access token has expired")
+        return False
 
     def enter(self, wire: Wire) -> None:
         """The service takes a client in."""
         assert wire.dial.url is not None
-        query = parse_qs(urlsplit(wire.dial.url).query)
-        if "awps_connection_id" in query:
-            connection_id, token = query["awps_connection_id"][0], query["awps_reconnection_token"][0]
+        if "awps_connection_id" in wire.dial.url:
+            query = dict(parse_qsl(urlsplit(wire.dial.url).query))
+            connection_id, token = query["awps_connection_id"], query["awps_reconnection_token"]
             if not self.weather.gentle and wire.random.random() < 0.04:
                 name = f"{wire.client.name} wire {wire.client.wires}"
                 if self.fault(name, "the reconnection token has expired"):
@@ -196,17 +216,20 @@ class World:
                 self.record(transport.messages_to_send())
             elif transport in self.wires:
                 self.wires[transport].serve(transport)
+        due = self.core.deadline
+        if due < self._service_wake:
+            self._service_wake = due
+            self.at(due, self.wake_service, self.core, due)
 
     def record(self, messages: list[bytes]) -> None:
         for raw in messages:
-            message = msgspec.json.decode(raw)
-            if message["type"] == "message" and message["from"] == "group":
-                number = message["data"]
-                self.ledger.executed.append(number)
-                self.order.setdefault(number, len(self.order))
-                if message["group"] == "room":
-                    self.room.add(number)
-                self.log("executed %s for %s", number, message["fromUserId"])
+            message = seen(raw)
+            if message.origin == "group":
+                self.ledger.executes(message.data, self.speaking)
+                self.order.setdefault(message.data, len(self.order))
+                if message.group == "room":
+                    self.room.add(message.data)
+                self.log("executed %s for %s", message.data, message.user)
 
     # ---- The story
 
@@ -216,13 +239,16 @@ class World:
         if what < 0.6:
             for _ in range(random.randint(1, 4)):
                 expires = self.now + random.choice([0.5, 300.0])
-                self.core.send_to_all("chat", server_publication("json", b"%d" % -next(self.numbers), expires=expires))
+                number = -next(self.numbers)
+                if expires < self.now + 300.0:
+                    self.ledger.expiring.add(number)
+                self.core.send_to_all("chat", server_publication("json", b"%d" % number, expires=expires))
         elif what < 0.75 and (ids := [client.connection_id for client in self.clients if client.connection_id]):
             self.log("the application server closes a connection")
             self.core.close_connection(random.choice(ids), "by the application server")
         elif what < 0.85:
             self.log("nothing gets through for a while")
-            self.dark_until = self.now + random.choice([5.0, 40.0])
+            self.dark_until = self.now + random.choice([5.0, 35.0])
             for wire in self.wires.values():
                 wire.breaks("cut")
         elif what < 0.92:
@@ -240,7 +266,6 @@ class World:
 
     def run(self) -> None:
         """Play the whole story; AssertionError: a promise is broken."""
-        self.may_miss = not self.weather.gentle
         for client in self.clients:
             client.start()
             for number in range(1, self.draw(f"{client.name} acts").randint(6, 26)):
@@ -251,17 +276,18 @@ class World:
         self.run_until(CALM)
         self.faulty = False
         self.log("calm")
-        for wire in self.wires.values():
-            wire.fault = None
         for client in self.clients:
             client.faults, client.slow = 0, 0.0
-        self.run_until(CALM + SETTLED)
+            if client.wire is not None:
+                client.wire.fault = None
+        self.run_until(CALM + AT_LEAST)
+        self.run_while(lambda: any(client.busy for client in self.clients), SETTLED - AT_LEAST)
         for client in self.clients:
             assert client.session.state is State.CONNECTED, f"{client.name} is {client.session.state}"
         # A last word to everybody tells of whatever expired unseen before it.
         self.core.send_to_all("chat", server_publication("json", b"0"))
         self.serve()
-        self.run_until(self.now + 10)
+        self.run_while(lambda: any(client.busy or 0 not in client.delivered for client in self.clients), 10)
         for client in self.clients:
             assert 0 in client.delivered, f"{client.name} has not heard the last word"
             client.check_caught_up()
@@ -269,13 +295,15 @@ class World:
         for client in self.clients:
             client.stop()
             client.drain()
-        self.run_until(self.now + 20)
+        self.run_until(self.now + 60)  # the service has noticed, and the windows to recover are over
         for client in self.clients:
             client.check()
+        assert self.core.connection_count == 1, "only the recorder is left"
+        assert self.core.deadline == math.inf
         assert all(number in self.order for number in self.room)
 
     def plan(self, name: str, act: Callable[[Random], None]) -> None:
         random = self.draw(name)
         at = random.random() * CALM
         if self.happens(name, f"at {at:.1f} s"):
-            self.at(at, lambda: act(random))
+            self.at(at, act, random)

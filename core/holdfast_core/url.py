@@ -56,7 +56,7 @@ def parse_url(url: str) -> Endpoint:
         raise InvalidValue("url has no host")
     if parts.username is not None or parts.password is not None:
         raise InvalidValue("url must not hold a user name or password; use its access_token parameter")
-    if any(ord(char) <= 32 or ord(char) == 127 for char in url):
+    if _CONTROLS.search(url):
         raise InvalidValue("url holds a space or a control character; percent-encode it")
     try:
         url.encode()
@@ -112,5 +112,6 @@ def redact(text: str) -> str:
     return _TOKENS.sub(r"\1***", text)
 
 
+_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
 _TOKENS = re.compile(r"""((?:access_token|awps_reconnection_token)=|"reconnectionToken"\s*:\s*")[^&#\s"']*""")

@@ -42,6 +42,7 @@ def test_the_faults_do_happen() -> None:
         "Disconnected(",
         "Stopped(error=ConnectError",
         "MessagesMissed(",
+        "sent again",
         "code=1008",
         "not recovered within",
         "nothing was heard",
@@ -53,7 +54,11 @@ def test_the_faults_do_happen() -> None:
         "'Forbidden'",
         "'InternalServerError'",
         "the dial hangs",
+        "too many requests",
+        "within request_timeout",
         "refused with 502",
+        "the access token has expired",
+        "port 80: HTTP status 401",
         "the reconnection token has expired",
         "the provider has no URL",
         "the provider does not answer",
@@ -66,9 +71,11 @@ def test_the_faults_do_happen() -> None:
     assert [sign for sign in signs if sign not in seen] == []
 
 
-def first_violation(**faulty: Any) -> Violation | None:
+def first_violation(
+    kinds: tuple[str, ...] = ("gentle", "wild", "gentle-framed", "wild-resend"), **faulty: Any
+) -> Violation | None:
     for seed in range(40):
-        for kind in ("gentle", "wild", "gentle-framed", "wild-resend"):
+        for kind in kinds:
             try:
                 run(kind, seed, **faulty)
             except Violation as violation:
@@ -84,6 +91,24 @@ def test_the_oracles_notice_a_faulty_session(fault: str) -> None:
 @pytest.mark.parametrize("fault", SERVICES)
 def test_the_oracles_notice_a_faulty_service(fault: str) -> None:
     assert first_violation(service_type=SERVICES[fault]) is not None
+
+
+# What no kind of run may let pass, be it that nothing is ever lost or recovered in it.
+EVERYWHERE = (
+    "loses messages",
+    "delivers messages twice",
+    "leaves requests without an answer",
+    "answers twice",
+    "calls done what was only sent",
+    "wakes for ever",
+    "leaves a timer",
+)
+
+
+@pytest.mark.parametrize("fault", EVERYWHERE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_every_kind_of_run_the_oracles_notice(kind: str, fault: str) -> None:
+    assert first_violation(kinds=(kind,), session_type=SESSIONS[fault]) is not None
 
 
 def test_a_violation_is_reduced_to_few_events_and_replays() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from simulation.client import Watched
 
-from holdfast import GroupMessage, Recovered
+from holdfast import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
 from holdfast_core._requests import Request
 from holdfast_core._timers import Timer
 from holdfast_core.service import ServiceCore, Transport
@@ -38,6 +39,51 @@ class LosesAReplay(Watched):
             drop = drop or isinstance(event, Recovered)
             kept.append(event)
         return kept
+
+
+class TellsOthers(Watched):
+    """What it tells of every fifth message or answer is up to a subclass."""
+
+    _counted = 0
+
+    def tells(self, event: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def events(self) -> list[Any]:
+        told: list[Any] = []
+        for event in super().events():
+            self._counted += isinstance(event, GroupMessage | ServerMessage | Acked)
+            told += self.tells(event) if self._counted % 5 == 0 else [event]
+        return told
+
+
+class LosesMessages(TellsOthers):
+    def tells(self, event: Any) -> list[Any]:
+        return [] if isinstance(event, GroupMessage | ServerMessage) else [event]
+
+
+class RepeatsMessages(TellsOthers):
+    def tells(self, event: Any) -> list[Any]:
+        return [event, event] if isinstance(event, GroupMessage | ServerMessage) else [event]
+
+
+class MakesUpGaps(TellsOthers):
+    """Messages that came are told as missed."""
+
+    def tells(self, event: Any) -> list[Any]:
+        if isinstance(event, GroupMessage) and (number := event.sequence_id) is not None:
+            return [MessagesMissed(number, number)]
+        return [event]
+
+
+class NeverAnswers(TellsOthers):
+    def tells(self, event: Any) -> list[Any]:
+        return [] if isinstance(event, Acked) else [event]
+
+
+class AnswersTwice(TellsOthers):
+    def tells(self, event: Any) -> list[Any]:
+        return [event, event] if isinstance(event, Acked) else [event]
 
 
 class DeliversTwice(Watched):
@@ -140,6 +186,30 @@ class LeavesATimer(Watched):
         self._timers.set(Timer.PING, 1e9)
 
 
+class FailsLate(Watched):
+    """The time that a request may take counts from when it is sent."""
+
+    def _submit(self, request: Request, now: float) -> int:
+        request.submitted += 3.0
+        return super()._submit(request, now)
+
+
+class TakesARefusalForFinal(Watched):
+    """A provider could give a better URL, but is not asked."""
+
+    def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
+        self._fixed_url = True
+        super().dial_failed(error, now, status=status)
+
+
+class HopesForever(Watched):
+    """The token of a fixed URL has expired, and is tried again and again."""
+
+    def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
+        self._fixed_url = False
+        super().dial_failed(error, now, status=status)
+
+
 class LosesGroups(Watched):
     """Groups are not joined again on a new connection."""
 
@@ -160,6 +230,11 @@ SESSIONS: Final[dict[str, type[Watched]]] = {
     "never acknowledges": NeverAcknowledges,
     "acknowledges what it has not seen": AcknowledgesTooMuch,
     "loses the first replayed message": LosesAReplay,
+    "loses messages": LosesMessages,
+    "delivers messages twice": RepeatsMessages,
+    "tells of gaps that are none": MakesUpGaps,
+    "leaves requests without an answer": NeverAnswers,
+    "answers twice": AnswersTwice,
     "delivers what was seen": DeliversTwice,
     "hides gaps": HidesGaps,
     "repeats with a fresh ack id": FreshAckIds,
@@ -173,6 +248,9 @@ SESSIONS: Final[dict[str, type[Watched]]] = {
     "takes silence for life": NoKeepalive,
     "wakes for ever": WakesForEver,
     "leaves a timer": LeavesATimer,
+    "fails requests too late": FailsLate,
+    "gives up where a provider is": TakesARefusalForFinal,
+    "never gives up a fixed URL": HopesForever,
     "forgets groups": LosesGroups,
     "withdraws what was sent": WithdrawsTooLate,
 }
@@ -217,9 +295,34 @@ class SendsTwice(ServiceCore):
         return super()._publish(connection, message, now)
 
 
+class Echoes(ServiceCore):
+    """Everybody in the group hears a publication, wanted or not."""
+
+    def _publish(self, connection: Any, message: Any, now: float) -> tuple[str, str] | None:
+        return super()._publish(connection, msgspec.structs.replace(message, no_echo=False), now)
+
+
+class KeepsWhoLeft(ServiceCore):
+    """Connections that were closed for good are kept."""
+
+    def disconnected(self, transport: Transport, code: int, now: float) -> None:
+        if code != 1000:
+            super().disconnected(transport, code, now)
+
+
+class NeverExpires(ServiceCore):
+    """Connections that do not come back are kept."""
+
+    def wake(self, now: float) -> None:
+        pass
+
+
 SERVICES: Final[dict[str, type[ServiceCore]]] = {
     "service: executes again": ForgetsAckIds,
     "service: loses what it retained": LosesRetained,
     "service: acknowledges what it did not do": NeverExecutes,
     "service: delivers twice": SendsTwice,
+    "service: echoes what should not be": Echoes,
+    "service: keeps those who left": KeepsWhoLeft,
+    "service: keeps those who do not come back": NeverExpires,
 }
