@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from holdfast import (
     Ack,
@@ -92,7 +92,8 @@ class BaseClient(Generic[D]):
         self._driver = driver
         self._session = driver.session
         self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
-        self._delivery = Delivery(self._session.options.max_buffered_messages, driver.consumers_ready)
+        limit = self._session.options.max_buffered_messages
+        self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
         self._subscriptions: Counter[str] = Counter()
 
     # ---- What is true
@@ -186,16 +187,14 @@ class BaseClient(Generic[D]):
 
     def _deliver(self, events: list[Event]) -> None:
         """Hand out what has happened."""
-        deliver = self._delivery.deliver
-        for event in events:
-            if type(event) is Acked:
-                answer = cast("Answer[Ack] | None", event.user_data)
-                if answer is not None and not answer.done():
-                    if event.error is None:
-                        answer.set_result(Ack(event.ack_id, event.duplicate))
-                    else:
-                        answer.set_exception(event.error)
-            else:
-                deliver(event)
-                if type(event) is Connected or type(event) is Stopped:
-                    self._driver.settle(event)
+        self._delivery.deliver(events)
+
+
+def _answer(event: Acked) -> None:
+    """Give the end of a request to the one who waits for it."""
+    answer: Answer[Ack] | None = event.user_data
+    if answer is not None and not answer.done():
+        if event.error is None:
+            answer.set_result(Ack(event.ack_id, event.duplicate))
+        else:
+            answer.set_exception(event.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from holdfast import Ack, DataType, GroupMessage, LocalProtocolError, Message, Options, _base
 from holdfast._base import BaseClient
@@ -61,9 +61,13 @@ class EventStream(Generic[T_co]):
         return self
 
     async def __anext__(self) -> T_co:
-        while self._closed or not self._buffer.items:
+        buffer = self._buffer
+        while self._closed or not buffer.items:
             await self._wait()
-        return cast(T_co, self._buffer.pop())
+        item: T_co = buffer.items.popleft()  # what pop() does, without the call
+        if buffer.full:
+            buffer.relax()
+        return item
 
     async def _wait(self) -> None:
         """Wait until there is something to take; raise at the end."""

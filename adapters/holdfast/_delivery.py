@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast import (
     Acked,
+    Connected,
     Event,
     GroupMessage,
     HoldfastError,
@@ -68,10 +69,15 @@ class Buffer:
     def pop(self) -> Any:
         """Give the oldest event out; there must be one."""
         item = self.items.popleft()
-        if self.full and len(self.items) <= self._delivery.limit // 2:
+        if self.full:
+            self.relax()
+        return item
+
+    def relax(self) -> None:
+        """Something was taken from a full buffer: at half the limit, reading goes on."""
+        if len(self.items) <= self._delivery.limit // 2:
             self.full = False
             self._delivery.release()
-        return item
 
     def end(self, error: HoldfastError | None) -> None:
         """No more will come; what is here can still be taken."""
@@ -105,7 +111,7 @@ class Inbox(Buffer):
     def put(self, event: Event) -> None:
         """Take a message in; without a reader, the oldest makes room for it when the limit is reached."""
         if self.readers or len(self.items) < self._delivery.limit - 1:
-            super().put(event)
+            Buffer.put(self, event)  # super() would cost as much as all of this
             return
         # To pause reading would stop acks as well, and with them every request.
         if not self._warned:
@@ -134,19 +140,30 @@ class Delivery:
 
     Args:
         limit: how many events a consumer may be behind before reading is paused.
+        reading: called with False when consumers are too far behind, with True when they have caught up.
+        answered: called with the end of each request.
+        settle: called when the client stands or has stopped, after the callbacks for that.
 
     Attributes:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
     """
 
-    def __init__(self, limit: int, reading: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        reading: Callable[[bool], None],
+        answered: Callable[[Acked], None],
+        settle: Callable[[Connected | Stopped], None],
+    ) -> None:
         self.limit = limit
         self.held: int = 0
         self.busy: bool = False
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
+        self._answered = answered
+        self._settle = settle
         self._callbacks: dict[type, tuple[Callback, ...]] = {}
         self._backlog: deque[Event] = deque()
         self._backlog_full = False
@@ -199,28 +216,37 @@ class Delivery:
 
     # ---- Delivering
 
-    def deliver(self, event: Event) -> None:
-        """Hand out one event."""
-        kind = type(event)
-        callbacks = self._callbacks.get(kind)
-        claimed = False
-        if callbacks:
-            claimed = True
-            if self.busy:
-                self._queue(event)
-            else:
-                self._call(event, callbacks)
-        if self.buffers:
-            for buffer in tuple(self.buffers):
-                if buffer.wants(event):
-                    buffer.put(event)
-                    claimed = True
-        if kind in MESSAGES:
+    def deliver(self, events: Iterable[Event]) -> None:
+        """Hand events out, in order."""
+        callbacks_of = self._callbacks.get
+        for event in events:
+            if type(event) is Acked:
+                self._answered(event)
+                continue
+            callbacks = callbacks_of(type(event))
+            if callbacks:
+                if self.busy:
+                    self._queue(event)
+                else:
+                    self._call(event, callbacks)
+                if type(event) is GroupMessage and not self.inbox.readers and not self.buffers:
+                    continue  # the ordinary case: nobody else takes it
+            self._put(event, claimed=bool(callbacks))
+
+    def _put(self, event: Event, claimed: bool) -> None:
+        for buffer in tuple(self.buffers) if self.buffers else ():
+            if buffer.wants(event):
+                buffer.put(event)
+                claimed = True
+        if type(event) in MESSAGES:
             if not claimed or self.inbox.readers:
                 self.inbox.put(event)
+        elif type(event) is Connected:
+            self._settle(event)
         elif type(event) is Stopped:
             for buffer in (*self.buffers, self.inbox):
                 buffer.end(event.error)
+            self._settle(event)
 
     def _queue(self, event: Event) -> None:
         self._backlog.append(event)
@@ -229,7 +255,8 @@ class Delivery:
             self.hold()
 
     def _call(self, event: Event, callbacks: tuple[Callback, ...]) -> None:
-        for index, callback in enumerate(callbacks):
+        rest = iter(callbacks)
+        for callback in rest:
             try:
                 result = callback(event)
             except Exception:
@@ -237,7 +264,7 @@ class Delivery:
             else:
                 if result is not None and inspect.isawaitable(result):
                     self.busy = True
-                    self._current = result, event, callbacks[index + 1 :]
+                    self._current = result, event, tuple(rest)
                     return
 
     @property

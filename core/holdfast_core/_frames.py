@@ -8,13 +8,17 @@ frame, so that wsproto always stands between two frames and decides whatever is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
-TEXT: Final = 0x81
-"""First byte of a final, unfragmented text frame without reserved bits."""
+_TEXT: Final = 0x8100
+"""A final, unfragmented, unmasked text frame without reserved bits: the first two bytes, with a length of 0."""
 
-LONGEST_HEADER: Final = 10
-"""Bytes of the longest header of an unmasked frame."""
+_LONG: Final = _TEXT + 126
+_LONGER: Final = _TEXT + 127
+"""The same with its length in the next two or eight bytes."""
+
+_header = Struct(">HH").unpack_from  # one call for four bytes: a third quicker than to look at each
 
 _FAST_MASKING_LIMIT: Final = 1024
 """Up to this size, masking by one big integer beats wsproto's table (and costs less than its objects)."""
@@ -31,18 +35,18 @@ def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int
         Where the first other frame begins: another kind, incomplete, too large, or not UTF-8.
     """
     end = len(data)
-    while position + 4 <= end and data[position] == TEXT:
-        length = data[position + 1]
-        if length < 126:
-            start = position + 2
-        elif length == 126:
+    while position + 4 <= end:
+        head, length = _header(data, position)
+        if head == _LONG:
             start = position + 4
-            length = data[position + 2] << 8 | data[position + 3]
             if length < 126:
                 break
+        elif _TEXT <= head < _LONG:
+            start = position + 2
+            length = head - _TEXT
         else:
             start = position + 10
-            if length != 127 or start > end:
+            if head != _LONGER or start > end:
                 break
             length = int.from_bytes(data[position + 2 : start], "big")
             if length < 1 << 16:
@@ -71,12 +75,13 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Read the header of the frame that begins at ``start``.
 
     Returns:
-        Where its payload begins and how long that is; ``(0, 0)`` if the header is not complete before ``end``;
+        Where its payload begins and how long that is; ``(0, n)`` if the header is not complete before ``end``:
+        it has at least n bytes;
         ``(-1, 0)`` if a client must refuse it: masked, a length that is not the shortest form or above 2**63,
         reserved bits or opcodes, a control frame that is long or fragmented (RFC 6455 5.2, 5.5).
     """
     if end - start < 2:
-        return 0, 0
+        return 0, 2
     first, length = data[start], data[start + 1]
     opcode = first & 0x0F
     if (
@@ -92,7 +97,7 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
     size = 2 if length == 126 else 8
     payload = start + 2 + size
     if payload > end:
-        return 0, 0
+        return 0, 2 + size
     length = int.from_bytes(data[start + 2 : payload], "big")
     if length < (126 if size == 2 else 1 << 16) or length >> 63:
         return -1, 0

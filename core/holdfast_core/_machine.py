@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from holdfast_core._attempts import Attempts
-from holdfast_core._requests import Kind, Request, Requests, Settled
+from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
-from holdfast_core._states import TRANSITIONS, Dial, HangUp, State
-from holdfast_core._timers import Timer, Timers
+from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
+from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
     MAX_SEQUENCE_ID,
@@ -317,31 +317,34 @@ class Machine:
 
     def _settled(self, settled: Settled) -> None:
         request, error = settled.request, settled.error
-        if error is None and request.kind is Kind.JOIN:
-            self._groups[request.group] = None
-        elif (error is None and request.kind is Kind.LEAVE) or (
-            error is not None and error.outcome == "rejected" and request.kind is Kind.REJOIN
-        ):
-            self._groups.pop(request.group, None)  # an answer that never came changes nothing
-        if request.kind is not Kind.REJOIN:
-            self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
-        elif error is not None:
-            self._events.append(RejoinGroupFailed(request.group, error))
+        kind = request.kind
+        if kind is REJOIN:
+            if error is not None:
+                if error.outcome == "rejected":  # an answer that never came changes nothing
+                    self._groups.pop(request.group, None)
+                self._events.append(RejoinGroupFailed(request.group, error))
+            return
+        if kind is not PUBLISH and error is None:
+            if kind is LEAVE:
+                self._groups.pop(request.group, None)
+            else:
+                self._groups[request.group] = None
+        self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
     # ---- Requests
 
     def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
-        if self._state in (State.STOPPED, State.STOPPING):
+        if self._state is STOPPED or self._state is STOPPING:
             raise ClientStopped(f"the client is {self._state.value}; start it first")
         return self._requests.reserve(ack_id, ack)
 
     def _submit(self, request: Request, now: float) -> int:
-        if request.kind is Kind.LEAVE:
+        if request.kind is LEAVE:
             self._requests.forget_rejoin(request.group)
         if self._paused and not self._requests.pending:
             self._heard = now  # reading begins only now
         self._requests.add(request)
-        if self._state is State.CONNECTED:
+        if self._state is CONNECTED:
             self._requests.send(request, now)
         self._schedule_requests()
         return request.key
@@ -349,15 +352,15 @@ class Machine:
     # ---- What is due
 
     def _schedule_requests(self) -> None:
-        if self._requests.wake_at < self._timers[Timer.REQUESTS]:
-            self._timers.set(Timer.REQUESTS, self._requests.wake_at)
+        if self._requests.wake_at < self._timers[REQUESTS]:
+            self._timers.set(REQUESTS, self._requests.wake_at)
 
     def _schedule_sequence_ack(self, now: float) -> None:
         sequence, options = self._sequence, self.options
         if sequence.messages >= options.sequence_ack_messages or sequence.bytes >= options.sequence_ack_bytes:
             self._control.append(sequence_ack(sequence.acknowledge()))
-        elif self._timers[Timer.SEQUENCE_ACK] > now + options.sequence_ack_interval:
-            self._timers.set(Timer.SEQUENCE_ACK, now + options.sequence_ack_interval)
+        elif self._timers[SEQUENCE_ACK] > now + options.sequence_ack_interval:
+            self._timers.set(SEQUENCE_ACK, now + options.sequence_ack_interval)
 
     def _connect_due(self, now: float) -> None:
         what = "recovery" if self._state is State.RECOVERING else "connection"

@@ -26,6 +26,11 @@ class Kind(enum.Enum):
     """A join made by the session itself, for a group of the connection before."""
 
 
+LEAVE: Final = Kind.LEAVE
+PUBLISH: Final = Kind.PUBLISH
+REJOIN: Final = Kind.REJOIN
+
+
 class Request(msgspec.Struct, eq=False):
     """One request that is not settled yet.
 
@@ -146,7 +151,7 @@ class Requests:
         else:
             self._untracked = request.key
         self.pending[request.key] = request
-        if request.kind is Kind.REJOIN:
+        if request.kind is REJOIN:
             self._rejoins += 1
         elif self._options.request_timeout is not None:
             self._wake_at(request.submitted + self._options.request_timeout)
@@ -183,15 +188,17 @@ class Requests:
         """The application leaves ``group``: a repeat of a join of our own must not come after that."""
         if self._rejoins:
             for request in list(self.pending.values()):
-                if request.kind is Kind.REJOIN and request.group == group:
+                if request.kind is REJOIN and request.group == group:
                     self._forget(request)
 
     # What happened
 
     def take(self) -> list[bytes]:
         """The payloads to send now; from here on they count as handed to the transport."""
-        payloads: list[bytes] = []
         outbox = self._outbox
+        if not outbox:
+            return []
+        payloads: list[bytes] = []
         while outbox:
             request = outbox[0]
             if request.queued:
@@ -244,9 +251,9 @@ class Requests:
         self.dropped()
         settled: list[Settled] = []
         for request in list(self.pending.values()):
-            if request.kind is Kind.REJOIN:
+            if request.kind is REJOIN:
                 self._forget(request)
-            elif request.kind is Kind.PUBLISH and request.handed and self._options.resend == "safe":
+            elif request.kind is PUBLISH and request.handed and self._options.resend == "safe":
                 settled.append(self._fail(request, "ConnectionLost", "the connection was lost before the answer came"))
             else:
                 request.handed = False
@@ -260,7 +267,7 @@ class Requests:
         """
         settled: list[Settled] = []
         for request in list(self.pending.values()):
-            if request.kind is Kind.REJOIN:
+            if request.kind is REJOIN:
                 self._forget(request)
             elif request.key > 0:
                 settled.append(self._fail(request, "Stopped", "the client was stopped before the answer came"))
@@ -281,7 +288,7 @@ class Requests:
         self.wake_at = math.inf
         if (timeout := self._options.request_timeout) is not None:
             for request in list(self.pending.values()):
-                if request.key < 0 or request.kind is Kind.REJOIN:
+                if request.key < 0 or request.kind is REJOIN:
                     continue
                 if request.submitted + timeout > now:
                     self._wake_at(request.submitted + timeout)
@@ -329,7 +336,7 @@ class Requests:
         self._backing_off.pop(request.key, None)
         self._landed(request)
         request.queued = False
-        if request.kind is Kind.REJOIN:
+        if request.kind is REJOIN:
             self._rejoins -= 1
 
     def _landed(self, request: Request) -> None:

@@ -28,6 +28,10 @@ class Timer(enum.IntEnum):
     """The peer must have answered our close."""
 
 
+SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK
+REQUESTS: Final = Timer.REQUESTS
+
+
 class Timers:
     """A deadline per :class:`Timer`; ``inf`` where nothing is due."""
 

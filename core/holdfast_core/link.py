@@ -21,7 +21,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from holdfast_core._frames import LONGEST_HEADER, Masker, cut_texts, measure
+from holdfast_core._frames import Masker, cut_texts, measure
 from holdfast_core._states import Dial
 from holdfast_core.errors import ConnectError
 from holdfast_core.session import Session
@@ -215,17 +215,30 @@ class Link:
     # ---- Frames
 
     def _receive_frames(self, data: bytes, now: float) -> None:
-        if self._to_wsproto:
-            self._feed(data, now)
-            return
-        if self._held:
-            self._keep(data)
-            self._held_size += len(data)
-            if self._held_size < self._wanted:
+        position = 0
+        while self._held and not self._to_wsproto:
+            # Only the frame that was cut in two is put together: to copy all that came with its end would be the
+            # greater part of what a long message costs.
+            missing = self._wanted - self._held_size
+            piece = data[position : position + missing]
+            self._keep(piece)
+            self._held_size += len(piece)
+            if len(piece) < missing:
                 return
-            data = b"".join(self._held)
+            position += missing
+            frame = b"".join(self._held)
             self._held.clear()
-        position, end = 0, len(data)
+            self._cut(frame, 0, now)
+            if self._done:
+                return
+        if self._to_wsproto:
+            self._feed(data[position:], now)
+        else:
+            self._cut(data, position, now)
+
+    def _cut(self, data: bytes, position: int, now: float) -> None:
+        """Take the frames in ``data`` from ``position`` on; what is not complete is held back."""
+        end = len(data)
         texts: list[bytes] = []
         while not self._done:
             if self._fast_lane and not self._fragmented:
@@ -239,21 +252,18 @@ class Link:
                 self._to_wsproto = True
                 self._feed(data[position:], now)
                 return
-            if not data[position] & 0x08 and length + self._message_size > self._limit:  # no control frame
+            # No control frame may be too long: measure() has refused it.
+            if start and not data[position] & 0x08 and length + self._message_size > self._limit:
                 self._broken(1009, f"a message above max_message_size ({self._limit} bytes)", now)
                 return
-            stop = start + length if start else end + 1
+            stop = (start or position) + length
             if stop > end:
-                self._hold(data[position:], stop - position if start else LONGEST_HEADER)
+                self._keep(data[position:])
+                self._held_size, self._wanted = end - position, stop - position
                 return
             self._count(data[position], length)
             self._feed(data[position:stop], now)
             position = stop
-
-    def _hold(self, data: bytes, wanted: int) -> None:
-        self._keep(data)
-        self._held_size = len(data)
-        self._wanted = wanted
 
     def _keep(self, data: bytes) -> None:
         if len(data) > _SMALL:

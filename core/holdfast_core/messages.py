@@ -109,7 +109,7 @@ def decode(message: bytes) -> Incoming:
     except _UNREADABLE:
         return _decode_other(message)
     kind = decoded.data_type
-    if kind == "json" or (kind == "text" and type(decoded.data) is str):
+    if (kind == "text" and type(decoded.data) is str) or kind == "json":
         return decoded
     return _convert(decoded)
 

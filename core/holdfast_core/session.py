@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast_core._machine import NO_CLOSE_FRAME, Machine, connect_error, describe_close
-from holdfast_core._requests import Kind, Request
-from holdfast_core._states import Dial, HangUp, State
+from holdfast_core._requests import LEAVE, PUBLISH, Kind, Request
+from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
 from holdfast_core._timers import Timer
 from holdfast_core._trace import frames, trace
 from holdfast_core.errors import ConnectError, LocalProtocolError
@@ -70,7 +70,7 @@ class Session(Machine):
         which could not be made or recovered otherwise, and while requests wait for their answers, for which the slow
         consumer itself may wait. While it is False, silence means nothing.
         """
-        return not self._paused or self._state is not State.CONNECTED or bool(self._requests.pending)
+        return not self._paused or self._state is not CONNECTED or bool(self._requests.pending)
 
     @property
     def connection_id(self) -> str | None:
@@ -95,7 +95,7 @@ class Session(Machine):
         Raises:
             LocalProtocolError: the session is not stopped.
         """
-        if self._state is not State.STOPPED:
+        if self._state is not STOPPED:
             raise LocalProtocolError(f"the client can not be started: it is {self._state.value}")
         self._stood = False
         self._attempts.reset()
@@ -156,7 +156,7 @@ class Session(Machine):
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
-        if not self._open or self._state is State.STOPPING:
+        if not self._open or self._state is STOPPING:
             return
         self._heard = now
         if frames.isEnabledFor(logging.DEBUG):
@@ -165,10 +165,9 @@ class Session(Machine):
         append = self._events.append
         reliable = self.options.reliable
         sequenced = 0
-        connected = State.CONNECTED  # on Python 3.11, to look up a member costs as much as a tenth of a message
         for message in messages:
             incoming = decode(message)
-            if self._state is not connected and self._receive_first(incoming, now):
+            if self._state is not CONNECTED and self._receive_first(incoming, now):
                 if not self._open:
                     return
                 continue
@@ -196,7 +195,7 @@ class Session(Machine):
 
     def receive_binary(self, now: float) -> None:
         """A binary message arrived, which has no place in these subprotocols."""
-        if self._open and self._state is not State.STOPPING:
+        if self._open and self._state is not STOPPING:
             self._heard = now
             self._broken(1003, "a binary message where text belongs", now)
 
@@ -216,7 +215,7 @@ class Session(Machine):
 
     def transport_broken(self, code: int, reason: str, now: float) -> None:
         """The peer broke the rules of the transport, which can only be closed, with ``code`` (1002, 1007, 1009)."""
-        if self._open and self._state is not State.STOPPING:
+        if self._open and self._state is not STOPPING:
             self._broken(code, reason, now, can_skip=False)
         else:
             self.disconnected(now, code=code, reason=reason)
@@ -230,7 +229,7 @@ class Session(Machine):
         """
         if self._dial is None or not self._open:
             return
-        if self._state is State.STOPPING:
+        if self._state is STOPPING:
             self._finish(None)
         elif self._state is State.CONNECTING:
             error = ConnectError(
@@ -270,7 +269,7 @@ class Session(Machine):
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(ack_id)
         payload = encode_leave(group, key)
-        return self._submit(Request(key, Kind.LEAVE, group, payload, user_data, now), now)
+        return self._submit(Request(key, LEAVE, group, payload, user_data, now), now)
 
     def send_to_group(
         self,
@@ -299,7 +298,7 @@ class Session(Machine):
         """
         key = self._reserve(ack_id, ack)
         payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
-        self._submit(Request(key, Kind.PUBLISH, group, payload, user_data, now), now)
+        self._submit(Request(key, PUBLISH, group, payload, user_data, now), now)
         return key if ack else None
 
     def send_event(
@@ -324,7 +323,7 @@ class Session(Machine):
         """
         key = self._reserve(ack_id, ack)
         payload = encode_event(event, data, data_type, key, self.options.max_request_size)
-        self._submit(Request(key, Kind.PUBLISH, "", payload, user_data, now), now)
+        self._submit(Request(key, PUBLISH, "", payload, user_data, now), now)
         return key if ack else None
 
     def withdraw(self, ack_id: int) -> bool:
@@ -340,7 +339,7 @@ class Session(Machine):
 
         What waits for an answer fails: ``unsent`` if it was never handed to a transport, else ``unknown``.
         """
-        if self._state in (State.STOPPED, State.STOPPING):
+        if self._state is STOPPED or self._state is STOPPING:
             return
         if not self._open or self._dial is None:
             self._finish(None)
@@ -350,7 +349,7 @@ class Session(Machine):
             self._control.append(sequence_ack(self._sequence.acknowledge()))
         # 1000 makes the service end the connection at once; anything else would leave it waiting for us.
         self._dial.hang_up = HangUp(1000)
-        self._go(State.STOPPING)
+        self._go(STOPPING)
         self._timers.stop(*Timer)
         self._timers.set(Timer.CLOSE, now + self.options.close_timeout)
 
@@ -371,6 +370,8 @@ class Session(Machine):
         if not self._open:
             return []
         messages = self._requests.take()
+        if not messages and not self._control:
+            return messages
         if self._control:
             messages[:0] = self._control
             self._control.clear()

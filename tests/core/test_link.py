@@ -259,6 +259,14 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
     assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"2" * 125)]
 
 
+@lanes
+def test_a_short_frame_is_complete_with_its_last_byte(fast_lane: bool) -> None:
+    wire = Wire(fast_lane=fast_lane).upgrade()
+    for frame in (frames.frame(frames.PING, b""), frames.frame(frames.PING, b"b"), frames.close(1000)):
+        wire.gets(*(bytes([byte]) for byte in frame))
+    assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"b"), (frames.CLOSE, b"\x03\xe8")]
+
+
 def test_any_bytes_are_a_sign_of_life() -> None:
     wire = Wire(keepalive_timeout=10).upgrade()
     for byte in frames.frame(frames.PONG) * 10:
