@@ -95,6 +95,7 @@ class Requests:
         "_outbox",
         "_random",
         "_rejoins",
+        "_repeats",
         "_unanswered",
         "_untracked",
         "pending",
@@ -113,6 +114,7 @@ class Requests:
         self._unanswered: dict[int, Request] = {}
         self._backing_off: dict[int, Request] = {}
         self._outbox: deque[Request] = deque()
+        self._repeats: deque[Request] = deque()  # of what is in flight: they wait for nobody
         self._in_flight = 0
         self.wake_at = math.inf
 
@@ -160,7 +162,7 @@ class Requests:
         """Queue a request for the transport that is open now."""
         if not request.queued:
             request.queued = True
-            self._outbox.append(request)
+            (self._repeats if request.in_flight else self._outbox).append(request)
         if request.key > 0 and self._options.ack_timeout is not None:
             request.due = now + self._options.ack_timeout
             self._unanswered.pop(request.key, None)
@@ -195,14 +197,19 @@ class Requests:
 
     def take(self) -> list[bytes]:
         """The payloads to send now; from here on they count as handed to the transport."""
-        outbox = self._outbox
-        if not outbox:
+        outbox, repeats = self._outbox, self._repeats
+        if not outbox and not repeats:
             return []
         payloads: list[bytes] = []
+        while repeats:
+            request = repeats.popleft()
+            if request.queued and request.in_flight:  # else answered since
+                request.queued = False
+                payloads.append(request.payload)
         while outbox:
             request = outbox[0]
             if request.queued:
-                if request.key > 0 and not request.in_flight:
+                if request.key > 0:
                     if self._in_flight >= _WINDOW:
                         break
                     self._in_flight += 1
@@ -240,6 +247,7 @@ class Requests:
             request.queued = request.in_flight = False
         self._in_flight = 0
         self._outbox.clear()
+        self._repeats.clear()
         self._unanswered.clear()
         self._backing_off.clear()
 
@@ -300,8 +308,9 @@ class Requests:
                 self._wake_at(request.due)
                 break
             overdue.append(request)
+        full = self._in_flight >= _WINDOW
         for request in overdue:
-            waits = request.queued and self._in_flight >= _WINDOW  # for others, not for an answer of its own
+            waits = full and request.queued and not request.in_flight  # for the answers of others
             if waits or self._may_repeat(request):
                 self.send(request, now)
             else:
@@ -335,11 +344,11 @@ class Requests:
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
         self._landed(request)
-        request.queued = False
         if request.kind is REJOIN:
             self._rejoins -= 1
 
     def _landed(self, request: Request) -> None:
+        request.queued = False
         if request.in_flight:
             request.in_flight = False
             self._in_flight -= 1

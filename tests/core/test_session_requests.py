@@ -227,6 +227,63 @@ def test_an_ack_for_a_request_that_was_not_handed_out_is_ignored() -> None:
     assert drive.answers() == {ack_id: "done"}
 
 
+# ---- How many at a time
+
+
+def full_window(**options: Any) -> Drive:
+    """500 requests are in flight, under the ack ids up to 500; 501 and 502 wait for one of them to be answered."""
+    drive = connected(ack_timeout=10.0, **options)
+    for _ in range(502):
+        ASKS["send"](drive)
+    assert len(drive.sent()) == 500
+    return drive
+
+
+def test_repeats_do_not_wait_behind_what_waits_for_their_answers() -> None:
+    drive = full_window(retry=Backoff(limit=1))
+    drive.advance(10)
+    assert ack_ids(drive.sent()) == [*range(1, 501)]
+    drive.advance(10)
+    assert drive.answers() == dict.fromkeys(range(1, 501), "Timeout/unknown")
+    assert ack_ids(drive.sent()) == [501, 502]  # these have used up no repeats
+    drive.advance(10)
+    assert ack_ids(drive.sent()) == [501, 502]
+
+
+def test_a_repeat_after_a_backoff_takes_its_turn_among_the_requests_in_flight() -> None:
+    drive = full_window()
+    drive.says(refused(1, "InternalServerError"))
+    assert ack_ids(drive.sent()) == [501]
+    drive.advance(2)
+    assert drive.sent() == []  # neither 502 nor 1
+    drive.says(ok(2), ok(3))
+    assert ack_ids(drive.sent()) == [502, 1]
+    drive.says(ok(1))
+    assert drive.answers() == {1: "done", 2: "done", 3: "done"}
+
+
+def test_a_repeat_that_is_due_when_an_answer_comes_waits_for_the_backoff() -> None:
+    drive = connected(ack_timeout=10.0)
+    ack_id = ASKS["send"](drive)
+    drive.sent()
+    drive.advance(10)
+    drive.says(refused(ack_id, "InternalServerError"))
+    assert drive.sent() == []
+    drive.advance(2)
+    assert ack_ids(drive.sent()) == [ack_id]
+
+
+@pytest.mark.parametrize("ahead", [0, 500])
+def test_what_a_busy_transport_never_takes_is_given_up(ahead: int) -> None:
+    drive = connected(ack_timeout=10.0, retry=Backoff(limit=1))
+    for _ in range(ahead):
+        ASKS["send"](drive)
+    drive.sent()
+    ASKS["send"](drive)
+    drive.advance(20)
+    assert set(drive.answers().values()) == {"Timeout/unknown" if ahead else "Timeout/unsent"}
+
+
 # ---- Ack ids
 
 
