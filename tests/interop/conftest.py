@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-import gc
+import socket
 import threading
-import warnings
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+import websocket._core
 from tests.interop.backend import Background
 from tests.interop.node import Node, install
 from tests.interop.stage import Programs, Stage
 
 from holdfast.service import ServiceOptions
 
-# The blocking Python client (websocket-client) leaves the socket of a lost connection to the garbage collector.
-_FORGOTTEN_SOCKETS = (
-    "ignore:unclosed <socket:ResourceWarning",
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        # The tests that run next may be those that find it.
-        if {here, here.parent / "security"} & set(item.path.parents):
-            for warning in _FORGOTTEN_SOCKETS:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+THREADS = 30.0
+"""Seconds that the threads of the last clients may take to end."""
 
 
 @pytest.fixture(scope="package", autouse=True)
-def no_sockets_left_to_other_tests() -> Iterator[None]:
+def blocking_clients_end() -> Iterator[None]:
+    """Leave no thread and no socket of the blocking Python client to other tests.
+
+    The library below it (websocket-client) forgets the socket of a connection that was lost. So all of them are
+    remembered here, and closed when no thread uses them any more.
+    """
     before = set(threading.enumerate())
+    sockets: list[socket.socket] = []
+    connect = websocket._core.connect
+
+    def remembered(*arguments: Any) -> Any:
+        connected = connect(*arguments)
+        sockets.append(connected[0])
+        return connected
+
+    websocket._core.connect = remembered
     yield
-    # A thread of that client holds its socket until it notices the end.
+    websocket._core.connect = connect
+    end = time.monotonic() + THREADS
     for thread in set(threading.enumerate()) - before:
-        thread.join(5.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+        thread.join(max(end - time.monotonic(), 0.0))
+        assert not thread.is_alive(), thread
+    for one in sockets:
+        one.close()
 
 
 @pytest.fixture(scope="package")

@@ -89,12 +89,13 @@ def test_item_12_the_disconnected_message_comes_before_the_close_and_recovery_is
 )
 def test_item_13_a_malformed_message_ends_the_connection_with_1007(stage: Stage, text: str) -> None:
     url = stage.service().client_url()
+    hellos: dict[str, dict[str, Any]] = {}
     for subprotocol in (RELIABLE, JSON):
         with socket(url, subprotocol) as client:
-            hello = client.receive()
+            hellos[subprotocol] = client.receive()
             client.websocket.send(text)
             assert client.ended()[0] == 1007
-    with socket(recovery_url(url, {"reconnectionToken": "none", **hello})) as again:
+    with socket(recovery_url(url, hellos[RELIABLE])) as again:
         assert again.ended()[0] == 1008
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
-from holdfast_core.service import ABNORMAL, JSON, JSON_RELIABLE, Limits, server_publication
+from holdfast_core.service import ABNORMAL, JSON, JSON_RELIABLE, Limits, RawMode, server_publication
 
 JOIN = {"type": "joinGroup", "group": "room", "ackId": 1}
 
@@ -522,7 +523,7 @@ def test_a_second_drop_is_due_after_the_drops_before_it() -> None:
     assert [world.core.connection(name) is None for name in ("c1", "c2")] == [False, True]
 
 
-@pytest.mark.parametrize("code", [1001, 1005, 1006, 1008, 1011, 4000])
+@pytest.mark.parametrize("code", [1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 4000])
 def test_after_these_close_codes_a_connection_can_be_recovered(code: int) -> None:
     world = World()
     client = world.connect()
@@ -531,14 +532,32 @@ def test_after_these_close_codes_a_connection_can_be_recovered(code: int) -> Non
     assert world.recover(hello).close_code is None
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1009])
-def test_after_these_close_codes_a_connection_is_over_at_once(code: int) -> None:
+def test_a_connection_that_its_client_closes_with_1000_is_over_at_once() -> None:
     world = World()
     client = world.connect()
     hello = client.hello()
-    client.drop(code)
+    client.drop(1000)
     assert world.core.connection("c1") is None
     assert world.recover(hello).close_code == 1008
+
+
+@pytest.mark.parametrize("code", [1002, 1007, 1009])
+def test_a_client_that_breaks_the_rules_of_websockets_has_nothing_to_recover(code: int) -> None:
+    world = World()
+    client = world.connect()
+    hello = client.hello()
+    world.core.transport_broken(client.transport, code, world.now)
+    assert world.core.connection("c1") is None
+    assert world.recover(hello).close_code == 1008
+    world.core.transport_broken(client.transport, code, world.now)  # repeats do nothing
+
+
+def test_a_transport_that_was_replaced_may_break_without_consequences() -> None:
+    world = World()
+    client = world.connect()
+    again = world.recover(client.hello())
+    world.core.transport_broken(client.transport, 1002, world.now)
+    assert again.ask({"type": "ping"})[-1] == {"type": "pong"}
 
 
 def test_a_client_without_reliability_cannot_be_recovered_even_while_it_is_attached() -> None:
@@ -649,9 +668,15 @@ def test_server_messages_reach_all_a_user_a_connection_or_a_group() -> None:
 def test_shutting_down_closes_everybody_with_1001() -> None:
     world = World()
     clients = [world.connect() for _ in range(3)]
+    raw = world.connect(raw=RawMode())
     clients[0].drop()
+    clients[1].received()
     world.core.shut_down()
     assert [client.close_code for client in clients] == [None, 1001, 1001]
+    assert clients[1].received() == [
+        {"type": "system", "event": "disconnected", "message": "The service is shutting down."}
+    ]
+    assert (raw.close_code, raw.received_raw()) == (1001, [])
     assert world.core.deadline == math.inf
 
 
@@ -757,3 +782,31 @@ def test_over_any_drops_each_message_is_delivered_once_and_in_order(steps: list[
         elif step == "wait" and attached:
             world.advance(60)
     assert delivered == list(range(1, published + 1))
+
+
+# --- Hubs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_hub_lasts_as_long_as_its_connections() -> None:
+    world = World()
+    for number in range(100):
+        assert not world.core.hub(f"named{number}").connections
+    assert list(world.core.hubs) == []
+    first, second = world.connect(hub="Chat"), world.connect(hub="chat")
+    first.drop(1000)
+    assert [hub.name for hub in world.core.hubs] == ["chat"]
+    gone = weakref.ref(world.core.hub("chat"))
+    second.drop()
+    assert [hub.name for hub in world.core.hubs] == ["chat"], "its connection may come back"
+    world.advance(30)
+    assert (list(world.core.hubs), gone()) == ([], None)
+
+
+def test_a_hub_that_somebody_keeps_stays_the_same() -> None:
+    world = World()
+    hub = world.core.hub("chat")
+    for _ in range(2):
+        client = world.connect(groups=("room",))
+        assert len(hub.members("room")) == 1
+        client.drop(1000)
+        assert len(hub.members("room")) == 0

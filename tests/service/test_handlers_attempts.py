@@ -273,4 +273,4 @@ def test_a_call_that_waits_for_permission_at_the_shutdown_is_not_made() -> None:
     backend.answer(question, headers=[("WebHook-Allowed-Origin", "*")])
     world.advance(1000)
     assert backend.idle()
-    assert client.received() == []
+    assert [message["event"] for message in client.received()] == ["disconnected"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from tests.service.virtual import Client, World
 
 from holdfast_core.service import JSON, Connection, Filter, RawMode, operations, server_publication
+from holdfast_core.service.filters import select
 from holdfast_core.service.parameters import OperationError
 
 HELLO = server_publication("json", b"1")
@@ -72,9 +72,17 @@ def ids(connections: list[Connection]) -> list[str]:
 def test_a_filter_and_exclusions_choose(text: str | None, excluded: tuple[str, ...], expected: list[str]) -> None:
     where = None if text is None else Filter(text)
     town = Town()
-    assert ids(operations.selected(town.everybody, where, excluded)) == expected
-    operations.send(town.core, town.everybody, HELLO, where, excluded)
+    assert ids(select(town.everybody, where, excluded)) == expected
+    town.core.send_to_all("chat", HELLO, where, excluded)
     assert town.heard() == expected
+
+
+def test_a_filter_and_exclusions_choose_among_a_group_and_a_user() -> None:
+    town = Town()
+    town.core.send_to_group("chat", "room", HELLO, Filter("userId eq 'ann'"))
+    assert town.heard() == ["c1"]
+    town.core.send_to_user("chat", "ann", HELLO, None, {"c1"})
+    assert town.heard() == ["c2"]
 
 
 def test_a_connection_is_found_only_at_its_hub() -> None:
@@ -102,7 +110,7 @@ def test_what_is_done_to_a_connection_that_is_away_counts_when_it_comes_back() -
     town = Town()
     hello = {"connectionId": "c1", "reconnectionToken": "token-of-c1/1"}
     town.client("c1").drop()
-    operations.send(town.core, operations.find(town.core, "chat", "c1"), HELLO)
+    town.core.send_to_connection("c1", HELLO)
     operations.add_connection_to_group(town.core, "chat", "c1", "hall")
     operations.grant(town.core, "chat", "sendToGroup", "c1", "hall")
     recovered = town.world.recover(hello)
@@ -125,7 +133,7 @@ def test_joining_and_leaving() -> None:
     assert town.members("attic") == ["c1", "c2", "c4"]
     operations.remove_from_groups(town.core, hub.user("ann"), ("attic", "never"))
     assert town.members("attic") == ["c4"]
-    operations.add_to_groups(town.core, operations.selected(town.everybody, Filter("userId ne null")), ("x", "y"))
+    operations.add_to_groups(town.core, select(town.everybody, Filter("userId ne null")), ("x", "y"))
     assert town.members("x") == town.members("y") == ["c1", "c2", "c3"]
     # The very members of a group may be taken out of it.
     operations.remove_from_groups(town.core, hub.members("x"), ("x",))
@@ -238,5 +246,6 @@ def test_what_permissions_cannot_be() -> None:
 
 def test_a_message_to_nobody_costs_nothing() -> None:
     town = Town()
-    operations.send(town.core, [], server_publication("json", b"1", expires=math.inf))
+    town.core.send_to_all("nowhere", HELLO)
+    town.core.send_to_all("chat", HELLO, Filter("false"))
     assert town.heard() == []

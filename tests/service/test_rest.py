@@ -19,7 +19,7 @@ from tests.service.sockets import Client, refusal, with_service
 
 from holdfast.service import Service, ServiceOptions, create_app
 from holdfast.service.rest import OPERATIONS
-from holdfast_core.service import JSON, ClientGrant, ServiceCore, Transport
+from holdfast_core.service import JSON, ClientGrant, Joined, Left, Published, ServiceCore, TraceEvent, Transport
 
 KEY = "k" * 32
 SECOND = "s" * 32
@@ -228,6 +228,31 @@ def test_names_in_paths_are_decoded_once_but_a_slash_is_not(written: str, group:
             assert set(api.ann.connection.groups) == {"room", group}
 
     asyncio.run(run())
+
+
+def test_what_the_application_server_does_is_told_to_observers() -> None:
+    async def scenario() -> None:
+        async with api_of() as api:
+            told: list[TraceEvent] = []
+            api.core.observers.append(told.append)
+            await api("POST", "/hubs/chat/:send?excluded=" + api.ann_id, **TEXT)
+            await api("POST", "/hubs/Chat/groups/room/:send", **TEXT)
+            await api("POST", "/hubs/chat/users/ann/:send?filter=false", **TEXT)
+            await api("POST", f"/hubs/chat/connections/{api.ann_id}/:send", **TEXT)
+            await api("PUT", "/hubs/chat/users/ann/groups/hall")
+            await api("POST", "/hubs/chat/:removeFromGroups", json={"groups": ["hall", "room"]})
+            payload, ann = ("text", '"hi"', 4), ("chat", api.ann_id, "ann")
+            assert told == [
+                Published("chat", None, None, "hub", "", *payload, 1),
+                Published("chat", None, None, "group", "room", *payload, 1),
+                Published("chat", None, None, "user", "ann", *payload, 0),
+                Published("chat", None, None, "connection", api.ann_id, *payload, 1),
+                Joined(*ann, "hall"),
+                Left(*ann, "hall"),
+                Left(*ann, "room"),
+            ]
+
+    asyncio.run(scenario())
 
 
 # --- Lists and tokens -------------------------------------------------------------------------------------------

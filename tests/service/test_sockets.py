@@ -274,6 +274,30 @@ def test_a_broken_or_huge_message_ends_the_session(data: Any, code: int) -> None
     with_service(scenario)
 
 
+@pytest.mark.parametrize("code", [1002, 1007, 1011])
+def test_a_client_that_closes_over_a_fault_it_saw_may_recover(code: int) -> None:
+    async def scenario(service: Service) -> None:
+        client = await Client.open(service.client_url())
+        hello = await client.receive()
+        await client.websocket.close(code, "that was garbled")
+        again = await Client.open(recovery_url(service, hello))
+        assert (await again.receive())["connectionId"] == hello["connectionId"]
+        await again.leave()
+
+    with_service(scenario)
+
+
+def test_frames_that_break_the_rules_of_websockets_end_the_session() -> None:
+    async def scenario(service: Service) -> None:
+        client = await Client.open(service.client_url())
+        hello = await client.receive()
+        client.websocket.transport.write(b"\x81\x01x")  # a client has to mask
+        assert await client.close_code() == 1002
+        assert service.core.connection(hello["connectionId"]) is None
+
+    with_service(scenario)
+
+
 def test_a_message_of_exactly_one_mebibyte_is_taken() -> None:
     async def scenario(service: Service) -> None:
         client = await Client.open(service.client_url())

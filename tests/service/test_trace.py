@@ -31,6 +31,7 @@ from holdfast_core.service import (
     ShutDown,
     Snapshot,
     TraceEvent,
+    operations,
     server_publication,
     snapshot,
 )
@@ -217,6 +218,26 @@ def test_payloads_are_shortened_whatever_they_hold(text: str) -> None:
         assert published.data == data
     else:
         assert published.data == data[:239] + "…"
+
+
+def test_changes_of_groups_by_the_application_server_are_told_if_they_change_anything() -> None:
+    world = Watched()
+    world.connect(user="ann", groups=("room",))
+    world.connect(user="ben")
+    world.seen()
+    everybody = list(world.core.hub("chat").connections.values())
+    operations.add_to_groups(world.core, everybody, ("room",))
+    operations.remove_from_groups(world.core, everybody, ("room", "never"))
+    operations.add_user_to_group(world.core, "chat", "ann", "x")
+    operations.remove_from_groups(world.core, world.core.hub("chat").user("ann"))
+    ben = ("chat", "c2", "ben")
+    assert world.seen() == [
+        Joined(*ben, "room"),
+        Left(*ANN, "room"),
+        Left(*ben, "room"),
+        Joined(*ANN, "x"),
+        Left(*ANN, "x"),
+    ]
 
 
 # --- Nobody looks -----------------------------------------------------------------------------------------------

@@ -265,13 +265,17 @@ class Gateway:
         self.flush()
         writer.flush()
 
-    def detach(self, transport: Transport, code: int) -> None:
-        """Note that a WebSocket is closed, or lost (``code`` is 1006 then). Repeats do nothing."""
+    def detach(self, transport: Transport, code: int, *, broken: bool = False) -> None:
+        """Note that a client has closed its WebSocket, or lost it (``code`` is 1006 then). Repeats do nothing.
+
+        ``broken``: it was we who closed it, over a fault of the client's.
+        """
         if self._writers.pop(transport, None) is not None:
             connection = transport.connection
             if connection is not None:
                 _LOGGER.debug("client %s detached with code %d", connection.connection_id, code)
-            self.core.disconnected(transport, code, monotonic())
+            ended = self.core.transport_broken if broken else self.core.disconnected
+            ended(transport, code, monotonic())
             self.flush()
 
     def flush(self) -> None:

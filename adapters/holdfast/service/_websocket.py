@@ -267,7 +267,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.transport.resume_reading()
         exception = self._protocol.parser_exc
         if exception is not None and self._protocol.close_sent is not None:
-            self._detach(int(self._protocol.close_sent.code))
+            self._detach(int(self._protocol.close_sent.code), broken=True)
             self._close_soon()
 
     def _handle_turn(self) -> None:
@@ -295,9 +295,9 @@ class WebSocketProtocol(asyncio.Protocol):
         for _ in range(min(len(self._frames), _TURN)):
             yield self._frames.popleft()
 
-    def _detach(self, code: int) -> None:
+    def _detach(self, code: int, *, broken: bool = False) -> None:
         if self._client is not None:
-            self.gateway.detach(self._client, code)
+            self.gateway.detach(self._client, code, broken=broken)
 
     # --- Sending ------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from holdfast_core.service import (
     operations,
     server_publication,
 )
+from holdfast_core.service.filters import select
 from holdfast_core.service.parameters import GroupChange, Query, bad_request, group_name, payload
 
 from ._gateway import Gateway
@@ -82,6 +83,11 @@ class Call:
         """The connection in the path, or none."""
         return operations.find(self.core, self.path("hub"), self.path("connection"))
 
+    @property
+    def excluded(self) -> Collection[str]:
+        """The ids of the connections that are left out."""
+        return set(self.query.all("excluded"))
+
     def path(self, name: str) -> str:
         """Return a part of the path."""
         return str(self.request.path_params[name])
@@ -106,13 +112,32 @@ Operation: TypeAlias = Callable[[Call], Response]
 # --- Messages and ends --------------------------------------------------------------------------------
 
 
-def _send(call: Call, receivers: Collection[Connection], group: str | None = None) -> Response:
-    operations.send(call.core, receivers, call.publication(group), call.query.filter(), set(call.query.all("excluded")))
+def _send_to_all(call: Call) -> Response:
+    call.core.send_to_all(call.path("hub"), call.publication(), call.query.filter(), call.excluded)
+    return Response(status_code=202)
+
+
+def _send_to_group(call: Call) -> Response:
+    group = call.group
+    call.core.send_to_group(call.path("hub"), group, call.publication(group), call.query.filter(), call.excluded)
+    return Response(status_code=202)
+
+
+def _send_to_user(call: Call) -> Response:
+    user_id = call.path("user")
+    call.core.send_to_user(call.path("hub"), user_id, call.publication(), call.query.filter(), call.excluded)
+    return Response(status_code=202)
+
+
+def _send_to_connection(call: Call) -> Response:
+    publication = call.publication()
+    for connection in call.connection:
+        call.core.send_to_connection(connection.connection_id, publication)
     return Response(status_code=202)
 
 
 def _close(call: Call, connections: Collection[Connection]) -> Response:
-    operations.close(call.core, connections, call.query.one("reason"), set(call.query.all("excluded")))
+    operations.close(call.core, connections, call.query.one("reason"), call.excluded)
     return Response(status_code=204)
 
 
@@ -140,14 +165,14 @@ def _remove(call: Call, connections: Collection[Connection], *groups: str) -> Re
 
 def _add_to_groups(call: Call) -> Response:
     change = GroupChange.from_body(call.body)
-    chosen = operations.selected(call.hub.connections.values(), change.filter)
+    chosen = select(call.hub.connections.values(), change.filter)
     operations.add_to_groups(call.core, chosen, change.groups)
     return Response()
 
 
 def _remove_from_groups(call: Call) -> Response:
     change = GroupChange.from_body(call.body)
-    chosen = operations.selected(call.hub.connections.values(), change.filter)
+    chosen = select(call.hub.connections.values(), change.filter)
     operations.remove_from_groups(call.core, chosen, change.groups)
     return Response()
 
@@ -222,10 +247,10 @@ _CONNECTION = "/hubs/{hub}/connections/{connection}"
 _PERMISSION = "/hubs/{hub}/permissions/{permission}/connections/{connection}"
 
 OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
-    "/hubs/{hub}/:send": {"POST": lambda call: _send(call, call.hub.connections.values())},
-    f"{_GROUP}/:send": {"POST": lambda call: _send(call, call.members, call.group)},
-    f"{_USER}/:send": {"POST": lambda call: _send(call, call.user)},
-    f"{_CONNECTION}/:send": {"POST": lambda call: _send(call, call.connection)},
+    "/hubs/{hub}/:send": {"POST": _send_to_all},
+    f"{_GROUP}/:send": {"POST": _send_to_group},
+    f"{_USER}/:send": {"POST": _send_to_user},
+    f"{_CONNECTION}/:send": {"POST": _send_to_connection},
     "/hubs/{hub}/:closeConnections": {"POST": lambda call: _close(call, call.hub.connections.values())},
     f"{_GROUP}/:closeConnections": {"POST": lambda call: _close(call, call.members)},
     f"{_USER}/:closeConnections": {"POST": lambda call: _close(call, call.user)},

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, Literal
 
 from . import downstream
-from .application import Application, Decided, Handled, PendingConnect
-from .cloud_events import ClientEvent, ConnectRequest, Rejection, read_reply
+from .application import Application, Decided, PendingConnect
+from .cloud_events import ConnectRequest, Rejection
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
-from .conversation import EventSettings, Waiting
+from .conversation import EventSettings
 from .downstream import Publication
+from .filters import Filter, select
 from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
 from .hub import Hub
 from .names import choose_subprotocol, hub_identity
 from .observers import Observers
 from .raw import RawMode
+from .requests import Requests
 from .roster import Roster
 from .tokens import ClientGrant
-from .upstream import (
-    Event,
-    JoinGroup,
-    LeaveGroup,
-    Ping,
-    ProtocolViolation,
-    SendToGroup,
-    SequenceAck,
-    decode,
-)
+from .upstream import Ping, ProtocolViolation, SequenceAck, decode
 
 __all__ = ["ServiceCore"]
 
-# Closes by the client, or of a broken client, after which there is nothing to recover (emulator).
-_TERMINAL_CODES: Final = frozenset({1000, 1002, 1003, 1007, 1009})
-
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
-_NO_HANDLER: Final = Close(1011, "The message could not be handled.")
-_OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
 
 _EVENTS: Final = RawMode()
@@ -78,6 +65,7 @@ class ServiceCore:
         self.observers: Observers = Observers()
         self._application = Application(self.events)
         self._roster = Roster(limits, self._application, self.observers, issue_reconnection_token)
+        self._requests = Requests(self._roster, self._application, self.observers)
         self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
@@ -90,11 +78,11 @@ class ServiceCore:
 
     @property
     def hubs(self) -> Collection[Hub]:
-        """All hubs that were ever named. Name no new one while you go through them."""
+        """The hubs that have connections. Change nothing while you go through them."""
         return self._roster.hubs
 
     def hub(self, name: str) -> Hub:
-        """Return a hub; hubs spring into existence when they are named (Azure docs)."""
+        """Return a hub; it need not have connections yet (Azure docs)."""
         return self._roster.hub(name)
 
     def connection(self, connection_id: str) -> Connection | None:
@@ -185,26 +173,31 @@ class ServiceCore:
             if self.observers:
                 self.observers.sequence_acked(connection, message.sequence_id)
         else:
-            self._take(connection, message, len(encoded), now)
+            self._requests.take(connection, message, len(encoded), now)
 
     def disconnected(self, transport: Transport, code: int, now: float) -> None:
-        """Note the end of a transport, with the close code received or sent, 1006 if there was none.
+        """Note that a client has closed a transport, with this code, or lost it (1006).
 
-        A reliable connection is kept for the recovery window unless the code is final (emulator).
+        A reliable connection is kept for the recovery window, unless the code is 1000 (emulator).
         """
         connection = transport.connection
         if connection is None or connection.transport is not transport:
             return
-        if not connection.reliable or code in _TERMINAL_CODES:
-            self._roster.end(
-                connection,
-                None,
-                "The client closed the connection." if code == 1000 else "The client is gone.",
-                code=code,
-            )
-            return
-        self.observers.dropped(connection, code, self.limits.recovery_window)
-        self._roster.detach(connection, now)
+        if connection.reliable and code != 1000:
+            self.observers.dropped(connection, code, self.limits.recovery_window)
+            self._roster.detach(connection, now)
+        else:
+            reason = "The client closed the connection." if code == 1000 else "The client is gone."
+            self._roster.end(connection, None, reason, code=code)
+
+    def transport_broken(self, transport: Transport, code: int, now: float) -> None:
+        """Note that a client has broken the rules of WebSockets, for which its transport was closed with this code.
+
+        There is nothing to recover (emulator).
+        """
+        connection = transport.connection
+        if connection is not None and connection.transport is transport:
+            self._roster.end(connection, None, "The client broke the WebSocket protocol.", code=code)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
@@ -224,53 +217,87 @@ class ServiceCore:
 
     # --- What the application server wants --------------------------------------------------------
 
-    def deliver(self, receivers: Iterable[Connection], publication: Publication) -> None:
-        """Send a message to living connections; those with no room for it end."""
-        self._roster.deliver(receivers, publication)
+    def send_to_all(
+        self, hub: str, publication: Publication, where: Filter | None = None, excluded: Collection[str] = ()
+    ) -> None:
+        """Send a message to the connections of a hub that fulfil a filter and whose ids are not excluded."""
+        self._send(hub, "hub", "", self.hub(hub).connections.values(), publication, where, excluded)
 
-    def send_to_all(self, hub: str, publication: Publication) -> None:
-        """Send a message to all connections of a hub."""
-        receivers = self.hub(hub).connections.values()
-        self.observers.server_published(hub_identity(hub), "hub", "", publication, len(receivers))
-        self._roster.deliver(receivers, publication)
+    def send_to_group(
+        self,
+        hub: str,
+        group: str,
+        publication: Publication,
+        where: Filter | None = None,
+        excluded: Collection[str] = (),
+    ) -> None:
+        """Send a message to members of a group, chosen as by `send_to_all`."""
+        self._send(hub, "group", group, self.hub(hub).members(group), publication, where, excluded)
 
-    def send_to_group(self, hub: str, group: str, publication: Publication) -> None:
-        """Send a message to the members of a group."""
-        receivers = self.hub(hub).members(group)
-        self.observers.server_published(hub_identity(hub), "group", group, publication, len(receivers))
-        self._roster.deliver(receivers, publication)
-
-    def send_to_user(self, hub: str, user_id: str, publication: Publication) -> None:
-        """Send a message to all connections of a user."""
-        receivers = self.hub(hub).user(user_id)
-        self.observers.server_published(hub_identity(hub), "user", user_id, publication, len(receivers))
-        self._roster.deliver(receivers, publication)
+    def send_to_user(
+        self,
+        hub: str,
+        user_id: str,
+        publication: Publication,
+        where: Filter | None = None,
+        excluded: Collection[str] = (),
+    ) -> None:
+        """Send a message to connections of a user, chosen as by `send_to_all`."""
+        self._send(hub, "user", user_id, self.hub(hub).user(user_id), publication, where, excluded)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
         connection = self._roster.connections.get(connection_id)
         if connection is not None:
-            self.observers.server_published(connection.hub, "connection", connection_id, publication, 1)
-            self._roster.deliver((connection,), publication)
+            self._send(connection.hub, "connection", connection_id, (connection,), publication, None, ())
+
+    def _send(
+        self,
+        hub: str,
+        to: Literal["hub", "group", "user", "connection"],
+        name: str,
+        receivers: Collection[Connection],
+        publication: Publication,
+        where: Filter | None,
+        excluded: Collection[str],
+    ) -> None:
+        if where is not None or excluded:
+            receivers = select(receivers, where, excluded)
+        self.observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
+        self._roster.deliver(receivers, publication)
+
+    def join(self, connection: Connection, group: str) -> None:
+        """Make a living connection a member of a group, whatever its permissions; twice is once (emulator)."""
+        self._roster.join(connection, group)
+
+    def leave(self, connection: Connection, group: str) -> None:
+        """End a membership of a living connection; it is no error if there is none (emulator)."""
+        self._roster.leave(connection, group)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
         """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
         connection = self._roster.connections.get(connection_id)
         if connection is not None:
-            if connection.transport is not None and connection.raw is None:
-                # Best effort: it is left out where there is no room for it.
-                connection.transport.send(downstream.disconnected(reason))
-            self._roster.end(connection, Close.because(1000, reason))
+            self._dismiss(connection, 1000, reason)
 
     def shut_down(self) -> None:
-        """End all connections with close 1001, telling no handler; the service may be used again."""
+        """End all connections: disconnected message, then close 1001; no handler is told.
+
+        The service may be used again.
+        """
         for decided in self._application.shut_down():
             self._decide(decided)
         for connection in self._roster.connections.values():
             connection.conversation = None
         for connection in list(self._roster.connections.values()):
-            self._roster.end(connection, Close(1001, "The service is shutting down."))
+            self._dismiss(connection, 1001, "The service is shutting down.")
         self.observers.shut_down()
+
+    def _dismiss(self, connection: Connection, code: int, reason: str) -> None:
+        if connection.transport is not None and connection.raw is None:
+            # Best effort: it is left out where there is no room for it.
+            connection.transport.send(downstream.disconnected(reason))
+        self._roster.end(connection, Close.because(code, reason))
 
     # --- What to do -------------------------------------------------------------------------------
 
@@ -298,7 +325,7 @@ class ServiceCore:
             if isinstance(happened, Decided):
                 self._decide(happened)
             else:
-                self._handled(happened, now)
+                self._requests.handled(happened, now)
 
     def _decide(self, decided: Decided) -> None:
         pending, decision = decided.pending, decided.decision
@@ -311,107 +338,3 @@ class ServiceCore:
         connection_id, raw = conversation.connection_id, pending.raw
         connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, conversation)
         pending.transport = self._roster.open(connection, grant)
-
-    def _handled(self, handled: Handled, now: float) -> None:
-        connection, ack_id = handled.connection, handled.event.ack_id
-        reply = read_reply(handled.outcome)
-        if isinstance(reply, str):
-            self._answer(connection, ack_id, ("InternalServerError", reply))
-        else:
-            if reply is not None and self._roster.is_alive(connection):
-                self._roster.deliver((connection,), reply.publication())
-            self._answer(connection, ack_id, None)
-        conversation = connection.conversation
-        if conversation is None:
-            return
-        if isinstance(reply, str) and not self._roster.is_alive(connection):
-            # Nobody is there any more, and the handler does not work: that could take very long.
-            conversation.forget_waiting()
-        while conversation.pending is None and conversation.waiting:
-            self._handle(connection, conversation.next_waiting(), now)
-        self._application.say_goodbye(conversation)
-
-    # --- Requests ---------------------------------------------------------------------------------
-
-    def _take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
-        """Handle a message now, or after those before it if one of them is with an event handler."""
-        conversation = connection.conversation
-        if conversation is None or conversation.pending is None:
-            self._handle(connection, message, now)
-        elif (
-            len(conversation.waiting) < self.limits.retained_messages
-            and conversation.waiting_bytes + size <= self.limits.retained_bytes
-        ):
-            conversation.wait(message, size)
-        else:
-            self._roster.end(connection, _OVERRUN)
-
-    def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
-        ack_id = message.ack_id
-        error: tuple[str, str] | None
-        if ack_id is not None and connection.has_succeeded(ack_id):
-            error = ("Duplicate", f"Message with ack-id: {ack_id} has been processed")
-        elif isinstance(message, SendToGroup):
-            error = self._publish(connection, message, now)
-        elif isinstance(message, Event):
-            self.observers.raised(connection, message)
-            if self._application.hand_over(connection, ClientEvent.from_message(message)):
-                return  # it is acknowledged when the handler has answered
-            error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
-        else:
-            error = self._change_membership(connection, message)
-        self._answer(connection, ack_id, error)
-
-    def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
-        """Tell the client what came of a request; ``error`` is a name and a text."""
-        if self.observers:
-            self.observers.answered(connection, ack_id, error)
-        if connection.raw is not None:
-            # Raw clients know no acks: what fails is told by closing (emulator).
-            if error is not None and self._roster.is_alive(connection):
-                self._roster.end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
-            return
-        if ack_id is None:
-            return
-        if error is None:
-            connection.remember(ack_id)
-            self._roster.send(connection, downstream.ack(ack_id))
-        else:
-            self._roster.send(connection, downstream.ack_error(ack_id, *error))
-
-    def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
-        group = message.group
-        if not connection.permissions.send.allows(group):
-            return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
-        members = self._roster.hub(connection.hub).members(group)
-        if self.observers:
-            self.observers.published(connection, message, members)
-        if members:
-            ttl = message.ttl_seconds
-            publication = downstream.group_publication(
-                group,
-                connection.user_id,
-                message.data_type,
-                bytes(message.data),
-                bytes(message.metadata),
-                now + ttl if ttl else math.inf,
-            )
-            self._roster.deliver(members, publication, connection if message.no_echo else None)
-        return None
-
-    def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:
-        group = message.group
-        joins = isinstance(message, JoinGroup)
-        if not connection.permissions.join_leave.allows(group):
-            verb = "join" if joins else "leave"
-            return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
-        hub = self._roster.hub(connection.hub)
-        if not self._roster.is_alive(connection):
-            pass  # what it sent before it left
-        elif joins:
-            hub.join(connection, group)
-            self.observers.joined(connection, group)
-        else:
-            hub.leave(connection, group)
-            self.observers.left(connection, group)
-        return None

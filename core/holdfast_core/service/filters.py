@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final, NoReturn
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, NoReturn, TypeVar
 
 from .expressions import (
     COMPARISONS,
@@ -20,7 +20,9 @@ from .expressions import (
     negate,
 )
 
-__all__ = ["Candidate", "Filter", "InvalidFilter"]
+__all__ = ["Candidate", "Filter", "InvalidFilter", "select"]
+
+C = TypeVar("C", bound=Candidate)
 
 MAX_CLAUSES: Final = 100
 """Conditions in one filter; the service may refuse more (Azure docs)."""
@@ -59,6 +61,15 @@ class Filter:
     def matches(self, candidate: Candidate) -> bool:
         """Tell whether a connection fulfils the condition; what is null does not (OData)."""
         return self._condition.evaluate(candidate) is True
+
+
+def select(candidates: Iterable[C], where: Filter | None = None, excluded: Collection[str] = ()) -> list[C]:
+    """Return those that fulfil a filter and whose connection ids are not excluded."""
+    return [
+        candidate
+        for candidate in candidates
+        if candidate.connection_id not in excluded and (where is None or where.matches(candidate))
+    ]
 
 
 class _Parser:

@@ -15,8 +15,7 @@ from typing import Final
 
 from .connection import Connection
 from .core import ServiceCore
-from .downstream import Publication
-from .filters import Filter
+from .filters import select
 from .parameters import OperationError, bad_request
 from .permissions import GroupRules, Permissions
 
@@ -34,8 +33,6 @@ __all__ = [
     "list_group",
     "remove_from_groups",
     "revoke",
-    "selected",
-    "send",
 ]
 
 CLOSED: Final = "Closed by REST API."
@@ -45,39 +42,17 @@ MAX_PAGE: Final = 200
 _MAX_TOKEN: Final = 2048
 
 
-def selected(
-    connections: Iterable[Connection], where: Filter | None = None, excluded: Collection[str] = ()
-) -> list[Connection]:
-    """Return the connections that fulfil a filter and whose ids are not excluded."""
-    return [
-        connection
-        for connection in connections
-        if connection.connection_id not in excluded and (where is None or where.matches(connection))
-    ]
-
-
 def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
     """Return the one connection of a hub with an id, or none."""
     connection = core.hub(hub).connections.get(connection_id)
     return [] if connection is None else [connection]
 
 
-def send(
-    core: ServiceCore,
-    connections: Iterable[Connection],
-    publication: Publication,
-    where: Filter | None = None,
-    excluded: Collection[str] = (),
-) -> None:
-    """Send a message to those of the connections that fulfil a filter and are not excluded."""
-    core.deliver(selected(connections, where, excluded), publication)
-
-
 def close(
     core: ServiceCore, connections: Iterable[Connection], reason: str | None = None, excluded: Collection[str] = ()
 ) -> None:
     """End the connections that are not excluded; they learn the reason."""
-    for connection in selected(connections, None, excluded):
+    for connection in select(connections, None, excluded):
         core.close_connection(connection.connection_id, reason or CLOSED)
 
 
@@ -101,7 +76,7 @@ def add_to_groups(core: ServiceCore, connections: Iterable[Connection], groups: 
     """Make connections members of groups, whatever their permissions."""
     for connection in connections:
         for group in groups:
-            core.hub(connection.hub).join(connection, group)
+            core.join(connection, group)
 
 
 def remove_from_groups(
@@ -110,7 +85,7 @@ def remove_from_groups(
     """End the memberships of connections, by default all of them."""
     for connection in list(connections):
         for group in list(connection.groups) if groups is None else groups:
-            core.hub(connection.hub).leave(connection, group)
+            core.leave(connection, group)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
+from weakref import WeakValueDictionary
 
 from . import downstream
 from .application import Application
@@ -38,6 +39,8 @@ class Roster:
         self._observers = observers
         self._issue_token = issue_token
         self._hubs: dict[str, Hub] = {}
+        # Whoever asks for a hub may keep it until clients come; one that nobody keeps is gone.
+        self._named: WeakValueDictionary[str, Hub] = WeakValueDictionary()
         # The window is the same for all, so the order of dropping is the order of ending.
         self._detached: OrderedDict[Connection, None] = OrderedDict()
         self._ready: list[Transport] = []
@@ -46,15 +49,15 @@ class Roster:
 
     @property
     def hubs(self) -> Collection[Hub]:
-        """All hubs that were ever named."""
+        """The hubs that have connections."""
         return self._hubs.values()
 
     def hub(self, name: str) -> Hub:
-        """Return a hub; hubs spring into existence when they are named (Azure docs)."""
+        """Return a hub; it is empty before the first connection (Azure docs)."""
         identity = hub_identity(name)
-        hub = self._hubs.get(identity)
+        hub = self._hubs.get(identity) or self._named.get(identity)
         if hub is None:
-            hub = self._hubs[identity] = Hub(identity)
+            hub = self._named[identity] = Hub(identity)
         return hub
 
     def is_alive(self, connection: Connection) -> bool:
@@ -66,7 +69,7 @@ class Roster:
     def open(self, connection: Connection, grant: ClientGrant) -> Transport:
         """Enter a new connection, with its groups and its first transport."""
         self.connections[connection.connection_id] = connection
-        hub = self.hub(connection.hub)
+        hub = self._hubs[connection.hub] = self.hub(connection.hub)
         hub.add(connection)
         for group in grant.groups:
             hub.join(connection, group)
@@ -129,7 +132,10 @@ class Roster:
             discard: drop what is queued for the client.
         """
         del self.connections[connection.connection_id]
-        self.hub(connection.hub).remove(connection)
+        hub = self._hubs[connection.hub]
+        hub.remove(connection)
+        if not hub.connections:
+            del self._hubs[connection.hub]
         transport = connection.transport
         connection.transport = None
         if transport is not None and close is not None:
@@ -146,6 +152,20 @@ class Roster:
             self._application.went(conversation, reason, finish=True)
         else:
             self._application.went(conversation, close.reason, finish=False)
+
+    # --- Groups -----------------------------------------------------------------------------------
+
+    def join(self, connection: Connection, group: str) -> None:
+        """Make a living connection a member of a group; it is no error if it is one already."""
+        if group not in connection.groups:
+            self._hubs[connection.hub].join(connection, group)
+            self._observers.joined(connection, group)
+
+    def leave(self, connection: Connection, group: str) -> None:
+        """End a membership of a living connection; it is no error if there is none."""
+        if group in connection.groups:
+            self._hubs[connection.hub].leave(connection, group)
+            self._observers.left(connection, group)
 
     # --- Messages ---------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import islice
 
 import msgspec
@@ -42,20 +42,19 @@ class HubState(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
-    """The service at one moment: every hub that has connections, at most ``limit`` of them."""
+    """The service at one moment; ``hub_count`` counts also the hubs beyond those in ``hubs``."""
 
     connection_count: int
     hub_count: int
     hubs: tuple[HubState, ...]
 
 
-def snapshot(hubs: Iterable[Hub], limit: int = 100) -> Snapshot:
-    """Describe ``hubs``, usually `ServiceCore.hubs`; no list in the result has more than ``limit`` entries."""
-    living = [hub for hub in hubs if hub.connections]
+def snapshot(hubs: Collection[Hub], limit: int = 100) -> Snapshot:
+    """Describe `ServiceCore.hubs`; no list in the result has more than ``limit`` entries."""
     return Snapshot(
-        sum(len(hub.connections) for hub in living),
-        len(living),
-        tuple(_hub_state(hub, limit) for hub in living[:limit]),
+        sum(len(hub.connections) for hub in hubs),
+        len(hubs),
+        tuple(_hub_state(hub, limit) for hub in islice(hubs, limit)),
     )
 
 
