@@ -299,8 +299,10 @@ class SendsTwice(ServiceCore):
 class Echoes(ServiceCore):
     """Everybody in the group hears a publication, wanted or not."""
 
-    def _publish(self, connection: Any, message: Any, now: float) -> tuple[str, str] | None:
-        return super()._publish(connection, msgspec.structs.replace(message, no_echo=False), now)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        publish, replace = self._requests._publish, msgspec.structs.replace
+        self._requests._publish = lambda of, message, now: publish(of, replace(message, no_echo=False), now)  # type: ignore
 
 
 class KeepsWhoLeft(ServiceCore):
