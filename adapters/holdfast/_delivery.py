@@ -60,10 +60,11 @@ class Buffer:
         """Take an event in. Over the limit, reading is paused; what was read already is still taken."""
         items = self.items
         items.append(event)
-        if len(items) >= self._delivery.limit and not self.full:
+        size = len(items)
+        if size >= self._delivery.limit and not self.full:
             self.full = True
             self._delivery.hold()
-        if self.wake is not None:
+        if size == 1 and self.wake is not None:  # nobody sleeps beside what could be taken
             self.wake()
 
     def pop(self) -> Any:
@@ -229,9 +230,11 @@ class Delivery:
                     self._queue(event)
                 else:
                     self._call(event, callbacks)
-                if type(event) is GroupMessage and not self.inbox.readers and not self.buffers:
-                    continue  # the ordinary case: nobody else takes it
-            self._put(event, claimed=bool(callbacks))
+            if type(event) is GroupMessage and not self.buffers:  # the ordinary case, without a call for it
+                if self.inbox.readers or not callbacks:
+                    self.inbox.put(event)
+            else:
+                self._put(event, claimed=bool(callbacks))
 
     def _put(self, event: Event, claimed: bool) -> None:
         for buffer in tuple(self.buffers) if self.buffers else ():

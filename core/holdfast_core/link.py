@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -19,6 +17,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
 from holdfast_core._frames import Masker, cut_texts, measure
@@ -68,9 +67,10 @@ class Link:
         self._limit = session.options.max_message_size
         self._fast_lane = fast_lane
         self._masker = Masker(random_bytes)
-        self._ws = WSConnection(ConnectionType.CLIENT)
+        # Not a WSConnection, which would keep the parts of the handshake for as long as the connection stands.
+        self._ws: H11Handshake | Connection = H11Handshake(ConnectionType.CLIENT)
         self._out: list[bytes] = []
-        self._pongs: deque[bytes] = deque(maxlen=_PONGS)
+        self._pongs: list[bytes] = []
         self._open = False
         self._done = False
         self._close_sent = False
@@ -196,6 +196,9 @@ class Link:
         if event.subprotocol is None:
             self.failed(ConnectError(f"the service did not accept the subprotocol {self.dial.protocol}"), now)
             return
+        assert isinstance(self._ws, H11Handshake)
+        assert self._ws.connection is not None
+        self._ws = self._ws.connection
         self._open = True
         self._session.connected(now)
 
@@ -313,6 +316,8 @@ class Link:
         elif isinstance(event, Ping):
             if self._ws.state is ConnectionState.OPEN:  # not after our close
                 self._pongs.append(self._ws.send(event.response()))
+                if len(self._pongs) > _PONGS:
+                    del self._pongs[0]
         elif isinstance(event, CloseConnection):
             self._closed(event, now)
         elif isinstance(event, AcceptConnection):
