@@ -144,7 +144,7 @@ class Machine:
 
     def _recovered(self, now: float) -> None:
         assert self._connection_id is not None
-        self._attempts.stands(now, recovered=True)
+        self._attempts.recovered()
         self._events.append(Recovered(self._connection_id))
         self._flow(now)
 
