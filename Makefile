@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format simulate fuzz coverage bench ratios soak clean
+.PHONY: demo test check format simulate fuzz mutants coverage bench ratios soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/holdfast demo
@@ -34,6 +34,11 @@ simulate: $(VENV)/.tested
 SECONDS ?= 60
 fuzz: $(VENV)/.fuzzed
 	$(BIN)/python -m fuzz.run --seconds $(SECONDS)
+
+# Change the heart of the core a little, again and again, and see that a test notices; see tests/mutants/.
+JOBS ?= $(shell nproc)
+mutants: $(VENV)/.mutating
+	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 # The core, line by line and branch by branch.
 coverage: $(VENV)/.tested
@@ -78,5 +83,9 @@ $(VENV)/.fuzzed: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	touch $@
 
+$(VENV)/.mutating: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,12 +40,15 @@ class Attempts:
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
         return self.began()
 
-    def stands(self, now: float, *, recovered: bool = False) -> None:
-        """A connection stands: attempts count from 1 again."""
+    def stands(self, now: float) -> None:
+        """A new connection stands: attempts count from 1 again."""
         self.number = 0
-        if not recovered:
-            self._connected_at = now
-            self._recovery_at = -math.inf
+        self._connected_at = now
+        self._recovery_at = -math.inf
+
+    def recovered(self) -> None:
+        """It was recovered: attempts count from 1 again."""
+        self.number = 0
 
     def next_recovery(self, now: float) -> float:
         """When to try to recover: at once, but never sooner than an interval after the try before."""

@@ -104,7 +104,8 @@ class Machine:
     def _attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
         log.debug("attempt failed: %s", error)
         if self._state is State.RECOVERING:
-            self._dropped(NO_CLOSE_FRAME, str(error), now)
+            self._let_go()
+            self._recover_later(now)
             return
         self._let_go(HangUp(1000))
         if final or not self._stood:
@@ -136,14 +137,14 @@ class Machine:
         leaving = self._requests.leaving()
         for group in [group for group in self._groups if group not in leaving]:
             key = self._requests.fresh_key()
-            request = Request(key, Kind.REJOIN, group, encode_join(group, key), None, now)
+            request = Request(key, Kind.REJOIN, encode_join(group, key), None, now, group)
             self._requests.add(request)
             self._requests.send(request, now)
         self._flow(now)
 
     def _recovered(self, now: float) -> None:
         assert self._connection_id is not None
-        self._attempts.stands(now, recovered=True)
+        self._attempts.recovered()
         self._events.append(Recovered(self._connection_id))
         self._flow(now)
 
@@ -172,6 +173,9 @@ class Machine:
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
             self._events.append(Recovering(self._connection_id, code, reason))
+        self._recover_later(now)
+
+    def _recover_later(self, now: float) -> None:
         at = self._attempts.next_recovery(now)
         if at <= now:
             self._recover(now)
@@ -182,7 +186,7 @@ class Machine:
         """The connection is gone for good; make a new one."""
         reason = self._farewell or reason
         self._let_go()
-        self._timers.stop(Timer.WINDOW, Timer.ATTEMPT)
+        self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
         self._end_connection(code, reason)
         error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)

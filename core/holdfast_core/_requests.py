@@ -43,15 +43,16 @@ class Request(msgspec.Struct, eq=False):
         in_flight: whether that transport has it and its answer is awaited.
         due: when it is repeated, while it waits for its answer or its backoff.
         submitted: when it was asked for.
+        group: what is joined or left.
         failures: repeats used up, by errors that may pass and by missing acks.
     """
 
     key: int
     kind: Kind
-    group: str
     payload: bytes
     user_data: Any
     submitted: float
+    group: str = ""
     handed: bool = False
     tried: bool = False
     queued: bool = False

@@ -15,9 +15,7 @@ class Sequence:
     __slots__ = ("bytes", "last", "messages")
 
     def __init__(self) -> None:
-        self.last = 0
-        self.messages = 0
-        self.bytes = 0
+        self.reset()
 
     def reset(self) -> None:
         """Forget everything: a new connection counts from 1 again."""

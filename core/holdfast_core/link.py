@@ -205,14 +205,14 @@ class Link:
     def _rejected(self, now: float) -> None:
         assert self._rejection is not None
         status = self._rejection.status_code
-        text = self._body.decode("utf-8", "replace").strip()[:200]
+        text = self._body.decode(errors="replace").strip()[:200]
         hint = {
             401: "the access token was refused",
             403: "access is forbidden",
             404: "there is no such endpoint",
         }
         parts = [f"HTTP status {status}"] + [part for part in (hint.get(status), " ".join(text.split())) if part]
-        error = ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
+        error = ConnectError("the service refused the connection: " + ": ".join(parts))
         self._failed(error, now, status)
 
     # ---- Frames

@@ -152,7 +152,7 @@ class Session(Machine):
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         """One whole text message arrived, as str or as its UTF-8 bytes."""
-        self.receive_messages([message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message], now)
+        self.receive_messages([message.encode(errors="surrogatepass") if isinstance(message, str) else message], now)
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
@@ -263,13 +263,13 @@ class Session(Machine):
         """
         key = self._reserve(ack_id)
         payload = encode_join(group, key)
-        return self._submit(Request(key, Kind.JOIN, group, payload, user_data, now), now)
+        return self._submit(Request(key, Kind.JOIN, payload, user_data, now, group), now)
 
     def leave_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(ack_id)
         payload = encode_leave(group, key)
-        return self._submit(Request(key, LEAVE, group, payload, user_data, now), now)
+        return self._submit(Request(key, LEAVE, payload, user_data, now, group), now)
 
     def send_to_group(
         self,
@@ -298,7 +298,7 @@ class Session(Machine):
         """
         key = self._reserve(ack_id, ack)
         payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
-        self._submit(Request(key, PUBLISH, group, payload, user_data, now), now)
+        self._submit(Request(key, PUBLISH, payload, user_data, now), now)
         return key if ack else None
 
     def send_event(
@@ -323,7 +323,7 @@ class Session(Machine):
         """
         key = self._reserve(ack_id, ack)
         payload = encode_event(event, data, data_type, key, self.options.max_request_size)
-        self._submit(Request(key, PUBLISH, "", payload, user_data, now), now)
+        self._submit(Request(key, PUBLISH, payload, user_data, now), now)
         return key if ack else None
 
     def withdraw(self, ack_id: int) -> bool:

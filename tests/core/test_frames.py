@@ -238,6 +238,13 @@ def test_all_else_stops_the_fast_lane(frame: bytes) -> None:
     assert texts == [b"good"]
 
 
+def test_text_beyond_ascii_takes_the_fast_lane_too() -> None:
+    texts: list[bytes] = []
+    data = frames.text("caf\u00e9") + frames.text("ol\u00e9")
+    assert cut_texts(data, 0, 1000, texts) == len(data)
+    assert texts == ["caf\u00e9".encode(), "ol\u00e9".encode()]
+
+
 @given(st.binary(max_size=20))
 @settings(PROFILE, max_examples=200)
 def test_utf8_is_what_the_decoder_takes(data: bytes) -> None:
@@ -266,6 +273,11 @@ def test_a_header_is_refused_exactly_where_wsproto_refuses_it(header: bytes) -> 
         assert faults
     elif start > 0 and header[0] & 0x0F in (1, 2):
         assert not faults
+
+
+def test_messages_of_up_to_a_kibibyte_are_masked_here() -> None:
+    assert Masker.suits(b"x" * 1024)
+    assert not Masker.suits(b"x" * 1025)
 
 
 @given(st.binary(max_size=1024), st.integers(1, 200))

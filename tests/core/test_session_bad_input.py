@@ -19,6 +19,7 @@ from holdfast import (
     GroupMessage,
     LocalProtocolError,
     MessagesMissed,
+    Recovering,
     State,
     Stopped,
 )
@@ -62,6 +63,8 @@ BROKEN: dict[str, Any] = {
     "connection id of another type": {"type": "system", "event": "connected", "connectionId": 5},
     "connected without an id": {"type": "system", "event": "connected"},
     "connected with an empty id": {"type": "system", "event": "connected", "connectionId": ""},
+    "connected with a boundless id": hello("x" * (1 << 14)),
+    "connected with a boundless token": hello("c1", token="x" * (1 << 14)),
     "token of another type": {"type": "system", "event": "connected", "connectionId": "c1", "reconnectionToken": 5},
     "message without from": {"type": "message", "data": "x"},
     "from of another type": {"type": "message", "from": 5, "data": "x"},
@@ -158,6 +161,28 @@ def test_what_is_said_about_something_broken_is_short_and_can_be_sent(message: A
     assert transport.hang_up is not None
     assert transport.hang_up.code == 1007
     assert 0 < len(transport.hang_up.reason.encode()) <= 123
+
+
+def test_the_log_says_what_could_not_be_used(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive()
+    drive.connect()
+    with caplog.at_level("DEBUG", logger="holdfast"):
+        drive.says({"type": "future"}, {"type": "system", "event": "connected", "connectionId": ""})
+    assert [(record.levelname, record.message) for record in caplog.records if record.name == "holdfast"] == [
+        ("DEBUG", "ignored a message of unknown type 'future'"),
+        ("WARNING", "the service sent a connected message without connectionId"),
+        ("DEBUG", "recovering c1: a connected message without connectionId (close code 1007)"),
+    ]
+
+
+def test_a_connection_id_and_its_token_may_have_16384_characters_together() -> None:
+    """They go into the URL of every recovery."""
+    drive = Drive()
+    drive.connect("c" * 384, token="t" * 16_000)
+    drive.says(hello("c" * 384, token="t" * 16_001))
+    assert drive.events() == [
+        Recovering("c" * 384, 1007, "a connection id and token of more than 16384 characters"),
+    ]
 
 
 def test_a_data_type_of_the_future_is_delivered_as_it_came() -> None:

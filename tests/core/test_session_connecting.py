@@ -20,6 +20,7 @@ from holdfast import (
     Session,
     State,
     Stopped,
+    TooManyRequests,
 )
 
 PLAIN = "json.webpubsub.azure.v1"
@@ -352,6 +353,27 @@ def test_reconnecting_stops_with_the_reason_after_the_limit(limit: int) -> None:
     assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
 
 
+def test_giving_up_tells_status_and_close_code_of_the_last_failure() -> None:
+    drive = Drive(reconnect=Backoff(limit=1))
+    drive.connect()
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_ready(URL, drive.now)
+    drive.session.dial_failed(OSError("unavailable"), drive.now, status=503)
+    (stopped,) = drive.events(Stopped)
+    assert (stopped.error.status, stopped.error.code) == (503, None)
+    assert str(stopped.error) == (
+        "gave up after 1 attempts to connect again: can not connect to example.test port 443: unavailable"
+    )
+    drive.connect()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.drop(1011, "overloaded")
+    (stopped,) = drive.events(Stopped)
+    assert (stopped.error.status, stopped.error.code) == (None, 1011)
+
+
 def test_the_limit_counts_anew_after_a_connection_stood() -> None:
     drive = Drive(reconnect=Backoff(limit=2))
     drive.connect()
@@ -571,6 +593,41 @@ def test_rejoins_do_not_count_among_the_pending_requests() -> None:
     drive.lose()
     drive.connect("c2")
     drive.session.send_to_group("a", "there is room", drive.now)
+
+
+def test_the_limit_of_pending_requests_is_exact_whatever_becomes_of_rejoins() -> None:
+    drive = Drive(max_pending_requests=2)
+    drive.connect()
+    join(drive, "a", "b", "c")
+    drive.lose()
+    drive.connect("c2")
+    for answer in (None, ok(4), ok(5), ok(6)):
+        if answer is not None:
+            drive.says(answer)
+        asked = [drive.session.send_event("e", n, drive.now) for n in range(2)]
+        with pytest.raises(TooManyRequests, match="2 requests wait"):
+            drive.session.send_event("e", 3, drive.now)
+        drive.sent()
+        drive.says(*(ok(ack_id) for ack_id in asked if ack_id is not None))
+
+
+def test_to_leave_one_group_takes_nothing_else_back() -> None:
+    drive = Drive()
+    drive.connect()
+    join(drive, "a", "b")
+    drive.lose()
+    drive.connect("c2")
+    published = drive.session.send_to_group("a", "still", drive.now)
+    left = leave(drive, "a")
+    no = {"name": "InternalServerError", "message": "later"}
+    drive.says({"type": "ack", "ackId": 4, "success": False, "error": no})  # the rejoin of b
+    drive.says({"type": "ack", "ackId": published, "success": False, "error": no})
+    drive.says(ok(left))
+    drive.advance(1)
+    assert [(message["type"], message["group"]) for message in drive.sent()] == [
+        ("joinGroup", "b"),
+        ("sendToGroup", "a"),
+    ]
 
 
 @pytest.mark.parametrize("leave_when", ["waiting", "connected"])

@@ -54,9 +54,9 @@ def test_without_recovery_silence_leads_to_a_new_connection() -> None:
     assert drive.events() == [Disconnected("c1", 1006, "nothing was heard for 120 s")]
 
 
-@pytest.mark.parametrize("sign", ["pong", "data", "bytes"])
+@pytest.mark.parametrize("sign", ["pong", "data", "bytes", "binary"])
 def test_any_sign_of_life_starts_the_silence_anew(sign: str) -> None:
-    drive = connected()
+    drive = connected(protocol=PLAIN)
     for _ in range(5):
         drive.advance(100)
         drive.sent()
@@ -64,11 +64,22 @@ def test_any_sign_of_life_starts_the_silence_anew(sign: str) -> None:
             drive.says({"type": "pong"})
         elif sign == "data":
             drive.says(news())
+        elif sign == "binary":
+            drive.session.receive_binary(drive.now)
         else:
             drive.session.heard(drive.now)
     drive.advance(119.5)
     assert drive.state is State.CONNECTED
     drive.advance(0.5)
+    assert drive.state is State.WAITING
+
+
+def test_what_we_send_is_no_sign_of_life() -> None:
+    drive = connected(keepalive_interval=None, ack_timeout=None)
+    drive.advance(119)
+    drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.advance(1)
     assert drive.state is State.RECOVERING
 
 
@@ -145,6 +156,7 @@ def test_silence_counts_from_when_a_paused_reader_begins_to_read() -> None:
     drive.advance(59)
     drive.session.join_group("g", drive.now)
     drive.advance(59)
+    drive.session.join_group("g", drive.now)
     assert drive.session.state is State.CONNECTED
     drive.advance(2)
     assert drive.session.state is State.RECOVERING

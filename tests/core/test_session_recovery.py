@@ -12,6 +12,7 @@ from holdfast import (
     Connected,
     Disconnected,
     GroupMessage,
+    HangUp,
     MessagesMissed,
     Recovered,
     Recovering,
@@ -203,6 +204,31 @@ def test_an_attempt_is_never_given_longer_than_connect_timeout() -> None:
     drive.drop()
     drive.advance(2)
     assert drive.dial.attempt == 2
+
+
+def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive()
+    drive.connect()
+    with caplog.at_level("DEBUG", logger="holdfast"):
+        drive.drop(1006, "reset by peer")
+        fail(drive)
+        drive.until_dial()
+        drive.advance(10)
+    assert [record.message for record in caplog.records] == [
+        "recovering c1: reset by peer (close code 1006)",
+        "attempt failed: can not connect to example.test port 443: refused",
+        "attempt failed: the recovery timed out: example.test port 443 did not answer in time",
+    ]
+
+
+def test_the_window_of_a_connection_that_was_lost_means_nothing_any_more() -> None:
+    drive = Drive(reconnect=Backoff(initial=100, maximum=100, jitter=0))
+    drive.connect()
+    drive.drop()
+    drive.open()
+    drive.drop(1008)
+    assert drive.session.deadline == drive.now + 100
+    assert drive.until_dial() == 100
 
 
 def test_close_code_1008_ends_the_recovery() -> None:
@@ -458,7 +484,7 @@ def test_a_binary_message_closes_with_1003_and_recovers() -> None:
     drive = Drive()
     transport = drive.connect()
     drive.session.receive_binary(drive.now)
-    assert closed_with(transport) == 1003
+    assert transport.hang_up == HangUp(1003, "a binary message where text belongs")
     assert drive.state is State.RECOVERING
     drive.recover()
     drive.says(news(1, "after"))

@@ -188,6 +188,17 @@ def test_a_missing_ack_is_repeated_under_the_same_ack_id_and_then_unknown(ask: A
     assert drive.answers() == {ack_id: "Timeout/unknown"}
 
 
+def test_each_missing_ack_is_noticed_at_its_own_time() -> None:
+    drive = connected(ack_timeout=10.0)
+    first = ASKS["send"](drive)
+    drive.advance(5)
+    second = ASKS["send"](drive)
+    drive.sent()
+    for ack_id in (first, second, first, second, first, second):
+        drive.advance(5)
+        assert ack_ids(drive.sent()) == [ack_id]
+
+
 def test_without_ack_timeout_a_request_waits() -> None:
     drive = connected(ack_timeout=None)
     ack_id = ASKS["send"](drive)
@@ -512,6 +523,54 @@ def test_a_request_handed_out_fails_at_its_deadline_as_unknown() -> None:
     assert drive.answers() == {ack_id: "Timeout/unknown"}
 
 
+@pytest.mark.parametrize(
+    ("end", "name", "message"),
+    [
+        (lambda d: d.advance(15), "Timeout", "no answer within request_timeout (15 s)"),
+        (lambda d: d.advance(12), "Timeout", "no answer came to the request and its repeats"),
+        (lambda d: d.lose(), "ConnectionLost", "the connection was lost before the answer came"),
+        (lambda d: d.session.stop(d.now), "Stopped", "the client was stopped before the answer came"),
+        (lambda d: d.says(refused(1, "Forbidden", "")), "Forbidden", "the service gave no reason"),
+        (lambda d: d.says({"type": "ack", "ackId": 1, "success": False}), "Unknown", "the service gave no reason"),
+    ],
+)
+def test_the_error_of_a_request_says_what_happened(end: Callable[[Drive], None], name: str, message: str) -> None:
+    ack_timeout = 6.0 if "repeats" in message else None
+    drive = connected(request_timeout=15.0, ack_timeout=ack_timeout, retry=Backoff(limit=1))
+    ack_id = ASKS["send"](drive)
+    drive.sent()
+    end(drive)
+    (acked,) = drive.events(Acked)
+    assert (acked.ack_id, acked.error.ack_id) == (ack_id, ack_id)
+    assert (acked.error.name, acked.error.message) == (name, message)
+
+
+def test_the_session_sleeps_until_the_deadline_of_a_request() -> None:
+    drive = connected(request_timeout=3.0, ack_timeout=None)
+    ASKS["send"](drive)
+    assert drive.session.deadline == drive.now + 3
+
+
+def test_the_deadline_is_for_requests_of_the_application_that_want_an_answer() -> None:
+    drive = connected(request_timeout=3.0, ack_timeout=None)
+    joined = ASKS["join"](drive)
+    drive.sent()
+    drive.says(ok(joined))
+    drive.lose()
+    drive.until_dial()
+    ASKS["send"](drive, ack=False)
+    asked = ASKS["send"](drive)
+    drive.open()
+    drive.advance(2)
+    drive.says(hello("c2"))
+    drive.events()
+    drive.advance(2)
+    assert drive.answers() == {asked: "Timeout/unsent"}
+    drive.advance(2)
+    assert drive.events() == []
+    assert [message["type"] for message in drive.sent()] == ["joinGroup", "sendToGroup"]
+
+
 def test_each_request_has_a_deadline_of_its_own() -> None:
     drive = connected(request_timeout=3.0)
     first = ASKS["send"](drive)
@@ -533,8 +592,11 @@ def test_over_the_limit_a_request_fails_at_once_and_nothing_changes(ask: Ask) ->
         return drive
 
     drive = full()
-    with pytest.raises(TooManyRequests, match="max_pending_requests"):
+    with pytest.raises(TooManyRequests, match="max_pending_requests") as caught:
         ask(drive)
+    assert str(caught.value) == (
+        "2 requests wait for the service already (max_pending_requests); wait for some of them before making more"
+    )
     assert observed(drive) == observed(full())
 
 
@@ -629,7 +691,7 @@ WRONG: list[tuple[str, type[Exception], str, Callable[[Drive], object]]] = [
     (
         "ack_id without ack",
         InvalidValue,
-        "ack_id",
+        "^ack_id has no meaning with ack=False$",
         lambda d: d.session.send_event("order", "a", d.now, ack=False, ack_id=7),
     ),
     ("None as data", InvalidValue, "data", lambda d: d.session.send_to_group("g", None, d.now)),

@@ -164,6 +164,19 @@ def test_a_message_of_an_unknown_origin_is_acknowledged_even_alone() -> None:
     assert acks(drive) == [1]
 
 
+def unknown(sequence_id: int) -> dict[str, Any]:
+    return {"type": "message", "from": "the future", "sequenceId": sequence_id, "data": 1}
+
+
+def test_what_can_not_be_delivered_is_told_once() -> None:
+    drive = connected()
+    drive.says(unknown(1), unknown(1), news(2), unknown(1), unknown(2), unknown(4), unknown(4))
+    assert [event for event in drive.events() if type(event) is MessagesMissed] == [
+        MessagesMissed(1, 1),
+        MessagesMissed(3, 4),
+    ]
+
+
 # ---- When to acknowledge
 
 
@@ -285,6 +298,19 @@ def test_duplicates_count_towards_the_100_messages() -> None:
     for _ in range(100):
         drive.says(news(1))
     assert acks(drive) == [1]
+
+
+def test_what_can_not_be_delivered_counts_towards_the_ack_like_any_message() -> None:
+    drive = connected(sequence_ack_messages=4)
+    for n in (1, 2, 3):
+        drive.says(unknown(n))
+        assert acks(drive) == []
+    drive.says(unknown(4))
+    assert acks(drive) == [4]
+    drive.says(news(5), news(6), unknown(7))
+    assert acks(drive) == []
+    drive.says(news(8))
+    assert acks(drive) == [8]
 
 
 def test_the_last_ack_goes_out_before_a_deliberate_close() -> None:
