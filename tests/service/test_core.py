@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
@@ -700,7 +700,6 @@ ALMOST_MESSAGES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary() | st.text() | ALMOST_MESSAGES | JSON_VALUES.map(json.dumps), max_size=5))
 def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     messages: list[str | bytes],
@@ -716,7 +715,6 @@ def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     assert sender.close_code in (None, 1007)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["publish", "read", "ack", "drop", "recover", "replace", "wait"]), max_size=40),
     st.booleans(),

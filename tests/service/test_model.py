@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.helpers.profiles import examples
 from tests.service.virtual import Client, World
 
 from holdfast_core.service import (
@@ -490,9 +491,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
 
 TestServiceAgainstModel = ServiceAgainstModel.TestCase
-TestServiceAgainstModel.settings = settings(
-    deadline=None, max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck)
-)
+TestServiceAgainstModel.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
 # ---- The model bites
