@@ -5,12 +5,11 @@ The test suite runs each of them over ``corpus`` and over bytes of hypothesis' m
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+from fuzz.service import filters_on_connections, messages_into_service, requests_into_service
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 
@@ -28,7 +27,6 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast_core.service import JSON_RELIABLE, ClientGrant, Limits, ServiceCore, Transport
 
 URL = "ws://service.test/client/hubs/chat?access_token=secret"
 HELLO = b'{"type":"system","event":"connected","connectionId":"c1","userId":null,"reconnectionToken":"t"}'
@@ -128,41 +126,6 @@ def operations_on_session(data: bytes) -> None:
     assert starts == stops
 
 
-def messages_into_service(data: bytes) -> None:
-    """Any messages from a client, one per line: nothing raises, every answer is JSON, a bystander hears only JSON."""
-    ids, tokens = itertools.count(1), itertools.count(1)
-    service = ServiceCore(
-        Limits(retained_messages=20, max_message_size=5000),
-        new_connection_id=lambda: f"c{next(ids)}",
-        issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(tokens)}",
-        check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
-    )
-    grant = ClientGrant(None, ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"), ("g",))
-    bystander = service.connect("chat", JSON_RELIABLE, grant, 0.0)
-    client = service.connect("chat", JSON_RELIABLE, grant, 0.0)
-    heard: list[dict[str, Any]] = []
-
-    def drain() -> None:
-        for transport in service.transports_with_output():
-            for message in transport.messages_to_send():
-                decoded = json.loads(message.decode())
-                assert isinstance(decoded, dict)
-                if transport is bystander and "sequenceId" in decoded:
-                    heard.append(decoded)
-            if transport.close is not None:
-                assert transport is not bystander or len(heard) >= 20, "one client does no harm to another"
-
-    drain()
-    for number, line in enumerate(data.split(b"\n")):
-        service.receive(client, line, float(number))
-        drain()
-        if client.close is not None:
-            client = Transport([], service.limits, None)  # what comes now is for nobody
-            client = service.connect("chat", JSON_RELIABLE, grant, float(number))
-            drain()
-    assert [message["sequenceId"] for message in heard] == list(range(1, len(heard) + 1))
-
-
 def check_order(events: list[Any], last: int) -> int:
     """Fail unless sequence ids only grow by one, or by a gap that is told; return the last."""
     for event in events:
@@ -239,5 +202,12 @@ OPERATIONS: list[Callable[[Session, int, float], object]] = [
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (frames_into_link, messages_into_session, operations_on_session, messages_into_service)
+    for target in (
+        frames_into_link,
+        messages_into_session,
+        operations_on_session,
+        messages_into_service,
+        requests_into_service,
+        filters_on_connections,
+    )
 }

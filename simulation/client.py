@@ -40,7 +40,8 @@ class Client(Oracle):
             resend=world.weather.resend,  # type: ignore[arg-type]
             reconnect=Backoff(maximum=5.0),
             connect_timeout=10.0,
-            ack_timeout=15.0 if gentle else random.choice([3.0, 10.0, 20.0]),
+            # Long enough to notice a silence first: 11 s, after 6 s for a slow reader and two latencies.
+            ack_timeout=25.0 if gentle else random.choice([3.0, 10.0, 20.0]),
             request_timeout=None if gentle else random.choice([None, None, 7.0, 30.0]),
             max_pending_requests=1000 if gentle else random.choice([1000, 1000, 15]),
             keepalive_interval=5.0,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.helpers import frames
 from tests.helpers.background import running
 from tests.helpers.clients import CLIENTS, talk
-from tests.helpers.driving import QUIET, STEADY, encoded, hello
+from tests.helpers.driving import QUIET, encoded, hello
 from tests.helpers.echo import Echo, client_context, server_context
 from tests.helpers.scripted import Message, Peer, group_message
 
@@ -215,7 +215,6 @@ def test_every_client_drains_what_is_there_in_one_pass(client: str, monkeypatch:
 # ---- Any bytes in any pieces
 
 
-@STEADY
 @given(data=st.data())
 def test_any_chunking_through_a_proxy_and_tls_is_the_same(data: st.DataObject) -> None:
     pair = Pair(proxy=PROXY)

@@ -7,10 +7,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, encoded, hello
+from tests.helpers.profiles import examples
 from tests.helpers.strategies import busy_stream, chunked, cut_at, cut_by, streams
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
@@ -19,7 +20,6 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from holdfast import Link, Options, Session
 from holdfast_core._frames import Masker, cut_texts, is_utf8, measure
 
-PROFILE = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 
 # ---- The differential: what can be observed of a session behind a lane
@@ -162,7 +162,7 @@ def through_wsproto(scene: str, stream: bytes, limit: int) -> Observed:
     return observe(reference.session, frames.parse_client_frames(reference.sent))
 
 
-@settings(PROFILE, max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_both_lanes_and_wsproto_see_the_same_in_any_bytes_in_any_chunks(data: st.DataObject) -> None:
     scene = data.draw(st.sampled_from(SCENES))
@@ -174,7 +174,7 @@ def test_both_lanes_and_wsproto_see_the_same_in_any_bytes_in_any_chunks(data: st
     assert through_link(scene, chunks, limit, fast_lane=False) == expected
 
 
-@settings(PROFILE, max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.sampled_from(SCENES), LIMITS, st.binary(max_size=40))
 @example("stopping", 255, frames.frame(frames.PING, b"are you there"))
 @example("connected", 255, frames.text(b"x" * 255) + frames.text(b"x" * 256))
@@ -246,7 +246,7 @@ def test_text_beyond_ascii_takes_the_fast_lane_too() -> None:
 
 
 @given(st.binary(max_size=20))
-@settings(PROFILE, max_examples=200)
+@settings(max_examples=examples(200))
 def test_utf8_is_what_the_decoder_takes(data: bytes) -> None:
     assert is_utf8(data) == ("\ufffd" not in data.decode("utf-8", "replace") or "\ufffd".encode() in data)
 
@@ -261,7 +261,7 @@ def test_headers_are_measured(size: int) -> None:
 
 
 @given(st.binary(min_size=2, max_size=14))
-@settings(PROFILE, max_examples=500)
+@settings(max_examples=examples(500))
 def test_a_header_is_refused_exactly_where_wsproto_refuses_it(header: bytes) -> None:
     start, _ = measure(header, 0, len(header))
     ws = Connection(ConnectionType.CLIENT)
@@ -281,7 +281,7 @@ def test_messages_of_up_to_a_kibibyte_are_masked_here() -> None:
 
 
 @given(st.binary(max_size=1024), st.integers(1, 200))
-@settings(PROFILE, max_examples=100)
+@settings(max_examples=examples(100))
 def test_masked_frames_are_read_back(payload: bytes, repeats: int) -> None:
     asked: list[int] = []
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, encoded, hello, news
+from tests.helpers.profiles import examples
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, TextMessage
 
@@ -538,7 +539,7 @@ def test_a_gap_on_the_wire_is_told() -> None:
     ),
     fast_lane=st.booleans(),
 )
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=examples(60))
 def test_whatever_is_sent_is_read_back_by_wsproto(texts: list[str], fast_lane: bool) -> None:
     wire = Wire(fast_lane=fast_lane).upgrade()
     for text in texts:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY
 
 from holdfast import GroupMessage, InvalidType, InvalidValue, ServerMessage
 from holdfast_core.messages import (
@@ -121,7 +120,6 @@ def test_what_is_said_of_something_broken_never_repeats_its_data() -> None:
 
 
 @given(st.binary(max_size=60))
-@STEADY
 def test_no_bytes_make_the_decoder_raise(data: bytes) -> None:
     decode(data)
 
@@ -141,7 +139,6 @@ JSONS = st.recursive(
         st.sampled_from(["message", "ack", "system", "pong", "group", "server", "binary", "connected"]) | JSONS,
     )
 )
-@STEADY
 def test_no_json_makes_the_decoder_raise(message: dict[str, Any]) -> None:
     decode(json.dumps(message).encode("utf-8", "surrogatepass"))
 
@@ -249,7 +246,6 @@ def test_ack_ids_that_can_not_be_used(ack_id: Any) -> None:
 
 
 @given(JSONS.filter(lambda value: value is not None and value == value and value not in (float("inf"), -float("inf"))))
-@STEADY
 def test_what_is_sent_as_json_is_received_as_the_same_json(value: Any) -> None:
     try:
         sent = json.loads(encode_send("g", value, "json", False, 1, LIMIT))
@@ -261,7 +257,6 @@ def test_what_is_sent_as_json_is_received_as_the_same_json(value: Any) -> None:
 
 
 @given(st.binary())
-@STEADY
 def test_what_is_sent_as_binary_is_received_as_the_same_bytes(data: bytes) -> None:
     sent = json.loads(encode_send("g", data, None, False, 1, LIMIT))
     received = decode(json.dumps(sent | {"type": "message", "from": "group"}).encode())

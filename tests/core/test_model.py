@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.helpers.driving import URL, encoded, hello, news, ok, refused
+from tests.helpers.profiles import examples
 from tests.helpers.strategies import ODD_TEXTS
 
 from holdfast import (
@@ -459,14 +460,7 @@ class PlainSessionAgainstModel(SessionAgainstModel):
     protocol = JSON
 
 
-PROFILE = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=120,
-    stateful_step_count=40,
-    suppress_health_check=list(HealthCheck),
-)
 TestReliable = SessionAgainstModel.TestCase
-TestReliable.settings = PROFILE
+TestReliable.settings = settings(max_examples=examples(120), stateful_step_count=40)
 TestPlain = PlainSessionAgainstModel.TestCase
-TestPlain.settings = settings(PROFILE, max_examples=50)
+TestPlain.settings = settings(max_examples=examples(50), stateful_step_count=40)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY
 
 from holdfast import JSON, RELIABLE_JSON, Backoff, InvalidType, InvalidValue, Options
 
@@ -132,7 +131,6 @@ def test_no_randomness_is_drawn_without_jitter() -> None:
     st.floats(0, 1e6), st.floats(0, 1e6), st.floats(1, allow_infinity=False), st.floats(0, 1), st.integers(1, 10**6),
     st.floats(0, 1, exclude_max=True),
 )  # fmt: skip
-@STEADY
 def test_a_delay_is_never_below_zero_nor_above_the_maximum(
     initial: float, more: float, multiplier: float, jitter: float, attempt: int, draw: float
 ) -> None:

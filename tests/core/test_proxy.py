@@ -11,7 +11,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY
 
 from holdfast import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse_proxy
 
@@ -136,7 +135,6 @@ def test_a_url_that_is_no_text(url: object) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-@STEADY
 @given(url=st.text() | st.text(alphabet="htp:/@[]%?#.123ab ").map("http://".__add__))
 def test_any_text_is_a_proxy_or_an_invalid_value(url: str) -> None:
     try:
@@ -383,7 +381,6 @@ BYTES = (
 )
 
 
-@STEADY
 @given(data=BYTES, cuts=st.lists(st.integers(0, 300), max_size=20))
 def test_any_bytes_in_any_chunking_mean_the_same(data: bytes, cuts: list[int]) -> None:
     """They open the tunnel, or wait for more, or raise ConnectError; where they are cut does not matter."""

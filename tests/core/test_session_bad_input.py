@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY, Drive, encoded, hello, news, observed, ok, refused
+from tests.helpers.driving import Drive, encoded, hello, news, observed, ok, refused
+from tests.helpers.profiles import examples
 
 from holdfast import (
     JSON,
@@ -269,7 +270,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @given(OPTIONS, st.lists(STEPS, max_size=40))
-@settings(STEADY, max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_input_in_any_state_never_raises_and_the_deadline_contract_holds(
     options: dict[str, Any], steps: list[tuple[str, Any]]
 ) -> None:
@@ -314,7 +315,7 @@ def test_any_input_in_any_state_never_raises_and_the_deadline_contract_holds(
 
 
 @given(OPTIONS, st.lists(STEPS, max_size=25), st.integers(0, 5))
-@settings(STEADY, max_examples=100)
+@settings(max_examples=examples(100))
 def test_spurious_wakes_change_nothing(options: dict[str, Any], steps: list[tuple[str, Any]], extra: int) -> None:
     def run(wakes: int) -> str:
         drive = Drive(**options)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY, Drive, hello, news, sequence_ack
+from tests.helpers.driving import Drive, hello, news, sequence_ack
 
 from holdfast import GroupMessage, MessagesMissed, ServerMessage, State
 
@@ -72,7 +72,6 @@ def test_a_new_connection_counts_from_1_again() -> None:
         max_size=30,
     )
 )
-@STEADY
 def test_whatever_is_replayed_is_delivered_at_most_once_in_order_and_without_a_silent_gap(
     steps: list[tuple[str, int, int]],
 ) -> None:
@@ -100,7 +99,6 @@ def test_whatever_is_replayed_is_delivered_at_most_once_in_order_and_without_a_s
 
 
 @given(st.lists(st.integers(1, 30), max_size=40))
-@STEADY
 def test_every_id_is_delivered_or_told_as_missed_exactly_once(ids: list[int]) -> None:
     drive = connected()
     drive.says(*(news(n) for n in ids))

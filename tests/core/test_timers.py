@@ -6,7 +6,6 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY
 
 from holdfast_core._timers import Timer, Timers
 
@@ -38,7 +37,6 @@ def test_a_timer_can_be_moved_and_stopped() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(Timer), st.one_of(st.none(), st.floats(0, 100)))))
-@STEADY
 def test_the_deadline_is_always_the_earliest(steps: list[tuple[Timer, float | None]]) -> None:
     timers, armed = Timers(), dict.fromkeys(Timer, math.inf)
     for timer, deadline in steps:

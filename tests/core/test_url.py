@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY
 
 from holdfast import Endpoint, InvalidType, InvalidValue, LocalProtocolError, parse_url, recovery_url, redact
 
@@ -78,7 +77,6 @@ def test_a_url_of_another_type_is_refused(url: Any) -> None:
 
 
 @given(st.text() | st.text().map(lambda text: "wss://" + text) | st.text().map(lambda text: "wss://h/" + text))
-@STEADY
 def test_any_text_is_a_url_or_refused(text: str) -> None:
     try:
         endpoint = parse_url(text)
@@ -117,7 +115,6 @@ def test_a_recovery_url_loses_only_the_fragment() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
-@STEADY
 def test_any_id_and_token_arrive_whole_in_a_recovery_url(connection_id: str, token: str) -> None:
     url = recovery_url("wss://h/x?a=1", connection_id, token)
     assert parse_qsl(urlsplit(url).query, keep_blank_values=True)[1:] == [

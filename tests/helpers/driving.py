@@ -6,13 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
-
 from holdfast import Acked, Dial, Event, HangUp, HoldfastError, Options, Session, State
 
 URL = "wss://example.test/client/hubs/chat?access_token=SECRET"
-STEADY = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For hypothesis: the same examples in every run, on a machine as slow as it likes."""
 
 QUIET = {"keepalive_interval": None, "keepalive_timeout": None}
 

@@ -5,7 +5,7 @@ import math
 import weakref
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
@@ -725,7 +725,6 @@ ALMOST_MESSAGES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary() | st.text() | ALMOST_MESSAGES | JSON_VALUES.map(json.dumps), max_size=5))
 def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     messages: list[str | bytes],
@@ -741,7 +740,6 @@ def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     assert sender.close_code in (None, 1007)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["publish", "read", "ack", "drop", "recover", "replace", "wait"]), max_size=40),
     st.booleans(),

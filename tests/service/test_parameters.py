@@ -108,6 +108,7 @@ def test_group_changes() -> None:
         b'{"groups":[" "]}',
         b'{"groups":["a"],"filter":"userId"}',
         b'{"groups":["a"],"filter":1}',
+        b'{"groups":["\xbe"]}',
         b'{"groups":' + b"[" * 100_000,
     ],
     ids=lambda body: body[:30],

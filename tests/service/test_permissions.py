@@ -4,7 +4,7 @@ from functools import cache
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast_core.service import GroupPattern, GroupRules, InvalidPattern, Permissions
@@ -83,7 +83,6 @@ def legal(tokens: list[str]) -> bool:
     return tokens.count("*") + 2 * tokens.count("**") <= 5 and ("*", "*") not in pairwise(tokens)
 
 
-@settings(deadline=None)
 @given(TOKENS.filter(legal), st.text("ab.*?\\", max_size=10))
 def test_patterns_match_as_a_simple_reference_does(tokens: list[str], name: str) -> None:
     assert GroupPattern("".join(tokens)).matches(name) is reference(tuple(tokens), name)
@@ -109,7 +108,6 @@ def test_a_single_group_under_a_pattern_can_be_denied_and_allowed_again() -> Non
     assert rules.allows("room")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "b", "*", None]))))
 def test_after_granting_it_is_allowed_and_after_revoking_it_is_not(
     changes: list[tuple[bool, str | None]],

@@ -154,7 +154,7 @@ class GroupChange(msgspec.Struct, frozen=True):
         """Read ``{"groups": [...], "filter": "..."}``; raises `OperationError` with status 400."""
         try:
             change = msgspec.json.decode(body, type=_GroupChange)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise bad_request('The body is {"groups": ["..."], "filter": "..."}.') from None
         if not change.groups:
             raise bad_request("The list of groups is empty.")
