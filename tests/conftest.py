@@ -1,15 +1,33 @@
-"""Profiles of hypothesis, chosen by the environment variable HOLDFAST_PROFILE: quick (the default), ci, long.
+"""What holds for all tests.
 
-Tests that name a number of examples of their own keep it.
+Profiles of hypothesis are chosen by the environment variable HOLDFAST_PROFILE: quick (the default), ci, long. Tests
+that name a number of examples of their own keep it.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+from tests.helpers.needs import everything_is_required
 
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("long", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HOLDFAST_PROFILE", "quick"))
+
+_HERE = Path(__file__).parent
+_NEEDY = {_HERE / "interop", _HERE / "browser"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is required, no test with Node or a browser is skipped, for whatever reason."""
+    report = yield
+    if report.skipped and everything_is_required() and _NEEDY & set(item.path.parents):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though HOLDFAST_REQUIRE_ALL=1 says that no test may be left out: {report.longrepr}"
+    return report
