@@ -1046,7 +1046,7 @@ def test_two_tasks_can_not_share_one_stream() -> None:
             stream = client.events(GroupMessage)
             first = asyncio.create_task(anext(stream))
             await asyncio.sleep(0)
-            with pytest.raises(LocalProtocolError, match="two tasks"):
+            with pytest.raises(LocalProtocolError, match="somebody iterates"):
                 await anext(stream)
             await client.join_group(GROUP)
             await client.send_to_group(GROUP, 1)

@@ -1,9 +1,8 @@
 """Holdfast for trio: ``from holdfast.trio import Client``."""
 
-from holdfast.trio.client import Client, EventStream
+from holdfast._structured import EventStream
+from holdfast.trio.client import Client
 
 __all__ = ["Client", "EventStream"]
 
-for _object in (Client, EventStream):
-    _object.__module__ = __name__
-del _object
+Client.__module__ = __name__
