@@ -146,7 +146,7 @@ async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
         with prompt(), anyio.move_on_after(0.02 * steps):
             async with client:
                 await anyio.sleep_forever()
-        assert client.state is State.STOPPED
+        await soon(lambda: client.state is State.STOPPED)  # on asyncio, anyio cancels the end as well, over and over
     world.service.stall()
     with prompt(), suppress(ConnectError), anyio.move_on_after(0.1):
         async with client:

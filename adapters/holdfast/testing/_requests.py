@@ -188,6 +188,16 @@ async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) 
         assert client.connection_id == connection_id
 
 
+async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
+    for method, to in (("send_event", "order"), ("send_to_group", "another")):
+        async with world.client() as client:
+            log = Log(client, GroupMessage)
+            await client.join()
+            world.service.publish(GROUP, [1])
+            await client.repeat(1_000_000, method, to, ack=False, until=lambda log=log: log.events)  # type: ignore[misc]
+            assert log.data == [1]
+
+
 async def a_request_that_is_given_up_leaves_the_client_healthy(world: World) -> None:
     async with world.client() as client, world.undisturbed() as other:
         log = Log(other, GroupMessage)
@@ -325,6 +335,7 @@ CHECKS = (
     misuse_raises_at_once_and_harms_nothing,
     many_requests_at_once_are_told_apart_and_harm_nothing,
     without_ack_as_many_as_one_likes_go_out_without_a_pause,
+    who_sends_without_a_pause_receives_all_the_same,
     a_request_that_is_given_up_leaves_the_client_healthy,
     a_request_given_up_before_it_was_sent_is_withdrawn,
     over_the_limit_there_are_too_many_requests,

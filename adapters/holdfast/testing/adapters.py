@@ -82,12 +82,16 @@ class Blocking(Subject):
             lambda: function(*args, **named), abandon_on_cancel=True, limiter=_LIMITERS.get()
         )
 
-    async def repeat(self, count: int, method: str, *args: Any, **named: Any) -> None:
+    async def repeat(
+        self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
+    ) -> None:
         """All calls are made by one thread."""
         call = getattr(self.client, method)
 
         def repeat() -> None:
             for number in range(count):
+                if until():
+                    return
                 call(*args, number, **named)
 
         await anyio.to_thread.run_sync(repeat, limiter=_LIMITERS.get())

@@ -121,10 +121,14 @@ class Subject:
         """Call ``send_to_group``."""
         return await self.call("send_to_group", group, data, **named)
 
-    async def repeat(self, count: int, method: str, *args: Any, **named: Any) -> None:
+    async def repeat(
+        self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
+    ) -> None:
         """Call a method with 0, 1, 2 and so on as its last argument, without anything in between."""
         call = getattr(self.client, method)
         for number in range(count):
+            if until():
+                return
             await call(*args, number, **named)
 
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
