@@ -120,6 +120,28 @@ async def a_slow_line_in_small_pieces_is_none_the_worse(world: World) -> None:
         assert [len(data) for data in log.data] == [*(size // 2 for size in sizes)] * 2 + [4]
 
 
+async def a_service_that_does_not_read_holds_up_who_sends_without_ack(world: World) -> None:
+    count = 250  # more than the sockets take
+    async with world.client() as client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        await other.join()
+        sent: list[int] = []
+
+        async def send() -> None:
+            for number in range(count):
+                await client.send(f"{number:04}{_BODY * 5}", ack=False)
+                sent.append(number)
+
+        world.service.stall("to_service")
+        tasks.start_soon(send)
+        await soon(lambda: sent)
+        await anyio.sleep(0.5)
+        assert len(sent) < count
+        world.service.resume()
+        await log.wait(GroupMessage, count)
+        assert [int(data[:4]) for data in log.data] == list(range(count))
+
+
 # --- Too much
 
 
@@ -290,6 +312,7 @@ CHECKS = (
     a_black_hole_is_found_and_recovered,
     pings_keep_a_quiet_connection,
     a_slow_line_in_small_pieces_is_none_the_worse,
+    a_service_that_does_not_read_holds_up_who_sends_without_ack,
     a_message_that_is_too_large_is_not_taken_in_and_that_is_told,
     a_slow_consumer_pauses_reading_and_loses_nothing,
     past_the_services_cap_the_application_is_told,
