@@ -131,7 +131,7 @@ class Request:
                 operations.close(core, core.hub(hub_name(hub)).connections.values(), query.one("reason"), excluded)
             case "POST", ["hubs", hub, ":addToGroups" | ":removeFromGroups" as name]:
                 change = GroupChange.from_body(body)
-                chosen = operations.selected(core.hub(hub_name(hub)).connections.values(), change.filter)
+                chosen = select(core.hub(hub_name(hub)).connections.values(), change.filter)
                 adds = name == ":addToGroups"
                 (operations.add_to_groups if adds else operations.remove_from_groups)(core, chosen, change.groups)
             case "GET", ["hubs", hub, "groups", group, "connections"]:
