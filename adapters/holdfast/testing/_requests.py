@@ -229,7 +229,13 @@ async def a_request_given_up_before_it_was_sent_is_withdrawn(world: World) -> No
 
 
 async def over_the_limit_there_are_too_many_requests(world: World) -> None:
-    async with world.client(max_pending_requests=2) as client, anyio.create_task_group() as tasks:
+    async with (
+        world.client(max_pending_requests=2) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
         acks: list[Ack] = []
 
         async def send(number: int) -> None:
@@ -238,7 +244,7 @@ async def over_the_limit_there_are_too_many_requests(world: World) -> None:
         world.service.stall("to_client")
         tasks.start_soon(send, 1)
         tasks.start_soon(send, 2)
-        await anyio.sleep(0.1)
+        await log.wait(GroupMessage, 2)
         with prompt(), raises(TooManyRequests):
             await client.send(3)
         world.service.resume()
@@ -247,7 +253,7 @@ async def over_the_limit_there_are_too_many_requests(world: World) -> None:
 
 
 async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: World) -> None:
-    async with world.client(ack_timeout=0.05) as client, world.undisturbed() as other:
+    async with world.client(ack_timeout=0.3) as client, world.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
         world.service.stall("to_client")
@@ -265,7 +271,13 @@ async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: Worl
 
 async def a_request_timeout_holds_during_an_outage(world: World) -> None:
     failures: dict[str, SendError] = {}
-    async with world.client(request_timeout=0.5) as client, anyio.create_task_group() as tasks:
+    async with (
+        world.client(request_timeout=1.5) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
 
         async def send(data: str) -> None:
             with raises(SendError) as caught:
@@ -274,7 +286,7 @@ async def a_request_timeout_holds_during_an_outage(world: World) -> None:
 
         world.service.stall("to_client")
         tasks.start_soon(send, "sent")
-        await anyio.sleep(0.05)
+        await log.upto("sent")
         world.service.refuse()
         world.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
