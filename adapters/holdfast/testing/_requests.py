@@ -188,6 +188,42 @@ async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) 
         assert client.connection_id == connection_id
 
 
+async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> None:
+    client = world.client(close_timeout=0.2)
+    log = Log(client, GroupMessage)
+    async with client, anyio.create_task_group() as tasks:
+        outcome: list[str] = []
+
+        async def send() -> None:
+            try:
+                await client.repeat(1000, "send_to_group", "another", ack=False)
+                outcome.append("sent")
+            except ClientStopped:
+                outcome.append("stopped")
+
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert not outcome
+        assert client.connection_id
+        world.service.end(client.connection_id)
+        world.service.cut()
+        world.service.resume()
+        await soon(lambda: outcome == ["sent"])
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert outcome == ["sent"]
+        await client.stop()
+        await soon(lambda: outcome == ["sent", "stopped"])
+    world.service.resume()
+    async with client:
+        await client.join()
+        await client.repeat(1000, "send_to_group", GROUP, ack=False)
+        await log.upto(999)
+        assert log.data == list(range(1000))
+
+
 async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
     for method, to in (("send_event", "order"), ("send_to_group", "another")):
         async with world.client() as client:
@@ -347,6 +383,7 @@ CHECKS = (
     misuse_raises_at_once_and_harms_nothing,
     many_requests_at_once_are_told_apart_and_harm_nothing,
     without_ack_as_many_as_one_likes_go_out_without_a_pause,
+    who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop,
     who_sends_without_a_pause_receives_all_the_same,
     a_request_that_is_given_up_leaves_the_client_healthy,
     a_request_given_up_before_it_was_sent_is_withdrawn,

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from holdfast._proxy import CuttingProxy
+from holdfast._proxy import CuttingProxy, stop_listening
 from holdfast.service import Service, ServiceOptions
 from holdfast_core.service import group_publication
 
@@ -109,7 +109,7 @@ class BackgroundService:
                     await over.wait()
             finally:
                 if relay is not None:
-                    relay.close()
+                    await stop_listening(relay)
                     await relay.wait_closed()
 
     # ---- URLs
