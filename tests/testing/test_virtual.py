@@ -214,6 +214,13 @@ def test_a_token_of_somebody_else_is_refused(service: VirtualService) -> None:
     assert "not one of this service" in str(stopped.error)
 
 
+def test_what_can_not_be_a_url_is_refused_at_once(service: VirtualService) -> None:
+    with pytest.raises(ValueError, match="not a hub name"):
+        service.url(hub="1st")
+    with pytest.raises(TypeError, match="not a single string"):
+        service.client(groups="room")
+
+
 # ---- asyncio
 
 
