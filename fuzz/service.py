@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -27,6 +27,7 @@ from holdfast_core.service import (
     operations,
     server_publication,
 )
+from holdfast_core.service.filters import select
 from holdfast_core.service.parameters import GroupChange, OperationError, Query, group_name, hub_name, payload
 
 
@@ -121,17 +122,18 @@ class Request:
         query.check_api_version()
         match method, self.path:
             case "POST", ["hubs", hub, ":send"]:
-                self.send(core.hub(hub_name(hub)).connections.values())
+                core.send_to_all(hub_name(hub), self.publication(), query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, "groups", group, ":send"]:
-                self.send(core.hub(hub_name(hub)).members(group_name(group)), group)
+                publication = self.publication(group_name(group))
+                core.send_to_group(hub_name(hub), group, publication, query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, "users", user, ":send"]:
-                self.send(core.hub(hub_name(hub)).user(user))
+                core.send_to_user(hub_name(hub), user, self.publication(), query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, ":closeConnections"]:
                 excluded = set(query.all("excluded"))
                 operations.close(core, core.hub(hub_name(hub)).connections.values(), query.one("reason"), excluded)
             case "POST", ["hubs", hub, ":addToGroups" | ":removeFromGroups" as name]:
                 change = GroupChange.from_body(body)
-                chosen = operations.selected(core.hub(hub_name(hub)).connections.values(), change.filter)
+                chosen = select(core.hub(hub_name(hub)).connections.values(), change.filter)
                 adds = name == ":addToGroups"
                 (operations.add_to_groups if adds else operations.remove_from_groups)(core, chosen, change.groups)
             case "GET", ["hubs", hub, "groups", group, "connections"]:
@@ -158,19 +160,16 @@ class Request:
             case _:
                 raise OperationError(404, "NotFound", "There is no such operation.")
 
-    def send(self, receivers: Collection[Any], group: str | None = None) -> None:
+    def publication(self, group: str | None = None) -> Publication:
         data_type, data = payload(self.headers.get("content-type"), self.body)
         try:
             metadata = metadata_from_headers(self.headers.items())
         except InvalidMetadata as error:
             raise OperationError(400, "Error.BadRequest", f"{error}.") from None
         assert self.query.time_to_live() >= 0
-        publication: Publication = (
-            server_publication(data_type, data, metadata)
-            if group is None
-            else group_publication(group, None, data_type, data, metadata)
-        )
-        operations.send(self.core, receivers, publication, self.query.filter(), set(self.query.all("excluded")))
+        if group is None:
+            return server_publication(data_type, data, metadata)
+        return group_publication(group, None, data_type, data, metadata)
 
 
 def picture(core: ServiceCore) -> list[tuple[object, ...]]:

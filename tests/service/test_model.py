@@ -33,6 +33,7 @@ from holdfast_core.service import (
     operations,
     server_publication,
 )
+from holdfast_core.service import core as service_core
 from holdfast_core.service.hub import Hub
 from holdfast_core.service.parameters import OperationError
 from holdfast_core.service.roster import Roster
@@ -267,7 +268,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
         if member.line is None:
             return
         member.line.client.drop(code)
-        if member.reliable and code not in (1000, 1007):
+        if member.reliable and code != 1000:
             self.hangs_up(member, None)
             member.ends_at = self.world.now + WINDOW
         else:
@@ -410,12 +411,14 @@ class ServiceAgainstModel(RuleBasedStateMachine):
         if to == "group":
             publication = group_publication(group, None, "json", text, expires=expires)
             heard |= {"from": "group", "group": group, "fromUserId": None}
-            connections, members = core.hub(hub).members(group), self.at(hub, group=group)
+            core.send_to_group(hub, group, publication, None, without)
+            members = self.at(hub, group=group)
         elif to == "user":
-            connections, members = core.hub(hub).user(user or "zoe"), self.at(hub, user=user or "zoe")
+            core.send_to_user(hub, user or "zoe", publication, None, without)
+            members = self.at(hub, user=user or "zoe")
         else:
-            connections, members = core.hub(hub).connections.values(), self.at(hub)
-        operations.send(core, connections, publication, None, without)
+            core.send_to_all(hub, publication, None, without)
+            members = self.at(hub)
         receivers = [member for member in members if member.name not in without]
         self.delivers(receivers, heard | {"dataType": "json", "data": data}, ttl)
 
@@ -423,9 +426,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
     def send_by_filter(self, group: str, user: str) -> None:
         data = self.news()
         where = Filter(f"userId eq '{user}' and not ('{group}' in groups)")
-        operations.send(
-            self.core, self.core.hub("chat").connections.values(), server_publication("json", b"%d" % data), where
-        )
+        self.core.send_to_all("chat", server_publication("json", b"%d" % data), where)
         receivers = [member for member in self.at("chat", user=user) if group not in member.groups]
         self.delivers(receivers, {"type": "message", "from": "server", "dataType": "json", "data": data})
 
@@ -487,6 +488,8 @@ class ServiceAgainstModel(RuleBasedStateMachine):
         if really == 0:
             self.core.shut_down()
             for member in list(self.members.values()):
+                goodbye = "The service is shutting down."
+                self.hears(member, {"type": "system", "event": "disconnected", "message": goodbye})
                 self.ends(member, 1001)
 
 
@@ -522,7 +525,7 @@ FAULTS = {
     "nobody is revoked anything": broken(GroupRules, "revoke"),
     "all may do all": changed(GroupRules, "allows", lambda right: lambda self, group: True),
     "the excluded hear as well": changed(
-        operations, "selected", lambda right: lambda connections, where=None, excluded=(): right(connections, where)
+        service_core, "select", lambda right: lambda connections, where=None, excluded=(): right(connections, where)
     ),
     "the sender hears its own": changed(
         Roster,
