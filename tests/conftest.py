@@ -1,15 +1,19 @@
-"""Profiles of hypothesis, chosen by the environment variable HOLDFAST_PROFILE: quick (the default), ci, long.
+"""What holds for all tests.
 
-Quick and CI runs have the same examples each time; a long one draws others, and may take as long as it likes. A test
-that names its own number of examples does so through ``tests.helpers.profiles``, so that it grows with the profile.
+Profiles of hypothesis are chosen by the environment variable HOLDFAST_PROFILE: quick (the default), ci, long. Quick and
+ci have the same examples each time; long draws others, and may take as long as it likes. A test that names its own
+number of examples does so through ``tests.helpers.profiles``, so that it grows with the profile.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.helpers.needs import everything_is_required
 
 PROFILE = os.environ.get("HOLDFAST_PROFILE", "quick")
 SLOW = list(HealthCheck)
@@ -19,8 +23,21 @@ settings.register_profile("ci", settings.get_profile("quick"), max_examples=300,
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
 settings.load_profile(PROFILE)
 
+_HERE = Path(__file__).parent
+_NEEDY = {_HERE / "interop", _HERE / "browser"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if PROFILE == "long":
         for item in items:
             item.add_marker(pytest.mark.timeout(0), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is required, no test with Node or a browser is skipped, for whatever reason."""
+    report = yield
+    if report.skipped and everything_is_required() and _NEEDY & set(item.path.parents):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though HOLDFAST_REQUIRE_ALL=1 says that no test may be left out: {report.longrepr}"
+    return report

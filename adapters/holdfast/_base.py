@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from holdfast import (
     Ack,
@@ -16,6 +16,7 @@ from holdfast import (
     GroupMessage,
     HoldfastError,
     InvalidType,
+    LocalProtocolError,
     SendError,
     Session,
     State,
@@ -26,12 +27,14 @@ from holdfast._delivery import Buffer, Callback, Delivery, check_types
 log: logging.Logger = logging.getLogger("holdfast")
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
+A = TypeVar("A", bound="Answer[Any]")
 F = TypeVar("F", bound=Callback)
 
 
 class Answer(Protocol[T_contra]):
-    """Something to wait for, once; an ``asyncio.Future`` is one."""
+    """Something to wait for, once; a ``Future`` of asyncio or of concurrent.futures is one."""
 
     def done(self) -> bool: ...
     def set_result(self, result: T_contra, /) -> None: ...
@@ -61,6 +64,96 @@ class Driver(Protocol):
 
 
 D = TypeVar("D", bound=Driver)
+
+
+class Pace:
+    """Publishes without an ack, no more of them on their way than the service bears.
+
+    Those to a group of one's own come back, and the service gives up on a connection with 1000 unacknowledged
+    messages. It can only know that we have them if it reads what we say before it has published as many more. So every
+    :attr:`STRIDE`-th publish asks for an ack, and whoever is two of these ahead waits.
+    """
+
+    STRIDE = 150
+
+    def __init__(self) -> None:
+        self._free = 2 * self.STRIDE
+        self._waiting: list[Answer[None]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether too many are on their way for another one."""
+        return not self._free
+
+    def wait(self, answer: A) -> A:
+        """Settle ``answer``, and return it, when it is worth looking again."""
+        self._waiting.append(answer)
+        return answer
+
+    def mark(self) -> Pace | None:
+        """The ``user_data`` of the next publish if it is to ask for an ack."""
+        return self if self._free % self.STRIDE == 1 else None
+
+    def published(self) -> None:
+        """One more is on its way."""
+        self._free -= 1
+
+    def done(self) -> bool:
+        """It can always be settled once more."""
+        return False
+
+    def set_result(self, result: Ack, /) -> None:
+        """The service has seen all up to one of those that asked."""
+        self._free += self.STRIDE
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            if not answer.done():
+                answer.set_result(None)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """It was refused or lost, which nobody wants to know."""
+        self.set_result(Ack(0))
+
+
+class BaseStream(Generic[T_co, A]):
+    """Iteration, but for the waiting."""
+
+    _END: ClassVar[type[Exception]]
+
+    def __init__(self, buffer: Buffer, answer: Callable[[], A], guard: AbstractContextManager[Any]) -> None:
+        self._buffer = buffer
+        self._answer = answer
+        self._guard = guard
+        self._news: A | None = None
+        self._closed = False
+
+    def _wait_for(self) -> A:
+        """What to wait for, since there is nothing to take; raises at the end. ``buffer.wake`` is to be reset then."""
+        buffer = self._buffer
+        if self._closed or (buffer.ended and buffer.error is None):
+            raise self._END
+        if buffer.error is not None:
+            raise buffer.error
+        if buffer.wake is not None:
+            raise LocalProtocolError("somebody iterates over this stream of events already; give each its own")
+        self._news = news = self._answer()
+        buffer.wake = self._wake
+        return news
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def close(self) -> None:
+        """Take no more events; what waits in the stream is dropped. Repeats do nothing."""
+        with self._guard:
+            if not self._closed:
+                self._closed = True
+                self._buffer.close()
+                self._wake()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Subscription:
@@ -95,6 +188,7 @@ class BaseClient(Generic[D]):
         limit = self._session.options.max_buffered_messages
         self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
         self._subscriptions: Counter[str] = Counter()
+        self._pace = Pace()
 
     # ---- What is true
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Literal, Protocol, Self, TypeVar, overload
 
-from holdfast import Ack, DataType, GroupMessage, LocalProtocolError, Message, Options, _base
-from holdfast._base import BaseClient
+from holdfast import Ack, DataType, GroupMessage, Message, Options, _base
+from holdfast._base import BaseClient, BaseStream, Pace
 from holdfast._channels import Connect
 from holdfast._delivery import Buffer
 from holdfast._route import Provider, Route, TlsSetting
@@ -32,7 +32,7 @@ class Driver(_base.Driver, Protocol):
         ...
 
     async def writable(self) -> None:
-        """Wait until the transport, if there is one, can take more."""
+        """Wait until the transport, if there is one, can take more; leave the loop its turn now and then."""
         ...
 
     async def stop(self) -> None:
@@ -43,7 +43,7 @@ class Driver(_base.Driver, Protocol):
 D = TypeVar("D", bound=Driver)
 
 
-class EventStream(Generic[T_co]):
+class EventStream(BaseStream[T_co, Answer[None]]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
     It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
@@ -51,11 +51,7 @@ class EventStream(Generic[T_co]):
     (leaving an ``async with`` or dropping the last reference does that, too).
     """
 
-    def __init__(self, buffer: Buffer, answer: Callable[[], Answer[None]]) -> None:
-        self._buffer = buffer
-        self._answer = answer
-        self._news: Answer[None] | None = None
-        self._closed = False
+    _END = StopAsyncIteration
 
     def __aiter__(self) -> Self:
         return self
@@ -70,31 +66,11 @@ class EventStream(Generic[T_co]):
         return item
 
     async def _wait(self) -> None:
-        """Wait until there is something to take; raise at the end."""
-        buffer = self._buffer
-        if self._closed or (buffer.ended and buffer.error is None):
-            raise StopAsyncIteration
-        if buffer.error is not None:
-            raise buffer.error
-        if buffer.wake is not None:
-            raise LocalProtocolError("two tasks iterate over the same stream of events; give each its own")
-        self._news = self._answer()
-        buffer.wake = self._wake
+        news = self._wait_for()
         try:
-            await self._news
+            await news
         finally:
-            buffer.wake = None
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    def close(self) -> None:
-        """Take no more events; what waits in the stream is dropped. Repeats do nothing."""
-        if not self._closed:
-            self._closed = True
-            self._buffer.close()
-            self._wake()
+            self._buffer.wake = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,14 +80,9 @@ class EventStream(Generic[T_co]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
 
 class AsyncClient(BaseClient[D]):
     """The part of a client that is the same on every event loop."""
-
-    _stream: type[EventStream[Any]] = EventStream
 
     def __init__(
         self,
@@ -143,16 +114,16 @@ class AsyncClient(BaseClient[D]):
             LocalProtocolError: an argument can not be used, or the client is not started.
         """
         answer = self._driver.answer()
-        return await self._settled(
-            self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer), answer
-        )
+        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        self._driver.flush()
+        return await self._settled(key, answer)
 
     async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
         answer = self._driver.answer()
-        return await self._settled(
-            self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer), answer
-        )
+        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        self._driver.flush()
+        return await self._settled(key, answer)
 
     @overload
     async def send_to_group(
@@ -192,28 +163,28 @@ class AsyncClient(BaseClient[D]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned at once and errors are silent.
+            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
+                errors are silent.
             ack_id: repeat an earlier request under its ack id.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack:
-            await self._driver.writable()
-        answer = self._driver.answer() if ack else None
+        answer = self._driver.answer() if ack else await self._room(ack_id)
         key = self._session.send_to_group(
             group,
             data,
             self._driver.now(),
             data_type=data_type,
             no_echo=no_echo,
-            ack=ack,
+            ack=answer is not None,
             ack_id=ack_id,
             user_data=answer,
         )
-        if key is not None and answer is not None:
-            return await self._settled(key, answer)
         self._driver.flush()
+        if ack:
+            return await self._settled(key, answer)
+        self._pace.published()
         return None
 
     @overload
@@ -254,16 +225,14 @@ class AsyncClient(BaseClient[D]):
         key = self._session.send_event(
             event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
         )
-        if key is not None and answer is not None:
-            return await self._settled(key, answer)
         self._driver.flush()
-        return None
+        return await self._settled(key, answer) if ack else None
 
     # ---- Events
 
     def __aiter__(self) -> EventStream[Message]:
         """Group and server messages, in order, those included that arrived before and were not taken."""
-        return self._stream(self._delivery.read_inbox(), self._driver.answer)
+        return self._iterate(self._delivery.read_inbox())
 
     def events(self, *types: type[T]) -> EventStream[T]:
         """Events of the given types from now on: ``async for event in client.events(GroupMessage, Recovered)``.
@@ -271,7 +240,7 @@ class AsyncClient(BaseClient[D]):
         Raises:
             InvalidType: no type is given, or one is no event type.
         """
-        return self._stream(self._open(types), self._driver.answer)
+        return self._iterate(self._open(types))
 
     @asynccontextmanager
     async def subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
@@ -281,17 +250,29 @@ class AsyncClient(BaseClient[D]):
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
         with self._subscribed(group) as subscription:
-            async with self._stream(subscription.buffer, self._driver.answer) as stream:
+            async with self._iterate(subscription.buffer) as stream:
                 with subscription.joining():
                     await self.join_group(group)
                 yield stream
 
     # ---- Inside
 
-    async def _settled(self, key: int, answer: Answer[Ack]) -> Ack:
-        self._driver.flush()
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, self._driver.answer, self._guard)
+
+    async def _settled(self, key: int | None, answer: Any) -> Ack:
         try:
-            return await answer
+            return await answer  # type: ignore[no-any-return]
         except BaseException:
+            assert key is not None
             self._session.withdraw(key)  # cancelled; a request that was answered can not be withdrawn any more
             raise
+
+    async def _room(self, ack_id: int | None) -> Pace | None:
+        """Wait until one more publish without an ack can go out; the result is what its answer is for, if it is to ask
+        for one after all.
+        """
+        await self._driver.writable()
+        while self._pace.full:
+            await self._pace.wait(self._driver.answer())
+        return self._pace.mark() if ack_id is None else None

@@ -67,6 +67,30 @@ class Kit:
     checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
 
 
+class Turn:
+    """The loop's turn, so that whoever never has to wait does not keep it for ever: whether the caller is cancelled is
+    looked at each time, and every :attr:`LENGTH` times others may run.
+    """
+
+    LENGTH = 64
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._taken = 0
+
+    def over(self) -> None:
+        """Others have run just now."""
+        self._taken = 0
+
+    def checkpoint(self) -> Awaitable[Any]:
+        """To be awaited."""
+        self._taken += 1
+        if self._taken <= self.LENGTH:
+            return self._kit.checkpoint_if_cancelled()
+        self._taken = 0
+        return self._kit.checkpoint()
+
+
 class FlagAnswer(Generic[T]):
     """One result for one waiter."""
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
-from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, State, Stopped
+from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, State, Stopped, _client
 from holdfast._channels import MessageChannel
-from holdfast._client import AsyncClient, EventStream
-from holdfast._delivery import Delivery
-from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope
+from holdfast._client import AsyncClient
+from holdfast._delivery import Buffer, Delivery
+from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
 from holdfast._wire import Wire
 
@@ -100,6 +100,7 @@ class StructuredDriver:
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self._delivery: Delivery | None = None  # which the client makes, of this driver
+        self.turn: Turn = Turn(kit)
         self._kit = kit
         self._route = route
         self._deliver = deliver
@@ -134,7 +135,8 @@ class StructuredDriver:
         self._rearm()
 
     async def writable(self) -> None:
-        """Wait until what was handed to the transport is on its way."""
+        """Wait until what was handed to the transport is on its way; leave the loop its turn now and then."""
+        await self.turn.checkpoint()
         while self._writing:
             await self._written.wait()
 
@@ -307,29 +309,25 @@ class StructuredDriver:
                 self.pump()
 
 
-class StructuredStream(EventStream[T_co]):
-    """Iteration that gives the loop its turn: whether it is cancelled is checked for every event, and every
-    :attr:`BATCH` events other tasks may run.
+class EventStream(_client.EventStream[T_co]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
+    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
     """
 
-    BATCH = 64
-
-    _kit: Kit
-    _taken = 0
+    def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
+        super().__init__(buffer, driver.answer, guard)
+        self._turn = driver.turn
 
     async def __anext__(self) -> T_co:
-        buffer = self._buffer
-        if self._closed or not buffer.items:
-            self._taken = 0
-            while self._closed or not buffer.items:
+        if self._closed or not self._buffer.items:
+            while self._closed or not self._buffer.items:
                 await self._wait()
-        elif self._taken < self.BATCH:
-            self._taken += 1
-            await self._kit.checkpoint_if_cancelled()
+            self._turn.over()
         else:
-            self._taken = 0
-            await self._kit.checkpoint()
-        return buffer.pop()  # type: ignore[no-any-return]
+            await self._turn.checkpoint()
+        return cast(T_co, self._buffer.pop())
 
 
 class StructuredClient(AsyncClient[StructuredDriver]):
@@ -340,6 +338,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
         return StructuredDriver(self._kit, route, options, self._deliver)
+
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, self._driver, self._guard)
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.

@@ -1,4 +1,4 @@
-"""Clients over other WebSocket libraries: each connector against the real service and against a scripted one."""
+"""The transports over other WebSocket libraries by themselves; with a client they are in the contract."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from tests.adapters.harness import GROUP, Log, closed_port, left, options, run, soon, url_of, within
+from tests.adapters.harness import left, options, run, url_of, within
 from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
 
-import holdfast.connect
 from holdfast import (
     ConnectError,
     Dial,
-    GroupMessage,
-    InvalidValue,
     Options,
-    Recovered,
-    Recovering,
     __version__,
-    parse_url,
 )
 from holdfast.asyncio import Client
 from holdfast.connect import Closed, Connect, MessageTransport
@@ -76,66 +70,6 @@ def url_at(server: asyncio.Server, target: str = "/client?access_token=SECRET") 
 # ---- Against the real service
 
 
-def test_it_joins_sends_and_receives_text_json_and_binary(connector: Make) -> None:
-    async def scenario() -> None:
-        sent: list[Any] = ["höld", {"n": [1, None, "ü"]}, b"\x00\xff", "", "x" * 300_000]
-        async with Service() as service, Client(url_of(service), options(), connect=connector()) as client:
-            stream = aiter(client)
-            await within(5, client.join_group(GROUP))
-            for data in sent:
-                await within(5, client.send_to_group(GROUP, data))
-            received = [await within(5, anext(stream)) for _ in sent]
-            assert [message.data for message in received] == sent
-
-    run(scenario)
-
-
-def test_a_burst_arrives_whole_and_in_order_though_the_consumer_is_slow(connector: Make) -> None:
-    count = 800  # the service gives a client up that is a thousand behind
-
-    async def scenario() -> None:
-        seen: list[int] = []
-
-        async def slow(message: GroupMessage) -> None:
-            seen.append(message.data)
-            if len(seen) % 100 == 0:
-                await asyncio.sleep(0.001)
-
-        async with Service() as service:
-            settings = options(max_buffered_messages=10)
-            async with (
-                Client(url_of(service), settings, connect=connector()) as reader,
-                Client(url_of(service, "bob"), options(), connect=connector()) as writer,
-            ):
-                reader.on(GroupMessage, slow)
-                await within(5, reader.join_group(GROUP))
-                for number in range(count):
-                    await writer.send_to_group(GROUP, number, ack=False)
-                await soon(lambda: len(seen) == count, 15)
-        assert seen == list(range(count))
-
-    run(scenario, debug=False)
-
-
-def test_a_dropped_connection_is_recovered(connector: Make) -> None:
-    async def scenario() -> None:
-        async with Service() as service, Client(url_of(service), options(), connect=connector()) as client:
-            log = Log(client)
-            stream = aiter(client)
-            await within(5, client.join_group(GROUP))
-            connection_id = client.connection_id
-            assert connection_id is not None
-            for round_ in range(1, 4):
-                assert service.drop(connection_id)
-                await log.wait(Recovered, round_)
-                await within(5, client.send_to_group(GROUP, round_))
-                assert (await within(5, anext(stream))).data == round_
-            assert client.connection_id == connection_id
-            assert [event.code for event in log.of(Recovering)] == [1006] * 3
-
-    run(scenario)
-
-
 def test_a_refused_handshake_tells_status_and_body_and_no_token(connector: Make) -> None:
     async def scenario() -> None:
         async with Service() as service:
@@ -147,61 +81,6 @@ def test_a_refused_handshake_tells_status_and_body_and_no_token(connector: Make)
             while error is not None:
                 assert "access_token=ey" not in repr(error) + str(error)
                 error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-    run(scenario)
-
-
-def test_nobody_listens(connector: Make, unused_port: int) -> None:
-    async def scenario() -> None:
-        url = f"ws://127.0.0.1:{unused_port}/client/hubs/chat?access_token=SECRET"
-        with pytest.raises(ConnectError, match="can not connect") as caught:
-            await within(5, Client(url, options(), connect=connector()).start())
-        assert caught.value.status is None
-        assert "SECRET" not in str(caught.value)
-
-    run(scenario)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    return closed_port()
-
-
-def test_stop_is_prompt_and_closes_with_1000(connector: Make) -> None:
-    async def scenario() -> None:
-        async with Scripted() as service:
-            client = Client(service.url, options(close_timeout=5.0), connect=connector())
-            starting = asyncio.create_task(client.start())
-            peer = await service.stands()
-            await within(5, starting)
-            await within(PROMPT, client.stop())
-            assert await peer.gone() == 1000
-
-    run(scenario)
-
-
-def test_a_peer_that_never_answers_the_close_does_not_hold_up_stop(connector: Make) -> None:
-    async def scenario() -> None:
-        async with Scripted() as service:
-            client = Client(service.url, options(close_timeout=10.0), connect=connector())
-            starting = asyncio.create_task(client.start())
-            peer = await service.stands()
-            await within(5, starting)
-            peer.answers_close = False
-            await within(PROMPT, client.stop())
-            assert await peer.gone() == 1000
-
-    run(scenario)
-
-
-def test_the_client_starts_again(connector: Make) -> None:
-    async def scenario() -> None:
-        async with Service() as service:
-            client = Client(url_of(service), options(), connect=connector())
-            for _ in range(3):
-                await within(5, client.start())
-                await within(5, client.send_to_group(GROUP, 1))
-                await within(PROMPT, client.stop())
 
     run(scenario)
 
@@ -483,60 +362,3 @@ def test_closing_twice_does_nothing(connector: Make) -> None:
                 await within(PROMPT, transport.close(1000, ""))
 
     run(scenario)
-
-
-# ---- Options
-
-
-@pytest.mark.parametrize(
-    ("library", "name"), [("websockets", "subprotocols"), ("aiohttp", "protocols"), ("picows", "url")]
-)
-def test_what_the_client_chooses_can_not_be_chosen(library: str, name: str) -> None:
-    pytest.importorskip(library)
-    with pytest.raises(InvalidValue, match=name):
-        import_module(f"holdfast.connect.{library}").connector(**{name: "x"})
-
-
-@pytest.mark.parametrize(
-    ("library", "name"),
-    [("websockets", "additional_headers"), ("aiohttp", "headers"), ("picows", "extra_headers")],
-)
-def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
-    pytest.importorskip(library)
-
-    async def scenario() -> None:
-        heads: list[bytes] = []
-        connect = import_module(f"holdfast.connect.{library}").connector(**{name: {"X-Mine": "1"}})
-        async with await serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", heads) as server:
-            for _ in range(2):
-                with pytest.raises(ConnectError, match="503"):
-                    await within(5, as_coroutine(connect, dial_to(url_at(server))))
-        assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: holdfast") == 1 for head in heads)
-
-    run(scenario)
-
-
-def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
-    aiohttp = pytest.importorskip("aiohttp")
-    from holdfast.connect.aiohttp import connector
-
-    async def scenario() -> None:
-        async with Service() as service, aiohttp.ClientSession() as session:
-            connect = connector(session=session)
-            for _ in range(2):
-                async with Client(url_of(service), options(), connect=connect) as client:
-                    await within(5, client.send_to_group(GROUP, 1))
-            with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid"):
-                await within(5, Client(url_of(service) + "spoilt", options(), connect=connect).start())
-            assert not session.closed
-            assert session.trace_configs == []
-            endpoint = parse_url(url_of(service))
-            async with session.get(f"http://{endpoint.authority}/nothing/here") as response:
-                assert response.status == 404  # somebody else's refusals are none of our business
-
-    run(scenario)
-
-
-def test_the_public_names_say_where_they_are() -> None:
-    assert holdfast.connect.__all__ == ["Closed", "Connect", "MessageTransport"]
-    assert Closed.__module__ == MessageTransport.__module__ == "holdfast.connect"

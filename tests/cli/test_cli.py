@@ -92,6 +92,48 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
 
 
+EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028"
+ESCAPED = r"\u001b[2J\u009b31m\u0007\u007f\r\nroom alice: forged\u202egnp.exe\u2028"
+
+
+def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -> None:
+    group = f"room {EVIL}"
+    with (
+        running("sub", "-c", service["connection_string"], group, "--count", "2", "--verbose") as plain,
+        running("sub", "-c", service["connection_string"], group, "--count", "2", "--json") as as_json,
+    ):
+        for subscriber in (plain, as_json):
+            assert subscriber.stderr is not None
+            while "connected as" not in subscriber.stderr.readline():
+                pass
+        published = holdfast(
+            "pub",
+            "-c",
+            service["connection_string"],
+            "--user",
+            EVIL,
+            group,
+            "--json",
+            json.dumps(EVIL),
+            '{"é":"👨\u200d👩"}',
+        )
+        assert published.returncode == 0, published.stderr
+        (text, log), (lines, _) = (subscriber.communicate(timeout=TIMEOUT) for subscriber in (plain, as_json))
+    first, second = text.split("\n")[:-1]
+    assert first.startswith(f"room {ESCAPED} {ESCAPED}: ")
+    assert second.endswith(': {"é":"👨\u200d👩"}')
+    assert [json.loads(line)["data"] for line in lines.split("\n")[:-1]] == [EVIL, {"é": "👨\u200d👩"}]
+    for output in (text, lines, log):
+        assert not set(output) & set(EVIL.replace("room alice: forged", "").replace("gnp.exe", "")) - set("\n[2J31m")
+
+
+def test_an_error_of_the_service_cannot_control_the_terminal(service: dict[str, str]) -> None:
+    url = holdfast("url", "-c", service["connection_string"], "--role", "none").stdout.strip()
+    refused = holdfast("pub", "--url", url, f"room {EVIL}", "x")
+    assert refused.stderr.strip().count("\n") == 0
+    assert f"'room {ESCAPED}'" in refused.stderr
+
+
 def test_verbose_shows_messages_without_tokens(service: dict[str, str]) -> None:
     result = holdfast("pub", "--url", service["url"], "room", "hello", "--verbose")
     assert '"data":"hello"' in result.stderr

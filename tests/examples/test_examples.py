@@ -130,6 +130,7 @@ def test_every_example_is_run() -> None:
         "own_websocket.py",
         "selectors_loop.py",
         "sync_chat.py",
+        "test_chat.py",  # by tests/testing/test_plugin.py
         "trio_chat.py",
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -15,8 +14,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import pytest
-from tests.helpers.needs import needs
+from tests.helpers.needs import leave_out, needs
 
 HERE = Path(__file__).parent
 WAIT = 20.0
@@ -40,14 +38,8 @@ def install() -> None:
         return
     done = subprocess.run(["npm", "ci", "--silent", "--prefix", str(HERE)], capture_output=True, text=True, timeout=100)
     if done.returncode:
-        _unavailable(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
+        leave_out(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
     shutil.copy(lock, installed)
-
-
-def _unavailable(reason: str) -> None:
-    if os.environ.get("HOLDFAST_REQUIRE_ALL") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _command() -> list[str]:
@@ -55,7 +47,7 @@ def _command() -> list[str]:
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     major = int(version.strip().removeprefix("v").partition(".")[0])
     if major < 18:
-        _unavailable(f"the official packages need node 18 or newer, and this is {version.strip()}")
+        leave_out(f"the official packages need node 18 or newer, and this is {version.strip()}")
     return ["node", "--experimental-global-webcrypto"] if major < 19 else ["node"]
 
 

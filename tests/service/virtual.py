@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
-from holdfast_core.service import (
-    JSON_RELIABLE,
-    ClientGrant,
-    EventHandler,
-    EventSettings,
-    Limits,
-    RawMode,
-    ServiceCore,
-    Transport,
-)
+from holdfast.testing import VirtualService
+from holdfast_core.service import JSON_RELIABLE, ClientGrant, EventHandler, EventSettings, Limits, RawMode, Transport
 
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
-class World:
-    """A service, its clock, and the token rule that the token of connection ``c1`` is ``token-of-c1/<n>``.
+class World(VirtualService):
+    """A service whose clients are transports: what they say is up to the test, word for word.
 
     ``handlers`` are the event handlers of the hub ``chat``.
     """
@@ -29,23 +20,16 @@ class World:
     def __init__(
         self, *handlers: EventHandler, access_keys: tuple[str, ...] = ("first", "second"), **limits: Any
     ) -> None:
-        ids = itertools.count(1)
-        serials = itertools.count(1)
-        self.now = 100.0
-        self.core = ServiceCore(
-            Limits(**limits),
-            new_connection_id=lambda: f"c{next(ids)}",
-            issue_reconnection_token=lambda connection_id: f"token-of-{connection_id}/{next(serials)}",
-            check_reconnection_token=lambda token, connection_id: token.startswith(f"token-of-{connection_id}/"),
-            events=EventSettings(
-                handlers={"chat": handlers} if handlers else {},
-                access_keys=access_keys,
-                utc_time=lambda: "2026-01-31T12:00:00Z",
-                origin="service.example:8080",
-            ),
+        events = EventSettings(
+            handlers={"chat": handlers} if handlers else {},
+            access_keys=access_keys,
+            utc_time=lambda: "2026-01-31T12:00:00Z",
+            origin="service.example:8080",
         )
+        super().__init__(Limits(**limits), events=events)
+        self.core.observers.clear()  # tests about observers bring their own
 
-    def connect(
+    def connect(  # type: ignore[override]
         self,
         *,
         hub: str = "chat",
@@ -64,15 +48,6 @@ class World:
     def recover(self, hello: dict[str, Any], *, hub: str = "chat", token: str | None = None) -> Client:
         token = hello["reconnectionToken"] if token is None else token
         return Client(self, self.core.recover(hub, hello["connectionId"], token, self.now))
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, waking the service whenever something is due."""
-        end = self.now + seconds
-        while self.core.deadline <= end:
-            self.now = max(self.now, self.core.deadline)
-            self.core.wake(self.now)
-            assert self.core.deadline > self.now
-        self.now = end
 
 
 class Client:

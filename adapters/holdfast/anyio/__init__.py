@@ -1,12 +1,11 @@
 """Holdfast for anyio, on asyncio or trio: ``from holdfast.anyio import Client``."""
 
 from holdfast._extras import extra
+from holdfast._structured import EventStream
 
 with extra("anyio"):
-    from holdfast.anyio.client import Client, EventStream
+    from holdfast.anyio.client import Client
 
 __all__ = ["Client", "EventStream"]
 
-for _object in (Client, EventStream):
-    _object.__module__ = __name__
-del _object
+Client.__module__ = __name__

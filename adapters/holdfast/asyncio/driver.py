@@ -11,9 +11,13 @@ from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
 from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
 from holdfast._wire import Wire
+from holdfast.connect._tasks import MessageTasks
 
 _TURN = 256 * 1024
 """Bytes to take before others get their turn: uvloop would go on for 2 MiB, some 50 ms of small messages."""
+
+_SENDS = 64
+"""Messages to send without waiting for anything before others get their turn."""
 
 
 class ByteTransport(asyncio.Protocol):
@@ -95,56 +99,6 @@ class ByteTransport(asyncio.Protocol):
             self._transport.close()
 
 
-class MessageTasks:
-    """One transport of messages, with a task to read from it and one to write to it."""
-
-    def __init__(self, driver: Driver, channel: MessageChannel) -> None:
-        self.writable: bool = True
-        self._driver = driver
-        self._channel = channel
-        self._output = asyncio.Event()
-        self._readable = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._read()), loop.create_task(self._write())]
-
-    def write(self) -> None:
-        """There may be something to send."""
-        self._output.set()
-
-    def read(self, wanted: bool) -> None:
-        """Pause or resume reading."""
-        if wanted:
-            self._readable.set()
-        else:
-            self._readable.clear()
-
-    def close(self) -> None:
-        """Close it, in the background: its owner may not wait."""
-        for task in self._tasks:
-            task.cancel()
-        self._driver.spawn(self._close())
-
-    async def _read(self) -> None:
-        while self._channel.wanted():
-            await self._readable.wait()
-            await self._channel.receive()
-            self._driver.pump()
-
-    async def _write(self) -> None:
-        while self._channel.wanted():
-            self._output.clear()
-            self.writable = False
-            sent = await self._channel.send()
-            self.writable = True
-            if not sent:
-                await self._output.wait()
-            self._driver.pump()
-
-    async def _close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._channel.close()
-
-
 class Driver:
     """Keeps one Session's transport, timer and outputs going.
 
@@ -169,6 +123,7 @@ class Driver:
         self._armed = float("inf")
         self._pumping = False
         self._flushing = False
+        self._sends = 0
         self._writable: asyncio.Future[None] | None = None
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
@@ -216,11 +171,14 @@ class Driver:
             self.pump()
 
     def _flushed(self) -> None:
-        self._flushing = False
+        self._flushing, self._sends = False, 0
         self.pump()
 
     async def writable(self) -> None:
-        """Wait until the transport, if there is one, can take more."""
+        """Wait until the transport, if there is one, can take more; leave the loop its turn now and then."""
+        self._sends += 1
+        if self._sends > _SENDS:
+            await asyncio.sleep(0)
         while self._transport is not None and not self._transport.writable:
             if self._writable is None:
                 self._writable = self._loop.create_future()
@@ -329,7 +287,7 @@ class Driver:
         channel = MessageChannel(self.session, dial, self._loop.time)
         try:
             if await channel.open(connect):
-                self._transport = MessageTasks(self, channel)
+                self._transport = MessageTasks(channel, self.pump, self.spawn)
         finally:
             if not channel.wanted():
                 self.spawn(channel.close())

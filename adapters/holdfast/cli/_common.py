@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from holdfast import HoldfastError
+from holdfast.cli._terminal import SafeFormatter, printable
 from holdfast.service import client_url
 
 EVERYTHING = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
@@ -108,7 +109,7 @@ def verbose_option(command: F) -> F:
 def show_frames(verbose: bool) -> None:
     """Log warnings, or with ``verbose`` everything, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(SafeFormatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("holdfast")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -130,6 +131,6 @@ def complain() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(error.strerror or str(error)) from error
+        raise click.ClickException(printable(error.strerror or str(error))) from error
     except (HoldfastError, ValueError, TypeError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error

@@ -20,6 +20,7 @@ from holdfast import (
     RejoinGroupFailed,
 )
 from holdfast.asyncio import Client
+from holdfast.cli._terminal import printable
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
@@ -34,7 +35,7 @@ async def subscribe(url: str | Callable[[], str], groups: Iterable[str], count: 
             await client.join_group(group)
         _note(f"connected as {client.connection_id}" + (f", user {client.user_id}" if client.user_id else ""))
         async for message in client:
-            click.echo(_as_json(message) if as_json else _as_text(message))
+            click.echo(printable(_as_json(message) if as_json else _as_text(message)))
             if count is not None:
                 count -= 1
                 if not count:
@@ -108,4 +109,4 @@ def _tell(event: object) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"-- {text}", err=True)
+    click.echo(f"-- {printable(text)}", err=True)

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from holdfast_core.service import (
-    ABNORMAL,
     JSON,
     JSON_RELIABLE,
     ClientGrant,
-    Close,
     ConnectionString,
     EventSettings,
     InvalidClaims,
@@ -300,16 +298,6 @@ class Gateway:
                 self._respond(pending.hub, Refusal(rejection.status, rejection.text), respond)
             elif transport is not None:
                 self._respond(pending.hub, Admission(transport, pending.subprotocol), respond)
-
-    def drop(self, connection_id: str) -> bool:
-        """Abort the TCP connection of a client; false if it is not attached."""
-        connection = self.core.connection(connection_id)
-        transport = None if connection is None else connection.transport
-        if transport is None:
-            return False
-        transport.end(Close(ABNORMAL, "Dropped."), discard=True)
-        self.flush()
-        return True
 
     def shut_down(self) -> None:
         """Close all clients with 1001 and stop the timer."""

@@ -208,9 +208,14 @@ class Service:
         """Send what calls to `core` have produced."""
         self._gateway.flush()
 
-    def drop(self, connection_id: str) -> bool:
-        """Abort the TCP connection of a client without a close frame; false if it is not connected."""
-        return self._gateway.drop(connection_id)
+    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
+        """Abort the TCP connection of a client without a close frame; false if it is not connected.
+
+        ``for_good``: its recovery is refused.
+        """
+        dropped = self.core.drop(connection_id, for_good=for_good)
+        self.flush()
+        return dropped
 
 
 def serve(

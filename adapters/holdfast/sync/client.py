@@ -6,9 +6,11 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from holdfast import (
     Ack,
@@ -17,13 +19,12 @@ from holdfast import (
     Event,
     GroupMessage,
     InvalidType,
-    LocalProtocolError,
     Message,
     Options,
     State,
     Stopped,
 )
-from holdfast._base import BaseClient
+from holdfast._base import BaseClient, BaseStream
 from holdfast._delivery import Buffer, Callback
 from holdfast._route import Route, TlsSetting
 from holdfast._wire import ProxySetting
@@ -35,8 +36,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F", bound=Callback)
 
+Request = Callable[..., int | None]
+"""A method of the session that asks for something, with all arguments but ``now`` and what becomes of the answer."""
 
-class EventStream(Generic[T_co]):
+
+class EventStream(BaseStream[T_co, Answer]):
     """Events in order, to iterate over with ``for``; made by the methods of a client.
 
     It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
@@ -44,10 +48,7 @@ class EventStream(Generic[T_co]):
     (leaving a ``with`` or dropping the last reference does that, too).
     """
 
-    def __init__(self, buffer: Buffer, lock: threading.RLock) -> None:
-        self._buffer = buffer
-        self._lock = lock
-        self._closed = False
+    _END = StopIteration
 
     def __iter__(self) -> Self:
         return self
@@ -63,34 +64,15 @@ class EventStream(Generic[T_co]):
             StopIteration: the client was stopped.
             HoldfastError: the client could not go on.
         """
-        buffer = self._buffer
         while True:
-            with self._lock:
-                if self._closed:
-                    raise StopIteration
-                if buffer.items:
-                    return cast(T_co, buffer.pop())
-                if buffer.error is not None:
-                    raise buffer.error
-                if buffer.ended:
-                    raise StopIteration
-                if buffer.wake is not None:
-                    raise LocalProtocolError("two threads iterate over the same stream of events; give each its own")
-                news = Answer()
-                buffer.wake = _once(news)
+            with self._guard:
+                if self._buffer.items and not self._closed:
+                    return cast(T_co, self._buffer.pop())
+                news = self._wait_for()
             try:
-                news.wait(timeout)
+                _wait(news, timeout)
             finally:
-                buffer.wake = None
-
-    def close(self) -> None:
-        """Take no more events; what waits in the stream is dropped. Repeats do nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._buffer.close()
-                if self._buffer.wake is not None:
-                    self._buffer.wake()
+                self._buffer.wake = None
 
     def __enter__(self) -> Self:
         return self
@@ -98,9 +80,6 @@ class EventStream(Generic[T_co]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         self.close()
 
 
@@ -132,9 +111,8 @@ class Client(BaseClient[Driver]):
     ) -> None:
         driver = Driver(Route(url, ssl, proxy), options, self._deliver)
         super().__init__(driver, driver.lock)
-        self._lock = driver.lock
         self._delivery.busy = True  # callbacks always wait for their thread
-        self._work = threading.Condition(self._lock)
+        self._work = threading.Condition(driver.lock)
         self._caller: threading.Thread | None = None
 
     # ---- Life
@@ -188,19 +166,11 @@ class Client(BaseClient[Driver]):
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument can not be used, or the client is not started.
         """
-        answer = Answer()
-        with self._lock:
-            key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
-            self._driver.flush()
-        return self._settled(key, answer, timeout)
+        return self._ask(partial(self._session.join_group, group, ack_id=ack_id), timeout)
 
     def leave_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        answer = Answer()
-        with self._lock:
-            key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
-            self._driver.flush()
-        return self._settled(key, answer, timeout)
+        return self._ask(partial(self._session.leave_group, group, ack_id=ack_id), timeout)
 
     @overload
     def send_to_group(
@@ -236,26 +206,18 @@ class Client(BaseClient[Driver]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned at once and errors are silent.
+            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
+                errors are silent.
             ack_id, timeout: as for :meth:`join_group`.
 
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        answer = Answer() if ack else None
-        with self._lock:
-            key = self._session.send_to_group(
-                group,
-                data,
-                self._driver.now(),
-                data_type=data_type,
-                no_echo=no_echo,
-                ack=ack,
-                ack_id=ack_id,
-                user_data=answer,
-            )
-            self._driver.flush()
-        return self._settled(key, answer, timeout) if key is not None and answer is not None else None
+        request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
+        if ack:
+            return self._ask(request, timeout)
+        self._tell(request, paced=ack_id is None)
+        return None
 
     @overload
     def send_event(
@@ -289,13 +251,11 @@ class Client(BaseClient[Driver]):
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        answer = Answer() if ack else None
-        with self._lock:
-            key = self._session.send_event(
-                event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
-            )
-            self._driver.flush()
-        return self._settled(key, answer, timeout) if key is not None and answer is not None else None
+        request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
+        if ack:
+            return self._ask(request, timeout)
+        self._tell(request, paced=False)
+        return None
 
     # ---- Events
 
@@ -306,8 +266,8 @@ class Client(BaseClient[Driver]):
 
     def __iter__(self) -> EventStream[Message]:
         """Group and server messages, in order, those included that arrived before and were not taken."""
-        with self._lock:
-            return EventStream(self._delivery.read_inbox(), self._lock)
+        with self._guard:
+            return self._iterate(self._delivery.read_inbox())
 
     def events(self, *types: type[T]) -> EventStream[T]:
         """Events of the given types from now on: ``for event in client.events(GroupMessage, Recovered)``.
@@ -315,7 +275,7 @@ class Client(BaseClient[Driver]):
         Raises:
             InvalidType: no type is given, or one is no event type.
         """
-        return EventStream(self._open(types), self._lock)
+        return self._iterate(self._open(types))
 
     @contextmanager
     def subscribe(self, group: str) -> Generator[EventStream[GroupMessage]]:
@@ -324,24 +284,39 @@ class Client(BaseClient[Driver]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        with (
-            self._subscribed(group) as subscription,
-            EventStream[GroupMessage](subscription.buffer, self._lock) as stream,
-        ):
+        with self._subscribed(group) as subscription, self._iterate(subscription.buffer) as stream:
             with subscription.joining():
                 self.join_group(group)
             yield stream
 
     # ---- Inside
 
-    def _settled(self, key: int, answer: Answer, timeout: float | None) -> Ack:
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, Future, self._guard)
+
+    def _ask(self, request: Request, timeout: float | None) -> Ack:
+        """Make a request and wait for its answer."""
+        answer: Answer = Future()
+        with self._guard:
+            key = request(self._driver.now(), user_data=answer)
+            self._driver.flush()
         try:
-            result: Ack = answer.wait(timeout)
+            return cast(Ack, _wait(answer, timeout))
         except (TimeoutError, KeyboardInterrupt):
-            with self._lock:
+            assert key is not None
+            with self._guard:
                 self._session.withdraw(key)
             raise
-        return result
+
+    def _tell(self, request: Request, *, paced: bool) -> None:
+        """Make a request whose answer nobody wants."""
+        with self._driver.turn:
+            self._driver.turn.wait_for(lambda: self._driver.writable and not (paced and self._pace.full))
+            mark = self._pace.mark() if paced else None
+            request(self._driver.now(), ack=mark is not None, user_data=mark)
+            if paced:
+                self._pace.published()
+            self._driver.flush()
 
     def _deliver(self, events: list[Event]) -> None:
         super()._deliver(events)
@@ -367,11 +342,8 @@ class Client(BaseClient[Driver]):
                     log.exception("a callback for %s failed", type(event).__name__)
 
 
-def _once(answer: Answer) -> Callable[[], None]:
-    """Wake ``answer``, but only the first time."""
-
-    def wake() -> None:
-        if not answer.done():
-            answer.set_result(None)
-
-    return wake
+def _wait(answer: Answer, timeout: float | None) -> Any:
+    try:
+        return answer.result(timeout)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None

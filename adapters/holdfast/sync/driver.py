@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import random
@@ -12,51 +11,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, cast
 
 from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
 from holdfast._route import Route
 from holdfast._wire import Wire
 
-log: logging.Logger = logging.getLogger("holdfast")
-
 _CHUNK = 256 * 1024
+
+_SENDS = 64
+"""Messages to send without waiting for anything before the thread gets its turn: whoever sends without end holds the
+lock nearly all the time."""
+
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
-class Answer:
-    """One result for one waiting thread."""
-
-    __slots__ = ("_error", "_lock", "_result")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._result: Any = None
-        self._error: BaseException | None = None
-
-    def done(self) -> bool:
-        """Whether there is a result."""
-        return not self._lock.locked()
-
-    def set_result(self, result: Any) -> None:
-        """Wake the waiter with ``result``."""
-        self._result = result
-        self._lock.release()
-
-    def set_exception(self, error: BaseException) -> None:
-        """Wake the waiter with ``error``."""
-        self._error = error
-        self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> Any:
-        """The result, or its exception. Raises TimeoutError after ``timeout`` seconds."""
-        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError(f"no answer within {timeout:g} s")
-        self._lock.release()
-        if self._error is not None:
-            raise self._error
-        return self._result
+Answer = Future[Any]
+"""One result for one waiting thread."""
 
 
 class Driver:
@@ -66,6 +39,9 @@ class Driver:
 
     Args:
         deliver: called with the events, in order and with the lock held; must not block.
+
+    Attributes:
+        turn: notified when the thread has had its turn.
     """
 
     def __init__(
@@ -76,13 +52,14 @@ class Driver:
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self.lock: threading.RLock = threading.RLock()
+        self.turn: threading.Condition = threading.Condition(self.lock)
         self._route = route
         self._deliver = deliver
         self._thread: threading.Thread | None = None
         self._pumping = False
         self._armed = math.inf
+        self._sends = 0
         self._starting: Answer | None = None
-        self._stopping: list[Answer] = []
         self._dial: Dial | None = None
         self._wire: Wire | None = None
         self._socket: socket.socket | None = None
@@ -101,7 +78,8 @@ class Driver:
         """Start the session; the result is the first Connected or Stopped."""
         with self.lock:
             self.session.start(self.now())
-            self._starting = starting = Answer()
+            starting: Answer = Future()
+            self._starting = starting
             self._selector = selectors.DefaultSelector()
             self._alarm, self._bell = socket.socketpair()
             self._alarm.setblocking(False)
@@ -109,8 +87,7 @@ class Driver:
             self._selector.register(self._alarm, selectors.EVENT_READ)
             self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
             self._thread.start()
-        result: Connected | Stopped = starting.wait()
-        return result
+        return cast("Connected | Stopped", starting.result())
 
     def stop(self) -> None:
         """Stop the session and wait until it has stopped, and its thread as well."""
@@ -121,23 +98,29 @@ class Driver:
             thread = self._thread
             if thread is None:
                 return
-            stopped = Answer()
-            self._stopping.append(stopped)
             self.session.stop(self.now())
             self.flush()
             self._ring()
         if thread is not threading.current_thread():
-            stopped.wait()
             thread.join()
 
     def flush(self) -> None:
         """Something was added to the session (lock held): write it from here, if the socket takes it."""
+        self._sends += 1
         if threading.current_thread() is not self._thread:
             self._pump()
             # Answers have to be read, whatever else has to wait.
             deaf = self._is_open and self.session.reading and not self._mask & selectors.EVENT_READ
             if deaf or self.session.dial is not self._dial or self._unsent or self.session.deadline < self._armed:
                 self._ring()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the socket, if there is one, takes more, and the thread has had its turn lately (lock held)."""
+        if self._sends >= _SENDS and self._thread is not None:
+            self._ring()
+            return False
+        return not self._unsent
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind (lock held)."""
@@ -155,12 +138,8 @@ class Driver:
 
     def _ring(self) -> None:
         """Wake the thread."""
-        try:
+        with suppress(OSError):  # it has not heard the last thousand yet, or has ended
             self._bell.send(b"!")
-        except BlockingIOError:
-            return  # it has not heard the last thousand yet
-        except OSError:
-            return  # it has ended
 
     # ---- The thread
 
@@ -168,6 +147,8 @@ class Driver:
         while True:
             with self.lock:
                 self._pump()
+                self._sends = 0
+                self.turn.notify_all()
                 if self.session.dial is not self._dial:
                     self._redial()
                     continue
@@ -184,24 +165,16 @@ class Driver:
                     self.session.wake(self.now())
                 for key, _ in ready:
                     if key.fileobj is self._alarm:
-                        self._listen()
+                        with suppress(BlockingIOError):
+                            self._alarm.recv(4096)
                     elif key.fileobj is self._socket:
                         self._receive() if self._is_open else self._opened()
-
-    def _listen(self) -> None:
-        try:
-            self._alarm.recv(4096)
-        except BlockingIOError:
-            return
 
     def _end(self) -> None:
         self._thread = None
         self._selector.close()
         self._alarm.close()
         self._bell.close()
-        for waiting in self._stopping:
-            waiting.set_result(None)
-        self._stopping.clear()
 
     # ---- After every call to the session
 
@@ -266,31 +239,31 @@ class Driver:
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
-        self._close()
+        if self._is_open and self._socket is not None and self._wire is not None and not self._unsent:
+            with suppress(OSError):  # it may be gone already
+                self._socket.send(self._wire.farewell())
+        self._drop()
+        self._wire, self._addresses = None, []
         self._dial = dial = self.session.dial
         if dial is not None:
             # The application's function and the name look-up may block: not here.
             threading.Thread(target=self._resolve, args=(dial,), name="holdfast-dial", daemon=True).start()
 
-    def _close(self) -> None:
+    def _drop(self) -> None:
+        """Close the socket, if there is one."""
         if self._socket is not None:
             if self._mask:
                 self._selector.unregister(self._socket)
-            if self._is_open and self._wire is not None and not self._unsent:
-                try:
-                    self._socket.send(self._wire.farewell())
-                except OSError as error:
-                    log.debug("no farewell: %s", error)
             self._socket.close()
-        self._addresses = []
-        self._socket, self._wire, self._is_open, self._unsent, self._mask = None, None, False, b"", 0
+        self._socket, self._is_open, self._unsent, self._mask = None, False, b"", 0
 
     def _resolve(self, dial: Dial) -> None:
         """Find out where to connect; in a thread of its own."""
-        answer = self._route.ask_blocking() if dial.url is None else None
-        with self.lock:
-            if answer is not None:
+        if dial.url is None:
+            answer = self._route.ask_blocking()
+            with self.lock:
                 self._route.tell(self.session, dial, answer, self.now())
+        with self.lock:
             if self.session.dial is not dial or dial.url is None:
                 self._ring()
                 return
@@ -321,8 +294,7 @@ class Driver:
             code = self._socket.connect_ex(address)
             if code in _UNDER_WAY:
                 return
-            self._socket.close()
-            self._socket = None
+            self._drop()
             error = OSError(code, os.strerror(code))
         self._wire.failed(error, self.now())
 
@@ -330,10 +302,7 @@ class Driver:
         """The attempt to connect has come to an end."""
         assert self._socket is not None
         if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._selector.unregister(self._socket)
-            self._mask = 0
-            self._socket.close()
-            self._socket = None
+            self._drop()
             self._try_next(OSError(code, os.strerror(code)))
         else:
             self._is_open = True

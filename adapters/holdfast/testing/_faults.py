@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, Literal
 
 import anyio
 
@@ -75,20 +76,25 @@ async def a_start_that_is_cut_anywhere_fails_or_stands(world: World) -> None:
 
 
 async def a_black_hole_is_found_and_recovered(world: World) -> None:
-    async with world.client(keepalive_interval=0.05, keepalive_timeout=0.2, connect_timeout=1.0) as client:
+    """Also one that swallows only what the service says: that it hears us is of no use."""
+    async with world.client(keepalive_interval=0.05, keepalive_timeout=0.3, connect_timeout=1.0) as client:
         log, messages = Log(client, *_TROUBLE), Log(client, GroupMessage)
         await client.join()
-        world.service.stall()
-        world.service.publish(GROUP, range(5))
-        lost = await log.wait(Recovering)
-        assert lost.code == 1006
-        world.service.cut()
-        world.service.resume()
-        await client.send(5)
-        await messages.upto(5)
-        assert messages.data == list(range(6))
-        assert client.state is State.CONNECTED
-        assert {type(event) for event in log.events} == {Recovering, Recovered}
+        directions: tuple[tuple[int, Literal["to_client"] | None], ...] = ((0, None), (6, "to_client"))
+        for start, direction in directions:
+            log.events.clear()
+            world.service.stall(direction)
+            world.service.publish(GROUP, range(start, start + 5))
+            lost = await log.wait(Recovering)
+            assert lost.code == 1006
+            assert "nothing was heard" in lost.reason
+            world.service.cut()
+            world.service.resume()
+            await client.send(start + 5)
+            await messages.upto(start + 5)
+            assert messages.data == list(range(start + 6))
+            assert client.state is State.CONNECTED
+            assert {type(event) for event in log.events} == {Recovering, Recovered}
 
 
 async def pings_keep_a_quiet_connection(world: World) -> None:
@@ -114,6 +120,28 @@ async def a_slow_line_in_small_pieces_is_none_the_worse(world: World) -> None:
         assert [len(data) for data in log.data] == [*(size // 2 for size in sizes)] * 2 + [4]
 
 
+async def a_service_that_does_not_read_holds_up_who_sends_without_ack(world: World) -> None:
+    count = 250  # more than the sockets take
+    async with world.client() as client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        await other.join()
+        sent: list[int] = []
+
+        async def send() -> None:
+            for number in range(count):
+                await client.send(f"{number:04}{_BODY * 5}", ack=False)
+                sent.append(number)
+
+        world.service.stall("to_service")
+        tasks.start_soon(send)
+        await soon(lambda: sent)
+        await anyio.sleep(0.5)
+        assert len(sent) < count
+        world.service.resume()
+        await log.wait(GroupMessage, count)
+        assert [int(data[:4]) for data in log.data] == list(range(count))
+
+
 # --- Too much
 
 
@@ -133,7 +161,9 @@ async def a_message_that_is_too_large_is_not_taken_in_and_that_is_told(world: Wo
 
 
 class _Slow:
-    """A consumer that stands still at the sixth message until it may go on, and is none too quick then."""
+    """A consumer that stands still at the sixth message until it may go on, and then takes a hundred times as long for
+    each as the service takes to send it.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -149,8 +179,7 @@ class _Slow:
         """As a callback."""
         while seconds := self.wait():
             yield "sleep", seconds
-        if len(self.seen) % 4 == 0:
-            yield "sleep", 0.001
+        yield "sleep", 0.005
         self.seen.append(message.data)
 
     async def read(self, stream: Stream) -> None:
@@ -158,49 +187,57 @@ class _Slow:
         async for message in stream:
             while seconds := self.wait():  # noqa: ASYNC110 - as the callback does
                 await anyio.sleep(seconds)
-            if len(self.seen) % 4 == 0:
-                await anyio.sleep(0.001)
+            await anyio.sleep(0.005)
             self.seen.append(message.data)
         stream.close()
 
 
 async def a_slow_consumer_pauses_reading_and_loses_nothing(world: World) -> None:
+    """What it has not taken stays with the service, but for the bounded buffer and one read of the socket."""
     settings: dict[str, Any] = {
         "max_buffered_messages": _LIMIT,
         "keepalive_interval": 0.1,
         "keepalive_timeout": 0.5,
         "ack_timeout": 0.5,
     }
-    called, looping = _Slow(), _Slow()
-    async with (
-        world.client(**settings) as first,
-        world.client(**settings) as second,
-        anyio.create_task_group() as tasks,
-    ):
-        trouble = [Log(client, *_TROUBLE) for client in (first, second)]
-        first.on_steps(GroupMessage, called.steps)
-        tasks.start_soon(looping.read, aiter(second))
-        for client in (first, second):
+    consumers = [_Slow() for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(world.client(**settings)) for _ in consumers]
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        trouble = [Log(client, *_TROUBLE) for client in clients]
+        clients[0].on_steps(GroupMessage, consumers[0].steps)
+        tasks.start_soon(consumers[1].read, aiter(clients[1]))
+        tasks.start_soon(consumers[2].read, clients[2].events(GroupMessage))
+
+        def check() -> None:
+            for client, consumer in zip(clients, consumers, strict=True):
+                assert client.connection_id
+                retained = world.service.retained(client.connection_id)
+                assert retained is not None
+                taken_in = _COUNT - retained - len(consumer.seen)
+                assert taken_in <= _LIMIT + _ONE_READ, f"{taken_in} messages wait in the client"
+
+        for client in clients:
             await client.join()
         # Some at a time: whoever reads them has room for that.
         for start in range(0, _COUNT, 20):
             world.service.publish(GROUP, (f"{number:04}{_BODY}" for number in range(start, start + 20)))
             await anyio.sleep(0.002)
-        await soon(lambda: len(called.seen) == len(looping.seen) == 5)
+        await soon(lambda: all(len(consumer.seen) == 5 for consumer in consumers))
         await anyio.sleep(1.0)  # twice the timeout of the keepalive: a slow consumer is no dead connection
-        for client in (first, second):
-            assert client.connection_id
-            retained = world.service.retained(client.connection_id)
-            assert retained is not None
-            assert retained >= _COUNT - 5 - _LIMIT - _ONE_READ, f"{_COUNT - retained} messages were taken in"
-        called.go = looping.go = True
-        await soon(lambda: len(called.seen) == len(looping.seen) == _COUNT)
-        for consumer in (called, looping):
+        check()
+        for consumer in consumers:
+            consumer.go = True
+        while not all(len(consumer.seen) == _COUNT for consumer in consumers):
+            check()
+            await anyio.sleep(0.02)
+        for consumer in consumers:
             assert [int(data[:4]) for data in consumer.seen] == list(range(_COUNT))
-        for client, log in zip((first, second), trouble, strict=True):
+        for client, log in zip(clients, trouble, strict=True):
             assert not log.events
             await client.send("still there", "another")
-        await second.stop()
+        for client in clients:
+            await client.stop()
 
 
 async def past_the_services_cap_the_application_is_told(world: World) -> None:
@@ -275,6 +312,7 @@ CHECKS = (
     a_black_hole_is_found_and_recovered,
     pings_keep_a_quiet_connection,
     a_slow_line_in_small_pieces_is_none_the_worse,
+    a_service_that_does_not_read_holds_up_who_sends_without_ack,
     a_message_that_is_too_large_is_not_taken_in_and_that_is_told,
     a_slow_consumer_pauses_reading_and_loses_nothing,
     past_the_services_cap_the_application_is_told,

@@ -9,7 +9,18 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from holdfast import Connected, ConnectError, Disconnected, LocalProtocolError, SendError, State, Stopped
+from holdfast import (
+    ClientStopped,
+    Connected,
+    ConnectError,
+    Disconnected,
+    InvalidType,
+    InvalidValue,
+    LocalProtocolError,
+    SendError,
+    State,
+    Stopped,
+)
 from holdfast.testing.world import GROUP, Log, Subject, World, prompt, raises, soon
 
 
@@ -52,14 +63,26 @@ async def a_second_start_raises_and_harms_nothing(world: World) -> None:
         assert client.state is State.CONNECTED
 
 
+async def wrong_arguments_raise_at_once(world: World) -> None:
+    for url in ("http://example.test", "ws://", "example.test", "", "ws://a b/", "ws://h:99999/"):
+        with raises(InvalidValue) as caught:
+            world.client(url)
+        assert "url" in str(caught.error)
+    for rubbish in (7, b"ws://example.test", ["ws://example.test"], object()):
+        with raises(InvalidType) as mistaken:
+            world.client(rubbish)
+        assert "url" in str(mistaken.error)
+
+
 async def start_fails_on_a_port_where_nobody_listens(world: World) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     client = world.client(f"ws://127.0.0.1:{port}/client/hubs/chat")
     log = Log(client, Stopped)
-    await _fails(client)
-    assert isinstance((await log.wait(Stopped)).error, ConnectError)
+    error = await _fails(client)
+    assert f"127.0.0.1 port {port}" in str(error)
+    assert (await log.wait(Stopped)).error is error
 
 
 async def start_fails_when_connections_are_reset(world: World) -> None:
@@ -72,12 +95,16 @@ async def start_fails_when_connections_are_reset(world: World) -> None:
 
 
 async def start_fails_on_a_bad_token_and_says_so(world: World) -> None:
-    error = await _fails(world.client(world.service.url() + "x"))
-    assert error.status == 401
+    url = world.service.url() + "x"
+    for where in (url, lambda: url):
+        error = await _fails(world.client(where))
+        assert error.status == 401
+        assert "the access token was refused" in str(error)
+        assert url.partition("access_token=")[2] not in str(error)
 
 
 async def start_fails_with_the_error_of_the_provider(world: World) -> None:
-    answers: list[Any] = [ZeroDivisionError("no URL today"), "http://example.test", 7, world.service.url()]
+    answers: list[Any] = [ZeroDivisionError("no URL today"), "http://example.test", 7, None, world.service.url()]
 
     def provide() -> Any:
         answer = answers.pop(0)
@@ -88,10 +115,16 @@ async def start_fails_with_the_error_of_the_provider(world: World) -> None:
     client = world.client(provide)
     error = await _fails(client)
     assert isinstance(error.__cause__, ZeroDivisionError)
-    await _fails(client)
-    await _fails(client)
+    assert "no URL today" in str(error)
+    for _ in range(3):
+        assert "url" in str(await _fails(client))
     async with client:
         assert client.state is State.CONNECTED
+
+
+async def start_fails_in_time_when_the_provider_hangs(world: World) -> None:
+    provider = world.client().slow_provider(world.service.url, seconds=0.5)
+    assert "timed out" in str(await _fails(world.client(provider, connect_timeout=0.1), within=0.45))
 
 
 async def start_fails_without_an_answer_in_time(world: World) -> None:
@@ -104,13 +137,22 @@ async def start_fails_without_an_answer_in_time(world: World) -> None:
 
 
 async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
-    client = world.client(connect_timeout=0.3)
+    """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
+    provider = world.client().slow_provider(world.service.url, seconds=0.02)
+    client = world.client(provider, connect_timeout=0.5)
+    world.service.slow_down(0.03)
+    for steps in range(10):
+        # A start that blocks can not be cancelled; it ends by itself.
+        with prompt(), anyio.move_on_after(0.02 * steps):
+            async with client:
+                await anyio.sleep_forever()
+        await soon(lambda: client.state is State.STOPPED)  # on asyncio, anyio cancels the end as well, over and over
     world.service.stall()
-    # A start that blocks can not be cancelled; it fails.
-    with prompt(2.5), suppress(ConnectError), anyio.move_on_after(0.1):
+    with prompt(), suppress(ConnectError), anyio.move_on_after(0.1):
         async with client:
             raise AssertionError("it can not have started")
     assert client.state is State.STOPPED
+    world.service.slow_down()
     world.service.resume()
     async with client:
         await client.join()
@@ -149,25 +191,32 @@ async def stop_may_be_called_by_many_and_by_one_who_never_started(world: World) 
 
 
 async def stop_during_a_start_ends_it(world: World) -> None:
-    client = world.client(close_timeout=0.2)
+    """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
+    provider = world.client().slow_provider(world.service.url, seconds=0.02)
+    client = world.client(provider, close_timeout=0.2)
     outcome: list[object] = []
 
     async def start() -> None:
         try:
             async with client:
                 outcome.append("started")
-        except LocalProtocolError as error:
+        except ClientStopped as error:
             outcome.append(error)
 
-    world.service.stall()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(start)
-        await soon(lambda: client.state is State.CONNECTING)
-        await anyio.sleep(0.05)
-        with prompt():
-            await client.stop()
-    assert isinstance(outcome[0], LocalProtocolError)
-    assert client.state is State.STOPPED
+    world.service.slow_down(0.03)
+    for steps in range(10):
+        if steps == 9:
+            world.service.stall()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+            await soon(lambda: client.state is not State.STOPPED)
+            await anyio.sleep(0.02 * steps)
+            with prompt():
+                await client.stop()
+        assert client.state is State.STOPPED
+        assert len(outcome) == steps + 1
+    assert isinstance(outcome[0], ClientStopped)
+    assert isinstance(outcome[-1], ClientStopped)
 
 
 async def stop_settles_what_waits_for_an_answer(world: World) -> None:
@@ -244,8 +293,8 @@ def _is_stopped(client: Subject) -> bool:
     return client.state is State.STOPPED and not (client.connection_id or client.user_id or client.groups)
 
 
-async def _fails(client: Subject) -> ConnectError:
-    with prompt(), raises(ConnectError) as caught:
+async def _fails(client: Subject, within: float = 2.5) -> ConnectError:
+    with prompt(within), raises(ConnectError) as caught:
         async with client:
             raise AssertionError("it can not have started")
     assert client.state is State.STOPPED
@@ -268,10 +317,12 @@ CHECKS = (
     it_starts_knows_who_it_is_and_stops,
     it_starts_again_and_callbacks_stay,
     a_second_start_raises_and_harms_nothing,
+    wrong_arguments_raise_at_once,
     start_fails_on_a_port_where_nobody_listens,
     start_fails_when_connections_are_reset,
     start_fails_on_a_bad_token_and_says_so,
     start_fails_with_the_error_of_the_provider,
+    start_fails_in_time_when_the_provider_hangs,
     start_fails_without_an_answer_in_time,
     a_cancelled_start_leaves_nothing_behind,
     what_the_body_raises_passes_unchanged,

@@ -130,6 +130,40 @@ async def what_was_executed_before_a_cut_is_not_executed_again(world: World) -> 
         assert len(log.data) == 6
 
 
+async def many_without_an_answer_are_not_executed_again(world: World) -> None:
+    """The service remembers the ack ids of the last 1000 requests: no more may be unanswered at a time."""
+    count = 1200
+    async with world.client() as client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        await other.join()
+        world.service.stall("to_client")
+        for number in range(count):
+            tasks.start_soon(client.send, number)
+        await log.wait(GroupMessage, 200)
+        await anyio.sleep(0.1)
+        world.service.cut()
+        world.service.resume()
+        await log.wait(GroupMessage, count)
+        await client.send("last")
+        await log.upto("last")
+        assert sorted(log.data[:-1]) == list(range(count))
+
+
+async def without_ack_cuts_lose_some_but_repeat_and_disorder_none(world: World) -> None:
+    count = 300
+    async with world.client(connect_timeout=1.0) as client, world.undisturbed() as other:
+        log = Log(other, GroupMessage)
+        await other.join()
+        with world.service.disturbed(seed=3):
+            for number in range(count):
+                await client.send(number, ack=False)
+                await anyio.sleep(0.001)
+        await client.send(count)
+        await log.upto(count)
+        assert log.data == sorted(set(log.data))
+        assert world.service.cuts > 3
+
+
 async def requests_made_during_an_outage_wait_for_its_end(world: World) -> None:
     async with world.client() as client, world.undisturbed() as other, anyio.create_task_group() as tasks:
         log, life = Log(other, GroupMessage), Log(client, *_LIFE)
@@ -325,6 +359,8 @@ CHECKS = (
     many_cuts_lose_nothing_and_repeat_nothing,
     a_cut_may_fall_anywhere,
     what_was_executed_before_a_cut_is_not_executed_again,
+    many_without_an_answer_are_not_executed_again,
+    without_ack_cuts_lose_some_but_repeat_and_disorder_none,
     requests_made_during_an_outage_wait_for_its_end,
     messages_the_service_has_dropped_are_told,
     after_the_service_ended_it_there_is_a_new_connection_in_the_same_groups,

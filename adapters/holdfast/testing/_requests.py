@@ -13,6 +13,8 @@ from holdfast import (
     Disconnected,
     GroupMessage,
     LocalProtocolError,
+    MessagesMissed,
+    Recovering,
     SendError,
     State,
     TooManyRequests,
@@ -171,6 +173,31 @@ async def many_requests_at_once_are_told_apart_and_harm_nothing(world: World) ->
         assert not lost.events
 
 
+async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) -> None:
+    """All of them come back, and the service must hear in time that they have, over a line that takes its time."""
+    count = 4000
+    async with world.client() as client:
+        log, trouble = Log(client, GroupMessage), Log(client, Recovering, Disconnected, MessagesMissed)
+        await client.join()
+        connection_id = client.connection_id
+        world.service.slow_down(0.02)
+        await client.repeat(count, "send_to_group", GROUP, ack=False)
+        await log.wait(GroupMessage, count)
+        assert log.data == list(range(count))
+        assert not trouble.events
+        assert client.connection_id == connection_id
+
+
+async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
+    for method, to in (("send_event", "order"), ("send_to_group", "another")):
+        async with world.client() as client:
+            log = Log(client, GroupMessage)
+            await client.join()
+            world.service.publish(GROUP, [1])
+            await client.repeat(1_000_000, method, to, ack=False, until=lambda log=log: log.events)  # type: ignore[misc]
+            assert log.data == [1]
+
+
 async def a_request_that_is_given_up_leaves_the_client_healthy(world: World) -> None:
     async with world.client() as client, world.undisturbed() as other:
         log = Log(other, GroupMessage)
@@ -307,6 +334,8 @@ CHECKS = (
     a_refusal_is_an_error_with_a_name,
     misuse_raises_at_once_and_harms_nothing,
     many_requests_at_once_are_told_apart_and_harm_nothing,
+    without_ack_as_many_as_one_likes_go_out_without_a_pause,
+    who_sends_without_a_pause_receives_all_the_same,
     a_request_that_is_given_up_leaves_the_client_healthy,
     a_request_given_up_before_it_was_sent_is_withdrawn,
     over_the_limit_there_are_too_many_requests,

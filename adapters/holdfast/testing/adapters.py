@@ -82,6 +82,20 @@ class Blocking(Subject):
             lambda: function(*args, **named), abandon_on_cancel=True, limiter=_LIMITERS.get()
         )
 
+    async def repeat(
+        self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
+    ) -> None:
+        """All calls are made by one thread."""
+        call = getattr(self.client, method)
+
+        def repeat() -> None:
+            for number in range(count):
+                if until():
+                    return
+                call(*args, number, **named)
+
+        await anyio.to_thread.run_sync(repeat, limiter=_LIMITERS.get())
+
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
         """The same by way of ``timeout=``."""
         try:
@@ -91,11 +105,11 @@ class Blocking(Subject):
         return False
 
     @staticmethod
-    def slow_provider(provide: Callable[[], str]) -> Callable[[], str]:
+    def slow_provider(provide: Callable[[], str], seconds: float = 0.01) -> Callable[[], str]:
         """A function that blocks."""
 
         def slow() -> str:
-            time.sleep(0.01)
+            time.sleep(seconds)
             return provide()
 
         return slow

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from holdfast._proxy import CuttingProxy
-from holdfast.service import Service, ServiceOptions
+from holdfast.service import Service, ServiceOptions, client_url
+from holdfast.testing._relay import Relay
+from holdfast.testing.log import EventLog, lose_ack
 from holdfast_core.service import group_publication
 
 T = TypeVar("T")
@@ -36,9 +38,13 @@ class BackgroundService:
     Args:
         options: of the service.
         tls: the certificate for ``wss`` URLs; None: ``ws``. The proxy cuts what is below TLS.
+
+    Attributes:
+        log: what has happened in the service.
     """
 
     def __init__(self, options: ServiceOptions | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self.log: EventLog = EventLog()
         self._options = options
         self._tls = tls
         self._thread: threading.Thread | None = None
@@ -95,11 +101,12 @@ class BackgroundService:
     async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
         self._over = over = asyncio.Event()
         async with Service(self._options) as service:
+            service.core.observers.append(self.log.note)
             relay = None
             self._direct_port = service.port
             if self._tls is not None:
                 relay = await asyncio.get_running_loop().create_server(
-                    lambda: _Relay(service.port), "127.0.0.1", 0, ssl=self._tls
+                    lambda: Relay(service.port), "127.0.0.1", 0, ssl=self._tls
                 )
                 self._direct_port = int(relay.sockets[0].getsockname()[1])
             try:
@@ -114,20 +121,41 @@ class BackgroundService:
 
     # ---- URLs
 
-    def url(self, user_id: str | None = "ann", *, roles: Iterable[str] = ROLES, groups: Iterable[str] = ()) -> str:
+    def url(
+        self,
+        user_id: str | None = "ann",
+        *,
+        roles: Iterable[str] = ROLES,
+        groups: Iterable[str] = (),
+        hub: str = "chat",
+    ) -> str:
         """A URL with a token for a client, by way of the proxy."""
-        return self.call(lambda service, proxy: self._at(service, proxy.port, user_id, roles, groups))
+        return client_url(self.connection_string, hub, user_id=user_id, roles=roles, groups=groups)
 
     def direct_url(
-        self, user_id: str | None = "bob", *, roles: Iterable[str] = ROLES, groups: Iterable[str] = ()
+        self,
+        user_id: str | None = "bob",
+        *,
+        roles: Iterable[str] = ROLES,
+        groups: Iterable[str] = (),
+        hub: str = "chat",
     ) -> str:
         """The same past the proxy: nothing disturbs that client."""
-        return self.call(lambda service, _: self._at(service, self._direct_port, user_id, roles, groups))
+        return client_url(self.direct_connection_string, hub, user_id=user_id, roles=roles, groups=groups)
 
-    def _at(self, service: Service, port: int, user_id: str | None, roles: Iterable[str], groups: Iterable[str]) -> str:
-        url = service.client_url("chat", user_id=user_id, roles=roles, groups=groups)
-        scheme = "ws" if self._tls is None else "wss"
-        return url.replace(f"ws://127.0.0.1:{service.port}/", f"{scheme}://127.0.0.1:{port}/", 1)
+    @property
+    def connection_string(self) -> str:
+        """What an application server needs, for requests and for clients by way of the proxy."""
+        return self.call(lambda service, proxy: self._at(service, proxy.port))
+
+    @property
+    def direct_connection_string(self) -> str:
+        """The same past the proxy."""
+        return self.call(lambda service, _: self._at(service, self._direct_port))
+
+    def _at(self, service: Service, port: int) -> str:
+        own, scheme = f"http://127.0.0.1:{service.port};", "http" if self._tls is None else "https"
+        return service.connection_string.replace(own, f"{scheme}://127.0.0.1:{port};", 1)
 
     # ---- The network
 
@@ -198,29 +226,36 @@ class BackgroundService:
 
     # ---- The service
 
-    def drop(self, connection_id: str) -> bool:
-        """Abort a client's TCP connection at the service; the client can recover. False: it is not connected."""
-        return self.call(lambda service, _: service.drop(connection_id))
+    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
+        """Abort a client's TCP connection at the service. False: it is not connected.
+
+        The client can recover; ``for_good``: it tries to, and is refused.
+        """
+        return self.call(lambda service, _: service.drop(connection_id, for_good=for_good))
 
     def end(self, connection_id: str, reason: str = "ended by the service") -> None:
-        """Close a client's connection for good: it can not be recovered."""
+        """Close a client's connection as application servers do: politely, and for good."""
         self.call(lambda service, _: service.core.close_connection(connection_id, reason))
 
-    def publish(self, group: str, messages: Iterable[Any]) -> None:
+    def lose_ack(self, connection_id: str | None = None) -> None:
+        """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer."""
+        self.call(lambda service, _: lose_ack(service.core, connection_id))
+
+    def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order, in one go."""
         batch = [group_publication(group, None, "json", msgspec.json.encode(data)) for data in messages]
 
         def publish(service: Service, _: CuttingProxy) -> None:
             for publication in batch:
-                service.core.send_to_group("chat", group, publication)
+                service.core.send_to_group(hub, group, publication)
 
         self.call(publish)
 
-    def members(self, group: str) -> set[str]:
+    def members(self, group: str, *, hub: str = "chat") -> set[str]:
         """The connection ids in a group."""
 
         def members(service: Service, _: CuttingProxy) -> set[str]:
-            return {connection.connection_id for connection in service.hub("chat").members(group)}
+            return {connection.connection_id for connection in service.hub(hub).members(group)}
 
         return self.call(members)
 
@@ -251,54 +286,3 @@ class BackgroundService:
 
         loop.call_soon_threadsafe(run)
         return future.result(_BOUND)
-
-
-class _Relay(asyncio.Protocol):
-    """One end of a TLS connection: what comes in is passed on to the service, and the other way round."""
-
-    def __init__(self, port: int, other: _Relay | None = None) -> None:
-        self._port = port
-        self._other = other
-        self._transport: asyncio.Transport | None = None
-        self._waiting: list[bytes] = []
-        self._dialling: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self._other is None:
-            self._dialling = asyncio.get_running_loop().create_task(self._dial())
-        elif self._other._transport is None or self._other._transport.is_closing():
-            self._transport.abort()
-        else:
-            self._other._other = self
-            self._transport.writelines(self._other._waiting)
-
-    async def _dial(self) -> None:
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: _Relay(self._port, self), "127.0.0.1", self._port
-            )
-        except OSError:
-            if self._transport is not None:
-                self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._other is None or self._other._transport is None:
-            self._waiting.append(data)
-        else:
-            self._other._transport.write(data)
-
-    def pause_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._other is not None and self._other._transport is not None:
-            if exc is None:
-                self._other._transport.close()
-            else:
-                self._other._transport.abort()

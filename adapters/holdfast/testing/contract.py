@@ -25,7 +25,7 @@ from typing import Any
 
 import anyio
 
-from holdfast.testing import _events, _faults, _life, _recovery, _requests
+from holdfast.testing import _callbacks, _faults, _handlers, _iteration, _life, _recovery, _requests
 from holdfast.testing.adapters import Adapter
 from holdfast.testing.background import BackgroundService
 from holdfast.testing.world import World
@@ -35,7 +35,9 @@ Check = Callable[[World], Awaitable[None]]
 CHECKS: tuple[Check, ...] = (
     *_life.CHECKS,
     *_requests.CHECKS,
-    *_events.CHECKS,
+    *_handlers.CHECKS,
+    *_callbacks.CHECKS,
+    *_iteration.CHECKS,
     *_recovery.CHECKS,
     *_faults.CHECKS,
 )
@@ -60,7 +62,7 @@ def run_check(
     threads, sockets = set(threading.enumerate()), _open_sockets()
     with _unseen_errors() as unseen:
         with BackgroundService(tls=tls[0] if tls else None) as service:
-            world = World(service, adapter.make, adapter.subject, tls[1] if tls else None)
+            world = World(service, adapter.make, adapter.subject, tls)
             anyio.run(
                 _play,
                 check,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -11,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import anyio
 
 from holdfast import Ack, Backoff, Options, State
+from holdfast.service import ServiceOptions
 from holdfast.testing.background import BackgroundService
 
 E = TypeVar("E", bound=BaseException)
@@ -119,6 +121,16 @@ class Subject:
         """Call ``send_to_group``."""
         return await self.call("send_to_group", group, data, **named)
 
+    async def repeat(
+        self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
+    ) -> None:
+        """Call a method with 0, 1, 2 and so on as its last argument, without anything in between."""
+        call = getattr(self.client, method)
+        for number in range(count):
+            if until():
+                return
+            await call(*args, number, **named)
+
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
         """Call a method, but wait only so long; tell whether that was too short."""
         with anyio.move_on_after(seconds) as scope:
@@ -126,11 +138,11 @@ class Subject:
         return scope.cancelled_caught
 
     @staticmethod
-    def slow_provider(provide: Callable[[], str]) -> Callable[[], Any]:
+    def slow_provider(provide: Callable[[], str], seconds: float = 0.01) -> Callable[[], Any]:
         """A function for the URL that takes its time, in the client's own way."""
 
         async def slow() -> str:
-            await anyio.sleep(0.01)
+            await anyio.sleep(seconds)
             return provide()
 
         return slow
@@ -179,6 +191,30 @@ async def _walk(steps: Steps, client: Any) -> None:
             error = raised
 
 
+class _Errors(logging.Handler):
+    """Remembers the texts of what is logged, or of the exceptions that are."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.texts.append(record.getMessage() if error is None else str(error))
+
+
+@contextmanager
+def logged() -> Generator[list[str]]:
+    """The texts of warnings and of exceptions that are logged meanwhile, whichever the logger."""
+    handler = _Errors()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        root.removeHandler(handler)
+
+
 class Log:
     """The events of some types, in order, to look at and to wait for."""
 
@@ -218,12 +254,17 @@ class World:
         service: BackgroundService,
         make: Callable[..., Any],
         subject: type[Subject],
-        tls: ssl.SSLContext | None = None,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     ) -> None:
         self.service: BackgroundService = service
         self._make = make
         self._subject = subject
-        self._tls = tls
+        self._service_tls = tls[0] if tls else None
+        self._tls = tls[1] if tls else None
+
+    def another(self, options: ServiceOptions) -> BackgroundService:
+        """A service of the check's own, to be started, with a network of its own."""
+        return BackgroundService(options, tls=self._service_tls)
 
     def client(self, url: Any = None, **options: Any) -> Subject:
         """A client, not started yet; by default by way of the proxy and with quick :func:`fast` options."""

@@ -1,12 +1,11 @@
 """Holdfast for trio: ``from holdfast.trio import Client``."""
 
 from holdfast._extras import extra
+from holdfast._structured import EventStream
 
 with extra("trio"):
-    from holdfast.trio.client import Client, EventStream
+    from holdfast.trio.client import Client
 
 __all__ = ["Client", "EventStream"]
 
-for _object in (Client, EventStream):
-    _object.__module__ = __name__
-del _object
+Client.__module__ = __name__

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
 from holdfast._kit import Kit
-from holdfast._structured import StructuredClient, StructuredStream
-
-T_co = TypeVar("T_co", covariant=True)
+from holdfast._structured import StructuredClient
 
 
 class _TcpStream:
@@ -37,16 +35,6 @@ KIT = Kit(
 )
 
 
-class EventStream(StructuredStream[T_co]):
-    """Events in order, to iterate over with ``async for``; made by the methods of a client.
-
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
-    """
-
-    _kit = KIT
-
-
 class Client(StructuredClient):
     """A Web PubSub client that holds on, for trio.
 
@@ -69,4 +57,3 @@ class Client(StructuredClient):
     """
 
     _kit = KIT
-    _stream = EventStream

@@ -120,7 +120,12 @@ class Transport:
         return outbox
 
     def send(self, message: bytes, expires: float = math.inf) -> bool:
-        """Queue a message; false if the client is too slow: there is no room for it (emulator)."""
+        """Queue a message; false if the client is too slow: there is no room for it (emulator).
+
+        After the order to close it is dropped.
+        """
+        if self.close is not None:
+            return True
         size = self._bytes + len(message)
         if len(self._outbox) >= self._max_frames or size > self._max_bytes:
             return False

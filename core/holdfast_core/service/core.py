@@ -27,6 +27,8 @@ __all__ = ["ServiceCore"]
 _REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
 
+_DROPPED: Final = Close(ABNORMAL, "Dropped.")
+
 _EVENTS: Final = RawMode()
 
 
@@ -279,6 +281,21 @@ class ServiceCore:
         connection = self._roster.connections.get(connection_id)
         if connection is not None:
             self._dismiss(connection, 1000, reason)
+
+    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
+        """Cut the transport of a connection without a close frame, as networks do; false if there is none.
+
+        ``for_good``: the connection is over as well, so that its recovery is refused.
+        """
+        connection = self._roster.connections.get(connection_id)
+        if connection is None:
+            return False
+        transport = connection.transport
+        if for_good:
+            self._roster.end(connection, _DROPPED, discard=True)
+        elif transport is not None:
+            transport.end(_DROPPED, discard=True)
+        return transport is not None
 
     def shut_down(self) -> None:
         """End all connections: disconnected message, then close 1001; no handler is told.

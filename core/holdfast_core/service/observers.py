@@ -28,8 +28,8 @@ class Observers(list[trace.Observer]):
     __slots__ = ()
 
     def tell(self, event: trace.TraceEvent) -> None:
-        """Call everybody with an event."""
-        for observer in self:
+        """Call everybody with an event; any of them may leave meanwhile."""
+        for observer in tuple(self):
             observer(event)
 
     # --- Connections ------------------------------------------------------------------------------

@@ -1,10 +1,7 @@
-"""Callbacks, iteration, subscriptions: everything that happened, once, in order."""
+"""Iteration and subscriptions: every message once, in order, and nothing lost between two readers."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -14,15 +11,13 @@ from holdfast import (
     Connected,
     ConnectError,
     GroupMessage,
-    InvalidType,
     InvalidValue,
     LocalProtocolError,
     Recovered,
     SendError,
-    State,
     Stopped,
 )
-from holdfast.testing.world import GROUP, Log, Steps, Stream, World, prompt, raises, soon
+from holdfast.testing.world import GROUP, Stream, World, logged, prompt, raises, soon
 
 _LIMIT = 20
 
@@ -35,140 +30,6 @@ async def _take(stream: Stream, count: int) -> list[Any]:
 async def _rest(stream: Stream) -> list[Any]:
     """What comes up to the end."""
     return [event async for event in stream]
-
-
-# --- Callbacks
-
-
-async def callbacks_run_in_order_one_at_a_time(world: World) -> None:
-    calls: list[tuple[str, int]] = []
-    running: list[int] = []
-
-    def plain(message: GroupMessage) -> None:
-        assert not running
-        calls.append(("plain", message.data))
-
-    def waiting(message: GroupMessage) -> Steps:
-        assert not running
-        running.append(message.data)
-        yield "sleep", 0.001 * (message.data % 3)
-        calls.append(("waiting", message.data))
-        running.clear()
-
-    async with world.client() as client:
-        client.on_steps(GroupMessage, waiting)
-        client.on(GroupMessage, plain)
-        await client.join()
-        world.service.publish(GROUP, range(20))
-        for number in range(20, 30):
-            await client.send(number)
-        await soon(lambda: len(calls) == 60)
-        assert calls == [(name, number) for number in range(30) for name in ("waiting", "plain")]
-
-
-async def a_callback_that_raises_is_logged_and_holds_up_nothing(world: World) -> None:
-    seen: list[int] = []
-
-    def bad(message: GroupMessage) -> None:
-        raise ZeroDivisionError("bad")
-
-    def worse(message: GroupMessage) -> Steps:
-        yield "sleep", 0
-        raise ZeroDivisionError("worse")
-
-    with _logged() as errors:
-        async with world.client() as client:
-            client.on(GroupMessage, bad)
-            client.on_steps(GroupMessage, worse)
-            client.on(GroupMessage, bad)
-            client.on(GroupMessage, lambda message: seen.append(message.data))
-            await client.join()
-            world.service.publish(GROUP, range(5))
-            await soon(lambda: 4 in seen)
-    assert seen == list(range(5))
-    assert errors == ["bad", "worse", "bad"] * 5
-
-
-async def a_callback_may_call_the_client(world: World) -> None:
-    log: list[Any] = []
-
-    def answer(message: GroupMessage) -> Steps:
-        if message.group == GROUP:
-            ack = yield "send_to_group", "answers", message.data
-            assert ack.ack_id
-        else:
-            log.append(message.data)
-
-    async with world.client() as client:
-        client.on_steps(GroupMessage, answer)
-        await client.join()
-        await client.join("answers")
-        world.service.publish(GROUP, range(20))
-        await soon(lambda: len(log) == 20)
-        assert log == list(range(20))
-
-
-async def a_callback_may_register_others_and_itself_no_more(world: World) -> None:
-    log: list[tuple[str, int]] = []
-
-    def later(message: GroupMessage) -> None:
-        log.append(("later", message.data))
-
-    def once(message: GroupMessage) -> None:
-        log.append(("once", message.data))
-        client.client.off(GroupMessage, once)
-        client.client.on(GroupMessage, later)
-
-    async with world.client() as client:
-        client.on(GroupMessage, once)
-        await client.join()
-        await client.send(1)
-        await soon(lambda: log)
-        await client.send(2)
-        await client.send(3)
-        await soon(lambda: ("later", 3) in log)
-        assert log == [("once", 1), ("later", 2), ("later", 3)]
-        client.client.off(GroupMessage, later)
-        with raises(LocalProtocolError):
-            client.client.off(GroupMessage, later)
-        await client.send(4)
-        assert await _take(aiter(client), 1) == [4]  # nobody else takes it now
-        assert len(log) == 3
-
-
-async def a_callback_may_stop_the_client(world: World) -> None:
-    done: list[bool] = []
-
-    def stop(_: GroupMessage) -> Steps:
-        yield ("stop",)
-        done.append(True)
-
-    client = world.client()
-    log = Log(client, Stopped)
-    client.on_steps(GroupMessage, stop)
-    async with client:
-        await client.join()
-        await client.send("stop", ack=False)
-        with prompt():
-            await soon(lambda: done)
-        assert client.state is State.STOPPED
-    await log.wait(Stopped)
-    assert log.events == [Stopped(None)]
-
-
-async def wrong_callbacks_and_types_raise(world: World) -> None:
-    client = world.client().client
-    for wrong in (int, "GroupMessage", None):
-        with raises(InvalidType):
-            client.on(wrong, print)
-        with raises(InvalidType):
-            client.on(wrong)
-        with raises(InvalidType):
-            client.events(wrong)
-    with raises(InvalidType):
-        client.on(GroupMessage, "no function")
-    with raises(InvalidType):
-        client.events()
 
 
 # --- Iteration
@@ -314,7 +175,7 @@ async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(world: World) -> 
 
 
 async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(world: World) -> None:
-    with _logged():
+    with logged() as warnings:
         async with world.client(max_buffered_messages=_LIMIT) as client:
             await client.join()
             for number in range(100):
@@ -324,6 +185,7 @@ async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(world
             assert 100 - _LIMIT <= first <= 101 - _LIMIT
             assert await _take(stream, 99 - first) == list(range(first + 1, 100))
             stream.close()
+    assert [text.split(";")[0] for text in warnings] == ["nobody takes the messages that arrive"]
 
 
 # --- Subscriptions
@@ -378,37 +240,24 @@ async def a_cancelled_subscription_does_not_stay_in_the_group(world: World) -> N
         await soon(lambda: client.groups == frozenset())
 
 
-class _Errors(logging.Handler):
-    """Remembers the texts of the exceptions that are logged."""
+async def a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group(world: World) -> None:
+    async with world.client() as client, anyio.create_task_group() as tasks:
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
+        async def resume() -> None:
+            await soon(lambda: world.service.members(GROUP))
+            await anyio.sleep(0.1)
+            world.service.resume()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None:
-            self.texts.append(str(record.exc_info[1]))
-
-
-@contextmanager
-def _logged() -> Generator[list[str]]:
-    """The texts of exceptions that are logged meanwhile, whichever the logger."""
-    handler = _Errors()
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield handler.texts
-    finally:
-        root.removeHandler(handler)
+        world.service.stall("to_client")
+        tasks.start_soon(resume)
+        with anyio.move_on_after(0.05):  # a call that blocks ends with the answer
+            async with client.subscribe() as messages:
+                await _rest(messages)
+        await soon(lambda: not world.service.members(GROUP))
+        await soon(lambda: client.groups == frozenset())
 
 
 CHECKS = (
-    callbacks_run_in_order_one_at_a_time,
-    a_callback_that_raises_is_logged_and_holds_up_nothing,
-    a_callback_may_call_the_client,
-    a_callback_may_register_others_and_itself_no_more,
-    a_callback_may_stop_the_client,
-    wrong_callbacks_and_types_raise,
     iteration_gives_what_came_before_it_and_a_break_loses_nothing,
     a_cancelled_iteration_loses_nothing,
     streams_of_events_give_what_was_asked_for_and_end_at_the_stop,
@@ -420,4 +269,5 @@ CHECKS = (
     subscribe_that_is_refused_raises,
     subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised,
     a_cancelled_subscription_does_not_stay_in_the_group,
+    a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group,
 )

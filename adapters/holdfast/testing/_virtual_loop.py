@@ -1,0 +1,57 @@
+"""An asyncio event loop under a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """The time, and who else moves it."""
+
+    @property
+    def now(self) -> float:
+        """The time."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """When something is due outside of the loop."""
+        ...
+
+    def advance_to(self, now: float) -> None:
+        """Let time pass."""
+        ...
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that lets time pass instead of waiting for it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        super().__init__(_Jump(clock))
+
+    def time(self) -> float:
+        """The time of the clock."""
+        return self._clock.now
+
+
+class _Jump(selectors.SelectSelector):
+    """Waits for nothing: the only file here is the one by which the loop wakes itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Let time pass, until something is due or ``timeout`` seconds are over."""
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        due = min(self._clock.deadline, self._clock.now + (math.inf if timeout is None else timeout))
+        if due == math.inf:
+            raise RuntimeError("every task waits, and nothing will ever happen")
+        self._clock.advance_to(due)
+        return super().select(0)

@@ -1,0 +1,114 @@
+"""Tests of a small application: sockets that break, and a day in virtual time.
+
+``pytest -p holdfast.testing.plugin examples/test_chat.py``; usually the plugin is named in ``conftest.py``.
+"""
+
+import asyncio
+
+import pytest
+
+from holdfast import Disconnected, GroupMessage, Options, Recovering, SendError
+from holdfast.asyncio import Client
+from holdfast.testing import trace
+
+
+class Chat:
+    """The application: keeps what was said in a room, and knows when it may have missed something."""
+
+    def __init__(self, client, room="room"):
+        self.client, self.room = client, room
+        self.lines, self.complete = [], True
+        client.on(GroupMessage, lambda message: self.lines.append(message.data))
+        client.on(Disconnected, self._lost)
+
+    def _lost(self, event):
+        self.complete = False
+
+    async def say(self, text):
+        """Say something; True once the service has it, False if nobody can tell."""
+        try:
+            await self.client.send_to_group(self.room, text)
+        except SendError as error:
+            if error.outcome != "unknown":
+                raise
+            return False
+        return True
+
+
+# ---- Over sockets: the whole way, with a network that breaks
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_what_was_said_during_a_cut_is_there(holdfast_service, reset):
+    async def scenario():
+        async with Client(holdfast_service.url("ann", groups=["room"])) as client:
+            chat, last = Chat(client), asyncio.Event()
+            client.on(GroupMessage, lambda message: last.set() if message.data == "end" else None)
+            for number in range(3):
+                holdfast_service.publish("room", [number])
+                holdfast_service.cut(reset=reset)
+            holdfast_service.publish("room", ["end"])
+            await asyncio.wait_for(last.wait(), 10)
+            assert chat.lines == [0, 1, 2, "end"]
+            assert chat.complete
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_answer_does_not_say_it_twice(holdfast_service):
+    async def scenario():
+        async with Client(holdfast_service.url("ann")) as client:
+            holdfast_service.lose_ack()
+            assert await Chat(client).say("hello")
+        said = holdfast_service.log.of(trace.Published)
+        assert [event.data for event in said] == ['"hello"']
+
+    asyncio.run(scenario())
+
+
+def test_the_application_notices_that_it_missed_something(holdfast_service):
+    async def scenario():
+        async with Client(holdfast_service.url("ann")) as client:
+            chat = Chat(client)
+            lost = asyncio.Event()
+            client.on(Disconnected, lambda event: lost.set())
+            holdfast_service.drop(client.connection_id, for_good=True)
+            await asyncio.wait_for(lost.wait(), 10)
+            assert not chat.complete
+
+    asyncio.run(scenario())
+
+
+# ---- In memory: hours in no time
+
+
+def test_nobody_hangs_for_ever_behind_a_black_hole(holdfast_virtual):
+    async def scenario():
+        options = Options(ack_timeout=10.0)
+        async with Client(holdfast_virtual.url("ann"), options, connect=holdfast_virtual.connect) as client:
+            holdfast_virtual.stall("to_client")
+            clock = asyncio.get_running_loop().time
+            begun = clock()
+            assert not await Chat(client).say("anybody there?")
+            assert clock() - begun < 60
+            holdfast_virtual.resume()
+
+    holdfast_virtual.run(scenario())
+
+
+def test_a_day_with_a_cut_every_hour(holdfast_virtual):
+    async def scenario():
+        url = holdfast_virtual.url("ann", groups=["room"])
+        async with Client(url, connect=holdfast_virtual.connect) as client:
+            chat, cuts = Chat(client), []
+            client.on(Recovering, cuts.append)
+            for hour in range(24):
+                await asyncio.sleep(3600)
+                holdfast_virtual.publish("room", [hour])
+                holdfast_virtual.cut()
+            await asyncio.sleep(60)
+            assert chat.lines == list(range(24))
+            assert chat.complete
+            assert len(cuts) == 24
+
+    holdfast_virtual.run(scenario())

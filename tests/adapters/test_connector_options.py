@@ -1,0 +1,69 @@
+"""What an application asks of a connector, and what it must not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from tests.adapters.harness import GROUP, options, run, url_of, within
+from tests.adapters.test_connectors import as_coroutine, dial_to, serve, url_at
+
+import holdfast.connect
+from holdfast import ConnectError, InvalidValue, parse_url
+from holdfast.asyncio import Client
+from holdfast.connect import Closed, MessageTransport
+from holdfast.service import Service
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [("websockets", "subprotocols"), ("aiohttp", "protocols"), ("picows", "url")]
+)
+def test_what_the_client_chooses_can_not_be_chosen(library: str, name: str) -> None:
+    pytest.importorskip(library)
+    with pytest.raises(InvalidValue, match=name):
+        import_module(f"holdfast.connect.{library}").connector(**{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("websockets", "additional_headers"), ("aiohttp", "headers"), ("picows", "extra_headers")],
+)
+def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
+    pytest.importorskip(library)
+
+    async def scenario() -> None:
+        heads: list[bytes] = []
+        connect = import_module(f"holdfast.connect.{library}").connector(**{name: {"X-Mine": "1"}})
+        async with await serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", heads) as server:
+            for _ in range(2):
+                with pytest.raises(ConnectError, match="503"):
+                    await within(5, as_coroutine(connect, dial_to(url_at(server))))
+        assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: holdfast") == 1 for head in heads)
+
+    run(scenario)
+
+
+def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    from holdfast.connect.aiohttp import connector
+
+    async def scenario() -> None:
+        async with Service() as service, aiohttp.ClientSession() as session:
+            connect = connector(session=session)
+            for _ in range(2):
+                async with Client(url_of(service), options(), connect=connect) as client:
+                    await within(5, client.send_to_group(GROUP, 1))
+            with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid"):
+                await within(5, Client(url_of(service) + "spoilt", options(), connect=connect).start())
+            assert not session.closed
+            assert session.trace_configs == []
+            endpoint = parse_url(url_of(service))
+            async with session.get(f"http://{endpoint.authority}/nothing/here") as response:
+                assert response.status == 404  # somebody else's refusals are none of our business
+
+    run(scenario)
+
+
+def test_the_public_names_say_where_they_are() -> None:
+    assert holdfast.connect.__all__ == ["Closed", "Connect", "MessageTransport"]
+    assert Closed.__module__ == MessageTransport.__module__ == "holdfast.connect"

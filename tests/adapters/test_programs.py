@@ -1,0 +1,88 @@
+"""Whole programs with an async client, in development mode: they end by themselves, and nothing is left to say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import trustme
+from tests.helpers.echo import server_context
+
+from holdfast.testing import BackgroundService
+
+RUNS = {
+    "asyncio": ("asyncio", "asyncio.run(main())"),
+    "uvloop": ("asyncio", "import uvloop; uvloop.run(main())"),
+    "trio": ("trio", "import trio; trio.run(main)"),
+    "anyio-asyncio": ("anyio", "anyio.run(main)"),
+    "anyio-trio": ("anyio", "anyio.run(main, backend='trio')"),
+}
+
+PROGRAM = """
+    import asyncio, os, signal, sys, threading
+    import anyio
+    from holdfast import GroupMessage, Stopped
+    from holdfast.{module} import Client
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
+
+    async def main():
+        client = Client(sys.argv[1], ssl=sys.argv[2] or None)
+        client.on(Stopped, lambda event: print("stopped", event.error))
+        async def show(message):
+            await anyio.sleep(0)
+            print(message.data)
+        client.on(GroupMessage, show)
+        async with client:
+            await client.join_group("g")
+            await client.send_to_group("g", "hello")
+            await client.send_to_group("g", "unheard", no_echo=True)
+            {then}
+
+    try:
+        {run}
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def run(kind: str, then: str, service: BackgroundService, ca: Path | None = None) -> list[str]:
+    module, start = RUNS[kind]
+    code = textwrap.dedent(PROGRAM).format(module=module, run=start, then=then)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code, service.url(), str(ca or "")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_program_ends_cleanly(kind: str, secure: bool, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = server_context(authority.issue_cert("127.0.0.1"))
+    with BackgroundService(tls=tls if secure else None) as service:
+        then = "await anyio.sleep(0.05)"
+        assert run(kind, then, service, tmp_path / "ca.pem" if secure else None) == ["hello", "stopped None"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    "blocked",
+    ["await anyio.sleep(30)", "[m async for m in client]", "await client.send_event('x', 1)"],
+    ids=["sleep", "iteration", "request"],
+)
+def test_ctrl_c_ends_it_politely(kind: str, blocked: str) -> None:
+    then = f"threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); {blocked}"
+    with BackgroundService() as service:
+        assert run(kind, then, service) == ["hello", "stopped None", "interrupted"]
+        assert not service.members("g")

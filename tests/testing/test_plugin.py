@@ -1,0 +1,167 @@
+"""The pytest plugin, in test runs of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = 'pytest_plugins = ["holdfast.testing.plugin"]'
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def outcomes(pytester: pytest.Pytester, *arguments: str) -> tuple[dict[str, int], str]:
+    """Run the tests in a process of their own, where every warning is an error."""
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
+    return result.parseoutcomes(), result.stdout.str() + result.stderr.str()
+
+
+def test_each_test_has_a_service_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        """
+        import pytest
+        from holdfast.sync import Client
+        from holdfast.testing import trace
+
+        @pytest.mark.parametrize("turn", range(3))
+        def test_talk(holdfast_service, turn):
+            with Client(holdfast_service.url("ann", groups=["g"])) as client:
+                holdfast_service.publish("g", [turn])
+                assert next(iter(client)).data == turn
+                (opened,) = holdfast_service.log.of(trace.ConnectionOpened)
+                assert opened.user_id == "ann"
+        """
+    )
+    assert outcomes(pytester)[0] == {"passed": 3}
+
+
+def test_options_are_overridden_for_a_module_and_for_a_test(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        test_module="""
+        import pytest
+        from holdfast.service import ServiceOptions
+
+        @pytest.fixture
+        def holdfast_options():
+            return ServiceOptions(recovery_window=7.0)
+
+        def window(service):
+            return service.call(lambda service, _: service.core.limits.recovery_window)
+
+        def test_of_the_module(holdfast_service):
+            assert window(holdfast_service) == 7.0
+
+        @pytest.mark.parametrize("holdfast_options", [ServiceOptions(recovery_window=9.0)])
+        def test_of_its_own(holdfast_service):
+            assert window(holdfast_service) == 9.0
+        """,
+        test_default="""
+        def test_default(holdfast_service):
+            assert holdfast_service.call(lambda service, _: service.core.limits.recovery_window) == 30.0
+        """,
+    )
+    assert outcomes(pytester)[0] == {"passed": 3}
+
+
+def test_a_failure_shows_what_the_service_saw(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        """
+        from holdfast.sync import Client
+
+        def test_fails(holdfast_service):
+            with Client(holdfast_service.url("ann")) as client:
+                client.join_group("somewhere")
+            assert False
+
+        def test_passes(holdfast_service):
+            with Client(holdfast_service.url("ann")) as client:
+                client.join_group("elsewhere")
+        """
+    )
+    found, output = outcomes(pytester)
+    assert found == {"passed": 1, "failed": 1}
+    assert "Holdfast's service saw" in output
+    assert "Joined(hub='chat'" in output
+    assert "somewhere" in output
+    assert "elsewhere" not in output.partition("Holdfast's service saw")[2]
+
+
+def test_a_service_in_memory(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        """
+        def test_virtual(holdfast_virtual):
+            client = holdfast_virtual.client("ann")
+            client.start()
+            holdfast_virtual.cut()
+            holdfast_virtual.advance(3600)
+            assert client.connection_id == "c1"
+        """
+    )
+    assert outcomes(pytester)[0] == {"passed": 1}
+
+
+def test_the_fixtures_are_described_and_there_only_for_who_wants_them(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_nothing(): pass")
+    assert "holdfast" not in outcomes(pytester, "--fixtures")[1]
+    pytester.makeconftest(CONFTEST)
+    output = outcomes(pytester, "--fixtures")[1]
+    for name in ("holdfast_service", "holdfast_options", "holdfast_virtual"):
+        assert re.search(rf"^{name}\b.*\n +\w", output, re.MULTILINE), output
+
+
+# What an installation without the extra has: Holdfast, msgspec and wsproto.
+WITHOUT_SERVICE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("starlette", "uvicorn", "websockets", "jwt", "httpx"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_without_the_extra_nobody_sees_an_error_who_did_not_ask_for_the_plugin(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(WITHOUT_SERVICE)
+    pytester.makepyfile(
+        """
+        import holdfast.asyncio, pytest
+
+        def test_the_client_is_there():
+            with pytest.raises(ModuleNotFoundError):
+                import holdfast.testing
+        """
+    )
+    assert outcomes(pytester)[0] == {"passed": 1}
+
+
+def test_without_the_extra_the_plugin_says_what_to_install(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(WITHOUT_SERVICE + CONFTEST)
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest_subprocess()
+    assert result.ret != 0
+    assert "pip install 'holdfast[service]'" in result.stderr.str()
+
+
+def test_the_example_passes(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    source = (EXAMPLES / "test_chat.py").read_text("utf-8")
+    pytester.makepyfile(test_chat=source)
+    assert outcomes(pytester)[0] == {"passed": source.count("\ndef test_") + 1}, "one of them runs twice"
+
+
+def test_the_how_to_is_true(pytester: pytest.Pytester) -> None:
+    text = (DOCS / "howto" / "test-your-application.md").read_text("utf-8")
+    conftest, *tests = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    pytester.makeconftest(conftest)
+    pytester.makepyfile(**{f"test_{number}": code for number, code in enumerate(tests)})
+    assert outcomes(pytester)[0] == {"passed": text.count("\ndef test_")}

@@ -1,0 +1,315 @@
+"""Sessions and clients joined to the service in memory, under a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast import (
+    Acked,
+    Backoff,
+    Connected,
+    Disconnected,
+    GroupMessage,
+    Options,
+    Recovered,
+    Recovering,
+    SendError,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast.asyncio import Client
+from holdfast.testing import VirtualClient, VirtualService, trace
+from holdfast_core.service import Limits
+
+
+def data(client: VirtualClient) -> list[object]:
+    return [message.data for message in client.events_of(GroupMessage)]
+
+
+def kinds(client: VirtualClient) -> list[str]:
+    return [type(event).__name__ for event in client.events]
+
+
+@pytest.fixture
+def service() -> VirtualService:
+    return VirtualService()
+
+
+@pytest.fixture
+def ann(service: VirtualService) -> VirtualClient:
+    """Connected, and in the group g."""
+    client = service.client("ann")
+    client.start()
+    client.join_group("g")
+    client.events.clear()
+    return client
+
+
+# ---- Sessions
+
+
+def test_two_sessions_talk_and_what_they_said_is_there(service: VirtualService) -> None:
+    ann, bob = service.client("ann", groups=("g",)), service.client("bob")
+    assert ann.state is State.STOPPED
+    for client in (ann, bob):
+        client.start()
+    assert (ann.state, ann.connection_id, bob.connection_id) == (State.CONNECTED, "c1", "c2")
+    assert bob.send_to_group("g", {"a": 1}) == 1
+    assert bob.sent == [{"type": "sendToGroup", "group": "g", "ackId": 1, "dataType": "json", "data": {"a": 1}}]
+    assert bob.events == [Connected("c2", "bob"), Acked(1)]
+    assert [(message.from_user_id, message.data) for message in ann.events_of(GroupMessage)] == [("bob", {"a": 1})]
+    assert service.members("g") == {"c1"}
+
+
+def test_nothing_happens_unless_time_passes(service: VirtualService, ann: VirtualClient) -> None:
+    service.publish("g", ["x"])
+    assert service.retained("c1") == 1
+    assert service.deadline == service.now + 1, "the sequence ack is due"
+    service.advance(0.9)
+    assert service.retained("c1") == 1
+    service.advance(0.2)
+    assert service.retained("c1") == 0
+    assert {"type": "sequenceAck", "sequenceId": 1} in ann.sent
+
+
+def test_a_cut_is_recovered_from_and_what_was_published_meanwhile_arrives(
+    service: VirtualService, ann: VirtualClient
+) -> None:
+    service.refuse()
+    assert service.cut() == 1
+    service.publish("g", [1, 2])
+    assert kinds(ann) == ["Recovering"]
+    service.advance(5)
+    service.accept()
+    service.advance(2)
+    assert kinds(ann) == ["Recovering", "Recovered", "GroupMessage", "GroupMessage"]
+    assert data(ann) == [1, 2]
+    assert ann.connection_id == "c1"
+
+
+def test_a_connection_that_is_away_too_long_is_lost(service: VirtualService, ann: VirtualClient) -> None:
+    service.refuse()
+    service.cut()
+    service.advance(31)
+    assert isinstance(ann.events[-1], Disconnected)
+    service.accept()
+    service.advance(60)
+    assert (ann.connection_id, service.members("g")) == ("c2", {"c2"})
+    assert [type(event) for event in service.log if isinstance(event, trace.ConnectionClosed)]
+
+
+def test_a_recovery_is_refused(service: VirtualService, ann: VirtualClient) -> None:
+    assert service.drop("c1", for_good=True)
+    service.advance(5)
+    assert len(ann.events_of(Disconnected)) == 1
+    assert service.log.of(trace.RecoveryRefused)
+    assert ann.connection_id == "c2"
+    assert not service.drop("c1")
+
+
+def test_a_lost_ack_is_asked_for_again_and_the_request_is_not_executed_twice(
+    service: VirtualService, ann: VirtualClient
+) -> None:
+    service.lose_ack()
+    ann.send_to_group("g", "x")
+    assert ann.events_of(Acked) == [Acked(2, duplicate=True)]
+    assert len(ann.events_of(Recovered)) == 1
+    assert data(ann) == ["x"]
+    ann.send_to_group("g", "y")
+    assert len(ann.events_of(Recovered)) == 1, "only one was lost"
+
+
+def test_only_the_ack_of_one_client_is_lost(service: VirtualService, ann: VirtualClient) -> None:
+    bob = service.client("bob")
+    bob.start()
+    service.lose_ack("c2")
+    ann.send_to_group("g", "x")
+    assert ann.events_of(Recovering) == []
+    bob.send_to_group("g", "y")
+    assert len(bob.events_of(Recovering)) == 1
+
+
+@pytest.mark.parametrize("direction", [None, "to_client", "to_service"])
+def test_what_hangs_arrives_when_it_goes_on(service: VirtualService, ann: VirtualClient, direction: str | None) -> None:
+    service.stall(direction)  # type: ignore[arg-type]
+    ann.send_to_group("g", "x")
+    assert ann.events == []
+    assert bool(service.log.of(trace.Published)) is (direction == "to_client")
+    service.advance(3)
+    assert ann.events == []
+    service.resume()
+    assert data(ann) == ["x"]
+    assert ann.events_of(Acked) == [Acked(2)]
+
+
+def test_what_hangs_is_lost_with_the_transport(service: VirtualService, ann: VirtualClient) -> None:
+    service.stall("to_service")
+    ann.send_to_group("g", "x")
+    service.cut()
+    service.resume()
+    service.advance(3)
+    assert data(ann) == ["x"], "it was sent again"
+    assert len(service.log.of(trace.Published)) == 1
+
+
+def test_a_client_that_hangs_while_it_connects(service: VirtualService) -> None:
+    client = service.client(options=Options(connect_timeout=5.0, reconnect=Backoff(initial=1.0, maximum=1.0)))
+    service.stall()
+    client.start()
+    service.advance(3)
+    assert (client.state, service.core.connection_count) == (State.CONNECTING, 0)
+    service.resume()
+    assert client.state is State.CONNECTED
+
+
+def test_a_deliberate_close_is_told_and_final(service: VirtualService, ann: VirtualClient) -> None:
+    service.end("c1", "enough")
+    service.advance(5)
+    (disconnected,) = ann.events_of(Disconnected)
+    assert disconnected.reason == "enough"
+    assert ann.connection_id == "c2"
+
+
+def test_stopping_is_told_to_the_service(service: VirtualService, ann: VirtualClient) -> None:
+    ann.stop()
+    assert ann.state is State.STOPPED
+    assert isinstance(ann.events[-1], Stopped)
+    assert service.core.connection_count == 0
+    assert service.deadline == math.inf
+    ann.start()
+    assert ann.connection_id == "c2"
+
+
+def test_one_message_too_many_while_a_client_is_away_ends_its_connection() -> None:
+    service = VirtualService(Limits(retained_messages=3))
+    client = service.client(groups=("g",))
+    client.start()
+    service.refuse()
+    service.cut()
+    service.publish("g", range(4))
+    assert service.retained("c1") is None, "one too many ends the connection"
+    service.accept()
+    service.advance(60)
+    assert client.connection_id == "c2"
+
+
+def test_a_token_of_somebody_else_is_refused(service: VirtualService) -> None:
+    client = VirtualClient(
+        service, "ws://service.test/client/hubs/chat?access_token=other", Session(random=lambda: 0.5)
+    )
+    client.start()
+    while client.exchange():
+        pass
+    (stopped,) = client.events_of(Stopped)
+    assert "not one of this service" in str(stopped.error)
+
+
+# ---- asyncio
+
+
+def test_a_client_of_asyncio_lives_through_an_hour_in_no_time(service: VirtualService) -> None:
+    heard: list[object] = []
+    went: list[str] = []
+
+    async def main() -> str | None:
+        async with Client(service.url("ann"), connect=service.connect) as client:
+            client.on(GroupMessage, lambda message: heard.append(message.data))
+            for kind in (Recovering, Recovered, Disconnected):
+                client.on(kind, lambda event: went.append(type(event).__name__))
+            await client.join_group("g")
+            for number in range(60):
+                service.publish("g", [number])
+                service.cut()
+                await asyncio.sleep(60)
+            service.lose_ack()
+            assert (await client.send_to_group("g", "end")).duplicate
+            await asyncio.sleep(1)
+            assert went == ["Recovering", "Recovered"] * 61
+            return client.connection_id
+
+    begun, now = time.monotonic(), service.now
+    assert service.run(main()) == "c1"
+    assert service.now - now > 3600
+    assert time.monotonic() - begun < 60
+    assert heard == [*range(60), "end"]
+    assert service.core.connection_count == 0, "it was stopped"
+
+
+def test_a_client_of_asyncio_meets_a_black_hole_and_time_runs(service: VirtualService) -> None:
+    async def main() -> None:
+        async with Client(service.url("ann"), Options(ack_timeout=10.0), connect=service.connect) as client:
+            service.stall("to_client")
+            now = asyncio.get_running_loop().time()
+            with pytest.raises(SendError) as failed:
+                await client.send_to_group("g", "x")
+            assert failed.value.outcome == "unknown"
+            assert asyncio.get_running_loop().time() >= now + 40, "it was asked four times"
+            service.stall()
+            await asyncio.sleep(90)
+            assert client.state is State.RECOVERING, "silent for 120 s, and lost for less than 30"
+            service.resume()
+            await client.join_group("g")
+
+    service.run(main())
+
+
+def test_a_session_and_clients_of_asyncio_share_the_service(service: VirtualService, ann: VirtualClient) -> None:
+    async def main() -> None:
+        async with Client(service.url("bob"), connect=service.connect) as bob:
+            await bob.send_to_group("g", "hello")
+            async with bob.subscribe("g") as messages:
+                ann.send_to_group("g", "hello, too")
+                assert (await anext(messages)).data == "hello, too"
+            await asyncio.sleep(100)
+
+    service.run(main())
+    assert data(ann) == ["hello", "hello, too"]
+
+
+def test_a_refusing_network_and_a_wrong_token(service: VirtualService) -> None:
+    async def main() -> None:
+        service.refuse()
+        options = Options(reconnect=Backoff(limit=0))
+        for url, text in (
+            (service.url(), "refuses"),
+            ("ws://service.test/client/hubs/chat?access_token=x", "not one of this"),
+        ):
+            with pytest.raises(Exception, match=text):
+                await Client(url, options, connect=service.connect).start()
+            service.accept()
+
+    service.run(main())
+
+
+def test_waiting_for_what_will_never_happen_is_an_error(service: VirtualService) -> None:
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="nothing will ever happen"):
+        service.run(main())
+
+
+def test_the_same_run_twice_is_the_same() -> None:
+    def run() -> Iterator[object]:
+        service = VirtualService()
+        chance = itertools.cycle((0.1, 0.7, 0.4))
+        client = service.client(random=lambda: next(chance))
+        client.start()
+        for _ in range(20):
+            service.refuse()
+            service.cut()
+            service.advance(7)
+            service.accept()
+            service.advance(31)
+        yield from client.events
+        yield from service.log
+        yield service.now
+
+    assert list(run()) == list(run())
