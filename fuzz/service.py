@@ -122,11 +122,12 @@ class Request:
         query.check_api_version()
         match method, self.path:
             case "POST", ["hubs", hub, ":send"]:
-                core.send_to_all(hub_name(hub), self.publication(), *self.chosen())
+                core.send_to_all(hub_name(hub), self.publication(), query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, "groups", group, ":send"]:
-                core.send_to_group(hub_name(hub), group_name(group), self.publication(group), *self.chosen())
+                publication = self.publication(group_name(group))
+                core.send_to_group(hub_name(hub), group, publication, query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, "users", user, ":send"]:
-                core.send_to_user(hub_name(hub), user, self.publication(), *self.chosen())
+                core.send_to_user(hub_name(hub), user, self.publication(), query.filter(), set(query.all("excluded")))
             case "POST", ["hubs", hub, ":closeConnections"]:
                 excluded = set(query.all("excluded"))
                 operations.close(core, core.hub(hub_name(hub)).connections.values(), query.one("reason"), excluded)
@@ -158,9 +159,6 @@ class Request:
                 )
             case _:
                 raise OperationError(404, "NotFound", "There is no such operation.")
-
-    def chosen(self) -> tuple[Filter | None, set[str]]:
-        return self.query.filter(), set(self.query.all("excluded"))
 
     def publication(self, group: str | None = None) -> Publication:
         data_type, data = payload(self.headers.get("content-type"), self.body)

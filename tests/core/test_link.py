@@ -314,6 +314,12 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
     assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"2" * 125)]
 
 
+def test_a_peer_that_reads_nothing_is_owed_the_newest_500_pongs_and_no_more() -> None:
+    wire = Wire().upgrade()
+    wire.gets(*(frames.frame(frames.PING, b"%d" % number) for number in range(503)))
+    assert wire.sent() == [(frames.PONG, b"%d" % number) for number in range(3, 503)]
+
+
 @lanes
 def test_a_short_frame_is_complete_with_its_last_byte(fast_lane: bool) -> None:
     wire = Wire(fast_lane=fast_lane).upgrade()

@@ -171,6 +171,7 @@ def test_a_handler_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     [
         ("text/plain", "\u20ac".encode(), {"dataType": "text", "data": "\u20ac"}),
         ("Text/Plain; Charset=ISO-8859-15", b"\xa4", {"dataType": "text", "data": "\u20ac"}),
+        ('Text/Plain; format=flowed; Charset="UTF-16"', "hé".encode("utf-16"), {"dataType": "text", "data": "hé"}),
         ("application/json; charset=utf-8", b' {"a":\n1} ', {"dataType": "json", "data": {"a": 1}}),
         ("application/octet-stream", b"\x00\xff", {"dataType": "binary", "data": "AP8="}),
         ("application/x-protobuf", b"\x00\xff", {"dataType": "protobuf", "data": "AP8="}),

@@ -141,6 +141,14 @@ def test_roles_beyond_the_limits_give_nothing_and_grants_beyond_them_raise() -> 
         permissions.send.grant_pattern("x*")
 
 
+def test_a_pattern_without_wildcards_is_a_plain_name() -> None:
+    rules = GroupRules()
+    rules.grant_pattern("room\\*1")
+    assert [rules.allows(group) for group in ("room*1", "room-1", "room")] == [True, False, False]
+    rules.revoke("room*1")
+    assert not rules.allows("room*1")
+
+
 def test_a_literal_group_of_a_role_may_have_dots() -> None:
     permissions = Permissions(["webpubsub.sendToGroup.a.b.c"])
     assert permissions.send.allows("a.b.c")

@@ -21,6 +21,7 @@ from holdfast_core.service import (
     ConnectionRecovered,
     ConnectionState,
     EventRaised,
+    HandshakeRefused,
     HubState,
     Joined,
     Left,
@@ -51,6 +52,12 @@ class Watched(World):
         notes = self.notes.copy()
         self.notes.clear()
         return notes
+
+
+def test_a_client_that_got_no_connection() -> None:
+    world = Watched()
+    world.core.observers.handshake_refused(None, 401, "x" * 1000)
+    assert world.seen() == [HandshakeRefused("", 401, "x" * 239 + "\u2026")]
 
 
 # --- Connections ------------------------------------------------------------------------------------------------

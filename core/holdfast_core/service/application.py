@@ -52,6 +52,7 @@ class Handled(msgspec.Struct, frozen=True):
     """A handler is done with an event of a client, well or not."""
 
     connection: Connection
+    conversation: Conversation
     event: ClientEvent
     outcome: Outcome
 
@@ -168,7 +169,7 @@ class Application:
             elif isinstance(purpose, _Errand):
                 purpose.conversation.pending = None
                 self._keep(purpose.conversation, call, outcome, with_state=True)
-                happened.append(Handled(purpose.connection, purpose.event, outcome))
+                happened.append(Handled(purpose.connection, purpose.conversation, purpose.event, outcome))
             elif isinstance(purpose, _Welcome):
                 self._keep(purpose.conversation, call, outcome, with_state=False)
                 purpose.conversation.telling = False

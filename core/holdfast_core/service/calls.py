@@ -79,11 +79,10 @@ class HandlerCalls:
         self._submitted.append(call)
 
     def cancel(self, call: HandlerCall) -> None:
-        """Give a call up: there will be no outcome."""
-        if not call.cancelled:
-            call.cancelled = True
-            if self._running.pop(call, False):
-                self._cancelled.append(call)
+        """Give a call up: there will be no outcome. Repeats do nothing."""
+        call.cancelled = True
+        if self._running.pop(call, False):
+            self._cancelled.append(call)
 
     def cancel_all(self) -> None:
         """Give all calls up and forget which handlers allow them."""

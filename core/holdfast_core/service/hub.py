@@ -59,10 +59,9 @@ class Hub:
         connection.groups[group] = None
 
     def leave(self, connection: Connection, group: str) -> None:
-        """End a membership; it is no error if there is none (emulator)."""
-        if group in connection.groups:
-            del connection.groups[group]
-            _discard(self._groups, group, connection)
+        """End the membership of a connection that is a member."""
+        del connection.groups[group]
+        _discard(self._groups, group, connection)
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

@@ -21,8 +21,8 @@ SHORT: Final = 240
 class Observers(list[trace.Observer]):
     """The functions that are told what happens; usually none.
 
-    Nothing is made for nobody: every method looks first. Where messages pass by the thousand, the caller asks
-    ``if observers:`` itself and saves even the call.
+    Nothing is made for nobody: every method looks first, but for `published`, `answered` and `sequence_acked`. There
+    messages pass by the thousand, and the caller asks ``if observers:`` itself, which saves even the call.
     """
 
     __slots__ = ()
@@ -83,10 +83,9 @@ class Observers(list[trace.Observer]):
 
     def published(self, connection: Connection, message: SendToGroup, members: Collection[Connection]) -> None:
         """Tell of a client's message to a group, before it is delivered."""
-        if self:
-            receivers = len(members) - (message.no_echo and connection in members)
-            payload = _payload(message.data_type, bytes(message.data))
-            self.tell(trace.Published(*_who(connection), "group", message.group, *payload, receivers))
+        receivers = len(members) - (message.no_echo and connection in members)
+        payload = _payload(message.data_type, bytes(message.data))
+        self.tell(trace.Published(*_who(connection), "group", message.group, *payload, receivers))
 
     def server_published(
         self,
@@ -110,8 +109,6 @@ class Observers(list[trace.Observer]):
 
     def answered(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
         """Tell of the outcome of a request; one that succeeds without an ack id has none."""
-        if not self:
-            return
         if error is not None:
             name, text = error
             self.tell(trace.Refused(*_who(connection), ack_id, name, shortened(text)))
@@ -120,8 +117,7 @@ class Observers(list[trace.Observer]):
 
     def sequence_acked(self, connection: Connection, sequence_id: int) -> None:
         """Tell of a sequence ack, after what it acknowledges was let go."""
-        if self:
-            self.tell(trace.SequenceAcked(*_who(connection), sequence_id, connection.retained))
+        self.tell(trace.SequenceAcked(*_who(connection), sequence_id, connection.retained))
 
 
 def shortened(text: str) -> str:

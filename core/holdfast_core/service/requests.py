@@ -46,7 +46,7 @@ class Requests:
 
     def handled(self, handled: Handled, now: float) -> None:
         """Answer an event that its handler is done with, and go on with what waits behind it."""
-        connection, ack_id = handled.connection, handled.event.ack_id
+        connection, conversation, ack_id = handled.connection, handled.conversation, handled.event.ack_id
         reply = read_reply(handled.outcome)
         if isinstance(reply, str):
             self._answer(connection, ack_id, ("InternalServerError", reply))
@@ -54,9 +54,6 @@ class Requests:
             if reply is not None and self._roster.is_alive(connection):
                 self._roster.deliver((connection,), reply.publication())
             self._answer(connection, ack_id, None)
-        conversation = connection.conversation
-        if conversation is None:
-            return
         if isinstance(reply, str) and not self._roster.is_alive(connection):
             # Nobody is there any more, and the handler does not work: that could take very long.
             conversation.forget_waiting()
