@@ -13,9 +13,6 @@ from typing import Final
 TEXT: Final = 0x81
 """First byte of a final, unfragmented text frame without reserved bits."""
 
-LONGEST_HEADER: Final = 10
-"""Bytes of the longest header of an unmasked frame."""
-
 _FAST_MASKING_LIMIT: Final = 1024
 """Up to this size, masking by one big integer beats wsproto's table (and costs less than its objects)."""
 

@@ -21,7 +21,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from holdfast_core._frames import LONGEST_HEADER, Masker, cut_texts, measure
+from holdfast_core._frames import Masker, cut_texts, measure
 from holdfast_core._states import Dial
 from holdfast_core.errors import ConnectError
 from holdfast_core.session import Session
@@ -242,9 +242,9 @@ class Link:
             if not data[position] & 0x08 and length + self._message_size > self._limit:  # no control frame
                 self._broken(1009, f"a message above max_message_size ({self._limit} bytes)", now)
                 return
-            stop = start + length if start else end + 1
+            stop = start + length if start else end + 1  # or more: the header will tell
             if stop > end:
-                self._hold(data[position:], stop - position if start else LONGEST_HEADER)
+                self._hold(data[position:], stop - position)
                 return
             self._count(data[position], length)
             self._feed(data[position:stop], now)

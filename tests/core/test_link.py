@@ -313,6 +313,15 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
     assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"2" * 125)]
 
 
+@lanes
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_short_frame_in_two_pieces_waits_for_nothing_else(cut: int, fast_lane: bool) -> None:
+    wire = Wire(fast_lane=fast_lane).upgrade()
+    ping = frames.frame(frames.PING, b"??")
+    wire.gets(ping[:cut], ping[cut:])
+    assert wire.sent() == [(frames.PONG, b"??")]
+
+
 def test_any_bytes_are_a_sign_of_life() -> None:
     wire = Wire(keepalive_timeout=10).upgrade()
     for byte in frames.frame(frames.PONG) * 10:
