@@ -60,8 +60,8 @@ class Settled(msgspec.Struct, frozen=True):
     """The end of a request: success where ``error`` is None."""
 
     request: Request
-    error: SendError | None = None
-    duplicate: bool = False
+    error: SendError | None
+    duplicate: bool
 
 
 _WINDOW: Final = 500
@@ -275,7 +275,6 @@ class Requests:
                 settled.append(self._fail(request, "Stopped", "the client was stopped before the answer came"))
             elif not request.queued:
                 self._forget(request)
-        self.wake_at = math.inf
         return settled
 
     def clear(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -322,6 +323,12 @@ def test_a_short_frame_in_two_pieces_waits_for_nothing_else(cut: int, fast_lane:
     assert wire.sent() == [(frames.PONG, b"??")]
 
 
+def test_the_newest_500_pings_are_answered_if_the_transport_was_busy() -> None:
+    wire = Wire().upgrade()
+    wire.gets(b"".join(frames.frame(frames.PING, b"%d" % number) for number in range(1000)))
+    assert wire.sent() == [(frames.PONG, b"%d" % number) for number in range(500, 1000)]
+
+
 def test_any_bytes_are_a_sign_of_life() -> None:
     wire = Wire(keepalive_timeout=10).upgrade()
     for byte in frames.frame(frames.PONG) * 10:
@@ -475,6 +482,21 @@ def test_a_large_frame_in_many_segments(fast_lane: bool) -> None:
     stream = frames.text(encoded(news(1, "x" * 3_000_000)))
     wire.gets(*[stream[at : at + 16_384] for at in range(0, len(stream), 16_384)])
     assert [len(text) for text in wire.data()] == [3_000_000]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("piece", [7, 5000])
+def test_a_frame_in_pieces_takes_little_more_memory_than_its_bytes(piece: int) -> None:
+    wire = Wire().upgrade()
+    stream = frames.text(b"x" * 500_000)[:-1]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for at in range(0, len(stream), piece):
+            wire.link.receive_data(stream[at : at + piece], wire.now)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * len(stream)
 
 
 # ---- After the session has moved on

@@ -247,6 +247,24 @@ def test_a_later_connection_that_can_not_be_made_is_tried_again(fail: Any, _mess
     assert drive.events() == [Connected("c2")]
 
 
+@pytest.mark.parametrize(
+    ("fail", "code"),
+    [
+        (broken_first_message, 1002),
+        (data_before_connected, 1002),
+        (binary_before_connected, 1003),
+        (connected_without_an_id, 1007),
+        (closed_at_once, 1011),
+    ],
+)
+def test_the_error_of_a_first_connection_has_the_code_of_its_close(fail: Any, code: int) -> None:
+    drive = Drive()
+    drive.start()
+    fail(drive)
+    (stopped,) = drive.events(Stopped)
+    assert stopped.error.code == code
+
+
 def test_a_transport_that_opened_too_late_is_closed() -> None:
     drive = Drive(connect_timeout=2.0)
     drive.start()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.driving import STEADY, Drive, hello, news, sequence_ack
 
-from holdfast import GroupMessage, MessagesMissed, ServerMessage, State
+from holdfast import GroupMessage, HangUp, MessagesMissed, ServerMessage, State
 
 PLAIN = "json.webpubsub.azure.v1"
 
@@ -145,6 +145,13 @@ def test_an_id_that_can_not_be_one_does_not_swallow_what_follows(wrong: int) -> 
             drive.says(news(wrong), news(2), news(3))
     assert drive.state is State.CONNECTED
     assert delivered(drive) == [1, 2, 3]
+
+
+def test_an_id_that_is_too_large_is_called_that() -> None:
+    drive = connected()
+    transport = drive.dial
+    drive.says(news(2**64))
+    assert transport.hang_up == HangUp(1007, "a sequence id of more than 64 bits")
 
 
 def test_messages_of_an_unknown_origin_keep_their_place_in_the_sequence() -> None:
