@@ -151,6 +151,11 @@ def no_connected_message(drive: Drive) -> None:
     drive.advance(30)
 
 
+def gone_at_once(drive: Drive) -> None:
+    drive.open()
+    drive.drop()
+
+
 def closed_at_once(drive: Drive) -> None:
     drive.open()
     drive.drop(1011, "internal error")
@@ -187,6 +192,7 @@ FAILURES: list[tuple[Any, str]] = [
     (never_upgraded, "the connection timed out: example.test port 443 did not answer in time"),
     (proxy_hangs, "the connection to example.test port 443 timed out: the proxy did not answer in time"),
     (no_connected_message, "timed out"),
+    (gone_at_once, "^the connection was closed before it stood: close code 1006$"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
     (data_before_connected, "before the connected message"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import STEADY, Drive, hello, news, sequence_ack
+from tests.helpers.driving import STEADY, Drive, encoded, hello, news, sequence_ack
 
 from holdfast import GroupMessage, HangUp, MessagesMissed, ServerMessage, State
 
@@ -240,6 +240,8 @@ def test_the_ack_goes_out_after_a_mebibyte() -> None:
         ("sequence_ack_messages", 3, [1, 2, 3, 4], [3]),
         ("sequence_ack_bytes", 1, [1, 2], [1, 2]),
         ("sequence_ack_bytes", 400, [1, 2, 3, 4, 5, 6, 7], [4]),
+        ("sequence_ack_bytes", 2 * len(encoded(news(1))), [1, 2, 3, 4], [2, 4]),
+        ("sequence_ack_bytes", 2 * len(encoded(news(1))) + 1, [1, 2, 3, 4], [3]),
     ],
 )
 def test_the_thresholds_are_options(option: str, value: int, ids: list[int], expected: list[int]) -> None:
