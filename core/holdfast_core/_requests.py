@@ -196,7 +196,7 @@ class Requests:
         payloads: list[bytes] = []
         while self._repeats:
             request = self._repeats.popleft()
-            if request.queued and request.in_flight:  # else answered since
+            if request.in_flight:  # else answered since
                 request.queued = False
                 payloads.append(request.payload)
         outbox = self._outbox

@@ -160,7 +160,7 @@ class Link:
         To be called after everything that happened to this link or its session, unless the transport can take
         no more at the moment.
         """
-        out = [*self._pongs, *self._out] if self._pongs else self._out
+        out = [*self._pongs, *self._out]
         if self._open and self._session.dial is self.dial and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._text_frame(message) for message in messages]))
         hang_up = self.dial.hang_up
@@ -168,7 +168,7 @@ class Link:
             out.append(self._ws.send(CloseConnection(code=hang_up.code, reason=hang_up.reason or None)))
         if not out:
             return []
-        self._out = []
+        self._out.clear()
         self._pongs.clear()
         return out
 

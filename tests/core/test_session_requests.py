@@ -293,6 +293,14 @@ def test_a_repeat_after_a_backoff_takes_its_turn_among_the_requests_in_flight() 
     assert drive.answers() == {1: "done", 2: "done", 3: "done"}
 
 
+def test_after_a_recovery_as_many_are_in_flight_as_before() -> None:
+    drive = full_window()
+    drive.drop()
+    assert ack_ids(drive.recover()) == [*range(1, 501)]
+    drive.says(ok(1), ok(2))
+    assert ack_ids(drive.sent()) == [501, 502]
+
+
 def test_a_repeat_that_is_due_when_an_answer_comes_waits_for_the_backoff() -> None:
     drive = connected(ack_timeout=10.0)
     ack_id = ASKS["send"](drive)
