@@ -120,7 +120,7 @@ class VirtualService:
             await self._held_up[-1]
         line = self.dial(dial)
         self.settle()
-        return MemoryTransport(line, self.settle)
+        return MemoryTransport(self, line)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
