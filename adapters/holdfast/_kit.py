@@ -14,8 +14,13 @@ T = TypeVar("T")
 class Flag(Protocol):
     """An event of the loop's own kind."""
 
-    def set(self) -> object: ...
-    async def wait(self) -> None: ...
+    def set(self) -> object:
+        """Wake whoever waits, now or later."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        ...
 
 
 class Scope(Protocol):
