@@ -94,6 +94,29 @@ class ServiceAgainstModel(Model):
             self.ends(member, None)
 
     @precondition(lambda self: self.members)
+    @rule(who=some, for_good=st.booleans())
+    def be_cut_off(self, who: int, for_good: bool) -> None:
+        """The service cuts a transport; what is sent before it has heard of the end goes to nobody, but is retained."""
+        member = self.a_member(who)
+        line = member.line
+        assert self.core.drop(member.name, for_good=for_good) is (line is not None)
+        if line is not None:
+            line.expected.clear()
+        if for_good:
+            self.ends(member, 1006)
+        elif line is not None:
+            self.hangs_up(member, 1006)
+            data = self.news()
+            self.core.send_to_connection(member.name, server_publication("json", b"%d" % data))
+            self.delivers([member], {"type": "message", "from": "server", "dataType": "json", "data": data})
+            line.client.drop(1006)
+            if member.reliable:
+                member.ends_at = self.world.now + WINDOW
+            else:
+                self.ends(member, None)
+        assert not self.core.drop("nobody")
+
+    @precondition(lambda self: self.members)
     @rule(who=some, ttl=st.sampled_from([0, 3, 10]), seconds=st.sampled_from([1.0, 6.0, 30.0]))
     def miss_something(self, who: int, ttl: int, seconds: float) -> None:
         """Most sequences of rules alone would never get there: away while something happens, and back again."""
