@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format simulate fuzz mutants coverage bench ratios soak clean
+.PHONY: demo test check format simulate fuzz mutants coverage bench micro ratios soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/holdfast demo
@@ -45,11 +45,16 @@ coverage: $(VENV)/.tested
 	$(BIN)/coverage run --source=holdfast_core -m pytest -q tests/core tests/service
 	$(BIN)/coverage report --include="core/*" --show-missing --skip-covered --fail-under=100
 
-# Ours beside the official clients, in one run against one server (see benchmarks/README.md).
+# Ours beside the official clients, in one run against one server; writes tables and chart into docs/performance.md.
+# BENCH="--quick" is a look of a few minutes that writes nothing (see benchmarks/README.md).
 bench: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
-	$(BIN)/python benchmarks/receive.py
-	$(BIN)/python benchmarks/send.py
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# The core alone, to compare commits: make micro ARGS="-o before.json", later ARGS="-o after.json", then
+# .venv/bin/python -m pyperf compare_to before.json after.json
+micro: $(VENV)/.benched
+	$(BIN)/python benchmarks/micro.py $(ARGS)
 
 # Ratios within one run that must hold on any machine; a few seconds.
 ratios: $(VENV)/.tested
@@ -75,7 +80,7 @@ $(VENV)/.checked: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group check
 	touch $@
 
-$(VENV)/.benched: $(VENV)/.tested
+$(VENV)/.benched: $(VENV)/.tested pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	touch $@
 

@@ -10,25 +10,41 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    import trustme
+
+Run = dict[str, Any]
+"""What one process reports."""
+
+Results = dict[str, list[Run]]
+"""The repetitions of each client."""
 
 HERE = Path(__file__).resolve().parent
 CLIENTS = {
-    "ours": "Holdfast, asyncio, callbacks",
+    "ours": "Holdfast, asyncio",
     "ours-for": "Holdfast, asyncio, async for",
     "ours-wsproto": "Holdfast without its fast lane",
-    "ours-uvloop": "Holdfast, uvloop, callbacks",
-    "ours-trio": "Holdfast, trio, callbacks",
-    "ours-anyio": "Holdfast, anyio on asyncio, callbacks",
-    "ours-anyio-trio": "Holdfast, anyio on trio, callbacks",
-    "ours-sync": "Holdfast, blocking, callbacks",
-    "aio": "azure-messaging-webpubsubclient 1.1.0, aio",
-    "sync": "azure-messaging-webpubsubclient 1.1.0, blocking",
-    "js": "@azure/web-pubsub-client 1.1.0, node",
+    "ours-uvloop": "Holdfast, uvloop",
+    "ours-uvloop-for": "Holdfast, uvloop, async for",
+    "ours-trio": "Holdfast, trio",
+    "ours-trio-for": "Holdfast, trio, async for",
+    "ours-anyio": "Holdfast, anyio on asyncio",
+    "ours-anyio-for": "Holdfast, anyio on asyncio, async for",
+    "ours-anyio-trio": "Holdfast, anyio on trio",
+    "ours-anyio-trio-for": "Holdfast, anyio on trio, async for",
+    "ours-sync": "Holdfast, blocking",
+    "ours-sync-for": "Holdfast, blocking, for",
+    "aio": "official Python client 1.1.0, aio",
+    "sync": "official Python client 1.1.0, blocking",
+    "js": "official JavaScript client 1.1.0",
+    "wsproto": "wsproto, msgspec and a callback",
+    "picows": "picows, msgspec and a callback",
 }
 
 
@@ -44,6 +60,9 @@ def missing(name: str) -> str | None:
         "aio": ("azure.messaging.webpubsubclient", "aiohttp"),
         "sync": ("azure.messaging.webpubsubclient",),
         "ours-uvloop": ("holdfast", "uvloop"),
+        "ours-uvloop-for": ("holdfast", "uvloop"),
+        "wsproto": ("wsproto", "msgspec"),
+        "picows": ("picows", "msgspec"),
     }
     for module in modules.get(name, ("holdfast",)):
         try:
@@ -68,40 +87,62 @@ def present(names: list[str]) -> list[str]:
     return left
 
 
-@contextmanager
-def server() -> Iterator[int]:
-    """The fake service in a process of its own; yields its port."""
-    process = subprocess.Popen([sys.executable, HERE / "_server.py"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.wait()
+class Server:
+    """The fake service in a process of its own.
 
+    Args:
+        authority: for TLS: a throw-away CA that all clients are told to trust.
+    """
 
-def url(port: int, **query: object) -> str:
-    """Where a client is to connect, and what it is to get there."""
-    return f"ws://127.0.0.1:{port}/client/hubs/bench?{urlencode(query)}"
+    def __init__(self, authority: trustme.CA | None = None) -> None:
+        self.scheme = "wss" if authority else "ws"
+        self.environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        self._files = tempfile.TemporaryDirectory()
+        command = [sys.executable, str(HERE / "_server.py")]
+        if authority is not None:
+            trusted, own = Path(self._files.name, "ca.pem"), Path(self._files.name, "server.pem")
+            authority.cert_pem.write_to_path(trusted)
+            authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(own)
+            command.append(str(own))
+            # Python's ssl module, websocket-client, and Node.
+            for name in ("SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+                self.environment[name] = str(trusted)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
 
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._files.cleanup()
 
-def measure(name: str, job: str, where: str, limit: float, **arguments: object) -> dict[str, Any]:
-    """Run one client process; the result is what it prints, or ``{"failed": why}``."""
-    command = ["node", HERE / "client.mjs"] if name == "js" else [sys.executable, HERE / "_clients.py", name]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    try:
-        done = subprocess.run(
-            [*command, job, where, json.dumps(arguments)],
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            env=environment,
-        )
-        return json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return {"failed": f"no result within {limit:g} s"}
-    except (IndexError, ValueError):
-        return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def url(self, **query: object) -> str:
+        """Where a client is to connect, and what it is to get there."""
+        return f"{self.scheme}://127.0.0.1:{self.port}/client/hubs/bench?{urlencode(query)}"
+
+    def measure(self, name: str, job: str, limit: float, query: dict[str, object], **arguments: object) -> Run:
+        """Run one client process, for at most ``limit`` seconds; the result is what it prints, or why it failed."""
+        python = [sys.executable, str(HERE / "_clients.py"), name]
+        command = ["node", "--expose-gc", str(HERE / "client.mjs")] if name == "js" else python
+        try:
+            done = subprocess.run(
+                [*command, job, self.url(**query), json.dumps(arguments)],
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                env=self.environment,
+            )
+            return json.loads(done.stdout.splitlines()[-1])
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no result within {limit:g} s"}
+        except (IndexError, ValueError):
+            return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1]}
 
 
 def parser(description: str | None, clients: list[str], *, seconds: float, reps: int) -> argparse.ArgumentParser:
@@ -132,34 +173,67 @@ def spread(values: list[float], form: str) -> str:
     return f"{min(values):{form}}..{max(values):{form}}"
 
 
-def repeat(names: list[str], reps: int, once: Callable[[str], dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def repeat(names: list[str], reps: int, once: Callable[[str], Run]) -> Results:
     """Measure each client in turn, and that several times over, so that a noisy minute hits all of them."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    results: Results = {name: [] for name in names}
     for _ in range(reps):
         for name in names:
             results[name].append(once(name))
     return results
 
 
-def table(title: str, unit: str, results: dict[str, list[dict[str, Any]]]) -> None:
-    """CPU per message, messages a second, and how many times as much as the first client (ours)."""
-    print(f"\n{title}\n")
-    print(f"| client | CPU us/{unit} | spread | {unit}s/s | spread | CPU: this / ours | {unit}s/s: ours / this |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    base: tuple[float, float] | None = None
+def good(run: Run) -> bool:
+    return "failed" not in run and run.get("messages", 2) > 1
+
+
+def cpu(run: Run) -> float:
+    """Microseconds of CPU for one."""
+    return 1e6 * run["cpu"] / run["messages"]
+
+
+def rate(run: Run) -> float:
+    return run["messages"] / run["wall"]
+
+
+def memory(run: Run) -> float:
+    """KiB for one connection."""
+    return run["memory"] / 1024
+
+
+def ratios(results: Results, over: str, under: str, of: Callable[[Run], float]) -> list[float]:
+    """How many times as much ``over`` has as ``under``, in each repetition."""
+    pairs = zip(results.get(over, []), results.get(under, []), strict=False)
+    return [of(a) / of(b) for a, b in pairs if good(a) and good(b)]
+
+
+def why_not(runs: list[Run]) -> str:
+    return next((run["failed"] for run in runs if "failed" in run), "nothing was received")
+
+
+def table(unit: str, results: Results) -> str:
+    """CPU for each message, messages a second, and how many times as much as the first client (ours)."""
+    lines = [
+        f"| client | CPU us/{unit} | spread | {unit}s/s | CPU: this / ours | spread | {unit}s/s: ours / this |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours = next((name for name in results if name.startswith("ours")), None)
     for name, runs in results.items():
-        good = [run for run in runs if "failed" not in run and run["messages"] > 1]
-        if not good:
-            print(f"| {name} | failed: {runs[0].get('failed', 'nothing was received')} |")
+        kept = [run for run in runs if good(run)]
+        if not kept:
+            lines.append(f"| {label(name)} | failed: {why_not(runs)} | | | | | |")
             continue
-        cpus = [1e6 * run["cpu"] / run["messages"] for run in good]
-        rates = [run["messages"] / run["wall"] for run in good]
-        cpu, rate = statistics.median(cpus), statistics.median(rates)
-        if base is None and name.startswith("ours"):
-            base = cpu, rate
-        ratios = f"{cpu / base[0]:.2f} | {base[1] / rate:.2f}" if base else "- | -"
-        fail = f" ({len(runs) - len(good)} of {len(runs)} runs failed)" if len(good) < len(runs) else ""
-        print(
-            f"| {name}{fail} | {cpu:.2f} | {spread(cpus, '.2f')} | {rate:,.0f} | {spread(rates, ',.0f')} | {ratios} |",
-            flush=True,
-        )
+        cpus = [cpu(run) for run in kept]
+        row = [f"{statistics.median(cpus):.2f}", spread(cpus, ".2f"), f"{statistics.median(map(rate, kept)):,.0f}"]
+        if ours is not None and (more := ratios(results, name, ours, cpu)):
+            row += [f"**{statistics.median(more):.2f}**" if name != ours else "1", spread(more, ".2f")]
+            row.append(f"{statistics.median(ratios(results, ours, name, rate)):.2f}")
+        else:
+            row += ["", "", ""]
+        failed = f" ({len(runs) - len(kept)} of {len(runs)} failed)" if len(kept) < len(runs) else ""
+        lines.append(f"| {label(name)}{failed} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def label(name: str) -> str:
+    """The client as people call it."""
+    return CLIENTS.get(name, name)

@@ -1,8 +1,12 @@
 """The other end of every benchmark: it speaks just enough of the protocol, and as fast as Python can.
 
+``python _server.py [CERTIFICATE]`` listens on a port of its own choice, which it prints; with a certificate (and its
+key, in one PEM file) it speaks TLS.
+
 What a connection gets is said in the query of its URL: ``size``, ``text``, ``warm``,
 ``seconds``, ``rate``, ``cap``. It starts with the first event that the client sends, and marks its measured part by
-one message to the group ``start`` and one to ``end``.
+one message to the group ``start`` and one to ``end``. With ``drop`` the connection is closed instead, as soon as it has
+been recovered.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import asyncio
 import base64
 import hashlib
 import re
+import ssl
+import sys
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -113,10 +119,16 @@ class Connection(asyncio.Protocol):
             f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n".encode()
             + frame(
                 b'{"type":"system","event":"connected","userId":"bench","connectionId":"%d",'
-                b'"reconnectionToken":"token"}' % id(self)
+                b'"reconnectionToken":"token"}' % int(self.query.get("awps_connection_id", id(self)))
             )
         )
         self.open = True
+        if "drop" in self.query and "awps_connection_id" not in self.query:
+            self.close()
+
+    def close(self) -> None:
+        self.closing = True
+        self.transport.close()
 
     def read_frames(self) -> None:
         buffer, at, end = self.buffer, 0, len(self.buffer)
@@ -149,20 +161,22 @@ class Connection(asyncio.Protocol):
                 answers.append(frame(payload, 0x88))
             self.transport.write(b"".join(answers))
             answers.clear()
-            self.closing = True
-            self.transport.close()
+            self.close()
         elif first == 0x81:
             number = NUMBER.search(payload)
             if number is None:
                 if b'"ping"' in payload:
                     answers.append(frame(b'{"type":"pong"}'))
+                    if "drop" in self.query:
+                        self.transport.write(answers.pop())
+                        self.close()
             elif b'"sequenceAck"' in payload:
                 self.acknowledged = int(number[1])
             else:
                 answers.append(frame(b'{"type":"ack","ackId":%s,"success":true}' % number[1]))
-                if b'"event"' in payload and not self.started:
-                    self.started = True
-                    self.task = asyncio.create_task(self.paced() if "rate" in self.query else self.blast())
+            if b'"event"' in payload and not self.started:
+                self.started = True
+                self.task = asyncio.create_task(self.paced() if "rate" in self.query else self.blast())
 
     # ---- To the client
 
@@ -213,7 +227,11 @@ class Connection(asyncio.Protocol):
 
 
 async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=1000)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[1])
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=1000, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

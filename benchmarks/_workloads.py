@@ -46,17 +46,23 @@ def connected(*, fast_lane: bool = True) -> tuple[holdfast.Session, holdfast.Lin
     session = holdfast.Session(random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
+    link = opened(session, CONNECTED, 0.0, fast_lane=fast_lane)
+    session.events()
+    link.data_to_send()
+    return session, link
+
+
+def opened(session: holdfast.Session, first: bytes, now: float, *, fast_lane: bool = True) -> holdfast.Link:
+    """The link that the session wants, open; ``first`` is the service's first message."""
     assert session.dial is not None
     link = holdfast.Link(session, session.dial, random_bytes=os.urandom, fast_lane=fast_lane)
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(b"".join(link.data_to_send()))
     request = next(event for event in server.events() if isinstance(event, Request))
     answer = server.send(AcceptConnection(subprotocol=request.subprotocols[0]))
-    link.receive_data(answer + frame(CONNECTED), 0.0)
+    link.receive_data(answer + frame(first), now)
     assert session.state is holdfast.State.CONNECTED
-    session.events()
-    link.data_to_send()
-    return session, link
+    return link
 
 
 def receiving(name: str, size: int, *, fast_lane: bool) -> Workload:

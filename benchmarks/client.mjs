@@ -1,9 +1,11 @@
 // The official JavaScript client under test: `node client.mjs JOB URL JSON` does one job and prints one line of JSON.
+import { readFileSync } from "node:fs";
 import { WebPubSubClient } from "@azure/web-pubsub-client";
 
 const [job, url, json] = process.argv.slice(2);
 const options = JSON.parse(json);
-const client = new WebPubSubClient(url, { autoReconnect: false });
+const newClient = () => new WebPubSubClient(url, { autoReconnect: false });
+const client = newClient();
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 const snapshot = (count) => {
@@ -52,4 +54,51 @@ async function send() {
   finish(difference(before, snapshot(answered)));
 }
 
-await { receive, send }[job]();
+const read = (file, name) => readFileSync(file, "utf8").split("\n").filter((line) => line.startsWith(name));
+const privateMemory = () =>
+  1024 * read("/proc/self/smaps_rollup", "Private_").reduce((sum, line) => sum + parseInt(line.split(/\s+/)[1]), 0);
+const wakeUps = () => parseInt(read("/proc/self/status", "voluntary_ctxt")[0].split(/\s+/)[1]);
+
+async function idle() {
+  const opened = async (count) => {
+    for (let i = 0; i < count; i++) {
+      clients.push(newClient());
+      await clients.at(-1).start();
+    }
+  };
+  const clients = [];
+  await opened(10);
+  globalThis.gc();
+  const memory = privateMemory();
+  await opened(options.count);
+  await sleep(0.5);
+  globalThis.gc();
+  const used = privateMemory() - memory;
+  const before = snapshot(0);
+  const woken = wakeUps();
+  await sleep(options.seconds);
+  const after = difference(before, snapshot(0));
+  finish({ memory: used / options.count, wall: after.wall, cpu: after.cpu, wakeups: wakeUps() - woken - 1 });
+}
+
+async function connect() {
+  let connected = 0;
+  let going = true;
+  const worker = async () => {
+    while (going) {
+      const one = newClient();
+      const stopped = new Promise((resolve) => one.on("stopped", resolve));
+      await one.start();
+      one.stop();
+      await stopped;
+      connected += 1;
+    }
+  };
+  for (let i = 0; i < 20; i++) worker();
+  await sleep(options.seconds / 4);
+  const before = snapshot(connected);
+  await sleep(options.seconds);
+  finish(difference(before, snapshot(connected)));
+}
+
+await { receive, send, idle, connect }[job]();

@@ -6,36 +6,40 @@ import statistics
 
 import _harness as harness
 
+CLIENTS = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "ours-anyio-trio", "aio"]
+LATENESS = ("late_median", "late_99", "late_worst")
+
+
+def beside_a_flood(server: harness.Server, names: list[str], size: int, seconds: float, reps: int) -> harness.Results:
+    """A flood and a timer in one loop."""
+    query: dict[str, object] = {"size": size, "text": "ascii", "warm": seconds / 4, "seconds": seconds}
+    return harness.repeat(
+        names, reps, lambda name: server.measure(name, "fairness", limit=30 + 20 * seconds, query=query)
+    )
+
+
+def table(results: harness.Results) -> str:
+    lines = ["| client | messages/s | late by ms: median | 99 of 100 | worst |", "|---|---:|---:|---:|---:|"]
+    for name, runs in results.items():
+        good = [run for run in runs if harness.good(run)]
+        if not good:
+            lines.append(f"| {harness.label(name)} | failed: {harness.why_not(runs)} | | | |")
+            continue
+        rate = statistics.median(map(harness.rate, good))
+        late = [f"{1000 * statistics.median([run[key] for run in good]):.1f}" for key in LATENESS]
+        lines.append(f"| {harness.label(name)} | {rate:,.0f} | {' | '.join(late)} |")
+    return "\n".join(lines)
+
 
 def main() -> None:
-    parser = harness.parser(
-        __doc__, ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "ours-anyio-trio", "aio"], seconds=2.0, reps=3
-    )
+    parser = harness.parser(__doc__, CLIENTS, seconds=2.0, reps=3)
     parser.add_argument("--sizes", type=harness.sizes, default="32,4096", help="bytes of text")
     options = parser.parse_args()
     names = harness.present(options.clients)
-    with harness.server() as port:
+    with harness.Server() as server:
         for size in options.sizes:
-            where = harness.url(port, size=size, text="ascii", warm=options.seconds / 4, seconds=options.seconds)
-            results = harness.repeat(
-                names,
-                options.reps,
-                lambda name, where=where: harness.measure(name, "fairness", where, 30 + 20 * options.seconds),
-            )
-            print(f"\nA timer of 10 ms beside a flood of {harness.size_name(size)} messages, late by ms\n")
-            print("| client | messages/s | median | 99 of 100 | worst |")
-            print("|---|---:|---:|---:|---:|")
-            for name, runs in results.items():
-                good = [run for run in runs if "failed" not in run and run["messages"] > 1]
-                if not good:
-                    print(f"| {name} | failed: {runs[0].get('failed', 'nothing was received')} |")
-                    continue
-                rate = statistics.median([run["messages"] / run["wall"] for run in good])
-                late = [1000 * statistics.median([run[key] for run in good]) for key in KEYS]
-                print(f"| {name} | {rate:,.0f} | {late[0]:.1f} | {late[1]:.1f} | {late[2]:.1f} |", flush=True)
-
-
-KEYS = ("late_median", "late_99", "late_worst")
+            results = beside_a_flood(server, names, size, options.seconds, options.reps)
+            print(f"\nA timer of 10 ms beside a flood of {harness.size_name(size)} messages\n\n{table(results)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ number of examples does so through ``tests.helpers.profiles``, so that it grows 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -22,6 +23,10 @@ settings.register_profile("quick", max_examples=100, deadline=None, derandomize=
 settings.register_profile("ci", settings.get_profile("quick"), max_examples=300, print_blob=True)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
 settings.load_profile(PROFILE)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a shell runs in the background, and so it would be for the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _HERE = Path(__file__).parent
 _NEEDY = {_HERE / "interop", _HERE / "browser"}

@@ -150,7 +150,9 @@ class StructuredDriver:
 
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
-        if self.session.state is not State.STOPPED:
+        if self.session.state is State.STOPPED:
+            await self._kit.checkpoint()
+        else:
             self.session.stop(self.now())
             self.pump()
             await self._over.wait()

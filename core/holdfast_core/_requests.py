@@ -65,8 +65,8 @@ class Settled(msgspec.Struct, frozen=True):
     """The end of a request: success where ``error`` is None."""
 
     request: Request
-    error: SendError | None = None
-    duplicate: bool = False
+    error: SendError | None
+    duplicate: bool
 
 
 _WINDOW: Final = 500
@@ -204,7 +204,7 @@ class Requests:
         payloads: list[bytes] = []
         while repeats:
             request = repeats.popleft()
-            if request.queued and request.in_flight:  # else answered since
+            if request.in_flight:  # else answered since
                 request.queued = False
                 payloads.append(request.payload)
         while outbox:
@@ -282,7 +282,6 @@ class Requests:
                 settled.append(self._fail(request, "Stopped", "the client was stopped before the answer came"))
             elif not request.queued:
                 self._forget(request)
-        self.wake_at = math.inf
         return settled
 
     def clear(self) -> None:

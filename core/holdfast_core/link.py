@@ -73,7 +73,6 @@ class Link:
         self._pongs: list[bytes] = []
         self._open = False
         self._done = False
-        self._close_sent = False
         self._rejection: RejectConnection | None = None
         self._body = b""
         # Bytes of a frame that is not complete yet, and the size that makes trying again worth while.
@@ -161,16 +160,15 @@ class Link:
         To be called after everything that happened to this link or its session, unless the transport can take
         no more at the moment.
         """
-        out = [*self._pongs, *self._out] if self._pongs else self._out
+        out = [*self._pongs, *self._out]
         if self._open and self._session.dial is self.dial and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._text_frame(message) for message in messages]))
         hang_up = self.dial.hang_up
-        if hang_up is not None and not self._close_sent and self._ws.state is ConnectionState.OPEN:
-            self._close_sent = True
+        if hang_up is not None and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=hang_up.code, reason=hang_up.reason or None)))
         if not out:
             return []
-        self._out = []
+        self._out.clear()
         self._pongs.clear()
         return out
 
@@ -333,15 +331,14 @@ class Link:
         self._is_stale()
 
     def _closed(self, event: CloseConnection, now: float) -> None:
+        code, reason = int(event.code), event.reason or ""
         if self._ws.state is ConnectionState.OPEN or self._ws.state is ConnectionState.LOCAL_CLOSING:
             # No close frame: wsproto found a fault in what the peer sent.
-            self._broken(int(event.code), event.reason or "a broken frame", now)
+            self._broken(code, reason, now)
             return
         if self._ws.state is ConnectionState.REMOTE_CLOSING:
-            self._close_sent = True
             self._out.append(self._ws.send(event.response()))
-        self._done = True
-        self._session.disconnected(now, code=int(event.code), reason=event.reason or "")
+        self._session.disconnected(now, code=code, reason=reason)
 
     def _broken(self, code: int, reason: str, now: float) -> None:
         self._done = True

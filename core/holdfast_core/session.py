@@ -215,10 +215,10 @@ class Session(Machine):
 
     def transport_broken(self, code: int, reason: str, now: float) -> None:
         """The peer broke the rules of the transport, which can only be closed, with ``code`` (1002, 1007, 1009)."""
-        if self._open and self._state is not STOPPING:
+        if self._open and self._state is STOPPING:
+            self._finish(None)
+        elif self._open:
             self._broken(code, reason, now, can_skip=False)
-        else:
-            self.disconnected(now, code=code, reason=reason)
 
     def disconnected(self, now: float, *, code: int = NO_CLOSE_FRAME, reason: str = "") -> None:
         """The transport of the current :attr:`dial` is gone.

@@ -97,16 +97,9 @@ async def drop_all() -> None:
     await asyncio.sleep(0.01)
 
 
-def at(url: str, port: int) -> str:
-    """The same URL by way of another port, where a proxy listens."""
-    head, tail = url.split("127.0.0.1:", 1)
-    return f"{head}127.0.0.1:{port}/{tail.split('/', 1)[1]}"
-
-
-def url_of(service: Service, user_id: str = "ann", port: int | None = None, **claims: Any) -> str:
-    """A client's URL, on the way over ``port`` if that is given."""
-    url = service.client_url("chat", user_id=user_id, **({"roles": ROLES} | claims))
-    return url if port is None else at(url, port)
+def url_of(service: Service, user_id: str = "ann") -> str:
+    """A client's URL."""
+    return service.client_url("chat", user_id=user_id, roles=ROLES)
 
 
 def closed_port() -> int:

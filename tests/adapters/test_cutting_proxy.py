@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import socket
 from typing import Any
 
 import pytest
@@ -116,5 +118,19 @@ def test_the_proxy_stalls_and_refuses_and_is_stopped_all_the_same() -> None:
         for stream in (writer, other):
             stream.close()
             await asyncio.gather(stream.wait_closed(), return_exceptions=True)
+
+    with_proxy(scenario)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_client_that_comes_while_the_proxy_stops_leaves_nothing_open(turns: int) -> None:
+    async def scenario(proxy: CuttingProxy) -> None:
+        with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await proxy.stop()
+            sock.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
 
     with_proxy(scenario)

@@ -54,6 +54,20 @@ def test_next_with_a_timeout_loses_nothing() -> None:
         stream.close()
 
 
+def test_a_send_without_ack_that_has_to_wait_gives_up_in_time() -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+
+        def flood() -> None:
+            for _ in range(1000):
+                client.send_to_group(GROUP, "x", ack=False, timeout=0.3)
+
+        service.stall("to_client")
+        with pytest.raises(TimeoutError, match="too far behind"):
+            flood()
+        service.resume()
+        client.send_to_group(GROUP, "x", ack=False, timeout=5)
+
+
 def test_callbacks_run_in_one_thread_that_is_neither_ours_nor_the_connections() -> None:
     seen: list[tuple[object, threading.Thread]] = []
     with BackgroundService() as service, Client(service.url(), fast()) as client:

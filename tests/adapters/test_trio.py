@@ -38,6 +38,9 @@ def test_every_method_that_asks_the_service_is_a_checkpoint() -> None:
                 await client.leave_group(GROUP)
             with trio.testing.assert_checkpoints(), pytest.raises(SendError):
                 await client.send_event("order", 1)
+            for _ in range(2):
+                with trio.testing.assert_checkpoints():
+                    await client.stop()
 
     run(scenario)
 

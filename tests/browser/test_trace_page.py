@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
 from playwright.async_api import Locator, Page, expect
 from tests.browser.browsing import CHROMIUM, trace_page
 from tests.helpers.needs import needs
@@ -92,6 +93,27 @@ def test_what_was_there_before_is_shown_and_refusals_say_why() -> None:
                 await ben.join_group("secret")
             await expect(events(page, "refused")).to_contain_text("Forbidden. The client does not have permission")
             await expect(page.locator("#total-refused")).to_have_text("1")
+
+    asyncio.run(run())
+
+
+def test_what_the_application_server_does_is_shown() -> None:
+    async def run() -> None:
+        async with (
+            Service() as service,
+            WebPubSubServiceClient.from_connection_string(service.connection_string, hub="chat") as server,
+            Client(service.client_url(user_id="ben")) as ben,
+            trace_page(service) as page,
+        ):
+            await server.add_user_to_group("vip", "ben")
+            await expect(events(page, "joined")).to_contain_text("vip")
+            await expect(events(page, "joined").locator(".who")).to_contain_text("ben")
+            await expect(page.locator(".hub .groups")).to_contain_text("vip 1")
+            await server.send_to_group("vip", "Welcome.", content_type="text/plain")
+            await expect(events(page, "message")).to_contain_text("to group vip → 1 receiver")
+            await expect(events(page, "message").locator(".who")).to_have_text("server")
+            await server.remove_connection_from_group("vip", ben.connection_id)
+            await expect(events(page, "left")).to_contain_text("vip")
 
     asyncio.run(run())
 

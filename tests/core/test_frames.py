@@ -222,20 +222,28 @@ def test_whole_texts_are_cut_out(size: int) -> None:
         frames.text(b"not final", fin=False),
         frames.frame(frames.TEXT, b"reserved", reserved=4),
         frames.frame(frames.TEXT, b"masked", mask=b"mask"),
+        frames.frame(frames.TEXT, b"m" * 65_536, mask=b"mask"),
+        frames.text(b"")[:1] + b"\x7f" + (2**56 + 65_536).to_bytes(8, "big") + b"w" * 65_536,
         frames.frame(frames.TEXT, b"long form", size_form=2),
         frames.frame(frames.TEXT, b"longest form", size_form=8),
         frames.frame(frames.TEXT, b"l" * 200, size_form=8),
         frames.frame(frames.BINARY, b"binary"),
         frames.frame(frames.PING, b"ping"),
         frames.close(1000),
-        frames.text(b"too large" * 200),
+        frames.text(b"t" * 100_001),
         frames.text(b"bad \xff"),
     ],
 )
 def test_all_else_stops_the_fast_lane(frame: bytes) -> None:
     texts: list[bytes] = []
-    assert cut_texts(frames.text(b"good") + frame, 0, 1000, texts) == 6
+    assert cut_texts(frames.text(b"good") + frame, 0, 100_000, texts) == 6
     assert texts == [b"good"]
+
+
+def test_the_limit_itself_is_not_above_it() -> None:
+    texts: list[bytes] = []
+    assert cut_texts(frames.text(b"l" * 1000) + frames.text(b"l" * 1001), 0, 1000, texts) == 1004
+    assert texts == [b"l" * 1000]
 
 
 def test_text_beyond_ascii_takes_the_fast_lane_too() -> None:
@@ -258,6 +266,32 @@ def test_headers_are_measured(size: int) -> None:
     assert measure(b"**" + whole, 2, 2 + len(whole)) == (2 + start, size)
     for end in range(start):
         assert measure(whole, 0, end) == (0, 2 if end < 2 else start)
+
+
+@pytest.mark.parametrize(
+    ("frame", "start", "length"),
+    [(frames.frame(opcode), 2, 0) for opcode in (0, 1, 2, 8, 9, 10)]
+    + [(frames.frame(opcode, fin=False), 2, 0) for opcode in (0, 1, 2)]
+    + [(frames.frame(opcode, b"x" * 125), 2, 125) for opcode in (0, 1, 2, 8, 9, 10)]
+    + [(b"\x82\x7e\x00\x7e", 4, 126), (b"\x82\x7e\xff\xff", 4, 65_535)]
+    + [(b"\x82\x7f" + length.to_bytes(8, "big"), 10, length) for length in (1 << 16, (1 << 63) - 1)],
+)
+def test_a_legal_header_is_taken(frame: bytes, start: int, length: int) -> None:
+    assert measure(frame, 0, len(frame)) == (start, length)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [frames.frame(opcode) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)]
+    + [frames.frame(opcode, fin=False) for opcode in (8, 9, 10)]
+    + [frames.frame(opcode, b"x" * size) for opcode in (8, 9, 10) for size in (126, 65_536)]
+    + [frames.frame(frames.TEXT, reserved=reserved) for reserved in (1, 2, 4)]
+    + [frames.frame(frames.TEXT, mask=b"mask"), frames.frame(frames.TEXT, b"x" * 125, mask=b"mask")]
+    + [b"\x82\x7e\x00\x7d"]
+    + [b"\x82\x7f" + length.to_bytes(8, "big") for length in (0, 126, 65_535, 1 << 63)],
+)
+def test_an_illegal_header_is_refused(frame: bytes) -> None:
+    assert measure(frame, 0, len(frame)) == (-1, 0)
 
 
 @given(st.binary(min_size=2, max_size=14))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -278,7 +279,9 @@ def reconnecting() -> Wire:
     "answer",
     [
         b"",
-        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"HTTP/1.1 101 Yes\r\n\r\n",
         b"HTTP/1.1 103 No\r\n\r\n",
         b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
@@ -481,6 +484,21 @@ def test_a_large_frame_in_many_segments(fast_lane: bool) -> None:
     stream = frames.text(encoded(news(1, "x" * 3_000_000)))
     wire.gets(*[stream[at : at + 16_384] for at in range(0, len(stream), 16_384)])
     assert [len(text) for text in wire.data()] == [3_000_000]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("piece", [7, 5000])
+def test_a_frame_in_pieces_takes_little_more_memory_than_its_bytes(piece: int) -> None:
+    wire = Wire().upgrade()
+    stream = frames.text(b"x" * 40_000)[:-1]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for at in range(0, len(stream), piece):
+            wire.link.receive_data(stream[at : at + piece], wire.now)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * len(stream)
 
 
 # ---- After the session has moved on

@@ -151,6 +151,11 @@ def no_connected_message(drive: Drive) -> None:
     drive.advance(30)
 
 
+def gone_at_once(drive: Drive) -> None:
+    drive.open()
+    drive.drop()
+
+
 def closed_at_once(drive: Drive) -> None:
     drive.open()
     drive.drop(1011, "internal error")
@@ -187,6 +192,7 @@ FAILURES: list[tuple[Any, str]] = [
     (never_upgraded, "the connection timed out: example.test port 443 did not answer in time"),
     (proxy_hangs, "the connection to example.test port 443 timed out: the proxy did not answer in time"),
     (no_connected_message, "timed out"),
+    (gone_at_once, "^the connection was closed before it stood: close code 1006$"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
     (data_before_connected, "before the connected message"),
@@ -245,6 +251,24 @@ def test_a_later_connection_that_can_not_be_made_is_tried_again(fail: Any, _mess
     drive.open()
     drive.says(hello("c2"))
     assert drive.events() == [Connected("c2")]
+
+
+@pytest.mark.parametrize(
+    ("fail", "code"),
+    [
+        (broken_first_message, 1002),
+        (data_before_connected, 1002),
+        (binary_before_connected, 1003),
+        (connected_without_an_id, 1007),
+        (closed_at_once, 1011),
+    ],
+)
+def test_the_error_of_a_first_connection_has_the_code_of_its_close(fail: Any, code: int) -> None:
+    drive = Drive()
+    drive.start()
+    fail(drive)
+    (stopped,) = drive.events(Stopped)
+    assert stopped.error.code == code
 
 
 def test_a_transport_that_opened_too_late_is_closed() -> None:

@@ -115,6 +115,16 @@ def test_keepalive_goes_on_after_a_recovery_and_rests_during_it() -> None:
     assert drive.state is State.RECOVERING
 
 
+def test_pings_and_silence_wait_for_the_recovery() -> None:
+    drive = connected(keepalive_interval=1.0, keepalive_timeout=3.0)
+    drive.drop()
+    dial = drive.dial
+    drive.advance(9)
+    assert drive.session.dial is dial, "an attempt has its own time"
+    drive.open()
+    assert drive.sent() == [PING]  # the one that asks for life
+
+
 def test_while_reading_is_paused_silence_means_nothing() -> None:
     drive = connected()
     drive.session.reading_paused(drive.now)

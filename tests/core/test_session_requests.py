@@ -158,6 +158,26 @@ def test_internal_server_error_is_retried_three_times_under_the_same_ack_id(ask:
     assert drive.sent() == []
 
 
+def test_a_time_out_within_the_service_is_retried_as_well() -> None:
+    drive = connected()
+    ack_id = ASKS["event"](drive)
+    drive.sent()
+    drive.says(refused(ack_id, "Timeout"))
+    drive.advance(2)
+    assert ack_ids(drive.sent()) == [ack_id]
+
+
+def test_a_refused_request_is_retried_also_without_ack_timeout_and_with_jitter() -> None:
+    drive = connected(ack_timeout=None, retry=Backoff(initial=4, jitter=1))
+    ack_id = ASKS["send"](drive)
+    drive.sent()
+    drive.says(refused(ack_id, "InternalServerError"))
+    drive.advance(1.5)
+    assert drive.sent() == []
+    drive.advance(0.5)  # half of the 4 s
+    assert ack_ids(drive.sent()) == [ack_id]
+
+
 def test_the_backoff_of_retries_is_an_option() -> None:
     drive = connected(retry=Backoff(initial=0.5, multiplier=4, maximum=100, jitter=0, limit=None))
     ack_id = ASKS["send"](drive)
@@ -271,6 +291,14 @@ def test_a_repeat_after_a_backoff_takes_its_turn_among_the_requests_in_flight() 
     assert ack_ids(drive.sent()) == [502, 1]
     drive.says(ok(1))
     assert drive.answers() == {1: "done", 2: "done", 3: "done"}
+
+
+def test_after_a_recovery_as_many_are_in_flight_as_before() -> None:
+    drive = full_window()
+    drive.drop()
+    assert ack_ids(drive.recover()) == [*range(1, 501)]
+    drive.says(ok(1), ok(2))
+    assert ack_ids(drive.sent()) == [501, 502]
 
 
 def test_a_repeat_that_is_due_when_an_answer_comes_waits_for_the_backoff() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import Drive, hello, news, sequence_ack
+from tests.helpers.driving import Drive, encoded, hello, news, sequence_ack
 
-from holdfast import GroupMessage, MessagesMissed, ServerMessage, State
+from holdfast import GroupMessage, HangUp, MessagesMissed, ServerMessage, State
 
 PLAIN = "json.webpubsub.azure.v1"
 
@@ -145,6 +145,13 @@ def test_an_id_that_can_not_be_one_does_not_swallow_what_follows(wrong: int) -> 
     assert delivered(drive) == [1, 2, 3]
 
 
+def test_an_id_that_is_too_large_is_called_that() -> None:
+    drive = connected()
+    transport = drive.dial
+    drive.says(news(2**64))
+    assert transport.hang_up == HangUp(1007, "a sequence id of more than 64 bits")
+
+
 def test_messages_of_an_unknown_origin_keep_their_place_in_the_sequence() -> None:
     drive = connected()
     drive.says(news(1), {"type": "message", "from": "the future", "sequenceId": 2, "data": 1}, news(3))
@@ -231,6 +238,8 @@ def test_the_ack_goes_out_after_a_mebibyte() -> None:
         ("sequence_ack_messages", 3, [1, 2, 3, 4], [3]),
         ("sequence_ack_bytes", 1, [1, 2], [1, 2]),
         ("sequence_ack_bytes", 400, [1, 2, 3, 4, 5, 6, 7], [4]),
+        ("sequence_ack_bytes", 2 * len(encoded(news(1))), [1, 2, 3, 4], [2, 4]),
+        ("sequence_ack_bytes", 2 * len(encoded(news(1))) + 1, [1, 2, 3, 4], [3]),
     ],
 )
 def test_the_thresholds_are_options(option: str, value: int, ids: list[int], expected: list[int]) -> None:

@@ -211,6 +211,19 @@ def test_whatever_answers_the_close_stops_the_client(how: str) -> None:
     assert drive.events() == [Disconnected("c1", 1000, "stopped"), Stopped(None)]
 
 
+def test_nobody_hears_of_rejoins_that_were_under_way_when_the_client_was_stopped() -> None:
+    drive = Drive()
+    drive.connect()
+    ack_id = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(ack_id))
+    drive.lose()
+    drive.connect("c2")
+    drive.session.stop(drive.now)
+    drive.drop(1000)
+    assert drive.events() == [Disconnected("c2", 1000, "stopped"), Stopped(None)]
+
+
 def test_requests_of_a_stopped_run_are_not_sent_in_the_next_one() -> None:
     drive = Drive()
     drive.start()

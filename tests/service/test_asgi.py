@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any
 
@@ -93,6 +94,8 @@ def test_the_application_works_mounted_under_any_server() -> None:
             status, text = await refusal(bare, JSON_RELIABLE)
             assert (status, text.count("\n")) == (401, 1)
             assert (await refusal(bare.replace("chat", "1st"), JSON))[0] == 400
+            for path in ("hubs", "hubs/"):
+                assert (await refusal(bare.replace("hubs/chat", path), JSON))[0] == 400
             await ben.leave()
 
             async with httpx.AsyncClient() as http:
@@ -195,3 +198,37 @@ def test_an_application_without_an_endpoint_has_no_connection_string() -> None:
         _ = create_app(ServiceOptions(access_key=KEY)).connection_string
     app = create_app(ServiceOptions(access_key=KEY), endpoint="https://example.test/pubsub/")
     assert app.connection_string == f"Endpoint=https://example.test/pubsub;AccessKey={KEY};Version=1.0;"
+
+
+def test_a_server_that_cannot_send_any_more_is_no_unseen_error() -> None:
+    async def scenario() -> list[object]:
+        unseen: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+        incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        tried = asyncio.Event()
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                tried.set()
+                raise RuntimeError("the connection is in a state of its own")
+
+        app = create_app(ServiceOptions(anonymous=True))
+        scope = {
+            "type": "websocket",
+            "scheme": "ws",
+            "path": "/client/hubs/chat",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"test")],
+            "subprotocols": [JSON],
+        }
+        incoming.put_nowait({"type": "websocket.connect"})
+        serving = asyncio.create_task(app(scope, incoming.get, send))
+        await asyncio.wait_for(tried.wait(), 10)
+        incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        await serving
+        assert not app.core.hub("chat").connections
+        gc.collect()
+        return unseen
+
+    assert asyncio.run(scenario()) == []

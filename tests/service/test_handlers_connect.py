@@ -216,3 +216,20 @@ def test_a_hub_without_handlers_is_open() -> None:
     world = World(NEWS)
     assert not world.core.handler_decides("chat")
     assert not world.core.handler_decides("other")
+
+
+def test_a_client_may_leave_when_its_call_has_failed_and_nothing_was_decided_yet() -> None:
+    world = World(EVERYTHING)
+    backend = Backend(world, validates=False)
+    first = knock(world)
+    backend.answer(backend.call(), status=403)
+    assert backend.idle()
+    world.advance(0)
+    assert backend.decided() is first
+    second = knock(world)
+    assert backend.idle(), "that calls are not allowed is known"
+    assert world.core.deadline == world.now, "and is to be told"
+    world.core.forget_connect(second)
+    world.advance(0)
+    assert second not in world.core.decided_connects()
+    assert second.transport is second.rejection is None

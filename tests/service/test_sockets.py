@@ -91,6 +91,9 @@ def test_tokens_that_are_not_good_are_answered_before_the_upgrade() -> None:
             (signed(service, role=[1]), 400),
             (good.replace("/hubs/chat", "/hubs/1st"), 400),
             (good.replace("/hubs/chat", "/"), 400),
+            (good.replace("/hubs/chat", "/hubs/"), 400),
+            (good.replace("/hubs/chat", "/hubs") + "&hub=chat", 400),
+            (good.replace("/hubs/chat", "/hubs/chat/more"), 404),
             (good.replace("/client/", "/elsewhere/"), 404),
         ]:
             answered, text = await refusal(url, JSON_RELIABLE)

@@ -7,8 +7,11 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from holdfast import (
     Acked,
@@ -211,6 +214,13 @@ def test_a_token_of_somebody_else_is_refused(service: VirtualService) -> None:
     assert "not one of this service" in str(stopped.error)
 
 
+def test_what_can_not_be_a_url_is_refused_at_once(service: VirtualService) -> None:
+    with pytest.raises(ValueError, match="not a hub name"):
+        service.url(hub="1st")
+    with pytest.raises(TypeError, match="not a single string"):
+        service.client(groups="room")
+
+
 # ---- asyncio
 
 
@@ -313,3 +323,42 @@ def test_the_same_run_twice_is_the_same() -> None:
         yield service.now
 
     assert list(run()) == list(run())
+
+
+VERBS = st.one_of(
+    st.tuples(st.sampled_from(["publish", "send", "cut", "resume", "refuse", "accept", "lose_ack", "drop"])),
+    st.tuples(st.just("stall"), st.sampled_from([None, "to_client", "to_service"])),
+    st.tuples(st.just("advance"), st.sampled_from([0.0, 0.1, 1.0, 5.0, 20.0])),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VERBS, max_size=40))
+def test_whatever_the_network_does_messages_arrive_once_and_in_order_or_it_is_told(
+    steps: list[tuple[Any, ...]],
+) -> None:
+    service = VirtualService()
+    client = service.client(groups=("g",))
+    client.start()
+    published, asked = itertools.count(), 0
+    for verb, *arguments in steps:
+        match verb:
+            case "publish":
+                service.publish("g", [next(published)])
+            case "send":
+                asked += client.send_to_group("elsewhere", "x") is not None
+            case "drop" if client.connection_id is not None:
+                service.drop(client.connection_id)
+            case "drop":
+                pass
+            case _:
+                getattr(service, verb)(*arguments)
+    service.resume()
+    service.accept()
+    service.advance(300)
+    assert client.state is State.CONNECTED
+    assert len(client.events_of(Acked)) == asked
+    heard = data(client)
+    assert heard == sorted(set(heard)), "in order, and none twice"
+    if not client.events_of(Disconnected):
+        assert heard == list(range(next(published)))

@@ -122,7 +122,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._pumping = False
-        self._flushing = False
+        self._flushing = self._more = False
         self._sends = 0
         self._writable: asyncio.Future[None] | None = None
         self._starting: asyncio.Future[Connected | Stopped] | None = None
@@ -166,13 +166,16 @@ class Driver:
         turn goes out together, which is best for a thousand at a time.
         """
         if not self._flushing:
-            self._flushing = True
+            self._flushing, self._more = True, False
             self._loop.call_soon(self._flushed)
             self.pump()
+        else:
+            self._more = True
 
     def _flushed(self) -> None:
         self._flushing, self._sends = False, 0
-        self.pump()
+        if self._more:
+            self.pump()
 
     async def writable(self) -> None:
         """Wait until the transport, if there is one, can take more; leave the loop its turn now and then."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Gateway", "Handshake", "Refusal", "Writer", "hub_of_path"]
 
 _LOGGER = logging.getLogger("holdfast.service")
-_PATH = re.compile(r"/client(?:/hubs/([^/]+))?/?")
+_PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?")
 
 
 class Writer(Protocol):
@@ -100,13 +100,12 @@ Respond: TypeAlias = Callable[[Admission | Refusal], None]
 def hub_of_path(path: str) -> tuple[str | None] | None:
     """Return the hub named in the path of the client endpoint, ``None`` for every other path.
 
-    The hub itself is ``None`` where the query has to name it (Azure docs).
+    The hub itself is ``None`` where the query has to name it (Azure docs), and empty where the path should.
     """
     match = _PATH.fullmatch(path)
     if match is None:
         return None
-    hub = match.group(1)
-    return (None if hub is None else unquote(hub),)
+    return (None if match[1] is None else unquote(match[2] or ""),)
 
 
 class Gateway:

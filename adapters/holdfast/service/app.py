@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
@@ -28,6 +29,8 @@ __all__ = ["ServiceApp", "build_app", "create_app"]
 
 # A client that is to be closed but does not read keeps what is on the way to it in memory no longer than this.
 _CLOSE_TIMEOUT = 5.0
+
+_LOGGER = logging.getLogger("holdfast.service")
 
 _NEGOTIATED_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
@@ -96,7 +99,8 @@ def build_app(gateway: Gateway) -> ServiceApp:
         if gateway.upstream is not None:
             await gateway.upstream.close()
 
-    paths = ("/client/hubs/{hub}", "/client/hubs/{hub}/", "/client", "/client/")
+    bases = ("/client/hubs/{hub}", "/client/hubs", "/client")
+    paths = [path for base in bases for path in (base, f"{base}/")]
     return ServiceApp(
         gateway,
         lifespan=lifespan,
@@ -146,7 +150,7 @@ class _ClientEndpoint:
         decided: asyncio.Future[Admission | Refusal] = asyncio.get_running_loop().create_future()
         pending = self._gateway.admit(
             Handshake(
-                hub=scope["path_params"].get("hub"),
+                hub=scope["path_params"].get("hub", "" if scope["path"].rstrip("/").endswith("/hubs") else None),
                 query=scope["query_string"].decode("latin-1"),
                 origin=origin_of(scope),
                 authorization=headers.get("authorization", ""),
@@ -221,6 +225,10 @@ class _AsgiWriter:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+            error = None if self._task.cancelled() else self._task.exception()
+            if error is not None:
+                # Servers differ in what they raise when the client has gone.
+                _LOGGER.debug("sending to a client failed: %r", error)
 
     def flush(self) -> None:
         self._wanted.set()

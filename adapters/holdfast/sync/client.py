@@ -186,7 +186,14 @@ class Client(BaseClient[Driver]):
     ) -> Ack: ...
     @overload
     def send_to_group(
-        self, group: str, data: Any, *, data_type: DataType | None = None, no_echo: bool = False, ack: Literal[False]
+        self,
+        group: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        no_echo: bool = False,
+        ack: Literal[False],
+        timeout: float | None = None,
     ) -> None: ...
     def send_to_group(
         self,
@@ -216,7 +223,7 @@ class Client(BaseClient[Driver]):
         request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
-        self._tell(request, paced=ack_id is None)
+        self._tell(request, timeout, paced=ack_id is None)
         return None
 
     @overload
@@ -231,7 +238,15 @@ class Client(BaseClient[Driver]):
         timeout: float | None = None,
     ) -> Ack: ...
     @overload
-    def send_event(self, event: str, data: Any, *, data_type: DataType | None = None, ack: Literal[False]) -> None: ...
+    def send_event(
+        self,
+        event: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        ack: Literal[False],
+        timeout: float | None = None,
+    ) -> None: ...
     def send_event(
         self,
         event: str,
@@ -254,7 +269,7 @@ class Client(BaseClient[Driver]):
         request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
-        self._tell(request, paced=False)
+        self._tell(request, timeout, paced=False)
         return None
 
     # ---- Events
@@ -308,10 +323,13 @@ class Client(BaseClient[Driver]):
                 self._session.withdraw(key)
             raise
 
-    def _tell(self, request: Request, *, paced: bool) -> None:
+    def _tell(self, request: Request, timeout: float | None, *, paced: bool) -> None:
         """Make a request whose answer nobody wants."""
         with self._driver.turn:
-            self._driver.turn.wait_for(lambda: self._driver.writable and not (paced and self._pace.full))
+            if not self._driver.turn.wait_for(
+                lambda: self._driver.writable and not (paced and self._pace.full), timeout
+            ):
+                raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
             mark = self._pace.mark() if paced else None
             request(self._driver.now(), ack=mark is not None, user_data=mark)
             if paced:

@@ -98,9 +98,9 @@ async def a_black_hole_is_found_and_recovered(world: World) -> None:
 
 
 async def pings_keep_a_quiet_connection(world: World) -> None:
-    async with world.client(keepalive_interval=0.1, keepalive_timeout=0.6) as client:
+    async with world.client(keepalive_interval=0.2, keepalive_timeout=1.5) as client:
         log = Log(client, *_TROUBLE)
-        await anyio.sleep(0.9)
+        await anyio.sleep(2.0)
         await client.send("x")
         assert not log.events
 
@@ -122,14 +122,13 @@ async def a_slow_line_in_small_pieces_is_none_the_worse(world: World) -> None:
 
 async def a_service_that_does_not_read_holds_up_who_sends_without_ack(world: World) -> None:
     count = 250  # more than the sockets take
-    async with world.client() as client, world.undisturbed() as other, anyio.create_task_group() as tasks:
-        log = Log(other, GroupMessage)
-        await other.join()
+    async with world.client() as client, anyio.create_task_group() as tasks:
+        log = Log(client, *_TROUBLE)
         sent: list[int] = []
 
         async def send() -> None:
             for number in range(count):
-                await client.send(f"{number:04}{_BODY * 5}", ack=False)
+                await client.send(_BODY * 5, ack=False)
                 sent.append(number)
 
         world.service.stall("to_service")
@@ -138,8 +137,9 @@ async def a_service_that_does_not_read_holds_up_who_sends_without_ack(world: Wor
         await anyio.sleep(0.5)
         assert len(sent) < count
         world.service.resume()
-        await log.wait(GroupMessage, count)
-        assert [int(data[:4]) for data in log.data] == list(range(count))
+        await soon(lambda: len(sent) == count)
+        await client.send("last")
+        assert not log.events
 
 
 # --- Too much
@@ -150,11 +150,11 @@ async def a_message_that_is_too_large_is_not_taken_in_and_that_is_told(world: Wo
         log, messages = Log(client, *_TROUBLE), Log(client, GroupMessage)
         await client.join()
         world.service.publish(GROUP, [1, _BODY])
-        # The service takes the close code 1009 for the end of the connection.
+        # It comes again after the recovery and is as large as before: the connection is given up.
         lost = await log.wait(Disconnected)
-        assert lost.code in (1008, 1009)
+        assert lost.code == 1009
         await log.wait(Connected)
-        await soon(lambda: world.service.members(GROUP) == {client.connection_id})
+        await soon(lambda: client.connection_id in world.service.members(GROUP))
         await client.send(2)
         await messages.upto(2)
         assert messages.data == [1, 2]
@@ -196,9 +196,9 @@ async def a_slow_consumer_pauses_reading_and_loses_nothing(world: World) -> None
     """What it has not taken stays with the service, but for the bounded buffer and one read of the socket."""
     settings: dict[str, Any] = {
         "max_buffered_messages": _LIMIT,
-        "keepalive_interval": 0.1,
-        "keepalive_timeout": 0.5,
-        "ack_timeout": 0.5,
+        "keepalive_interval": 0.3,
+        "keepalive_timeout": 1.5,
+        "ack_timeout": 1.5,
     }
     consumers = [_Slow() for _ in range(3)]
     async with AsyncExitStack() as stack:
@@ -224,7 +224,7 @@ async def a_slow_consumer_pauses_reading_and_loses_nothing(world: World) -> None
             world.service.publish(GROUP, (f"{number:04}{_BODY}" for number in range(start, start + 20)))
             await anyio.sleep(0.002)
         await soon(lambda: all(len(consumer.seen) == 5 for consumer in consumers))
-        await anyio.sleep(1.0)  # twice the timeout of the keepalive: a slow consumer is no dead connection
+        await anyio.sleep(2.5)  # well above the timeout of the keepalive: a slow consumer is no dead connection
         check()
         for consumer in consumers:
             consumer.go = True

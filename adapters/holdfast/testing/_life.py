@@ -10,10 +10,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from holdfast import (
+    Backoff,
     ClientStopped,
     Connected,
     ConnectError,
     Disconnected,
+    GroupMessage,
     InvalidType,
     InvalidValue,
     LocalProtocolError,
@@ -37,7 +39,7 @@ async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
     assert _is_stopped(client)
     await log.wait(Stopped)
     assert log.of(Stopped) == [Stopped(None)]
-    with prompt(0.5):
+    with prompt():
         await client.stop()
 
 
@@ -124,7 +126,7 @@ async def start_fails_with_the_error_of_the_provider(world: World) -> None:
 
 async def start_fails_in_time_when_the_provider_hangs(world: World) -> None:
     provider = world.client().slow_provider(world.service.url, seconds=0.5)
-    assert "timed out" in str(await _fails(world.client(provider, connect_timeout=0.1), within=0.45))
+    assert "timed out" in str(await _fails(world.client(provider, connect_timeout=0.1)))
 
 
 async def start_fails_without_an_answer_in_time(world: World) -> None:
@@ -222,10 +224,12 @@ async def stop_during_a_start_ends_it(world: World) -> None:
 async def stop_settles_what_waits_for_an_answer(world: World) -> None:
     failures: list[SendError] = []
     client = world.client(close_timeout=0.2)
-    async with client, anyio.create_task_group() as tasks:
+    async with client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        await other.join()
         world.service.stall("to_client")
         _send_later(tasks, client, failures, 5)
-        await anyio.sleep(0.1)
+        await log.wait(GroupMessage, 5)
         with prompt():
             await client.stop()
         await soon(lambda: len(failures) == 5)
@@ -240,8 +244,8 @@ async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
         world.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
         _send_later(tasks, client, failures, 3)
-        await anyio.sleep(0.05)
-        with prompt(1.0):
+        await anyio.sleep(0.3)
+        with prompt():
             await client.stop()
         await soon(lambda: len(failures) == 3)
     assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
@@ -249,15 +253,15 @@ async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
 
 async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(world: World) -> None:
     failures: list[SendError] = []
-    client = world.client(recovery_timeout=0.05)
+    client = world.client(recovery_timeout=0.05, reconnect=Backoff(initial=30.0, maximum=30.0, jitter=0.0))
     log = Log(client, Disconnected)
     async with client, anyio.create_task_group() as tasks:
         world.service.refuse()
         world.service.cut()
         await log.wait(Disconnected)
         _send_later(tasks, client, failures, 3)
-        await anyio.sleep(0.05)
-        with prompt(1.0):
+        await anyio.sleep(0.3)
+        with prompt():
             await client.stop()
         await soon(lambda: len(failures) == 3)
     assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
@@ -267,7 +271,7 @@ async def stop_in_a_black_hole_is_bounded(world: World) -> None:
     client = world.client(close_timeout=0.3)
     async with client:
         world.service.stall()
-        with prompt(1.5):
+        with prompt():
             await client.stop()
     assert client.state is State.STOPPED
 
@@ -293,8 +297,8 @@ def _is_stopped(client: Subject) -> bool:
     return client.state is State.STOPPED and not (client.connection_id or client.user_id or client.groups)
 
 
-async def _fails(client: Subject, within: float = 2.5) -> ConnectError:
-    with prompt(within), raises(ConnectError) as caught:
+async def _fails(client: Subject) -> ConnectError:
+    with prompt(), raises(ConnectError) as caught:
         async with client:
             raise AssertionError("it can not have started")
     assert client.state is State.STOPPED

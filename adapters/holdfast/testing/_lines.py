@@ -5,26 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from holdfast._channels import Closed
-from holdfast_core.service import ABNORMAL, ServiceCore, Transport
+from holdfast_core.service import ABNORMAL, Transport
+
+if TYPE_CHECKING:
+    from holdfast.testing.virtual import VirtualService
 
 Direction = Literal["to_client", "to_service"]
-
-
-class Clocked(Protocol):
-    """The service behind a transport."""
-
-    @property
-    def core(self) -> ServiceCore:
-        """Its logic."""
-        ...
-
-    @property
-    def now(self) -> float:
-        """Its time."""
-        ...
 
 
 class Line:
@@ -37,7 +26,7 @@ class Line:
         on_arrival: called when something has arrived at the client.
     """
 
-    def __init__(self, service: Clocked, transport: Transport) -> None:
+    def __init__(self, service: VirtualService, transport: Transport) -> None:
         self.transport: Transport = transport
         self.arrived: deque[bytes | Closed] = deque()
         self.over: bool = False
@@ -94,16 +83,16 @@ class Line:
 class MemoryTransport:
     """The client's end of a line for ``connect=``, on asyncio."""
 
-    def __init__(self, line: Line, settle: Callable[[], None]) -> None:
+    def __init__(self, service: VirtualService, line: Line) -> None:
+        self._service = service
         self._line = line
-        self._settle = settle
         self._arrival = asyncio.Event()
         line.on_arrival = self._arrival.set
 
     async def send(self, message: str) -> None:
         """Send a message. Raises ConnectionError after the end."""
         self._line.send(message.encode())
-        self._settle()
+        self._service.settle()
 
     async def receive(self) -> str | Closed:
         """Wait for the next message, or the end."""
@@ -116,4 +105,4 @@ class MemoryTransport:
     async def close(self, code: int, reason: str) -> None:
         """Close with a code."""
         self._line.close(code)
-        self._settle()
+        self._service.settle()

@@ -188,6 +188,42 @@ async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) 
         assert client.connection_id == connection_id
 
 
+async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> None:
+    client = world.client(close_timeout=0.2)
+    log = Log(client, GroupMessage)
+    async with client, anyio.create_task_group() as tasks:
+        outcome: list[str] = []
+
+        async def send() -> None:
+            try:
+                await client.repeat(1000, "send_to_group", "another", ack=False)
+                outcome.append("sent")
+            except ClientStopped:
+                outcome.append("stopped")
+
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert not outcome
+        assert client.connection_id
+        world.service.end(client.connection_id)
+        world.service.cut()
+        world.service.resume()
+        await soon(lambda: outcome == ["sent"])
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert outcome == ["sent"]
+        await client.stop()
+        await soon(lambda: outcome == ["sent", "stopped"])
+    world.service.resume()
+    async with client:
+        await client.join()
+        await client.repeat(1000, "send_to_group", GROUP, ack=False)
+        await log.upto(999)
+        assert log.data == list(range(1000))
+
+
 async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
     for method, to in (("send_event", "order"), ("send_to_group", "another")):
         async with world.client() as client:
@@ -229,7 +265,13 @@ async def a_request_given_up_before_it_was_sent_is_withdrawn(world: World) -> No
 
 
 async def over_the_limit_there_are_too_many_requests(world: World) -> None:
-    async with world.client(max_pending_requests=2) as client, anyio.create_task_group() as tasks:
+    async with (
+        world.client(max_pending_requests=2) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
         acks: list[Ack] = []
 
         async def send(number: int) -> None:
@@ -238,7 +280,7 @@ async def over_the_limit_there_are_too_many_requests(world: World) -> None:
         world.service.stall("to_client")
         tasks.start_soon(send, 1)
         tasks.start_soon(send, 2)
-        await anyio.sleep(0.1)
+        await log.wait(GroupMessage, 2)
         with prompt(), raises(TooManyRequests):
             await client.send(3)
         world.service.resume()
@@ -247,7 +289,7 @@ async def over_the_limit_there_are_too_many_requests(world: World) -> None:
 
 
 async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: World) -> None:
-    async with world.client(ack_timeout=0.05) as client, world.undisturbed() as other:
+    async with world.client(ack_timeout=0.3) as client, world.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
         world.service.stall("to_client")
@@ -265,7 +307,13 @@ async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: Worl
 
 async def a_request_timeout_holds_during_an_outage(world: World) -> None:
     failures: dict[str, SendError] = {}
-    async with world.client(request_timeout=0.5) as client, anyio.create_task_group() as tasks:
+    async with (
+        world.client(request_timeout=1.5) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
 
         async def send(data: str) -> None:
             with raises(SendError) as caught:
@@ -274,7 +322,7 @@ async def a_request_timeout_holds_during_an_outage(world: World) -> None:
 
         world.service.stall("to_client")
         tasks.start_soon(send, "sent")
-        await anyio.sleep(0.05)
+        await log.upto("sent")
         world.service.refuse()
         world.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
@@ -335,6 +383,7 @@ CHECKS = (
     misuse_raises_at_once_and_harms_nothing,
     many_requests_at_once_are_told_apart_and_harm_nothing,
     without_ack_as_many_as_one_likes_go_out_without_a_pause,
+    who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop,
     who_sends_without_a_pause_receives_all_the_same,
     a_request_that_is_given_up_leaves_the_client_healthy,
     a_request_given_up_before_it_was_sent_is_withdrawn,

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ConnectError, Dial, Event, Session, State
 from holdfast._channels import Closed
 from holdfast.testing._lines import Line
 from holdfast_core.service import ABNORMAL
 
+if TYPE_CHECKING:
+    from holdfast.testing.virtual import VirtualService
+
 E = TypeVar("E")
-
-
-class Surroundings(Protocol):
-    """What a client needs of its service."""
-
-    @property
-    def now(self) -> float:
-        """The time."""
-        ...
-
-    def dial(self, dial: Dial) -> Line:
-        """Open a transport, or raise ConnectError."""
-        ...
-
-    def is_stalled(self) -> bool:
-        """Whether no transport can be opened."""
-        ...
-
-    def settle(self) -> None:
-        """Carry messages both ways."""
-        ...
 
 
 class VirtualClient:
@@ -46,7 +28,7 @@ class VirtualClient:
         events: what has happened to it; the same.
     """
 
-    def __init__(self, service: Surroundings, url: str, session: Session) -> None:
+    def __init__(self, service: VirtualService, url: str, session: Session) -> None:
         self.session: Session = session
         self.sent: list[dict[str, Any]] = []
         self.events: list[Event] = []

@@ -5,31 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-
-class Clock(Protocol):
-    """The time, and who else moves it."""
-
-    @property
-    def now(self) -> float:
-        """The time."""
-        ...
-
-    @property
-    def deadline(self) -> float:
-        """When something is due outside of the loop."""
-        ...
-
-    def advance_to(self, now: float) -> None:
-        """Let time pass."""
-        ...
+if TYPE_CHECKING:
+    from holdfast.testing.virtual import VirtualService
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that lets time pass instead of waiting for it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: VirtualService) -> None:
         self._clock = clock
         super().__init__(_Jump(clock))
 
@@ -41,7 +26,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Jump(selectors.SelectSelector):
     """Waits for nothing: the only file here is the one by which the loop wakes itself."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: VirtualService) -> None:
         super().__init__()
         self._clock = clock
 

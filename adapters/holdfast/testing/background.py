@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from holdfast._proxy import CuttingProxy
+from holdfast._proxy import CuttingProxy, stop_listening
 from holdfast.service import Service, ServiceOptions, client_url
 from holdfast.testing._relay import Relay
 from holdfast.testing.log import EventLog, lose_ack
@@ -116,7 +116,7 @@ class BackgroundService:
                     await over.wait()
             finally:
                 if relay is not None:
-                    relay.close()
+                    await stop_listening(relay)
                     await relay.wait_closed()
 
     # ---- URLs

@@ -49,7 +49,7 @@ def run_check(
     adapter: Adapter,
     *,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
-    limit: float = 25.0,
+    limit: float = 45.0,
 ) -> None:
     """Run one check against one adapter; raises AssertionError, or what went wrong.
 

@@ -17,13 +17,21 @@ from holdfast.testing._virtual_client import VirtualClient
 from holdfast.testing._virtual_loop import VirtualLoop
 from holdfast.testing.background import ROLES
 from holdfast.testing.log import EventLog, lose_ack
-from holdfast_core.service import ClientGrant, EventSettings, Limits, ServiceCore, Transport, group_publication
+from holdfast_core.service import (
+    ClientGrant,
+    EventSettings,
+    Limits,
+    ServiceCore,
+    Transport,
+    client_endpoint,
+    group_publication,
+)
 
 __all__ = ["VirtualClient", "VirtualService"]
 
 T = TypeVar("T")
 
-_HUBS = "ws://service.test/client/hubs/"
+_ENDPOINT = "http://service.test"
 
 
 class VirtualService:
@@ -83,9 +91,11 @@ class VirtualService:
         hub: str = "chat",
     ) -> str:
         """A URL with a token for a client."""
-        token = f"t{len(self._grants)}"
-        self._grants[token] = ClientGrant(user_id, tuple(roles), tuple(groups))
-        return f"{_HUBS}{hub}?access_token={token}"
+        if isinstance(roles, str) or isinstance(groups, str):
+            raise TypeError("roles and groups are lists of strings, not a single string")
+        url = f"{client_endpoint(_ENDPOINT, hub)}?access_token=t{len(self._grants)}"
+        self._grants[url] = ClientGrant(user_id, tuple(roles), tuple(groups))
+        return url
 
     def client(
         self,
@@ -110,7 +120,7 @@ class VirtualService:
             await self._held_up[-1]
         line = self.dial(dial)
         self.settle()
-        return MemoryTransport(line, self.settle)
+        return MemoryTransport(self, line)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
@@ -231,15 +241,17 @@ class VirtualService:
         """Open a transport; raises ConnectError, with a ``status`` if it was the service that refused."""
         if self._refusing:
             raise ConnectError("the network refuses connections")
-        url = urlsplit(dial.url or "")
-        hub = url.path.rpartition("/")[2]
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        grant = self._grants.get(query.get("access_token", ""))
-        if grant is None or not (dial.url or "").startswith(_HUBS):
+        # A recovery has the same URL, with more in its query.
+        wanted = dial.url or ""
+        grant = self._grants.get(wanted.partition("&")[0])
+        if grant is None:
             raise ConnectError("the URL is not one of this service: make it with url()", status=401)
+        url = urlsplit(wanted)
+        hub = url.path.rpartition("/")[2]
         if dial.recovery:
-            recovered = query["awps_connection_id"], query["awps_reconnection_token"]
-            transport = self.core.recover(hub, *recovered, self.now)
+            query = parse_qs(url.query)
+            (connection_id,), (token,) = query["awps_connection_id"], query["awps_reconnection_token"]
+            transport = self.core.recover(hub, connection_id, token, self.now)
         else:
             transport = self.core.connect(hub, dial.protocol, grant, self.now)
         line = self._lines[transport] = Line(self, transport)

@@ -18,13 +18,13 @@ from holdfast.testing.background import BackgroundService
 E = TypeVar("E", bound=BaseException)
 
 GROUP = "g"
-WAIT = 8.0
+WAIT = 15.0
 """Seconds to wait for anything before that is a failure."""
 
 _FAST: dict[str, Any] = {
-    "connect_timeout": 3.0,
+    "connect_timeout": 6.0,
     "close_timeout": 1.0,
-    "recovery_timeout": 8.0,
+    "recovery_timeout": 20.0,
     "recovery_interval": 0.02,
     "sequence_ack_interval": 0.05,
     "reconnect": Backoff(initial=0.01, maximum=0.05),
@@ -304,7 +304,7 @@ async def soon(true: Callable[[], object], what: str = "what was to come", secon
 
 
 @contextmanager
-def prompt(seconds: float = 2.5) -> Generator[None]:
+def prompt(seconds: float = 6.0) -> Generator[None]:
     """Fail if the block takes longer."""
     start = anyio.current_time()
     yield

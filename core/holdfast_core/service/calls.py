@@ -122,9 +122,9 @@ class HandlerCalls:
         return calls
 
     def settled(self) -> list[tuple[HandlerCall, Outcome]]:
-        """Return the calls that have ended since the last time."""
+        """Return the calls that have ended since the last time, and that somebody still waits for."""
         settled, self._settled = self._settled, []
-        return settled
+        return [(call, outcome) for call, outcome in settled if not call.cancelled]
 
     # --- Attempts ---------------------------------------------------------------------------------
 

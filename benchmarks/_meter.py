@@ -1,0 +1,160 @@
+"""What is done and measured inside a client's process: the same for every client, ours or not."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.abc
+
+Result = dict[str, Any]
+
+
+class Flag(Protocol):
+    """An event of anyio or threading."""
+
+    def set(self) -> object: ...
+    def is_set(self) -> bool: ...
+
+
+class Snapshot:
+    """A moment, and how many had been counted by then."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count, self.wall, self.cpu = count, time.perf_counter(), time.process_time()
+
+    def until(self, later: Snapshot) -> Result:
+        return {"messages": later.count - self.count, "wall": later.wall - self.wall, "cpu": later.cpu - self.cpu}
+
+
+class Meter:
+    """What a client received between the messages to the groups ``start`` and ``end``, and what that cost.
+
+    The work for each message is that of a small application: count it, add up the size of its data, look at its group.
+    """
+
+    def __init__(self, done: Flag) -> None:
+        self.done = done
+        self.count = self.size = 0
+        self.begin = Snapshot()
+        self.result: Result = {}
+
+    def take(self, message: Any) -> None:
+        """The callback."""
+        self.count += 1
+        self.size += len(message.data)
+        if message.group != "bench":
+            self._marked(message.group)
+
+    async def take_async(self, message: Any) -> None:
+        """The same, for a client that takes nothing but coroutines."""
+        self.take(message)
+
+    def _marked(self, group: str) -> None:
+        if group == "start":
+            self.begin = Snapshot(self.count)
+        elif group == "end":
+            self._finish()
+
+    def _finish(self) -> None:
+        self.result = self.begin.until(Snapshot(self.count))
+        self.done.set()
+
+    def ended(self, cause: str) -> None:
+        """The connection was lost before the end."""
+        if not self.done.is_set():
+            self._finish()
+            self.result["lost"] = cause
+
+
+async def beside_a_timer(receive: Callable[[], Awaitable[Result]]) -> Result:
+    """How late a timer of 10 ms is while messages flood in."""
+    lateness: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            due = time.perf_counter() + 0.01
+            await anyio.sleep(0.01)
+            lateness.append(time.perf_counter() - due)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        result = await receive()
+        tasks.cancel_scope.cancel()
+    late = sorted(lateness[1:])
+    return result | {
+        "late_median": late[len(late) // 2],
+        "late_99": late[len(late) * 99 // 100],
+        "late_worst": late[-1],
+    }
+
+
+async def repeat(request: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Result:
+    """So many tasks, each asking again as soon as it is answered; a quarter of the time to warm up."""
+    answered, going = 0, True
+
+    async def worker() -> None:
+        nonlocal answered
+        while going:
+            await request()
+            answered += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(in_flight):
+            tasks.start_soon(worker)
+        await anyio.sleep(seconds / 4)
+        before = Snapshot(answered)
+        await anyio.sleep(seconds)
+        result = before.until(Snapshot(answered))
+        going = False
+    return result
+
+
+def repeat_blocking(request: Callable[[], object], seconds: float) -> Result:
+    """One after the other, in this thread."""
+    answered, before = 0, Snapshot()
+    while time.perf_counter() < before.wall + seconds / 4:
+        request()
+    before = Snapshot()
+    while time.perf_counter() < before.wall + seconds:
+        request()
+        answered += 1
+    return before.until(Snapshot(answered))
+
+
+def private_memory() -> int:
+    """The memory that is this process's own, in bytes (USS)."""
+    with open("/proc/self/smaps_rollup") as lines:
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+async def idle(
+    opened: Callable[[anyio.abc.TaskGroup], Awaitable[object]],
+    count: int,
+    seconds: float,
+    report: Callable[[Result], None],
+) -> None:
+    """Open connections, then do nothing for a while; the process ends with the report."""
+    async with anyio.create_task_group() as tasks:
+        clients = [await opened(tasks) for _ in range(10)]  # imports, caches, first arenas
+        gc.collect()
+        memory = private_memory()
+        clients += [await opened(tasks) for _ in range(count)]
+        await anyio.sleep(0.5)
+        gc.collect()
+        memory = private_memory() - memory
+        usage, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        await anyio.sleep(seconds)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        report(
+            {
+                "memory": memory / count,
+                "wall": time.perf_counter() - began,
+                "cpu": after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime,
+                "wakeups": after.ru_nvcsw - usage.ru_nvcsw - 1,  # the last one ended the sleep
+            }
+        )

@@ -1,0 +1,71 @@
+"""The benchmarks still run, and their tables say what was measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(HERE)
+    import _harness
+
+    return _harness
+
+
+def run(cpu: float, messages: int = 1000) -> dict[str, float]:
+    return {"messages": messages, "cpu": cpu, "wall": 2 * cpu}
+
+
+def test_a_ratio_is_taken_within_one_repetition_and_failures_are_left_out(harness: ModuleType) -> None:
+    results = {
+        "ours": [run(1.0), run(2.0), {"failed": "no result"}, run(4.0)],
+        "aio": [run(10.0), run(30.0), run(5.0), run(1.0, messages=0)],
+    }
+    assert harness.ratios(results, "aio", "ours", harness.cpu) == [10.0, 15.0]
+    assert harness.ratios(results, "ours", "js", harness.cpu) == []
+
+
+def test_a_table_shows_ratios_to_ours_and_names_failures(harness: ModuleType) -> None:
+    results = {"ours": [run(0.001), run(0.002)], "aio": [run(0.01), run(0.03)], "js": [{"failed": "no node"}]}
+    _, _, ours, aio, js = harness.table("message", results).splitlines()
+    assert ours == "| Holdfast, asyncio | 1.50 | 1.00..2.00 | 375,000 | 1 | 1.00..1.00 | 1.00 |"
+    assert aio.endswith("| **12.50** | 10.00..15.00 | 12.50 |")
+    assert "failed: no node" in js
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(25, "reached"), (15, "between"), (5, "**missed**")])
+def test_a_goal_says_whether_it_was_reached(harness: ModuleType, cost: float, verdict: str) -> None:
+    import _goals
+
+    (line,) = _goals.table({"receive 32": {"ours": [run(1.0)], "aio": [run(cost)]}}).splitlines()[2:]
+    assert line == (
+        f"| receive 32 B: official aio / ours | 10 | 20 | **{cost:.2f}** | {cost:.2f}..{cost:.2f} | {verdict} |"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["receive.py", "--sizes", "32", "--clients", "ours,ours-for,ours-trio,ours-sync,wsproto,picows"],
+        ["receive.py", "--sizes", "4096", "--clients", "ours,aio", "--tls"],
+        ["send.py", "--in-flight", "100", "--clients", "ours,ours-anyio,aio"],
+        ["reconnect.py", "--clients", "ours"],
+    ],
+    ids=" ".join,
+)
+def test_the_clients_can_be_measured(arguments: list[str]) -> None:
+    script, *rest = arguments
+    command = [sys.executable, HERE / script, *rest, "--reps", "1", "--seconds", "0.3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "us/" in done.stdout
+    assert "failed" not in done.stdout
+    assert "skipped" not in done.stdout
