@@ -1,52 +1,20 @@
-"""The service against a small model of it: sets and dicts that say what everybody must have heard, and who is where."""
+"""The service against the model of it in model.py, under any sequence of calls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule
 from tests.helpers.profiles import examples
-from tests.service.virtual import Client, World
+from tests.service.model import GROUPS, ROLES, WINDOW, Line, Member, Model
+from tests.service.virtual import Client
 
-from holdfast_core.service import (
-    JSON,
-    JSON_RELIABLE,
-    Connection,
-    Filter,
-    GroupRules,
-    Publication,
-    ServiceCore,
-    group_publication,
-    operations,
-    server_publication,
-)
-from holdfast_core.service import core as service_core
-from holdfast_core.service.hub import Hub
+from holdfast_core.service import JSON, JSON_RELIABLE, Filter, group_publication, operations, server_publication
 from holdfast_core.service.parameters import OperationError
-from holdfast_core.service.roster import Roster
-
-WINDOW = 30.0
-RETAINED = 6
-REMEMBERED = 3
-GROUPS = ("red", "rose", "blue")
-ROLES = tuple(
-    f"webpubsub.{permission}{suffix}"
-    for permission in ("joinLeaveGroup", "sendToGroup")
-    for suffix in ("", ".red", "s.r*")
-)
 
 group_names = st.sampled_from(GROUPS)
 users = st.sampled_from(["ann", "ben", None])
@@ -57,156 +25,7 @@ excluded = st.lists(st.integers(1, 9).map("c{}".format), max_size=2)
 permissions = st.sampled_from(["sendToGroup", "joinLeaveGroup"])
 
 
-@dataclass(eq=False)
-class Line:
-    """One transport: what must have come through it since the last look, and how it was closed."""
-
-    client: Client
-    expected: list[dict[str, Any]] = field(default_factory=list)
-    close: int | None = None
-
-
-@dataclass(eq=False)
-class Member:
-    """One logical connection."""
-
-    name: str
-    hub: str
-    user: str | None
-    reliable: bool
-    roles: frozenset[str]
-    groups: set[str]
-    line: Line | None = None
-    ends_at: float = math.inf
-    token: str = ""
-    sent: list[tuple[dict[str, Any], float]] = field(default_factory=list)  # all its messages, and when they expire
-    acknowledged: int = 0
-    succeeded: list[int] = field(default_factory=list)
-    rules: dict[tuple[str, str], bool] = field(default_factory=dict)  # what was granted and revoked since
-
-    def may(self, permission: str, group: str) -> bool:
-        role = f"webpubsub.{permission}"
-        by_role = not self.roles.isdisjoint({role, f"{role}.{group}", f"{role}s.{group[0]}*"})
-        return self.rules.get((permission, group), by_role)
-
-
-class ServiceAgainstModel(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World(recovery_window=WINDOW, retained_messages=RETAINED, remembered_acks=REMEMBERED)
-        self.core = self.world.core
-        self.members: dict[str, Member] = {}
-        self.lines: list[Line] = []  # those that are open, or were closed since the last look
-        self.gone: list[Line] = []
-        self.hellos = 0
-        self.numbers = 0
-
-    # ---- The model
-
-    def a_member(self, number: int) -> Member:
-        return list(self.members.values())[number % len(self.members)]
-
-    def at(self, hub: str, *, group: str | None = None, user: str | None = None) -> list[Member]:
-        return [
-            member
-            for member in self.members.values()
-            if member.hub == hub.lower()
-            and (group is None or group in member.groups)
-            and (user is None or user == member.user)
-        ]
-
-    def news(self) -> int:
-        self.numbers += 1
-        return self.numbers
-
-    def hears(self, member: Member, message: dict[str, Any]) -> None:
-        if member.line is not None:
-            member.line.expected.append(message)
-
-    def greets(self, member: Member) -> None:
-        hello: dict[str, Any] = {"type": "system", "event": "connected"}
-        hello |= {"userId": member.user, "connectionId": member.name}
-        if member.reliable:
-            self.hellos += 1
-            member.token = hello["reconnectionToken"] = f"token-of-{member.name}/{self.hellos}"
-        self.hears(member, hello)
-
-    def delivers(self, members: Iterable[Member], message: dict[str, Any], ttl: float = 0.0) -> None:
-        for member in list(members):
-            if not member.reliable:
-                self.hears(member, message)
-            elif len(member.sent) - member.acknowledged >= RETAINED:
-                if member.line is not None:
-                    member.line.expected.clear()
-                self.ends(member, 1008)
-            else:
-                numbered = message | {"sequenceId": len(member.sent) + 1}
-                member.sent.append((numbered, self.world.now + ttl if ttl else math.inf))
-                self.hears(member, numbered)
-
-    def answers(self, member: Member, ack_id: int | None, error: str | None) -> None:
-        if ack_id is None:
-            return
-        if error is None:
-            member.succeeded = [*member.succeeded, ack_id][-REMEMBERED:]
-            self.hears(member, {"type": "ack", "ackId": ack_id, "success": True})
-        else:
-            self.hears(member, {"type": "ack", "ackId": ack_id, "success": False, "error": error})
-
-    def ends(self, member: Member, close: int | None) -> None:
-        if member.line is not None:
-            self.hangs_up(member, close)
-        del self.members[member.name]
-
-    def hangs_up(self, member: Member, close: int | None) -> None:
-        assert member.line is not None
-        member.line.close = close
-        if close is None:
-            self.lines.remove(member.line)
-            self.gone.append(member.line)
-        member.line = None
-
-    # ---- What is compared
-
-    @invariant()
-    def everybody_heard_what_was_to_be_heard(self) -> None:
-        told = self.core.transports_with_output()
-        assert {line.client.transport for line in self.lines if line.expected or line.close} == set(told)
-        for line in list(self.lines):
-            heard = line.client.received()
-            for message in heard:
-                if "error" in message:
-                    message["error"] = message["error"]["name"]
-            assert heard == line.expected
-            assert line.client.close_code == line.close
-            line.expected.clear()
-            if line.close:
-                self.lines.remove(line)
-                self.gone.append(line)
-
-    @invariant()
-    def everybody_is_where_they_are(self) -> None:
-        core = self.core
-        assert core.connection_count == len(self.members)
-        for hub in ("chat", "other"):
-            there = self.at(hub)
-            assert list(core.hub(hub).connections) == [member.name for member in there]
-            assert set(core.hub(hub).users) == {member.user for member in there if member.user}
-            assert set(core.hub(hub).groups) == {group for member in there for group in member.groups}
-            for group in GROUPS:
-                page = operations.list_group(core, hub, group, None, None, None)
-                names = [connection.connection_id for connection in page.connections]
-                assert names == sorted(member.name for member in self.at(hub, group=group))
-        for member in self.members.values():
-            connection = core.connection(member.name)
-            assert connection is not None
-            assert (connection.transport is None) is (member.line is None)
-            assert (set(connection.groups), connection.deadline) == (member.groups, member.ends_at)
-            if member.reliable:
-                assert connection.sequence_id == len(member.sent)
-                assert connection.retained == len(member.sent) - member.acknowledged
-        assert core.deadline == min((member.ends_at for member in self.members.values()), default=math.inf)
-
+class ServiceAgainstModel(Model):
     # ---- Coming and going
 
     @initialize()
@@ -273,6 +92,29 @@ class ServiceAgainstModel(RuleBasedStateMachine):
             member.ends_at = self.world.now + WINDOW
         else:
             self.ends(member, None)
+
+    @precondition(lambda self: self.members)
+    @rule(who=some, for_good=st.booleans())
+    def be_cut_off(self, who: int, for_good: bool) -> None:
+        """The service cuts a transport; what is sent before it has heard of the end goes to nobody, but is retained."""
+        member = self.a_member(who)
+        line = member.line
+        assert self.core.drop(member.name, for_good=for_good) is (line is not None)
+        if line is not None:
+            line.expected.clear()
+        if for_good:
+            self.ends(member, 1006)
+        elif line is not None:
+            self.hangs_up(member, 1006)
+            data = self.news()
+            self.core.send_to_connection(member.name, server_publication("json", b"%d" % data))
+            self.delivers([member], {"type": "message", "from": "server", "dataType": "json", "data": data})
+            line.client.drop(1006)
+            if member.reliable:
+                member.ends_at = self.world.now + WINDOW
+            else:
+                self.ends(member, None)
+        assert not self.core.drop("nobody")
 
     @precondition(lambda self: self.members)
     @rule(who=some, ttl=st.sampled_from([0, 3, 10]), seconds=st.sampled_from([1.0, 6.0, 30.0]))
@@ -495,65 +337,3 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
 TestServiceAgainstModel = ServiceAgainstModel.TestCase
 TestServiceAgainstModel.settings = settings(max_examples=examples(60), stateful_step_count=40)
-
-
-# ---- The model bites
-
-
-def broken(target: type, name: str) -> Callable[[Any], None]:
-    """A method that does nothing."""
-    return lambda patch: patch.setattr(target, name, lambda *_, **__: None)
-
-
-def changed(target: type, name: str, make: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A method that is made of the right one."""
-    return lambda patch: patch.setattr(target, name, make(getattr(target, name)))
-
-
-FAULTS = {
-    "acks are forgotten": broken(Connection, "remember"),
-    "nothing is acknowledged": broken(Connection, "acknowledge"),
-    "one too many is acknowledged": changed(
-        Connection, "acknowledge", lambda right: lambda self, sequence_id: right(self, sequence_id + 1)
-    ),
-    "the dead stay in their groups": changed(
-        Hub,
-        "remove",
-        lambda right: lambda self, connection: (connection.groups.pop("red", None), right(self, connection)),
-    ),
-    "leaving is not possible": broken(Hub, "leave"),
-    "nobody is revoked anything": broken(GroupRules, "revoke"),
-    "all may do all": changed(GroupRules, "allows", lambda right: lambda self, group: True),
-    "the excluded hear as well": changed(
-        service_core, "select", lambda right: lambda connections, where=None, excluded=(): right(connections, where)
-    ),
-    "the sender hears its own": changed(
-        Roster,
-        "deliver",
-        lambda right: lambda self, receivers, publication, left_out=None: right(self, receivers, publication),
-    ),
-    "nothing expires": changed(
-        Publication,
-        "__init__",
-        lambda right: lambda self, *how: right(self, *how[:4]),
-    ),
-    "nobody is too slow": changed(
-        Connection, "deliver", lambda right: lambda self, publication: right(self, publication) or True
-    ),
-    "windows never end": broken(Roster, "expire"),
-    "an old token is no good": changed(
-        ServiceCore,
-        "recover",
-        lambda right: lambda self, hub, name, token, now: right(self, hub, name, token.replace("/1", "-"), now),
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_model_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    FAULTS[fault](monkeypatch)
-    quick = settings(
-        TestServiceAgainstModel.settings, max_examples=500, derandomize=True, database=None, phases=[Phase.generate]
-    )
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(ServiceAgainstModel, settings=quick)
