@@ -22,11 +22,12 @@ RUNS = {
 }
 
 PROGRAM = """
-    import asyncio, os, signal, sys, threading
+    import asyncio, logging, os, signal, sys, threading
     import anyio
     from holdfast import GroupMessage, Stopped
     from holdfast.{module} import Client
 
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine, it warns of every slow step
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
 
     async def main():
