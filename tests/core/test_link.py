@@ -107,6 +107,7 @@ def test_the_handshake_asks_for_the_subprotocol_and_carries_the_headers() -> Non
     assert (b"x-name", "caf\u00e9".encode("latin-1")) in request.extra_headers
     assert request.extensions == []
     assert wire.link.data_to_send() == []
+    assert wire.link.close_expected is False
 
 
 def test_a_url_that_is_none_is_misuse() -> None:
@@ -317,12 +318,12 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
 
 
 @lanes
-@pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_short_frame_in_two_pieces_waits_for_nothing_else(cut: int, fast_lane: bool) -> None:
+@pytest.mark.parametrize(("payload", "cut"), [(b"", 1), (b"??", 1), (b"??", 2), (b"??", 3)])
+def test_a_short_frame_in_two_pieces_waits_for_nothing_else(payload: bytes, cut: int, fast_lane: bool) -> None:
     wire = Wire(fast_lane=fast_lane).upgrade()
-    ping = frames.frame(frames.PING, b"??")
+    ping = frames.frame(frames.PING, payload)
     wire.gets(ping[:cut], ping[cut:])
-    assert wire.sent() == [(frames.PONG, b"??")]
+    assert wire.sent() == [(frames.PONG, payload)]
 
 
 def test_the_newest_500_pings_are_answered_if_the_transport_was_busy() -> None:
