@@ -195,7 +195,7 @@ FAILURES: list[tuple[Any, str]] = [
     (gone_at_once, "^the connection was closed before it stood: close code 1006$"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
-    (data_before_connected, "before the connected message"),
+    (data_before_connected, "^the service sent a message before the connected message$"),
     (binary_before_connected, "binary"),
     (connected_without_an_id, "without connectionId"),
 ]
