@@ -454,6 +454,16 @@ def test_a_refusal_that_a_fixed_url_can_not_outlive_stops_with_a_clear_error(sta
     assert str(stopped.error) == f"can not connect to example.test port 443: HTTP status {status}"
 
 
+@pytest.mark.parametrize(("fixed", "state"), [(True, State.STOPPED), (False, State.WAITING)])
+def test_a_fixed_url_that_can_not_be_used_is_final(fixed: bool, state: State) -> None:
+    drive = Drive()
+    drive.connect()
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_ready("https://example.test", drive.now, fixed=fixed)
+    assert drive.state is state
+
+
 @pytest.mark.parametrize(("status", "fixed"), [(401, False), (403, False), (404, False), (429, True), (503, True)])
 def test_any_other_refusal_is_tried_again(status: int, fixed: bool) -> None:
     drive = Drive()
