@@ -187,7 +187,7 @@ class Link:
             taken = line_end - (len(data) - len(rest))
             self._feed(bytes(rest[:taken]), now)
             rest = rest[taken:]
-        if self._open and len(rest) and not self._done:
+        if self._open:
             self._receive_frames(bytes(rest), now)
 
     def _accepted(self, event: AcceptConnection, now: float) -> None:

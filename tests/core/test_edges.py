@@ -68,6 +68,14 @@ def test_what_is_sent_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) 
     assert [record.message for record in caplog.records] == ['> {"type":"joinGroup","group":"blue","ackId":1}']
 
 
+def test_what_arrives_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive()
+    drive.connect()
+    with caplog.at_level("DEBUG", logger="holdfast.frames"):
+        drive.says('{"type":"pong"}')
+    assert [record.message for record in caplog.records] == ['< {"type":"pong"}']
+
+
 def test_the_service_ends_a_transport_once() -> None:
     transport = Transport([], Limits(), None)
     transport.end(Close(1001))

@@ -108,6 +108,7 @@ def test_the_handshake_asks_for_the_subprotocol_and_carries_the_headers() -> Non
     assert (b"x-name", "caf\u00e9".encode("latin-1")) in request.extra_headers
     assert request.extensions == []
     assert wire.link.data_to_send() == []
+    assert wire.link.close_expected is False
 
 
 def test_a_url_that_is_none_is_misuse() -> None:

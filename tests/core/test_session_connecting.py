@@ -195,7 +195,7 @@ FAILURES: list[tuple[Any, str]] = [
     (gone_at_once, "^the connection was closed before it stood: close code 1006$"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
-    (data_before_connected, "before the connected message"),
+    (data_before_connected, "^the service sent a message before the connected message$"),
     (binary_before_connected, "binary"),
     (connected_without_an_id, "without connectionId"),
 ]
@@ -452,6 +452,16 @@ def test_a_refusal_that_a_fixed_url_can_not_outlive_stops_with_a_clear_error(sta
     (stopped,) = drive.events()
     assert stopped.error.status == status
     assert str(stopped.error) == f"can not connect to example.test port 443: HTTP status {status}"
+
+
+@pytest.mark.parametrize(("fixed", "state"), [(True, State.STOPPED), (False, State.WAITING)])
+def test_a_fixed_url_that_can_not_be_used_is_final(fixed: bool, state: State) -> None:
+    drive = Drive()
+    drive.connect()
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_ready("https://example.test", drive.now, fixed=fixed)
+    assert drive.state is state
 
 
 @pytest.mark.parametrize(("status", "fixed"), [(401, False), (403, False), (404, False), (429, True), (503, True)])

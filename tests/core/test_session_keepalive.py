@@ -47,6 +47,11 @@ def test_silence_for_120_seconds_gives_the_transport_up_and_recovers() -> None:
     assert closed_with(transport) is None  # nobody would answer a close
 
 
+def test_the_session_sleeps_until_the_silence_would_be_too_long() -> None:
+    drive = connected(keepalive_interval=None)
+    assert drive.session.deadline == drive.now + 120
+
+
 def test_without_recovery_silence_leads_to_a_new_connection() -> None:
     drive = connected(protocol=PLAIN)
     drive.advance(120)

@@ -268,6 +268,14 @@ def test_a_farewell_and_a_normal_close_end_the_connection_with_the_services_reas
     assert drive.events() == [Disconnected("c1", 1000, "closed by the administrator")]
 
 
+def test_a_farewell_without_words_leaves_the_reason_to_the_close() -> None:
+    drive = Drive()
+    drive.connect()
+    drive.says({"type": "system", "event": "disconnected"})
+    drive.drop(1000, "bye")
+    assert drive.events() == [Disconnected("c1", 1000, "bye")]
+
+
 def test_a_farewell_without_a_normal_close_is_recovered_from() -> None:
     drive = Drive()
     drive.connect()
@@ -309,12 +317,13 @@ def test_a_connected_message_without_a_token_keeps_the_one_there_is() -> None:
 
 
 def test_connected_with_the_same_id_during_a_recovery_completes_it() -> None:
-    drive = Drive()
+    drive = Drive(keepalive_interval=20.0)
     drive.connect("c1", token="old")
     drive.drop()
     drive.open()
     drive.says(hello("c1", token="new"))
     assert drive.events() == [Recovering("c1", 1006, ""), Recovered("c1")]
+    assert drive.session.deadline == drive.now + 20
     drive.drop()
     drive.until_dial()
     assert drive.dial.url is not None
@@ -399,6 +408,16 @@ def test_something_broken_closes_with_the_right_code_and_recovers() -> None:
     assert sent[0] == sequence_ack(1)
     drive.says(news(2, "b"))
     assert [event.data for event in drive.events(GroupMessage)] == ["b"]
+
+
+def test_something_broken_shows_no_life() -> None:
+    drive = Drive()
+    drive.connect()
+    drive.drop()
+    drive.open()
+    drive.says(BROKEN)
+    assert drive.state is State.RECOVERING
+    assert drive.events() == [Recovering("c1", 1006, "")]
 
 
 @pytest.mark.parametrize(

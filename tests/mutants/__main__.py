@@ -20,7 +20,10 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
+
+from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / ".mutants"
@@ -47,17 +50,21 @@ def prepare() -> None:
 
 
 def forget_survivors() -> None:
-    """Try again what survived, if the tests are not those of the run before."""
+    """Try again what survived and is not explained, if the tests are not those of the run before."""
     state = hashlib.sha256()
     for path in sorted((ROOT / "tests").rglob("*.py")):
         state.update(path.read_bytes())
     seen = PLACE / "tests.sha256"
     if seen.exists() and seen.read_text() == state.hexdigest():
         return
+    known = explained()
     for path in SOURCES.glob("*.meta"):
         meta = json.loads(path.read_text())
         results = meta["exit_code_by_key"]
-        meta["exit_code_by_key"] = {name: code if is_killed(code) else None for name, code in results.items()}
+        alive = [name for name, code in results.items() if code is not None and not is_killed(code)]
+        for name, change in zip(alive, changes(path, alive), strict=True):
+            if not known[change]:
+                results[name] = None
         path.write_text(json.dumps(meta))
     seen.write_text(state.hexdigest())
 
@@ -79,18 +86,21 @@ def run(jobs: int, names: list[str]) -> None:
             sys.exit("mutmut failed:\n" + (PLACE / "log").read_text().replace("\r", "\n")[-2000:])
 
 
-def changes(module: str, names: list[str]) -> list[Change]:
-    """What each of the mutants of a module is."""
-    from mutmut.mutation.diff_apply import get_diff_for_mutant
-
-    os.chdir(PLACE)
+def changes(meta: Path, names: list[str]) -> list[Change]:
+    """What these mutants of a module are, which is known by the file of its results."""
+    module = module_of(meta)
     found: list[Change] = []
     for name in names:
-        lines = get_diff_for_mutant(name, path=Path("src/holdfast_core") / f"{module}.py").splitlines()[2:]
+        with chdir(PLACE):
+            lines = get_diff_for_mutant(name, path=Path("src/holdfast_core") / f"{module}.py").splitlines()[2:]
         out, put = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
         function = name.partition("__mutmut_")[0].rpartition(".")[2]
         found.append((module + "." + function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), out, put))
     return found
+
+
+def module_of(meta: Path) -> str:
+    return meta.name.removesuffix(".py.meta")
 
 
 def explained() -> Counter[Change]:
@@ -108,10 +118,9 @@ def report() -> int:
         results: dict[str, int | None] = json.loads(path.read_text())["exit_code_by_key"]
         if not results:
             continue
-        module = path.name.removesuffix(".py.meta")
         killed = sum(map(is_killed, results.values()))
         untried = sum(code is None for code in results.values())
-        alive = changes(module, [name for name, code in results.items() if code is not None and not is_killed(code)])
+        alive = changes(path, [name for name, code in results.items() if code is not None and not is_killed(code)])
         left: list[Change] = []
         for change in alive:
             if known[change]:
@@ -121,12 +130,12 @@ def report() -> int:
         unexplained += left
         counts = [len(results), killed, len(alive) - len(left), len(left), untried]
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        bad |= row(module, counts)
+        bad |= row(module_of(path), counts)
     bad |= row("all", totals)
     for function, out, put in unexplained:
         print(f"\n{function}\n  - {out}\n  + {put}")
-    for change in +known:
-        print(f"\nexplained, but it does not survive: {change}")
+    for function, out, put in +known if not totals[-1] else ():
+        print(f"\n{function}: explained, but not among the survivors\n  - {out}\n  + {put}")
     return int(bad or bool(unexplained))
 
 
