@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -112,7 +111,7 @@ class Requests:
         # The first dict is ordered by `due`, since all wait equally long: a queue and an index in one.
         self._unanswered: dict[int, Request] = {}
         self._backing_off: dict[int, Request] = {}
-        self._outbox: deque[Request] = deque()
+        self._outbox: list[Request] = []  # a deque takes 0.7 KiB, even empty
         self._in_flight = 0
         self.wake_at = math.inf
 
@@ -199,8 +198,8 @@ class Requests:
         if not outbox:
             return []
         payloads: list[bytes] = []
-        while outbox:
-            request = outbox[0]
+        taken = 0
+        for request in outbox:
             if request.queued:
                 if request.key > 0 and not request.in_flight:
                     if self._in_flight >= _WINDOW:
@@ -212,7 +211,8 @@ class Requests:
                 payloads.append(request.payload)
                 if request.key < 0:
                     self._forget(request)
-            outbox.popleft()  # sent now, or settled before it could be
+            taken += 1  # sent now, or settled before it could be
+        del outbox[:taken]
         return payloads
 
     def acked(self, ack: AckMessage, now: float) -> Settled | None:
