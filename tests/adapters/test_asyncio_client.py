@@ -1172,7 +1172,7 @@ def test_a_slow_consumer_pauses_reading_and_loses_nothing(how: str) -> None:
 
             async def take(message: Any) -> None:
                 nonlocal most
-                most = max(most, len(delivery._backlog), len(delivery.inbox.items), *map(len, _items(client)))
+                most = max(most, len(delivery._backlog or ()), len(delivery.inbox.items), *map(len, _items(client)))
                 if len(seen) == 5:
                     await go.wait()
                 elif message.data % 100 == 0:
