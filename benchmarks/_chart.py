@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 OURS, OTHERS, BY_HAND = "#0b7285", "#e8590c", "#ced4da"
 KINDS = {OURS: "Holdfast", OTHERS: "official clients", BY_HAND: "by hand: receives, and does nothing else"}
@@ -62,7 +62,7 @@ def _panel(panel: plt.Axes, title: str, results: harness.Results) -> None:
     panel.set_xscale("log")
     panel.set_xlim(0.5, 5000)  # the same in all panels: lengths can be compared
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g} us"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.minorticks_off()
     panel.set_title(title, loc="left", fontsize=10, weight="bold")
     panel.tick_params(left=False)
     for tick, name in zip(panel.get_yticklabels(), names, strict=True):

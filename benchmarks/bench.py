@@ -100,7 +100,7 @@ class Report:
     def fairness(self, server: harness.Server) -> None:
         for size in (32, 4096):
             names = harness.present(fairness.CLIENTS)
-            results = fairness.beside_a_flood(server, names, size, self.seconds, self.reps)
+            results = fairness.beside_a_flood(server, names, size, 3 * self.seconds, self.reps)
             title = f"A timer of 10 ms beside a flood of {harness.size_name(size)} messages"
             self.add(f"fairness {size}", title, results, fairness.table(results))
 

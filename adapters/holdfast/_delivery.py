@@ -166,7 +166,7 @@ class Delivery:
         self._answered = answered
         self._settle = settle
         self._callbacks: dict[type, tuple[Callback, ...]] = {}
-        self._backlog: deque[Event] = deque()
+        self._backlog: deque[Event] | None = None  # made when needed: it takes 0.7 KiB, even empty
         self._backlog_full = False
         self._current: tuple[Awaitable[object], Event, tuple[Callback, ...]] | None = None
 
@@ -252,6 +252,8 @@ class Delivery:
             self._settle(event)
 
     def _queue(self, event: Event) -> None:
+        if self._backlog is None:
+            self._backlog = deque()
         self._backlog.append(event)
         if len(self._backlog) >= self.limit and not self._backlog_full:
             self._backlog_full = True
