@@ -67,7 +67,7 @@ def fan_out(service: Served, options: argparse.Namespace) -> None:
     print("| subprotocol | text | on the way | deliveries/CPU s | spread | deliveries/s | core in use |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for (name, size, window), runs in found.items():
-        rates = [run.deliveries / run.cpu for run in runs]
+        rates = [run.deliveries / max(run.cpu, 1e-6) for run in runs]  # a clock may be too coarse for a very short run
         wall = statistics.median([run.deliveries / run.wall for run in runs])
         busy = statistics.median([run.cpu / run.wall for run in runs])
         print(

@@ -8,9 +8,10 @@ import socket
 import struct
 import sys
 from collections import deque
-from contextlib import suppress
 from types import TracebackType
 from typing import Literal, cast
+
+from holdfast._listening import stop_listening
 
 Direction = Literal["to_client", "to_service"]
 """Which way bytes go."""
@@ -214,21 +215,6 @@ class CuttingProxy:
     def _refresh(self) -> None:
         for end in tuple(self._ends):
             end.refresh()
-
-
-async def stop_listening(server: asyncio.Server) -> None:
-    """Close ``server``, whose every connection has its protocol when this is done.
-
-    ``close()`` alone loses one that was accepted a turn of the loop ago (seen with CPython 3.11): its transport is
-    refused by the closed server, and its socket stays open.
-    """
-    loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # loops of Windows have no readers
-        for sock in server.sockets:
-            loop.remove_reader(sock.fileno())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    server.close()
 
 
 class _End(asyncio.Protocol):

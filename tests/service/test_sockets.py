@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -572,6 +573,22 @@ def test_stopping_is_prompt_and_closes_clients_with_1001_even_ones_that_do_not_r
         deaf.websocket.transport.abort()
         await deaf.websocket.wait_closed()
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_client_that_comes_while_the_service_stops_leaves_nothing_open(turns: int) -> None:
+    async def run() -> None:
+        service = Service()
+        await service.start()
+        with socket.create_connection(("127.0.0.1", service.port)) as sock:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await service.stop()
+            sock.settimeout(5)
+            with suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
 
     asyncio.run(run())
 

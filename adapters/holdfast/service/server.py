@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from holdfast._listening import stop_listening
 from holdfast_core.service import Hub, ServiceCore
 
 from ._access import is_loopback
@@ -165,7 +166,7 @@ class Service:
         if server is None:
             return
         self._server = None
-        server.close()
+        await stop_listening(server)
         self._gateway.shut_down()
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):

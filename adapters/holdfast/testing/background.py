@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from holdfast._proxy import CuttingProxy, stop_listening
+from holdfast._listening import stop_listening
+from holdfast._proxy import CuttingProxy
 from holdfast.service import Service, ServiceOptions, client_url
 from holdfast.testing._relay import Relay
 from holdfast.testing.log import EventLog, lose_ack
