@@ -35,7 +35,7 @@ def test_a_new_session_is_stopped_and_wants_nothing() -> None:
 
 
 def test_options_of_another_type_are_refused() -> None:
-    with pytest.raises(TypeError, match="options"):
+    with pytest.raises(TypeError, match=r"^options must be an Options, not dict$"):
         Session({"auto_reconnect": False}, random=lambda: 0.5)  # type: ignore[arg-type]
 
 
