@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.sockets import ROLES, Client, refusal, with_service
+from tests.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
 from tests.service.virtual import World
 
 from holdfast.service import Service, ServiceOptions
@@ -218,7 +218,7 @@ def test_the_feed_ends_with_the_service_and_does_not_keep_it_from_stopping() -> 
             (last,) = [batch async for batch in feed]
             assert last["events"][-1]["event"] == {"kind": "shutDown"}
         assert not service.core.observers
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await nothing_runs()
 
     asyncio.run(run())
 

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from tests.service.sockets import Client
+from tests.service.sockets import Client, nothing_runs
 
 from holdfast.service import EventHandler, HubOptions, Service, ServiceOptions
 
@@ -155,6 +155,6 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
     async def main() -> None:
         await scenario
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await nothing_runs()
 
     asyncio.run(main())
