@@ -217,9 +217,8 @@ async def stop_during_a_start_ends_it(world: World) -> None:
                 await client.stop()
         assert client.state is State.STOPPED
         assert len(outcome) == steps + 1
-    assert isinstance(
-        outcome[-1], ClientStopped
-    )  # those before, on a fast machine: one may start sooner than it is seen
+    # The stalled one; on a busy machine others may have stood by the time that they were stopped.
+    assert isinstance(outcome[-1], ClientStopped)
 
 
 async def stop_settles_what_waits_for_an_answer(world: World) -> None:
