@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     """A join made by the session itself, for a group of the connection before."""
 
 
+JOIN: Final = Kind.JOIN
 LEAVE: Final = Kind.LEAVE
 PUBLISH: Final = Kind.PUBLISH
 REJOIN: Final = Kind.REJOIN

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.helpers.driving import Drive, ack_ids, hello, observed, ok, refused
+from tests.helpers.driving import Drive, ack_ids, encoded, hello, observed, ok, refused
 
 from holdfast import (
     Acked,
@@ -815,3 +816,20 @@ def test_a_request_during_each_kind_of_outage_is_answered_in_the_end() -> None:
     assert [event.ack_id for event in events if type(event) is Acked] == ids
     assert [event.connection_id for event in events if type(event) is Connected] == ["c1", "c2"]
     assert [event for event in events if type(event) is Recovered] == []
+
+
+def test_nothing_is_kept_of_requests_that_were_answered() -> None:
+    class Asker:
+        """Who waits for the answer."""
+
+    drive = connected()
+    gone: list[weakref.ref[Asker]] = []
+    for _ in range(3):
+        asker = Asker()
+        gone.append(weakref.ref(asker))
+        ack_id = drive.session.send_to_group("g", "hi", drive.now, user_data=asker)
+        drive.session.messages_to_send()
+        drive.session.receive_message(encoded(ok(ack_id)), drive.now)
+        drive.session.events()
+    del asker
+    assert [ref() for ref in gone] == [None] * 3
