@@ -122,7 +122,8 @@ class Inbox(Buffer):
                 "Register a callback, or iterate over the client",
                 self._delivery.limit,
             )
-        self.items.popleft()
+        if self.items:
+            self.items.popleft()
         self.items.append(event)
 
     def close(self) -> None:

@@ -328,7 +328,7 @@ class Machine:
                     self._groups.pop(request.group, None)
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
-        if kind is not PUBLISH and error is None:
+        if kind is not PUBLISH and error is None and not self._requests.is_outdated(request):
             if kind is LEAVE:
                 self._groups.pop(request.group, None)
             elif kind is JOIN:
@@ -347,7 +347,8 @@ class Machine:
             self._requests.forget_rejoin(request.group)
         if self._paused and not self._requests.pending:
             self._heard = now  # reading begins only now
-        self._requests.add(request)
+        if (settled := self._requests.add(request)) is not None:
+            self._settled(settled)
         if self._state is CONNECTED:
             self._requests.send(request, now)
         self._schedule_requests()

@@ -156,7 +156,7 @@ class Session(Machine):
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
-        if not self._open or self._state is STOPPING:
+        if not self._open or self._state is STOPPING or not messages:
             return
         self._heard = now
         if frames.isEnabledFor(logging.DEBUG):

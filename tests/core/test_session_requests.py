@@ -833,3 +833,90 @@ def test_nothing_is_kept_of_requests_that_were_answered() -> None:
         drive.session.events()
     del asker
     assert [ref() for ref in gone] == [None] * 3
+
+
+FAILED = "InternalServerError"
+
+
+def test_a_leave_that_failed_is_not_repeated_after_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(leave, FAILED))
+    join = drive.session.join_group("g", drive.now)
+    (acked,) = drive.events()
+    assert (acked.ack_id, acked.error.name, acked.error.outcome) == (leave, "Superseded", "rejected")
+    drive.sent()
+    drive.says(ok(join))
+    drive.advance(60)
+    assert [message for message in drive.sent() if message["type"] == "leaveGroup"] == []
+    assert drive.session.groups == {"g"}
+
+
+def test_a_join_that_fails_after_a_later_leave_was_asked_for_is_not_repeated() -> None:
+    drive = connected()
+    join = drive.session.join_group("g", drive.now)
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(join, FAILED), ok(leave))
+    acked = drive.events()
+    assert [(event.ack_id, event.error and event.error.outcome) for event in acked] == [
+        (join, "rejected"),
+        (leave, None),
+    ]
+    drive.advance(60)
+    assert drive.sent() == []
+    assert drive.session.groups == frozenset()
+
+
+def test_a_leave_without_an_answer_is_not_repeated_after_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    drive.events()
+    drive.advance(30)
+    (acked,) = drive.events()
+    assert (acked.ack_id, acked.error.name, acked.error.outcome) == (leave, "Timeout", "unknown")
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
+def test_a_late_answer_to_a_leave_does_not_undo_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join), ok(leave))
+    assert drive.session.groups == {"g"}
+
+
+def test_a_leave_that_a_later_join_has_overtaken_is_not_asked_for_on_a_new_connection() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    drive.events()
+    drive.lose()
+    assert [(event.ack_id, event.error.outcome) for event in drive.events(Acked)] == [(leave, "unknown")]
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    assert [(message["type"], message["group"]) for message in drive.sent()] == [("joinGroup", "g")]
+
+
+def test_memberships_asked_for_during_an_outage_are_all_carried_out_in_order() -> None:
+    drive = Drive()
+    drive.session.start(drive.now)
+    for ask in (drive.session.join_group, drive.session.leave_group, drive.session.join_group):
+        ask("g", drive.now)
+    drive.session.url_ready("ws://host/client/hubs/chat", drive.now)
+    drive.open()
+    drive.says(hello("c1"))
+    sent = drive.sent()
+    assert [message["type"] for message in sent] == ["joinGroup", "leaveGroup", "joinGroup"]
+    drive.says(*(ok(message["ackId"]) for message in sent))
+    assert [event.error for event in drive.events(Acked)] == [None] * 3
+    assert drive.session.groups == {"g"}
