@@ -71,6 +71,7 @@ class Machine:
         self._url = ""
         self._fixed_url = False
         self._stood = False
+        self._failure: HoldfastError | None = None  # why the last run ended, if not by stop()
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -228,6 +229,9 @@ class Machine:
             self._events.append(Disconnected(self._connection_id, 1000, "stopped"))
             self._forget_connection()
         self._go(State.STOPPED)
+        self._failure = error
+        if error is not None and self._stood:
+            log.error("the client has stopped: %s", error)  # there is no call that would raise it
         self._events.append(Stopped(error))
 
     # ---- Receiving
@@ -339,7 +343,9 @@ class Machine:
 
     def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
         if self._state is STOPPED or self._state is STOPPING:
-            raise ClientStopped(f"the client is {self._state.value}; start it first")
+            if self._failure is None:
+                raise ClientStopped(f"the client is {self._state.value}; start it first")
+            raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
         return self._requests.reserve(ack_id, ack)
 
     def _submit(self, request: Request, now: float) -> int:

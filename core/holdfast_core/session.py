@@ -97,7 +97,7 @@ class Session(Machine):
         """
         if self._state is not STOPPED:
             raise LocalProtocolError(f"the client can not be started: it is {self._state.value}")
-        self._stood = False
+        self._stood, self._failure = False, None
         self._attempts.reset()
         self._connect(now)
 
