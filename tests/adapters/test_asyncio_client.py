@@ -272,16 +272,16 @@ def test_the_last_subscription_leaves_what_another_has_joined() -> None:
                     inside.set()
                     await over.wait()
 
+            async def refused() -> None:
+                with client._subscribed(GROUP) as second, second.joining():
+                    over.set()
+                    await joined  # it is not the last one, and so does not leave
+                    raise SendError(9, "Forbidden", "no", "rejected")
+
             joined = asyncio.create_task(first())
             await inside.wait()
-            with (
-                pytest.raises(SendError, match="Forbidden"),
-                client._subscribed(GROUP) as second,
-                second.joining(),
-            ):
-                over.set()
-                await joined  # it is not the last one, and so does not leave
-                raise SendError(9, "Forbidden", "no", "rejected")
+            with pytest.raises(SendError, match="Forbidden"):
+                await refused()
             await soon(lambda: not service.hub("chat").members(GROUP))
             assert client.groups == frozenset()
 
