@@ -289,6 +289,7 @@ class Oracle:
         session = self.session
         requests = session._requests
         held = [requests.pending, requests._outbox, requests._unanswered, requests._backing_off, session._control]
+        held.append(requests._memberships)
         assert not any(held), f"something is left behind: {held}"
         assert (requests._in_flight, requests._rejoins) == (0, 0), "something counts as in flight"
         assert session.groups == frozenset()

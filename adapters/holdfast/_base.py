@@ -83,7 +83,7 @@ class Pace:
     @property
     def full(self) -> bool:
         """Whether too many are on their way for another one."""
-        return not self._free
+        return self._free <= 0
 
     def wait(self, answer: A) -> A:
         """Settle ``answer``, and return it, when it is worth looking again."""
@@ -188,6 +188,7 @@ class BaseClient(Generic[D]):
         limit = self._session.options.max_buffered_messages
         self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
         self._subscriptions: Counter[str] = Counter()
+        self._to_leave: set[str] = set()  # groups that one of these has joined
         self._pace = Pace()
 
     # ---- What is true
@@ -263,10 +264,13 @@ class BaseClient(Generic[D]):
             yield subscription
         finally:
             with self._guard:
+                if subscription.joined:
+                    self._to_leave.add(group)
                 self._subscriptions[group] -= 1
                 if not self._subscriptions[group]:
                     del self._subscriptions[group]
-                    if subscription.joined:
+                    if group in self._to_leave:
+                        self._to_leave.discard(group)
                         self._leave_later(group)
 
     def _leave_later(self, group: str) -> None:

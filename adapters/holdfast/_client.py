@@ -181,11 +181,10 @@ class AsyncClient(BaseClient[D]):
             ack_id=ack_id,
             user_data=answer,
         )
+        if not ack:
+            self._pace.published()  # before anything that may publish in turn
         self._driver.flush()
-        if ack:
-            return await self._settled(key, answer)
-        self._pace.published()
-        return None
+        return await self._settled(key, answer) if ack else None
 
     @overload
     async def send_event(

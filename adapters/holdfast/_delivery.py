@@ -122,7 +122,8 @@ class Inbox(Buffer):
                 "Register a callback, or iterate over the client",
                 self._delivery.limit,
             )
-        self.items.popleft()
+        if self.items:
+            self.items.popleft()
         self.items.append(event)
 
     def close(self) -> None:
@@ -311,4 +312,5 @@ def check_types(types: Iterable[object]) -> None:
         if kind is Acked:
             raise InvalidType("Acked is not handed out: the answer to a request is what its method returns or raises")
         if kind not in Event.__args__:
-            raise InvalidType(f"an event type such as GroupMessage or Recovered is needed, not {kind!r}")
+            hint = "" if isinstance(kind, type) or not callable(kind) else "; a decorator is @client.on(GroupMessage)"
+            raise InvalidType(f"an event type such as GroupMessage or Recovered is needed, not {kind!r}{hint}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from holdfast_core._attempts import Attempts
-from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
+from holdfast_core._requests import JOIN, LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
@@ -71,6 +71,7 @@ class Machine:
         self._url = ""
         self._fixed_url = False
         self._stood = False
+        self._failure: HoldfastError | None = None  # why the last run ended, if not by stop()
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -228,6 +229,9 @@ class Machine:
             self._events.append(Disconnected(self._connection_id, 1000, "stopped"))
             self._forget_connection()
         self._go(State.STOPPED)
+        self._failure = error
+        if error is not None and self._stood:
+            log.error("the client has stopped: %s", error)  # there is no call that would raise it
         self._events.append(Stopped(error))
 
     # ---- Receiving
@@ -328,10 +332,10 @@ class Machine:
                     self._groups.pop(request.group, None)
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
-        if kind is not PUBLISH and error is None:
+        if kind is not PUBLISH and error is None and not self._requests.is_outdated(request):
             if kind is LEAVE:
                 self._groups.pop(request.group, None)
-            else:
+            elif kind is JOIN:
                 self._groups[request.group] = None
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
@@ -339,7 +343,9 @@ class Machine:
 
     def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
         if self._state is STOPPED or self._state is STOPPING:
-            raise ClientStopped(f"the client is {self._state.value}; start it first")
+            if self._failure is None:
+                raise ClientStopped(f"the client is {self._state.value}; start it first")
+            raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
         return self._requests.reserve(ack_id, ack)
 
     def _submit(self, request: Request, now: float) -> int:
@@ -347,7 +353,8 @@ class Machine:
             self._requests.forget_rejoin(request.group)
         if self._paused and not self._requests.pending:
             self._heard = now  # reading begins only now
-        self._requests.add(request)
+        if (settled := self._requests.add(request)) is not None:
+            self._settled(settled)
         if self._state is CONNECTED:
             self._requests.send(request, now)
         self._schedule_requests()

@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     """A join made by the session itself, for a group of the connection before."""
 
 
+JOIN: Final = Kind.JOIN
 LEAVE: Final = Kind.LEAVE
 PUBLISH: Final = Kind.PUBLISH
 REJOIN: Final = Kind.REJOIN
@@ -44,6 +45,7 @@ class Request(msgspec.Struct, eq=False):
         submitted: when it was asked for.
         group: what is joined or left.
         failures: repeats used up, by errors that may pass and by missing acks.
+        newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
     """
 
     key: int
@@ -58,6 +60,7 @@ class Request(msgspec.Struct, eq=False):
     in_flight: bool = False
     due: float = math.inf
     failures: int = 0
+    newer: Request | None = None
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -90,6 +93,7 @@ class Requests:
     __slots__ = (
         "_backing_off",
         "_in_flight",
+        "_memberships",
         "_next_key",
         "_options",
         "_outbox",
@@ -116,6 +120,7 @@ class Requests:
         # Lists: a deque takes 0.7 KiB, even empty.
         self._outbox: list[Request] = []
         self._repeats: list[Request] = []  # of what is in flight: they wait for nobody
+        self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
         self._in_flight = 0
         self.wake_at = math.inf
 
@@ -145,8 +150,11 @@ class Requests:
         """A fresh ack id for a request of the session's own, which no limit holds up."""
         return self._next_key
 
-    def add(self, request: Request) -> None:
-        """Take a request in. :meth:`send` hands it out, at once or when a connection stands."""
+    def add(self, request: Request) -> Settled | None:
+        """Take a request in. :meth:`send` hands it out, at once or when a connection stands.
+
+        Return the end of an older one about the same group that can not be repeated any more.
+        """
         if request.key > 0:
             # A fresh id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute it.
@@ -158,6 +166,18 @@ class Requests:
             self._rejoins += 1
         elif self._options.request_timeout is not None:
             self._wake_at(request.submitted + self._options.request_timeout)
+        return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else None
+
+    def _supersede(self, request: Request) -> Settled | None:
+        older = self._memberships.get(request.group)
+        self._memberships[request.group] = request
+        if older is None or older.kind is request.kind:
+            return None
+        older.newer = request
+        if older.key not in self._backing_off:
+            return None
+        text = "the service failed, and a later request for the same group came before the repeat"
+        return self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
@@ -234,7 +254,7 @@ class Requests:
         name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
         if name == "Duplicate":  # executed before: client-spec 3.1.2
             return self._settle(request, duplicate=True)
-        if name in _MAY_PASS and self._may_repeat(request):
+        if name in _MAY_PASS and request.newer is None and self._may_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
             self._backing_off[request.key] = request
@@ -263,7 +283,9 @@ class Requests:
         for request in list(self.pending.values()):
             if request.kind is REJOIN:
                 self._forget(request)
-            elif request.kind is PUBLISH and request.handed and self._options.resend == "safe":
+            elif self.is_outdated(request) or (
+                request.kind is PUBLISH and request.handed and self._options.resend == "safe"
+            ):
                 settled.append(self._fail(request, "ConnectionLost", "the connection was lost before the answer came"))
             else:
                 request.handed = False
@@ -288,6 +310,7 @@ class Requests:
     def clear(self) -> None:
         """The session has stopped: forget what could not be sent any more."""
         self.pending.clear()
+        self._memberships.clear()
         self.dropped()
         self.wake_at = math.inf
 
@@ -312,7 +335,7 @@ class Requests:
         full = self._in_flight >= _WINDOW
         for request in overdue:
             waits = full and request.queued and not request.in_flight  # for the answers of others
-            if waits or self._may_repeat(request):
+            if waits or (request.newer is None and self._may_repeat(request)):
                 self.send(request, now)
             else:
                 settled.append(self._fail(request, "Timeout", "no answer came to the request and its repeats"))
@@ -323,6 +346,10 @@ class Requests:
                 del self._backing_off[request.key]
                 self.send(request, now)
         return settled
+
+    def is_outdated(self, request: Request) -> bool:
+        """Whether a later request for the opposite has its answer already."""
+        return request.newer is not None and request.newer.key not in self.pending
 
     def _wake_at(self, due: float) -> None:
         if due < self.wake_at:
@@ -347,6 +374,8 @@ class Requests:
         self._landed(request)
         if request.kind is REJOIN:
             self._rejoins -= 1
+        elif self._memberships.get(request.group) is request:
+            del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
         request.queued = False

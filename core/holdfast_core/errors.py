@@ -49,7 +49,8 @@ class SendError(HoldfastError):
         ack_id: the request's ack id (int). While the same connection id lives, repeating the request
             under this ``ack_id`` can not execute it twice (client-spec 3.1.2).
         name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
-            ``ConnectionLost``.
+            ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
+            the opposite).
         message: the service's explanation, or ours.
         outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
     """

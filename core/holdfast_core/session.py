@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast_core._machine import NO_CLOSE_FRAME, Machine, connect_error, describe_close
-from holdfast_core._requests import LEAVE, PUBLISH, Kind, Request
+from holdfast_core._requests import JOIN, LEAVE, PUBLISH, Request
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
 from holdfast_core._timers import Timer
 from holdfast_core._trace import frames, trace
@@ -97,7 +97,7 @@ class Session(Machine):
         """
         if self._state is not STOPPED:
             raise LocalProtocolError(f"the client can not be started: it is {self._state.value}")
-        self._stood = False
+        self._stood, self._failure = False, None
         self._attempts.reset()
         self._connect(now)
 
@@ -156,7 +156,7 @@ class Session(Machine):
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
-        if not self._open or self._state is STOPPING:
+        if not self._open or self._state is STOPPING or not messages:
             return
         self._heard = now
         if frames.isEnabledFor(logging.DEBUG):
@@ -263,7 +263,7 @@ class Session(Machine):
         """
         key = self._reserve(ack_id)
         payload = encode_join(group, key)
-        return self._submit(Request(key, Kind.JOIN, payload, user_data, now, group), now)
+        return self._submit(Request(key, JOIN, payload, user_data, now, group), now)
 
     def leave_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""

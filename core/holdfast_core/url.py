@@ -43,6 +43,10 @@ def parse_url(url: str) -> Endpoint:
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
         raise InvalidType(f"url must be a str, not {type(url).__name__}")
+    if url.lower().startswith("endpoint="):
+        raise InvalidValue("url is a connection string, of which `holdfast url -c ...` makes a client URL")
+    if url != url.strip():
+        raise InvalidValue("url has a space or a line break at one of its ends; strip it")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -50,7 +54,8 @@ def parse_url(url: str) -> Endpoint:
         raise InvalidValue(f"url can not be read: {error}") from None
     if parts.scheme not in ("ws", "wss"):
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}")
+        hint = "; a client URL comes from your server, or from `holdfast url`" if parts.scheme else ""
+        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}{hint}")
     host = parts.hostname
     if not host:
         raise InvalidValue("url has no host")

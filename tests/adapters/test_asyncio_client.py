@@ -12,7 +12,7 @@ import pytest
 from tests.adapters.harness import GROUP, Log, left, options, run, soon, url_of, within
 from tests.helpers.scripted import Scripted
 
-from holdfast import Connected, ConnectError, GroupMessage, State, Stopped
+from holdfast import Connected, ConnectError, GroupMessage, SendError, State, Stopped
 from holdfast.asyncio import Client
 from holdfast.service import Service
 
@@ -260,3 +260,29 @@ def test_a_callback_that_is_cancelled_is_logged_and_holds_up_nothing(caplog: pyt
     with caplog.at_level(logging.ERROR, "holdfast"):
         run(scenario)
     assert "a callback was cancelled" in caplog.text
+
+
+def test_the_last_subscription_leaves_what_another_has_joined() -> None:
+    async def scenario() -> None:
+        async with Service() as service, Client(url_of(service), options()) as client:
+            inside, over = asyncio.Event(), asyncio.Event()
+
+            async def first() -> None:
+                async with client.subscribe(GROUP):
+                    inside.set()
+                    await over.wait()
+
+            async def refused() -> None:
+                with client._subscribed(GROUP) as second, second.joining():
+                    over.set()
+                    await joined  # it is not the last one, and so does not leave
+                    raise SendError(9, "Forbidden", "no", "rejected")
+
+            joined = asyncio.create_task(first())
+            await inside.wait()
+            with pytest.raises(SendError, match="Forbidden"):
+                await refused()
+            await soon(lambda: not service.hub("chat").members(GROUP))
+            assert client.groups == frozenset()
+
+    run(scenario)

@@ -540,13 +540,16 @@ def test_a_stale_link_changes_nothing(when: str) -> None:
     assert len(wire.sent()) == 1, "a stale link takes no messages away"
 
 
-def test_a_link_goes_stale_in_the_middle_of_a_chunk() -> None:
+@pytest.mark.parametrize("before", [(), (frames.frame(frames.PING, b"early"),)], ids=["texts", "a ping and texts"])
+def test_a_link_goes_stale_in_the_middle_of_a_chunk(before: tuple[bytes, ...]) -> None:
     wire = Wire().upgrade()
     texts = frames.text(encoded(news(1))) + frames.text("{broken") + frames.text(encoded(news(2)))
-    wire.gets(texts + frames.frame(frames.PING) + frames.text(encoded(news(3))))
+    wire.gets(b"".join(before) + texts + frames.frame(frames.PING, b"late") + frames.text(encoded(news(3))))
     assert len(wire.data()) == 1
     assert wire.link.close_expected
-    assert wire.close_sent()[0] == 1007
+    *pongs, (opcode, payload) = wire.sent()
+    assert pongs == [(frames.PONG, b"early")] * len(before)
+    assert (opcode, payload[:2]) == (frames.CLOSE, struct.pack("!H", 1007))
 
 
 def test_a_gap_on_the_wire_is_told() -> None:

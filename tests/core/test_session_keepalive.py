@@ -194,3 +194,12 @@ def test_resuming_without_a_pause_does_nothing() -> None:
     assert drive.session.deadline == before
     drive.advance(20)
     assert drive.state is State.RECOVERING
+
+
+def test_no_messages_are_no_sign_of_life() -> None:
+    drive = connected()
+    for _ in range(11):
+        drive.advance(10)
+        drive.session.receive_messages([], drive.now)
+    drive.advance(10)
+    assert drive.session.state is State.RECOVERING

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.helpers.driving import Drive, ack_ids, hello, observed, ok, refused
+from tests.helpers.driving import Drive, ack_ids, encoded, hello, observed, ok, refused
 
 from holdfast import (
     Acked,
@@ -815,3 +816,107 @@ def test_a_request_during_each_kind_of_outage_is_answered_in_the_end() -> None:
     assert [event.ack_id for event in events if type(event) is Acked] == ids
     assert [event.connection_id for event in events if type(event) is Connected] == ["c1", "c2"]
     assert [event for event in events if type(event) is Recovered] == []
+
+
+def test_nothing_is_kept_of_requests_that_were_answered() -> None:
+    class Asker:
+        """Who waits for the answer."""
+
+    drive = connected()
+    gone: list[weakref.ref[Asker]] = []
+    for _ in range(3):
+        asker = Asker()
+        gone.append(weakref.ref(asker))
+        ack_id = drive.session.send_to_group("g", "hi", drive.now, user_data=asker)
+        drive.session.messages_to_send()
+        drive.session.receive_message(encoded(ok(ack_id)), drive.now)
+        drive.session.events()
+    del asker
+    assert [ref() for ref in gone] == [None] * 3
+
+
+FAILED = "InternalServerError"
+
+
+def test_a_leave_that_failed_is_not_repeated_after_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(leave, FAILED))
+    join = drive.session.join_group("g", drive.now)
+    (acked,) = drive.events()
+    assert (acked.ack_id, acked.error.name, acked.error.outcome) == (leave, "Superseded", "rejected")
+    drive.sent()
+    drive.says(ok(join))
+    drive.advance(60)
+    assert [message for message in drive.sent() if message["type"] == "leaveGroup"] == []
+    assert drive.session.groups == {"g"}
+
+
+def test_a_join_that_fails_after_a_later_leave_was_asked_for_is_not_repeated() -> None:
+    drive = connected()
+    join = drive.session.join_group("g", drive.now)
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(join, FAILED), ok(leave))
+    acked = drive.events()
+    assert [(event.ack_id, event.error and event.error.outcome) for event in acked] == [
+        (join, "rejected"),
+        (leave, None),
+    ]
+    drive.advance(60)
+    assert drive.sent() == []
+    assert drive.session.groups == frozenset()
+
+
+def test_a_leave_without_an_answer_is_not_repeated_after_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    drive.events()
+    drive.advance(30)
+    (acked,) = drive.events()
+    assert (acked.ack_id, acked.error.name, acked.error.outcome) == (leave, "Timeout", "unknown")
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
+def test_a_late_answer_to_a_leave_does_not_undo_a_later_join() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join), ok(leave))
+    assert drive.session.groups == {"g"}
+
+
+def test_a_leave_that_a_later_join_has_overtaken_is_not_asked_for_on_a_new_connection() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    drive.events()
+    drive.lose()
+    assert [(event.ack_id, event.error.outcome) for event in drive.events(Acked)] == [(leave, "unknown")]
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    assert [(message["type"], message["group"]) for message in drive.sent()] == [("joinGroup", "g")]
+
+
+def test_memberships_asked_for_during_an_outage_are_all_carried_out_in_order() -> None:
+    drive = Drive()
+    drive.session.start(drive.now)
+    for ask in (drive.session.join_group, drive.session.leave_group, drive.session.join_group):
+        ask("g", drive.now)
+    drive.session.url_ready("ws://host/client/hubs/chat", drive.now)
+    drive.open()
+    drive.says(hello("c1"))
+    sent = drive.sent()
+    assert [message["type"] for message in sent] == ["joinGroup", "leaveGroup", "joinGroup"]
+    drive.says(*(ok(message["ackId"]) for message in sent))
+    assert [event.error for event in drive.events(Acked)] == [None] * 3
+    assert drive.session.groups == {"g"}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests.helpers.driving import URL, Drive, ack_ids, closed_with, hello, news, ok, sequence_ack
 
-from holdfast import Acked, Backoff, Connected, Disconnected, Session, State, Stopped
+from holdfast import Acked, Backoff, ClientStopped, Connected, Disconnected, Session, State, Stopped
 from holdfast_core._states import TRANSITIONS
 
 
@@ -318,3 +318,19 @@ def test_what_happened_before_stop_can_still_be_read() -> None:
     drive.drop(1000)
     kinds = [type(event) for event in drive.events()]
     assert kinds[1:] == [Acked, Disconnected, Stopped]
+
+
+def test_after_a_client_has_given_up_every_call_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive(auto_reconnect=False)
+    drive.connect()
+    drive.lose()
+    (stopped,) = drive.events(Stopped)
+    with pytest.raises(ClientStopped, match="the client has stopped: the connection was lost: gone") as raised:
+        drive.session.join_group("g", drive.now)
+    assert raised.value.__cause__ is stopped.error
+    assert "the client has stopped: the connection was lost" in caplog.text
+    drive.connect("c2")
+    drive.session.stop(drive.now)
+    drive.session.disconnected(drive.now)
+    with pytest.raises(ClientStopped, match="start it first"):
+        drive.session.join_group("g", drive.now)

@@ -56,6 +56,7 @@ class Client(AsyncClient[Driver]):
             await self.stop()
             raise
         if type(event) is Stopped:
+            await self.stop()  # transports close in the background
             raise event.error or ClientStopped("the client was stopped while it started")
 
     async def stop(self) -> None:

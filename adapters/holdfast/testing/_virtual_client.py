@@ -138,5 +138,6 @@ class VirtualClient:
                 session.disconnected(now, code=item.code, reason=item.reason)
                 return True
             heard.append(item)
-        session.receive_messages(heard, now)
+        if heard:
+            session.receive_messages(heard, now)
         return bool(said or heard)

@@ -126,7 +126,8 @@ class VirtualService:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
 
         Whenever every task waits, the clock jumps to the next timer, of whomever: in the loop there is no other
-        input than this service's, no socket and no thread. RuntimeError if there is nothing left to wait for.
+        input than this service's, no socket and no thread. RuntimeError if there is nothing left to wait for. One that
+        waits for what never comes goes on for ever, as keepalives do: put ``asyncio.timeout`` into it.
         """
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self)) as runner:
             return runner.run(main)
