@@ -332,7 +332,7 @@ class Machine:
                     self._groups.pop(request.group, None)
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
-        if kind is not PUBLISH and error is None and not self._requests.is_outdated(request):
+        if kind is not PUBLISH and error is None and not request.overtaken:
             if kind is LEAVE:
                 self._groups.pop(request.group, None)
             elif kind is JOIN:

@@ -46,6 +46,8 @@ class Request(msgspec.Struct, eq=False):
         group: what is joined or left.
         failures: repeats used up, by errors that may pass and by missing acks.
         newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
+        older: the other end of that.
+        overtaken: whether the newer one was executed.
     """
 
     key: int
@@ -61,6 +63,8 @@ class Request(msgspec.Struct, eq=False):
     due: float = math.inf
     failures: int = 0
     newer: Request | None = None
+    older: Request | None = None
+    overtaken: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -173,7 +177,7 @@ class Requests:
         self._memberships[request.group] = request
         if older is None or older.kind is request.kind:
             return None
-        older.newer = request
+        older.newer, request.older = request, older
         if older.key not in self._backing_off:
             return None
         text = "the service failed, and a later request for the same group came before the repeat"
@@ -201,6 +205,9 @@ class Requests:
         if request is None or request.tried:
             return False
         self._forget(request)
+        if (older := request.older) is not None and older.key in self.pending:
+            older.newer = None
+            self._memberships.setdefault(older.group, older)
         return True
 
     def leaving(self) -> set[str]:
@@ -283,9 +290,7 @@ class Requests:
         for request in list(self.pending.values()):
             if request.kind is REJOIN:
                 self._forget(request)
-            elif self.is_outdated(request) or (
-                request.kind is PUBLISH and request.handed and self._options.resend == "safe"
-            ):
+            elif request.overtaken or (request.kind is PUBLISH and request.handed and self._options.resend == "safe"):
                 settled.append(self._fail(request, "ConnectionLost", "the connection was lost before the answer came"))
             else:
                 request.handed = False
@@ -347,10 +352,6 @@ class Requests:
                 self.send(request, now)
         return settled
 
-    def is_outdated(self, request: Request) -> bool:
-        """Whether a later request for the opposite has its answer already."""
-        return request.newer is not None and request.newer.key not in self.pending
-
     def _wake_at(self, due: float) -> None:
         if due < self.wake_at:
             self.wake_at = due
@@ -365,6 +366,8 @@ class Requests:
 
     def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> Settled:
         self._forget(request)
+        if error is None and request.older is not None:
+            request.older.overtaken = True
         return Settled(request, error, duplicate)
 
     def _forget(self, request: Request) -> None:

@@ -920,3 +920,49 @@ def test_memberships_asked_for_during_an_outage_are_all_carried_out_in_order() -
     drive.says(*(ok(message["ackId"]) for message in sent))
     assert [event.error for event in drive.events(Acked)] == [None] * 3
     assert drive.session.groups == {"g"}
+
+
+def test_a_later_request_that_is_withdrawn_changes_nothing() -> None:
+    drive = connected()
+    drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(1))
+    drive.drop()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    assert drive.session.withdraw(join)
+    drive.open()
+    drive.says({"type": "pong"})
+    drive.sent()
+    drive.says(refused(leave, FAILED))
+    drive.advance(1)
+    assert [message["ackId"] for message in drive.sent()] == [leave]
+    drive.says(ok(leave))
+    assert drive.session.groups == frozenset()
+    drive.session.join_group("g", drive.now)
+
+
+def test_what_is_told_of_a_leave_that_a_later_join_made_impossible() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(leave, FAILED))
+    drive.session.join_group("g", drive.now)
+    (acked,) = drive.events()
+    assert str(acked.error) == (
+        "Superseded: the service failed, and a later request for the same group came before the repeat "
+        f"(ack id {leave}; the service did not execute it)"
+    )
+
+
+def test_publishes_do_not_get_into_the_way_of_memberships_and_nothing_is_kept_of_these() -> None:
+    drive = connected()
+    event = drive.session.send_event("order", "hi", drive.now)
+    drive.sent()
+    drive.says(refused(event, FAILED))
+    drive.session.send_to_group("g", "hi", drive.now)
+    assert drive.events() == []
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    assert drive.session._requests._memberships == {}

@@ -328,9 +328,15 @@ def test_after_a_client_has_given_up_every_call_says_why(caplog: pytest.LogCaptu
     with pytest.raises(ClientStopped, match="the client has stopped: the connection was lost: gone") as raised:
         drive.session.join_group("g", drive.now)
     assert raised.value.__cause__ is stopped.error
-    assert "the client has stopped: the connection was lost" in caplog.text
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "the client has stopped: the connection was lost: gone (close code 1008)"
+    ]
+    caplog.clear()
     drive.connect("c2")
     drive.session.stop(drive.now)
     drive.session.disconnected(drive.now)
     with pytest.raises(ClientStopped, match="start it first"):
         drive.session.join_group("g", drive.now)
+    drive.start()
+    drive.session.url_failed(OSError("no URL"), drive.now)  # which start() raises
+    assert caplog.text == ""
