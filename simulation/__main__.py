@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import multiprocessing
 import os
 import sys
@@ -13,6 +14,8 @@ from simulation.search import Violation, run, shrink
 from simulation.weather import KINDS
 
 NAMES = list(KINDS)
+
+logging.getLogger("holdfast").addHandler(logging.NullHandler())  # it says much about bad weather
 
 
 def attempt(number: int) -> tuple[str, int, str] | None:
