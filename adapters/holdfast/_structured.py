@@ -240,6 +240,7 @@ class StructuredDriver:
                 self.session.wake(self.now())
                 self.pump()
         self._armed = math.inf
+        self.pump()  # whoever stopped the session may have had no turn to say so
 
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
@@ -305,10 +306,10 @@ class StructuredDriver:
                 self._writing = False
                 self._written.set()
                 self._written = self._kit.flag()
-            if not sent:
+            if not channel.wanted():
+                self.pump()  # which cancels the reader, whatever it waits for
+            elif not sent:
                 await self._output.wait()
-            elif not channel.wanted():
-                self.pump()
 
 
 class EventStream(_client.EventStream[T_co]):

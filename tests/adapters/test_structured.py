@@ -10,12 +10,12 @@ import pytest
 
 import holdfast.anyio
 import holdfast.trio
-from holdfast import ConnectError, GroupMessage, LocalProtocolError, SendError, State
+from holdfast import ConnectError, Dial, GroupMessage, LocalProtocolError, Options, SendError, State
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
 GROUP = "g"
-Make = Callable[[str], Any]
+Make = Callable[..., Any]
 Scenario = Callable[[Make, BackgroundService], Awaitable[None]]
 KINDS = {
     "trio": (holdfast.trio.Client, "trio"),
@@ -31,7 +31,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
     def run_on(scenario: Scenario) -> None:
         async def main() -> None:
             with anyio.fail_after(20):
-                await scenario(lambda url: kind(url, fast()), service)
+                await scenario(lambda url, options=None, **more: kind(url, options or fast(), **more), service)
 
         with BackgroundService() as service:
             anyio.run(main, backend=backend)
@@ -123,5 +123,39 @@ def test_an_async_callback_has_the_loops_own_words(run: Callable[[Scenario], Non
             await client.join_group(GROUP)
             await client.send_to_group(GROUP, 1)
             await done.wait()
+
+    run(scenario)
+
+
+class _Deaf:
+    """A transport of messages whose ``receive`` does not return when it is closed."""
+
+    def __init__(self) -> None:
+        self._greeted = False
+
+    async def send(self, message: str) -> None:
+        """Nobody reads it."""
+
+    async def receive(self) -> str:
+        if self._greeted:
+            await anyio.sleep_forever()
+        self._greeted = True
+        return '{"type":"system","event":"connected","connectionId":"c1","userId":"u","reconnectionToken":"t"}'
+
+    async def close(self, code: int, reason: str) -> None:
+        """It is closed."""
+
+
+def test_a_transport_that_goes_on_waiting_when_it_is_closed(run: Callable[[Scenario], None]) -> None:
+    async def connect(_: Dial) -> _Deaf:
+        return _Deaf()
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), connect=connect)
+        async with client:
+            # Around what must stop by itself: the block's own end is shielded.
+            with anyio.fail_after(10):
+                await client.stop()
+        assert client.state is State.STOPPED
 
     run(scenario)
