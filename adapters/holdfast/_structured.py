@@ -17,7 +17,7 @@ from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, St
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
 from holdfast._delivery import Buffer, Delivery
-from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope, Turn
+from holdfast._kit import ByteStream, Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
 from holdfast._wire import Wire
 
@@ -115,6 +115,7 @@ class StructuredDriver:
         self._written = kit.flag()
         self._writing = False
         self._over = kit.flag()
+        self._ended: Flag | None = None  # of the run that has not returned yet
         self._outcome: FlagAnswer[Connected | Stopped] | None = None
 
     # ---- What the client asks for
@@ -162,7 +163,17 @@ class StructuredDriver:
 
         Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
         """
+        while self._ended is not None and self.session.state is State.STOPPED:
+            await self._ended.wait()  # its end would be taken for ours
         self.session.start(self.now())
+        self._ended = ended = self._kit.flag()
+        try:
+            await self._run(delivery, started)
+        finally:
+            self._ended = None
+            ended.set()
+
+    async def _run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         self._delivery = delivery
         delivery.begin()
         self._outcome, self._over = self.answer(), self._kit.flag()
@@ -377,7 +388,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection.
+        connection. A run that is about to end is waited for first; as it waits for async callbacks itself, none of
+        these may wait for the next run.
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.

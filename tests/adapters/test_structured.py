@@ -10,7 +10,7 @@ import pytest
 
 import holdfast.anyio
 import holdfast.trio
-from holdfast import ConnectError, Dial, GroupMessage, LocalProtocolError, Options, SendError, State
+from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
@@ -157,5 +157,44 @@ def test_a_transport_that_goes_on_waiting_when_it_is_closed(run: Callable[[Scena
             with anyio.fail_after(10):
                 await client.stop()
         assert client.state is State.STOPPED
+
+    run(scenario)
+
+
+def test_it_starts_again_as_soon_as_it_has_stopped(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        for _ in range(5):
+            client = make(service.url())
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(client.run)
+                await client.stop()
+                with anyio.fail_after(5):
+                    await tasks.start(client.run)
+                await anyio.sleep(0.01)
+                assert client.state is State.CONNECTED
+                await client.join_group(GROUP)
+                await client.stop()
+
+    run(scenario)
+
+
+def test_a_callback_starts_it_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url())
+        stood = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            def again(_: Stopped) -> None:
+                client.off(Stopped, again)
+                client.on(Connected, lambda _: stood.set())
+                tasks.start_soon(client.run)
+
+            client.on(Stopped, again)
+            await tasks.start(client.run)
+            await client.stop()
+            with anyio.fail_after(5):
+                await stood.wait()
+            await client.join_group(GROUP)
+            await client.stop()
 
     run(scenario)
