@@ -236,10 +236,13 @@ class StructuredDriver:
     async def _connect_and_keep_time(self) -> None:
         """Transports and timers, which are still needed for a polite end when the client is cancelled."""
         with self._machinery:
-            async with self._kit.nursery() as nursery:
-                self._nursery = nursery
-                self.pump()
-                await self._keep_time()
+            try:
+                async with self._kit.nursery() as nursery:
+                    self._nursery = nursery
+                    self.pump()
+                    await self._keep_time()
+            finally:
+                self._nursery = None
 
     async def _keep_time(self) -> None:
         while self.session.state is not State.STOPPED:
@@ -263,12 +266,13 @@ class StructuredDriver:
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
+        if self._nursery is None:
+            return  # its task is about to start, and looks at once
         if self._scope is not None:
             self._scope.cancel()
             self._scope = None
         self._dial = dial = self.session.dial
         if dial is not None:
-            assert self._nursery is not None
             self._scope = scope = self._kit.scope(math.inf, False)
             self._nursery.start_soon(self._serve, dial, scope)
 

@@ -10,7 +10,7 @@ import pytest
 
 import holdfast.anyio
 import holdfast.trio
-from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
+from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, Options, SendError, State, Stopped
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
@@ -195,6 +195,30 @@ def test_a_callback_starts_it_again(run: Callable[[Scenario], None]) -> None:
             with anyio.fail_after(5):
                 await stood.wait()
             await client.join_group(GROUP)
+            await client.stop()
+
+    run(scenario)
+
+
+def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), Options(max_buffered_messages=4))
+        stream = client.events(GroupMessage)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(client.run)
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            await client.stop()
+            await anyio.sleep(0.05)
+            tasks.start_soon(client.run)
+            while client.state is State.STOPPED:  # noqa: ASYNC110 - its tasks have not had their turn then
+                await anyio.sleep(0)
+            assert [(await anext(stream)).data for _ in range(4)] == [0, 1, 2, 3]
+            with anyio.fail_after(5):
+                while client.state is not State.CONNECTED:  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
             await client.stop()
 
     run(scenario)
