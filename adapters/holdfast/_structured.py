@@ -143,11 +143,15 @@ class StructuredDriver:
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind."""
+        if self.session.state is not State.STOPPED:  # else the loop may be gone, and the next run looks by itself
+            self._tell_ready(ready)
+            self.pump()
+
+    def _tell_ready(self, ready: bool) -> None:
         if ready:
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
-        self.pump()
 
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
@@ -176,6 +180,7 @@ class StructuredDriver:
     async def _run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         self._delivery = delivery
         delivery.begin()
+        self._tell_ready(not delivery.held)
         self._outcome, self._over = self.answer(), self._kit.flag()
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None

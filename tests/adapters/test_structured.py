@@ -222,3 +222,39 @@ def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenari
             await client.stop()
 
     run(scenario)
+
+
+def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:
+    kept = []
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url(), Options(max_buffered_messages=4)) as client:
+            stream = client.events(GroupMessage)
+            kept.append(stream)
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+
+    run(scenario)
+    kept.pop().close()
+
+
+def test_what_was_taken_while_it_was_stopped_does_not_hold_up_the_next_run(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), Options(max_buffered_messages=4))
+        stream = client.events(GroupMessage)
+        async with client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        for _ in range(4):
+            await anext(stream)
+        async with client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, [4])
+            with anyio.fail_after(5):
+                assert (await anext(stream)).data == 4
+
+    run(scenario)
