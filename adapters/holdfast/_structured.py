@@ -346,7 +346,11 @@ class EventStream(_client.EventStream[T_co]):
     async def __anext__(self) -> T_co:
         if self._closed or not self._buffer.items:
             while self._closed or not self._buffer.items:
-                await self._wait()
+                try:
+                    await self._wait()
+                except StopAsyncIteration:
+                    await self._turn.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    raise
             self._turn.over()
         else:
             await self._turn.checkpoint()

@@ -258,3 +258,17 @@ def test_what_was_taken_while_it_was_stopped_does_not_hold_up_the_next_run(run: 
                 assert (await anext(stream)).data == 4
 
     run(scenario)
+
+
+def test_iteration_over_a_stopped_client_can_be_cancelled(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url()) as client:
+            pass
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async for _ in client:
+                raise AssertionError("it is stopped")
+            raise AssertionError("not cancelled")
+        assert scope.cancelled_caught
+
+    run(scenario)
