@@ -38,6 +38,7 @@ class ByteChannel:
         self._session = session
         self._dial = dial
         self._stream: ByteStream | None = None
+        self._halfway = False  # a piece was begun and not sent to its end
         self._wire: Wire | None = None
 
     def wanted(self) -> bool:
@@ -70,8 +71,10 @@ class ByteChannel:
         assert self._stream is not None
         assert self._wire is not None
         if data := self._wire.data_to_send():
+            self._halfway = True
             try:
                 await self._stream.send(data)
+                self._halfway = False
             except self._kit.broken as error:
                 self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
         return bool(data)
@@ -82,7 +85,8 @@ class ByteChannel:
             return
         with suppress(*self._kit.broken):  # it may be gone already
             try:
-                if data := self._wire.farewell():
+                # In the midst of a frame, a close frame would be a part of its payload.
+                if not self._halfway and (data := self._wire.farewell()):
                     await self._stream.send(data)
             finally:
                 await self._stream.aclose()

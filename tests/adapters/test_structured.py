@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import holdfast.anyio
 import holdfast.trio
-from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, Options, SendError, State, Stopped
+from holdfast import (
+    Connected,
+    ConnectError,
+    Dial,
+    GroupMessage,
+    LocalProtocolError,
+    Options,
+    SendError,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast._route import Route
+from holdfast._structured import ByteChannel
+from holdfast.anyio.client import KIT
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
@@ -213,8 +229,8 @@ def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenari
             await client.stop()
             await anyio.sleep(0.05)
             tasks.start_soon(client.run)
-            while client.state is State.STOPPED:  # noqa: ASYNC110 - its tasks have not had their turn then
-                await anyio.sleep(0)
+            while client.state is State.STOPPED:
+                await anyio.lowlevel.checkpoint()
             assert [(await anext(stream)).data for _ in range(4)] == [0, 1, 2, 3]
             with anyio.fail_after(5):
                 while client.state is not State.CONNECTED:  # noqa: ASYNC110
@@ -272,3 +288,46 @@ def test_iteration_over_a_stopped_client_can_be_cancelled(run: Callable[[Scenari
         assert scope.cancelled_caught
 
     run(scenario)
+
+
+class _Slow:
+    """A TCP connection that takes the first bytes of a piece and then no more."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.closed = False
+
+    async def receive(self, max_bytes: int) -> bytes:
+        raise AssertionError("nobody reads")
+
+    async def send(self, data: bytes) -> None:
+        self.taken.append(data)
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_no_goodbye_in_the_midst_of_a_frame() -> None:
+    async def main() -> None:
+        session = Session(random=lambda: 0.5)
+        session.start(0.0)
+        session.url_ready("ws://localhost/client/hubs/h", 0.0)
+        assert session.dial is not None
+        stream = _Slow()
+
+        async def dial(host: str, port: int) -> _Slow:
+            return stream
+
+        channel = ByteChannel(dataclasses.replace(KIT, dial=dial), session, session.dial)
+        assert await channel.open(Route("ws://localhost/client/hubs/h", None, False, None))
+        with anyio.move_on_after(0.01):
+            await channel.send()
+        assert len(stream.taken) == 1
+        with anyio.move_on_after(0.01) as scope:
+            await channel.close()
+        assert not scope.cancelled_caught
+        assert stream.closed
+        assert len(stream.taken) == 1
+
+    anyio.run(main)
