@@ -29,7 +29,8 @@ class MessageTransport(Protocol):
     """A WebSocket connection, opened by somebody else, that sends and receives whole messages.
 
     ``receive`` and ``send`` are called at the same time, each by one task; both are cancelled when the transport
-    is of no use any more, and ``close`` is called then.
+    is of no use any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which
+    need not return then.
     """
 
     async def send(self, message: str) -> None:

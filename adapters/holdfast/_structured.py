@@ -17,7 +17,7 @@ from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, St
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
 from holdfast._delivery import Buffer, Delivery
-from holdfast._kit import ByteStream, FlagAnswer, Kit, Nursery, Scope, Turn
+from holdfast._kit import ByteStream, Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
 from holdfast._wire import Wire
 
@@ -38,6 +38,7 @@ class ByteChannel:
         self._session = session
         self._dial = dial
         self._stream: ByteStream | None = None
+        self._halfway = False  # a piece was begun and not sent to its end
         self._wire: Wire | None = None
 
     def wanted(self) -> bool:
@@ -70,8 +71,10 @@ class ByteChannel:
         assert self._stream is not None
         assert self._wire is not None
         if data := self._wire.data_to_send():
+            self._halfway = True
             try:
                 await self._stream.send(data)
+                self._halfway = False
             except self._kit.broken as error:
                 self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
         return bool(data)
@@ -82,7 +85,8 @@ class ByteChannel:
             return
         with suppress(*self._kit.broken):  # it may be gone already
             try:
-                if data := self._wire.farewell():
+                # In the midst of a frame, a close frame would be a part of its payload.
+                if not self._halfway and (data := self._wire.farewell()):
                     await self._stream.send(data)
             finally:
                 await self._stream.aclose()
@@ -115,6 +119,7 @@ class StructuredDriver:
         self._written = kit.flag()
         self._writing = False
         self._over = kit.flag()
+        self._ended: Flag | None = None  # of the run that has not returned yet
         self._outcome: FlagAnswer[Connected | Stopped] | None = None
 
     # ---- What the client asks for
@@ -142,11 +147,15 @@ class StructuredDriver:
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind."""
+        if self.session.state is not State.STOPPED:  # else the loop may be gone, and the next run looks by itself
+            self._tell_ready(ready)
+            self.pump()
+
+    def _tell_ready(self, ready: bool) -> None:
         if ready:
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
-        self.pump()
 
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
@@ -162,9 +171,20 @@ class StructuredDriver:
 
         Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
         """
+        while self._ended is not None and self.session.state is State.STOPPED:
+            await self._ended.wait()  # its end would be taken for ours
         self.session.start(self.now())
+        self._ended = ended = self._kit.flag()
+        try:
+            await self._run(delivery, started)
+        finally:
+            self._ended = None
+            ended.set()
+
+    async def _run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         self._delivery = delivery
         delivery.begin()
+        self._tell_ready(not delivery.held)
         self._outcome, self._over = self.answer(), self._kit.flag()
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
@@ -225,10 +245,13 @@ class StructuredDriver:
     async def _connect_and_keep_time(self) -> None:
         """Transports and timers, which are still needed for a polite end when the client is cancelled."""
         with self._machinery:
-            async with self._kit.nursery() as nursery:
-                self._nursery = nursery
-                self.pump()
-                await self._keep_time()
+            try:
+                async with self._kit.nursery() as nursery:
+                    self._nursery = nursery
+                    self.pump()
+                    await self._keep_time()
+            finally:
+                self._nursery = None
 
     async def _keep_time(self) -> None:
         while self.session.state is not State.STOPPED:
@@ -240,6 +263,7 @@ class StructuredDriver:
                 self.session.wake(self.now())
                 self.pump()
         self._armed = math.inf
+        self.pump()  # whoever stopped the session may have had no turn to say so
 
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
@@ -251,12 +275,13 @@ class StructuredDriver:
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
+        if self._nursery is None:
+            return  # its task is about to start, and looks at once
         if self._scope is not None:
             self._scope.cancel()
             self._scope = None
         self._dial = dial = self.session.dial
         if dial is not None:
-            assert self._nursery is not None
             self._scope = scope = self._kit.scope(math.inf, False)
             self._nursery.start_soon(self._serve, dial, scope)
 
@@ -305,10 +330,10 @@ class StructuredDriver:
                 self._writing = False
                 self._written.set()
                 self._written = self._kit.flag()
-            if not sent:
+            if not channel.wanted():
+                self.pump()  # which cancels the reader, whatever it waits for
+            elif not sent:
                 await self._output.wait()
-            elif not channel.wanted():
-                self.pump()
 
 
 class EventStream(_client.EventStream[T_co]):
@@ -325,7 +350,11 @@ class EventStream(_client.EventStream[T_co]):
     async def __anext__(self) -> T_co:
         if self._closed or not self._buffer.items:
             while self._closed or not self._buffer.items:
-                await self._wait()
+                try:
+                    await self._wait()
+                except StopAsyncIteration:
+                    await self._turn.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    raise
             self._turn.over()
         else:
             await self._turn.checkpoint()
@@ -376,7 +405,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection.
+        connection. A run that is about to end is waited for first; as it waits for async callbacks itself, none of
+        these may wait for the next run.
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import holdfast.anyio
 import holdfast.trio
-from holdfast import ConnectError, GroupMessage, LocalProtocolError, SendError, State
+from holdfast import (
+    Connected,
+    ConnectError,
+    Dial,
+    GroupMessage,
+    LocalProtocolError,
+    Options,
+    SendError,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast._route import Route
+from holdfast._structured import ByteChannel
+from holdfast.anyio.client import KIT
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
 GROUP = "g"
-Make = Callable[[str], Any]
+Make = Callable[..., Any]
 Scenario = Callable[[Make, BackgroundService], Awaitable[None]]
 KINDS = {
     "trio": (holdfast.trio.Client, "trio"),
@@ -31,7 +47,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
     def run_on(scenario: Scenario) -> None:
         async def main() -> None:
             with anyio.fail_after(20):
-                await scenario(lambda url: kind(url, fast()), service)
+                await scenario(lambda url, options=None, **more: kind(url, options or fast(), **more), service)
 
         with BackgroundService() as service:
             anyio.run(main, backend=backend)
@@ -125,3 +141,193 @@ def test_an_async_callback_has_the_loops_own_words(run: Callable[[Scenario], Non
             await done.wait()
 
     run(scenario)
+
+
+class _Deaf:
+    """A transport of messages whose ``receive`` does not return when it is closed."""
+
+    def __init__(self) -> None:
+        self._greeted = False
+
+    async def send(self, message: str) -> None:
+        """Nobody reads it."""
+
+    async def receive(self) -> str:
+        if self._greeted:
+            await anyio.sleep_forever()
+        self._greeted = True
+        return '{"type":"system","event":"connected","connectionId":"c1","userId":"u","reconnectionToken":"t"}'
+
+    async def close(self, code: int, reason: str) -> None:
+        """It is closed."""
+
+
+def test_a_transport_that_goes_on_waiting_when_it_is_closed(run: Callable[[Scenario], None]) -> None:
+    async def connect(_: Dial) -> _Deaf:
+        return _Deaf()
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), connect=connect)
+        async with client:
+            # Around what must stop by itself: the block's own end is shielded.
+            with anyio.fail_after(10):
+                await client.stop()
+        assert client.state is State.STOPPED
+
+    run(scenario)
+
+
+def test_it_starts_again_as_soon_as_it_has_stopped(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        for _ in range(5):
+            client = make(service.url())
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(client.run)
+                await client.stop()
+                with anyio.fail_after(5):
+                    await tasks.start(client.run)
+                await anyio.sleep(0.01)
+                assert client.state is State.CONNECTED
+                await client.join_group(GROUP)
+                await client.stop()
+
+    run(scenario)
+
+
+def test_a_callback_starts_it_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url())
+        stood = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            def again(_: Stopped) -> None:
+                client.off(Stopped, again)
+                client.on(Connected, lambda _: stood.set())
+                tasks.start_soon(client.run)
+
+            client.on(Stopped, again)
+            await tasks.start(client.run)
+            await client.stop()
+            with anyio.fail_after(5):
+                await stood.wait()
+            await client.join_group(GROUP)
+            await client.stop()
+
+    run(scenario)
+
+
+def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), Options(max_buffered_messages=4))
+        stream = client.events(GroupMessage)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(client.run)
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            await client.stop()
+            await anyio.sleep(0.05)
+            tasks.start_soon(client.run)
+            while client.state is State.STOPPED:
+                await anyio.lowlevel.checkpoint()
+            assert [(await anext(stream)).data for _ in range(4)] == [0, 1, 2, 3]
+            with anyio.fail_after(5):
+                while client.state is not State.CONNECTED:  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+            await client.stop()
+
+    run(scenario)
+
+
+def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:
+    kept = []
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url(), Options(max_buffered_messages=4)) as client:
+            stream = client.events(GroupMessage)
+            kept.append(stream)
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+
+    run(scenario)
+    kept.pop().close()
+
+
+def test_what_was_taken_while_it_was_stopped_does_not_hold_up_the_next_run(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url(), Options(max_buffered_messages=4))
+        stream = client.events(GroupMessage)
+        async with client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(4))
+            while not stream._buffer.full:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        for _ in range(4):
+            await anext(stream)
+        async with client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, [4])
+            with anyio.fail_after(5):
+                assert (await anext(stream)).data == 4
+
+    run(scenario)
+
+
+def test_iteration_over_a_stopped_client_can_be_cancelled(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url()) as client:
+            pass
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async for _ in client:
+                raise AssertionError("it is stopped")
+            raise AssertionError("not cancelled")
+        assert scope.cancelled_caught
+
+    run(scenario)
+
+
+class _Slow:
+    """A TCP connection that takes the first bytes of a piece and then no more."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.closed = False
+
+    async def receive(self, max_bytes: int) -> bytes:
+        raise AssertionError("nobody reads")
+
+    async def send(self, data: bytes) -> None:
+        self.taken.append(data)
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_no_goodbye_in_the_midst_of_a_frame() -> None:
+    async def main() -> None:
+        session = Session(random=lambda: 0.5)
+        session.start(0.0)
+        session.url_ready("ws://localhost/client/hubs/h", 0.0)
+        assert session.dial is not None
+        stream = _Slow()
+
+        async def dial(host: str, port: int) -> _Slow:
+            return stream
+
+        channel = ByteChannel(dataclasses.replace(KIT, dial=dial), session, session.dial)
+        assert await channel.open(Route("ws://localhost/client/hubs/h", None, False, None))
+        with anyio.move_on_after(0.01):
+            await channel.send()
+        assert len(stream.taken) == 1
+        with anyio.move_on_after(0.01) as scope:
+            await channel.close()
+        assert not scope.cancelled_caught
+        assert stream.closed
+        assert len(stream.taken) == 1
+
+    anyio.run(main)

@@ -59,7 +59,7 @@ class MessageTasks:
             self.writable = False
             sent = await self._channel.send()
             self.writable = True
-            if not sent:
+            if not sent and self._channel.wanted():
                 await self._output.wait()
             self._pump()
 
