@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -244,3 +246,25 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
             service,
         )
         assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "", 0)
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+    with socket.socket() as nobody, BackgroundService() as service:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+
+        def unusable_first(*args: Any, **kwargs: Any) -> list[Any]:
+            dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", nobody.getsockname())] * refused
+            alien = (255, socket.SOCK_STREAM, 6, "", ("::1", 1))
+            return [*dead, alien, *look_up(*args, **kwargs)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", unusable_first)
+        client = Client(service.url(), fast())
+        starting = threading.Thread(target=client.start, daemon=True)
+        starting.start()
+        starting.join(10)
+        assert client.state is State.CONNECTED
+        client.stop()

@@ -288,14 +288,18 @@ class Driver:
         assert self._wire is not None
         while self._addresses:
             family, kind, protocol, _, address = self._addresses.pop(0)
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            code = self._socket.connect_ex(address)
-            if code in _UNDER_WAY:
-                return
+            try:
+                self._socket = socket.socket(family, kind, protocol)
+                self._socket.setblocking(False)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                code = self._socket.connect_ex(address)
+            except OSError as caught:  # a name may have addresses of a family that this machine does not speak
+                error = caught
+            else:
+                if code in _UNDER_WAY:
+                    return
+                error = OSError(code, os.strerror(code))
             self._drop()
-            error = OSError(code, os.strerror(code))
         self._wire.failed(error, self.now())
 
     def _opened(self) -> None:
