@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -268,3 +269,27 @@ def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
         starting.join(10)
         assert client.state is State.CONNECTED
         client.stop()
+
+
+def test_a_callback_for_the_stop_may_start_the_client_again_at_once(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)  # so that every order of the threads comes up
+    with BackgroundService() as service:
+        for _ in range(30):
+            client = Client(service.url(), fast())
+            started = threading.Event()
+
+            def again(_: Stopped, client: Client = client, started: threading.Event = started) -> None:
+                if not started.is_set():
+                    client.start()
+                    started.set()
+
+            client.on(Stopped, again)
+            client.start()
+            client.stop()
+            assert started.wait(10)
+            assert client.state is State.CONNECTED
+            stopping = threading.Thread(target=client.stop, daemon=True)
+            stopping.start()
+            stopping.join(10)
+            assert not stopping.is_alive()

@@ -76,7 +76,9 @@ class Driver:
 
     def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        with self.lock:
+        with self.turn:
+            # Whoever starts as soon as it is told of the stop is ahead of the thread that has to end.
+            self.turn.wait_for(lambda: self._thread is None or self.session.state is not State.STOPPED)
             self.session.start(self.now())
             starting: Answer = Future()
             self._starting = starting
@@ -151,7 +153,6 @@ class Driver:
                 self.turn.notify_all()
                 if self.session.dial is not self._dial:
                     self._redial()
-                    continue
                 if self.session.state is State.STOPPED:
                     self._end()
                     return
@@ -172,6 +173,7 @@ class Driver:
 
     def _end(self) -> None:
         self._thread = None
+        self.turn.notify_all()
         self._selector.close()
         self._alarm.close()
         self._bell.close()
