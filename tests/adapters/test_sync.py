@@ -293,3 +293,19 @@ def test_a_callback_for_the_stop_may_start_the_client_again_at_once(request: pyt
             stopping.start()
             stopping.join(10)
             assert not stopping.is_alive()
+
+
+def test_a_callback_that_exits_does_not_end_the_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        second = threading.Event()
+
+        def callback(message: GroupMessage) -> None:
+            if message.data == 1:
+                sys.exit()
+            second.set()
+
+        client.on(GroupMessage, callback)
+        client.join_group(GROUP)
+        service.publish(GROUP, [1, 2])
+        assert second.wait(5)
+    assert "a callback for GroupMessage failed" in caplog.text
