@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -244,3 +247,65 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
             service,
         )
         assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "", 0)
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+    with socket.socket() as nobody, BackgroundService() as service:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+
+        def unusable_first(*args: Any, **kwargs: Any) -> list[Any]:
+            dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", nobody.getsockname())] * refused
+            alien = (255, socket.SOCK_STREAM, 6, "", ("::1", 1))
+            return [*dead, alien, *look_up(*args, **kwargs)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", unusable_first)
+        client = Client(service.url(), fast())
+        starting = threading.Thread(target=client.start, daemon=True)
+        starting.start()
+        starting.join(10)
+        assert client.state is State.CONNECTED
+        client.stop()
+
+
+def test_a_callback_for_the_stop_may_start_the_client_again_at_once(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)  # so that every order of the threads comes up
+    with BackgroundService() as service:
+        for _ in range(30):
+            client = Client(service.url(), fast())
+            started = threading.Event()
+
+            def again(_: Stopped, client: Client = client, started: threading.Event = started) -> None:
+                if not started.is_set():
+                    client.start()
+                    started.set()
+
+            client.on(Stopped, again)
+            client.start()
+            client.stop()
+            assert started.wait(10)
+            assert client.state is State.CONNECTED
+            stopping = threading.Thread(target=client.stop, daemon=True)
+            stopping.start()
+            stopping.join(10)
+            assert not stopping.is_alive()
+
+
+def test_a_callback_that_exits_does_not_end_the_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        second = threading.Event()
+
+        def callback(message: GroupMessage) -> None:
+            if message.data == 1:
+                sys.exit()
+            second.set()
+
+        client.on(GroupMessage, callback)
+        client.join_group(GROUP)
+        service.publish(GROUP, [1, 2])
+        assert second.wait(5)
+    assert "a callback for GroupMessage failed" in caplog.text

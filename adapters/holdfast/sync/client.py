@@ -356,7 +356,7 @@ class Client(BaseClient[Driver]):
             for callback in callbacks:
                 try:
                     callback(event)
-                except Exception:
+                except BaseException:  # sys.exit() in a callback ends no program, and must not end the callbacks
                     log.exception("a callback for %s failed", type(event).__name__)
 
 

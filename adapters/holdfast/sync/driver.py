@@ -76,7 +76,9 @@ class Driver:
 
     def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        with self.lock:
+        with self.turn:
+            # Whoever starts as soon as it is told of the stop is ahead of the thread that has to end.
+            self.turn.wait_for(lambda: self._thread is None or self.session.state is not State.STOPPED)
             self.session.start(self.now())
             starting: Answer = Future()
             self._starting = starting
@@ -151,7 +153,6 @@ class Driver:
                 self.turn.notify_all()
                 if self.session.dial is not self._dial:
                     self._redial()
-                    continue
                 if self.session.state is State.STOPPED:
                     self._end()
                     return
@@ -172,6 +173,7 @@ class Driver:
 
     def _end(self) -> None:
         self._thread = None
+        self.turn.notify_all()
         self._selector.close()
         self._alarm.close()
         self._bell.close()
@@ -288,14 +290,18 @@ class Driver:
         assert self._wire is not None
         while self._addresses:
             family, kind, protocol, _, address = self._addresses.pop(0)
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            code = self._socket.connect_ex(address)
-            if code in _UNDER_WAY:
-                return
+            try:
+                self._socket = socket.socket(family, kind, protocol)
+                self._socket.setblocking(False)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                code = self._socket.connect_ex(address)
+            except OSError as caught:  # a name may have addresses of a family that this machine does not speak
+                error = caught
+            else:
+                if code in _UNDER_WAY:
+                    return
+                error = OSError(code, os.strerror(code))
             self._drop()
-            error = OSError(code, os.strerror(code))
         self._wire.failed(error, self.now())
 
     def _opened(self) -> None:
