@@ -227,7 +227,7 @@ def test_item_18_refused_events_and_events_for_nobody(play: Callable[..., Play],
         client.event("other", "nobody gets it")
     assert client.event("ask", "again", ack_id=7) in (False, None), "it may be repeated"
     assert client.event("ask", "again", ack_id=7) in (True, None), "but not twice"
-    assert [asked["data"] for asked in scene.application.events.of("ask")] == ["one", "again"]
+    assert [asked["data"] for asked in scene.application.events.wait("ask", 2)] == ["one", "again"]
     assert [message.data for message in client.messages(1)] == ["again"]
 
 
@@ -242,8 +242,9 @@ def test_item_18_events_are_sent_again_after_5xx_but_not_after_4xx(play: Callabl
     for event in ("down", "wrong"):
         with pytest.raises(Refused, match="InternalServerError"):
             client.event(event, "")
-    counts = {event: len(scene.application.events.of(event)) for event in ("busy", "down", "wrong")}
-    assert counts == {"busy": 4, "down": 4, "wrong": 1}
+    expected = {"busy": 4, "down": 4, "wrong": 1}
+    counts = {event: len(scene.application.events.wait(event, count)) for event, count in expected.items()}
+    assert counts == expected
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "js"])
