@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from holdfast_core._attempts import Attempts
-from holdfast_core._requests import JOIN, LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
+from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
@@ -335,7 +335,7 @@ class Machine:
         if kind is not PUBLISH and error is None and not request.overtaken:
             if kind is LEAVE:
                 self._groups.pop(request.group, None)
-            elif kind is JOIN:
+            else:
                 self._groups[request.group] = None
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
