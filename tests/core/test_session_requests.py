@@ -966,3 +966,14 @@ def test_publishes_do_not_get_into_the_way_of_memberships_and_nothing_is_kept_of
     drive.sent()
     drive.says(ok(join))
     assert drive.session._requests._memberships == {}
+
+
+def test_after_a_later_request_was_withdrawn_the_next_one_counts() -> None:
+    drive = connected()
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    assert drive.session.withdraw(drive.session.join_group("g", drive.now))
+    drive.says(refused(leave, FAILED))
+    assert drive.events() == []
+    drive.session.join_group("g", drive.now)
+    assert [(event.ack_id, event.error.name) for event in drive.events()] == [(leave, "Superseded")]
