@@ -12,7 +12,7 @@ import pytest
 from tests.adapters.harness import GROUP, Log, left, options, run, soon, url_of, within
 from tests.helpers.scripted import Scripted
 
-from holdfast import Connected, ConnectError, GroupMessage, SendError, State, Stopped
+from holdfast import Connected, ConnectError, Dial, GroupMessage, SendError, State, Stopped
 from holdfast.asyncio import Client
 from holdfast.service import Service
 
@@ -284,5 +284,30 @@ def test_the_last_subscription_leaves_what_another_has_joined() -> None:
                 await refused()
             await soon(lambda: not service.hub("chat").members(GROUP))
             assert client.groups == frozenset()
+
+    run(scenario)
+
+
+def test_a_start_that_fails_has_closed_its_transport_when_it_raises() -> None:
+    closed: list[int] = []
+
+    class Garbage:
+        async def send(self, message: str) -> None:
+            """Whatever it is."""
+
+        async def receive(self) -> str:
+            return "garbage"
+
+        async def close(self, code: int, reason: str) -> None:
+            await asyncio.sleep(0.02)
+            closed.append(code)
+
+    async def open_garbage(dial: Dial) -> Garbage:
+        return Garbage()
+
+    async def scenario() -> None:
+        with pytest.raises(ConnectError, match="not JSON"):
+            await Client("ws://host/client/hubs/chat", options(), connect=open_garbage).start()
+        assert closed == [1000]
 
     run(scenario)
