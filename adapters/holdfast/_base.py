@@ -66,55 +66,6 @@ class Driver(Protocol):
 D = TypeVar("D", bound=Driver)
 
 
-class Pace:
-    """Publishes without an ack, no more of them on their way than the service bears.
-
-    Those to a group of one's own come back, and the service gives up on a connection with 1000 unacknowledged
-    messages. It can only know that we have them if it reads what we say before it has published as many more. So every
-    :attr:`STRIDE`-th publish asks for an ack, and whoever is two of these ahead waits.
-    """
-
-    STRIDE = 150
-
-    def __init__(self) -> None:
-        self._free = 2 * self.STRIDE
-        self._waiting: list[Answer[None]] = []
-
-    @property
-    def full(self) -> bool:
-        """Whether too many are on their way for another one."""
-        return self._free <= 0
-
-    def wait(self, answer: A) -> A:
-        """Settle ``answer``, and return it, when it is worth looking again."""
-        self._waiting.append(answer)
-        return answer
-
-    def mark(self) -> Pace | None:
-        """The ``user_data`` of the next publish if it is to ask for an ack."""
-        return self if self._free % self.STRIDE == 1 else None
-
-    def published(self) -> None:
-        """One more is on its way."""
-        self._free -= 1
-
-    def done(self) -> bool:
-        """It can always be settled once more."""
-        return False
-
-    def set_result(self, result: Ack, /) -> None:
-        """The service has seen all up to one of those that asked."""
-        self._free += self.STRIDE
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            if not answer.done():
-                answer.set_result(None)
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        """It was refused or lost, which nobody wants to know."""
-        self.set_result(Ack(0))
-
-
 class BaseStream(Generic[T_co, A]):
     """Iteration, but for the waiting."""
 
@@ -189,7 +140,6 @@ class BaseClient(Generic[D]):
         self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
         self._subscriptions: Counter[str] = Counter()
         self._to_leave: set[str] = set()  # groups that one of these has joined
-        self._pace = Pace()
 
     # ---- What is true
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, overload
 
-from holdfast import Ack, DataType, GroupMessage, Message, Options, _base
-from holdfast._base import BaseClient, BaseStream, Pace
+from holdfast import Ack, DataType, GroupMessage, Message, Options, SendError, _base
+from holdfast._base import BaseClient, BaseStream
 from holdfast._channels import Connect
 from holdfast._delivery import Buffer
 from holdfast._route import Provider, Route, TlsSetting
@@ -31,8 +31,16 @@ class Driver(_base.Driver, Protocol):
         """A new thing to wait for."""
         ...
 
-    async def writable(self) -> None:
-        """Wait until the transport, if there is one, can take more; leave the loop its turn now and then."""
+    async def give_turn(self) -> None:
+        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
+        ...
+
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out."""
+        ...
+
+    async def taking(self, publish: bool) -> None:
+        """Wait until that may be so."""
         ...
 
     async def stop(self) -> None:
@@ -170,19 +178,19 @@ class AsyncClient(BaseClient[D]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        answer = self._driver.answer() if ack else await self._room(ack_id)
+        if not ack:
+            await self._room(publish=True)
+        answer = self._driver.answer() if ack else None
         key = self._session.send_to_group(
             group,
             data,
             self._driver.now(),
             data_type=data_type,
             no_echo=no_echo,
-            ack=answer is not None,
+            ack=ack,
             ack_id=ack_id,
             user_data=answer,
         )
-        if not ack:
-            self._pace.published()  # before anything that may publish in turn
         self._driver.flush()
         return await self._settled(key, answer) if ack else None
 
@@ -219,7 +227,7 @@ class AsyncClient(BaseClient[D]):
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
         if not ack:
-            await self._driver.writable()
+            await self._room(publish=False)
         answer = self._driver.answer() if ack else None
         key = self._session.send_event(
             event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
@@ -262,16 +270,22 @@ class AsyncClient(BaseClient[D]):
     async def _settled(self, key: int | None, answer: Any) -> Ack:
         try:
             return await answer  # type: ignore[no-any-return]
+        except SendError:
+            raise  # that was the answer; its ack id may be in use again
         except BaseException:
             assert key is not None
-            self._session.withdraw(key)  # cancelled; a request that was answered can not be withdrawn any more
+            self._session.withdraw(key)  # cancelled; a request that was sent can not be withdrawn any more
             raise
 
-    async def _room(self, ack_id: int | None) -> Pace | None:
-        """Wait until one more publish without an ack can go out; the result is what its answer is for, if it is to ask
-        for one after all.
-        """
-        await self._driver.writable()
-        while self._pace.full:
-            await self._pace.wait(self._driver.answer())
-        return self._pace.mark() if ack_id is None else None
+    async def _room(self, *, publish: bool) -> None:
+        """Wait until one more message without an ack can go out."""
+        driver = self._driver
+        await driver.give_turn()
+        if not driver.takes(publish):
+            self._session.sender_waits(driver.now())
+            driver.flush()  # for there may be reading now
+            try:
+                while not driver.takes(publish):
+                    await driver.taking(publish)
+            finally:
+                self._session.sender_goes_on()

@@ -74,13 +74,12 @@ class Kit:
 
 class Turn:
     """The loop's turn, so that whoever never has to wait does not keep it for ever: whether the caller is cancelled is
-    looked at each time, and every :attr:`LENGTH` times others may run.
+    looked at each time, and every 64 times others may run, or as often as there can be requests that wait.
     """
 
-    LENGTH = 64
-
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, most: int) -> None:
         self._kit = kit
+        self._length = min(64, most)
         self._taken = 0
 
     def over(self) -> None:
@@ -90,7 +89,7 @@ class Turn:
     def checkpoint(self) -> Awaitable[Any]:
         """To be awaited."""
         self._taken += 1
-        if self._taken <= self.LENGTH:
+        if self._taken <= self._length:
             return self._kit.checkpoint_if_cancelled()
         self._taken = 0
         return self._kit.checkpoint()

@@ -104,7 +104,7 @@ class StructuredDriver:
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self._delivery: Delivery | None = None  # which the client makes, of this driver
-        self.turn: Turn = Turn(kit)
+        self.turn: Turn = Turn(kit, self.session.options.max_pending_requests)
         self._kit = kit
         self._route = route
         self._deliver = deliver
@@ -116,7 +116,7 @@ class StructuredDriver:
         self._armed = math.inf
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
         self._earlier, self._output, self._work, self._readable = kit.flag(), kit.flag(), kit.flag(), kit.flag()
-        self._written = kit.flag()
+        self._senders: dict[bool, Flag] = {}  # that wait, whether they publish
         self._writing = False
         self._over = kit.flag()
         self._ended: Flag | None = None  # of the run that has not returned yet
@@ -139,11 +139,22 @@ class StructuredDriver:
             self._readable.set()  # for the answer, whatever else has to wait
         self._rearm()
 
-    async def writable(self) -> None:
-        """Wait until what was handed to the transport is on its way; leave the loop its turn now and then."""
+    async def give_turn(self) -> None:
+        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
         await self.turn.checkpoint()
-        while self._writing:
-            await self._written.wait()
+
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out."""
+        return not self._writing and (not publish or self.session.publishing)
+
+    async def taking(self, publish: bool) -> None:
+        """Wait until that may be so."""
+        await self._senders.setdefault(publish, self._kit.flag()).wait()
+
+    def _wake_senders(self) -> None:
+        for publish in tuple(self._senders):
+            if self.takes(publish):
+                self._senders.pop(publish).set()
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind."""
@@ -224,6 +235,8 @@ class StructuredDriver:
         self._output.set()
         if self.session.reading:
             self._readable.set()
+        if self._senders:
+            self._wake_senders()
         if self._delivery is not None and self._delivery.busy:
             self._work.set()
         self._rearm()
@@ -328,8 +341,7 @@ class StructuredDriver:
                 sent = await channel.send()
             finally:
                 self._writing = False
-                self._written.set()
-                self._written = self._kit.flag()
+                self._wake_senders()
             if not channel.wanted():
                 self.pump()  # which cancels the reader, whatever it waits for
             elif not sent:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from holdfast_core._attempts import Attempts
+from holdfast_core._pace import Pace
 from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
-    MAX_SEQUENCE_ID,
     Acked,
     Connected,
     Disconnected,
     Event,
-    MessagesMissed,
     Recovered,
     Recovering,
     RejoinGroupFailed,
     Stopped,
 )
-from holdfast_core.messages import (
-    PING,
-    Broken,
-    Ignored,
-    Incoming,
-    SystemMessage,
-    encode_join,
-    sequence_ack,
-)
+from holdfast_core.messages import PING, SystemMessage, encode_join, sequence_ack
 from holdfast_core.options import Options
 from holdfast_core.url import place, recovery_url, redact
 
@@ -41,12 +32,9 @@ log: logging.Logger = logging.getLogger("holdfast")
 NO_CLOSE_FRAME = 1006
 """The close code of a transport that ended without one (RFC 6455 7.1.5)."""
 
-MAX_IDENTITY: Final = 16 * 1024
-"""Characters of a connection id and its reconnection token, which go into the URL of every recovery."""
-
 
 class Machine:
-    """What :class:`Session` is made of. Nothing here is called from outside."""
+    """The heart of a :class:`Session`. Nothing here is called from outside."""
 
     def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
         if options is None:
@@ -58,6 +46,7 @@ class Machine:
         self._timers = Timers()
         self._requests = Requests(options, random)
         self._attempts = Attempts(options, random)
+        self._pace = Pace()
         self._sequence = Sequence()
         self._groups: dict[str, None] = {}
         self._events: list[Event] = []
@@ -66,6 +55,7 @@ class Machine:
         self._dial: Dial | None = None
         self._open = False
         self._paused = False
+        self._senders = 0  # that wait for the transport
         self._heard = 0.0
         # The run, from start() on
         self._url = ""
@@ -217,6 +207,7 @@ class Machine:
     def _fail_requests(self) -> None:
         for settled in self._requests.stop():
             self._settled(settled)
+        self._pace.reset()  # whoever waits for it must not wait any longer
 
     def _finish(self, error: HoldfastError | None) -> None:
         """Stopped: nothing is open and nothing is due."""
@@ -234,94 +225,7 @@ class Machine:
             log.error("the client has stopped: %s", error)  # there is no call that would raise it
         self._events.append(Stopped(error))
 
-    # ---- Receiving
-
-    def _receive_first(self, incoming: Incoming, now: float) -> bool:
-        """Handle the first message of a transport; False: it is to be handled as any other now."""
-        if self._state is State.CONNECTING and type(incoming) is not SystemMessage:
-            reason = incoming.reason if type(incoming) is Broken else "a message before the connected message"
-            self._broken(1002, reason, now)
-        elif type(incoming) is SystemMessage or type(incoming) is Broken:
-            self._receive(incoming, now)
-        else:
-            self._recovered(now)  # whatever it is, the service took us back
-            return False
-        return True
-
-    def _receive(self, incoming: Incoming, now: float) -> None:
-        """Handle what is rare: anything but data and acks."""
-        if type(incoming) is Broken:
-            self._broken(1007, incoming.reason, now, sequence_id=incoming.sequence_id)
-        elif type(incoming) is Ignored:
-            log.debug("ignored a message of unknown %s", incoming.what)
-            if incoming.sequence_id is not None:
-                self._skip(incoming.sequence_id, now)
-        elif type(incoming) is SystemMessage:
-            if incoming.event == "connected":
-                self._connected_message(incoming, now)
-            elif incoming.event == "disconnected":
-                self._farewell = incoming.message or ""  # the close follows
-
-    def _connected_message(self, message: SystemMessage, now: float) -> None:
-        if not message.connection_id:
-            self._broken(1007, "a connected message without connectionId", now)
-        elif len(message.connection_id) + len(message.reconnection_token or "") > MAX_IDENTITY:
-            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now)
-        elif message.connection_id == self._connection_id:
-            # The service may hand out a fresh token at any time (client-spec 1.2.4).
-            self._token = message.reconnection_token or self._token
-            if self._state is State.RECOVERING:
-                self._recovered(now)
-        else:
-            if self._connection_id is not None:
-                self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")
-            self._stands(message, now)
-
-    def _broken(
-        self, code: int, reason: str, now: float, *, can_skip: bool = True, sequence_id: int | None = None
-    ) -> None:
-        """The peer sent something that can not be used.
-
-        Close with ``code`` and recover: what was garbled on the way arrives whole then. If it is the same again,
-        it is garbled at its source: skip it, as :class:`MessagesMissed` will tell, rather than lose what follows.
-        """
-        log.warning("the service sent %s", reason)
-        if self._state is State.CONNECTING:
-            self._attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
-            return
-        again = self._broken_at == self._sequence.last
-        if can_skip and (again or not self.options.reliable):
-            if self._state is State.RECOVERING:
-                self._recovered(now)
-            if sequence_id is not None:
-                self._skip(sequence_id, now)
-            return
-        self._broken_at = self._sequence.last
-        self._let_go(HangUp(code, reason.encode()[:120].decode(errors="ignore")))
-        if again:
-            self._lose(code, reason, now)
-        else:
-            self._dropped(code, reason, now)
-
-    def _skip(self, sequence_id: int, now: float) -> None:
-        """A message that can not be delivered counts as received all the same; the application is told."""
-        if self.options.reliable:
-            if sequence_id > self._sequence.last:
-                self._events.append(MessagesMissed(self._sequence.last + 1, sequence_id))
-                self._sequence.last = sequence_id
-            self._sequence.messages += 1
-            self._schedule_sequence_ack(now)
-
-    def _skip_to(self, sequence_id: int, now: float) -> bool:
-        """Whether a message out of the usual order is new; tells the application of a gap before it."""
-        last = self._sequence.last
-        if sequence_id <= last:
-            return False  # seen before: the service sends again what it does not know to be acknowledged
-        if sequence_id > MAX_SEQUENCE_ID:
-            self._broken(1007, "a sequence id of more than 64 bits", now)
-            return False
-        self._events.append(MessagesMissed(last + 1, sequence_id - 1))
-        return True
+    # ---- Requests
 
     def _settled(self, settled: Settled) -> None:
         request, error = settled.request, settled.error
@@ -332,14 +236,15 @@ class Machine:
                     self._groups.pop(request.group, None)
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
+        if request.own:
+            self._pace.answered()
+            return
         if kind is not PUBLISH and error is None and not request.overtaken:
             if kind is LEAVE:
                 self._groups.pop(request.group, None)
             else:
                 self._groups[request.group] = None
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
-
-    # ---- Requests
 
     def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
         if self._state is STOPPED or self._state is STOPPING:
@@ -351,14 +256,23 @@ class Machine:
     def _submit(self, request: Request, now: float) -> int:
         if request.kind is LEAVE:
             self._requests.forget_rejoin(request.group)
-        if self._paused and not self._requests.pending:
-            self._heard = now  # reading begins only now
+        self._hear_from(now)
         if (settled := self._requests.add(request)) is not None:
             self._settled(settled)
         if self._state is CONNECTED:
             self._requests.send(request, now)
         self._schedule_requests()
         return request.key
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether nothing is read from a connection that stands: the consumer is too slow, and nobody waits."""
+        return self._paused and not self._requests.pending and not self._senders
+
+    def _hear_from(self, now: float) -> None:
+        """Somebody is about to wait for the service: the silence before that meant nothing."""
+        if self._deaf:
+            self._heard = now
 
     # ---- What is due
 
@@ -402,7 +316,7 @@ class Machine:
         timeout = self.options.keepalive_timeout
         assert timeout
         # What is not read can not be heard.
-        heard = now if self._paused and not self._requests.pending else self._heard
+        heard = now if self._deaf else self._heard
         if heard + timeout > now:
             self._timers.set(Timer.SILENCE, heard + timeout)
         else:

@@ -48,6 +48,7 @@ class Request(msgspec.Struct, eq=False):
         newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
         older: the other end of that.
         overtaken: whether the newer one was executed.
+        own: whether only the session wants to know how it ends.
     """
 
     key: int
@@ -65,6 +66,7 @@ class Request(msgspec.Struct, eq=False):
     newer: Request | None = None
     older: Request | None = None
     overtaken: bool = False
+    own: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -300,13 +302,14 @@ class Requests:
     def stop(self) -> list[Settled]:
         """The session stops: everything that waits for an answer fails.
 
-        Requests that want no ack and are queued for an open transport stay queued: they can still be sent.
+        Those that the application wants no ack for and that are queued for an open transport stay queued: they can
+        still be sent.
         """
         settled: list[Settled] = []
         for request in list(self.pending.values()):
             if request.kind is REJOIN:
                 self._forget(request)
-            elif request.key > 0:
+            elif request.key > 0 and not request.own:
                 settled.append(self._fail(request, "Stopped", "the client was stopped before the answer came"))
             elif not request.queued:
                 self._forget(request)
@@ -330,7 +333,8 @@ class Requests:
                 if request.submitted + timeout > now:
                     self._wake_at(request.submitted + timeout)
                     break
-                settled.append(self._fail(request, "Timeout", f"no answer within request_timeout ({timeout:g} s)"))
+                missing = "no answer" if request.tried else "not sent"
+                settled.append(self._fail(request, "Timeout", f"{missing} within request_timeout ({timeout:g} s)"))
         overdue: list[Request] = []
         for request in self._unanswered.values():
             if request.due > now:
@@ -343,7 +347,10 @@ class Requests:
             if waits or (request.newer is None and self._may_repeat(request)):
                 self.send(request, now)
             else:
-                settled.append(self._fail(request, "Timeout", "no answer came to the request and its repeats"))
+                missing = "no answer came to the request and its repeats"
+                if not request.tried:
+                    missing = "it could not be sent: the connection takes nothing"
+                settled.append(self._fail(request, "Timeout", missing))
         for request in list(self._backing_off.values()):
             if request.due > now:
                 self._wake_at(request.due)

@@ -29,7 +29,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ``"always"``: it is sent again on the new connection (at least once instead of at most once).
         connect_timeout: for each attempt, from the URL being asked for to the first message.
         ack_timeout: until a request without an answer is repeated; None: never.
-        request_timeout: until a request fails, whatever the state of the connection; None: never.
+        request_timeout: until a request fails, whatever the state of the connection; None: never. One without an ack
+            has no end that it could fail with: it waits until it can be sent.
         close_timeout: how long ``stop()`` waits for the service to answer the close.
         recovery_timeout: how long to try to recover a dropped connection (client-spec 1.4: 30 s).
         recovery_interval: least time between two attempts to recover; jittered by up to a quarter.

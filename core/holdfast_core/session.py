@@ -12,7 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast_core._machine import NO_CLOSE_FRAME, Machine, connect_error, describe_close
+from holdfast_core._machine import NO_CLOSE_FRAME, connect_error, describe_close
+from holdfast_core._receiver import Receiver
 from holdfast_core._requests import JOIN, LEAVE, PUBLISH, Request
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
 from holdfast_core._timers import Timer
@@ -33,7 +34,7 @@ from holdfast_core.messages import (
 from holdfast_core.url import parse_url, place
 
 
-class Session(Machine):
+class Session(Receiver):
     """One client, from ``start()`` to ``Stopped`` and again, over any number of connections.
 
     Args:
@@ -67,10 +68,21 @@ class Session(Machine):
         """Whether to read from the transport now.
 
         False while the consumer is too slow (:meth:`reading_paused`), with two exceptions: until a connection stands,
-        which could not be made or recovered otherwise, and while requests wait for their answers, for which the slow
-        consumer itself may wait. While it is False, silence means nothing.
+        which could not be made or recovered otherwise, and while requests wait for their answers or senders for the
+        transport (:meth:`sender_waits`), since the slow consumer may be one of these. While it is False, silence
+        means nothing.
         """
-        return not self._paused or self._state is not CONNECTED or bool(self._requests.pending)
+        return not self._deaf or self._state is not CONNECTED
+
+    @property
+    def publishing(self) -> bool:
+        """Whether to make publishes without an ack now.
+
+        False while so many are on their way that their echoes could end the connection: the service gives up on one
+        with 1000 unacknowledged messages, and reads our acknowledgements only behind what we have published. One that
+        is made all the same is sent. See :meth:`sender_waits`.
+        """
+        return not self._pace.full
 
     @property
     def connection_id(self) -> str | None:
@@ -213,6 +225,19 @@ class Session(Machine):
             self._paused = False
             self._heard = now
 
+    def sender_waits(self, now: float) -> None:
+        """Somebody waits until the transport can take more or until :attr:`publishing`; :meth:`sender_goes_on` ends it.
+
+        Until then there is reading even if the consumer is too slow, so that a peer that is gone can be told from one
+        that is busy.
+        """
+        self._hear_from(now)
+        self._senders += 1
+
+    def sender_goes_on(self) -> None:
+        """One of those who waited goes on, or has given up."""
+        self._senders -= 1
+
     def transport_broken(self, code: int, reason: str, now: float) -> None:
         """The peer broke the rules of the transport, which can only be closed, with ``code`` (1002, 1007, 1009)."""
         if self._open and self._state is STOPPING:
@@ -290,15 +315,18 @@ class Session(Machine):
             data: str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it to this connection.
-            ack: ask for an answer; without one, errors are silent and None is returned.
+            ack: ask for an answer; without one, errors are silent and None is returned. See :attr:`publishing`.
             ack_id, user_data: as for :meth:`join_group`.
 
         Raises:
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
         """
-        key = self._reserve(ack_id, ack)
+        own = not ack and ack_id is None and self._pace.asks
+        key = self._reserve(ack_id, ack or own)
         payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
-        self._submit(Request(key, PUBLISH, payload, user_data, now), now)
+        if not ack:
+            self._pace.published()
+        self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
         return key if ack else None
 
     def send_event(

@@ -177,6 +177,39 @@ def test_silence_counts_from_when_a_paused_reader_begins_to_read() -> None:
     assert drive.session.state is State.RECOVERING
 
 
+def test_a_paused_reader_reads_while_a_sender_waits_and_finds_a_dead_line() -> None:
+    drive = connected(keepalive_timeout=60.0)
+    drive.session.reading_paused(drive.now)
+    drive.advance(1000)
+    drive.session.sender_waits(drive.now)
+    drive.session.sender_waits(drive.now)
+    assert drive.session.reading is True
+    drive.advance(30)
+    drive.session.sender_goes_on()
+    drive.advance(29)
+    assert (drive.session.reading, drive.state) == (True, State.CONNECTED)
+    drive.advance(1)
+    assert drive.state is State.RECOVERING
+
+
+def test_a_paused_reader_rests_again_when_the_last_sender_goes_on() -> None:
+    drive = connected(keepalive_timeout=60.0)
+    drive.session.reading_paused(drive.now)
+    drive.session.sender_waits(drive.now)
+    drive.session.sender_goes_on()
+    assert drive.session.reading is False
+    drive.advance(1000)
+    assert drive.state is State.CONNECTED
+
+
+def test_a_sender_that_waits_is_no_sign_of_life() -> None:
+    drive = connected()
+    drive.advance(100)
+    drive.session.sender_waits(drive.now)
+    drive.advance(20)
+    assert drive.state is State.RECOVERING
+
+
 def test_a_paused_reader_reads_until_a_connection_stands() -> None:
     drive = connected()
     drive.session.reading_paused(drive.now)

@@ -553,6 +553,21 @@ def test_a_request_handed_out_fails_at_its_deadline_as_unknown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        (12, "it could not be sent: the connection takes nothing"),
+        (15, "not sent within request_timeout (15 s)"),
+    ],
+)
+def test_the_error_of_a_request_that_was_never_sent_says_so(seconds: float, message: str) -> None:
+    drive = connected(request_timeout=15.0, ack_timeout=6.0 if seconds == 12 else None, retry=Backoff(limit=1))
+    ASKS["send"](drive)
+    drive.advance(seconds)
+    (acked,) = drive.events(Acked)
+    assert (acked.error.name, acked.error.message, acked.error.outcome) == ("Timeout", message, "unsent")
+
+
+@pytest.mark.parametrize(
     ("end", "name", "message"),
     [
         (lambda d: d.advance(15), "Timeout", "no answer within request_timeout (15 s)"),

@@ -124,7 +124,8 @@ class Driver:
         self._pumping = False
         self._flushing = self._more = False
         self._sends = 0
-        self._writable: asyncio.Future[None] | None = None
+        self._turn = min(_SENDS, self.session.options.max_pending_requests)
+        self._senders: dict[bool, asyncio.Future[None]] = {}  # that wait, whether they publish
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
 
@@ -177,15 +178,22 @@ class Driver:
         if self._more:
             self.pump()
 
-    async def writable(self) -> None:
-        """Wait until the transport, if there is one, can take more; leave the loop its turn now and then."""
+    async def give_turn(self) -> None:
+        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
         self._sends += 1
-        if self._sends > _SENDS:
+        if self._sends > self._turn:
             await asyncio.sleep(0)
-        while self._transport is not None and not self._transport.writable:
-            if self._writable is None:
-                self._writable = self._loop.create_future()
-            await asyncio.shield(self._writable)
+
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out."""
+        writable = self._transport is None or self._transport.writable
+        return writable and (not publish or self.session.publishing)
+
+    async def taking(self, publish: bool) -> None:
+        """Wait until that may be so."""
+        if publish not in self._senders:
+            self._senders[publish] = self._loop.create_future()
+        await asyncio.shield(self._senders[publish])  # others may wait for the same
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind."""
@@ -219,9 +227,9 @@ class Driver:
             self._pumping = False
         if self._transport is not None:
             self._transport.read(session.reading)
-        if self._writable is not None and (self._transport is None or self._transport.writable):
-            self._writable.set_result(None)
-            self._writable = None
+        for publish in tuple(self._senders) if self._senders else ():
+            if self.takes(publish):
+                self._senders.pop(publish).set_result(None)
         # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
         if session.deadline < self._armed:
             if self._timer is not None:

@@ -223,7 +223,7 @@ class Client(BaseClient[Driver]):
         request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
-        self._tell(request, timeout, paced=ack_id is None)
+        self._tell(request, timeout, publish=True)
         return None
 
     @overload
@@ -269,7 +269,7 @@ class Client(BaseClient[Driver]):
         request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
-        self._tell(request, timeout, paced=False)
+        self._tell(request, timeout, publish=False)
         return None
 
     # ---- Events
@@ -323,18 +323,19 @@ class Client(BaseClient[Driver]):
                 self._session.withdraw(key)
             raise
 
-    def _tell(self, request: Request, timeout: float | None, *, paced: bool) -> None:
-        """Make a request whose answer nobody wants."""
-        with self._driver.turn:
-            if not self._driver.turn.wait_for(
-                lambda: self._driver.writable and not (paced and self._pace.full), timeout
-            ):
-                raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
-            mark = self._pace.mark() if paced else None
-            request(self._driver.now(), ack=mark is not None, user_data=mark)
-            if paced:
-                self._pace.published()
-            self._driver.flush()
+    def _tell(self, request: Request, timeout: float | None, *, publish: bool) -> None:
+        """Make a request whose answer nobody wants, as soon as one more can go out."""
+        driver = self._driver
+        with self._guard:
+            if not driver.takes(publish):
+                self._session.sender_waits(driver.now())
+                try:
+                    if not driver.turn.wait_for(lambda: driver.takes(publish), timeout):
+                        raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
+                finally:
+                    self._session.sender_goes_on()
+            request(driver.now(), ack=False)
+            driver.flush()
 
     def _deliver(self, events: list[Event]) -> None:
         super()._deliver(events)

@@ -116,13 +116,13 @@ class Driver:
             if deaf or self.session.dial is not self._dial or self._unsent or self.session.deadline < self._armed:
                 self._ring()
 
-    @property
-    def writable(self) -> bool:
-        """Whether the socket, if there is one, takes more, and the thread has had its turn lately (lock held)."""
-        if self._sends >= _SENDS and self._thread is not None:
-            self._ring()
-            return False
-        return not self._unsent
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out (lock held)."""
+        taken = self._sends < _SENDS or self._thread is None
+        if taken and not self._unsent and (not publish or self.session.publishing):
+            return True
+        self._ring()  # for the thread to have its turn, and to read if it did not
+        return False
 
     def consumers_ready(self, ready: bool) -> None:
         """Consumers have caught up, or are too far behind (lock held)."""

@@ -142,6 +142,35 @@ async def a_service_that_does_not_read_holds_up_who_sends_without_ack(world: Wor
         assert not log.events
 
 
+async def a_slow_consumer_that_sends_without_ack_over_a_dead_line_is_told(world: World) -> None:
+    """Reading is paused for its sake, and yet the silence must be noticed: it waits for the line itself."""
+    slow = _Slow()
+    async with (
+        world.client(max_buffered_messages=_LIMIT, keepalive_interval=0.1, keepalive_timeout=0.5) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(client, *_TROUBLE)
+        tasks.start_soon(slow.read, client.events(GroupMessage))
+        await client.join()
+        world.service.publish(GROUP, range(3 * _LIMIT))
+        await soon(lambda: len(slow.seen) == 5)
+        world.service.stall()
+
+        async def send() -> None:
+            for _ in range(250):  # more than the sockets take
+                await client.send(_BODY * 5, "another", ack=False)
+
+        tasks.start_soon(send)
+        assert "nothing was heard" in (await log.wait(Recovering)).reason
+        world.service.cut()
+        world.service.resume()
+        slow.go = True
+        await soon(lambda: len(slow.seen) == 3 * _LIMIT)
+        assert slow.seen == list(range(3 * _LIMIT))
+        await log.wait(Recovered)
+        await client.stop()
+
+
 # --- Too much
 
 
@@ -313,6 +342,7 @@ CHECKS = (
     pings_keep_a_quiet_connection,
     a_slow_line_in_small_pieces_is_none_the_worse,
     a_service_that_does_not_read_holds_up_who_sends_without_ack,
+    a_slow_consumer_that_sends_without_ack_over_a_dead_line_is_told,
     a_message_that_is_too_large_is_not_taken_in_and_that_is_told,
     a_slow_consumer_pauses_reading_and_loses_nothing,
     past_the_services_cap_the_application_is_told,

@@ -1,0 +1,105 @@
+"""What the machine makes of the messages that are rare or broken; data and acks are read in the Session itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast_core._machine import NO_CLOSE_FRAME, Machine, log
+from holdfast_core._states import HangUp, State
+from holdfast_core.errors import ConnectError
+from holdfast_core.events import MAX_SEQUENCE_ID, MessagesMissed
+from holdfast_core.messages import Broken, Ignored, Incoming, SystemMessage
+
+MAX_IDENTITY: Final = 16 * 1024
+"""Characters of a connection id and its reconnection token, which go into the URL of every recovery."""
+
+
+class Receiver(Machine):
+    """A machine that reads. Nothing here is called from outside."""
+
+    def _receive_first(self, incoming: Incoming, now: float) -> bool:
+        """Handle the first message of a transport; False: it is to be handled as any other now."""
+        if self._state is State.CONNECTING and type(incoming) is not SystemMessage:
+            reason = incoming.reason if type(incoming) is Broken else "a message before the connected message"
+            self._broken(1002, reason, now)
+        elif type(incoming) is SystemMessage or type(incoming) is Broken:
+            self._receive(incoming, now)
+        else:
+            self._recovered(now)  # whatever it is, the service took us back
+            return False
+        return True
+
+    def _receive(self, incoming: Incoming, now: float) -> None:
+        """Handle what is rare: anything but data and acks."""
+        if type(incoming) is Broken:
+            self._broken(1007, incoming.reason, now, sequence_id=incoming.sequence_id)
+        elif type(incoming) is Ignored:
+            log.debug("ignored a message of unknown %s", incoming.what)
+            if incoming.sequence_id is not None:
+                self._skip(incoming.sequence_id, now)
+        elif type(incoming) is SystemMessage:
+            if incoming.event == "connected":
+                self._connected_message(incoming, now)
+            elif incoming.event == "disconnected":
+                self._farewell = incoming.message or ""  # the close follows
+
+    def _connected_message(self, message: SystemMessage, now: float) -> None:
+        if not message.connection_id:
+            self._broken(1007, "a connected message without connectionId", now)
+        elif len(message.connection_id) + len(message.reconnection_token or "") > MAX_IDENTITY:
+            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now)
+        elif message.connection_id == self._connection_id:
+            # The service may hand out a fresh token at any time (client-spec 1.2.4).
+            self._token = message.reconnection_token or self._token
+            if self._state is State.RECOVERING:
+                self._recovered(now)
+        else:
+            if self._connection_id is not None:
+                self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")
+            self._stands(message, now)
+
+    def _broken(
+        self, code: int, reason: str, now: float, *, can_skip: bool = True, sequence_id: int | None = None
+    ) -> None:
+        """The peer sent something that can not be used.
+
+        Close with ``code`` and recover: what was garbled on the way arrives whole then. If it is the same again,
+        it is garbled at its source: skip it, as :class:`MessagesMissed` will tell, rather than lose what follows.
+        """
+        log.warning("the service sent %s", reason)
+        if self._state is State.CONNECTING:
+            self._attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
+            return
+        again = self._broken_at == self._sequence.last
+        if can_skip and (again or not self.options.reliable):
+            if self._state is State.RECOVERING:
+                self._recovered(now)
+            if sequence_id is not None:
+                self._skip(sequence_id, now)
+            return
+        self._broken_at = self._sequence.last
+        self._let_go(HangUp(code, reason.encode()[:120].decode(errors="ignore")))
+        if again:
+            self._lose(code, reason, now)
+        else:
+            self._dropped(code, reason, now)
+
+    def _skip(self, sequence_id: int, now: float) -> None:
+        """A message that can not be delivered counts as received all the same; the application is told."""
+        if self.options.reliable:
+            if sequence_id > self._sequence.last:
+                self._events.append(MessagesMissed(self._sequence.last + 1, sequence_id))
+                self._sequence.last = sequence_id
+            self._sequence.messages += 1
+            self._schedule_sequence_ack(now)
+
+    def _skip_to(self, sequence_id: int, now: float) -> bool:
+        """Whether a message out of the usual order is new; tells the application of a gap before it."""
+        last = self._sequence.last
+        if sequence_id <= last:
+            return False  # seen before: the service sends again what it does not know to be acknowledged
+        if sequence_id > MAX_SEQUENCE_ID:
+            self._broken(1007, "a sequence id of more than 64 bits", now)
+            return False
+        self._events.append(MessagesMissed(last + 1, sequence_id - 1))
+        return True

@@ -1,0 +1,154 @@
+"""Publishes without an ack: every 150th asks for one all the same, and who is 300 ahead is told to wait."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.helpers.driving import Drive, ack_ids, ok, refused
+
+from holdfast import InvalidValue, Stopped
+
+
+def connected(**options: object) -> Drive:
+    drive = Drive(**({"ack_timeout": None} | options))
+    drive.connect()
+    return drive
+
+
+def publish(drive: Drive, count: int) -> None:
+    for number in range(count):
+        assert drive.session.send_to_group("g", number, drive.now, ack=False) is None
+
+
+def test_of_150_the_last_asks_for_an_ack_and_nobody_hears_of_it() -> None:
+    drive = connected()
+    publish(drive, 149)
+    assert ack_ids(drive.sent()) == []
+    publish(drive, 1)
+    assert drive.sent() == [{"type": "sendToGroup", "group": "g", "dataType": "json", "data": 0, "ackId": 1}]
+    drive.says(ok(1))
+    assert drive.events() == []
+
+
+def test_after_300_without_an_ack_there_should_be_no_more_until_one_is_here() -> None:
+    drive = connected()
+    publish(drive, 299)
+    assert drive.session.publishing
+    publish(drive, 1)
+    assert not drive.session.publishing
+    asked = ack_ids(drive.sent())
+    assert len(asked) == 2
+    drive.says(ok(asked[0]))
+    assert drive.session.publishing
+    publish(drive, 149)
+    assert drive.session.publishing
+    publish(drive, 1)
+    assert not drive.session.publishing
+
+
+def test_one_that_is_made_all_the_same_is_sent_and_counts() -> None:
+    drive = connected()
+    publish(drive, 450)
+    sent = drive.sent()
+    assert len(sent) == 450
+    for number, ack_id in enumerate(ack_ids(sent)):
+        assert drive.session.publishing is (number == 2)
+        drive.says(ok(ack_id))
+    assert drive.session.publishing
+
+
+@pytest.mark.parametrize("how", ["refused", "lost", "stopped", "stopped at once"])
+def test_whatever_becomes_of_it_nobody_waits_for_ever(how: str) -> None:
+    drive = connected()
+    publish(drive, 300)
+    first, _ = ack_ids(drive.sent())
+    if how == "refused":
+        drive.says(refused(first, "Forbidden"))
+    elif how == "lost":
+        drive.lose()
+    else:
+        if how == "stopped at once":
+            drive.drop()
+        drive.session.stop(drive.now)
+    assert drive.session.publishing
+    assert all(type(event).__name__ != "Acked" for event in drive.events())
+
+
+def test_after_a_recovery_the_one_that_asked_is_repeated() -> None:
+    drive = connected()
+    publish(drive, 300)
+    asked = ack_ids(drive.sent())
+    drive.drop()
+    assert not drive.session.publishing
+    assert ack_ids(drive.recover()) == asked
+    drive.says(*map(ok, asked))
+    publish(drive, 299)
+    assert drive.session.publishing
+
+
+def test_a_stop_still_sends_the_one_that_asks() -> None:
+    drive = connected()
+    publish(drive, 150)
+    drive.session.stop(drive.now)
+    assert [message["data"] for message in drive.sent()] == list(range(150))
+    drive.drop(1000)
+    assert drive.events()[-1] == Stopped(None)
+    drive.connect()
+    publish(drive, 299)
+    assert drive.session.publishing
+
+
+def test_a_stop_forgets_the_one_that_waits_for_its_ack() -> None:
+    drive = connected()
+    publish(drive, 150)
+    drive.sent()
+    drive.session.stop(drive.now)
+    assert drive.sent() == []
+    assert drive.events() == []
+
+
+def test_what_has_an_ack_or_is_an_event_is_not_counted() -> None:
+    drive = connected()
+    for _ in range(200):
+        drive.session.send_to_group("g", 0, drive.now)
+        drive.session.send_event("order", 0, drive.now, ack=False)
+    publish(drive, 299)
+    assert drive.session.publishing
+
+
+def test_a_call_that_fails_is_not_counted() -> None:
+    drive = connected(max_request_size=1000)
+    for _ in range(300):
+        with pytest.raises(InvalidValue):
+            drive.session.send_to_group("g", "x" * 1000, drive.now, ack=False)
+    publish(drive, 149)
+    drive.sent()
+    with pytest.raises(InvalidValue, match=r"^ack_id has no meaning with ack=False$"):
+        drive.session.send_to_group("g", "x", drive.now, ack=False, ack_id=7)
+    publish(drive, 1)
+    assert ack_ids(drive.sent()) == [1]
+
+
+@given(st.lists(st.integers(min_value=0, max_value=3), min_size=100, max_size=600))
+def test_who_heeds_it_is_never_more_than_300_ahead_of_what_the_service_has_seen(turns: list[int]) -> None:
+    drive = connected()
+    made = 0
+    seen = 0  # by the service, and answered
+    line: list[dict[str, object]] = []
+    for turn in turns:
+        if turn and drive.session.publishing:
+            publish(drive, turn)
+            made += turn
+            line += drive.sent()
+        elif line:
+            for _ in range(min(100, len(line))):
+                message = line.pop(0)
+                seen += 1
+                if "ackId" in message:
+                    drive.says(ok(message["ackId"]))  # type: ignore[arg-type]
+        assert made - seen < 300 + 3
+    for message in line:
+        if "ackId" in message:
+            drive.says(ok(message["ackId"]))  # type: ignore[arg-type]
+    assert drive.session.publishing
