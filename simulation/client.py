@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from holdfast import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
+from holdfast_core._pace import Pace
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 
@@ -50,6 +51,7 @@ class Client(Oracle):
         session = world.session_type(options, random=random.random)
         super().__init__(world, name, session)
         session.oracle = self
+        session._pace = Pace(random.choice([2, 5, 150]))
         self.wire: Wire | None = None
         self.wires = 0
         self.asked_for_url: Dial | None = None
@@ -127,9 +129,12 @@ class Client(Oracle):
             self.ask("leave", lambda asked: session.leave_group("side", now, user_data=asked))
         elif what < 0.87:
             self.publish(group="side")
-        elif what < 0.93:
+        elif what < 0.91:
+            session.sender_waits(now)
+            self.world.at(now + random.choice([0.5, 20.0]), self.sender_goes_on)
+        elif what < 0.95:
             self.slow = random.choice([0.5, 3.0, 6.0] if gentle else [3.0, 15.0, 40.0])
-        elif what < 0.96:
+        elif what < 0.97:
             self.publish()
             asked = random.choice([Asked("", 0, None), *(asked for asked in self.asked[-3:] if asked.kind != "room")])
             if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
@@ -137,7 +142,7 @@ class Client(Oracle):
                 self.world.log("%s: withdrawn=%s", self.name, asked.withdrawn)
         elif gentle:
             self.publish()
-        elif what < 0.98:
+        elif what < 0.985:
             self.stop()
         self.drain()
 
@@ -148,6 +153,10 @@ class Client(Oracle):
             self.session.reading_paused(self.world.now)
             self.world.at(self.world.now + self.slow, self.resume)
             self.slow = 0.0
+
+    def sender_goes_on(self) -> None:
+        self.session.sender_goes_on()
+        self.drain()
 
     def resume(self) -> None:
         self.paused = False

@@ -292,6 +292,7 @@ class Oracle:
         held.append(requests._memberships)
         assert not any(held), f"something is left behind: {held}"
         assert (requests._in_flight, requests._rejoins) == (0, 0), "something counts as in flight"
+        assert session._pace._free == 2 * session._pace._stride, "something counts as published"
         assert session.groups == frozenset()
 
     def check_caught_up(self) -> None:
@@ -306,3 +307,4 @@ class Oracle:
         assert not self.in_room or "room" in self.session.groups, "what was joined is joined still"
         unsettled = [asked for asked in self.asked if asked.ack_id and not asked.outcomes and not asked.withdrawn]
         assert not unsettled, f"{unsettled} are not settled"
+        assert self.session.publishing, "whoever waits to publish can go on"

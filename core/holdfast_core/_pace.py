@@ -16,14 +16,15 @@ class Pace:
     :data:`STRIDE`-th publish asks for an ack, and whoever is two of these ahead should wait.
     """
 
-    __slots__ = ("_free",)
+    __slots__ = ("_free", "_stride")
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = STRIDE) -> None:
+        self._stride = stride
         self.reset()
 
     def reset(self) -> None:
         """Nothing is on its way."""
-        self._free = 2 * STRIDE
+        self._free = 2 * self._stride
 
     @property
     def full(self) -> bool:
@@ -33,7 +34,7 @@ class Pace:
     @property
     def asks(self) -> bool:
         """Whether the next publish is to ask for an ack."""
-        return self._free % STRIDE == 1
+        return self._free % self._stride == 1
 
     def published(self) -> None:
         """One more is on its way."""
@@ -41,4 +42,4 @@ class Pace:
 
     def answered(self) -> None:
         """One that asked was executed, refused or lost: the service has seen all before it, or will never do."""
-        self._free += STRIDE
+        self._free += self._stride

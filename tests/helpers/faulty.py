@@ -9,7 +9,7 @@ import msgspec
 from simulation.client import Watched
 
 from holdfast import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
-from holdfast_core._requests import Request
+from holdfast_core._requests import Request, Settled
 from holdfast_core._timers import Timer
 from holdfast_core.service import ServiceCore, Transport
 
@@ -227,7 +227,16 @@ class WithdrawsTooLate(Watched):
         return super().withdraw(ack_id)
 
 
+class PacesForEver(Watched):
+    """A publish of its own that was lost with its connection never counts as answered."""
+
+    def _settled(self, settled: Settled) -> None:
+        if not (settled.request.own and settled.error is not None):
+            super()._settled(settled)
+
+
 SESSIONS: Final[dict[str, type[Watched]]] = {
+    "holds publishes back for ever": PacesForEver,
     "never acknowledges": NeverAcknowledges,
     "acknowledges what it has not seen": AcknowledgesTooMuch,
     "loses the first replayed message": LosesAReplay,
