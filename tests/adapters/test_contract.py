@@ -26,8 +26,9 @@ OVER_TLS = {
 NOT_FOR_CONNECTORS = {"a_message_that_is_too_large_is_not_taken_in_and_that_is_told"}
 """The library has a limit of its own."""
 
-NOT_FOR_PICOWS = {"start_fails_without_an_answer_in_time"}
-"""Over TLS: a handshake that is cut short leaves the library's own timer for it, to end by itself after a minute."""
+NOT_FOR_PICOWS = {"start_fails_without_an_answer_in_time", "many_cuts_lose_nothing_and_repeat_nothing"}
+"""Over TLS: the library tells the event loop's exception handler of a handshake that is cut short, and leaves its timer
+for it, to end by itself after a minute."""
 
 
 def combinations(checks: Iterable[Check], *, tls: bool = False) -> list[Any]:
