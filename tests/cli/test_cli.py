@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import jwt
 import pytest
 
 TIMEOUT = 30
@@ -61,6 +62,25 @@ def service() -> Iterator[dict[str, str]]:
             "connection_string": next(line for line in printed if line.startswith("Endpoint=")),
             "url": next(line for line in printed if line.startswith("ws://")),
         }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+@pytest.mark.parametrize("key", ["", "k" * 32])
+def test_serve_says_whose_urls_it_prints_and_how_long_they_are_good(key: str) -> None:
+    with running("serve", "--port", "0", "--hub", "room", *(["--key", key] if key else [])) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip()]
+        while sum("ws://" in line for line in lines) < 2:
+            lines.append(process.stdout.readline().strip())
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    at = lines.index("Client URLs for the hub 'room'. They may join and send to every group; connect within an hour.")
+    for whose, user, url in zip(lines[at + 1 :: 2], ("alice", "bob"), lines[at + 2 :: 2], strict=True):
+        assert whose == f"As user {user}:"
+        claims = jwt.decode(url.partition("access_token=")[2], options={"verify_signature": False})
+        assert (claims["sub"], claims["exp"] - claims["iat"]) == (user, 3600)
+        assert url.partition("?")[0].endswith("/client/hubs/room")
+    assert ("--key or HOLDFAST_ACCESS_KEY" in rest) == (not key)
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
