@@ -122,6 +122,16 @@ def test_the_service_mounted_in_an_application() -> None:
             assert http.post("/kick/ben").json() == {"kicked": 0}
 
 
+@pytest.mark.parametrize(
+    "path", sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "test_chat.py"}), ids=lambda path: path.stem
+)
+def test_without_an_argument_an_example_says_how_to_run_it(path: Path) -> None:
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"python examples/{path.name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_example_is_run() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
