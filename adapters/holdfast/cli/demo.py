@@ -141,6 +141,8 @@ async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) ->
             await client.stop()
         await asyncio.gather(*readers)
     console.print(score.table("Result", final=True))
+    if score.recoveries != score.cuts:
+        console.print("A connection that is cut again before it is back needs one recovery for both cuts.")
     good = not (score.lost or score.duplicated or score.out_of_order) and score.published > 0
     console.print("[bold green]Nothing lost, nothing twice, everything in order.[/]" if good else "[bold red]FAILED[/]")
     return 0 if good else 1
