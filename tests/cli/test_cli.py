@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import jwt
 import pytest
 
+from holdfast.cli.demo import Score
+
 TIMEOUT = 30
 
 
@@ -233,6 +235,12 @@ def test_the_demo_loses_nothing() -> None:
     assert int(rows["connections cut"]) > 10
     assert rows["connections lost for good"] == "0"
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("recoveries", "told"), [(3, False), (2, True)])
+def test_the_demo_explains_why_there_are_fewer_recoveries_than_cuts(recoveries: int, told: bool) -> None:
+    table = Score([], cuts=3, recoveries=recoveries).table("Result", final=True)
+    assert ("cut again before it is back" in str(table.caption)) == told
 
 
 def test_the_version_is_told() -> None:
