@@ -114,6 +114,13 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
 
 
+def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -> None:
+    with running("sub", "--url", service["url"]) as subscriber:
+        assert subscriber.stderr is not None
+        assert "connected as" in subscriber.stderr.readline()
+        assert "no GROUP to join" in subscriber.stderr.readline()
+
+
 EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028"
 ESCAPED = r"\u001b[2J\u009b31m\u0007\u007f\r\nroom alice: forged\u202egnp.exe\u2028"
 
@@ -183,6 +190,7 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URL", "--json", "g", "{"], "DATA is not JSON"),
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
+        (["sub", "-c", "URL", "g"], "that is a URL; a connection string looks like Endpoint="),
         (["url", "-c", "Endpoint=http://x"], "AccessKey"),
         (["serve", "--host", "0.0.0.0"], "--key"),
         (["serve", "--access-key", "short"], "access_key must have at least 32 bytes"),
