@@ -5,6 +5,7 @@ With ``--check`` nothing is written, and the exit status says whether the file i
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -32,20 +33,9 @@ def diagram() -> str:
 
 
 def _meanings() -> dict[str, str]:
-    """The string below each member of State, from its source: Python does not keep it."""
-    import ast
-    import inspect
-    import textwrap
-
-    (cls,) = ast.parse(textwrap.dedent(inspect.getsource(State))).body
-    assert isinstance(cls, ast.ClassDef)
-    found: dict[str, str] = {}
-    for member, doc in zip(cls.body, cls.body[1:], strict=False):
-        if isinstance(member, ast.Assign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant):
-            target = member.targets[0]
-            assert isinstance(target, ast.Name)
-            found[target.id] = str(doc.value.value)
-    return found
+    """What the docstring of State says of each of its members."""
+    lines = re.findall(r"^ +([A-Z]+): (.+)$", State.__doc__ or "", re.MULTILINE)
+    return {name: meaning[0].upper() + meaning[1:].replace("``", "`") for name, meaning in lines}
 
 
 def main() -> None:

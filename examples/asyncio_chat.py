@@ -24,4 +24,6 @@ async def main(url: str) -> None:
         await showing
 
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 asyncio.run(main(sys.argv[1]))

@@ -20,6 +20,8 @@ from starlette.routing import Mount, Route
 
 from holdfast.service import ServiceOptions, client_url, create_app
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 port = int(sys.argv[1])
 options = ServiceOptions(access_key=secrets.token_urlsafe(48))
 pubsub = create_app(options, endpoint=f"http://127.0.0.1:{port}/pubsub")

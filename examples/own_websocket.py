@@ -61,4 +61,6 @@ async def main(url: str) -> None:
             break
 
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 asyncio.run(main(sys.argv[1]))

@@ -167,4 +167,6 @@ class Application:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     Application(sys.argv[1]).loop.run()

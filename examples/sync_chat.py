@@ -8,6 +8,9 @@ import sys
 from holdfast import GroupMessage
 from holdfast.sync import Client
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+
 with Client(sys.argv[1]) as client:
 
     @client.on(GroupMessage)

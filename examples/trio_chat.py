@@ -25,4 +25,6 @@ async def main(url: str) -> None:
         messages.close()
 
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 trio.run(main, sys.argv[1])

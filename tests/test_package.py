@@ -44,6 +44,21 @@ def test_importing_holdfast_imports_no_event_loop_and_no_server() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_who_imports_a_client_from_holdfast_is_told_where_there_is_one() -> None:
+    with pytest.raises(ImportError, match=r"from holdfast\.asyncio import Client, or holdfast\.trio"):
+        from holdfast import Client  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'Clyent'"):
+        from holdfast import Clyent  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(AttributeError, match="module 'holdfast' has no attribute 'start'"):
+        holdfast.start  # type: ignore[attr-defined]  # noqa: B018
+    assert "Client" not in dir(holdfast)
+
+
+def test_every_state_is_explained_in_one_line() -> None:
+    for state in holdfast.State:
+        assert f"\n        {state.name}: " in (holdfast.State.__doc__ or "")
+
+
 def test_the_state_diagram_is_up_to_date() -> None:
     command = [sys.executable, str(ROOT / "docs" / "make_diagram.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)

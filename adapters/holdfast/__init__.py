@@ -4,6 +4,8 @@
 and :class:`Session` and :class:`Link` for those who bring their own event loop or transport.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from holdfast._version import __version__
 from holdfast_core import (
     JSON,
@@ -89,6 +91,16 @@ __all__ = [
     "recovery_url",
     "redact",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of this module's
+
+    def __getattr__(name: str) -> Any:
+        if name == "Client":  # an AttributeError would be told as a name that can not be imported, without our text
+            raise ImportError(
+                "holdfast has a Client for each event loop: from holdfast.asyncio import Client, or holdfast.trio, "
+                "holdfast.anyio, or holdfast.sync without a loop"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _claim_names() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from holdfast import Dial, InvalidType, InvalidValue, Link, Session, parse_url
+from holdfast import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
 from holdfast._channels import Connect, check_connect
 from holdfast._version import __version__
 from holdfast._wire import ProxySetting, Wire, check_proxy
@@ -64,7 +64,7 @@ class Route:
             return error
         if inspect.iscoroutine(url):
             url.close()
-            return InvalidType("the function for the URL is async; this client needs a plain one")
+            return ConnectError(f"{self._name()} is async; this client needs a plain function")
         return url
 
     def tell(self, session: Session, dial: Dial, answer: object, now: float) -> None:
@@ -73,8 +73,15 @@ class Route:
             return
         if isinstance(answer, Exception):
             session.url_failed(answer, now)
+        elif isinstance(answer, str):
+            session.url_ready(answer, now, fixed=isinstance(self._url, str))
         else:
-            session.url_ready(answer, now, fixed=isinstance(self._url, str))  # type: ignore[arg-type]  # it checks
+            got = "None" if answer is None else type(answer).__name__
+            text = f"{self._name()} must return a str, the client URL (wss://...), and returned {got}"
+            session.url_failed(ConnectError(text), now)
+
+    def _name(self) -> str:
+        return f"the function {getattr(self._url, '__name__', type(self._url).__name__)!r} that was given as url"
 
     def wire(self, session: Session, dial: Dial) -> Wire:
         """What turns the bytes of one TCP connection into messages for the session."""

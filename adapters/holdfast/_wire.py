@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
+import os
+import re
+import socket
 import ssl
 import urllib.request
 from contextlib import suppress
@@ -240,7 +244,15 @@ def _reasons(error: BaseException) -> list[str]:
         return list(dict.fromkeys(reason for one in group.exceptions for reason in _reasons(one)))
     if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:
         return _reasons(error.__cause__)
-    return [str(error) or type(error).__name__]
+    text = str(error)
+    if isinstance(error, OSError) and text.startswith("Multiple exceptions: "):
+        # Before Python 3.12 asyncio puts what each address said into one text.
+        return list(dict.fromkeys(os.strerror(int(number)) for number in re.findall(r"\[Errno (\d+)\]", text)))
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        # Every event loop has its own words for the same, and repeats the address in them.
+        known = error.errno in errno.errorcode and not isinstance(error, socket.gaierror)
+        return [os.strerror(error.errno) if known else error.strerror or text]
+    return [text or type(error).__name__]
 
 
 def _is_loopback(host: str) -> bool:

@@ -347,9 +347,10 @@ class Machine:
 
 
 def connect_error(what: str, cause: BaseException, status: int | None = None) -> ConnectError:
-    """A ConnectError that says what failed and why, and keeps the cause."""
-    error = ConnectError(f"{what}: {redact(str(cause)) or type(cause).__name__}", status=status)
-    error.__cause__ = cause
+    """A ConnectError that says what failed and why, and keeps the cause unless that says no more than it does."""
+    text = redact(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause))
+    error = ConnectError(f"{what}: {text or type(cause).__name__}", status=status)
+    error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error
 
 

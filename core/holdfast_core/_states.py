@@ -11,20 +11,23 @@ from holdfast_core.url import redact
 
 
 class State(enum.Enum):
-    """Where a :class:`~holdfast.Session` is in its life."""
+    """Where a client, or a :class:`~holdfast.Session`, is in its life.
+
+    Attributes:
+        STOPPED: nothing is open and nothing is due. ``start()`` leads out.
+        CONNECTING: a new connection is being made: URL, transport, handshake, first message. Requests wait.
+        CONNECTED: messages flow.
+        RECOVERING: the transport was lost; the service still keeps the connection, and requests wait.
+        WAITING: the connection is gone; the next attempt waits for its backoff, and requests wait for that.
+        STOPPING: our close was sent; the service's answer is awaited.
+    """
 
     STOPPED = "stopped"
-    """Nothing is open and nothing is due. ``start()`` leads out."""
     CONNECTING = "connecting"
-    """A new connection is being made: URL, transport, handshake, first message."""
     CONNECTED = "connected"
-    """Messages flow."""
     RECOVERING = "recovering"
-    """The transport was lost; the service still keeps the connection."""
     WAITING = "waiting"
-    """The connection is gone; the next attempt waits for its backoff."""
     STOPPING = "stopping"
-    """Our close was sent; the service's answer is awaited."""
 
 
 # On Python 3.11, to look up a member of an enum costs as much as a tenth of a message. The members that every message

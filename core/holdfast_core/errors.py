@@ -83,3 +83,17 @@ class ConnectError(HoldfastError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+_HINTS = {
+    401: "the access token was refused",
+    403: "access is forbidden",
+    404: "there is no such endpoint",
+}
+
+
+def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
+    """The service answered the handshake with this status and body instead of opening the WebSocket."""
+    text = " ".join((body or b"")[:4096].decode("utf-8", "replace").split())[:200]
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), text))]
+    return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)

@@ -22,7 +22,7 @@ from wsproto.utilities import ProtocolError
 
 from holdfast_core._frames import Masker, cut_texts, measure
 from holdfast_core._states import Dial
-from holdfast_core.errors import ConnectError
+from holdfast_core.errors import ConnectError, refused
 from holdfast_core.session import Session
 from holdfast_core.url import Endpoint, parse_url
 
@@ -203,15 +203,7 @@ class Link:
     def _rejected(self, now: float) -> None:
         assert self._rejection is not None
         status = self._rejection.status_code
-        text = self._body.decode(errors="replace").strip()[:200]
-        hint = {
-            401: "the access token was refused",
-            403: "access is forbidden",
-            404: "there is no such endpoint",
-        }
-        parts = [f"HTTP status {status}"] + [part for part in (hint.get(status), " ".join(text.split())) if part]
-        error = ConnectError("the service refused the connection: " + ": ".join(parts))
-        self._failed(error, now, status)
+        self._failed(refused(status, self._body), now, status)
 
     # ---- Frames
 

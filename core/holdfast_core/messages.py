@@ -307,19 +307,15 @@ def check_data(data: object, data_type: str | None) -> str:
         raise InvalidValue(f"data_type must be 'text', 'json', 'binary' or 'protobuf', not {data_type!r}")
     if isinstance(data, str):
         _check_encodable("data", data)
-    elif data_type == "json" and _is_null(data):
-        raise InvalidValue(f"data must not be JSON null, which the service refuses; got {data!r}")
+    elif data_type == "json" and data is None:
+        raise InvalidValue("data must not be None: that is JSON null, which the service refuses")
+    elif data_type == "json" and isinstance(data, float) and not math.isfinite(data):
+        raise InvalidValue(f"data must not be {data!r}: JSON has no such number, and the service refuses null")
     return data_type
 
 
 def _is_bytes(data: object) -> bool:
     return isinstance(data, bytes | bytearray | memoryview)
-
-
-def _is_null(data: object) -> bool:
-    if isinstance(data, float):
-        return not math.isfinite(data)  # JSON has no infinity and no NaN: they are encoded as null
-    return data is None
 
 
 def _check_encodable(name: str, text: str) -> None:

@@ -87,7 +87,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             _check_positive(name, getattr(self, name))
         for name in ("ack_timeout", "request_timeout"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
+                _check_positive(name, getattr(self, name), ", or None for never")
         for name in ("recovery_timeout", "recovery_interval", "sequence_ack_interval"):
             check_number(name, getattr(self, name), minimum=0.0)
         for name in ("keepalive_interval", "keepalive_timeout"):
@@ -105,7 +105,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return self.protocol == RELIABLE_JSON
 
 
-def _check_positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: object, otherwise: str = "") -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:  # NaN is not, either
+        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {value!r}")
     check_number(name, value, minimum=0.0)
-    if value == 0:
-        raise InvalidValue(f"{name} must be more than 0 seconds")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import ssl
 import threading
 import tracemalloc
@@ -329,15 +332,26 @@ def test_a_handshake_that_fails_names_the_host(begun: bytes, text: str) -> None:
     assert str(pair.error()).startswith(f"can not connect to service.test port 443: {text}")
 
 
-def test_every_address_that_was_tried_is_told_once() -> None:
-    refused = [OSError(111, "refused"), OSError(111, "refused"), OSError(113, "no route")]
-    for cause, text in (
-        (refused[0], "[Errno 111] refused"),
-        (ExceptionGroup("", refused), "[Errno 111] refused; [Errno 113] no route"),
-        (None, "all attempts failed"),
+REFUSED, NO_ROUTE = os.strerror(errno.ECONNREFUSED), os.strerror(errno.EHOSTUNREACH)
+
+
+def test_every_address_that_was_tried_is_told_once_and_in_the_same_words() -> None:
+    refused = OSError(errno.ECONNREFUSED, "Connect call failed ('::1', 1, 0, 0)")
+    again = OSError(errno.ECONNREFUSED, "Error connecting to ('127.0.0.1', 1): Connection refused")
+    no_route = OSError(errno.EHOSTUNREACH, "No route to host")
+    failed = OSError("all attempts failed")
+    for error, cause, text in (
+        (refused, None, REFUSED),
+        (failed, refused, REFUSED),
+        (failed, ExceptionGroup("", [refused, again, no_route]), f"{REFUSED}; {NO_ROUTE}"),
+        (OSError(f"Multiple exceptions: {refused}, {again}, {no_route}"), None, f"{REFUSED}; {NO_ROUTE}"),
+        (failed, None, "all attempts failed"),
+        (socket.gaierror(errno.ENOEXEC, "no such name"), None, "no such name"),
+        (OSError(999_999, "a number that nobody knows"), None, "a number that nobody knows"),
+        (OSError(errno.ENOENT, "no such file", "ca.pem"), None, f"[Errno {errno.ENOENT}] no such file: 'ca.pem'"),
+        (TimeoutError(), None, "TimeoutError"),
     ):
         pair = Pair()
-        error = OSError("all attempts failed")
         error.__cause__ = cause
         pair.wire.failed(error, pair.now)
         assert str(pair.error()) == f"can not connect to service.test port 443: {text}"

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import jwt
 import pytest
+
+from holdfast.cli.demo import Score
 
 TIMEOUT = 30
 
@@ -63,6 +66,25 @@ def service() -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+@pytest.mark.parametrize("key", ["", "k" * 32])
+def test_serve_says_whose_urls_it_prints_and_how_long_they_are_good(key: str) -> None:
+    with running("serve", "--port", "0", "--hub", "room", *(["--key", key] if key else [])) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip()]
+        while sum("ws://" in line for line in lines) < 2:
+            lines.append(process.stdout.readline().strip())
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    at = lines.index("Client URLs for the hub 'room'. They may join and send to every group; connect within an hour.")
+    for whose, user, url in zip(lines[at + 1 :: 2], ("alice", "bob"), lines[at + 2 :: 2], strict=True):
+        assert whose == f"As user {user}:"
+        claims = jwt.decode(url.partition("access_token=")[2], options={"verify_signature": False})
+        assert (claims["sub"], claims["exp"] - claims["iat"]) == (user, 3600)
+        assert url.partition("?")[0].endswith("/client/hubs/room")
+    assert ("--key or HOLDFAST_ACCESS_KEY" in rest) == (not key)
+
+
 def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=TIMEOUT)
@@ -90,6 +112,13 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
         assert published.returncode == 0, published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
+
+
+def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -> None:
+    with running("sub", "--url", service["url"]) as subscriber:
+        assert subscriber.stderr is not None
+        assert "connected as" in subscriber.stderr.readline()
+        assert "no GROUP to join" in subscriber.stderr.readline()
 
 
 EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028"
@@ -161,6 +190,7 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URL", "--json", "g", "{"], "DATA is not JSON"),
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
+        (["sub", "-c", "URL", "g"], "that is a URL; a connection string looks like Endpoint="),
         (["url", "-c", "Endpoint=http://x"], "AccessKey"),
         (["serve", "--host", "0.0.0.0"], "--key"),
         (["serve", "--access-key", "short"], "access_key must have at least 32 bytes"),
@@ -213,6 +243,12 @@ def test_the_demo_loses_nothing() -> None:
     assert int(rows["connections cut"]) > 10
     assert rows["connections lost for good"] == "0"
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("recoveries", "told"), [(3, False), (2, True)])
+def test_the_demo_explains_why_there_are_fewer_recoveries_than_cuts(recoveries: int, told: bool) -> None:
+    table = Score([], cuts=3, recoveries=recoveries).table("Result", final=True)
+    assert ("cut again before it is back" in str(table.caption)) == told
 
 
 def test_the_version_is_told() -> None:

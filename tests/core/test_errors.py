@@ -22,6 +22,7 @@ from holdfast import (
     Stopped,
     TooManyRequests,
 )
+from holdfast_core.errors import refused
 
 
 @pytest.mark.parametrize(
@@ -133,3 +134,18 @@ def test_every_exception_that_holdfast_exports_has_a_docstring() -> None:
         value = getattr(holdfast, name)
         if isinstance(value, type) and issubclass(value, Exception):
             assert value.__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (401, None, "HTTP status 401: the access token was refused"),
+        (404, b"", "HTTP status 404: there is no such endpoint"),
+        (403, b" You\n shall not\tpass ", "HTTP status 403: access is forbidden: You shall not pass"),
+        (503, b"\xff" + b"x" * 5000, "HTTP status 503: \ufffd" + "x" * 199),
+    ],
+)
+def test_a_refused_handshake_is_explained(status: int, body: bytes | None, text: str) -> None:
+    error = refused(status, body)
+    assert str(error) == f"the service refused the connection: {text}"
+    assert (error.status, error.code) == (status, None)

@@ -74,6 +74,16 @@ def test_an_option_that_can_not_be_used_is_refused_by_name(name: str, value: Any
         Options(**{name: value})
 
 
+@pytest.mark.parametrize("value", [0, -1, -0.5, math.nan])
+def test_what_a_time_may_be_is_told_in_full(value: float) -> None:
+    with pytest.raises(InvalidValue, match=f"^close_timeout must be more than 0 seconds; not {value!r}$"):
+        Options(close_timeout=value)
+    with pytest.raises(
+        InvalidValue, match=f"^ack_timeout must be more than 0 seconds, or None for never; not {value!r}$"
+    ):
+        Options(ack_timeout=value)
+
+
 @pytest.mark.parametrize(
     "chosen",
     [{name: None} for name in ["ack_timeout", "request_timeout", *SECONDS_OR_OFF]]

@@ -300,12 +300,25 @@ def test_the_cause_of_a_failure_is_kept() -> None:
     assert stopped.error.__cause__ is cause
 
 
-def test_a_failure_without_text_is_named_by_its_type() -> None:
+def test_a_cause_that_says_the_same_is_left_out_and_its_own_cause_kept() -> None:
     drive = Drive()
     drive.start()
-    drive.session.url_failed(TimeoutError(), drive.now)
+    drive.session.url_ready(URL, drive.now)
+    cause, explained = OSError("boom"), ConnectError("boom, by way of a proxy")
+    explained.__cause__ = cause
+    drive.session.dial_failed(explained, drive.now)
     (stopped,) = drive.events(Stopped)
-    assert str(stopped.error) == "no URL to connect to: TimeoutError"
+    assert str(stopped.error) == "can not connect to example.test port 443: boom, by way of a proxy"
+    assert stopped.error.__cause__ is cause
+
+
+@pytest.mark.parametrize(("cause", "text"), [(TimeoutError(), "TimeoutError"), (KeyError("url"), "KeyError: 'url'")])
+def test_a_failure_whose_text_says_nothing_is_named_by_its_type(cause: Exception, text: str) -> None:
+    drive = Drive()
+    drive.start()
+    drive.session.url_failed(cause, drive.now)
+    (stopped,) = drive.events(Stopped)
+    assert str(stopped.error) == f"no URL to connect to: {text}"
 
 
 def test_system_events_of_the_future_before_connected_are_ignored() -> None:

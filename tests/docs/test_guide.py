@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from holdfast import Disconnected, GroupMessage, MessagesMissed, Options, SendError
+from holdfast import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
 from holdfast.asyncio import Client
 from holdfast.testing import BackgroundService
 
@@ -24,6 +24,12 @@ def code() -> dict[str, Any]:
     for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL):
         exec(compile(block, str(GUIDE), "exec"), names)
     return names
+
+
+def test_every_event_is_in_the_table_of_events_and_no_other() -> None:
+    table = GUIDE.read_text("utf-8").partition("## All events")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| \S.* \| \S.* \|$", table, re.MULTILINE)
+    assert sorted(rows) == sorted(kind.__name__ for kind in get_args(Event))
 
 
 def play(scenario: Callable[[BackgroundService], Awaitable[None]]) -> None:

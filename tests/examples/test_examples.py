@@ -17,6 +17,7 @@ from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
 
 from holdfast.service import Service
+from holdfast.testing import BackgroundService, trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-adapter.md"
@@ -95,6 +96,27 @@ def test_two_people_chat(service: Service, name: str) -> None:
             assert ann.finish() == bob.finish() == []
 
 
+def test_the_core_over_a_library_that_blocks_loses_nothing_over_a_dropped_connection() -> None:
+    with BackgroundService() as service:
+        service.lose_ack()
+        with example("blocking_websocket.py", service.url()) as chat:
+            assert chat.finish() == [f"message {number}" for number in range(5)]
+        assert len(service.log.of(trace.ConnectionRecovered)) == 1
+        assert service.log.wait(trace.ConnectionClosed).code == 1000
+
+
+def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(service: Service) -> None:
+    path = EXAMPLES / "blocking_websocket.py"
+    for url, text in (
+        ("ws://127.0.0.1:1/client/hubs/chat", "can not connect to 127.0.0.1 port 1: "),
+        (service.client_url("chat") + "x", "HTTP 401"),
+    ):
+        done = subprocess.run([sys.executable, path, url], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("-- stopped: can not connect to 127.0.0.1 port ")
+        assert text in done.stderr
+
+
 def test_somebody_elses_websocket(service: Service) -> None:
     with example("own_websocket.py", service.client_url("chat", roles=ROLES)) as chat:
         assert chat.finish() == ["hello from somebody else's WebSocket"]
@@ -122,10 +144,21 @@ def test_the_service_mounted_in_an_application() -> None:
             assert http.post("/kick/ben").json() == {"kicked": 0}
 
 
+@pytest.mark.parametrize(
+    "path", sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "test_chat.py"}), ids=lambda path: path.stem
+)
+def test_without_an_argument_an_example_says_how_to_run_it(path: Path) -> None:
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"python examples/{path.name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_example_is_run() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         "asyncio_chat.py",
+        "blocking_websocket.py",
         "mounted_service.py",
         "own_websocket.py",
         "selectors_loop.py",

@@ -672,6 +672,8 @@ def test_wrong_arguments_of_tokens_are_clear_errors() -> None:
     [
         "",
         "nonsense",
+        "ws://a/client/hubs/chat?access_token=b",
+        " HTTPS://a",
         "Endpoint=http://a;",
         f"AccessKey={KEY}",
         "Endpoint=ftp://a;AccessKey=b",
@@ -679,8 +681,9 @@ def test_wrong_arguments_of_tokens_are_clear_errors() -> None:
     ],
 )
 def test_what_is_not_a_connection_string(text: str) -> None:
-    with pytest.raises(ValueError, match="connection string"):
+    with pytest.raises(ValueError, match="connection string") as caught:
         ConnectionString.parse(text)
+    assert ("that is a URL" in str(caught.value)) == ("//a" in text and "Endpoint" not in text)
 
 
 def test_a_connection_string_may_have_a_port() -> None:

@@ -11,6 +11,7 @@ import trustme
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
 
 from holdfast import Backoff, Connected, Disconnected, Options, Recovered
+from holdfast.service import Service
 from holdfast.sync import Client
 from holdfast.testing import BackgroundService, EventLog, trace
 from holdfast_core.service import JSON
@@ -43,6 +44,33 @@ def test_only_the_ack_of_one_client_is_lost_also_past_the_network(service: Backg
         service.lose_ack(client.connection_id)
         assert not other.send_to_group("g", "x").duplicate
         assert client.send_to_group("g", "y").duplicate
+
+
+def test_a_lost_ack_that_no_request_came_for_is_taken_back(service: BackgroundService) -> None:
+    with Client(service.url()) as client:
+        service.lose_ack()
+        service.heal()
+        client.join_group("g")
+        assert service.log.of(trace.ConnectionDropped) == []
+
+
+def test_a_service_that_fails_while_it_runs_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = BackgroundService()
+    service.start()
+    stop = Service.stop
+    with monkeypatch.context() as patched:
+
+        async def stop_and_fail(service: Service) -> None:
+            await stop(service)
+            raise ZeroDivisionError
+
+        patched.setattr(Service, "stop", stop_and_fail)
+        with pytest.raises(RuntimeError, match="the service has failed: ZeroDivisionError") as caught:
+            service.stop()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    service.stop()  # told once
+    with service:
+        assert service.connections == 0
 
 
 def test_a_recovery_is_refused(service: BackgroundService) -> None:
@@ -130,6 +158,8 @@ def test_a_log_lists_by_type_and_condition() -> None:
     assert log.of(trace.ConnectionOpened, lambda event: event.connection_id == "c2") == [opened(2)]
     assert log.wait(trace.ConnectionOpened) == opened(1)
     assert log.wait(trace.ConnectionOpened, count=2) == opened(2)
+    with pytest.raises(ValueError, match="count must be at least 1, not 0"):
+        log.wait(trace.ConnectionOpened, count=0)
     log.clear()
     assert len(log) == 0
 

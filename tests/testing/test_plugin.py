@@ -93,6 +93,30 @@ def test_a_failure_shows_what_the_service_saw(pytester: pytest.Pytester) -> None
     assert "elsewhere" not in output.partition("Holdfast's service saw")[2]
 
 
+def test_a_service_that_fails_is_an_error_and_shows_what_it_saw(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        """
+        from holdfast.service import Service
+        from holdfast.sync import Client
+
+        def test_passes(holdfast_service):
+            async def fails(service):
+                await stop(service)
+                raise ZeroDivisionError
+
+            stop = Service.stop
+            holdfast_service.call(lambda service, _: setattr(service, "stop", lambda: fails(service)))
+            with Client(holdfast_service.url("ann")) as client:
+                client.join_group("somewhere")
+        """
+    )
+    found, output = outcomes(pytester)
+    assert found == {"passed": 1, "errors": 1}
+    assert "the service has failed: ZeroDivisionError" in output
+    assert "somewhere" in output.partition("Holdfast's service saw")[2]
+
+
 def test_a_service_in_memory(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(

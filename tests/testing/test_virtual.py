@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -304,6 +305,52 @@ def test_waiting_for_what_will_never_happen_is_an_error(service: VirtualService)
 
     with pytest.raises(RuntimeError, match="nothing will ever happen"):
         service.run(main())
+
+
+def test_a_scenario_that_never_ends_is_given_up_where_it_waits(service: VirtualService) -> None:
+    async def main() -> None:
+        async with Client(service.url(), connect=service.connect) as client:
+            async for _ in client:
+                pass
+
+    began = service.now
+    with pytest.raises(TimeoutError, match="not over within 3600 virtual seconds") as caught:
+        service.run(main(), limit=3600)
+    assert service.now - began == 3600
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert "__anext__" in {entry.name for entry in traceback.extract_tb(caught.value.__cause__.__traceback__)}
+
+
+def test_a_scenario_within_its_limit_keeps_its_result_and_its_own_timeouts(service: VirtualService) -> None:
+    async def main() -> str:
+        await asyncio.sleep(60)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(1)
+        return "done"
+
+    async def fails() -> None:
+        raise TimeoutError("its own")
+
+    assert service.run(main(), limit=60) == "done"
+    with pytest.raises(TimeoutError, match="its own"):
+        service.run(fails(), limit=60)
+
+
+def test_healing_ends_every_fault_of_the_network_and_takes_a_lost_ack_back(
+    service: VirtualService, ann: VirtualClient
+) -> None:
+    service.lose_ack()
+    service.stall()
+    service.refuse()
+    service.heal()
+    ann.session.join_group("g", service.now)
+    service.settle()
+    assert service.log.of(trace.ConnectionDropped) == []
+    service.lose_ack()
+    ann.session.leave_group("g", service.now)
+    service.settle()
+    assert len(service.log.of(trace.ConnectionDropped)) == 1
 
 
 def test_the_same_run_twice_is_the_same() -> None:

@@ -89,9 +89,15 @@ def serve_command(
             click.echo(f"  {service.trace_url}\n")
         click.echo("Connection string, for server SDKs and for `holdfast url`:")
         click.echo(f"  {service.connection_string}\n")
-        click.echo(f"Client URLs for the hub {hub!r}, which may join and send to every group for an hour:")
+        click.echo(f"Client URLs for the hub {hub!r}. They may join and send to every group; connect within an hour.")
         for user in ("alice", "bob"):
+            click.echo(f"As user {user}:")
             click.echo(f"  {service.client_url(hub, user_id=user, roles=EVERYTHING)}")
+        if service.options.access_key is None:
+            click.echo(
+                "\nThe access key was made for this start: the next one refuses these URLs and this connection string."
+            )
+            click.echo("To keep them good, give a key of your own with --key or HOLDFAST_ACCESS_KEY.")
 
     with complain():
         options = ServiceOptions() if config is None else load_options(config)

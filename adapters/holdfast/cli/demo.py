@@ -104,6 +104,8 @@ class Score:
         table.add_row("recoveries", f"{self.recoveries:,}")
         table.add_row("cut between executed and acked, not sent twice", f"{self.repeated:,}")
         table.add_row("connections lost for good", f"{self.reconnects:,}")
+        if final and self.recoveries < self.cuts:
+            table.caption = "Fewer recoveries than cuts: what is cut again before it is back is recovered once."
         return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
 import click
@@ -25,7 +25,7 @@ from holdfast.cli._terminal import printable
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
 
-async def subscribe(url: str | Callable[[], str], groups: Iterable[str], count: int | None, as_json: bool) -> None:
+async def subscribe(url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool) -> None:
     """Print messages until ``count`` of them have come."""
     client = Client(url)
     for event_type in _EVENTS:
@@ -34,6 +34,8 @@ async def subscribe(url: str | Callable[[], str], groups: Iterable[str], count: 
         for group in groups:
             await client.join_group(group)
         _note(f"connected as {client.connection_id}" + (f", user {client.user_id}" if client.user_id else ""))
+        if not groups:
+            _note("no GROUP to join was given: only what comes without joining is printed")
         async for message in client:
             click.echo(printable(_as_json(message) if as_json else _as_text(message)))
             if count is not None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url, redact
 from holdfast._version import __version__
+from holdfast_core.errors import refused as refused  # what each of them raises for a refused handshake
 
 USER_AGENT: Final = f"holdfast/{__version__}"
 
@@ -20,25 +21,12 @@ FAREWELL: Final = 0.5
 BODY: Final = 4096
 """Bytes of the answer to a refused handshake that are worth reading."""
 
-_HINTS = {
-    401: "the access token was refused",
-    403: "access is forbidden",
-    404: "there is no such endpoint",
-}
-
 
 def exact_url(dial: Dial) -> str:
     """Where to connect, in ASCII and quoted, so that there is nothing left for a library to change."""
     assert dial.url is not None
     endpoint = parse_url(dial.url)
     return f"{'wss' if endpoint.secure else 'ws'}://{endpoint.authority}{endpoint.target}"
-
-
-def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
-    """The service answered the handshake with this instead of opening the WebSocket."""
-    text = " ".join((body or b"")[:BODY].decode("utf-8", "replace").split())[:200]
-    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), text))]
-    return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
 
 
 def failed(error: Exception) -> ConnectError:

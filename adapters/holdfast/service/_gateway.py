@@ -245,7 +245,9 @@ class Gateway:
         if not token:
             if self.options.anonymous or self.options.hub(hub).anonymous:
                 return {}
-            return Refusal(401, "Add an access token to the URL: ?access_token=...")
+            return Refusal(
+                401, "The URL has no access token. Get a client URL from your server, or from `holdfast url`."
+            )
         # Without an endpoint of its own the very address the client used is as good: localhost for 127.0.0.1.
         known = (self.endpoint, self.own_endpoint, handshake.origin if self.endpoint is None else None)
         endpoints = tuple(endpoint for endpoint in known if endpoint is not None)

@@ -53,7 +53,8 @@ def mint_client_token(
         user_id: who the client is; ``None``: anonymous.
         roles: such as ``webpubsub.joinLeaveGroup`` or ``webpubsub.sendToGroup.<group>``.
         groups: joined at once, which needs no role.
-        expires_in: seconds in which the client may connect; an open connection outlives them.
+        expires_in: seconds in which the client may connect; an open connection outlives them. The local service takes a
+            token for five minutes more, so that clocks may differ.
 
     Raises:
         ValueError: for an illegal connection string, hub or group name, or ``expires_in`` not positive.

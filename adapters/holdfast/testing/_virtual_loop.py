@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: VirtualService) -> None:
         self._clock = clock
-        super().__init__(_Jump(clock))
+        self._jump = _Jump(clock)
+        super().__init__(self._jump)
 
     def time(self) -> float:
         """The time of the clock."""
         return self._clock.now
+
+    def at_limit(self, limit: float, over: Callable[[], None]) -> None:
+        """Call ``over``, once, instead of letting time pass beyond ``limit``."""
+        self._jump.limit, self._jump.over = limit, over
 
 
 class _Jump(selectors.SelectSelector):
@@ -29,6 +35,8 @@ class _Jump(selectors.SelectSelector):
     def __init__(self, clock: VirtualService) -> None:
         super().__init__()
         self._clock = clock
+        self.limit = math.inf
+        self.over: Callable[[], None] = lambda: None
 
     def select(self, timeout: float | None = None) -> list[Any]:
         """Let time pass, until something is due or ``timeout`` seconds are over."""
@@ -38,5 +46,10 @@ class _Jump(selectors.SelectSelector):
         due = min(self._clock.deadline, self._clock.now + (math.inf if timeout is None else timeout))
         if due == math.inf:
             raise RuntimeError("every task waits, and nothing will ever happen")
+        if due > self.limit:
+            self._clock.advance_to(self.limit)
+            self.limit = math.inf
+            self.over()
+            return []
         self._clock.advance_to(due)
         return super().select(0)

@@ -54,6 +54,8 @@ class BackgroundService:
         self._proxy: CuttingProxy | None = None
         self._direct_port = 0
         self._over: asyncio.Event | None = None
+        self._failure: BaseException | None = None
+        self._undo: list[Callable[[], None]] = []
 
     # ---- Life
 
@@ -71,7 +73,12 @@ class BackgroundService:
             raise
 
     def stop(self) -> None:
-        """Cut what is open and end the thread. Repeats do nothing."""
+        """Cut what is open and end the thread. Repeats do nothing.
+
+        Raises:
+            RuntimeError: the service has failed since it was started; the cause says how.
+            TimeoutError: it does not end.
+        """
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -80,6 +87,9 @@ class BackgroundService:
         thread.join(_BOUND)
         if thread.is_alive():
             raise TimeoutError(f"the service did not stop within {_BOUND:g} s")
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise RuntimeError(f"the service has failed: {failure!r}") from failure
 
     def __enter__(self) -> BackgroundService:
         self.start()
@@ -95,8 +105,10 @@ class BackgroundService:
             self._loop = runner.get_loop()
             try:
                 runner.run(self._serve(ready))
-            except BaseException as error:  # noqa: BLE001 - raised by start()
-                if not ready.done():
+            except BaseException as error:  # noqa: BLE001 - raised by start() or stop()
+                if ready.done():
+                    self._failure = error
+                else:
                     ready.set_exception(error)
 
     async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
@@ -205,8 +217,14 @@ class BackgroundService:
         self.call(slow_down)
 
     def heal(self) -> None:
-        """Undo :meth:`stall` and :meth:`refuse`, and :meth:`cut_after` where it was not carried out yet."""
-        self.call(lambda _, proxy: proxy.heal())
+        """Undo :meth:`stall`, :meth:`refuse`, and :meth:`cut_after` and :meth:`lose_ack` that have not happened yet."""
+
+        def heal(_: Service, proxy: CuttingProxy) -> None:
+            proxy.heal()
+            while self._undo:
+                self._undo.pop()()
+
+        self.call(heal)
 
     @contextmanager
     def disturbed(self, seed: int, shortest: float = 0.01, longest: float = 0.05) -> Generator[None]:
@@ -239,8 +257,11 @@ class BackgroundService:
         self.call(lambda service, _: service.core.close_connection(connection_id, reason))
 
     def lose_ack(self, connection_id: str | None = None) -> None:
-        """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer."""
-        self.call(lambda service, _: lose_ack(service.core, connection_id))
+        """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer.
+
+        Once, however long that takes to come; :meth:`heal` takes it back.
+        """
+        self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order, in one go."""

@@ -53,8 +53,11 @@ class EventLog:
         """Wait until there are ``count`` such events, old ones included, and return the last of these.
 
         It blocks: in an event loop call it in a thread, ``await asyncio.to_thread(log.wait, trace.Joined)``. Raises
-        TimeoutError, with the newest events in its text, after ``timeout`` seconds.
+        TimeoutError, with the newest events in its text, after ``timeout`` seconds. For the next one of a kind that has
+        come before, :meth:`clear` the log first, or count.
         """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count}")
         found: list[E] = []
 
         def enough() -> bool:
@@ -77,12 +80,20 @@ class EventLog:
         return "\n".join([*left_out, *(f"  {event}" for event in events[-_SHOWN:])]) or "  nothing"
 
 
-def lose_ack(core: ServiceCore, connection_id: str | None) -> None:
-    """Let the next request of a client (``None``: of any) be carried out, and cut its transport before the answer."""
+def lose_ack(core: ServiceCore, connection_id: str | None) -> Callable[[], None]:
+    """Let the next request of a client (``None``: of any) be carried out, and cut its transport before the answer.
+
+    The function that is returned takes that back; once it has happened, it does nothing.
+    """
 
     def observer(event: TraceEvent) -> None:
         if isinstance(event, Acked) and connection_id in (None, event.connection_id):
             core.observers.remove(observer)
             core.drop(event.connection_id)
 
+    def undo() -> None:
+        if observer in core.observers:
+            core.observers.remove(observer)
+
     core.observers.append(observer)
+    return undo

@@ -30,9 +30,12 @@ def holdfast_options() -> ServiceOptions:
 @pytest.fixture
 def holdfast_service(holdfast_options: ServiceOptions, request: pytest.FixtureRequest) -> Generator[BackgroundService]:
     """The local service on a free port, behind a network that can be broken."""
-    with BackgroundService(holdfast_options) as service:
-        yield service
-    request.node.add_report_section("teardown", "Holdfast's service saw", str(service.log))
+    service = BackgroundService(holdfast_options)
+    try:
+        with service:
+            yield service
+    finally:  # also where it was the service that failed
+        request.node.add_report_section("teardown", "Holdfast's service saw", str(service.log))
 
 
 @pytest.fixture

@@ -31,6 +31,9 @@ __all__ = ["VirtualClient", "VirtualService"]
 
 T = TypeVar("T")
 
+MONTH = 30 * 24 * 3600.0
+"""Seconds of virtual time that a scenario may take, unless it says how many."""
+
 _ENDPOINT = "http://service.test"
 
 
@@ -79,6 +82,7 @@ class VirtualService:
         self._held_up: list[asyncio.Future[None]] = []
         self._refusing = False
         self._settling = False
+        self._undo: list[Callable[[], None]] = []
 
     # ---- Clients
 
@@ -122,15 +126,36 @@ class VirtualService:
         self.settle()
         return MemoryTransport(self, line)
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
+    def run(self, main: Coroutine[Any, Any, T], *, limit: float = MONTH) -> T:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
 
         Whenever every task waits, the clock jumps to the next timer, of whomever: in the loop there is no other
-        input than this service's, no socket and no thread. RuntimeError if there is nothing left to wait for. One that
-        waits for what never comes goes on for ever, as keepalives do: put ``asyncio.timeout`` into it.
+        input than this service's, no socket and no thread.
+
+        Args:
+            main: what to run; its clients have ``connect=service.connect``.
+            limit: the most virtual seconds that it may take. Keepalives of a client that waits in vain go on for ever.
+
+        Raises:
+            RuntimeError: every task waits, and there is nothing left to wait for.
+            TimeoutError: the limit is over; the traceback shows where ``main`` waited.
         """
+
+        async def limited(loop: VirtualLoop) -> T:
+            scope = asyncio.timeout(None)  # no timer: that would always be something left to wait for
+            loop.at_limit(self.now + limit, lambda: scope.reschedule(self.now))
+            try:
+                async with scope:
+                    return await main
+            except TimeoutError as error:
+                if scope.expired():
+                    raise TimeoutError(f"it was not over within {limit:g} virtual seconds") from error.__cause__
+                raise
+
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self)) as runner:
-            return runner.run(main)
+            loop = runner.get_loop()
+            assert isinstance(loop, VirtualLoop)
+            return runner.run(limited(loop))
 
     # ---- Time
 
@@ -200,6 +225,13 @@ class VirtualService:
         """Undo :meth:`refuse`."""
         self._refusing = False
 
+    def heal(self) -> None:
+        """Undo :meth:`stall` and :meth:`refuse`, and :meth:`lose_ack` where it has not happened yet."""
+        while self._undo:
+            self._undo.pop()()
+        self.accept()
+        self.resume()
+
     def is_stalled(self, direction: Direction | None = None) -> bool:
         """Whether nothing passes in ``direction`` (None: in one of them)."""
         return direction in self._stalled if direction is not None else bool(self._stalled)
@@ -218,8 +250,11 @@ class VirtualService:
         self.settle()
 
     def lose_ack(self, connection_id: str | None = None) -> None:
-        """Carry out the next request of a client (None: of any), and cut its transport before the answer."""
-        lose_ack(self.core, connection_id)
+        """Carry out the next request of a client (None: of any), and cut its transport before the answer.
+
+        Once, however long that takes to come; :meth:`heal` takes it back.
+        """
+        self._undo.append(lose_ack(self.core, connection_id))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order, in one go."""

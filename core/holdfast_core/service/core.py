@@ -24,7 +24,7 @@ from .upstream import Ping, ProtocolViolation, SequenceAck, decode
 
 __all__ = ["ServiceCore"]
 
-_REFUSED: Final = Close(1008, "The connection cannot be recovered. Make a new one.")
+_REFUSED: Final = Close(1008, "The connection can not be recovered any more.")
 _REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
 
 _DROPPED: Final = Close(ABNORMAL, "Dropped.")

@@ -72,7 +72,8 @@ class Requests:
             self._observers.raised(connection, message)
             if self._application.hand_over(connection, ClientEvent.from_message(message)):
                 return  # it is acknowledged when the handler has answered
-            error = ("InternalServerError", f"There is no handler for the event '{message.event}'.")
+            hint = "add one to the settings of the hub (`holdfast serve --event-handler ...`)."
+            error = ("InternalServerError", f"There is no event handler for the event '{message.event}': {hint}")
         else:
             error = self._change_membership(connection, message)
         self._answer(connection, ack_id, error)

@@ -46,6 +46,8 @@ class ConnectionString(msgspec.Struct, frozen=True):
         Raises `ValueError` that says what is missing, never showing the key.
         """
         parts: dict[str, str] = {}
+        if text.strip().lower().startswith(("ws://", "wss://", "http://", "https://")):
+            raise ValueError("that is a URL; a connection string looks like Endpoint=https://...;AccessKey=...")
         for part in text.strip().split(";"):
             if not part.strip():
                 continue
