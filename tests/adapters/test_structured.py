@@ -24,8 +24,8 @@ from holdfast import (
     State,
     Stopped,
 )
+from holdfast._bytes import ByteChannel
 from holdfast._route import Route
-from holdfast._structured import ByteChannel
 from holdfast.anyio.client import KIT
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
