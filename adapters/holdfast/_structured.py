@@ -104,7 +104,8 @@ class StructuredDriver:
     async def run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         """Start the session and keep it going until it has stopped; call ``started`` when it stands first.
 
-        Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
+        Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does, and awaits no callbacks
+        any more.
         """
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for ours
@@ -113,6 +114,7 @@ class StructuredDriver:
         try:
             await self._run(delivery, started)
         finally:
+            delivery.drop()  # what a cancellation has left
             self._ended = None
             ended.set()
 
@@ -198,7 +200,6 @@ class StructuredDriver:
                 self.session.wake(self.now())
                 self.pump()
         self._armed = math.inf
-        self.pump()  # whoever stopped the session may have had no turn to say so
 
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
@@ -206,7 +207,7 @@ class StructuredDriver:
             self._work = self._kit.flag()
             if not delivery.busy:
                 await self._work.wait()
-            await delivery.run()
+            await delivery.run(self._kit.stray)
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
@@ -274,8 +275,9 @@ class StructuredDriver:
 class EventStream(_client.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
+    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
+    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
+    is of no use any more.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
@@ -340,8 +342,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection. A run that is about to end is waited for first; as it waits for async callbacks itself, none of
-        these may wait for the next run.
+        connection and cancels async callbacks, also those that wait for their turn; plain ones get all that is left,
+        ``Stopped`` at the end.
+
+        A run that is about to end is waited for first; as it waits for async callbacks itself, none of these may wait
+        for the next run.
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any, cast
 
-from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
+from holdfast import Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
 from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
 from holdfast._wire import Wire
@@ -127,21 +127,32 @@ class Driver:
         self._writable: asyncio.Future[None] | None = None
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
 
     # ---- What the client asks for
 
     def now(self) -> float:
         """The session's time."""
-        return asyncio.get_running_loop().time()
+        return self._here().time()
 
     def answer(self) -> asyncio.Future[Any]:
         """A new thing to wait for."""
-        return asyncio.get_running_loop().create_future()
+        return self._here().create_future()
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which has to be that of a started client."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._home and self.session.state is not State.STOPPED:
+            raise LocalProtocolError(
+                "the client was started in another event loop: use it there, and stop it there before that loop ends"
+            )
+        return loop
 
     async def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        self._loop = asyncio.get_running_loop()
-        self.session.start(self._loop.time())
+        loop = self._here()
+        self.session.start(loop.time())
+        self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
         self.pump()
@@ -150,8 +161,9 @@ class Driver:
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
         if self.session.state is not State.STOPPED:
+            loop = self._here()
             if self._stopping is None:
-                self._stopping = self._loop.create_future()
+                self._stopping = loop.create_future()
             stopping = self._stopping
             self.session.stop(self._loop.time())
             self.pump()
