@@ -100,7 +100,5 @@ class Client(AsyncClient[Driver]):
             raise
 
     def _dispatched(self, task: asyncio.Task[None]) -> None:
-        if task is self._dispatcher:
-            self._dispatcher = None
-            if task.cancelled():
-                self._delivery.drop()  # again, for a task that had not begun
+        if task.cancelled() and task is self._dispatcher:
+            self._delivery.drop()  # also for a task that had not begun

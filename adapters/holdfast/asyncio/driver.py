@@ -133,16 +133,17 @@ class Driver:
 
     def now(self) -> float:
         """The session's time."""
-        return self._here().time()
+        loop = asyncio.get_running_loop()
+        return (loop if loop is self._home else self._may_run(loop)).time()
 
     def answer(self) -> asyncio.Future[Any]:
         """A new thing to wait for."""
-        return self._here().create_future()
-
-    def _here(self) -> asyncio.AbstractEventLoop:
-        """The running loop, which has to be that of a started client."""
         loop = asyncio.get_running_loop()
-        if loop is not self._home and self.session.state is not State.STOPPED:
+        return (loop if loop is self._home else self._may_run(loop)).create_future()
+
+    def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """``loop``, which is not the one of the last start; raises while the client is started."""
+        if self.session.state is not State.STOPPED:
             raise LocalProtocolError(
                 "the client was started in another event loop: use it there, and stop it there before that loop ends"
             )
@@ -150,8 +151,8 @@ class Driver:
 
     async def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        loop = self._here()
-        self.session.start(loop.time())
+        loop = asyncio.get_running_loop()
+        self.session.start(self.now())
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
@@ -161,11 +162,11 @@ class Driver:
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
         if self.session.state is not State.STOPPED:
-            loop = self._here()
+            now = self.now()
             if self._stopping is None:
-                self._stopping = loop.create_future()
+                self._stopping = self._loop.create_future()
             stopping = self._stopping
-            self.session.stop(self._loop.time())
+            self.session.stop(now)
             self.pump()
             await asyncio.shield(stopping)  # others may wait for the same
         if self._background:
