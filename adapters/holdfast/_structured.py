@@ -1,7 +1,7 @@
 """Drives a Session in loops with structured concurrency: what trio and anyio have in common.
 
 The two speak nearly the same language; a :class:`Kit` holds the words that differ. Everything of a client lives in one
-nursery: a task for the time, a task for async callbacks, and a task for each transport.
+nursery: a task for the time, a task for each transport, and one for async callbacks from the first of them on.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class StructuredDriver:
         self._dial: Dial | None = None
         self._scope: Scope | None = None
         self._nursery: Nursery | None = None  # of the transports
+        self._waiters: Nursery | None = None  # of the task for callbacks, as long as it can be started
         self._machinery: Scope  # around all that must outlive a cancellation
         self._armed = math.inf
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
@@ -114,6 +115,7 @@ class StructuredDriver:
         try:
             await self._run(delivery, started)
         finally:
+            self._waiters = None
             delivery.drop()  # what a cancellation has left
             self._ended = None
             ended.set()
@@ -126,7 +128,7 @@ class StructuredDriver:
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
         async with self._kit.nursery() as nursery:
-            nursery.start_soon(self._run_callbacks, delivery)
+            self._waiters = nursery
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -201,8 +203,15 @@ class StructuredDriver:
                 self.pump()
         self._armed = math.inf
 
+    def await_callbacks(self) -> None:
+        """A callback has returned something to await: there is a task for that from now on."""
+        if self._waiters is not None and self._delivery is not None:
+            self._waiters.start_soon(self._run_callbacks, self._delivery)
+            self._waiters = None
+
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
+        await self._kit.checkpoint_if_cancelled()  # to begin what can not go on would be half a callback
         while delivery.busy or self.session.state is not State.STOPPED:
             self._work = self._kit.flag()
             if not delivery.busy:
@@ -309,6 +318,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver, self._guard)
+
+    def _deliver(self, events: list[Event]) -> None:
+        super()._deliver(events)
+        if self._delivery.busy:
+            self._driver.await_callbacks()
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
