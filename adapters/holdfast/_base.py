@@ -86,7 +86,9 @@ class BaseStream(Generic[T_co, A]):
         if buffer.error is not None:
             raise buffer.error
         if buffer.wake is not None:
-            raise LocalProtocolError("somebody iterates over this stream of events already; give each its own")
+            raise LocalProtocolError(
+                "somebody iterates over it already; for another reader: client.events(GroupMessage)"
+            )
         self._news = news = self._answer()
         buffer.wake = self._wake
         return news

@@ -54,9 +54,9 @@ D = TypeVar("D", bound=Driver)
 class EventStream(BaseStream[T_co, Answer[None]]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more
-    (leaving an ``async with`` or dropping the last reference does that, too).
+    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
+    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
+    is of no use any more (leaving an ``async with`` or dropping the last reference does that, too).
     """
 
     _END = StopAsyncIteration

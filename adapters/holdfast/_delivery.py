@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from holdfast import (
@@ -288,22 +288,58 @@ class Delivery:
             self.release()
         return event, self._callbacks.get(type(event), ())
 
-    async def run(self) -> None:
-        """Await what callbacks returned, one after the other, until all events are delivered."""
-        while self.busy:
-            if self._current is not None:
-                awaitable, event, rest = self._current
-                self._current = None
-                try:
-                    await awaitable
-                except Exception:
-                    log.exception("a callback for %s failed", type(event).__name__)
-            elif (queued := self.take()) is not None:
-                event, rest = queued
-            else:
-                self.busy = False
-                return
+    async def run(self, stray: Callable[[BaseException], bool]) -> None:
+        """Await what callbacks returned, one after the other, until all events are delivered.
+
+        Args:
+            stray: whether an exception is a cancellation of something that a callback awaits, and not of who awaits
+                this; it is the callback's failure then. After any other, call :meth:`drop`.
+        """
+        while (current := self._next()) is not None:
+            awaitable, event, rest = current
+            try:
+                await awaitable
+            except BaseException as error:
+                if not isinstance(error, Exception) and not stray(error):
+                    raise
+                log.exception("a callback for %s failed", type(event).__name__)
+            self._current = None
             self._call(event, rest)
+
+    def drop(self) -> None:
+        """Nobody awaits what callbacks return any more: plain callbacks get what is left, in order, all at once.
+
+        An async one is not begun. For the next start all is as new.
+        """
+        dropped = 0
+        while (current := self._next()) is not None:
+            awaitable, event, rest = current
+            dropped += 1
+            try:
+                _give_up(awaitable)
+            except Exception:
+                log.exception("a callback for %s failed", type(event).__name__)
+            self._current = None
+            self._call(event, rest)
+        if dropped:
+            log.info("cancelled: %d async callbacks were not run to their end", dropped)
+
+    def _next(self) -> tuple[Awaitable[object], Event, tuple[Callback, ...]] | None:
+        """What is to be awaited now, and what it came from; None: all events are delivered."""
+        while self._current is None:
+            if (queued := self.take()) is None:
+                self.busy = False
+                return None
+            self._call(*queued)
+        return self._current
+
+
+def _give_up(awaitable: Awaitable[object]) -> None:
+    """Do what becomes of an awaitable when who awaits it is cancelled."""
+    if isinstance(awaitable, Coroutine):
+        awaitable.close()  # else Python warns that it was never awaited
+    elif callable(cancel := getattr(awaitable, "cancel", None)):
+        cancel()  # a task or future
 
 
 def check_types(types: Iterable[object]) -> None:

@@ -70,6 +70,8 @@ class Kit:
     """What a broken connection raises."""
     checkpoint: Callable[[], Awaitable[Any]]
     checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
+    stray: Callable[[BaseException], bool]
+    """Whether it is the cancellation of something that the running task awaits, and not of this task."""
 
 
 class Turn:

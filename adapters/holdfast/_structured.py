@@ -1,7 +1,7 @@
 """Drives a Session in loops with structured concurrency: what trio and anyio have in common.
 
 The two speak nearly the same language; a :class:`Kit` holds the words that differ. Everything of a client lives in one
-nursery: a task for the time, a task for async callbacks, and a task for each transport.
+nursery: a task for the time, a task for each transport, and one for async callbacks from the first of them on.
 """
 
 from __future__ import annotations
@@ -9,87 +9,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, State, Stopped, _client
+from holdfast._bytes import ByteChannel
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
 from holdfast._delivery import Buffer, Delivery
-from holdfast._kit import ByteStream, Flag, FlagAnswer, Kit, Nursery, Scope, Turn
+from holdfast._kit import Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
-from holdfast._wire import Wire
-
-_CHUNK = 256 * 1024
-"""Bytes to read at a time, as asyncio does: anyio copies what is left of a larger piece."""
 
 _FAREWELL = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-class ByteChannel:
-    """One TCP connection and the session it serves."""
-
-    def __init__(self, kit: Kit, session: Session, dial: Dial) -> None:
-        self._kit = kit
-        self._session = session
-        self._dial = dial
-        self._stream: ByteStream | None = None
-        self._halfway = False  # a piece was begun and not sent to its end
-        self._wire: Wire | None = None
-
-    def wanted(self) -> bool:
-        """Whether the session still wants this transport."""
-        return self._session.dial is self._dial
-
-    async def open(self, route: Route) -> bool:
-        """Open the transport; return whether it is open and wanted."""
-        self._wire = route.wire(self._session, self._dial)
-        try:
-            self._stream = await self._kit.dial(*self._wire.address())
-        except (OSError, ValueError) as error:
-            self._wire.failed(error, self._kit.now())
-            return False
-        return self.wanted()
-
-    async def receive(self) -> None:
-        """Receive some bytes, or the end."""
-        assert self._stream is not None
-        assert self._wire is not None
-        try:
-            data = await self._stream.receive(_CHUNK)
-        except self._kit.broken as error:
-            self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
-        else:
-            self._wire.receive_data(data, self._kit.now())
-
-    async def send(self) -> bool:
-        """Send what there is to send; return whether there was anything."""
-        assert self._stream is not None
-        assert self._wire is not None
-        if data := self._wire.data_to_send():
-            self._halfway = True
-            try:
-                await self._stream.send(data)
-                self._halfway = False
-            except self._kit.broken as error:
-                self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
-        return bool(data)
-
-    async def close(self) -> None:
-        """Say goodbye if the session wishes that, and close."""
-        if self._stream is None or self._wire is None:
-            return
-        with suppress(*self._kit.broken):  # it may be gone already
-            try:
-                # In the midst of a frame, a close frame would be a part of its payload.
-                if not self._halfway and (data := self._wire.farewell()):
-                    await self._stream.send(data)
-            finally:
-                await self._stream.aclose()
 
 
 class StructuredDriver:
@@ -112,6 +47,7 @@ class StructuredDriver:
         self._dial: Dial | None = None
         self._scope: Scope | None = None
         self._nursery: Nursery | None = None  # of the transports
+        self._waiters: Nursery | None = None  # of the task for callbacks, as long as it can be started
         self._machinery: Scope  # around all that must outlive a cancellation
         self._armed = math.inf
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
@@ -180,7 +116,8 @@ class StructuredDriver:
     async def run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         """Start the session and keep it going until it has stopped; call ``started`` when it stands first.
 
-        Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does.
+        Raises what made the start fail. Cancelled, it closes the connection as ``stop()`` does, and awaits no callbacks
+        any more.
         """
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for ours
@@ -189,6 +126,8 @@ class StructuredDriver:
         try:
             await self._run(delivery, started)
         finally:
+            self._waiters = None
+            delivery.drop()  # what a cancellation has left
             self._ended = None
             ended.set()
 
@@ -200,7 +139,7 @@ class StructuredDriver:
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
         async with self._kit.nursery() as nursery:
-            nursery.start_soon(self._run_callbacks, delivery)
+            self._waiters = nursery
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -276,15 +215,21 @@ class StructuredDriver:
                 self.session.wake(self.now())
                 self.pump()
         self._armed = math.inf
-        self.pump()  # whoever stopped the session may have had no turn to say so
+
+    def await_callbacks(self) -> None:
+        """A callback has returned something to await: there is a task for that from now on."""
+        if self._waiters is not None and self._delivery is not None:
+            self._waiters.start_soon(self._run_callbacks, self._delivery)
+            self._waiters = None
 
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
+        await self._kit.checkpoint_if_cancelled()  # to begin what can not go on would be half a callback
         while delivery.busy or self.session.state is not State.STOPPED:
             self._work = self._kit.flag()
             if not delivery.busy:
                 await self._work.wait()
-            await delivery.run()
+            await delivery.run(self._kit.stray)
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
@@ -351,8 +296,9 @@ class StructuredDriver:
 class EventStream(_client.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more.
+    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
+    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
+    is of no use any more.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
@@ -384,6 +330,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver, self._guard)
+
+    def _deliver(self, events: list[Event]) -> None:
+        super()._deliver(events)
+        if self._delivery.busy:
+            self._driver.await_callbacks()
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
@@ -417,8 +368,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection. A run that is about to end is waited for first; as it waits for async callbacks itself, none of
-        these may wait for the next run.
+        connection and cancels async callbacks, also those that wait for their turn; plain ones get all that is left,
+        ``Stopped`` at the end.
+
+        A run that is about to end is waited for first; as it waits for async callbacks itself, none of these may wait
+        for the next run.
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.

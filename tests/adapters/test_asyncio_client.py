@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 from tests.adapters.harness import GROUP, Log, left, options, run, soon, url_of, within
+from tests.helpers.eager import start_eagerly
 from tests.helpers.scripted import Scripted
 
-from holdfast import Connected, ConnectError, Dial, GroupMessage, SendError, State, Stopped
+from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
 from holdfast.asyncio import Client
 from holdfast.service import Service
 
@@ -103,6 +105,113 @@ def test_callbacks_go_on_in_another_event_loop_though_one_was_cut_off() -> None:
     asyncio.run(main("first"))  # which cancels the callback in the end
     asyncio.run(main("second"))
     assert seen == ["second"]
+
+
+def test_callbacks_go_on_though_their_task_was_cancelled_before_it_began() -> None:
+    seen: list[int] = []
+
+    async def scenario() -> None:
+        async with Service() as service:
+            client = Client(url_of(service), options())
+
+            async def take(message: GroupMessage) -> None:
+                seen.append(message.data)
+
+            client.on(GroupMessage, take)
+            async with client:
+                await client.join_group(GROUP)
+                client._deliver([GroupMessage(group=GROUP, data=0)])
+                assert client._dispatcher is not None
+                client._dispatcher.cancel()
+                await asyncio.sleep(0)
+                gc.collect()  # Python warns of coroutines that were never awaited
+                await client.send_to_group(GROUP, 1)
+                await soon(lambda: seen)
+        assert seen == [1]
+
+    run(scenario)
+
+
+def test_callbacks_go_on_in_the_very_turn_in_which_their_task_was_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        ended: list[int] = []
+
+        async def take(message: GroupMessage) -> None:
+            await asyncio.sleep(0 if message.data else 3600)
+            ended.append(message.data)
+
+        async with Service() as service, Client(url_of(service), options()) as client:
+            client.on(GroupMessage, take)
+            client._deliver([GroupMessage(group=GROUP, data=0)])
+            await asyncio.sleep(0)
+            assert client._dispatcher is not None
+            client._dispatcher.cancel()
+            while not client._dispatcher.done():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            client._deliver([GroupMessage(group=GROUP, data=1)])
+            await soon(lambda: ended)
+            assert ended == [1]
+
+    run(scenario)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_callbacks_go_on_though_their_loop_was_closed_amid_one() -> None:
+    seen: list[Any] = []
+    where: list[str] = []
+    client = Client(lambda: where[-1], options())
+    began = asyncio.Event()
+
+    @client.on(GroupMessage)
+    async def slow(message: GroupMessage) -> None:
+        began.set()
+        if message.data == "first":
+            await asyncio.get_running_loop().create_future()
+        seen.append(message.data)
+
+    async def main(data: str) -> None:
+        async with Service() as service:
+            where.append(url_of(service))
+            async with asyncio.timeout(5), client:
+                await client.join_group(GROUP)
+                await client.send_to_group(GROUP, data)
+                await soon(lambda: began.is_set() if data == "first" else seen)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # it complains of what it leaves behind, as it should
+    loop.run_until_complete(main("first"))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    asyncio.run(main("second"))
+    assert seen == ["second"]
+
+
+def test_a_started_client_belongs_to_one_event_loop() -> None:
+    async def scenario() -> None:
+        async with Service() as service, Client(url_of(service), options()) as client:
+            stream = aiter(client)
+
+            async def elsewhere() -> None:
+                for use in (
+                    lambda: client.join_group(GROUP),
+                    lambda: client.leave_group(GROUP),
+                    lambda: client.send_to_group(GROUP, 1),
+                    lambda: client.send_to_group(GROUP, 1, ack=False),
+                    lambda: client.send_event("e", 1),
+                    lambda: client.send_event("e", 1, ack=False),
+                    lambda: anext(stream),
+                    client.start,
+                    client.stop,
+                ):
+                    with pytest.raises(LocalProtocolError, match="another event loop"):
+                        await use()
+
+            await asyncio.to_thread(asyncio.run, elsewhere())
+            await client.join_group(GROUP)
+            await client.send_to_group(GROUP, "here")
+            assert (await anext(stream)).data == "here"
+
+    run(scenario)
 
 
 async def iterate(client: Client) -> None:
@@ -259,7 +368,57 @@ def test_a_callback_that_is_cancelled_is_logged_and_holds_up_nothing(caplog: pyt
 
     with caplog.at_level(logging.ERROR, "holdfast"):
         run(scenario)
-    assert "a callback was cancelled" in caplog.text
+    assert caplog.text.count("a callback for GroupMessage failed") == 1
+
+
+def test_callbacks_when_tasks_begin_at_once() -> None:
+    seen: list[object] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_task_factory(start_eagerly)
+        async with Service() as service:
+            client = Client(url_of(service), options())
+
+            async def quick(event: Any) -> None:
+                seen.append(event.data if type(event) is GroupMessage else type(event))
+
+            async def slow(message: GroupMessage) -> None:
+                await asyncio.sleep(0)
+                seen.append(-message.data)
+
+            for kind in (Connected, GroupMessage, Stopped):
+                client.on(kind, quick)
+            client.on(GroupMessage, slow)
+            for start in (1, 11):
+                seen.clear()
+                async with client:
+                    await client.join_group(GROUP)
+                    for number in range(start, start + 3):
+                        await client.send_to_group(GROUP, number)
+                await soon(lambda: Stopped in seen)
+                messages = [one for number in range(start, start + 3) for one in (number, -number)]
+                assert seen == [Connected, *messages, Stopped]
+
+    run(scenario)
+
+
+def test_a_callback_for_the_stop_alone_when_tasks_begin_at_once() -> None:
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_task_factory(start_eagerly)
+        seen: list[Stopped] = []
+
+        async def quick(event: Stopped) -> None:
+            seen.append(event)
+
+        async with Service() as service:
+            client = Client(url_of(service), options())
+            client.on(Stopped, quick)
+            for count in (1, 2, 3):
+                async with client:
+                    pass
+                await soon(lambda count=count: len(seen) == count)
+
+    run(scenario)
 
 
 def test_the_last_subscription_leaves_what_another_has_joined() -> None:
@@ -309,5 +468,36 @@ def test_a_start_that_fails_has_closed_its_transport_when_it_raises() -> None:
         with pytest.raises(ConnectError, match="not JSON"):
             await Client("ws://host/client/hubs/chat", options(), connect=open_garbage).start()
         assert closed == [1000]
+
+    run(scenario)
+
+
+def test_a_transport_that_goes_on_waiting_when_it_is_closed_holds_up_no_stop() -> None:
+    class Deaf:
+        def __init__(self) -> None:
+            self.greeted = False
+
+        async def send(self, message: str) -> None:
+            """Nobody reads it."""
+
+        async def receive(self) -> str:
+            if self.greeted:
+                await asyncio.get_running_loop().create_future()
+            self.greeted = True
+            return '{"type":"system","event":"connected","connectionId":"c1","userId":"u","reconnectionToken":"t"}'
+
+        async def close(self, code: int, reason: str) -> None:
+            """It is closed."""
+
+    async def open_deaf(dial: Dial) -> Deaf:
+        return Deaf()
+
+    async def scenario() -> None:
+        client = Client(
+            "ws://host/client/hubs/chat", options(connect_timeout=60.0, close_timeout=60.0), connect=open_deaf
+        )
+        await client.start()
+        await within(10, client.stop())
+        assert client.state is State.STOPPED
 
     run(scenario)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from types import coroutine
+from typing import Any
+
 import pytest
 
 from holdfast import GroupMessage
@@ -19,3 +24,149 @@ def test_without_a_reader_the_newest_messages_are_kept_and_reading_goes_on(limit
     delivery.deliver([message(number) for number in range(5)])
     assert [item.data for item in delivery.inbox.items] == kept
     assert reading == []
+
+
+class Cancelled(BaseException):
+    """As a loop may have it."""
+
+
+class Future:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class Bare:
+    """An awaitable of which nothing is known."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class Broken(Future):
+    def cancel(self) -> None:
+        raise ZeroDivisionError("its loop is closed")
+
+
+async def sleeps() -> None:
+    await Bare()
+
+
+async def is_cancelled() -> None:
+    raise Cancelled
+
+
+@coroutine
+def waits() -> Generator[None]:
+    yield
+
+
+def make(limit: int = 100) -> tuple[Delivery, list[bool]]:
+    reading: list[bool] = []
+    return Delivery(limit, reading.append, lambda _: None, lambda _: None), reading
+
+
+def step(delivery: Delivery, *, stray: bool = False) -> Any:
+    """Run until something waits; None: it waits for nothing."""
+    running = delivery.run(lambda error: stray)
+    try:
+        running.send(None)
+    except StopIteration:
+        return None
+    return running
+
+
+AWAITABLES: dict[str, Callable[[], Awaitable[object]]] = {
+    "coroutine": sleeps,
+    "generator": waits,
+    "future": Future,
+    "bare": Bare,
+    "broken": Broken,
+}
+
+
+@pytest.mark.parametrize("kind", AWAITABLES)
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_dropped_is_not_awaited_and_plain_callbacks_get_all_in_order(kind: str, begun: bool) -> None:
+    delivery, reading = make(4)
+    seen: list[tuple[str, int]] = []
+    returned: list[Any] = []
+
+    def awaitable(event: GroupMessage) -> Awaitable[object]:
+        seen.append(("awaitable", event.data))
+        returned.append(AWAITABLES[kind]())
+        return returned[-1]  # type: ignore[no-any-return]
+
+    delivery.on(GroupMessage, awaitable)
+    delivery.on(GroupMessage, lambda event: seen.append(("plain", event.data)))
+    delivery.deliver([message(0)])
+    if begun:
+        with pytest.raises(Cancelled):
+            step(delivery).throw(Cancelled)
+    delivery.deliver([message(number) for number in range(1, 6)])
+    assert reading == [False]
+    delivery.drop()
+    assert seen == [(name, number) for number in range(6) for name in ("awaitable", "plain")]
+    assert reading == [False, True]
+    assert not delivery.busy
+    if kind == "future":
+        assert all(future.cancelled for future in returned)
+
+
+def test_callbacks_are_awaited_again_after_a_drop() -> None:
+    delivery, _ = make()
+    awaited: list[int] = []
+
+    async def take(event: GroupMessage) -> None:
+        awaited.append(event.data)
+
+    delivery.on(GroupMessage, take)
+    delivery.deliver([message(0), message(1)])
+    delivery.drop()
+    delivery.deliver([message(2), message(3)])
+    assert step(delivery) is None
+    assert awaited == [2, 3]
+
+
+def test_what_breaks_when_it_is_dropped_is_logged_and_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    delivery, _ = make()
+    delivery.on(GroupMessage, lambda _: Broken())
+    delivery.deliver([message(0), message(1)])
+    with caplog.at_level(logging.INFO, "holdfast"):
+        delivery.drop()
+        delivery.drop()
+    assert caplog.text.count("a callback for GroupMessage failed") == 2
+    assert caplog.text.count("2 async callbacks were not run to their end") == 1
+
+
+def test_a_cancellation_that_was_not_meant_for_us_is_a_failure_of_the_callback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delivery, _ = make()
+    seen: list[int] = []
+    delivery.on(GroupMessage, lambda _: is_cancelled())
+    delivery.on(GroupMessage, lambda event: seen.append(event.data))
+    delivery.deliver([message(0), message(1)])
+    assert step(delivery, stray=True) is None
+    assert seen == [0, 1]
+    assert caplog.text.count("a callback for GroupMessage failed") == 2
+
+
+def test_a_cancellation_that_was_meant_for_us_ends_it() -> None:
+    delivery, _ = make()
+    seen: list[int] = []
+    delivery.on(GroupMessage, lambda _: is_cancelled())
+    delivery.on(GroupMessage, lambda event: seen.append(event.data))
+    delivery.deliver([message(0), message(1)])
+    with pytest.raises(Cancelled):
+        step(delivery)
+    assert seen == []
+    delivery.drop()
+    assert seen == [0, 1]

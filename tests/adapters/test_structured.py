@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from holdfast import (
     Connected,
     ConnectError,
     Dial,
+    Disconnected,
     GroupMessage,
     LocalProtocolError,
     Options,
@@ -24,8 +27,8 @@ from holdfast import (
     State,
     Stopped,
 )
+from holdfast._bytes import ByteChannel
 from holdfast._route import Route
-from holdfast._structured import ByteChannel
 from holdfast.anyio.client import KIT
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
@@ -143,6 +146,82 @@ def test_an_async_callback_has_the_loops_own_words(run: Callable[[Scenario], Non
     run(scenario)
 
 
+@pytest.mark.parametrize("amid", ["a callback", "nothing"])
+def test_cancelling_the_task_group_gives_up_async_callbacks_and_no_plain_one(
+    run: Callable[[Scenario], None], amid: str
+) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url())
+        cancelled: list[int] = []
+        plain: list[Any] = []
+        ended: list[Any] = []
+        began = anyio.Event()
+
+        async def take(event: Any) -> None:
+            began.set()
+            try:
+                if type(event) is GroupMessage and event.data == 0:
+                    await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                cancelled.append(event.data)
+                raise
+            ended.append(event)
+
+        for kind in (GroupMessage, Disconnected, Stopped):
+            client.on(kind, take)
+            client.on(kind, plain.append)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(client.run)
+            await client.join_group(GROUP)
+            if amid == "a callback":
+                service.publish(GROUP, range(3))
+                await began.wait()
+                await client.send_to_group("other", 0)  # so that the others are here as well
+            tasks.cancel_scope.cancel()
+        assert ended == []
+        heard = [event.data for event in plain[:-2]]
+        assert heard == ([0, 1, 2] if amid == "a callback" else [])
+        assert cancelled == heard[:1]
+        assert [type(event) for event in plain[-2:]] == [Disconnected, Stopped]
+        gc.collect()  # Python warns of coroutines that were never awaited
+        async with make(service.url()) as other, client:
+            await client.join_group(GROUP)
+            await other.send_to_group(GROUP, "again")
+            while not ended:  # noqa: ASYNC110
+                await anyio.sleep(0.002)
+        assert [event.data for event in ended if type(event) is GroupMessage] == ["again"]
+        assert type(ended[-1]) is Stopped
+
+    run(scenario)
+
+
+def test_a_callback_whose_inner_task_is_cancelled_has_failed_and_holds_up_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with holdfast.anyio.Client(service.url(), fast()) as client:
+            seen: list[int] = []
+
+            async def cancelled(message: GroupMessage) -> None:
+                task = asyncio.ensure_future(asyncio.sleep(10))
+                asyncio.get_running_loop().call_soon(task.cancel)
+                await task
+
+            client.on(GroupMessage, cancelled)
+            client.on(GroupMessage, lambda message: seen.append(message.data))
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(3))
+            with anyio.fail_after(5):
+                while len(seen) < 3:  # noqa: ASYNC110
+                    await anyio.sleep(0.002)
+            assert seen == [0, 1, 2]
+            assert client.state is State.CONNECTED
+
+    with BackgroundService() as service:
+        anyio.run(main)
+    assert caplog.text.count("a callback for GroupMessage failed") == 3
+
+
 class _Deaf:
     """A transport of messages whose ``receive`` does not return when it is closed."""
 
@@ -167,7 +246,7 @@ def test_a_transport_that_goes_on_waiting_when_it_is_closed(run: Callable[[Scena
         return _Deaf()
 
     async def scenario(make: Make, service: BackgroundService) -> None:
-        client = make(service.url(), connect=connect)
+        client = make(service.url(), fast(close_timeout=60.0), connect=connect)
         async with client:
             # Around what must stop by itself: the block's own end is shielded.
             with anyio.fail_after(10):

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from holdfast import ConnectError, SendError
+from holdfast import ConnectError, GroupMessage, SendError
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 from holdfast.trio import Client
@@ -97,6 +97,32 @@ def test_iteration_is_a_checkpoint_for_cancellation_at_every_event_and_yields_in
                 assert turns
                 nursery.cancel_scope.cancel()
             stream.close()
+
+    run(scenario)
+
+
+def test_the_task_for_callbacks_comes_with_the_first_async_one() -> None:
+    async def scenario(service: BackgroundService) -> None:
+        def tasks() -> int:
+            return trio.lowlevel.current_statistics().tasks_living
+
+        async with Client(service.url(), fast()) as client:
+            seen: list[int] = []
+
+            async def take(message: GroupMessage) -> None:
+                await trio.lowlevel.checkpoint()
+                seen.append(message.data)
+
+            client.on(GroupMessage, lambda _: None)
+            await client.join_group(GROUP)
+            await client.send_to_group(GROUP, 0)
+            before = tasks()
+            client.on(GroupMessage, take)
+            for number in range(1, 4):
+                await client.send_to_group(GROUP, number)
+                while len(seen) < number:  # noqa: ASYNC110
+                    await trio.sleep(0.002)
+                assert tasks() == before + 1
 
     run(scenario)
 

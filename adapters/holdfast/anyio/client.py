@@ -9,6 +9,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from holdfast._kit import Kit
+from holdfast._stray import stray
 from holdfast._structured import StructuredClient
 
 
@@ -40,6 +41,7 @@ KIT = Kit(
     broken=(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError),
     checkpoint=anyio.lowlevel.checkpoint,
     checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
+    stray=stray,
 )
 
 

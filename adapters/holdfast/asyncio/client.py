@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import TracebackType
 from typing import Self
 
 from holdfast import ClientStopped, Event, Options, State, Stopped
 from holdfast._client import AsyncClient
 from holdfast._route import Route
+from holdfast._stray import stray
 from holdfast.asyncio.driver import Driver
-
-log: logging.Logger = logging.getLogger("holdfast")
 
 
 class Client(AsyncClient[Driver]):
@@ -20,7 +18,8 @@ class Client(AsyncClient[Driver]):
 
     Use it as ``async with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Messages arrive in
     order and without duplicates over any number of dropped connections: iterate over the client, or register
-    callbacks with :meth:`on`.
+    callbacks with :meth:`on`. It may be started again once it has stopped, in another event loop as well; as long as it
+    is started, it belongs to one.
 
     Args:
         url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
@@ -47,8 +46,12 @@ class Client(AsyncClient[Driver]):
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already.
+            LocalProtocolError: it was started already, perhaps in another event loop.
         """
+        loop = asyncio.get_running_loop()
+        if self.state is State.STOPPED and self._dispatcher is not None and self._dispatcher.get_loop() is not loop:
+            self._dispatcher = self._work = None  # its loop was closed before it had come to an end
+            self._delivery.drop()
         self._delivery.begin()
         try:
             event = await self._driver.start()
@@ -78,26 +81,24 @@ class Client(AsyncClient[Driver]):
     def _deliver(self, events: list[Event]) -> None:
         super()._deliver(events)
         busy = self._delivery.busy
-        if busy and self._dispatcher is None:
+        if busy and (self._dispatcher is None or self._dispatcher.done()):
             self._dispatcher = asyncio.get_running_loop().create_task(self._run_callbacks())
+            self._dispatcher.add_done_callback(self._dispatched)
         elif self._work is not None and not self._work.done() and (busy or self.state is State.STOPPED):
             self._work.set_result(None)
 
     async def _run_callbacks(self) -> None:
         """Await what async callbacks return: one task for all of them, from the first until the client stops."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            try:
-                await self._delivery.run()
-            except asyncio.CancelledError:
-                if task.cancelling():
-                    self._dispatcher = None  # the event loop ends; there may be another
-                    raise
-                log.exception("a callback was cancelled")
-                continue
-            if self.state is State.STOPPED:
-                break
-            self._work = asyncio.get_running_loop().create_future()
-            await self._work
-        self._dispatcher = None
+        try:
+            await self._delivery.run(stray)
+            while self.state is not State.STOPPED:
+                self._work = asyncio.get_running_loop().create_future()
+                await self._work
+                await self._delivery.run(stray)
+        except BaseException:
+            self._delivery.drop()  # the event loop ends; there may be another
+            raise
+
+    def _dispatched(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and task is self._dispatcher:
+            self._delivery.drop()  # also for a task that had not begun

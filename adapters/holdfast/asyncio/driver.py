@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any, cast
 
-from holdfast import Connected, Dial, Event, Options, Session, State, Stopped
+from holdfast import Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
 from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
 from holdfast._wire import Wire
@@ -128,21 +128,33 @@ class Driver:
         self._senders: dict[bool, asyncio.Future[None]] = {}  # that wait, whether they publish
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
 
     # ---- What the client asks for
 
     def now(self) -> float:
         """The session's time."""
-        return asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        return (loop if loop is self._home else self._may_run(loop)).time()
 
     def answer(self) -> asyncio.Future[Any]:
         """A new thing to wait for."""
-        return asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        return (loop if loop is self._home else self._may_run(loop)).create_future()
+
+    def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """``loop``, which is not the one of the last start; raises while the client is started."""
+        if self.session.state is not State.STOPPED:
+            raise LocalProtocolError(
+                "the client was started in another event loop: use it there, and stop it there before that loop ends"
+            )
+        return loop
 
     async def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        self._loop = asyncio.get_running_loop()
-        self.session.start(self._loop.time())
+        loop = asyncio.get_running_loop()
+        self.session.start(self.now())
+        self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
         self.pump()
@@ -151,10 +163,11 @@ class Driver:
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
         if self.session.state is not State.STOPPED:
+            now = self.now()
             if self._stopping is None:
                 self._stopping = self._loop.create_future()
             stopping = self._stopping
-            self.session.stop(self._loop.time())
+            self.session.stop(now)
             self.pump()
             await asyncio.shield(stopping)  # others may wait for the same
         if self._background:

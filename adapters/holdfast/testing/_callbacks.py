@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from holdfast import GroupMessage, InvalidType, LocalProtocolError, State, Stopped
 from holdfast.testing.world import GROUP, Log, Steps, World, logged, prompt, raises, soon
 
@@ -124,6 +126,39 @@ async def a_callback_may_stop_the_client(world: World) -> None:
     assert log.events == [Stopped(None)]
 
 
+async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(world: World) -> None:
+    ended: list[object] = []
+
+    def waiting(event: GroupMessage | Stopped) -> Steps:
+        first = isinstance(event, GroupMessage) and event.data == 0
+        began.append(event)
+        yield "sleep", 0.1 if first else 0
+        ended.append(event.data if isinstance(event, GroupMessage) else event)
+
+    began: list[object] = []
+    client = world.client()
+    client.on_steps(GroupMessage, waiting)
+    client.on_steps(Stopped, waiting)
+    log = Log(client, GroupMessage, Stopped)
+    with anyio.CancelScope() as scope:
+        async with client:
+            await client.join()
+            world.service.publish(GROUP, range(3))
+            await soon(lambda: began)
+            scope.cancel()
+            await anyio.sleep_forever()
+    # What waits may be cut off by the cancellation; what does not hears of all, and in order.
+    await log.wait(Stopped)
+    heard = [event.data for event in log.of(GroupMessage)]
+    assert heard == list(range(len(heard)))
+    assert log.events[len(heard) :] == [Stopped(None)]
+    async with client:
+        await client.join()
+        await client.send("again")
+        await soon(lambda: "again" in ended)
+    await log.wait(Stopped, 2)
+
+
 async def wrong_callbacks_and_types_raise(world: World) -> None:
     client = world.client().client
     for wrong in (int, "GroupMessage", GroupMessage | Stopped, None):
@@ -151,5 +186,6 @@ CHECKS = (
     a_callback_may_call_the_client,
     a_callback_may_register_others_and_itself_no_more,
     a_callback_may_stop_the_client,
+    callbacks_go_on_after_a_body_that_was_cancelled_amid_one,
     wrong_callbacks_and_types_raise,
 )

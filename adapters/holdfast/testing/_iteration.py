@@ -129,25 +129,49 @@ async def streams_raise_when_the_client_can_not_go_on(world: World) -> None:
         await soon(lambda: len(errors) == 2)
 
 
+async def an_iteration_may_begin_before_the_start(world: World) -> None:
+    client = world.client()
+    seen: list[Any] = []
+
+    async def read(stream: Stream) -> None:
+        seen.extend([event.data for event in await _rest(stream)])
+        stream.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, aiter(client))
+        await anyio.sleep(0.02)
+        async with client:
+            await client.join()
+            await client.send(1)
+    assert seen == [1]
+
+
 async def two_readers_of_one_stream_are_told(world: World) -> None:
     async with world.client() as client:
         await client.join()
-        outcome: list[object] = []
-
-        async def read(stream: Stream) -> None:
-            try:
-                outcome.append((await anext(stream)).data)
-            except LocalProtocolError as error:
-                outcome.append(error)
-
         stream = client.events(GroupMessage)
-        async with anyio.create_task_group() as tasks:
+        await _one_is_told(world, stream, stream)
+        await _one_is_told(world, aiter(client), aiter(client))  # which share what arrives for nobody else
+
+
+async def _one_is_told(world: World, *streams: Stream) -> None:
+    """Read from both at once: one gets what is published, the other what to do instead."""
+    outcome: list[object] = []
+
+    async def read(stream: Stream) -> None:
+        try:
+            outcome.append((await anext(stream)).data)
+        except LocalProtocolError as error:
+            outcome.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for stream in streams:
             tasks.start_soon(read, stream)
-            tasks.start_soon(read, stream)
-            await soon(lambda: outcome)
-            world.service.publish(GROUP, [1])
-        assert isinstance(outcome[0], LocalProtocolError)
-        assert outcome[1:] == [1]
+        await soon(lambda: outcome)
+        world.service.publish(GROUP, [1])
+    assert "client.events(GroupMessage)" in str(outcome[0])
+    assert outcome[1:] == [1]
+    for stream in streams:
         stream.close()
 
 
@@ -263,6 +287,7 @@ CHECKS = (
     a_cancelled_iteration_loses_nothing,
     streams_of_events_give_what_was_asked_for_and_end_at_the_stop,
     streams_raise_when_the_client_can_not_go_on,
+    an_iteration_may_begin_before_the_start,
     two_readers_of_one_stream_are_told,
     a_closed_stream_ends_and_what_waits_in_it_is_dropped,
     without_a_reader_requests_go_on_and_the_newest_messages_are_kept,

@@ -32,6 +32,7 @@ KIT = Kit(
     broken=(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
     checkpoint=trio.lowlevel.checkpoint,
     checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
+    stray=lambda _: False,  # nothing but a scope of one's own can cancel
 )
 
 
