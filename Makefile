@@ -8,8 +8,10 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/holdfast demo
 
+# Most of the time of a test is waiting: two run at a time. WORKERS=0: one after the other, as a debugger wants it.
+WORKERS ?= 2
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Formatting, lint, types and the import contracts.
 check: $(VENV)/.checked

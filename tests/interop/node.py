@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from tests.helpers.needs import leave_out, needs
 
 HERE = Path(__file__).parent
@@ -34,12 +36,14 @@ def install() -> None:
     """Install exactly what package-lock.json says, unless that is done already; skip where that is impossible."""
     needs("node", "npm")
     lock, installed = HERE / "package-lock.json", HERE / "node_modules" / "installed-lock.json"
-    if installed.exists() and filecmp.cmp(lock, installed, shallow=False):
-        return
-    done = subprocess.run(["npm", "ci", "--silent", "--prefix", str(HERE)], capture_output=True, text=True, timeout=100)
-    if done.returncode:
-        leave_out(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
-    shutil.copy(lock, installed)
+    with FileLock(Path(sys.prefix) / "interop.lock"):  # other processes run tests as well
+        if installed.exists() and filecmp.cmp(lock, installed, shallow=False):
+            return
+        command = ["npm", "ci", "--silent", "--prefix", str(HERE)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        if done.returncode:
+            leave_out(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
+        shutil.copy(lock, installed)
 
 
 def _command() -> list[str]:
