@@ -40,14 +40,14 @@ What such a pair has to keep in mind, and nothing else:
 - URLs hold access tokens: keep them out of exceptions and logs (:func:`holdfast.redact`).
 """
 
-from holdfast._channels import Closed, Connect, MessageTransport
+from holdfast._channels import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
 
-__all__ = ["Closed", "Connect", "MessageTransport"]
+__all__ = ["BlockingConnect", "BlockingTransport", "Closed", "Connect", "MessageTransport"]
 
 
 def _claim_names() -> None:
     """Reprs, pickles and docs name the package that users import."""
-    for public in (Closed, MessageTransport):
+    for public in (BlockingTransport, Closed, MessageTransport):
         public.__module__ = __name__
 
 
