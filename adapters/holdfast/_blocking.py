@@ -90,7 +90,8 @@ class EventStream(BaseStream[T_co, Answer]):
             HoldfastError: the client could not go on.
             InvalidValue, InvalidType: ``timeout`` is not a number of seconds.
         """
-        _check_timeout(timeout)
+        if timeout is not None:
+            _check_timeout(timeout)
         while True:
             ours = False
             try:

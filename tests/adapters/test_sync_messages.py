@@ -19,6 +19,7 @@ from holdfast import (
     GroupMessage,
     InvalidType,
     InvalidValue,
+    Options,
     Recovered,
     State,
     Stopped,
@@ -26,6 +27,7 @@ from holdfast import (
 from holdfast.asyncio import Client as AsyncioClient
 from holdfast.connect import BlockingTransport, Closed
 from holdfast.sync import Client
+from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
 URL = "ws://service/client/hubs/chat?access_token=SECRET"
@@ -160,6 +162,29 @@ def test_a_slow_consumer_is_not_read_for(stage: Stage) -> None:
         assert transport.received < 10
         assert [stream.next(timeout=5).data for _ in range(100)] == list(range(100))
         stream.close()
+
+
+def test_who_publishes_without_acks_goes_on_when_the_service_has_caught_up(stage: Stage) -> None:
+    class Slow(Transport):
+        def receive(self) -> Any:
+            time.sleep(0.01)
+            return super().receive()
+
+    stage.kinds = [Slow]
+    with client_of(stage) as client:
+        for number in range(1000):
+            client.send_to_group("g", number, ack=False, timeout=2.0)
+    published = [sent["data"] for sent in stage.transports[0].sent if sent["type"] == "sendToGroup"]
+    assert published == list(range(len(published)))
+    assert len(published) > 700  # the rest was not yet sent when it stopped
+
+
+def test_the_longest_of_patience_is_no_fault(stage: Stage) -> None:
+    options = Options(connect_timeout=1e30, close_timeout=1e30, keepalive_interval=1e30, keepalive_timeout=1e30)
+    with Client(URL, options, connect=stage.connect) as client:
+        client.join_group("g")
+    with BackgroundService() as service, Client(service.url(), options) as client:
+        client.join_group("g")
 
 
 # ---- What ends a transport

@@ -37,6 +37,9 @@ from holdfast.connect._threads import MessageThreads
 
 log: logging.Logger = logging.getLogger("holdfast")
 
+_LONG = 3600.0
+"""Seconds to wait for anything at most: the system's calls do not take every number."""
+
 _SENDS = 64
 """Messages to send without waiting for anything before the thread gets its turn: whoever sends without end holds the
 lock nearly all the time."""
@@ -211,8 +214,8 @@ class Driver:
                 if self._transport is not None:
                     self._transport.watch()
                 self._armed = self.session.deadline
-                timeout = None if self._armed == math.inf else max(0.0, self._armed - self.now())
-            ready = self._selector.select(timeout)
+                timeout = min(self._armed - self.now(), _LONG)
+            ready = self._selector.select(max(0.0, timeout))
             with self.lock:
                 self._armed = math.inf
                 if self._fault is not None:
@@ -247,8 +250,8 @@ class Driver:
 
     def _end(self) -> None:
         with self.lock:
-            limit = min(self._patience, self.now() + self.session.options.close_timeout)
-            self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, limit - self.now()))
+            patience = min(self.session.options.close_timeout, self._patience - self.now(), _LONG)
+            self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, patience))
             self._dial = self._thread = None
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nobody else could
             self.turn.notify_all()
@@ -260,8 +263,10 @@ class Driver:
         def run() -> None:
             try:
                 work(*args)
-            except BaseException as error:  # noqa: BLE001 - it is raised again where it ends the client
+            except BaseException as error:
                 with self.lock:
+                    if self._thread is None:
+                        raise
                     self._fault = error
                     self._ring()
 
@@ -330,7 +335,7 @@ class Driver:
     def _open_bytes(self, dial: Dial, wire: Wire) -> None:
         try:
             # A second more than the session's own patience, which ends with better words.
-            timeout = self.session.options.connect_timeout + 1.0
+            timeout = min(self.session.options.connect_timeout + 1.0, _LONG)
             sock = socket.create_connection(wire.address(), timeout, all_errors=True)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
