@@ -6,14 +6,13 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.adapters.test_sync import program
 
 from holdfast import (
     ConnectError,
@@ -233,10 +232,13 @@ def test_without_a_thread_for_callbacks_they_wait(
 
 
 @needs_fork
-def test_a_forked_child_can_do_nothing_to_its_parents_connection() -> None:
+@pytest.mark.parametrize("connect", ["None", "blocking_connector()"])
+def test_a_forked_child_can_do_nothing_to_its_parents_connection(connect: str) -> None:
+    pytest.importorskip("websockets")
     code = """
-        import os, sys, warnings
+        import os, sys, time, warnings
         from holdfast import GroupMessage, LocalProtocolError
+        from holdfast.connect.websockets import blocking_connector
         from holdfast.sync import Client
         warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
 
@@ -248,7 +250,7 @@ def test_a_forked_child_can_do_nothing_to_its_parents_connection() -> None:
             else:
                 raise AssertionError(f"{call} was not refused")
 
-        with Client(sys.argv[1]) as client:
+        with Client(sys.argv[1], connect=CONNECT) as client:
             seen = []
             client.on(GroupMessage, lambda message: seen.append(message.data))
             with client.subscribe("g") as subscription:
@@ -276,16 +278,12 @@ def test_a_forked_child_can_do_nothing_to_its_parents_connection() -> None:
                 assert os.waitpid(child, 0)[1] == 7 << 8
                 client.send_to_group("g", "three")
                 print([stream.next(5).data for _ in range(3)], client.groups)
+            for _ in range(500):
+                time.sleep(0.01 * (len(seen) < 3))  # callbacks take their time
         assert seen == ["one", "two", "three"], seen
     """
     with BackgroundService() as service:
-        done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        done = program(code.replace("CONNECT", connect), service)
         assert (done.stdout, done.stderr, done.returncode) == (
             "['one', 'two', 'three'] frozenset({'g'})\n",
             "",
@@ -327,13 +325,7 @@ def test_forks_amid_everything_find_a_lock_that_is_free() -> None:
             sender.join()
     """
     with BackgroundService() as service:
-        done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        done = program(code, service)
         assert (done.stderr, done.returncode) == ("", 0)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.adapters.test_sync_faults import refuse_threads
 
 from holdfast import (
     ConnectError,
@@ -371,6 +372,34 @@ def test_what_opens_when_nobody_wants_it_any_more_is_closed_at_once(stage: Stage
     stage.leave()
     until(lambda: stage.transports and stage.transports[0].closed == [1001])
     assert not stage.transports[0].received
+
+
+# ---- No threads
+
+
+def test_without_a_thread_to_write_there_is_no_transport(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        refuse_threads(patch, "holdfast-write", 1)
+        with pytest.raises(ConnectError, match="can't start new thread"):
+            client_of(stage).start()
+    until(lambda: stage.transports[0].closed == [1001])
+    with client_of(stage) as client:
+        client.join_group("g")
+
+
+def test_without_a_thread_to_close_it_is_closed_when_its_own_is_free(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.kinds = [HangingSend]
+    with client_of(stage) as client:
+        with pytest.raises(TimeoutError):
+            client.join_group("g", timeout=0.05)
+        refuse_threads(monkeypatch, "holdfast-close", 1)
+    assert client.state is State.STOPPED
+    assert "can't start new thread" in caplog.text
+    assert not stage.transports[0].closed
+    stage.leave()
+    until(lambda: stage.transports[0].closed == [1001])
 
 
 # ---- What can not be meant
