@@ -100,7 +100,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
         assert isinstance(error, ConnectError)
         assert "own thread has failed" in str(error)
         assert isinstance(error.__cause__, ZeroDivisionError)
-        assert "SECRET" not in str(error).partition("access_token")[2]
+        assert "SECRET" not in str(error)
         assert sorted(type(one).__name__ for one in outcome) == ["ConnectError", "ConnectError", "SendError"]
         assert "fail" in caplog.text
         assert "Traceback" in caplog.text

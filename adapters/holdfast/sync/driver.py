@@ -15,19 +15,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import cast
 
-from holdfast import (
-    Acked,
-    Connected,
-    ConnectError,
-    Dial,
-    Event,
-    LocalProtocolError,
-    Options,
-    Session,
-    State,
-    Stopped,
-    redact,
-)
+from holdfast import Acked, Connected, ConnectError, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
 from holdfast._blocking import Answer
 from holdfast._channels import Channel
 from holdfast._route import Route
@@ -231,8 +219,7 @@ class Driver:
 
     def _fail(self, error: BaseException) -> None:
         """Nobody foresaw ``error``: stop, and tell everybody who waits."""
-        what = f"{type(error).__name__}: {redact(str(error))}"
-        failure = ConnectError(f"the client's own thread has failed, the log has the traceback: {what}")
+        failure = ConnectError(f"the client's own thread has failed, see the log: {type(error).__name__}")
         failure.__cause__ = error
         with self.lock:
             try:
