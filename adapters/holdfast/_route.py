@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
-from holdfast._channels import Connect, check_connect
+from holdfast._channels import BlockingConnect, Connect, check_blocking_connect, check_connect
 from holdfast._version import __version__
 from holdfast._wire import ProxySetting, Wire, check_proxy
 
@@ -29,21 +29,31 @@ class Route:
 
     Attributes:
         connect: opens transports of messages; None: we open TCP connections ourselves.
+        blocking_connect: the same for the blocking client.
 
     Raises:
         InvalidType, InvalidValue: an argument can not be used; the message names it.
     """
 
-    def __init__(self, url: Provider, tls: TlsSetting, proxy: ProxySetting, connect: Connect | None = None) -> None:
+    def __init__(
+        self,
+        url: Provider,
+        tls: TlsSetting,
+        proxy: ProxySetting,
+        connect: Connect | None = None,
+        blocking_connect: BlockingConnect | None = None,
+    ) -> None:
         if isinstance(url, str):
             parse_url(url)
         elif not callable(url):
             raise InvalidType(f"url must be a str or a function that returns one, not {type(url).__name__}")
         check_proxy(proxy)
         check_connect(connect)
-        if connect is not None and (tls is not None or proxy):
+        check_blocking_connect(blocking_connect)
+        if (connect is not None or blocking_connect is not None) and (tls is not None or proxy):
             raise InvalidValue("connect opens the transport: ssl and proxy are for it to use, not for the client")
         self.connect: Connect | None = connect
+        self.blocking_connect: BlockingConnect | None = blocking_connect
         self._url: Provider = url
         self._tls = _context(tls)
         self._proxy: ProxySetting = proxy
@@ -60,7 +70,7 @@ class Route:
         """The same, for a function that may block and must not be async."""
         try:
             url: Any = self._url if isinstance(self._url, str) else self._url()
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in a thread of ours ends nothing else
             return error
         if inspect.iscoroutine(url):
             url.close()
@@ -71,7 +81,7 @@ class Route:
         """Tell the session the URL it asked for, if it still wants it."""
         if session.dial is not dial:
             return
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             session.url_failed(answer, now)
         elif isinstance(answer, str):
             session.url_ready(answer, now, fixed=isinstance(self._url, str))

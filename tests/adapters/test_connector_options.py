@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 from tests.adapters.harness import GROUP, options, run, url_of, within
-from tests.adapters.test_connectors import as_coroutine, dial_to, serve, url_at
+from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, url_at
 
 import holdfast.connect
 from holdfast import ConnectError, InvalidValue, parse_url
 from holdfast.asyncio import Client
-from holdfast.connect import Closed, MessageTransport
+from holdfast.connect import BlockingTransport, Closed, MessageTransport
 from holdfast.service import Service
 
 
 @pytest.mark.parametrize(
-    ("library", "name"), [("websockets", "subprotocols"), ("aiohttp", "protocols"), ("picows", "url")]
+    ("library", "name"),
+    [("websockets", "subprotocols"), ("websockets-blocking", "uri"), ("aiohttp", "protocols"), ("picows", "url")],
 )
 def test_what_the_client_chooses_can_not_be_chosen(library: str, name: str) -> None:
-    pytest.importorskip(library)
+    pytest.importorskip(library.partition("-")[0])
     with pytest.raises(InvalidValue, match=name):
-        import_module(f"holdfast.connect.{library}").connector(**{name: "x"})
+        maker(library)(**{name: "x"})
 
 
 @pytest.mark.parametrize(
     ("library", "name"),
-    [("websockets", "additional_headers"), ("aiohttp", "headers"), ("picows", "extra_headers")],
+    [
+        ("websockets", "additional_headers"),
+        ("websockets-blocking", "additional_headers"),
+        ("aiohttp", "headers"),
+        ("picows", "extra_headers"),
+    ],
 )
 def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
-    pytest.importorskip(library)
+    pytest.importorskip(library.partition("-")[0])
 
     async def scenario() -> None:
         heads: list[bytes] = []
-        connect = import_module(f"holdfast.connect.{library}").connector(**{name: {"X-Mine": "1"}})
+        connect = maker(library)(**{name: {"X-Mine": "1"}})
         async with await serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", heads) as server:
             for _ in range(2):
                 with pytest.raises(ConnectError, match="503"):
                     await within(5, as_coroutine(connect, dial_to(url_at(server))))
         assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: holdfast") == 1 for head in heads)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("library", ["websockets", "websockets-blocking"])
+def test_a_redirect_is_not_followed(library: str) -> None:
+    async def scenario() -> None:
+        heads: list[bytes] = []
+        answer = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+        async with await serve(answer, heads) as server:
+            with pytest.raises(ConnectError, match="HTTP status 302") as caught:
+                await within(5, as_coroutine(maker(library)(), dial_to(url_at(server))))
+        assert caught.value.status == 302
+        assert len(heads) == 1
 
     run(scenario)
 
@@ -65,5 +83,12 @@ def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
 
 
 def test_the_public_names_say_where_they_are() -> None:
-    assert holdfast.connect.__all__ == ["Closed", "Connect", "MessageTransport"]
-    assert Closed.__module__ == MessageTransport.__module__ == "holdfast.connect"
+    assert holdfast.connect.__all__ == [
+        "BlockingConnect",
+        "BlockingTransport",
+        "Closed",
+        "Connect",
+        "MessageTransport",
+    ]
+    for public in (BlockingTransport, Closed, MessageTransport):
+        assert public.__module__ == "holdfast.connect"

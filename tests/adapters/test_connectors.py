@@ -19,7 +19,7 @@ from holdfast import (
     __version__,
 )
 from holdfast.asyncio import Client
-from holdfast.connect import Closed, Connect, MessageTransport
+from holdfast.connect import BlockingTransport, Closed, Connect, MessageTransport
 from holdfast.service import Service
 
 LIBRARIES = ("websockets", "aiohttp", "picows")
@@ -27,11 +27,51 @@ PROMPT = 2.0
 Make = Callable[..., Connect]
 
 
-@pytest.fixture(params=LIBRARIES)
+class Threaded:
+    """A transport that blocks, each call in a thread, to be looked at like the others."""
+
+    def __init__(self, transport: BlockingTransport) -> None:
+        self._transport = transport
+
+    async def send(self, message: str) -> None:
+        await asyncio.to_thread(self._transport.send, message)
+
+    async def receive(self) -> str | bytes | Closed:
+        return await asyncio.to_thread(self._transport.receive)
+
+    async def close(self, code: int, reason: str) -> None:
+        await asyncio.to_thread(self._transport.close, code, reason)
+
+
+def maker(library: str) -> Make:
+    """The ``connector`` of a library; of the blocking one, made async."""
+    module = import_module(f"holdfast.connect.{library.removesuffix('-blocking')}")
+    if library == module.__name__.rpartition(".")[2]:
+        return module.connector  # type: ignore[no-any-return]
+
+    def connector(**options: Any) -> Connect:
+        connect = module.blocking_connector(**options)
+
+        async def open_transport(dial: Dial) -> MessageTransport:
+            return Threaded(await asyncio.to_thread(connect, dial))
+
+        return open_transport
+
+    connector.__module__ = module.__name__
+    return connector
+
+
+@pytest.fixture(params=[*LIBRARIES, "websockets-blocking"])
 def connector(request: pytest.FixtureRequest) -> Make:
+    pytest.importorskip(request.param.partition("-")[0])
+    return maker(request.param)
+
+
+@pytest.fixture(params=LIBRARIES)
+def async_connector(request: pytest.FixtureRequest) -> Make:
+    """One whose calls can be cancelled."""
     pytest.importorskip(request.param)
-    make: Make = import_module(f"holdfast.connect.{request.param}").connector
-    return make
+    return maker(request.param)
 
 
 def dial_to(url: str) -> Dial:
@@ -151,10 +191,10 @@ def test_a_refusal_whose_body_is_cut_short_still_tells_the_status(connector: Mak
 
 
 @pytest.mark.parametrize("stage", ["before the answer", "amid the answer"])
-def test_a_handshake_that_is_cancelled_leaves_nothing_open(connector: Make, stage: str) -> None:
+def test_a_handshake_that_is_cancelled_leaves_nothing_open(async_connector: Make, stage: str) -> None:
     async def scenario() -> None:
         async with Scripted() as service:
-            opening = asyncio.create_task(as_coroutine(connector(), dial_to(service.url)))
+            opening = asyncio.create_task(as_coroutine(async_connector(), dial_to(service.url)))
             peer = await service.handshake()
             if stage == "amid the answer":
                 peer.raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webs")
@@ -268,10 +308,10 @@ def test_a_peer_that_breaks_the_rules_is_closed_with_the_right_code(connector: M
     run(scenario)
 
 
-def test_a_cancelled_receive_loses_nothing(connector: Make) -> None:
+def test_a_cancelled_receive_loses_nothing(async_connector: Make) -> None:
     async def scenario() -> None:
         async with Scripted() as service:
-            transport, peer = await opened(connector(), service)
+            transport, peer = await opened(async_connector(), service)
             for number in range(50):
                 receiving = asyncio.create_task(transport.receive())
                 await asyncio.sleep(0)

@@ -1,8 +1,10 @@
 """Transports for clients that shall not open their own: another WebSocket library, or one you write.
 
-Three are ready, each for the asyncio client (and for anyio's on asyncio), each imported only when you ask for it::
+Three are ready for the asyncio client (and for anyio's on asyncio), one of them for the blocking client as well, each
+imported only when you ask for it::
 
     from holdfast.connect.aiohttp import connector       # or .websockets, or .picows
+    from holdfast.connect.websockets import blocking_connector
 
     client = Client(url, connect=connector())
 
@@ -38,16 +40,23 @@ What such a pair has to keep in mind, and nothing else:
 - Messages of 32 MiB must get through (``Options.max_message_size`` has no say here). Keepalive pings and compression
   are better off: the session has pings of its own.
 - URLs hold access tokens: keep them out of exceptions and logs (:func:`holdfast.redact`).
+
+For the blocking client, :class:`holdfast.sync.Client`, all four are plain functions, and there is nothing to cancel:
+
+- ``connect`` is called in a thread of its own, which goes on to call ``receive``; a second one calls ``send``. Nothing
+  waits for what hangs in there, neither ``stop()`` nor the clock, but its thread stays: ``connect`` should give up by
+  itself after a while. What it opens when nobody wants it any more is closed at once.
+- ``close`` is called by any thread, and must end a ``receive`` and a ``send`` that wait.
 """
 
-from holdfast._channels import Closed, Connect, MessageTransport
+from holdfast._channels import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
 
-__all__ = ["Closed", "Connect", "MessageTransport"]
+__all__ = ["BlockingConnect", "BlockingTransport", "Closed", "Connect", "MessageTransport"]
 
 
 def _claim_names() -> None:
     """Reprs, pickles and docs name the package that users import."""
-    for public in (Closed, MessageTransport):
+    for public in (BlockingTransport, Closed, MessageTransport):
         public.__module__ = __name__
 
 

@@ -1,6 +1,7 @@
 """Holdfast for code that blocks: ``from holdfast.sync import Client``."""
 
-from holdfast.sync.client import Client, EventStream
+from holdfast._blocking import EventStream
+from holdfast.sync.client import Client
 
 __all__ = ["Client", "EventStream"]
 

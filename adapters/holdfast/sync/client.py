@@ -2,88 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
-import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Self
 
-from holdfast import (
-    Ack,
-    ClientStopped,
-    DataType,
-    Event,
-    GroupMessage,
-    InvalidType,
-    Message,
-    Options,
-    State,
-    Stopped,
-)
-from holdfast._base import BaseClient, BaseStream
-from holdfast._delivery import Buffer, Callback
-from holdfast._route import Route, TlsSetting
-from holdfast._wire import ProxySetting
-from holdfast.sync.driver import Answer, Driver
-
-log: logging.Logger = logging.getLogger("holdfast")
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-F = TypeVar("F", bound=Callback)
-
-Request = Callable[..., int | None]
-"""A method of the session that asks for something, with all arguments but ``now`` and what becomes of the answer."""
+from holdfast import ClientStopped, Options, Stopped
+from holdfast._blocking import BlockingClient
+from holdfast._route import Route
+from holdfast.sync.driver import Driver
 
 
-class EventStream(BaseStream[T_co, Answer]):
-    """Events in order, to iterate over with ``for``; made by the methods of a client.
-
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more
-    (leaving a ``with`` or dropping the last reference does that, too).
-    """
-
-    _END = StopIteration
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> T_co:
-        """The next event, waited for at most ``timeout`` seconds.
-
-        Raises:
-            TimeoutError: none has come in time; the stream goes on.
-            StopIteration: the client was stopped.
-            HoldfastError: the client could not go on.
-        """
-        while True:
-            with self._guard:
-                if self._buffer.items and not self._closed:
-                    return cast(T_co, self._buffer.pop())
-                news = self._wait_for()
-            try:
-                _wait(news, timeout)
-            finally:
-                self._buffer.wake = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Client(BaseClient[Driver]):
+class Client(BlockingClient[Driver]):
     """A Web PubSub client that holds on, for code that blocks; every method may be called from any thread.
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
@@ -96,37 +24,25 @@ class Client(BaseClient[Driver]):
         ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
             store. With a context of your own you can show a client certificate.
         proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
+        connect: a plain function that opens the transport instead, see :data:`holdfast.connect.BlockingConnect`;
+            ``ssl`` and ``proxy`` are its matter then.
 
     Raises:
         InvalidType, InvalidValue: an argument can not be used; the message names it.
     """
 
-    def __init__(
-        self,
-        url: str | Callable[[], str],
-        options: Options | None = None,
-        *,
-        ssl: TlsSetting = None,
-        proxy: ProxySetting = None,
-    ) -> None:
-        driver = Driver(Route(url, ssl, proxy), options, self._deliver)
-        super().__init__(driver, driver.lock)
-        self._delivery.busy = True  # callbacks always wait for their thread
-        self._work = threading.Condition(driver.lock)
-        self._caller: threading.Thread | None = None
-
-    # ---- Life
+    def _drive(self, route: Route, options: Options | None) -> Driver:
+        return Driver(route, options, self._deliver)
 
     def start(self) -> None:
         """Connect. Done when the service's first message is here; from then on the client keeps itself connected.
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already.
+            LocalProtocolError: it was started already, perhaps by the process that this one was forked from.
         """
-        self._delivery.begin()
         try:
-            event = self._driver.start()
+            event = self._driver.start(self._delivery.begin)
         except KeyboardInterrupt:
             self.stop()
             raise
@@ -137,7 +53,8 @@ class Client(BaseClient[Driver]):
     def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
 
-        Requests that wait fail with :class:`holdfast.SendError`. A client that is stopped already stays so.
+        Requests that wait fail with :class:`holdfast.SendError`. A client that is stopped already stays so. In a forked
+        child it does nothing: the connection is the parent's.
         """
         self._driver.stop()
 
@@ -149,220 +66,3 @@ class Client(BaseClient[Driver]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    # ---- Requests
-
-    def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
-        """Join ``group``; after a reconnect the client joins it again by itself.
-
-        Args:
-            group: 1 to 1024 characters, not blank.
-            ack_id: repeat an earlier request under its ack id.
-            timeout: seconds to wait for the answer; None: as long as it takes.
-
-        Raises:
-            SendError: the service refused, or the outcome is not known; see its ``outcome``.
-            TimeoutError: after ``timeout`` seconds; the request may still be executed if it was sent already.
-            TooManyRequests: ``max_pending_requests`` wait already.
-            LocalProtocolError: an argument can not be used, or the client is not started.
-        """
-        return self._ask(partial(self._session.join_group, group, ack_id=ack_id), timeout)
-
-    def leave_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
-        """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        return self._ask(partial(self._session.leave_group, group, ack_id=ack_id), timeout)
-
-    @overload
-    def send_to_group(
-        self,
-        group: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        no_echo: bool = False,
-        ack: Literal[True] = True,
-        ack_id: int | None = None,
-        timeout: float | None = None,
-    ) -> Ack: ...
-    @overload
-    def send_to_group(
-        self,
-        group: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        no_echo: bool = False,
-        ack: Literal[False],
-        timeout: float | None = None,
-    ) -> None: ...
-    def send_to_group(
-        self,
-        group: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        no_echo: bool = False,
-        ack: bool = True,
-        ack_id: int | None = None,
-        timeout: float | None = None,
-    ) -> Ack | None:
-        """Publish to ``group``, which this client need not have joined.
-
-        Args:
-            group: 1 to 1024 characters, not blank.
-            data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
-            data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
-            no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
-                errors are silent.
-            ack_id, timeout: as for :meth:`join_group`.
-
-        Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
-        """
-        request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
-        if ack:
-            return self._ask(request, timeout)
-        self._tell(request, timeout, publish=True)
-        return None
-
-    @overload
-    def send_event(
-        self,
-        event: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        ack: Literal[True] = True,
-        ack_id: int | None = None,
-        timeout: float | None = None,
-    ) -> Ack: ...
-    @overload
-    def send_event(
-        self,
-        event: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        ack: Literal[False],
-        timeout: float | None = None,
-    ) -> None: ...
-    def send_event(
-        self,
-        event: str,
-        data: Any,
-        *,
-        data_type: DataType | None = None,
-        ack: bool = True,
-        ack_id: int | None = None,
-        timeout: float | None = None,
-    ) -> Ack | None:
-        """Send ``event`` to the application server.
-
-        Args:
-            event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
-            data, data_type, ack, ack_id, timeout: as for :meth:`send_to_group`.
-
-        Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
-        """
-        request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
-        if ack:
-            return self._ask(request, timeout)
-        self._tell(request, timeout, publish=False)
-        return None
-
-    # ---- Events
-
-    def _register(self, event_type: type[Any], callback: F) -> F:
-        if inspect.iscoroutinefunction(callback):
-            raise InvalidType("callback is async; this client needs a plain function")
-        return super()._register(event_type, callback)
-
-    def __iter__(self) -> EventStream[Message]:
-        """Group and server messages, in order, those included that arrived before and were not taken."""
-        with self._guard:
-            return self._iterate(self._delivery.read_inbox())
-
-    def events(self, *types: type[T]) -> EventStream[T]:
-        """Events of the given types from now on: ``for event in client.events(GroupMessage, Recovered)``.
-
-        Raises:
-            InvalidType: no type is given, or one is no event type.
-        """
-        return self._iterate(self._open(types))
-
-    @contextmanager
-    def subscribe(self, group: str) -> Generator[EventStream[GroupMessage]]:
-        """Join ``group``, iterate over its messages, leave: ``with client.subscribe("group1") as messages:``.
-
-        Raises:
-            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
-        """
-        with self._subscribed(group) as subscription, self._iterate(subscription.buffer) as stream:
-            with subscription.joining():
-                self.join_group(group)
-            yield stream
-
-    # ---- Inside
-
-    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, Future, self._guard)
-
-    def _ask(self, request: Request, timeout: float | None) -> Ack:
-        """Make a request and wait for its answer."""
-        answer: Answer = Future()
-        with self._guard:
-            key = request(self._driver.now(), user_data=answer)
-            self._driver.flush()
-        try:
-            return cast(Ack, _wait(answer, timeout))
-        except (TimeoutError, KeyboardInterrupt):
-            assert key is not None
-            with self._guard:
-                self._session.withdraw(key)
-            raise
-
-    def _tell(self, request: Request, timeout: float | None, *, publish: bool) -> None:
-        """Make a request whose answer nobody wants, as soon as one more can go out."""
-        driver = self._driver
-        with self._guard:
-            if not driver.takes(publish):
-                self._session.sender_waits(driver.now())
-                try:
-                    if not driver.turn.wait_for(lambda: driver.takes(publish), timeout):
-                        raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
-                finally:
-                    self._session.sender_goes_on()
-            request(driver.now(), ack=False)
-            driver.flush()
-
-    def _deliver(self, events: list[Event]) -> None:
-        super()._deliver(events)
-        if self._delivery.waiting and self._caller is None:
-            self._caller = threading.Thread(target=self._call, name="holdfast-callbacks", daemon=True)
-            self._caller.start()
-        self._work.notify()
-
-    def _call(self) -> None:
-        """Call callbacks, from the first event that has one until the client stops."""
-        while True:
-            with self._work:
-                while (queued := self._delivery.take()) is None:
-                    if self.state is State.STOPPED:
-                        self._caller = None
-                        return
-                    self._work.wait()
-            event, callbacks = queued
-            for callback in callbacks:
-                try:
-                    callback(event)
-                except BaseException:  # sys.exit() in a callback ends no program, and must not end the callbacks
-                    log.exception("a callback for %s failed", type(event).__name__)
-
-
-def _wait(answer: Answer, timeout: float | None) -> Any:
-    try:
-        return answer.result(timeout)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {timeout:g} s") from None

@@ -190,23 +190,24 @@ def own() -> list[Adapter]:
 
 
 def connectors() -> list[Adapter]:
-    """Holdfast's asyncio client over every WebSocket library that is installed here, by ``connect=``."""
+    """Holdfast's asyncio and blocking clients over every WebSocket library that is installed here, by ``connect=``."""
     libraries = {"websockets": "ssl", "aiohttp": "ssl", "picows": "ssl_context"}
-    return [
-        Adapter(f"asyncio-{library}", _over(library, ssl_option))
-        for library, ssl_option in libraries.items()
-        if importlib.util.find_spec(library) is not None
-    ]
+    installed = {library: ssl for library, ssl in libraries.items() if importlib.util.find_spec(library) is not None}
+    adapters = [Adapter(f"asyncio-{library}", _over("asyncio", library, ssl)) for library, ssl in installed.items()]
+    if "websockets" in installed:
+        over = _over("sync", "websockets", "ssl", "blocking_connector")
+        adapters.append(Adapter("sync-websockets", over, subject=Blocking))
+    return adapters
 
 
 def _client(name: str) -> Callable[..., Any]:
     return importlib.import_module(f"holdfast.{name}").Client  # type: ignore[no-any-return]
 
 
-def _over(library: str, ssl_option: str) -> Callable[..., Any]:
-    connector = importlib.import_module(f"holdfast.connect.{library}").connector
+def _over(client: str, library: str, ssl_option: str, kind: str = "connector") -> Callable[..., Any]:
+    connector = getattr(importlib.import_module(f"holdfast.connect.{library}"), kind)
 
     def make(url: Any, options: Options, ssl: SSLContext | None = None) -> Any:
-        return _client("asyncio")(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})))
+        return _client(client)(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})))
 
     return make

@@ -1,0 +1,97 @@
+"""A TCP connection as a driver with a selector wants it: it never blocks."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from contextlib import suppress
+
+from holdfast import Session
+from holdfast._wire import Wire
+
+_CHUNK = 256 * 1024
+
+
+class ByteTransport:
+    """One TCP connection and the Wire that makes messages of its bytes.
+
+    Attributes:
+        closed: nothing has to be waited for at its end.
+    """
+
+    closed = True
+
+    def __init__(self, session: Session, wire: Wire, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+        sock.setblocking(False)
+        with suppress(OSError):  # it is gone already, which reading will tell
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._session = session
+        self._wire = wire
+        self._socket = sock
+        self._selector = selector
+        self._watched = 0
+        self._unsent = b""
+
+    @property
+    def writable(self) -> bool:
+        """Whether a message would not have to wait for others."""
+        return not self._unsent
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the selector has to wait for something that it does not wait for now."""
+        return bool(self._wanted() & ~self._watched)
+
+    def _wanted(self) -> int:
+        wanted = selectors.EVENT_WRITE if self._unsent else 0
+        return wanted | selectors.EVENT_READ if self._session.reading else wanted
+
+    def watch(self) -> None:
+        """Tell the selector what to wait for; its key's data is this object."""
+        wanted = self._wanted()
+        if wanted != self._watched:
+            if self._watched:
+                self._selector.unregister(self._socket)
+            if wanted:
+                self._selector.register(self._socket, wanted, self)
+            self._watched = wanted
+
+    def write(self) -> None:
+        """Write what there is, as far as the socket takes it."""
+        unsent = self._unsent or self._wire.data_to_send()
+        while unsent:
+            try:
+                sent = self._socket.send(unsent)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                unsent = b""
+                self._wire.transport_lost(str(error), time.monotonic())
+                break
+            unsent = unsent[sent:] or self._wire.data_to_send()
+        self._unsent = unsent
+
+    def receive(self) -> None:
+        """Take in what has arrived."""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._wire.transport_lost(str(error), time.monotonic())
+        else:
+            self._wire.receive_data(data, time.monotonic())
+
+    def close(self) -> None:
+        """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
+        if self._watched:
+            self._selector.unregister(self._socket)
+        if not self._unsent:
+            with suppress(OSError):  # it may be gone already
+                self._socket.send(self._wire.farewell())
+        self._socket.close()
+
+    def abort(self) -> None:
+        """Close the socket and nothing else."""
+        self._socket.close()

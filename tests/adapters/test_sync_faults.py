@@ -1,0 +1,403 @@
+"""The blocking client when its surroundings fail it: no threads, no file descriptors, a fork, a fault of its own."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.adapters.test_sync import program
+
+from holdfast import (
+    ConnectError,
+    Disconnected,
+    GroupMessage,
+    HoldfastError,
+    InvalidType,
+    InvalidValue,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast._base import BaseStream
+from holdfast._wire import Wire
+from holdfast.sync import Client
+from holdfast.testing import BackgroundService
+from holdfast.testing.world import fast
+
+GROUP = "g"
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def soon(true: Callable[[], object]) -> None:
+    event = threading.Event()
+    for _ in range(5000):
+        if true():
+            return
+        event.wait(0.002)
+    raise AssertionError("it did not become true")
+
+
+def threads() -> list[threading.Thread]:
+    """The client's: the service in the background has one as well."""
+    names = ("holdfast", "holdfast-dial", "holdfast-callbacks")
+    return [thread for thread in threading.enumerate() if thread.name in names]
+
+
+# ---- A fault of our own
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("token=SECRET? access_token=SECRET")
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(Wire, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
+)
+def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
+    owner: type | None, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BackgroundService() as service:
+        client = Client(service.url(), fast(keepalive_interval=0.1, close_timeout=0.2))
+        stopped: list[Stopped] = []
+        client.on(Stopped, stopped.append)
+        client.start()
+        client.join_group(GROUP)
+        outcome: list[BaseException] = []
+
+        def wait(call: Callable[[], object]) -> None:
+            try:
+                call()
+            except HoldfastError as error:
+                outcome.append(error)
+
+        stream = client.events(GroupMessage)
+        waiting = [threading.Thread(target=wait, args=(call,)) for call in (stream.next, lambda: [*client])]
+        for thread in waiting:
+            thread.start()
+        service.stall("to_client")
+        request = threading.Thread(target=wait, args=(lambda: client.send_to_group(GROUP, 1),))
+        request.start()
+        soon(lambda: client._session._requests.pending)
+        monkeypatch.setattr(owner or client._driver._selector, method, fail)
+        if method.startswith("receive"):
+            service.resume()
+        for thread in (*waiting, request):
+            thread.join(10)
+            assert not thread.is_alive()
+        soon(lambda: stopped)
+        monkeypatch.undo()
+        service.resume()
+        assert client.state is State.STOPPED
+        error = stopped[0].error
+        assert isinstance(error, ConnectError)
+        assert "own thread has failed" in str(error)
+        assert isinstance(error.__cause__, ZeroDivisionError)
+        assert "SECRET" not in str(error)
+        assert sorted(type(one).__name__ for one in outcome) == ["ConnectError", "ConnectError", "SendError"]
+        assert "fail" in caplog.text
+        assert "Traceback" in caplog.text
+        client.stop()
+        soon(lambda: not threads())
+        stream.close()
+        with client:  # and it can be used again
+            client.send_to_group(GROUP, 2)
+
+
+@pytest.mark.parametrize("broken", ["connected", "stop"])
+def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with BackgroundService() as service:
+        monkeypatch.setattr(Wire, "receive_data", fail)
+        if broken == "stop":  # so that not even the end goes as it should
+            monkeypatch.setattr(Session, "disconnected", fail)
+            monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        with pytest.raises(ConnectError, match="own thread has failed"):
+            Client(service.url(), fast(close_timeout=0.1)).start()
+        soon(lambda: not threads())
+
+
+def test_a_fault_in_a_thread_that_dials_ends_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BackgroundService() as service:
+        client = Client(service.url(), fast(close_timeout=0.1))
+        monkeypatch.setattr(Wire, "address", fail)
+        with pytest.raises(ConnectError, match="own thread has failed"):
+            client.start()
+        monkeypatch.undo()
+        with client:
+            pass
+
+
+def test_a_fault_in_handing_out_loses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BackgroundService() as service, Client(service.url(), fast(close_timeout=0.1)) as client:
+        deliver = client._delivery.deliver
+        calls: list[int] = []
+
+        def fail_once(events: Any) -> None:
+            if threading.current_thread().name == "holdfast" and not calls:
+                calls.append(1)
+                fail()
+            deliver(events)
+
+        monkeypatch.setattr(client._delivery, "deliver", fail_once)
+        client.send_to_group(GROUP, 1, timeout=10)
+        soon(lambda: client.state is State.STOPPED)
+
+
+# ---- What the system has none left of
+
+
+@pytest.mark.parametrize("scarce", ["selector", "socket pair", "thread"])
+def test_without_what_it_needs_it_does_not_start_and_may_do_so_later(
+    scarce: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("can't start new thread") if scarce == "thread" else OSError(24, "Too many open files")
+
+    with BackgroundService() as service:
+        client = Client(service.url(), fast())
+        stream = client.events(GroupMessage)
+        with client:
+            pass
+        owner, name = {
+            "selector": (selectors, "DefaultSelector"),
+            "socket pair": (socket, "socketpair"),
+            "thread": (threading.Thread, "start"),
+        }[scarce]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, none_left)
+            with pytest.raises(ConnectError, match=r"can not start: .*(can't start new thread|Too many open files)"):
+                client.start()
+        assert client.state is State.STOPPED
+        with pytest.raises(StopIteration):  # nothing has happened
+            stream.next(timeout=5)
+        stream.close()
+        client.stop()
+        with client:
+            client.join_group(GROUP)
+
+
+def refuse_threads(patch: pytest.MonkeyPatch, kind: str, times: int) -> list[str]:
+    """So many threads of that name can not be started."""
+    start, refused = threading.Thread.start, list[str]()
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == kind and len(refused) < times:
+            refused.append(kind)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", none_left)
+    return refused
+
+
+def test_without_a_thread_to_dial_it_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BackgroundService() as service:
+        with monkeypatch.context() as patch:
+            refuse_threads(patch, "holdfast-dial", 1)
+            with pytest.raises(ConnectError, match="can't start new thread"):
+                Client(service.url(), fast()).start()
+        with Client(service.url(), fast()) as client:
+            client.join_group(GROUP)
+            lost = client.events(Disconnected)
+            refused = refuse_threads(monkeypatch, "holdfast-dial", 2)
+            service.cut()
+            client.send_to_group(GROUP, 1, timeout=10)
+            assert len(refused) == 2
+            lost.close()
+
+
+def test_without_a_thread_for_callbacks_they_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[object] = []
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        client.on(GroupMessage, lambda message: seen.append(message.data))
+        client.join_group(GROUP)
+        refused = refuse_threads(monkeypatch, "holdfast-callbacks", 1)
+        service.publish(GROUP, [1])
+        soon(lambda: refused)
+        service.publish(GROUP, [2])
+        soon(lambda: seen == [1, 2])
+    assert "callbacks have to wait" in caplog.text
+
+
+# ---- A fork
+
+
+@needs_fork
+@pytest.mark.parametrize("connect", ["None", "blocking_connector()"])
+def test_a_forked_child_can_do_nothing_to_its_parents_connection(connect: str) -> None:
+    pytest.importorskip("websockets")
+    code = """
+        import os, sys, time, warnings
+        from holdfast import GroupMessage, LocalProtocolError
+        from holdfast.connect.websockets import blocking_connector
+        from holdfast.sync import Client
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
+
+        def refused(call, *args, **named):
+            try:
+                call(*args, **named)
+            except LocalProtocolError as error:
+                assert "parent process: make a new client" in str(error), error
+            else:
+                raise AssertionError(f"{call} was not refused")
+
+        with Client(sys.argv[1], connect=CONNECT) as client:
+            seen = []
+            client.on(GroupMessage, lambda message: seen.append(message.data))
+            with client.subscribe("g") as subscription:
+                stream = client.events(GroupMessage)
+                client.send_to_group("g", "one")
+                assert subscription.next(5).data == "one"
+                child = os.fork()
+                if not child:
+                    for method in (client.join_group, client.leave_group):
+                        refused(method, "g")
+                        refused(method, "g", timeout=0.1)
+                    for method in (client.send_to_group, client.send_event):
+                        refused(method, "g", "child")
+                        refused(method, "g", "child", ack=False)
+                    refused(client.start)
+                    refused(stream.next)
+                    refused(iter(client).next)
+                    refused(lambda: client.subscribe("other").__enter__())
+                    stream.close()
+                    client.stop()
+                    with Client(sys.argv[1]) as own:  # as it was told to
+                        own.join_group("g")
+                        own.send_to_group("g", "two")
+                    sys.exit(7)  # by way of the ends of subscription and client
+                assert os.waitpid(child, 0)[1] == 7 << 8
+                client.send_to_group("g", "three")
+                print([stream.next(5).data for _ in range(3)], client.groups)
+            for _ in range(500):
+                time.sleep(0.01 * (len(seen) < 3))  # callbacks take their time
+        assert seen == ["one", "two", "three"], seen
+    """
+    with BackgroundService() as service:
+        done = program(code.replace("CONNECT", connect), service)
+        assert (done.stdout, done.stderr, done.returncode) == (
+            "['one', 'two', 'three'] frozenset({'g'})\n",
+            "",
+            0,
+        )
+
+
+@needs_fork
+def test_forks_amid_everything_find_a_lock_that_is_free() -> None:
+    code = """
+        import os, sys, threading, warnings
+        from holdfast import ClientStopped, GroupMessage
+        from holdfast.sync import Client
+        warnings.simplefilter("ignore", DeprecationWarning)
+        sys.setswitchinterval(1e-5)
+        with Client(sys.argv[1]) as client:
+            client.on(GroupMessage, lambda message: None)
+            client.join_group("g")
+
+            def send():
+                try:
+                    while True:
+                        client.send_to_group("g", "x", ack=False)
+                except ClientStopped:
+                    pass
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            for _ in range(20):
+                child = os.fork()
+                if not child:
+                    client.groups
+                    client.events(GroupMessage).close()
+                    client.stop()
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+            client.send_to_group("g", "y")
+            client.stop()
+            sender.join()
+    """
+    with BackgroundService() as service:
+        done = program(code, service)
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+# ---- What is asked in a way that can not be meant
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        (-1, InvalidValue),
+        (-0.001, InvalidValue),
+        (float("nan"), InvalidValue),
+        (float("inf"), InvalidValue),
+        ("1", InvalidType),
+        (True, InvalidType),
+    ],
+)
+def test_a_timeout_is_a_number_of_seconds(timeout: Any, error: type[Exception]) -> None:
+    sent: list[object] = []
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        stream = client.events(GroupMessage)
+        client.join_group(GROUP)
+        for call in (
+            lambda: stream.next(timeout=timeout),
+            lambda: client.join_group("other", timeout=timeout),
+            lambda: client.leave_group(GROUP, timeout=timeout),
+            lambda: client.send_to_group(GROUP, "x", timeout=timeout),
+            lambda: client.send_to_group(GROUP, "x", ack=False, timeout=timeout),
+            lambda: client.send_event("e", "x", ack=False, timeout=timeout),
+        ):
+            with pytest.raises(error, match="timeout must be"):
+                sent.append(call())
+        client.send_to_group(GROUP, "only this")
+        assert stream.next(timeout=5).data == "only this"
+        assert client.groups == {GROUP}
+        with pytest.raises(TimeoutError):
+            stream.next(timeout=0)
+        stream.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to oneself are different there")
+def test_an_interrupt_amid_next_leaves_the_stream_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        stream = client.events(GroupMessage)
+        client.join_group(GROUP)
+        wait_for = BaseStream._wait_for
+
+        def interrupted(self: Any) -> Any:
+            news = wait_for(self)
+            signal.raise_signal(signal.SIGINT)
+            return news
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BaseStream, "_wait_for", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                stream.next(timeout=5)
+        client.send_to_group(GROUP, 1)
+        assert stream.next(timeout=5).data == 1
+        stream.close()
+
+
+def test_a_second_reader_of_a_stream_takes_nothing_from_the_first() -> None:
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        stream = client.events(GroupMessage)
+        client.join_group(GROUP)
+        got: list[object] = []
+        reader = threading.Thread(target=lambda: got.append(stream.next(timeout=10).data))
+        reader.start()
+        soon(lambda: stream._buffer.wake is not None)
+        with pytest.raises(HoldfastError, match="somebody iterates"):
+            stream.next(timeout=5)
+        client.send_to_group(GROUP, 1)
+        reader.join(10)
+        assert got == [1]
+        stream.close()

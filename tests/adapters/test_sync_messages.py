@@ -1,0 +1,441 @@
+"""Transports of messages that block, by `connect=` of the blocking client: the ends that nobody wishes for."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tests.adapters.test_sync_faults import refuse_threads
+
+from holdfast import (
+    ConnectError,
+    Dial,
+    Disconnected,
+    GroupMessage,
+    InvalidType,
+    InvalidValue,
+    Options,
+    Recovered,
+    State,
+    Stopped,
+)
+from holdfast.asyncio import Client as AsyncioClient
+from holdfast.connect import BlockingTransport, Closed
+from holdfast.sync import Client
+from holdfast.testing import BackgroundService
+from holdfast.testing.world import fast
+
+URL = "ws://service/client/hubs/chat?access_token=SECRET"
+
+
+class Transport:
+    """A service in memory: it accepts, and answers what asks for an answer."""
+
+    def __init__(self, dial: Dial, number: int, hang: Callable[[], None]) -> None:
+        self.hang = hang
+        self.sent: list[dict[str, Any]] = []
+        self.closed: list[int] = []
+        self.received = 0
+        self._incoming: queue.SimpleQueue[object] = queue.SimpleQueue()
+        connected = {"type": "system", "event": "connected", "connectionId": f"c{number}", "reconnectionToken": "t"}
+        if not dial.recovery:
+            self.say(connected | {"userId": "ann"})
+
+    def say(self, message: object) -> None:
+        self._incoming.put(json.dumps(message) if isinstance(message, dict) else message)
+
+    def send(self, message: str) -> None:
+        sent = json.loads(message)
+        self.sent.append(sent)
+        if "ackId" in sent:
+            self.say({"type": "ack", "ackId": sent["ackId"], "success": True})
+        elif sent["type"] == "ping":
+            self.say({"type": "pong"})
+
+    def receive(self) -> Any:
+        item = self._incoming.get()
+        self.received += 1
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed.append(code)
+        self.say(Closed(1000))
+
+
+class Stage:
+    """What ``connect`` returns, one after the other; what hangs does so until the stage is left."""
+
+    def __init__(self) -> None:
+        self.transports: list[Transport] = []
+        self.dials: list[Dial] = []
+        self.kinds: list[type[Transport]] = []
+        self._over = threading.Event()
+
+    def connect(self, dial: Dial) -> BlockingTransport:
+        assert dial.protocol == "json.reliable.webpubsub.azure.v1"
+        self.dials.append(dial)
+        kind = self.kinds.pop(0) if self.kinds else Transport
+        transport = kind(dial, len(self.dials), self.hang)
+        self.transports.append(transport)
+        return transport
+
+    def hang(self) -> None:
+        self._over.wait()
+
+    def leave(self) -> None:
+        self._over.set()
+
+
+@pytest.fixture
+def stage() -> Generator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.leave()
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("holdfast")])
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@contextmanager
+def within(seconds: float) -> Generator[None]:
+    """So long that only what waits for ever does not make it."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < seconds
+
+
+def client_of(stage: Stage, *, url: Any = URL, connect: Any = None, **options: Any) -> Client:
+    return Client(url, fast(close_timeout=0.1, **options), connect=connect or stage.connect)
+
+
+# ---- As it should be
+
+
+def test_a_life_over_a_transport_of_somebody_elses(stage: Stage) -> None:
+    client = client_of(stage)
+    with client:
+        assert (client.connection_id, client.user_id) == ("c1", "ann")
+        client.join_group("g")
+        (transport,) = stage.transports
+        for number in range(3):
+            transport.say(
+                {"type": "message", "from": "group", "group": "g", "dataType": "json", "data": number}
+                | {"sequenceId": number + 1}
+            )
+        messages = iter(client)
+        assert [next(messages).data for _ in range(3)] == [0, 1, 2]
+        messages.close()
+    assert client.state is State.STOPPED
+    assert transport.closed == [1000]
+    assert [sent["type"] for sent in transport.sent] == ["joinGroup", "sequenceAck"]
+    assert stage.dials[0].url == URL
+
+
+def test_it_may_be_started_again(stage: Stage) -> None:
+    client = client_of(stage)
+    for number in (1, 2):
+        with client:
+            assert client.connection_id == f"c{number}"
+    assert [transport.closed for transport in stage.transports] == [[1000], [1000]]
+
+
+def test_a_slow_consumer_is_not_read_for(stage: Stage) -> None:
+    with client_of(stage, max_buffered_messages=4) as client:
+        stream = client.events(GroupMessage)
+        (transport,) = stage.transports
+        for number in range(100):
+            transport.say({"type": "message", "from": "group", "group": "g", "dataType": "json", "data": number})
+        until(lambda: transport.received >= 5)
+        time.sleep(0.05)
+        assert transport.received < 10
+        assert [stream.next(timeout=5).data for _ in range(100)] == list(range(100))
+        stream.close()
+
+
+def test_who_publishes_without_acks_goes_on_when_the_service_has_caught_up(stage: Stage) -> None:
+    class Slow(Transport):
+        def receive(self) -> Any:
+            time.sleep(0.01)
+            return super().receive()
+
+    stage.kinds = [Slow]
+    with client_of(stage) as client:
+        for number in range(1000):
+            client.send_to_group("g", number, ack=False, timeout=2.0)
+    published = [sent["data"] for sent in stage.transports[0].sent if sent["type"] == "sendToGroup"]
+    assert published == list(range(len(published)))
+    assert len(published) > 700  # the rest was not yet sent when it stopped
+
+
+def test_the_longest_of_patience_is_no_fault(stage: Stage) -> None:
+    options = Options(connect_timeout=1e30, close_timeout=1e30, keepalive_interval=1e30, keepalive_timeout=1e30)
+    with Client(URL, options, connect=stage.connect) as client:
+        client.join_group("g")
+    with BackgroundService() as service, Client(service.url(), options) as client:
+        client.join_group("g")
+
+
+# ---- What ends a transport
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (ConnectionError("gone"), 1001),
+        (SystemExit(), 1001),
+        (Closed(1011, "oops"), 1001),
+        (None, 1001),
+        (42, 1001),
+    ],
+    ids=repr,
+)
+def test_whatever_ends_receive_is_recovered_from(stage: Stage, end: object, code: int) -> None:
+    with client_of(stage) as client:
+        recovered = client.events(Recovered)
+        stage.transports[0].say(end)
+        recovered.next(timeout=5)
+        recovered.close()
+        assert client.connection_id == "c1"
+        assert stage.dials[1].recovery
+        until(lambda: stage.transports[0].closed == [code])
+
+
+@pytest.mark.parametrize(("end", "code"), [(b"binary", 1003), (bytearray(b"binary"), 1003), (Closed(1008), 1001)])
+def test_what_ends_the_connection_leads_to_a_new_one(stage: Stage, end: object, code: int) -> None:
+    with client_of(stage) as client:
+        lost = client.events(Disconnected)
+        stage.transports[0].say(end)
+        if code == 1001:
+            assert lost.next(timeout=5).code == 1008
+            until(lambda: client.connection_id == "c2")
+        lost.close()
+        until(lambda: stage.transports[0].closed == [code])
+
+
+def test_a_send_that_raises_is_recovered_from_and_repeated(stage: Stage) -> None:
+    class Broken(Transport):
+        def send(self, message: str) -> None:
+            raise ConnectionError("gone")
+
+    stage.kinds = [Broken]
+    with client_of(stage) as client:
+        client.join_group("g")
+        assert stage.dials[1].recovery
+
+
+def test_a_close_that_raises_is_a_close(stage: Stage) -> None:
+    class Broken(Transport):
+        def close(self, code: int, reason: str) -> None:
+            super().close(code, reason)
+            raise OSError("gone already")
+
+    stage.kinds = [Broken]
+    with client_of(stage):
+        pass
+    assert stage.transports[0].closed == [1000]
+
+
+class Refused(Exception):
+    status = 403
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(Refused("you may not"), 403), (OSError("no way"), None), (SystemExit(1), None)], ids=repr
+)
+def test_a_connect_that_raises_is_told(stage: Stage, failure: BaseException, status: int | None) -> None:
+    def connect(_: Dial) -> BlockingTransport:
+        raise failure
+
+    with pytest.raises(ConnectError, match=f"can not connect to .*{failure}") as caught:
+        client_of(stage, connect=connect).start()
+    assert caught.value.status == status
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_provider_that_exits_has_no_url(stage: Stage) -> None:
+    def provide() -> str:
+        raise SystemExit("enough")
+
+    with pytest.raises(ConnectError, match="no URL to connect to: enough"):
+        client_of(stage, url=provide).start()
+
+
+# ---- What hangs
+
+
+class HangingSend(Transport):
+    def send(self, message: str) -> None:
+        self.hang()
+
+
+class SendUntilClosed(Transport):
+    """As it should be: to close ends what waits."""
+
+    def __init__(self, dial: Dial, number: int, hang: Callable[[], None]) -> None:
+        super().__init__(dial, number, hang)
+        self._gone = threading.Event()
+
+    def send(self, message: str) -> None:
+        self._gone.wait()
+        raise ConnectionError("closed")
+
+    def close(self, code: int, reason: str) -> None:
+        super().close(code, reason)
+        self._gone.set()
+
+
+class HangingReceive(Transport):
+    def receive(self) -> Any:
+        return super().receive() if not self.received else self.hang()
+
+
+class HangingClose(Transport):
+    def close(self, code: int, reason: str) -> None:
+        super().close(code, reason)
+        self.hang()
+
+
+class NothingWorks(HangingSend, HangingClose, HangingReceive):
+    pass
+
+
+@pytest.mark.parametrize(
+    "kind", [HangingSend, SendUntilClosed, HangingReceive, HangingClose, NothingWorks], ids=lambda kind: kind.__name__
+)
+def test_a_stop_does_not_wait_for_a_transport_that_hangs(stage: Stage, kind: type[Transport]) -> None:
+    stage.kinds = [kind]
+    client = client_of(stage)
+    client.start()
+    if kind is not HangingClose:
+        with within(5), pytest.raises(TimeoutError):
+            client.join_group("g", timeout=0.05)
+    stopped: list[Stopped] = []
+    client.on(Stopped, stopped.append)
+    with within(5):
+        client.stop()
+    assert client.state is State.STOPPED
+    until(lambda: stopped == [Stopped(None)])
+    until(lambda: stage.transports[0].closed == ([1000] if kind in (HangingReceive, HangingClose) else [1001]))
+    with client:  # it can do without the threads that are left
+        client.join_group("g")
+
+
+def test_who_can_not_send_is_not_in_the_way_of_time(stage: Stage) -> None:
+    stage.kinds = [SendUntilClosed]
+    with client_of(stage, keepalive_interval=0.05, keepalive_timeout=0.15) as client:
+        recovered = client.events(Recovered)
+        recovered.next(timeout=5)  # silence was noticed, the old transport closed, a new one opened
+        recovered.close()
+        until(lambda: stage.transports[0].closed == [1001])
+
+
+@pytest.mark.parametrize("end", ["stop", "timeout"])
+def test_what_opens_when_nobody_wants_it_any_more_is_closed_at_once(stage: Stage, end: str) -> None:
+    asked = threading.Event()
+
+    def connect(dial: Dial) -> BlockingTransport:
+        asked.set()
+        stage.hang()
+        return stage.connect(dial)
+
+    client = client_of(stage, connect=connect, connect_timeout=0.05 if end == "timeout" else 30.0)
+    outcome: list[Exception] = []
+
+    def start() -> None:
+        try:
+            client.start()
+        except Exception as error:  # noqa: BLE001 - looked at below
+            outcome.append(error)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    assert asked.wait(5)
+    if end == "stop":
+        with within(5):
+            client.stop()
+    starting.join(5)
+    assert [type(error).__name__ for error in outcome] == ["ClientStopped" if end == "stop" else "ConnectError"]
+    assert not stage.transports
+    stage.leave()
+    until(lambda: stage.transports and stage.transports[0].closed == [1001])
+    assert not stage.transports[0].received
+
+
+# ---- No threads
+
+
+def test_without_a_thread_to_write_there_is_no_transport(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        refuse_threads(patch, "holdfast-write", 1)
+        with pytest.raises(ConnectError, match="can't start new thread"):
+            client_of(stage).start()
+    until(lambda: stage.transports[0].closed == [1001])
+    with client_of(stage) as client:
+        client.join_group("g")
+
+
+def test_without_a_thread_to_close_it_is_closed_when_its_own_is_free(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.kinds = [HangingSend]
+    with client_of(stage) as client:
+        with pytest.raises(TimeoutError):
+            client.join_group("g", timeout=0.05)
+        refuse_threads(monkeypatch, "holdfast-close", 1)
+    assert client.state is State.STOPPED
+    assert "can't start new thread" in caplog.text
+    assert not stage.transports[0].closed
+    stage.leave()
+    until(lambda: stage.transports[0].closed == [1001])
+
+
+# ---- What can not be meant
+
+
+def test_what_is_no_blocking_connect_is_refused(stage: Stage) -> None:
+    async def connect(_: Dial) -> Any: ...
+
+    wrong: Any = connect
+    with pytest.raises(InvalidType, match=r"connect must be a plain function.*not an async function"):
+        Client(URL, connect=wrong)
+    with pytest.raises(InvalidType, match=r"connect must be a plain function.*not str"):
+        Client(URL, connect="websockets")  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match="ssl and proxy"):
+        Client(URL, connect=stage.connect, proxy="http://proxy")
+    with pytest.raises(ConnectError, match="connect is async; this client needs a plain function"):
+        client_of(stage, connect=lambda dial: connect(dial)).start()
+
+
+def test_what_is_no_blocking_transport_is_refused(stage: Stage) -> None:
+    class Async(Transport):
+        async def send(self, message: str) -> None: ...  # type: ignore[override]
+
+    stage.kinds = [Async]
+    with pytest.raises(ConnectError, match="must return a BlockingTransport, not Async: its send is async"):
+        client_of(stage).start()
+    with pytest.raises(ConnectError, match="not NoneType: it has no method send"):
+        client_of(stage, connect=lambda _: None).start()
+
+
+def test_an_async_client_says_that_it_needs_an_async_connect(stage: Stage) -> None:
+    import asyncio
+
+    async def scenario() -> None:
+        wrong: Any = stage.connect
+        with pytest.raises(ConnectError, match="connect must be an async function; it returned Transport at once"):
+            await AsyncioClient(URL, fast(), connect=wrong).start()
+
+    asyncio.run(scenario())
