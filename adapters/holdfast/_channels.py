@@ -142,10 +142,18 @@ class Channel:
 
 
 class MessageChannel(Channel):
-    """The same with the transport, for code that awaits; the adapters run its two loops."""
+    """The same with the transport, for code that awaits; the adapters run its two loops.
 
-    def __init__(self, session: Session, dial: Dial, now: Callable[[], float]) -> None:
+    Args:
+        stray: whether an exception is a cancellation of something that the transport awaits, and not of who awaits
+            the transport.
+    """
+
+    def __init__(
+        self, session: Session, dial: Dial, now: Callable[[], float], stray: Callable[[BaseException], bool]
+    ) -> None:
         super().__init__(session, dial, now)
+        self._stray = stray
         self._transport: MessageTransport | None = None
 
     async def open(self, connect: Connect) -> bool:
@@ -155,8 +163,10 @@ class MessageChannel(Channel):
             if not inspect.isawaitable(opening):
                 raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
             self._transport = await opening
-        except Exception as error:  # noqa: BLE001 - whatever it raises, there is no transport
-            self.failed(error)
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
+            self.failed(error)  # whatever it is, there is no transport
             return False
         self.opened()
         return self.wanted()
@@ -167,8 +177,10 @@ class MessageChannel(Channel):
         message: object
         try:
             message = await self._transport.receive()
-        except Exception as error:  # noqa: BLE001 - whatever it raises, it is at an end
-            message = error
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
+            message = error  # whatever it is, the transport is at an end
         self.received(message)
 
     async def send(self) -> bool:
@@ -178,7 +190,9 @@ class MessageChannel(Channel):
         try:
             for message in messages:
                 await self._transport.send(message.decode())
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
             self.lost(error)
         if farewell is not None and self.wanted():
             await self._close(farewell)
@@ -188,6 +202,9 @@ class MessageChannel(Channel):
     async def close(self) -> None:
         """Close the transport that is not wanted any more, with the code that the session wishes."""
         await self._close(self.farewell)
+
+    def _is_theirs(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) or self._stray(error)
 
     async def _close(self, farewell: HangUp) -> None:
         transport, self._transport = self._transport, None

@@ -58,13 +58,20 @@ class Route:
         self._tls = _context(tls)
         self._proxy: ProxySetting = proxy
 
-    async def ask(self) -> object:
-        """Ask the application for a URL; the result, or the exception it raised, is for :meth:`tell`."""
+    async def ask(self, stray: Callable[[BaseException], bool]) -> object:
+        """Ask the application for a URL; the result, or the exception it raised, is for :meth:`tell`.
+
+        Args:
+            stray: whether an exception is a cancellation of something that the function awaits, and not of who awaits
+                this: no reason to end.
+        """
         try:
             url: Any = self._url if isinstance(self._url, str) else self._url()
             return await url if inspect.isawaitable(url) else url
-        except Exception as error:  # noqa: BLE001 - whatever the application raises, it has no URL for us
-            return error
+        except BaseException as error:
+            if not isinstance(error, Exception) and not stray(error):
+                raise
+            return error  # whatever the application raises, it has no URL for us
 
     def ask_blocking(self) -> object:
         """The same, for a function that may block and must not be async."""

@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from holdfast import Session
 from holdfast._wire import Wire
 
 _CHUNK = 256 * 1024
+
+
+_LOOK = 0.1
+"""Seconds between two looks whether a connection is still wanted that is being made."""
+
+_UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
+
+
+def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.socket:
+    """Connect to the first address of a host that answers; waits, but not longer than that is ``wanted``.
+
+    Raises:
+        OSError, ValueError: the name has no address, or can not be looked up.
+        ExceptionGroup: what was wrong with each address.
+    """
+    errors: list[OSError] = []
+    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        try:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                code = sock.connect_ex(place)
+                if code in _UNDER_WAY:
+                    code = _connected(sock, wanted)
+                if code:
+                    raise OSError(code, os.strerror(code))
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            errors.append(error)
+        else:
+            return sock
+        if not wanted():
+            break
+    if not errors:
+        raise OSError("the name has no address")
+    raise ExceptionGroup("no address answers", errors)
+
+
+def _connected(sock: socket.socket, wanted: Callable[[], bool]) -> int:
+    """Wait for the end of an attempt to connect; return its error number, 0 for success."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        while not selector.select(_LOOK):
+            if not wanted():
+                return errno.ECANCELED
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 class ByteTransport:
@@ -23,7 +74,6 @@ class ByteTransport:
     closed = True
 
     def __init__(self, session: Session, wire: Wire, sock: socket.socket, selector: selectors.BaseSelector) -> None:
-        sock.setblocking(False)
         with suppress(OSError):  # it is gone already, which reading will tell
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._session = session

@@ -247,12 +247,12 @@ class StructuredDriver:
         """One transport, from the wish for it to its end."""
         channel: MessageChannel | ByteChannel
         if self._route.connect is not None:
-            channel = MessageChannel(self.session, dial, self._kit.now)
+            channel = MessageChannel(self.session, dial, self._kit.now, self._kit.stray)
         else:
             channel = ByteChannel(self._kit, self.session, dial)
         with scope:
             if dial.url is None:
-                self._route.tell(self.session, dial, await self._route.ask(), self.now())
+                self._route.tell(self.session, dial, await self._route.ask(self._kit.stray), self.now())
             try:
                 if channel.wanted() and dial.url is not None and await self._open(channel):
                     async with self._kit.nursery() as nursery:

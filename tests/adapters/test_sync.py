@@ -9,12 +9,23 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytest
 
-from holdfast import ConnectError, GroupMessage, InvalidType, LocalProtocolError, SendError, State, Stopped
+from holdfast import (
+    ClientStopped,
+    ConnectError,
+    GroupMessage,
+    InvalidType,
+    LocalProtocolError,
+    Options,
+    SendError,
+    State,
+    Stopped,
+)
 from holdfast.sync import Client
 from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
@@ -269,6 +280,36 @@ def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
         starting.join(10)
         assert client.state is State.CONNECTED
         client.stop()
+
+
+def test_a_host_that_never_answers_holds_up_no_stop_and_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(3):  # whoever comes when the queue is full is not answered at all
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        client = Client(f"ws://127.0.0.1:{deaf.getsockname()[1]}/client/hubs/chat", Options(connect_timeout=60.0))
+        failed: list[ConnectError | ClientStopped] = []
+
+        def start() -> None:
+            try:
+                client.start()
+            except (ConnectError, ClientStopped) as error:
+                failed.append(error)
+
+        starting = threading.Thread(target=start, daemon=True)
+        starting.start()
+        time.sleep(0.3)
+        assert (client.state, failed) == (State.CONNECTING, [])
+        client.stop()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5)
+            assert not thread.is_alive(), thread
+        assert [type(error) for error in failed] == [ClientStopped]
 
 
 def test_a_callback_for_the_stop_may_start_the_client_again_at_once(request: pytest.FixtureRequest) -> None:

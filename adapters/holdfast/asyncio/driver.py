@@ -10,6 +10,7 @@ from typing import Any, cast
 from holdfast import Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
 from holdfast._channels import Connect, MessageChannel
 from holdfast._route import Route
+from holdfast._stray import stray
 from holdfast._wire import Wire
 from holdfast.connect._tasks import MessageTasks
 
@@ -290,7 +291,7 @@ class Driver:
 
     async def _open(self, dial: Dial) -> None:
         if dial.url is None:
-            self._route.tell(self.session, dial, await self._route.ask(), self._loop.time())
+            self._route.tell(self.session, dial, await self._route.ask(stray), self._loop.time())
         if self.session.dial is dial and dial.url is not None:
             if self._route.connect is None:
                 await self._open_bytes(dial)
@@ -308,7 +309,7 @@ class Driver:
             wire.failed(error, self._loop.time())
 
     async def _open_messages(self, dial: Dial, connect: Connect) -> None:
-        channel = MessageChannel(self.session, dial, self._loop.time)
+        channel = MessageChannel(self.session, dial, self._loop.time, stray)
         try:
             if await channel.open(connect):
                 self._transport = MessageTasks(channel, self.pump, self.spawn)

@@ -19,7 +19,7 @@ from holdfast import Acked, Connected, ConnectError, Dial, Event, LocalProtocolE
 from holdfast._blocking import Answer
 from holdfast._channels import Channel
 from holdfast._route import Route
-from holdfast._sockets import ByteTransport
+from holdfast._sockets import ByteTransport, connect
 from holdfast._wire import Wire
 from holdfast.connect._threads import MessageThreads
 
@@ -322,9 +322,7 @@ class Driver:
 
     def _open_bytes(self, dial: Dial, wire: Wire) -> None:
         try:
-            # A second more than the session's own patience, which ends with better words.
-            timeout = min(self.session.options.connect_timeout + 1.0, _LONG)
-            sock = socket.create_connection(wire.address(), timeout, all_errors=True)
+            sock = connect(wire.address(), lambda: self.session.dial is dial)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
                 wire.failed(error, self.now())
