@@ -122,6 +122,11 @@ def test_somebody_elses_websocket(service: Service) -> None:
         assert chat.finish() == ["hello from somebody else's WebSocket"]
 
 
+def test_somebody_elses_websocket_in_threads(service: Service) -> None:
+    with example("own_websocket_sync.py", service.client_url("chat", roles=ROLES)) as chat:
+        assert chat.finish() == ["hello from somebody else's threads"]
+
+
 def test_the_service_mounted_in_an_application() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -161,6 +166,7 @@ def test_every_example_is_run() -> None:
         "blocking_websocket.py",
         "mounted_service.py",
         "own_websocket.py",
+        "own_websocket_sync.py",
         "selectors_loop.py",
         "sync_chat.py",
         "test_chat.py",  # by tests/testing/test_plugin.py

@@ -1,0 +1,19 @@
+"""The blocking client over somebody else's WebSocket: `connect=` opens it, in a thread of its own.
+
+python examples/own_websocket_sync.py URL
+"""
+
+import sys
+
+from holdfast.connect.websockets import blocking_connector
+from holdfast.sync import Client
+
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+url = sys.argv[1]
+
+with Client(url, connect=blocking_connector()) as client, client.subscribe("lobby") as messages:
+    client.send_to_group("lobby", "hello from somebody else's threads")
+    for message in messages:
+        print(message.data)
+        break
