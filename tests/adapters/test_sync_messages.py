@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.test_sync_faults import refuse_threads
+from tests.helpers.staged import Stage, Transport
 
 from holdfast import (
     ConnectError,
@@ -32,66 +31,6 @@ from holdfast.testing import BackgroundService
 from holdfast.testing.world import fast
 
 URL = "ws://service/client/hubs/chat?access_token=SECRET"
-
-
-class Transport:
-    """A service in memory: it accepts, and answers what asks for an answer."""
-
-    def __init__(self, dial: Dial, number: int, hang: Callable[[], None]) -> None:
-        self.hang = hang
-        self.sent: list[dict[str, Any]] = []
-        self.closed: list[int] = []
-        self.received = 0
-        self._incoming: queue.SimpleQueue[object] = queue.SimpleQueue()
-        connected = {"type": "system", "event": "connected", "connectionId": f"c{number}", "reconnectionToken": "t"}
-        if not dial.recovery:
-            self.say(connected | {"userId": "ann"})
-
-    def say(self, message: object) -> None:
-        self._incoming.put(json.dumps(message) if isinstance(message, dict) else message)
-
-    def send(self, message: str) -> None:
-        sent = json.loads(message)
-        self.sent.append(sent)
-        if "ackId" in sent:
-            self.say({"type": "ack", "ackId": sent["ackId"], "success": True})
-        elif sent["type"] == "ping":
-            self.say({"type": "pong"})
-
-    def receive(self) -> Any:
-        item = self._incoming.get()
-        self.received += 1
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self, code: int, reason: str) -> None:
-        self.closed.append(code)
-        self.say(Closed(1000))
-
-
-class Stage:
-    """What ``connect`` returns, one after the other; what hangs does so until the stage is left."""
-
-    def __init__(self) -> None:
-        self.transports: list[Transport] = []
-        self.dials: list[Dial] = []
-        self.kinds: list[type[Transport]] = []
-        self._over = threading.Event()
-
-    def connect(self, dial: Dial) -> BlockingTransport:
-        assert dial.protocol == "json.reliable.webpubsub.azure.v1"
-        self.dials.append(dial)
-        kind = self.kinds.pop(0) if self.kinds else Transport
-        transport = kind(dial, len(self.dials), self.hang)
-        self.transports.append(transport)
-        return transport
-
-    def hang(self) -> None:
-        self._over.wait()
-
-    def leave(self) -> None:
-        self._over.set()
 
 
 @pytest.fixture
