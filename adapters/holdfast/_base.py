@@ -33,6 +33,9 @@ A = TypeVar("A", bound="Answer[Any]")
 F = TypeVar("F", bound=Callback)
 
 
+_NOT_GIVEN: Any = object()  # None is a likely slip: on(GroupMessage, print("x"))
+
+
 class Answer(Protocol[T_contra]):
     """Something to wait for, once; a ``Future`` of asyncio or of concurrent.futures is one."""
 
@@ -172,7 +175,7 @@ class BaseClient(Generic[D]):
     def on(self, event_type: type[T], callback: Callable[[T], object]) -> Callable[[T], object]: ...
     @overload
     def on(self, event_type: type[Any]) -> Callable[[F], F]: ...
-    def on(self, event_type: type[Any], callback: Callback | None = None) -> Callback | Callable[[F], F]:
+    def on(self, event_type: type[Any], callback: Callback = _NOT_GIVEN) -> Callback | Callable[[F], F]:
         """Call ``callback`` with every event of ``event_type``: ``client.on(GroupMessage, show)``, or as a decorator.
 
         Callbacks run in the order of the events, one at a time; one that raises is logged and holds up nothing.
@@ -183,7 +186,7 @@ class BaseClient(Generic[D]):
             InvalidType: ``event_type`` is no event type, or ``callback`` can not be called.
         """
         check_types((event_type,))
-        if callback is None:
+        if callback is _NOT_GIVEN:
             return lambda function: self._register(event_type, function)
         return self._register(event_type, callback)
 

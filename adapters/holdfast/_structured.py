@@ -13,7 +13,18 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from holdfast import ClientStopped, Connected, Dial, Event, Options, Session, State, Stopped, _client
+from holdfast import (
+    ClientStopped,
+    Connected,
+    Dial,
+    Event,
+    LocalProtocolError,
+    Options,
+    Session,
+    State,
+    Stopped,
+    _client,
+)
 from holdfast._bytes import ByteChannel
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
@@ -344,6 +355,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         await self._driver.stop()
 
     async def __aenter__(self) -> Self:
+        self._check_loop()
         home = self._kit.nursery()
         nursery = await home.__aenter__()
         try:
@@ -376,9 +388,19 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already.
+            LocalProtocolError: it was started already, or is not made for this event loop.
         """
+        self._check_loop()
         await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
+
+    def _check_loop(self) -> None:
+        try:
+            self._kit.now()
+        except RuntimeError:
+            raise LocalProtocolError(
+                f"{type(self).__module__}.Client does not run in this event loop: "
+                "asyncio has holdfast.asyncio.Client, trio holdfast.trio.Client"
+            ) from None
 
 
 def _nothing() -> None:

@@ -48,7 +48,7 @@ class Client(AsyncClient[Driver]):
             ConnectError: no connection could be made; the client is stopped again and may be started again.
             LocalProtocolError: it was started already, perhaps in another event loop.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._driver.running_loop()
         if self.state is State.STOPPED and self._dispatcher is not None and self._dispatcher.get_loop() is not loop:
             self._dispatcher = self._work = None  # its loop was closed before it had come to an end
             self._delivery.drop()

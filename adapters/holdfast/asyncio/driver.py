@@ -61,6 +61,15 @@ class Driver:
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs here. Raises LocalProtocolError if that is not asyncio's."""
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise LocalProtocolError(
+                "holdfast.asyncio.Client does not run in this event loop: trio has holdfast.trio.Client"
+            ) from None
+
     def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """``loop``, which is not the one of the last start; raises while the client is started."""
         if self.session.state is not State.STOPPED:
@@ -71,7 +80,7 @@ class Driver:
 
     async def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        loop = asyncio.get_running_loop()
+        loop = self.running_loop()
         self.session.start(self.now())
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
