@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from holdfast import Dial, HangUp, InvalidType, Session
+from holdfast._wire import explain
 
 log: logging.Logger = logging.getLogger("holdfast")
 
@@ -99,6 +100,8 @@ class Channel:
         """There is no transport: whatever somebody's ``connect`` raised."""
         if self.wanted():
             status = getattr(error, "status", None)
+            if isinstance(error, OSError):
+                error = explain(error)
             self.session.dial_failed(error, self._now(), status=status if isinstance(status, int) else None)
 
     def opened(self) -> None:

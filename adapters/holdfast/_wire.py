@@ -99,7 +99,7 @@ class Wire:
 
     def failed(self, error: Exception, now: float) -> None:
         """No connection could be made, or TLS broke."""
-        self.link.failed(_explain(error, self._proxy), now)
+        self.link.failed(explain(error, self._proxy), now)
 
     def data_to_send(self) -> bytes:
         """The bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
@@ -220,7 +220,7 @@ def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
         raise InvalidValue(f"the environment has a proxy that can not be used (proxy=False: none): {error}") from None
 
 
-def _explain(error: Exception, proxy: Proxy | None) -> ConnectError:
+def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
     """``error`` with what people need to know: which way we went, and why that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -168,6 +171,19 @@ def test_a_handshake_that_fails_raises(connector: Make, answer: bytes) -> None:
             assert str(caught.value)
             assert "SECRET" not in str(caught.value)
             assert getattr(caught.value, "status", None) is None
+
+    run(scenario)
+
+
+def test_a_host_that_refuses_is_told_in_our_own_words(connector: Make) -> None:
+    async def scenario() -> None:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # and does not listen
+            port = nobody.getsockname()[1]
+            client = Client(f"ws://127.0.0.1:{port}/client/hubs/chat", options(), connect=connector())
+            with pytest.raises(ConnectError) as caught:
+                await within(10, client.start())
+        assert str(caught.value) == f"can not connect to 127.0.0.1 port {port}: {os.strerror(errno.ECONNREFUSED)}"
 
     run(scenario)
 

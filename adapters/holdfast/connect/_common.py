@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url, redact
 from holdfast._version import __version__
+from holdfast._wire import explain
 from holdfast_core.errors import refused as refused  # what each of them raises for a refused handshake
 
 USER_AGENT: Final = f"holdfast/{__version__}"
@@ -31,6 +32,8 @@ def exact_url(dial: Dial) -> str:
 
 def failed(error: Exception) -> ConnectError:
     """``error`` of a library, without the tokens that its URLs hold."""
+    if isinstance(error, OSError):
+        return explain(error)
     return ConnectError(redact(str(error)) or type(error).__name__)
 
 
