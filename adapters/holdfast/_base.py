@@ -92,6 +92,10 @@ class BaseStream(Generic[T_co, A]):
             raise LocalProtocolError(
                 "somebody iterates over it already; for another reader: client.events(GroupMessage)"
             )
+        if not buffer.delivery.begun:
+            log.warning(
+                "nothing arrives before the client is started: `async with client:` or `with client:` does that"
+            )
         self._news = news = self._answer()
         buffer.wake = self._wake
         return news

@@ -101,7 +101,7 @@ class EventStream(BaseStream[T_co, Answer]):
                         return cast(T_co, self._buffer.pop())
                     ours = self._buffer.wake is None
                     news = self._wait_for()
-                _wait(news, timeout)
+                _wait(news, timeout, "no event")
             finally:
                 if ours:
                     self._buffer.wake = None
@@ -150,7 +150,7 @@ class BlockingClient(BaseClient[D]):
 
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
-            TimeoutError: after ``timeout`` seconds; the request may still be executed if it was sent already.
+            TimeoutError: after ``timeout`` seconds; its text says whether the request was sent, and may be executed.
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument can not be used, the client is not started, or this is a forked child of the
                 process that started it.
@@ -305,13 +305,16 @@ class BlockingClient(BaseClient[D]):
         with self._guard:
             key = request(self._driver.now(), user_data=answer)
             self._driver.flush()
+        assert key is not None
         try:
-            return cast(Ack, _wait(answer, timeout))
-        except (TimeoutError, KeyboardInterrupt):
-            assert key is not None
+            return cast(Ack, _wait(answer, timeout, "no answer"))
+        except (TimeoutError, KeyboardInterrupt) as error:
             with self._guard:
-                self._session.withdraw(key)
-            raise
+                unsent = self._session.withdraw(key)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            known = "it was not sent" if unsent else "it was sent, and may be executed"
+            raise TimeoutError(f"{error}: {known} (ack id {key})") from None
 
     def _tell(self, request: Request, timeout: float | None, *, publish: bool) -> None:
         """Make a request whose answer nobody wants, as soon as one more can go out."""
@@ -375,8 +378,8 @@ def _check_timeout(timeout: object) -> None:
         raise InvalidValue(f"timeout must be 0 or more seconds, or None to wait as long as it takes, not {timeout}")
 
 
-def _wait(answer: Answer, timeout: float | None) -> Any:
+def _wait(answer: Answer, timeout: float | None, missing: str) -> Any:
     try:
         return answer.result(timeout)
     except TimeoutError:
-        raise TimeoutError(f"no answer within {timeout:g} s") from None
+        raise TimeoutError(f"{missing} within {timeout:g} s") from None

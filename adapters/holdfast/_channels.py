@@ -118,7 +118,7 @@ class Channel:
         elif isinstance(message, bytes | bytearray | memoryview):
             self.session.receive_binary(self._now())
         elif isinstance(message, Closed):
-            self.session.disconnected(self._now(), code=message.code, reason=message.reason)
+            self.session.disconnected(self._now(), code=int(message.code), reason=message.reason)  # no IntEnum
         elif isinstance(message, BaseException):
             self.lost(message)
         else:
@@ -220,15 +220,23 @@ class MessageChannel(Channel):
 
 def check_connect(connect: object) -> None:
     """Raise InvalidType unless ``connect`` is None or a function."""
+    _check_called(connect)
     if connect is not None and not callable(connect):
         raise InvalidType(f"connect must be an async function that opens a transport, not {type(connect).__name__}")
 
 
 def check_blocking_connect(connect: object) -> None:
     """Raise InvalidType unless ``connect`` is None or a plain function."""
+    _check_called(connect)
     if connect is not None and (not callable(connect) or inspect.iscoroutinefunction(connect)):
         kind = "an async function" if callable(connect) else type(connect).__name__
         raise InvalidType(f"connect must be a plain function that returns a BlockingTransport, not {kind}")
+
+
+def _check_called(connect: object) -> None:
+    name = getattr(connect, "__name__", "")
+    if getattr(connect, "__module__", "").startswith("holdfast.connect.") and name.endswith("connector"):
+        raise InvalidType(f"connect is what {name} makes: call it, connect={name}()")
 
 
 def check_blocking_transport(transport: object) -> BlockingTransport:

@@ -32,16 +32,17 @@ class Buffer:
     """Events that wait for one consumer.
 
     Attributes:
+        delivery: fills it.
         items: the events, oldest first.
         ended: no more will come.
         error: why, where it was not the application's wish.
         wake: called when there is something new, or the end.
     """
 
-    __slots__ = ("_delivery", "_group", "_types", "ended", "error", "full", "items", "wake")
+    __slots__ = ("_group", "_types", "delivery", "ended", "error", "full", "items", "wake")
 
     def __init__(self, delivery: Delivery, types: frozenset[type], group: str | None = None) -> None:
-        self._delivery = delivery
+        self.delivery: Delivery = delivery
         self._types = types
         self._group = group
         self.items: deque[Any] = deque()
@@ -61,9 +62,9 @@ class Buffer:
         items = self.items
         items.append(event)
         size = len(items)
-        if size >= self._delivery.limit and not self.full:
+        if size >= self.delivery.limit and not self.full:
             self.full = True
-            self._delivery.hold()
+            self.delivery.hold()
         if size == 1 and self.wake is not None:  # nobody sleeps beside what could be taken
             self.wake()
 
@@ -76,9 +77,9 @@ class Buffer:
 
     def relax(self) -> None:
         """Something was taken from a full buffer: at half the limit, reading goes on."""
-        if len(self.items) <= self._delivery.limit // 2:
+        if len(self.items) <= self.delivery.limit // 2:
             self.full = False
-            self._delivery.release()
+            self.delivery.release()
 
     def end(self, error: HoldfastError | None) -> None:
         """No more will come; what is here can still be taken."""
@@ -88,11 +89,11 @@ class Buffer:
 
     def close(self) -> None:
         """The consumer is gone: its slowness must not hold up others."""
-        self._delivery.buffers.discard(self)
+        self.delivery.buffers.discard(self)
         self.items.clear()
         if self.full:
             self.full = False
-            self._delivery.release()
+            self.delivery.release()
 
 
 class Inbox(Buffer):
@@ -111,7 +112,7 @@ class Inbox(Buffer):
 
     def put(self, event: Event) -> None:
         """Take a message in; without a reader, the oldest makes room for it when the limit is reached."""
-        if self.readers or len(self.items) < self._delivery.limit - 1:
+        if self.readers or len(self.items) < self.delivery.limit - 1:
             Buffer.put(self, event)  # super() would cost as much as all of this
             return
         # To pause reading would stop acks as well, and with them every request.
@@ -120,7 +121,7 @@ class Inbox(Buffer):
             log.warning(
                 "nobody takes the messages that arrive; the oldest of %d are dropped now. "
                 "Register a callback, or iterate over the client",
-                self._delivery.limit,
+                self.delivery.limit,
             )
         if self.items:
             self.items.popleft()
@@ -131,7 +132,7 @@ class Inbox(Buffer):
         self.readers -= 1
         if self.full and not self.readers:
             self.full = False
-            self._delivery.release()
+            self.delivery.release()
 
 
 class Delivery:
@@ -149,6 +150,7 @@ class Delivery:
     Attributes:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
+        begun: whether the client was ever started.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Delivery:
         self.limit = limit
         self.held: int = 0
         self.busy: bool = False
+        self.begun: bool = False
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
@@ -208,6 +211,7 @@ class Delivery:
 
     def begin(self) -> None:
         """The client starts (again): buffers that ended go on."""
+        self.begun = True
         for buffer in (*self.buffers, self.inbox):
             buffer.ended, buffer.error = False, None
 

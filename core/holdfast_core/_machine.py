@@ -182,6 +182,7 @@ class Machine:
         self._end_connection(code, reason)
         error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)
         if self.options.auto_reconnect:
+            log.warning("%s; so are the messages until the next one", error)
             self._connect_later(error, now)
         else:
             self._finish(error)
@@ -249,7 +250,8 @@ class Machine:
     def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
         if self._state is STOPPED or self._state is STOPPING:
             if self._failure is None:
-                raise ClientStopped(f"the client is {self._state.value}; start it first")
+                hint = "; `async with client:` or `with client:` starts it" if self._state is STOPPED else ""
+                raise ClientStopped(f"the client is {self._state.value}{hint}")
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
         return self._requests.reserve(ack_id, ack)
 

@@ -350,3 +350,18 @@ def test_a_callback_that_exits_does_not_end_the_callbacks(caplog: pytest.LogCapt
         service.publish(GROUP, [1, 2])
         assert second.wait(5)
     assert "a callback for GroupMessage failed" in caplog.text
+
+
+def test_who_waits_in_vain_is_told_whether_the_request_was_sent() -> None:
+    with BackgroundService() as service, Client(service.url(), fast(ack_timeout=None)) as client:
+        service.stall("to_client")
+        with pytest.raises(
+            TimeoutError, match=r"no answer within 0\.1 s: it was sent, and may be executed \(ack id 1\)"
+        ):
+            client.join_group(GROUP, timeout=0.1)
+        service.refuse()
+        service.cut()
+        while client.state is State.CONNECTED:
+            time.sleep(0.01)
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s: it was not sent \(ack id \d\)"):
+            client.join_group("another", timeout=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 import holdfast.asyncio
 import holdfast.sync
 import holdfast.trio
-from holdfast import GroupMessage, InvalidType, LocalProtocolError, State
+from holdfast import ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
 
 URL = "ws://host/client/hubs/chat"
 
@@ -37,6 +38,34 @@ def test_it_says_which_client_is_made_for_this_loop(make: Callable[..., Any], ba
         with pytest.raises(LocalProtocolError, match=f"does not run in this event loop.*{instead}"):
             anyio.run(scenario, backend=backend)
         assert client.state is State.STOPPED
+
+
+@pytest.mark.parametrize("library", ["websockets", "aiohttp", "picows"])
+def test_a_transport_for_asyncio_says_so_on_trio(library: str) -> None:
+    connector = import_module(f"holdfast.connect.{library}").connector
+
+    async def scenario() -> None:
+        async with holdfast.trio.Client(URL, connect=connector()):
+            raise AssertionError("it can not have started")
+
+    with pytest.raises(ConnectError, match=f"holdfast.connect.{library} is for asyncio"):
+        anyio.run(scenario, backend="trio")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(holdfast.asyncio.Client, "connector"), (holdfast.sync.Client, "blocking_connector")]
+)
+def test_what_makes_a_connect_must_be_called(make: Callable[..., Any], name: str) -> None:
+    not_called = getattr(import_module("holdfast.connect.websockets"), name)
+    with pytest.raises(InvalidType, match=rf"call it, connect={name}\(\)"):
+        make(URL, connect=not_called)
+
+
+def test_whoever_iterates_before_the_first_start_is_warned(caplog: pytest.LogCaptureFixture) -> None:
+    client = holdfast.sync.Client(URL)
+    with pytest.raises(TimeoutError, match=r"^no event within 0\.01 s$"):
+        iter(client).next(timeout=0.01)
+    assert "nothing arrives before the client is started" in caplog.text
 
 
 @pytest.mark.parametrize("make", [holdfast.asyncio.Client, holdfast.trio.Client, holdfast.sync.Client])

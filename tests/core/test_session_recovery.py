@@ -213,6 +213,15 @@ def test_an_attempt_is_never_given_longer_than_connect_timeout() -> None:
     assert drive.dial.attempt == 2
 
 
+def test_the_log_warns_of_a_connection_that_is_lost_for_good(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive()
+    drive.connect()
+    drive.lose()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "the connection was lost: gone (close code 1008); so are the messages until the next one")
+    ]
+
+
 def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive()
     drive.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,16 @@ def exact_url(dial: Dial) -> str:
     assert dial.url is not None
     endpoint = parse_url(dial.url)
     return f"{'wss' if endpoint.secure else 'ws'}://{endpoint.authority}{endpoint.target}"
+
+
+def check_loop(library: str) -> None:
+    """Raise ConnectError unless asyncio runs here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConnectError(
+            f"holdfast.connect.{library} is for asyncio: holdfast.asyncio.Client, or holdfast.anyio.Client on asyncio"
+        ) from None
 
 
 def failed(error: Exception) -> ConnectError:

@@ -16,6 +16,7 @@ from holdfast.connect._common import (
     FAREWELL,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
+    check_loop,
     check_options,
     check_subprotocol,
     exact_url,
@@ -64,6 +65,7 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
         headers.setdefault("User-Agent", USER_AGENT)
 
     async def open_transport(dial: Dial) -> MessageTransport:
+        check_loop("aiohttp")
         async with AsyncExitStack() as resources:
             used = session if session is not None else await resources.enter_async_context(ClientSession())
             ws_connect = cast("Callable[..., Awaitable[ClientWebSocketResponse]]", used.ws_connect)

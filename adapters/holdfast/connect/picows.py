@@ -17,6 +17,7 @@ from holdfast.connect._common import (
     FAREWELL,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
+    check_loop,
     check_options,
     check_subprotocol,
     cut,
@@ -71,6 +72,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
     limit: int = settings["max_frame_size"]
 
     async def open_transport(dial: Dial) -> MessageTransport:
+        check_loop("picows")
         sockets: list[socket.socket] = []
 
         async def make_socket(url: WSParsedURL) -> socket.socket | None:

@@ -17,6 +17,7 @@ from holdfast.connect._common import (
     FAREWELL,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
+    check_loop,
     check_options,
     check_subprotocol,
     exact_url,
@@ -56,6 +57,7 @@ def connector(**options: Any) -> Connect:
     settings = _settings(options, open_timeout=None)
 
     async def open_transport(dial: Dial) -> MessageTransport:
+        check_loop("websockets")
         try:
             connection = await _Direct(exact_url(dial), subprotocols=[Subprotocol(dial.protocol)], **settings)
         except WebSocketException as error:
