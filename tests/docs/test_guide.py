@@ -13,7 +13,7 @@ import pytest
 
 from holdfast import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
 from holdfast.asyncio import Client
-from holdfast.testing import BackgroundService
+from holdfast.testing import BackgroundService, trace
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
@@ -30,6 +30,18 @@ def test_every_event_is_in_the_table_of_events_and_no_other() -> None:
     table = GUIDE.read_text("utf-8").partition("## All events")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| \S.* \| \S.* \|$", table, re.MULTILINE)
     assert sorted(rows) == sorted(kind.__name__ for kind in get_args(Event))
+
+
+def test_every_event_of_the_service_is_in_the_howto_with_its_fields() -> None:
+    text = (GUIDE.parent / "howto" / "test-your-application.md").read_text("utf-8")
+    table = text.partition("| event | when | has |")[2].partition("\n\n")[0]
+    rows = {
+        kind: re.findall(r"`(\w+)`", has) for kind, has in re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", table, re.M)
+    }
+    for kind in get_args(trace.TraceEvent):
+        fields = [name for name in kind.__struct_fields__ if name not in ("hub", "connection_id", "user_id")]
+        assert rows.pop(kind.__name__) == fields
+    assert not rows
 
 
 def play(scenario: Callable[[BackgroundService], Awaitable[None]]) -> None:
