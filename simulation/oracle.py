@@ -291,7 +291,7 @@ class Oracle:
         held = [requests.pending, requests._outbox, requests._unanswered, requests._backing_off, session._control]
         held.append(requests._memberships)
         assert not any(held), f"something is left behind: {held}"
-        assert (requests._in_flight, requests._rejoins) == (0, 0), "something counts as in flight"
+        assert (requests._in_flight, requests._rejoins, requests._own) == (0, 0, 0), "something counts as in flight"
         assert session._pace._free == 2 * session._pace._stride, "something counts as published"
         assert session.groups == frozenset()
 

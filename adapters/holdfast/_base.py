@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -112,8 +113,9 @@ class BaseStream(Generic[T_co, A]):
                 self._buffer.close()
                 self._wake()
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not over():  # else a thread that will never run again may have the lock
+            self.close()
 
 
 class Subscription:

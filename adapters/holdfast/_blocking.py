@@ -308,10 +308,10 @@ class BlockingClient(BaseClient[D]):
         assert key is not None
         try:
             return cast(Ack, _wait(answer, timeout, "no answer"))
-        except (TimeoutError, KeyboardInterrupt) as error:
+        except (TimeoutError, KeyboardInterrupt, SystemExit) as error:
             with self._guard:
                 unsent = self._session.withdraw(key)
-            if isinstance(error, KeyboardInterrupt):
+            if not isinstance(error, TimeoutError):
                 raise
             known = "it was not sent" if unsent else "it was sent, and may be executed"
             raise TimeoutError(f"{error}: {known} (ack id {key})") from None
@@ -346,6 +346,8 @@ class BlockingClient(BaseClient[D]):
 
     def _forked(self) -> None:
         """In a forked child (lock held): what waits to be taken is for the parent to take."""
+        self._caller = None
+        self._work = threading.Condition(self._driver.lock)  # in the old one, threads of the parent wait
         for buffer in (*self._delivery.buffers, self._delivery.inbox):
             buffer.items.clear()
             buffer.wake = None

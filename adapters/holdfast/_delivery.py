@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -269,7 +270,7 @@ class Delivery:
         for callback in rest:
             try:
                 result = callback(event)
-            except Exception:
+            except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
             else:
                 if result is not None and inspect.isawaitable(result):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import selectors
 import socket
@@ -19,6 +20,9 @@ _CHUNK = 256 * 1024
 _LOOK = 0.1
 """Seconds between two looks whether a connection is still wanted that is being made."""
 
+_PATIENCE = 2.0
+"""Seconds that one address of several may take before the next has its turn."""
+
 _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
@@ -30,14 +34,15 @@ def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.sock
         ExceptionGroup: what was wrong with each address.
     """
     errors: list[OSError] = []
-    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, place) in enumerate(found, 1):
         try:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
                 code = sock.connect_ex(place)
                 if code in _UNDER_WAY:
-                    code = _connected(sock, wanted)
+                    code = _connected(sock, wanted, _PATIENCE if number < len(found) else math.inf)
                 if code:
                     raise OSError(code, os.strerror(code))
             except BaseException:
@@ -54,13 +59,16 @@ def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.sock
     raise ExceptionGroup("no address answers", errors)
 
 
-def _connected(sock: socket.socket, wanted: Callable[[], bool]) -> int:
+def _connected(sock: socket.socket, wanted: Callable[[], bool], patience: float) -> int:
     """Wait for the end of an attempt to connect; return its error number, 0 for success."""
+    end = time.monotonic() + patience
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_WRITE)
         while not selector.select(_LOOK):
             if not wanted():
                 return errno.ECANCELED
+            if time.monotonic() > end:
+                return errno.ETIMEDOUT
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 

@@ -6,6 +6,7 @@ nursery: a task for the time, a task for each transport, and one for async callb
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from holdfast._client import AsyncClient
 from holdfast._delivery import Buffer, Delivery
 from holdfast._kit import Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
+
+log: logging.Logger = logging.getLogger("holdfast")
 
 _FAREWELL = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
@@ -64,7 +67,7 @@ class StructuredDriver:
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
         self._earlier, self._output, self._work, self._readable = kit.flag(), kit.flag(), kit.flag(), kit.flag()
         self._senders: dict[bool, Flag] = {}  # that wait, whether they publish
-        self._writing = False
+        self._writing: MessageChannel | ByteChannel | None = None
         self._over = kit.flag()
         self._ended: Flag | None = None  # of the run that has not returned yet
         self._outcome: FlagAnswer[Connected | Stopped] | None = None
@@ -92,7 +95,7 @@ class StructuredDriver:
 
     def takes(self, publish: bool) -> bool:
         """Whether another message without an ack, perhaps a publish, can go out."""
-        return not self._writing and (not publish or self.session.publishing)
+        return self._writing is None and (not publish or self.session.publishing)
 
     async def taking(self, publish: bool) -> None:
         """Wait until that may be so."""
@@ -292,12 +295,13 @@ class StructuredDriver:
     async def _write(self, channel: MessageChannel | ByteChannel) -> None:
         while channel.wanted():
             self._output = self._kit.flag()
-            self._writing = True
+            self._writing = channel
             try:
                 sent = await channel.send()
             finally:
-                self._writing = False
-                self._wake_senders()
+                if self._writing is channel:  # else it is another one's turn already
+                    self._writing = None
+                    self._wake_senders()
             if not channel.wanted():
                 self.pump()  # which cancels the reader, whatever it waits for
             elif not sent:
@@ -374,7 +378,13 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         # The body's own exception passes by the nursery, which would wrap it into a group.
         with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
             await self._driver.stop()
-        await home.__aexit__(None, None, None)
+        try:
+            await home.__aexit__(None, None, None)
+        except BaseException as late:
+            if not isinstance(error, Exception):
+                raise
+            if isinstance(late, Exception):
+                log.error("the client failed while it was left: %s", late)  # the body's own exception goes on
 
     async def run(self, *, task_status: Any = None) -> None:
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.

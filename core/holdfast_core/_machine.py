@@ -247,13 +247,13 @@ class Machine:
                 self._groups[request.group] = None
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
-    def _reserve(self, ack_id: int | None, ack: bool = True) -> int:
+    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
         if self._state is STOPPED or self._state is STOPPING:
             if self._failure is None:
                 hint = "; `async with client:` or `with client:` starts it" if self._state is STOPPED else ""
                 raise ClientStopped(f"the client is {self._state.value}{hint}")
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
-        return self._requests.reserve(ack_id, ack)
+        return self._requests.reserve(ack_id, ack, own)
 
     def _submit(self, request: Request, now: float) -> int:
         if request.kind is LEAVE:

@@ -85,6 +85,11 @@ after a recovery could be executed again. And it gives up on a connection with 1
 a burst of publishes to a group of one's own brings back must be acknowledged before more are published.
 """
 
+_OWN_KEYS: Final = 1 << 52
+"""Ack ids for the session's own requests, from here on: none of them is one that the caller would choose, and all are
+below the limit of what a float holds exactly, should somebody on the way read numbers so.
+"""
+
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
 
 
@@ -103,6 +108,8 @@ class Requests:
         "_next_key",
         "_options",
         "_outbox",
+        "_own",
+        "_own_key",
         "_random",
         "_rejoins",
         "_repeats",
@@ -116,8 +123,10 @@ class Requests:
         self._options = options
         self._random = random
         self._next_key = 1
+        self._own_key = _OWN_KEYS
         self._untracked = 0
         self._rejoins = 0
+        self._own = 0
         self.pending: dict[int, Request] = {}
         # Each request waits for its answer or for its backoff, or for a connection (then it is in neither).
         # The first dict is ordered by `due`, since all wait equally long: a queue and an index in one.
@@ -132,17 +141,19 @@ class Requests:
 
     # What the application wants
 
-    def reserve(self, ack_id: int | None, ack: bool) -> int:
+    def reserve(self, ack_id: int | None, ack: bool, own: bool = False) -> int:
         """Return the key for a new request: the caller's ack id if it can be used, else a fresh one.
 
         Raises TooManyRequests, or LocalProtocolError where the ack id can not be used; nothing has changed then.
         """
-        waiting = len(self.pending) - self._rejoins
+        waiting = len(self.pending) - self._rejoins - self._own
         if waiting >= self._options.max_pending_requests:
             raise TooManyRequests(
                 f"{waiting} requests wait for the service already (max_pending_requests); "
                 "wait for some of them before making more"
             )
+        if own:
+            return self._own_key
         if ack_id is None:
             return self._next_key if ack else self._untracked - 1
         if not ack:
@@ -154,14 +165,16 @@ class Requests:
 
     def fresh_key(self) -> int:
         """A fresh ack id for a request of the session's own, which no limit holds up."""
-        return self._next_key
+        return self._own_key
 
     def add(self, request: Request) -> Settled | None:
         """Take a request in. :meth:`send` hands it out, at once or when a connection stands.
 
         Return the end of an older one about the same group that can not be repeated any more.
         """
-        if request.key > 0:
+        if request.own or request.kind is REJOIN:
+            self._own_key = request.key + 1
+        elif request.key > 0:
             # A fresh id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute it.
             self._next_key = max(self._next_key, request.key + 1)
@@ -170,6 +183,8 @@ class Requests:
         self.pending[request.key] = request
         if request.kind is REJOIN:
             self._rejoins += 1
+        elif request.own:
+            self._own += 1
         elif self._options.request_timeout is not None:
             self._wake_at(request.submitted + self._options.request_timeout)
         return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else None
@@ -384,6 +399,8 @@ class Requests:
         self._landed(request)
         if request.kind is REJOIN:
             self._rejoins -= 1
+        elif request.own:
+            self._own -= 1
         elif self._memberships.get(request.group) is request:
             del self._memberships[request.group]
 

@@ -322,7 +322,7 @@ class Session(Receiver):
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
         """
         own = not ack and ack_id is None and self._pace.asks
-        key = self._reserve(ack_id, ack or own)
+        key = self._reserve(ack_id, ack, own)
         payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
         if not ack:
             self._pace.published()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import Drive, ack_ids, ok, refused
+from tests.helpers.driving import OWN, Drive, ack_ids, ok, refused
 
-from holdfast import InvalidValue, Stopped
+from holdfast import InvalidValue, Stopped, TooManyRequests
 
 
 def connected(**options: object) -> Drive:
@@ -26,8 +26,8 @@ def test_of_150_the_last_asks_for_an_ack_and_nobody_hears_of_it() -> None:
     publish(drive, 149)
     assert ack_ids(drive.sent()) == []
     publish(drive, 1)
-    assert drive.sent() == [{"type": "sendToGroup", "group": "g", "dataType": "json", "data": 0, "ackId": 1}]
-    drive.says(ok(1))
+    assert drive.sent() == [{"type": "sendToGroup", "group": "g", "dataType": "json", "data": 0, "ackId": OWN}]
+    drive.says(ok(OWN))
     assert drive.events() == []
 
 
@@ -127,7 +127,29 @@ def test_a_call_that_fails_is_not_counted() -> None:
     with pytest.raises(InvalidValue, match=r"^ack_id has no meaning with ack=False$"):
         drive.session.send_to_group("g", "x", drive.now, ack=False, ack_id=7)
     publish(drive, 1)
-    assert ack_ids(drive.sent()) == [1]
+    assert ack_ids(drive.sent()) == [OWN]
+
+
+def test_the_ack_ids_of_a_caller_who_counts_by_himself_are_left_alone() -> None:
+    drive = connected()
+    for ack_id in (1, 2):
+        assert drive.session.send_to_group("g", "mine", drive.now, ack_id=ack_id) == ack_id
+        publish(drive, 150)
+    assert ack_ids(drive.sent()) == [1, OWN, 2, OWN + 1]
+    assert drive.session.send_to_group("g", "fresh", drive.now) == 3
+
+
+def test_one_that_asks_takes_no_room_from_others() -> None:
+    drive = connected(max_pending_requests=1)
+    for _ in range(150):
+        publish(drive, 1)
+        drive.sent()
+    publish(drive, 1)
+    drive.sent()
+    drive.session.send_to_group("g", "mine", drive.now)
+    drive.says(ok(OWN))
+    with pytest.raises(TooManyRequests, match=r"^1 requests wait"):
+        drive.session.send_to_group("g", "mine", drive.now)
 
 
 @given(st.lists(st.integers(min_value=0, max_value=3), min_size=100, max_size=600))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from tests.helpers.driving import URL, Drive, closed_with, hello, news, ok
+from tests.helpers.driving import OWN, URL, Drive, closed_with, hello, news, ok
 
 from holdfast import (
     Acked,
@@ -610,7 +610,7 @@ def test_a_rejoin_that_may_still_succeed_is_repeated() -> None:
     join(drive, "a")
     drive.lose()
     drive.connect("c2")
-    ack_id = 2
+    ack_id = OWN
     no = {"name": "InternalServerError", "message": "later"}
     drive.says({"type": "ack", "ackId": ack_id, "success": False, "error": no})
     drive.advance(1)
@@ -667,7 +667,7 @@ def test_to_leave_one_group_takes_nothing_else_back() -> None:
     published = drive.session.send_to_group("a", "still", drive.now)
     left = leave(drive, "a")
     no = {"name": "InternalServerError", "message": "later"}
-    drive.says({"type": "ack", "ackId": 4, "success": False, "error": no})  # the rejoin of b
+    drive.says({"type": "ack", "ackId": OWN + 1, "success": False, "error": no})  # the rejoin of b
     drive.says({"type": "ack", "ackId": published, "success": False, "error": no})
     drive.says(ok(left))
     drive.advance(1)

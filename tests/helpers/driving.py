@@ -157,6 +157,9 @@ def sequence_ack(sequence_id: int) -> dict[str, Any]:
 
 PING = {"type": "ping"}
 
+OWN = 1 << 52
+"""The first ack id of the session's own requests."""
+
 
 def ack_ids(sent: list[dict[str, Any]]) -> list[int]:
     """The ack ids of the requests among what was sent, in order."""

@@ -43,7 +43,7 @@ class Client(BlockingClient[Driver]):
         """
         try:
             event = self._driver.start(self._delivery.begin)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # a signal
             self.stop()
             raise
         if type(event) is Stopped:

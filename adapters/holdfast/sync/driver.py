@@ -162,9 +162,10 @@ class Driver:
             self._starting = None
 
     def forked(self) -> None:
-        """This is a forked child now (lock held): thread and connection are the parent's, our copies of the sockets are
-        closed.
+        """This is a forked child now (lock held): thread and connection are the parent's, our copies of our own sockets
+        are closed. Those of somebody else's transport are out of reach.
         """
+        self.turn = threading.Condition(self.lock)  # in the old one, threads of the parent wait
         if self._thread is not None:
             self._foreign, self._thread = True, None
             if isinstance(self._transport, ByteTransport):
