@@ -214,8 +214,10 @@ class MessageChannel(Channel):
         if transport is not None:
             try:
                 await transport.close(farewell.code, farewell.reason)
-            except Exception as error:  # noqa: BLE001 - it is gone, one way or the other
-                log.debug("closing a transport failed: %s", error)
+            except BaseException as error:
+                if not self._is_theirs(error):
+                    raise
+                log.debug("closing a transport failed: %s", error)  # it is gone, one way or the other
 
 
 def check_connect(connect: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
@@ -24,6 +25,22 @@ def test_without_a_reader_the_newest_messages_are_kept_and_reading_goes_on(limit
     delivery.deliver([message(number) for number in range(5)])
     assert [item.data for item in delivery.inbox.items] == kept
     assert reading == []
+
+
+def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delivery = Delivery(10, lambda _: None, lambda _: None, lambda _: None)
+    seen: list[int] = []
+
+    def finds(event: GroupMessage) -> None:
+        raise asyncio.CancelledError  # as the result of a future does that was cancelled
+
+    delivery.on(GroupMessage, finds)
+    delivery.on(GroupMessage, lambda event: seen.append(event.data))
+    delivery.deliver([message(1), message(2)])
+    assert seen == [1, 2]
+    assert caplog.text.count("a callback for GroupMessage failed") == 2
 
 
 class Cancelled(BaseException):

@@ -85,6 +85,25 @@ def test_cancelling_the_task_group_closes_the_connection(run: Callable[[Scenario
     run(scenario)
 
 
+def test_a_cancellation_hides_no_error_of_the_body(run: Callable[[Scenario], None]) -> None:
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        client = make(service.url())
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012
+            with anyio.CancelScope() as scope:
+                async with client:
+                    scope.cancel()
+                    raise ZeroDivisionError
+        assert client.state is State.STOPPED
+        with anyio.CancelScope() as scope:
+            async with client:
+                scope.cancel()
+                await anyio.sleep(3600)
+        assert scope.cancelled_caught
+        assert client.state is State.STOPPED
+
+    run(scenario)
+
+
 def test_errors_come_as_they_are_and_not_in_a_group(run: Callable[[Scenario], None]) -> None:
     async def scenario(make: Make, service: BackgroundService) -> None:
         with pytest.raises(ConnectError):

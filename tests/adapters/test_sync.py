@@ -25,6 +25,7 @@ from holdfast import (
     SendError,
     State,
     Stopped,
+    _sockets,
 )
 from holdfast.sync import Client
 from holdfast.testing import BackgroundService
@@ -42,6 +43,18 @@ def program(code: str, service: BackgroundService) -> subprocess.CompletedProces
         timeout=30,
         check=False,
     )
+
+
+def deaf(stack: ExitStack) -> tuple[str, int]:
+    """An address that answers nothing at all: whoever comes when the queue is full is not even refused."""
+    listening = stack.enter_context(socket.socket())
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(0)
+    for _ in range(3):
+        waiting = stack.enter_context(socket.socket())
+        waiting.setblocking(False)
+        waiting.connect_ex(listening.getsockname())
+    return listening.getsockname()  # type: ignore[no-any-return]
 
 
 def test_with_and_for() -> None:
@@ -260,6 +273,20 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
         assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "", 0)
 
 
+def test_an_address_that_does_not_answer_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(_sockets, "_PATIENCE", 0.2)
+    with ExitStack() as stack, BackgroundService() as service:
+        place = deaf(stack)
+
+        def deaf_first(*args: Any, **kwargs: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place), *look_up(*args, **kwargs)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", deaf_first)
+        with Client(service.url(), Options(connect_timeout=20.0)) as client:
+            assert client.state is State.CONNECTED
+
+
 @pytest.mark.parametrize("refused", [0, 1])
 def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
     refused: int, monkeypatch: pytest.MonkeyPatch
@@ -285,14 +312,7 @@ def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
 def test_a_host_that_never_answers_holds_up_no_stop_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     with ExitStack() as stack:
-        deaf = stack.enter_context(socket.socket())
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for _ in range(3):  # whoever comes when the queue is full is not answered at all
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(deaf.getsockname())
-        client = Client(f"ws://127.0.0.1:{deaf.getsockname()[1]}/client/hubs/chat", Options(connect_timeout=60.0))
+        client = Client(f"ws://127.0.0.1:{deaf(stack)[1]}/client/hubs/chat", Options(connect_timeout=60.0))
         failed: list[ConnectError | ClientStopped] = []
 
         def start() -> None:
@@ -365,3 +385,36 @@ def test_who_waits_in_vain_is_told_whether_the_request_was_sent() -> None:
             time.sleep(0.01)
         with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s: it was not sent \(ack id \d\)"):
             client.join_group("another", timeout=0.1)
+
+
+def test_a_stream_that_dies_with_the_interpreter_waits_for_no_lock() -> None:
+    client = Client("ws://host/client/hubs/chat")
+    stream = client.events(GroupMessage)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:  # as a thread does that will never run again
+        with client._guard:
+            held.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    dying = threading.Thread(target=stream.__del__, args=(lambda: True,), daemon=True)
+    dying.start()
+    dying.join(5)
+    waits = dying.is_alive()
+    done.set()
+    holder.join()
+    assert not waits
+
+
+def test_in_a_forked_child_callbacks_have_a_thread_again() -> None:
+    client = Client("ws://host/client/hubs/chat")
+    client._caller = threading.current_thread()  # busy with the last callback, in the parent
+    work, turn = client._work, client._driver.turn
+    with client._guard:
+        client._forked()
+    assert client._caller is None
+    assert client._work is not work
+    assert client._driver.turn is not turn
