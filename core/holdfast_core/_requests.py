@@ -141,7 +141,7 @@ class Requests:
 
     # What the application wants
 
-    def reserve(self, ack_id: int | None, ack: bool, own: bool = False) -> int:
+    def reserve(self, ack_id: int | None, ack: bool, own: bool) -> int:
         """Return the key for a new request: the caller's ack id if it can be used, else a fresh one.
 
         Raises TooManyRequests, or LocalProtocolError where the ack id can not be used; nothing has changed then.

@@ -644,6 +644,22 @@ def test_over_the_limit_a_request_fails_at_once_and_nothing_changes(ask: Ask) ->
     assert observed(drive) == observed(full())
 
 
+def test_the_limit_is_what_it_was_when_groups_are_joined_again() -> None:
+    drive = connected(max_pending_requests=2)
+    for group in ("a", "b"):
+        drive.session.join_group(group, drive.now)
+    drive.says(*map(ok, ack_ids(drive.sent())))
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.says(*map(ok, ack_ids(drive.sent())))
+    for _ in range(2):
+        ASKS["send"](drive)
+    with pytest.raises(TooManyRequests, match=r"^2 requests wait"):
+        ASKS["send"](drive)
+
+
 def test_there_is_room_again_after_an_answer() -> None:
     drive = connected(max_pending_requests=1)
     ack_id = ASKS["send"](drive)

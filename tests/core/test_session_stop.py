@@ -320,6 +320,18 @@ def test_what_happened_before_stop_can_still_be_read() -> None:
     assert kinds[1:] == [Acked, Disconnected, Stopped]
 
 
+def test_a_call_that_comes_too_early_or_too_late_says_what_to_do() -> None:
+    drive = Drive()
+    with pytest.raises(
+        ClientStopped, match=r"^the client is stopped; `async with client:` or `with client:` starts it$"
+    ):
+        drive.session.join_group("g", drive.now)
+    drive.connect()
+    drive.session.stop(drive.now)
+    with pytest.raises(ClientStopped, match=r"^the client is stopping$"):
+        drive.session.join_group("g", drive.now)
+
+
 def test_after_a_client_has_given_up_every_call_says_why(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive(auto_reconnect=False)
     drive.connect()
