@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from holdfast_core.options import Options
+
+_EARLY: Final = 10
+"""How many attempts to recover may come early in a row, see :meth:`Attempts.next_recovery`."""
+
+_PRICE: Final = 0.25
+"""What an early attempt costs: this share of ``recovery_interval`` on a connection that made progress."""
 
 
 class Attempts:
@@ -15,7 +22,7 @@ class Attempts:
         number: the number of the current attempt, from 1, since a connection last stood.
     """
 
-    __slots__ = ("_connected_at", "_options", "_random", "_recovery_at", "_steps", "number")
+    __slots__ = ("_budget", "_connected_at", "_flows_since", "_options", "_random", "_recovery_at", "_steps", "number")
 
     def __init__(self, options: Options, random: Callable[[], float]) -> None:
         self._options = options
@@ -26,8 +33,9 @@ class Attempts:
         """Count anew: the application called ``start()``."""
         self.number = 0
         self._steps = 0
-        self._connected_at = math.inf
+        self._connected_at = self._flows_since = math.inf
         self._recovery_at = -math.inf
+        self._budget = float(_EARLY)
 
     def began(self) -> int:
         """An attempt to make a new connection begins; return its number."""
@@ -36,23 +44,44 @@ class Attempts:
 
     def recovery_began(self, now: float) -> int:
         """An attempt to recover begins; return its number."""
+        if now < self._recovery_at:
+            self._budget -= 1.0
         # Jitter upwards, by up to a quarter: clients cut off together do not come back in step.
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
         return self.began()
 
-    def stands(self, now: float) -> None:
-        """A new connection stands: attempts count from 1 again."""
-        self.number = 0
-        self._connected_at = now
-        self._recovery_at = -math.inf
+    def stands(self, now: float, *, after_recovery: bool) -> None:
+        """A new connection stands: attempts count from 1 again.
 
-    def recovered(self) -> None:
+        Args:
+            after_recovery: the service gave it in answer to an attempt to recover another one. No backoff came before
+                it, so the time of that attempt still counts.
+        """
+        self.number = 0
+        self._connected_at = self._flows_since = now
+        if not after_recovery:
+            self._recovery_at = -math.inf
+
+    def recovered(self, now: float) -> None:
         """It was recovered: attempts count from 1 again."""
         self.number = 0
+        self._flows_since = now
 
-    def next_recovery(self, now: float) -> float:
-        """When to try to recover: at once, but never sooner than an interval after the try before."""
-        return max(now, self._recovery_at)
+    def next_recovery(self, now: float, *, progress: bool) -> float:
+        """When to try to recover: at once, but not sooner than an interval after the try before.
+
+        A bad line that drops again and again must not cost an interval each time: what the service keeps meanwhile
+        would become too much. So after progress the next attempt comes early, at once, as long as the budget lasts;
+        time on connections that made progress fills it again. Without progress nothing comes early.
+
+        Args:
+            progress: a connection dropped that had brought a new message or an answer since it last stood.
+        """
+        interval = self._options.recovery_interval
+        if not progress or interval == 0.0:
+            return max(now, self._recovery_at)
+        self._budget = min(self._budget + (now - self._flows_since) / (interval * _PRICE), float(_EARLY))
+        return now if self._budget >= 1.0 else max(now, self._recovery_at)
 
     def lost(self, now: float) -> None:
         """The connection that stood is gone for good; the attempts to recover it do not count any more."""

@@ -49,6 +49,7 @@ class Machine:
         self._pace = Pace()
         self._sequence = Sequence()
         self._groups: dict[str, None] = {}
+        self._parked: dict[str, None] = {}  # groups whose rejoin waits for the end of the application's leave
         self._events: list[Event] = []
         self._control: list[bytes] = []  # pings and sequence acks to send
         # The transport
@@ -69,8 +70,10 @@ class Machine:
         self._user_id: str | None = None
         self._token: str | None = None
         self._farewell: str | None = None  # of the service, just before it closes
+        self._progress = (0, 0)  # when it last stood, see _progress_so_far()
         self._broken_at: int | None = None  # the last sequence id before the peer sent something broken
         self._sequence.reset()
+        self._parked.clear()
 
     # ---- Making, losing and recovering connections
 
@@ -121,21 +124,29 @@ class Machine:
         self._connection_id, self._user_id = message.connection_id, message.user_id
         self._token = message.reconnection_token
         self._stood = True
-        self._attempts.stands(now)
+        recovering = self._dial is not None and self._dial.recovery
+        self._attempts.stands(now, after_recovery=recovering)
         self._events.append(Connected(message.connection_id, message.user_id))
         if not self.options.auto_rejoin_groups:
             self._groups.clear()
         leaving = self._requests.leaving()
-        for group in [group for group in self._groups if group not in leaving]:
-            key = self._requests.fresh_key()
-            request = Request(key, Kind.REJOIN, encode_join(group, key), None, now, group)
-            self._requests.add(request)
-            self._requests.send(request, now)
+        for group in self._groups:
+            if group in leaving:
+                self._parked[group] = None
+            else:
+                self._requests.send(self._rejoin(group, now), now)  # before anything else
         self._flow(now)
+
+    def _rejoin(self, group: str, now: float) -> Request:
+        """Ask for a group of the connection before."""
+        key = self._requests.fresh_key()
+        request = Request(key, Kind.REJOIN, encode_join(group, key), None, now, group)
+        self._requests.add(request)
+        return request
 
     def _recovered(self, now: float) -> None:
         assert self._connection_id is not None
-        self._attempts.recovered()
+        self._attempts.recovered(now)
         self._events.append(Recovered(self._connection_id))
         self._flow(now)
 
@@ -148,11 +159,17 @@ class Machine:
             self._timers.set(Timer.PING, now + self.options.keepalive_interval)
         if self.options.keepalive_timeout:
             self._timers.set(Timer.SILENCE, now + self.options.keepalive_timeout)
+        self._progress = self._progress_so_far()
         self._requests.send_all(now)
         self._schedule_requests()
 
+    def _progress_so_far(self) -> tuple[int, int]:
+        """The last message and the number of answers: they differ later if the connection has made progress."""
+        return self._sequence.last, self._requests.answered
+
     def _dropped(self, code: int, reason: str, now: float) -> None:
         """The transport is gone while the connection may live on: recover it, or give it up (client-spec 1.4)."""
+        progress = self._state is CONNECTED and self._progress != self._progress_so_far()
         self._let_go()
         ended = code == 1008 or (code == 1000 and self._farewell is not None)
         if ended or not self.options.reliable or self._token is None:
@@ -164,10 +181,10 @@ class Machine:
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
             self._events.append(Recovering(self._connection_id, code, reason))
-        self._recover_later(now)
+        self._recover_later(now, progress=progress)
 
-    def _recover_later(self, now: float) -> None:
-        at = self._attempts.next_recovery(now)
+    def _recover_later(self, now: float, *, progress: bool = False) -> None:
+        at = self._attempts.next_recovery(now, progress=progress)
         if at <= now:
             self._recover(now)
         else:
@@ -245,6 +262,11 @@ class Machine:
                 self._groups.pop(request.group, None)
             else:
                 self._groups[request.group] = None
+        if kind is LEAVE:
+            if error is None:
+                self._parked.pop(request.group, None)
+            else:
+                self._leave_failed(request.group)
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
     def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
@@ -255,9 +277,14 @@ class Machine:
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
         return self._requests.reserve(ack_id, ack, own)
 
+    def _leave_failed(self, group: str) -> None:
+        """A leave was refused or given up: a rejoin of that group that waited for its end is due now."""
+        if group in self._parked:
+            self._timers.set(REQUESTS, self._heard)
+
     def _submit(self, request: Request, now: float) -> int:
-        if request.kind is LEAVE:
-            self._requests.forget_rejoin(request.group)
+        if request.kind is LEAVE and self._requests.forget_rejoin(request.group):
+            self._parked[request.group] = None
         self._hear_from(now)
         if (settled := self._requests.add(request)) is not None:
             self._settled(settled)
@@ -331,7 +358,14 @@ class Machine:
     def _requests_due(self, now: float) -> None:
         for settled in self._requests.wake(now):
             self._settled(settled)
-        self._schedule_requests()
+        if self._parked:
+            leaving = self._requests.leaving()
+            for group in [group for group in self._parked if group not in leaving]:
+                del self._parked[group]
+                request = self._rejoin(group, now)
+                if self._state is CONNECTED:
+                    self._requests.send(request, now)
+        self._timers.set(REQUESTS, self._requests.wake_at)
 
     def _close_due(self, now: float) -> None:
         self._finish(None)

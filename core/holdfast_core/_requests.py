@@ -97,12 +97,14 @@ class Requests:
     """All requests that are not settled, in the order in which they were made.
 
     Attributes:
+        answered: how many requests the service has answered, for good or for a repeat.
         pending: every unsettled request by its key; the order is that of the calls.
         wake_at: when :meth:`wake` has something to do, in seconds; may be early, never late.
     """
 
     __slots__ = (
         "_backing_off",
+        "_dead",
         "_in_flight",
         "_memberships",
         "_next_key",
@@ -115,6 +117,7 @@ class Requests:
         "_repeats",
         "_unanswered",
         "_untracked",
+        "answered",
         "pending",
         "wake_at",
     )
@@ -137,6 +140,8 @@ class Requests:
         self._repeats: list[Request] = []  # of what is in flight: they wait for nobody
         self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
         self._in_flight = 0
+        self._dead = 0  # entries of the outbox that were settled before they could be sent
+        self.answered = 0
         self.wake_at = math.inf
 
     # What the application wants
@@ -216,27 +221,29 @@ class Requests:
         for request in self.pending.values():
             self.send(request, now)
 
-    def withdraw(self, key: int) -> bool:
-        """Take a request back that was never handed to a transport; return whether that was possible."""
+    def withdraw(self, key: int) -> Request | None:
+        """Take a request back that was never handed to a transport; return it, or None where that is not possible."""
         request = self.pending.get(key)
         if request is None or request.tried:
-            return False
+            return None
         self._forget(request)
         if (older := request.older) is not None and older.key in self.pending:
             older.newer = None
             self._memberships.setdefault(older.group, older)
-        return True
+        return request
 
     def leaving(self) -> set[str]:
-        """The groups that the application has asked to leave: there is no use in joining them again."""
+        """The groups with a leave of the application that is not settled: no join of our own may come after it."""
         return {request.group for request in self.pending.values() if request.kind is Kind.LEAVE}
 
-    def forget_rejoin(self, group: str) -> None:
-        """The application leaves ``group``: a repeat of a join of our own must not come after that."""
+    def forget_rejoin(self, group: str) -> bool:
+        """Forget the rejoin of ``group``, whose repeat must not come after a leave; return whether there was one."""
         if self._rejoins:
             for request in list(self.pending.values()):
                 if request.kind is REJOIN and request.group == group:
                     self._forget(request)
+                    return True
+        return False
 
     # What happened
 
@@ -273,6 +280,7 @@ class Requests:
         request = self.pending.get(ack.ack_id)
         if request is None or not request.handed:
             return None
+        self.answered += 1
         if ack.success:
             return self._settle(request)
         name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
@@ -292,6 +300,7 @@ class Requests:
         for request in self.pending.values():
             request.queued = request.in_flight = False
         self._in_flight = 0
+        self._dead = 0
         self._outbox.clear()
         self._repeats.clear()
         self._unanswered.clear()
@@ -393,6 +402,7 @@ class Requests:
         return Settled(request, error, duplicate)
 
     def _forget(self, request: Request) -> None:
+        request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
         del self.pending[request.key]
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
@@ -405,7 +415,12 @@ class Requests:
             del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
-        request.queued = False
         if request.in_flight:
             request.in_flight = False
             self._in_flight -= 1
+        elif request.queued:
+            self._dead += 1
+            if self._dead > 32 and 2 * self._dead > len(self._outbox):
+                self._outbox = [waiting for waiting in self._outbox if waiting.queued and waiting is not request]
+                self._dead = 0
+        request.queued = False

@@ -33,7 +33,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             has no end that it could fail with: it waits until it can be sent.
         close_timeout: how long ``stop()`` waits for the service to answer the close.
         recovery_timeout: how long to try to recover a dropped connection (client-spec 1.4: 30 s).
-        recovery_interval: least time between two attempts to recover; jittered by up to a quarter.
+        recovery_interval: least time between two attempts to recover; jittered by up to a quarter. After a connection
+            that has brought a new message or an answer the next attempt is made at once; a line that drops all the
+            time has ten of these, and one more for each quarter of the interval that it was up.
         keepalive_interval: between two pings; 0 or None: no pings.
         keepalive_timeout: silence after which a connection counts as dead; 0 or None: never.
         sequence_ack_interval: longest time until a received message is acknowledged (client-spec 3.2.3).

@@ -360,7 +360,10 @@ class Session(Receiver):
         Returns:
             False where it is too late or the ack id is unknown: then everything goes on as before.
         """
-        return self._requests.withdraw(ack_id)
+        request = self._requests.withdraw(ack_id)
+        if request is not None and request.kind is LEAVE:
+            self._leave_failed(request.group)
+        return request is not None
 
     def stop(self, now: float) -> None:
         """Stop, in whatever state; the answer is ``Stopped``, at the latest after ``close_timeout``.

@@ -1,0 +1,94 @@
+"""What is given up is freed, also while the transport takes nothing."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.helpers.driving import Drive
+
+LARGE = "x" * 100_000
+
+
+@pytest.fixture(autouse=True)
+def measured() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def held() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def send(drive: Drive) -> int:
+    ack_id = drive.session.send_to_group("g", LARGE, drive.now)
+    assert ack_id is not None
+    return ack_id
+
+
+def withdrawn(drive: Drive) -> None:
+    for _ in range(300):
+        assert drive.session.withdraw(send(drive))
+
+
+def out_of_time(drive: Drive) -> None:
+    for _ in range(300):
+        send(drive)
+        drive.advance(2.0)
+
+
+def ten_at_a_time(drive: Drive) -> None:
+    for _ in range(30):
+        for _ in range(10):
+            send(drive)
+        drive.advance(2.0)
+
+
+def repeated_and_out_of_time(drive: Drive) -> None:
+    """They were sent, and their repeats wait for the transport."""
+    for _ in range(300):
+        send(drive)
+    drive.session.messages_to_send()
+    drive.advance(2.0)
+
+
+@pytest.mark.parametrize("given_up", [withdrawn, out_of_time, ten_at_a_time, repeated_and_out_of_time])
+@pytest.mark.parametrize("recovering", [False, True])
+def test_requests_that_were_given_up_leave_nothing_behind(given_up: Callable[[Drive], None], recovering: bool) -> None:
+    drive = Drive(request_timeout=2.0, ack_timeout=0.5, recovery_timeout=10_000.0)
+    drive.connect()
+    if recovering:
+        drive.drop()
+    before = held()
+    given_up(drive)
+    drive.events()
+    assert held() - before < 1_000_000  # of 30 MB
+    drive.session.join_group("g", drive.now)  # what comes next is not in their way
+    if recovering:
+        assert drive.recover()[-1]["type"] == "joinGroup"
+    else:
+        assert [message["type"] for message in drive.sent()] == ["joinGroup"]
+
+
+def test_small_ones_do_not_add_up_either() -> None:
+    drive = Drive()
+    drive.connect()
+    first = [drive.session.send_to_group("g", "early", drive.now) for _ in range(10)]
+    for _ in range(100):
+        withdrawn_one(drive)
+    before = held()
+    for _ in range(10_000):
+        withdrawn_one(drive)
+    assert held() - before < 100_000  # a request takes some 200 bytes
+    last = drive.session.send_to_group("g", "late", drive.now)
+    assert [message["ackId"] for message in drive.sent()] == [*first, last]
+
+
+def withdrawn_one(drive: Drive) -> None:
+    ack_id = drive.session.send_to_group("g", "small", drive.now)
+    assert ack_id is not None
+    assert drive.session.withdraw(ack_id)

@@ -1,0 +1,222 @@
+"""A leave that was not executed loses no group: the rejoin waits for the end of the leave, and is made if that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.helpers.driving import OWN, Drive, hello, ok, refused
+
+from holdfast import RejoinGroupFailed, State
+
+
+def joined(**options: Any) -> Drive:
+    """A client in group g that has lost its connection for good."""
+    drive = Drive(**options)
+    drive.connect()
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(join))
+    drive.events()
+    drive.lose()
+    return drive
+
+
+def stands_again(drive: Drive, connection_id: str = "c2") -> None:
+    drive.until_dial()
+    drive.open()
+    drive.says(hello(connection_id))
+
+
+def rejoins(drive: Drive) -> list[int]:
+    """The ack ids of the joins among what is sent now."""
+    return [message["ackId"] for message in drive.sent() if message["type"] == "joinGroup"]
+
+
+# ---- When the leave is asked for, and what is known of the rejoin by then
+
+
+def while_waiting(drive: Drive) -> int:
+    leave = drive.session.leave_group("g", drive.now)
+    stands_again(drive)
+    return leave
+
+
+def before_the_rejoin_went_out(drive: Drive) -> int:
+    stands_again(drive)
+    return drive.session.leave_group("g", drive.now)
+
+
+def after_the_rejoin_went_out(drive: Drive) -> int:
+    stands_again(drive)
+    assert rejoins(drive) == [OWN]
+    return drive.session.leave_group("g", drive.now)
+
+
+def after_the_rejoin_failed_for_now(drive: Drive) -> int:
+    stands_again(drive)
+    assert rejoins(drive) == [OWN]
+    drive.says(refused(OWN, "InternalServerError"))
+    return drive.session.leave_group("g", drive.now)
+
+
+def in_a_recovery(drive: Drive) -> int:
+    stands_again(drive)
+    assert rejoins(drive) == [OWN]
+    drive.drop()
+    return drive.session.leave_group("g", drive.now)
+
+
+def twice(drive: Drive) -> int:
+    first = in_a_recovery(drive)
+    second = drive.session.leave_group("g", drive.now)
+    assert drive.session.withdraw(first)
+    return second
+
+
+ASKED = [
+    while_waiting,
+    before_the_rejoin_went_out,
+    after_the_rejoin_went_out,
+    after_the_rejoin_failed_for_now,
+    in_a_recovery,
+    twice,
+]
+
+# ---- How it ends
+
+
+def withdrawn(drive: Drive, leave: int) -> None:
+    assert drive.session.withdraw(leave)
+    flowing(drive)
+
+
+def refused_by_the_service(drive: Drive, leave: int) -> None:
+    flowing(drive)
+    drive.sent()
+    drive.says(refused(leave, "Forbidden"))
+    drive.advance(0)
+
+
+def failed_again_and_again(drive: Drive, leave: int) -> None:
+    flowing(drive)
+    for _ in range(4):
+        drive.sent()
+        drive.says(refused(leave, "InternalServerError"))
+        drive.advance(1.0)
+
+
+def out_of_time_unsent(drive: Drive, leave: int) -> None:
+    drive.advance(9.0)  # nothing is taken meanwhile
+    flowing(drive)
+
+
+def out_of_time_unanswered(drive: Drive, leave: int) -> None:
+    flowing(drive)
+    assert leave in [message.get("ackId") for message in drive.sent()]
+    drive.advance(9.0)
+
+
+def flowing(drive: Drive) -> None:
+    if drive.state is State.RECOVERING:
+        if drive.session.dial is None:
+            drive.until_dial()
+        if not drive.session._open:
+            drive.open()
+        drive.says({"type": "pong"})
+    drive.advance(0)  # as a driver does: wake at the deadline
+
+
+ENDS = [withdrawn, refused_by_the_service, failed_again_and_again, out_of_time_unsent, out_of_time_unanswered]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("asked", ASKED)
+def test_after_a_leave_that_failed_the_group_is_joined_again(
+    asked: Callable[[Drive], int], ends: Callable[[Drive, int], None]
+) -> None:
+    drive = joined(request_timeout=8.0)
+    leave = asked(drive)
+    ends(drive, leave)
+    assert drive.session.groups == {"g"}
+    [rejoin] = rejoins(drive)
+    assert rejoin >= OWN
+    drive.says(ok(rejoin))
+    drive.advance(120)
+    assert rejoins(drive) == []
+    assert drive.session.groups == {"g"}
+    assert drive.events(RejoinGroupFailed) == []
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_after_a_leave_that_succeeded_it_is_not(asked: Callable[[Drive], int]) -> None:
+    drive = joined()
+    leave = asked(drive)
+    flowing(drive)
+    drive.sent()
+    drive.says(ok(leave))
+    drive.advance(200)
+    assert rejoins(drive) == []
+    assert drive.session.groups == frozenset()
+
+
+def test_a_rejoin_waits_as_long_as_any_leave_may_still_succeed() -> None:
+    drive = joined()
+    first = after_the_rejoin_went_out(drive)
+    second = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.says(refused(first, "Forbidden"))
+    drive.advance(0)
+    assert rejoins(drive) == []
+    drive.says(refused(second, "Forbidden"))
+    drive.advance(0)
+    assert rejoins(drive) == [OWN + 1]
+
+
+def test_a_rejoin_that_is_refused_after_the_leave_is_told() -> None:
+    drive = joined()
+    leave = after_the_rejoin_went_out(drive)
+    drive.sent()
+    drive.says(refused(leave, "Forbidden"))
+    drive.advance(0)
+    [rejoin] = rejoins(drive)
+    drive.says(refused(rejoin, "Forbidden"))
+    [failed] = drive.events(RejoinGroupFailed)
+    assert (failed.group, failed.error.name) == ("g", "Forbidden")
+    assert drive.session.groups == frozenset()
+
+
+def test_a_leave_that_a_later_join_overtook_needs_no_rejoin_after_its_own_success() -> None:
+    drive = joined()
+    leave = after_the_rejoin_went_out(drive)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(leave), ok(join))
+    drive.advance(120)
+    assert rejoins(drive) == []
+    assert drive.session.groups == {"g"}
+
+
+@pytest.mark.parametrize("end", ["lost", "stopped"])
+def test_nothing_of_it_survives_the_connection(end: str) -> None:
+    drive = joined()
+    leave = after_the_rejoin_went_out(drive)
+    if end == "lost":
+        drive.sent()
+        drive.lose()
+        assert drive.session.withdraw(leave) is False
+        stands_again(drive, "c3")
+        assert rejoins(drive) == []  # the leave is asked again
+        drive.says(refused(leave, "Forbidden"))
+        drive.advance(0)
+        assert len(rejoins(drive)) == 1
+    else:
+        drive.session.stop(drive.now)
+        drive.drop(1000)
+        drive.start()
+        drive.open()
+        drive.says(hello("c3"))
+        drive.advance(120)
+        assert rejoins(drive) == []
+        assert drive.session.groups == frozenset()
