@@ -88,6 +88,28 @@ class Client(Oracle):
             group, self.world.now, user_data=asked
         ))  # fmt: skip
 
+    def leave(self, random: Random) -> None:
+        """Leave a group, now or when the connection has been lost, and perhaps give up waiting for it."""
+        if "side" in self.session.groups and not self.world.weather.gentle and random.random() < 0.6:
+            self.world.core.close_connection(self.connection_id or "", "to be left")
+            self.world.serve()
+            self.world.at(self.world.now + random.choice([0.5, 1.0, 2.0, 4.0, 8.0]), self.leave_now, random)
+        else:
+            self.leave_now(random)
+
+    def leave_now(self, random: Random) -> None:
+        asked = self.ask("leave", lambda asked: self.session.leave_group("side", self.world.now, user_data=asked))
+        if random.random() < 0.4:
+            self.world.at(self.world.now + random.choice([0.0, 0.1, 1.0, 5.0]), self.give_up, asked)
+        self.drain()
+
+    def give_up(self, asked: Asked) -> None:
+        """The application was cancelled while it waited."""
+        if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
+            asked.withdrawn = self.session.withdraw(asked.ack_id)
+            self.world.log("%s: %s withdrawn=%s", self.name, asked.kind, asked.withdrawn)
+            self.drain()
+
     def publish(self, *, group: str = "room", ack: bool = True, no_echo: bool = False) -> None:
         kind = "forbidden" if group == "secret" else f"publish {group}" if ack else "untracked"
         asked = self.ask(kind, lambda asked: self.session.send_to_group(
@@ -126,7 +148,7 @@ class Client(Oracle):
         elif what < 0.78:
             self.join("side")
         elif what < 0.83:
-            self.ask("leave", lambda asked: session.leave_group("side", now, user_data=asked))
+            self.leave(random)
         elif what < 0.87:
             self.publish(group="side")
         elif what < 0.91:
@@ -137,9 +159,7 @@ class Client(Oracle):
         elif what < 0.97:
             self.publish()
             asked = random.choice([Asked("", 0, None), *(asked for asked in self.asked[-3:] if asked.kind != "room")])
-            if asked.ack_id is not None and not asked.outcomes and not asked.withdrawn:
-                asked.withdrawn = session.withdraw(asked.ack_id)
-                self.world.log("%s: withdrawn=%s", self.name, asked.withdrawn)
+            self.give_up(asked)
         elif gentle:
             self.publish()
         elif what < 0.985:

@@ -50,6 +50,8 @@ class Sent(msgspec.Struct):
     sequence_id: int = msgspec.field(name="sequenceId", default=0)
 
 
+REFUSALS_OF_LEAVES = ("InternalServerError", "Forbidden", "Superseded")
+
 seen = msgspec.json.Decoder(Seen).decode
 sent = msgspec.json.Decoder(Sent).decode
 
@@ -214,8 +216,8 @@ class Oracle:
         timeout = self.options.request_timeout
         assert timeout is None or self.world.now <= asked.at + timeout + 1e-6, f"{asked} is late"
         if event.error is not None and event.error.outcome == "rejected":
-            refusal = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
-            assert event.error.name == refusal, f"{asked} was refused"
+            refusals = {"forbidden": ("Forbidden",), "event": ("InternalServerError",), "leave": REFUSALS_OF_LEAVES}
+            assert event.error.name in refusals.get(asked.kind, ()), f"{asked} was refused"
         if asked.kind == "room" and event.error is None:
             self.in_room = True
             if self.room_since is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import Dial
 from holdfast_core.service import ABNORMAL, Close, Transport
+from simulation.oracle import sent
 
 if TYPE_CHECKING:
     from simulation.client import Client
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
 END = Close(ABNORMAL)
 """On the wire: the end of the stream; any other Close is a close frame."""
+
+
+def refusal_of(request: bytes, name: str) -> bytes:
+    """The answer of a service that does not execute ``request``."""
+    return b'{"type":"ack","ackId":%d,"success":false,"error":{"name":"%b","message":"not now"}}' % (
+        sent(request).ack_id or 0,
+        name.encode(),
+    )
 
 
 class Wire:
@@ -177,6 +186,9 @@ class Wire:
         """The service takes a message; what many of them cause does not wait for the last."""
         if transport.connection is not None:
             self.world.speaking = transport.connection.connection_id
+            if message.startswith(b'{"type":"leaveGroup"') and (refusal := self.world.refusal(self, message)):
+                self.carry_data("down", refusal_of(message, refusal))
+                return
         self.core.receive(transport, message, self.world.now)
         self.world.serve()
 

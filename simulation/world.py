@@ -21,6 +21,8 @@ from simulation.wire import Wire
 
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.room", "webpubsub.sendToGroup.side")
 
+REFUSALS = ("InternalServerError", "Forbidden")
+
 
 class World:
     """One run.
@@ -50,6 +52,7 @@ class World:
         self.numbers = itertools.count(1)
         self.ledger = Ledger(self.log)
         self.order: dict[int, int] = {}  # publication -> its place among the executed ones
+        self.leaves: dict[tuple[str, bytes], str] = {}  # by connection and request: refused for good, or "": executed
         self.speaking = ""  # the connection whose messages the service is taking
         self.url_expires: dict[str, float] = {}
         self.room: set[int] = set()
@@ -208,6 +211,20 @@ class World:
             grant = ClientGrant(wire.client.name, ROLES)
             wire.transport = self.core.connect("chat", wire.dial.protocol, grant, self.now)
         self.wires[wire.transport] = wire
+
+    def refusal(self, wire: Wire, leave: bytes) -> str:
+        """The name of the error that the service answers a leave with, though that could be executed; mostly none."""
+        if self.weather.gentle:
+            return ""
+        known = self.leaves.get((self.speaking, leave))
+        if known is None and self.faulty and wire.random.random() < 0.3:
+            name = wire.random.choice(REFUSALS)
+            where = f"{wire.client.name} wire {wire.client.wires} item {wire.passed['up']}"
+            if self.fault(where, f"refused with {name}"):
+                if name == "Forbidden":  # and stays so; the other may pass
+                    self.leaves[self.speaking, leave] = name
+                return name
+        return self.leaves.setdefault((self.speaking, leave), "")
 
     def serve(self) -> None:
         """Carry out what the service wants sent."""

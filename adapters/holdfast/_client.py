@@ -272,9 +272,11 @@ class AsyncClient(BaseClient[D]):
             return await answer  # type: ignore[no-any-return]
         except SendError:
             raise  # that was the answer; its ack id may be in use again
-        except BaseException:
+        except BaseException as error:
             assert key is not None
-            self._session.withdraw(key)  # cancelled; a request that was sent can not be withdrawn any more
+            # Cancelled. A request that was sent can not be withdrawn any more; what waited for its end may go out.
+            if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
+                self._driver.flush()
             raise
 
     async def _room(self, *, publish: bool) -> None:

@@ -49,7 +49,7 @@ class Machine:
         self._pace = Pace()
         self._sequence = Sequence()
         self._groups: dict[str, None] = {}
-        self._parked: dict[str, None] = {}  # groups whose rejoin waits for the end of the application's leave
+        self._parked: dict[str, None] = {}  # groups whose rejoin waits for the end of a leave
         self._events: list[Event] = []
         self._control: list[bytes] = []  # pings and sequence acks to send
         # The transport
@@ -266,7 +266,10 @@ class Machine:
             if error is None:
                 self._parked.pop(request.group, None)
             else:
-                self._leave_failed(request.group)
+                self._unpark(request.group)
+        elif request.undone and settled.duplicate:
+            self._parked[request.group] = None
+            self._unpark(request.group)
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
     def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
@@ -277,8 +280,8 @@ class Machine:
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
         return self._requests.reserve(ack_id, ack, own)
 
-    def _leave_failed(self, group: str) -> None:
-        """A leave was refused or given up: a rejoin of that group that waited for its end is due now."""
+    def _unpark(self, group: str) -> None:
+        """A leave has failed, or undone a join: a rejoin of that group is due as soon as no leave is pending."""
         if group in self._parked:
             self._timers.set(REQUESTS, self._heard)
 

@@ -48,6 +48,8 @@ class Request(msgspec.Struct, eq=False):
         newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
         older: the other end of that.
         overtaken: whether the newer one was executed.
+        transport: the number of the transport that it was first handed to.
+        undone: whether an older leave may have been executed after this join, if that is a duplicate.
         own: whether only the session wants to know how it ends.
     """
 
@@ -66,6 +68,8 @@ class Request(msgspec.Struct, eq=False):
     newer: Request | None = None
     older: Request | None = None
     overtaken: bool = False
+    transport: int = 0
+    undone: bool = False
     own: bool = False
 
 
@@ -115,6 +119,7 @@ class Requests:
         "_random",
         "_rejoins",
         "_repeats",
+        "_transport",
         "_unanswered",
         "_untracked",
         "answered",
@@ -140,6 +145,7 @@ class Requests:
         self._repeats: list[Request] = []  # of what is in flight: they wait for nobody
         self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
         self._in_flight = 0
+        self._transport = 1  # the number of the current or next transport
         self._dead = 0  # entries of the outbox that were settled before they could be sent
         self.answered = 0
         self.wake_at = math.inf
@@ -267,7 +273,9 @@ class Requests:
                     self._in_flight += 1
                     request.in_flight = True
                 request.queued = False
-                request.handed = request.tried = True
+                if not request.handed:
+                    request.handed = request.tried = True
+                    request.transport = self._transport
                 payloads.append(request.payload)
                 if request.key < 0:
                     self._forget(request)
@@ -300,6 +308,7 @@ class Requests:
         for request in self.pending.values():
             request.queued = request.in_flight = False
         self._in_flight = 0
+        self._transport += 1
         self._dead = 0
         self._outbox.clear()
         self._repeats.clear()
@@ -399,6 +408,12 @@ class Requests:
         self._forget(request)
         if error is None and request.older is not None:
             request.older.overtaken = True
+        if request.kind is LEAVE:
+            # A leave and a later join were repeated after a recovery. If the service failed to execute the leave the
+            # first time, it may have executed it after the join now; that is a duplicate then.
+            join = self._memberships.get(request.group)
+            if join is not None and join.kind is JOIN and join.handed and join.transport < self._transport:
+                join.undone = True
         return Settled(request, error, duplicate)
 
     def _forget(self, request: Request) -> None:

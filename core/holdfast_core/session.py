@@ -362,7 +362,7 @@ class Session(Receiver):
         """
         request = self._requests.withdraw(ack_id)
         if request is not None and request.kind is LEAVE:
-            self._leave_failed(request.group)
+            self._unpark(request.group)
         return request is not None
 
     def stop(self, now: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from simulation.search import Violation, run, shrink
 from simulation.weather import KINDS
-from tests.helpers.faulty import SERVICES, SESSIONS
+from tests.helpers.faulty import SERVICES, SESSIONS, LosesGroupsToLeaves
 
 BLOCK = 10
 
@@ -49,6 +49,8 @@ def test_the_faults_do_happen() -> None:
         "timed out",
         "duplicate=True",
         "withdrawn=True",
+        "leave withdrawn=True",
+        "refused with Forbidden",
         "'unsent'",
         "'unknown'",
         "'Forbidden'",
@@ -72,9 +74,9 @@ def test_the_faults_do_happen() -> None:
 
 
 def first_violation(
-    kinds: tuple[str, ...] = ("gentle", "wild", "gentle-framed", "wild-resend"), **faulty: Any
+    kinds: tuple[str, ...] = ("gentle", "wild", "gentle-framed", "wild-resend"), seeds: int = 40, **faulty: Any
 ) -> Violation | None:
-    for seed in range(40):
+    for seed in range(seeds):
         for kind in kinds:
             try:
                 run(kind, seed, **faulty)
@@ -86,6 +88,12 @@ def first_violation(
 @pytest.mark.parametrize("fault", SESSIONS)
 def test_the_oracles_notice_a_faulty_session(fault: str) -> None:
     assert first_violation(session_type=SESSIONS[fault]) is not None
+
+
+def test_the_oracles_notice_a_group_that_is_lost_to_a_leave_that_failed() -> None:
+    """It takes a connection lost for good, a rejoin without an answer, and a leave at that time: one run of some 300."""
+    kinds = ("wild-silent", "wild-resend")
+    assert first_violation(kinds, seeds=400, session_type=LosesGroupsToLeaves) is not None
 
 
 @pytest.mark.parametrize("fault", SERVICES)

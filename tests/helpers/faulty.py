@@ -219,6 +219,13 @@ class LosesGroups(Watched):
         super()._stands(message, now)
 
 
+class LosesGroupsToLeaves(Watched):
+    """A leave that was not executed costs the group: its rejoin is never made."""
+
+    def _unpark(self, group: str) -> None:
+        self._parked.pop(group, None)
+
+
 class WithdrawsTooLate(Watched):
     def withdraw(self, ack_id: int) -> bool:
         request: Request | None = self._requests.pending.get(ack_id)
