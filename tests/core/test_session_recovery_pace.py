@@ -182,5 +182,3 @@ def enter(core: ServiceCore, drive: Drive) -> Transport:
     connection_id = drive.session.connection_id
     assert connection_id is not None
     return core.recover("chat", connection_id, f"token of {connection_id}", drive.now)
-
-

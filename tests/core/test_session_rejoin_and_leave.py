@@ -1,4 +1,4 @@
-"""A leave that was not executed loses no group: the rejoin waits for the end of the leave, and is made if that fails."""
+"""A leave that was not executed loses no group: the rejoin waits for its end, and is made if it fails."""
 
 from __future__ import annotations
 
@@ -220,3 +220,42 @@ def test_nothing_of_it_survives_the_connection(end: str) -> None:
         drive.advance(120)
         assert rejoins(drive) == []
         assert drive.session.groups == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("leave_ends", "join_ends", "again"),
+    [
+        ("done", "duplicate", True),  # the service failed to execute the leave the first time, and does now
+        ("duplicate", "duplicate", True),  # that may have been before or after the join
+        ("refused", "duplicate", True),
+        ("done", "done", False),
+    ],
+)
+def test_a_join_that_an_older_leave_may_have_undone_is_made_again(leave_ends: str, join_ends: str, again: bool) -> None:
+    drive = Drive()
+    drive.connect()
+    leave = drive.session.leave_group("g", drive.now)
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.drop()  # whatever the service answered was lost
+    drive.recover()
+    ends = {"done": ok, "duplicate": lambda key: refused(key, "Duplicate"), "refused": lambda key: refused(key, "No")}
+    drive.says(ends[leave_ends](leave), ends[join_ends](join))
+    drive.advance(0)
+    assert drive.session.groups == {"g"}
+    assert len(rejoins(drive)) == again
+
+
+def test_a_join_that_was_repeated_on_the_same_transport_is_not_made_again() -> None:
+    drive = Drive(ack_timeout=1.0)
+    drive.connect()
+    leave = drive.session.leave_group("g", drive.now)
+    drive.sent()
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(leave))
+    drive.advance(1.5)
+    drive.says(refused(join, "Duplicate"))
+    drive.advance(0)
+    drive.sent()
+    assert drive.session._parked == {}

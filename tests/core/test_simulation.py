@@ -91,7 +91,7 @@ def test_the_oracles_notice_a_faulty_session(fault: str) -> None:
 
 
 def test_the_oracles_notice_a_group_that_is_lost_to_a_leave_that_failed() -> None:
-    """It takes a connection lost for good, a rejoin without an answer, and a leave at that time: one run of some 300."""
+    """It takes a connection lost for good, a rejoin without an answer, and a leave then: one run of some 300."""
     kinds = ("wild-silent", "wild-resend")
     assert first_violation(kinds, seeds=400, session_type=LosesGroupsToLeaves) is not None
 
