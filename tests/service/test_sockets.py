@@ -536,7 +536,7 @@ def test_negotiation_gives_a_url_that_may_join_and_send(method: str) -> None:
     [
         (None, "localhost", 200),
         (None, "evil.example", 403),
-        (None, "[", 403),
+        (None, "[", 400),
         (True, "evil.example", 200),
         (False, "localhost", 403),
     ],

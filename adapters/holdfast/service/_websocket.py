@@ -23,6 +23,7 @@ from websockets.server import ServerProtocol
 
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport
 
+from ._access import WRONG_HOST, origin_of
 from ._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
 
 __all__ = ["WebSocketProtocol"]
@@ -196,6 +197,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _open(self, request: Request) -> None:
         protocol = self._protocol
+        headers = request.headers
+        origin = origin_of("http", headers.get_all("Host"), self._root_path)
+        if origin is None or not (self._target or "").startswith("/"):
+            self._refuse(Refusal(400, WRONG_HOST))
+            return
         response = protocol.accept(request)
         if response.status_code != 101:
             protocol.send_response(response)
@@ -206,14 +212,13 @@ class WebSocketProtocol(asyncio.Protocol):
         if found is None:
             self._refuse(Refusal(404, "Connect to /client/hubs/{hub}."))
             return
-        headers = request.headers
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
         self._response = response
         self._pending = self.gateway.admit(
             Handshake(
                 hub=found[0],
                 query=query,
-                origin=f"http://{','.join(headers.get_all('Host'))}{self._root_path}",
+                origin=origin,
                 authorization=",".join(headers.get_all("Authorization")),
                 subprotocols=[offer.strip() for offer in offered],
                 headers=headers.raw_items(),
