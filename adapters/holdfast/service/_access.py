@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ REACHED: Final = "holdfast.reached"
 """The place of a `Reached` in the scope of a request."""
 
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
+
+# What proxies add (RFC 7239, RFC 9110 7.6.3 and the habits of many), by its name or by the usual parts of it.
+_FORWARDING: Final = re.compile(
+    r".*forward.*|via|x-via|cdn-loop|(x-)?proxy.*|(x-)?real-.*|x-orig(in(al|ating)?)?-.*|x-host|x-(url-)?scheme|"
+    r"front-end-https|(x-)?(ssl|tls|client-cert).*|x-(envoy|arr|amzn?|appengine|azure|nginx|accel|varnish)-?.*|"
+    r"(cf|fly|fastly|incap|wl-proxy)-.*|(.*-)?(client|remote|user|source|socket|connecting|peer|cluster)-?(ip(v[46])?|addr(ess)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,21 @@ def is_loopback(host: str) -> bool:
 
 
 def is_allowed(request: HTTPConnection, enabled: bool | None) -> bool:
-    """Tell whether a request is allowed by an option that is true, false or ``None``: from this machine only."""
+    """Tell whether a request is allowed by an option that is true, false or ``None``: from this machine only.
+
+    What a proxy on this machine passes on is somebody else's: any header that proxies add gives it away, and so does
+    HTTP 1.0, which no browser speaks but nginx, unless told otherwise.
+    """
     if enabled is not None:
         return enabled
+    if request.scope.get("http_version") == "1.0" or any(map(_is_forwarding, request.headers)):
+        return False
     # The name too: a web page can make its own name point to 127.0.0.1 (DNS rebinding).
     named = parse_host(request.headers.get("host", ""))
     return (
         request.client is not None and is_loopback(request.client.host) and named is not None and is_loopback(named[0])
     )
+
+
+def _is_forwarding(header: str) -> bool:
+    return _FORWARDING.fullmatch(header.lower().replace("_", "-")) is not None
