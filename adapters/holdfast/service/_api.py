@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -51,7 +52,7 @@ def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[R
             # Starlette takes HEAD for a kind of GET.
             raise HTTPException(405)
         hub_name(request.path_params["hub"])
-        body = await _read_body(request)
+        body = await _read_body(request, gateway.options.request_timeout)
         reached: Reached = request.scope[REACHED]
         base = (gateway.endpoint or reached.origin).rstrip("/")
         try:
@@ -77,7 +78,15 @@ def _authorize(gateway: Gateway, request: Request) -> None:
         raise _unauthorized(f"The token is not valid: {error}.{known}") from None
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, seconds: float | None) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await _receive_body(request)
+    except TimeoutError:
+        raise OperationError(408, "Error.RequestTimeout", f"The body did not arrive within {seconds:g} s.") from None
+
+
+async def _receive_body(request: Request) -> bytes:
     too_large = OperationError(413, "Error.PayloadTooLarge", f"The body is larger than {MAX_BODY} bytes.")
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
@@ -132,6 +141,8 @@ def _failed(request: Request, error: Exception) -> Response:
     headers = {"x-ms-error-code": error.code}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408 and request.scope.get("http_version", "1.1").startswith("1"):
+        headers["Connection"] = "close"
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=headers)
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)

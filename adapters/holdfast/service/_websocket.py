@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 import uvicorn
 from uvicorn.server import ServerState
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
@@ -49,6 +50,8 @@ _TEXT = 0x81
 _BINARY = 0x82
 # Bytes waiting there beyond which a client is dropped: the answers to a flood of pings are counted nowhere else.
 _MOST_WAITING = 64 << 20
+
+_NOT_A_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
@@ -90,6 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._handling = False
         self._paused = False
         self._heard = True
+        self._opening: asyncio.TimerHandle | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -101,6 +105,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._open_connections.add(self)
+        seconds = self.gateway.options.request_timeout
+        if seconds is not None:
+            self._opening = self._loop.call_later(seconds, self.abort)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, the opening handshake first."""
@@ -119,6 +126,11 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._open(event)
             elif isinstance(event, Frame):
                 self._frames.append(event)
+        if protocol.handshake_exc is not None and self._close_timer is None:
+            if isinstance(protocol.handshake_exc, InvalidMessage) and self.transport is not None:
+                # The library ends without an answer.
+                self.transport.write(_NOT_A_HANDSHAKE)
+            self._close_soon()
         self._write_protocol_output()
         if not self._handling:
             self._handle_frames()
@@ -135,7 +147,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._pending is not None:
             self.gateway.forget(self._pending)
             self._pending = None
-        for timer in (self._keepalive, self._close_timer):
+        for timer in (self._opening, self._keepalive, self._close_timer):
             if timer is not None:
                 timer.cancel()
         # What arrived in time still counts, also if the turn of this client had not come yet.
@@ -196,6 +208,9 @@ class WebSocketProtocol(asyncio.Protocol):
         return b"%b / %b\r\n%b" % (method, version, rest)
 
     def _open(self, request: Request) -> None:
+        if self._opening is not None:
+            # From now on the answer is up to us, or to an event handler, which has a limit of its own.
+            self._opening.cancel()
         protocol = self._protocol
         headers = request.headers
         origin = origin_of("http", headers.get_all("Host"), self._root_path)
