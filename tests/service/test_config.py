@@ -25,6 +25,7 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
     text = """
         access_key = "0123456789abcdef0123456789abcdef"
         recovery_window = 60
+        request_timeout = 5
 
         [hubs.chat]
         anonymous = true
@@ -52,6 +53,7 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
     assert load_options(file(tmp_path, text)) == ServiceOptions(
         access_key="0123456789abcdef0123456789abcdef",
         recovery_window=60.0,
+        request_timeout=5.0,
         hubs={"chat": HubOptions(anonymous=True, event_handlers=(first, second)), "News": HubOptions()},
     )
     assert load_options(file(tmp_path, "")) == ServiceOptions()
@@ -64,6 +66,7 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
         ("recovery = 1", "no option 'recovery'; there are .*recovery_window"),
         ('recovery_window = "a"', "recovery_window"),
         ("recovery_window = -1", "recovery_window"),
+        ("request_timeout = 0", "request_timeout"),
         ('access_key = "short"', "access_key must have"),
         ('[hubs."1"]', "'1'"),
         ("[hubs.a]\n[hubs.A]", "twice"),

@@ -6,10 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from holdfast_core.service import InvalidMetadata, encode_metadata, metadata_from_headers, request_audience_matches
+from holdfast_core.service import InvalidMetadata, encode_metadata, metadata_from_headers
 from holdfast_core.service.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
 
 
@@ -162,40 +160,3 @@ def test_the_largest_metadata() -> None:
 
 
 # --- Audiences --------------------------------------------------------------------------------------------------
-
-URL = "http://127.0.0.1:8080/api/hubs/chat/groups/a%20b/:send?api-version=2024-12-01&filter=userId%20eq%20'x'"
-BARE = URL.partition("?")[0]
-
-
-@pytest.mark.parametrize(
-    "audience",
-    [
-        URL,
-        BARE,
-        BARE + "/",
-        BARE.upper(),
-        BARE.replace("%20", " "),
-        URL.replace("'", "%27"),
-        BARE.replace("http:", "https:"),
-        ["other", BARE],
-        "https://webpubsub.azure.com",
-    ],
-    ids=str,
-)
-def test_audiences_of_a_request(audience: object) -> None:
-    assert request_audience_matches(audience, ["http://other/api/x", URL])
-
-
-@pytest.mark.parametrize(
-    "audience",
-    [None, 1, "", [], [1], "chat", BARE + "x", BARE.replace("chat", "other"), URL + "&top=1", "http://127.0.0.1:8080"],
-    ids=str,
-)
-def test_audiences_of_another_request(audience: object) -> None:
-    assert not request_audience_matches(audience, [URL])
-
-
-@given(st.text(), st.text())
-def test_any_claim_and_url_can_be_compared(claim: str, url: str) -> None:
-    assert request_audience_matches(url, [url])
-    assert request_audience_matches(claim, [url]) in (True, False)

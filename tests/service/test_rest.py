@@ -36,6 +36,7 @@ class Api:
         app = create_app(ServiceOptions(access_key=KEY, secondary_access_key=SECOND), endpoint=endpoint)
         self.core: ServiceCore = app.core
         self.prefix = prefix
+        self.endpoint = endpoint or f"http://test{prefix}"
         outer = Starlette(routes=[Mount(unquote(prefix), app)]) if prefix else app
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://test")
         self.ann = self.connect(ClientGrant("ann", (), ("room",)))
@@ -57,9 +58,9 @@ class Api:
     async def __call__(
         self, method: str, path: str, *, key: str = KEY, claims: dict[str, Any] | None = None, **more: Any
     ) -> httpx.Response:
-        """Send a request signed for its URL; ``claims`` are different or, if ``None``, left out."""
+        """Send a request signed for its URL at the endpoint; ``claims`` are different or, if ``None``, left out."""
         url = self.url(path)
-        merged = {"aud": url, "exp": int(time.time()) + 60, **(claims or {})}
+        merged = {"aud": f"{self.endpoint}/api{path}", "exp": int(time.time()) + 60, **(claims or {})}
         token = jwt.encode({name: value for name, value in merged.items() if value is not None}, key, "HS256")
         headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
         return await self.http.request(method, url, headers=headers, **more)
@@ -305,12 +306,14 @@ def test_what_a_request_may_be_signed_with() -> None:
         async with api_of(endpoint="https://public.example") as api:
             path = "/hubs/chat/users/ann?api-version=2024-12-01"
             bare = path.partition("?")[0]
+            signed = "https://public.example/api" + bare
             for claims in (
                 {},
-                {"aud": api.url(bare)},
-                {"aud": api.url(bare).upper() + "/"},
-                {"aud": [api.url(bare)]},
-                {"aud": "https://public.example/api" + path},
+                {"aud": signed},
+                {"aud": signed.upper() + "/"},
+                {"aud": [api.url(bare), signed]},
+                {"aud": "http://public.example:80/api" + path},
+                {"aud": "https://public.example:443/api" + path},
                 {"aud": "https://webpubsub.azure.com"},
                 {"exp": int(time.time()) - 240},
                 {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name": "admin"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast_core.service.parameters import OperationError, hub_name
 
-from ._access import origin_of
+from ._access import REACHED, Reached
 from ._gateway import Gateway
 from .rest import OPERATIONS, Call, Operation
 from .tokens import InvalidToken
@@ -26,8 +27,7 @@ __all__ = ["MAX_BODY", "rest_route"]
 MAX_BODY = 1024 * 1024
 """Bytes of the body of one request (emulator)."""
 
-_URL = "holdfast.url"
-_TARGETS = "holdfast.targets"
+_BELOW = "holdfast.below"
 
 
 def rest_route(gateway: Gateway) -> BaseRoute:
@@ -41,7 +41,7 @@ def rest_route(gateway: Gateway) -> BaseRoute:
         routes.append(Route(path, _endpoint(gateway, operations), methods=list(operations)))
     api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
     api.router.redirect_slashes = False
-    return Mount("/api", app=_Paths(api, gateway))
+    return Mount("/api", app=_Paths(api))
 
 
 def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
@@ -52,9 +52,12 @@ def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[R
             # Starlette takes HEAD for a kind of GET.
             raise HTTPException(405)
         hub_name(request.path_params["hub"])
-        body = await _read_body(request)
+        body = await _read_body(request, gateway.options.request_timeout)
+        reached: Reached = request.scope[REACHED]
+        base = (gateway.endpoint or reached.origin).rstrip("/")
         try:
-            return operation(Call(gateway, request, request.scope[_URL], body))
+            url = f"{base}/api{request.scope[_BELOW]}"
+            return operation(Call(gateway, request, url, gateway.signed_endpoint(reached.own), body))
         finally:
             gateway.flush()
 
@@ -65,15 +68,25 @@ def _authorize(gateway: Gateway, request: Request) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise _unauthorized("Sign the request: Authorization: Bearer <token>, with the URL as its audience.")
+    reached: Reached = request.scope[REACHED]
+    endpoints = gateway.endpoints(reached.origin, reached.own)
     query = request.scope["query_string"].decode("latin-1")
-    urls = [f"{url}?{query}" if query else url for url in request.scope[_TARGETS]]
     try:
-        gateway.tokens.check_request(token.strip(), urls)
+        gateway.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)
     except InvalidToken as error:
-        raise _unauthorized(f"The token is not valid: {error}.") from None
+        known = "" if gateway.endpoint is None else f" The URL of this service is {gateway.endpoint}."
+        raise _unauthorized(f"The token is not valid: {error}.{known}") from None
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, seconds: float | None) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await _receive_body(request)
+    except TimeoutError:
+        raise OperationError(408, "Error.RequestTimeout", f"The body did not arrive within {seconds:g} s.") from None
+
+
+async def _receive_body(request: Request) -> bytes:
     too_large = OperationError(413, "Error.PayloadTooLarge", f"The body is larger than {MAX_BODY} bytes.")
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
@@ -95,9 +108,8 @@ class _Paths:
     As in the cloud, percent-encoding is taken off once, but ``%2F`` stays as it is (emulator).
     """
 
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,16 +121,10 @@ class _Paths:
         # The root is known only decoded: as many slashes belong to it in both forms.
         parts = raw.decode("latin-1").split("/")
         below = "/" + "/".join(parts[root.count("/") + 1 :])
-        origin = origin_of(scope).removesuffix("/api")
-        gateway = self._gateway
-        # The very address the server used is as good as ours: localhost instead of 127.0.0.1.
-        endpoints = [endpoint for endpoint in (gateway.endpoint, origin, gateway.own_endpoint) if endpoint is not None]
-        targets = [f"{endpoint.rstrip('/')}/api{below}" for endpoint in endpoints]
         scope = {
             **scope,
             "path": root + unquote(re.sub("%2f", lambda found: "%25" + found.group()[1:], below, flags=re.IGNORECASE)),
-            _TARGETS: targets,
-            _URL: targets[0],
+            _BELOW: below,
         }
         await self._app(scope, receive, send)
 
@@ -135,6 +141,8 @@ def _failed(request: Request, error: Exception) -> Response:
     headers = {"x-ms-error-code": error.code}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408 and request.scope.get("http_version", "1.1").startswith("1"):
+        headers["Connection"] = "close"
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=headers)
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)

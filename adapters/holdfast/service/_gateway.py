@@ -27,6 +27,7 @@ from holdfast_core.service import (
     ServiceCore,
     Transport,
     index_by_hub,
+    is_endpoint,
     is_hub_name,
     select_subprotocol,
 )
@@ -57,7 +58,8 @@ class Handshake:
     """What matters of a request to open a WebSocket.
 
     ``hub`` is the hub in the path, ``None`` if it has none; ``query`` the raw query string; ``origin`` is
-    where the client believes the service to be, such as ``http://localhost:8080``.
+    where the client believes the service to be, such as ``http://localhost:8080``, ``own`` are the URLs of the address
+    at which it was taken in (`Reached`).
     """
 
     hub: str | None
@@ -66,6 +68,7 @@ class Handshake:
     authorization: str
     subprotocols: list[str]
     headers: Iterable[tuple[str, str]]
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,12 @@ class Gateway:
     """The service's logic with a clock, tokens and the writers of its clients.
 
     ``endpoint`` is the configured URL of the service, ``own_endpoint`` the one it listens on; either may be
-    ``None``. Has to be used within one event loop at a time.
+    ``None``. Has to be used within one event loop at a time. Raises `ValueError` if ``endpoint`` is no such URL.
     """
 
     def __init__(self, options: ServiceOptions, endpoint: str | None) -> None:
+        if endpoint is not None and not is_endpoint(endpoint):
+            raise ValueError("the endpoint of the service is an http or https URL: host, port and path, nothing else")
         self.options = options
         self.access_key: str = options.access_key or secrets.token_urlsafe(48)
         self.endpoint = endpoint
@@ -155,6 +160,20 @@ class Gateway:
     def receive(self, transport: Transport, data: str | bytes) -> None:
         """Hand a message to the service's logic; call `flush` after one or some."""
         self.core.receive(transport, data, monotonic())
+
+    def endpoints(self, origin: str, own: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the URLs that the audience of a token may begin with, if its bearer has come by ``origin``.
+
+        A configured endpoint is the only one. Without one the address that the peer used is as good as those at which
+        it arrived: localhost for 127.0.0.1, the name of a proxy in front.
+        """
+        if self.endpoint is not None:
+            return (self.endpoint,)
+        return (*(() if self.own_endpoint is None else (self.own_endpoint,)), origin, *own)
+
+    def signed_endpoint(self, own: tuple[str, ...]) -> str:
+        """Return the endpoint to sign tokens for: one of `endpoints`, and nothing that a peer has sent."""
+        return self.endpoint or self.own_endpoint or own[0]
 
     def connection_string(self, endpoint: str) -> ConnectionString:
         """Return the connection string of this service at ``endpoint``."""
@@ -248,11 +267,8 @@ class Gateway:
             return Refusal(
                 401, "The URL has no access token. Get a client URL from your server, or from `holdfast url`."
             )
-        # Without an endpoint of its own the very address the client used is as good: localhost for 127.0.0.1.
-        known = (self.endpoint, self.own_endpoint, handshake.origin if self.endpoint is None else None)
-        endpoints = tuple(endpoint for endpoint in known if endpoint is not None)
         try:
-            return self.tokens.client_claims(token, endpoints, hub)
+            return self.tokens.client_claims(token, self.endpoints(handshake.origin, handshake.own), hub)
         except InvalidToken as error:
             return Refusal(401, f"The access token is not valid: {error}. Get a new client URL.")
 

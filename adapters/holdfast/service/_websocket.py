@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 import uvicorn
 from uvicorn.server import ServerState
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
@@ -23,6 +24,7 @@ from websockets.server import ServerProtocol
 
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, Transport
 
+from ._access import WRONG_HOST, origin_of
 from ._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
 
 __all__ = ["WebSocketProtocol"]
@@ -48,6 +50,8 @@ _TEXT = 0x81
 _BINARY = 0x82
 # Bytes waiting there beyond which a client is dropped: the answers to a flood of pings are counted nowhere else.
 _MOST_WAITING = 64 << 20
+
+_NOT_A_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
@@ -89,6 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._handling = False
         self._paused = False
         self._heard = True
+        self._opening: asyncio.TimerHandle | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -100,6 +105,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._open_connections.add(self)
+        seconds = self.gateway.options.request_timeout
+        if seconds is not None:
+            self._opening = self._loop.call_later(seconds, self.abort)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, the opening handshake first."""
@@ -118,6 +126,11 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._open(event)
             elif isinstance(event, Frame):
                 self._frames.append(event)
+        if protocol.handshake_exc is not None and self._close_timer is None:
+            if isinstance(protocol.handshake_exc, InvalidMessage) and self.transport is not None:
+                # The library ends without an answer.
+                self.transport.write(_NOT_A_HANDSHAKE)
+            self._close_soon()
         self._write_protocol_output()
         if not self._handling:
             self._handle_frames()
@@ -134,7 +147,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._pending is not None:
             self.gateway.forget(self._pending)
             self._pending = None
-        for timer in (self._keepalive, self._close_timer):
+        for timer in (self._opening, self._keepalive, self._close_timer):
             if timer is not None:
                 timer.cancel()
         # What arrived in time still counts, also if the turn of this client had not come yet.
@@ -195,7 +208,15 @@ class WebSocketProtocol(asyncio.Protocol):
         return b"%b / %b\r\n%b" % (method, version, rest)
 
     def _open(self, request: Request) -> None:
+        if self._opening is not None:
+            # From now on the answer is up to us, or to an event handler, which has a limit of its own.
+            self._opening.cancel()
         protocol = self._protocol
+        headers = request.headers
+        origin = origin_of("http", headers.get_all("Host"), self._root_path)
+        if origin is None or not (self._target or "").startswith("/"):
+            self._refuse(Refusal(400, WRONG_HOST))
+            return
         response = protocol.accept(request)
         if response.status_code != 101:
             protocol.send_response(response)
@@ -206,14 +227,13 @@ class WebSocketProtocol(asyncio.Protocol):
         if found is None:
             self._refuse(Refusal(404, "Connect to /client/hubs/{hub}."))
             return
-        headers = request.headers
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
         self._response = response
         self._pending = self.gateway.admit(
             Handshake(
                 hub=found[0],
                 query=query,
-                origin=f"http://{','.join(headers.get_all('Host'))}{self._root_path}",
+                origin=origin,
                 authorization=",".join(headers.get_all("Authorization")),
                 subprotocols=[offer.strip() for offer in offered],
                 headers=headers.raw_items(),

@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, is_hub_name
+from holdfast_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, client_endpoint, is_hub_name
 
-from ._access import is_allowed, origin_of
+from ._access import REACHED, WRONG_HOST, Reached, is_allowed, reached_at
 from ._api import rest_route
 from ._gateway import Admission, Gateway, Handshake, Refusal
 from .options import ServiceOptions
-from .tokens import client_url
+from .tokens import mint_client_token
 from .trace import trace_routes
 
 __all__ = ["ServiceApp", "build_app", "create_app"]
@@ -43,14 +43,15 @@ def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = 
     Args:
         options: how the service behaves. Give an access key, or nobody can make tokens.
         endpoint: the http(s) URL under which clients and tokens know the service, with the path it is mounted
-            at; by default whatever address a client used is right.
+            at: tokens for any other are refused, those of server SDKs too. By default whatever address a client or
+            server used is right, and tokens made here are for the address at which the server listens.
 
     An application belongs to one event loop. `Service` runs it in one line, and needs less time per message.
     The access log of a server shows the tokens in the URLs unless it is switched off.
 
     Running calls of event handlers are given up at the end of its lifespan; a mounted application has none.
 
-    Raises `ValueError` if there are event handlers but no ``endpoint``.
+    Raises `ValueError` if ``endpoint`` is no such URL, or if there are event handlers but no ``endpoint``.
     """
     gateway = Gateway(options or ServiceOptions(), endpoint)
     if gateway.upstream is not None and endpoint is None:
@@ -64,6 +65,20 @@ class ServiceApp(Starlette):
     def __init__(self, gateway: Gateway, **parts: Any) -> None:
         super().__init__(**parts)
         self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, once it is known where it has arrived."""
+        if scope["type"] in ("http", "websocket"):
+            reached = reached_at(scope)
+            if reached is None:
+                refusal = Refusal(400, WRONG_HOST)
+                if scope["type"] == "http":
+                    await PlainTextResponse(refusal.text + "\n", refusal.status)(scope, receive, send)
+                else:
+                    await _refuse(refusal, scope, receive, send)
+                return
+            scope = {**scope, REACHED: reached}
+        await super().__call__(scope, receive, send)
 
     @property
     def core(self) -> ServiceCore:
@@ -128,13 +143,15 @@ class _Negotiation:
         hub = request.query_params.get("hub") or "chat"
         if not is_hub_name(hub):
             return PlainTextResponse("Invalid hub name.\n", 400)
-        endpoint = self._gateway.endpoint or origin_of(request.scope)
-        url = client_url(
-            self._gateway.connection_string(endpoint),
+        reached: Reached = request.scope[REACHED]
+        token = mint_client_token(
+            self._gateway.connection_string(self._gateway.signed_endpoint(reached.own)),
             hub,
             user_id=request.query_params.get("userId"),
             roles=_NEGOTIATED_ROLES,
         )
+        # The client is where the service is called what it called it, which is good for the URL but not for the token.
+        url = f"{client_endpoint(self._gateway.endpoint or reached.origin, hub)}?access_token={token}"
         return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
 
 
@@ -147,15 +164,17 @@ class _ClientEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         headers = Headers(scope=scope)
+        reached: Reached = scope[REACHED]
         decided: asyncio.Future[Admission | Refusal] = asyncio.get_running_loop().create_future()
         pending = self._gateway.admit(
             Handshake(
                 hub=scope["path_params"].get("hub", "" if scope["path"].rstrip("/").endswith("/hubs") else None),
                 query=scope["query_string"].decode("latin-1"),
-                origin=origin_of(scope),
+                origin=reached.origin,
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),
+                own=reached.own,
             ),
             decided.set_result,
         )

@@ -53,6 +53,10 @@ class ServiceOptions:
             token; switch it off to behave like Microsoft's emulator.
         keepalive_interval: seconds between WebSocket pings to a client; one that stays silent for another
             interval is dropped. ``None``: no pings. For `Service`; other servers have their own option.
+        request_timeout: seconds in which a request has to arrive: its head, counted from the first byte or, on a new
+            TCP connection, from its beginning, and then its body; a handshake likewise. What takes longer is answered
+            with HTTP 408 and ended. ``None``: no limit. Under other servers than `Service` only for bodies that are
+            read; the head is the server's own matter.
     """
 
     access_key: str | None = field(default=None, repr=False)
@@ -68,6 +72,7 @@ class ServiceOptions:
     max_message_size: int = 1024 * 1024
     connected_after_recovery: bool = True
     keepalive_interval: float | None = 20.0
+    request_timeout: float | None = 30.0
 
     def __post_init__(self) -> None:
         for name in ("access_key", "secondary_access_key"):
@@ -81,8 +86,10 @@ class ServiceOptions:
             raise ValueError("a hub is named twice: case does not matter in hub names")
         if self.max_connections is not None and self.max_connections < 1:
             raise ValueError("max_connections must be at least 1, or None")
-        if self.keepalive_interval is not None and not self.keepalive_interval > 0:
-            raise ValueError("keepalive_interval is a positive number of seconds or None")
+        for name in ("keepalive_interval", "request_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is a positive number of seconds or None")
         self.limits()
 
     def hub(self, name: str) -> HubOptions:

@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, Response
 
 from holdfast_core.service import (
     Connection,
-    ConnectionString,
     Hub,
     InvalidMetadata,
     Publication,
@@ -41,14 +40,16 @@ _MAX_INT32 = 2**31 - 1
 class Call:
     """One request to the data plane that has shown its right to be answered.
 
-    ``url`` is where the application server believes its target to be, without the query.
+    ``url`` is where the application server believes its target to be, without the query; ``endpoint`` what tokens for
+    clients are signed for.
     """
 
-    def __init__(self, gateway: Gateway, request: Request, url: str, body: bytes) -> None:
+    def __init__(self, gateway: Gateway, request: Request, url: str, endpoint: str, body: bytes) -> None:
         self.gateway: Gateway = gateway
         self.core: ServiceCore = gateway.core
         self.request: Request = request
         self.url: str = url
+        self.endpoint: str = endpoint
         self.body: bytes = body
         self.query: Query = Query(request.query_params.multi_items())
         self.query.check_api_version()
@@ -227,9 +228,8 @@ def _generate_token(call: Call) -> Response:
     if (query.one("clientType") or "default").lower() != "default":
         raise bad_request("The service knows no clients but those of the type Default.")
     minutes = query.integer("minutesToExpire", 1, _MAX_INT32)
-    endpoint = call.url.rpartition("/api/hubs/")[0]
     token = mint_client_token(
-        ConnectionString(endpoint, call.gateway.access_key),
+        call.gateway.connection_string(call.endpoint),
         call.path("hub"),
         user_id=query.one("userId") or None,
         roles=query.all("role"),

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from holdfast._listening import stop_listening
@@ -19,6 +18,7 @@ from holdfast_core.service import Hub, ServiceCore
 
 from ._access import is_loopback
 from ._gateway import Gateway
+from ._http import HttpProtocol
 from ._websocket import WebSocketProtocol
 from .app import build_app
 from .options import ServiceOptions
@@ -30,14 +30,6 @@ __all__ = ["Service", "serve"]
 _STOP_TIMEOUT = 1.0
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
-
-class _HttpProtocol(H11Protocol):
-    """HTTP without an access log: URLs have tokens in them."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.access_log = False
 
 
 class Service:
@@ -128,9 +120,10 @@ class Service:
         """Listen. Raises `OSError` if the port is taken, `RuntimeError` if it is listening already."""
         if self._server is not None:
             raise RuntimeError("the service is running already")
+        http = HttpProtocol.bound_to(self.options.request_timeout)
         config = uvicorn.Config(
             build_app(self._gateway),
-            http=_HttpProtocol,
+            http=http,
             ws=WebSocketProtocol.bound_to(self._gateway),
             lifespan="off",
             log_config=None,
@@ -142,7 +135,7 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.Protocol:
-            return _HttpProtocol(config=config, server_state=self._state, app_state={}, _loop=loop)
+            return http(config=config, server_state=self._state, app_state={}, _loop=loop)
 
         try:
             self._server = await loop.create_server(accept, self.host, self._wanted_port, backlog=2048)
@@ -185,7 +178,7 @@ class Service:
 
     async def _wait_for_clients(self) -> None:
         for connection in list(self._connections()):
-            if isinstance(connection, _HttpProtocol):
+            if isinstance(connection, HttpProtocol):
                 connection.shutdown()
         # uvicorn keeps sets, not events, and asyncio needs some turns of the loop to close sockets.
         while self._connections() or self._state.tasks:  # noqa: ASYNC110

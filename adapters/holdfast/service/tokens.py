@@ -121,12 +121,12 @@ class TokenAuthority:
             raise InvalidToken("it is for another service or hub")
         return claims
 
-    def check_request(self, token: str, urls: Iterable[str]) -> None:
-        """Check the token of a request to the data plane that goes by one of the URLs (Azure docs).
+    def check_request(self, token: str, endpoints: tuple[str, ...], path: str, query: str) -> None:
+        """Check the token of a request to the data plane at one of the endpoints (Azure docs).
 
         Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
         """
-        if not request_audience_matches(self._decode(token, **_FOR_ANYBODY)["aud"], urls):
+        if not request_audience_matches(self._decode(token, **_FOR_ANYBODY)["aud"], endpoints, path, query):
             raise InvalidToken("it is for another request: its audience is not this URL")
 
     def issue_reconnection_token(self, connection_id: str) -> str:

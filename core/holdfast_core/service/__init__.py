@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .application import PendingConnect
+from .audiences import audience_matches, is_endpoint, parse_host, request_audience_matches
 from .cloud_events import ConnectRequest, Rejection
 from .connection import ABNORMAL, Close, Connection, Limits, Transport
 from .conversation import Conversation, EventSettings
@@ -40,11 +41,9 @@ from .tokens import (
     ClientGrant,
     ConnectionString,
     InvalidClaims,
-    audience_matches,
     client_audience,
     client_claims,
     client_endpoint,
-    request_audience_matches,
 )
 from .trace import (
     Acked,
@@ -133,10 +132,12 @@ __all__ = [
     "encode_metadata",
     "group_publication",
     "index_by_hub",
+    "is_endpoint",
     "is_event_name",
     "is_group_name",
     "is_hub_name",
     "metadata_from_headers",
+    "parse_host",
     "request_audience_matches",
     "select_subprotocol",
     "server_publication",

@@ -1,29 +1,26 @@
-"""Connection strings, token audiences, what a client token entitles to; signatures are for the adapter."""
+"""Connection strings, the audience of client tokens and what one entitles to; signatures are for the adapter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
+from .audiences import strings_in
 from .names import is_group_name, is_hub_name
 
 __all__ = [
     "ClientGrant",
     "ConnectionString",
     "InvalidClaims",
-    "audience_matches",
     "client_audience",
     "client_claims",
     "client_endpoint",
-    "request_audience_matches",
 ]
 
 _VERSION: Final = "1.0"
-
-_ANY_OPERATION: Final = "https://webpubsub.azure.com"
 
 
 class InvalidClaims(ValueError):
@@ -97,35 +94,6 @@ def client_endpoint(endpoint: str, hub: str) -> str:
     return f"{'wss' if scheme.lower() == 'https' else 'ws'}://{rest}"
 
 
-def audience_matches(claim: object, endpoints: tuple[str, ...], hub: str) -> bool:
-    """Tell whether an ``aud`` claim, a string or a list of them, names ``hub`` at one of the endpoints.
-
-    Case does not matter, nor whether it says http or https, nor a trailing slash (emulator).
-    """
-    expected = {_normal(client_audience(endpoint, hub)) for endpoint in endpoints}
-    return any(_normal(audience) in expected for audience in _strings(claim))
-
-
-def _normal(audience: str) -> str:
-    scheme, separator, rest = audience.lower().partition("://")
-    if not separator or scheme not in ("http", "https"):
-        return audience
-    return rest.rstrip("/")
-
-
-def request_audience_matches(claim: object, urls: Iterable[str]) -> bool:
-    """Tell whether an ``aud`` claim names a request to the data plane by one of the URLs it goes by.
-
-    A claim may leave the query out (Azure docs) or have it (pysvc). Case does not matter, nor whether a character
-    is percent-encoded, nor a trailing slash (emulator). The audience of Microsoft Entra tokens names any request,
-    so that code written for such tokens can be tried with a key.
-    """
-    expected = {_normal(_ANY_OPERATION)}
-    for url in urls:
-        expected |= {_normal(unquote(url)), _normal(unquote(url.partition("?")[0]))}
-    return any(_normal(unquote(audience)) in expected for audience in _strings(claim))
-
-
 class ClientGrant(msgspec.Struct, frozen=True):
     """What a new connection starts with: its user (``None``: anonymous), its roles, the groups it is in."""
 
@@ -166,17 +134,7 @@ def _claim_strings(claims: Mapping[str, object], name: str) -> tuple[str, ...]:
     value = claims.get(name)
     if value is None:
         return ()
-    strings = _strings(value)
+    strings = strings_in(value)
     if not strings and value != []:
         raise InvalidClaims(f"the claim {name} must be a string or a list of strings")
     return strings
-
-
-def _strings(claim: object) -> tuple[str, ...]:
-    """Return a claim as strings; nothing if it is anything but a string or a list of strings."""
-    if isinstance(claim, str):
-        return (claim,)
-    try:
-        return msgspec.convert(claim, tuple[str, ...])
-    except msgspec.ValidationError:
-        return ()

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from holdfast_core.service import snapshot
 
-from .._access import is_allowed, origin_of
+from .._access import REACHED, Reached, is_allowed
 from .._gateway import Gateway
 from .feed import Feed
 
@@ -102,8 +102,9 @@ class _Pages:
         Not every browser takes 'self' for WebSockets too, and a configured endpoint can be another host.
         """
         connect = "connect-src 'self'"
+        reached: Reached = request.scope[REACHED]
         # The host comes from the request: nothing but a host may get into the header.
-        origin = _ORIGIN.match(self._gateway.endpoint or origin_of(request.scope))
+        origin = _ORIGIN.match(self._gateway.endpoint or reached.origin)
         if origin is not None:
             connect += f" ws{origin[1]}"
         return f"default-src 'self'; {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

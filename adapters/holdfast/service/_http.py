@@ -1,0 +1,86 @@
+"""HTTP under uvicorn: without an access log, and with a limit to the time that a request may take to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["HttpProtocol"]
+
+_TOO_SLOW: Final = b"The request did not arrive in time.\n"
+_ANSWER: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+class HttpProtocol(H11Protocol):
+    """One TCP connection of the service, until a WebSocket takes it over.
+
+    `bound_to` gives the class to hand to ``uvicorn.Config(http=...)``.
+    """
+
+    request_timeout: float | None = None
+
+    @classmethod
+    def bound_to(cls, request_timeout: float | None) -> type[HttpProtocol]:
+        """Return a subclass whose requests arrive within so many seconds: the head, and then the body."""
+        return type("BoundHttpProtocol", (cls,), {"request_timeout": request_timeout})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # URLs have tokens in them.
+        self.access_log = False
+        self._awaited: tuple[object, ...] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await((self.cycle, h11.IDLE))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request, or of some."""
+        super().data_received(data)
+        self._look(begun=True)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if some of it is there already."""
+        super().on_response_complete()
+        self._look(begun=bool(self.conn.trailing_data[0]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._await(None)
+        super().connection_lost(exc)
+
+    def _look(self, *, begun: bool) -> None:
+        """See what is to arrive next. How much of it has arrived does not matter, so nobody gains time by trickling."""
+        state = self.conn.their_state
+        ours = self.transport.get_protocol() is self and not self.transport.is_closing()
+        # Between two requests uvicorn has its own limit.
+        if ours and (state is h11.SEND_BODY or (state is h11.IDLE and begun)):
+            self._await((self.cycle, state))
+        else:
+            self._await(None)
+
+    def _await(self, awaited: tuple[object, ...] | None) -> None:
+        if awaited == self._awaited:
+            return
+        self._awaited = awaited
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if awaited is not None and self.request_timeout is not None:
+            self._timer = self.loop.call_later(self.request_timeout, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY and not self.cycle.response_complete:
+            # Whoever reads the body has the same limit, and answers.
+            self.cycle.keep_alive = False
+            return
+        if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
+            self.transport.write(_ANSWER % len(_TOO_SLOW) + _TOO_SLOW)
+        self.transport.close()

@@ -1,0 +1,139 @@
+"""The audiences of tokens: URLs that are compared part by part, so that no text can pass for another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+__all__ = ["audience_matches", "is_endpoint", "parse_host", "request_audience_matches", "strings_in"]
+
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.~-]+))(?::([0-9]{0,5}))?", re.ASCII)
+_URL: Final = re.compile(r"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?", re.ASCII | re.IGNORECASE)
+_STANDARD_PORTS: Final = {"http": 80, "https": 443}
+
+
+def parse_host(text: str) -> tuple[str, int | None] | None:
+    """Read ``host`` or ``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2); ``None`` for anything else.
+
+    Returns the host in lower case, an address in its short form without brackets, and the port if one is given. Of
+    what RFC 3986 has for names, no host has percent-encoding or punctuation: neither is taken.
+    """
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return None
+    address, name, digits = match.groups()
+    port = int(digits) if digits else None
+    if port is not None and port > 65535:
+        return None
+    if address is None:
+        return str(name).lower(), port
+    try:
+        return str(IPv6Address(address)), port
+    except ValueError:
+        return None
+
+
+class _Parts(msgspec.Struct, frozen=True):
+    """An http(s) URL in parts, each decoded for itself; ``standard``: the port is the one of the scheme."""
+
+    host: str
+    port: int | None
+    standard: bool
+    path: tuple[str, ...]
+    query: tuple[tuple[str, ...], ...]
+
+    def is_at(self, other: _Parts) -> bool:
+        """Tell whether host and port are the same, whether they say http or https."""
+        return self.host == other.host and (self.port == other.port or (self.standard and other.standard))
+
+
+def _parse_url(text: str) -> _Parts | None:
+    match = _URL.fullmatch(text)
+    found = None if match is None else parse_host(match[2])
+    if match is None or found is None:
+        return None
+    host, port = found
+    standard = port is None or port == _STANDARD_PORTS[match[1].lower()]
+    return _Parts(host, port, standard, _segments(match[3]), _parameters(match[4] or ""))
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    """Return the names in a path; slashes at its end do not count, encoded ones divide nothing."""
+    names = path.rstrip("/").split("/")[1:]
+    return tuple(_decoded(name) for name in names)
+
+
+def _parameters(query: str) -> tuple[tuple[str, ...], ...]:
+    if not query:
+        return ()
+    return tuple(tuple(_decoded(part) for part in parameter.split("=", 1)) for parameter in query.split("&"))
+
+
+def _decoded(text: str) -> str:
+    # Bytes that are no text stay different from each other.
+    return unquote(text, errors="surrogateescape").lower()
+
+
+_ANY_OPERATION: Final = _Parts("webpubsub.azure.com", None, True, (), ())
+
+
+def is_endpoint(text: str) -> bool:
+    """Tell whether a text is the URL of a service: http or https, host and perhaps port and path, nothing else."""
+    match = _URL.fullmatch(text)
+    return match is not None and match[4] is None and parse_host(match[2]) is not None
+
+
+def audience_matches(claim: object, endpoints: Iterable[str], hub: str) -> bool:
+    """Tell whether an ``aud`` claim, a string or a list of them, names ``hub`` at one of the endpoints.
+
+    Case does not matter, nor whether it says http or https, nor a trailing slash (emulator).
+    """
+    return any(
+        audience.path == (*endpoint.path, "client", "hubs", hub.lower()) and not audience.query
+        for audience, endpoint in _pairs(claim, endpoints)
+    )
+
+
+def request_audience_matches(claim: object, endpoints: Iterable[str], path: str, query: str = "") -> bool:
+    """Tell whether an ``aud`` claim names a request to the data plane at one of the endpoints.
+
+    ``path`` is the one below the endpoint and ``query`` the query string, both still percent-encoded. A claim may
+    leave the query out (Azure docs) or have it (pysvc). Case does not matter, nor which characters are
+    percent-encoded, nor a trailing slash (emulator). The audience of Microsoft Entra tokens names any request, so
+    that code written for such tokens can be tried with a key. What is not below ``/api`` is no request.
+    """
+    names = _segments(path)
+    if names[:1] != ("api",):
+        return False
+    allowed = ((), _parameters(query))
+    return any(
+        audience.path == (*endpoint.path, *names) and audience.query in allowed
+        for audience, endpoint in _pairs(claim, endpoints)
+    ) or any(
+        audience.is_at(_ANY_OPERATION) and not audience.path and not audience.query for audience in _audiences(claim)
+    )
+
+
+def _pairs(claim: object, endpoints: Iterable[str]) -> list[tuple[_Parts, _Parts]]:
+    """Return each audience with each endpoint that is at the same host and port."""
+    known = [parts for parts in map(_parse_url, endpoints) if parts is not None]
+    return [(audience, endpoint) for audience in _audiences(claim) for endpoint in known if audience.is_at(endpoint)]
+
+
+def _audiences(claim: object) -> list[_Parts]:
+    return [parts for parts in map(_parse_url, strings_in(claim)) if parts is not None]
+
+
+def strings_in(claim: object) -> tuple[str, ...]:
+    """Return a claim as strings; nothing if it is anything but a string or a list of strings."""
+    if isinstance(claim, str):
+        return (claim,)
+    try:
+        return msgspec.convert(claim, tuple[str, ...])
+    except msgspec.ValidationError:
+        return ()
