@@ -43,7 +43,7 @@ def new_service() -> ServiceCore:
 
 
 def messages_into_service(data: bytes) -> None:
-    """Any messages from a client, one per line: nothing raises, all answers are JSON, a bystander of ours understands all."""
+    """Any messages from a client, one per line: nothing raises, and our own client could read all there is to hear."""
     service = new_service()
     grant = ClientGrant(None, ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"), ("g",))
     bystander = service.connect("chat", JSON_RELIABLE, grant, 0.0)

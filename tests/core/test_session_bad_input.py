@@ -255,7 +255,7 @@ UNDELIVERABLE: dict[str, Any] = {
     "sender": raw(r'"\ud83d"', sequenceId=2, fromUserId=5),
     "depth": raw(DEEP + "]" * 100_000, sequenceId=2),
     "depth, with the id behind": raw(DEEP + "]" * 100_000)[:-1] + ', "sequenceId":2}',
-    "depth, mixed with strings": raw('{"]\\"}":[' * 5000 + "]}" * 5000, sequenceId=2),
+    "depth, mixed with strings": raw('{"]\\"}":[' * 50_000 + "]}" * 50_000, sequenceId=2),
 }
 
 

@@ -12,6 +12,8 @@ from tests.helpers.profiles import examples
 from tests.service.virtual import World
 
 from holdfast import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
+from holdfast.service import mint_client_token
+from holdfast.service._connect import connect_request
 from holdfast_core.service import JSON, JSON_RELIABLE, ClientGrant, RawMode
 from holdfast_core.service.cloud_events import read_reply
 from holdfast_core.service.handlers import Answer
@@ -144,9 +146,9 @@ def test_a_nest_that_is_passed_to_nobody_does_no_harm(depth: int) -> None:
     world = World()
     client = world.connect()
     client.hello()
-    client.send_raw('{"type":"JOINgroup","more":%s,"group":"room","x":"\\ud83d","ackId":1}' % nest(depth))
+    client.send_raw('{"type":"JOINgroup","more":' + nest(depth) + r',"group":"room","x":"\ud83d","ackId":1}')
     assert client.received() == [{"type": "ack", "ackId": 1, "success": True}]
-    client.send_raw('{"type":"ping","more":{"a":%s}}' % nest(depth))
+    client.send_raw('{"type":"ping","more":{"a":' + nest(depth) + "}}")
     assert client.received() == [{"type": "pong"}]
 
 
@@ -224,6 +226,19 @@ def test_a_token_with_half_a_pair_in_a_name_is_refused(claims: dict[str, Any]) -
 def test_a_token_with_any_whole_text_in_a_name_is_taken() -> None:
     claims = {"sub": "\ufffd\U0001f600", "webpubsub.group": "\U0001f600"}
     assert ClientGrant.from_claims(claims) == ClientGrant("\ufffd\U0001f600", (), ("\U0001f600",))
+
+
+def test_no_token_is_made_that_would_be_refused() -> None:
+    key = "Endpoint=http://service.test;AccessKey=" + "k" * 32
+    for names in ({"user_id": "\ud83d"}, {"groups": ["\ud83d"]}):
+        with pytest.raises(ValueError, match="surrogate|group name"):
+            mint_client_token(key, **names)  # type: ignore[arg-type]
+    assert mint_client_token(key, user_id="\U0001f600", groups=["\U0001f600"])
+
+
+def test_an_event_handler_is_told_of_claims_whatever_they_are_called() -> None:
+    body = connect_request({"a\ud83d": "b\ud83d", "c": ["\ud83d", 1]}, {}, [], []).body()
+    assert json.loads(body)["claims"] == {"a?": ["b?"], "c": ["?", "1"]}
 
 
 def test_text_for_people_is_sent_whatever_is_in_it() -> None:
