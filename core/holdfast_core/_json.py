@@ -29,9 +29,6 @@ _STRINGS = re.compile(rb'"[^"]*"')
 
 _SHALLOW: Final = 8
 
-# How MessagePack begins a float that is no number; no text can hold these bytes.
-_NON_FINITE: Final = b"\xcb\x7f", b"\xcb\xff"
-
 
 def mend(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
     """Put U+FFFD in place of every escaped half of a surrogate pair.
@@ -77,13 +74,17 @@ def shallow(text: bytes) -> bytes:
 
 def is_deep(text: bytes, limit: int) -> bool:
     """Tell whether valid JSON is nested more than ``limit`` deep."""
-    if text.count(b"[") + text.count(b"{") <= limit:
+    if len(text) <= 2 * limit or text.count(b"[") + text.count(b"{") <= limit:
         return False
     if b"\\" in text:
         text = _ESCAPED.sub(b"", text)
     # Two quotes in a row are a string without brackets, or the end and the beginning of two strings.
     brackets = text.translate(_STEPS, _NO_BRACKETS).replace(b'""', b"")
     return max(accumulate(array("b", _STRINGS.sub(b"", brackets))), default=0) > limit
+
+
+may_hold_null = re.compile(b"null").search
+"""Tell whether JSON may hold null: that is all one has to know of most data, and this is the fastest way to know it."""
 
 
 def non_finite(data: object) -> tuple[str, float] | None:
@@ -97,7 +98,8 @@ def non_finite(data: object) -> tuple[str, float] | None:
     except (OverflowError, ValueError, TypeError):
         pass  # there are things that only JSON can hold, as integers of any size
     else:
-        if not any(start in packed for start in _NON_FINITE):
+        # How MessagePack begins nan and inf, and very large numbers; text can not hold these bytes.
+        if b"\xcb\x7f" not in packed and b"\xcb\xff" not in packed:
             return None
     found: list[tuple[str, object]] = [("data", msgspec.to_builtins(data, enc_hook=_nothing))]
     while found:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from holdfast_core._json import mend, non_finite, read_object, shallow
+from holdfast_core._json import may_hold_null, mend, non_finite, read_object, shallow
 from holdfast_core.errors import InvalidType, InvalidValue
 from holdfast_core.events import MAX_SEQUENCE_ID, GroupMessage, ServerMessage
 
@@ -274,7 +274,7 @@ def _encode_checked(whole: Any, data: Any) -> bytes:
     found = None
     try:
         encoded = _encode(whole)
-        if data is not None and b"null" in encoded:
+        if data is not None and may_hold_null(encoded):
             found = non_finite(data)
     except TypeError as error:
         raise InvalidType(f"data can not be encoded as JSON: {error}") from None
