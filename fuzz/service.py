@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from holdfast_core.messages import Broken, decode
 from holdfast_core.service import (
     JSON,
     JSON_RELIABLE,
@@ -42,7 +43,7 @@ def new_service() -> ServiceCore:
 
 
 def messages_into_service(data: bytes) -> None:
-    """Any messages from a client, one per line: nothing raises, every answer is JSON, a bystander hears only JSON."""
+    """Any messages from a client, one per line: nothing raises, and our own client could read all there is to hear."""
     service = new_service()
     grant = ClientGrant(None, ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"), ("g",))
     bystander = service.connect("chat", JSON_RELIABLE, grant, 0.0)
@@ -52,8 +53,9 @@ def messages_into_service(data: bytes) -> None:
     def drain() -> None:
         for transport in service.transports_with_output():
             for message in transport.messages_to_send():
-                decoded = json.loads(message.decode())
+                decoded = strictly(message)
                 assert isinstance(decoded, dict)
+                assert not isinstance(decode(message), Broken), "our own client can read it"
                 if transport is bystander and "sequenceId" in decoded:
                     heard.append(decoded)
             if transport.close is not None:
@@ -68,6 +70,13 @@ def messages_into_service(data: bytes) -> None:
             client = service.connect("chat", JSON_RELIABLE, grant, float(number))
             drain()
     assert [message["sequenceId"] for message in heard] == list(range(1, len(heard) + 1))
+
+
+def strictly(message: bytes) -> Any:
+    """What a strict decoder makes of JSON: there is no nan in it, and all of its text can be sent on."""
+    decoded = json.loads(message.decode(), parse_int=float, parse_constant=int)
+    json.dumps(decoded, ensure_ascii=False).encode()
+    return decoded
 
 
 # ---- What application servers ask for
@@ -193,7 +202,8 @@ def heard(core: ServiceCore) -> list[dict[str, Any]]:
     for transport in core.transports_with_output():
         sent = transport.messages_to_send()
         if transport.connection is not None and transport.connection.raw is None:
-            messages += [json.loads(message.decode()) for message in sent]
+            assert not any(isinstance(decode(message), Broken) for message in sent), "our own client can read it"
+            messages += [strictly(message) for message in sent]
     return messages
 
 

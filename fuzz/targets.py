@@ -5,6 +5,7 @@ The test suite runs each of them over ``corpus`` and over bytes of hypothesis' m
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -75,8 +76,12 @@ def messages_into_session(data: bytes) -> None:
     for number, line in enumerate(data.split(b"\n")):
         now = float(number)
         text = line.decode("utf-8", "replace").encode()  # a transport has checked that it is UTF-8
+        standing = session.dial if session.state is State.CONNECTED else None
         session.receive_message(text, now)
         last = check_order(session.events(), last)
+        if standing is not None and (sequence_id := sequence_id_of(text)) is not None:
+            assert last >= sequence_id, "a whole message is delivered, or told as missed at once"
+            assert session.dial is standing, "and the connection is left alone"
         session.messages_to_send()
         if session.dial is not None:
             session.connected(now)
@@ -126,12 +131,24 @@ def operations_on_session(data: bytes) -> None:
     assert starts == stops
 
 
+def sequence_id_of(text: bytes) -> int | None:
+    """The sequence id of a data message, as Python's own decoder reads it."""
+    try:
+        fields = json.loads(text.decode(), parse_constant=int)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or fields.get("type") != "message":
+        return None
+    sequence_id = fields.get("sequenceId")
+    return sequence_id if type(sequence_id) is int and 1 <= sequence_id < 2**64 else None
+
+
 def check_order(events: list[Any], last: int) -> int:
     """Fail unless sequence ids only grow by one, or by a gap that is told; return the last."""
     for event in events:
         if isinstance(event, Connected):
             last = 0
-        elif isinstance(event, MessagesMissed):
+        elif isinstance(event, MessagesMissed) and event != MessagesMissed(0, 0):
             assert last + 1 == event.first <= event.last
             last = event.last
         elif isinstance(event, GroupMessage | ServerMessage) and event.sequence_id is not None:

@@ -32,7 +32,14 @@ class Receiver(Machine):
     def _receive(self, incoming: Incoming, now: float) -> None:
         """Handle what is rare: anything but data and acks."""
         if type(incoming) is Broken:
-            self._broken(1007, incoming.reason, now, sequence_id=incoming.sequence_id)
+            if incoming.sequence_id is None or not self.options.reliable:
+                self._broken(1007, incoming.reason, now, data=incoming.data)
+                return
+            # A whole text was not garbled on the way: sent again it would be the same.
+            log.warning("the service sent %s; it is skipped", incoming.reason)
+            if self._state is State.RECOVERING:
+                self._recovered(now)
+            self._skip(incoming.sequence_id, now)
         elif type(incoming) is Ignored:
             log.debug("ignored a message of unknown %s", incoming.what)
             if incoming.sequence_id is not None:
@@ -45,9 +52,9 @@ class Receiver(Machine):
 
     def _connected_message(self, message: SystemMessage, now: float) -> None:
         if not message.connection_id:
-            self._broken(1007, "a connected message without connectionId", now)
+            self._broken(1007, "a connected message without connectionId", now, data=False)
         elif len(message.connection_id) + len(message.reconnection_token or "") > MAX_IDENTITY:
-            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now)
+            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now, data=False)
         elif message.connection_id == self._connection_id:
             # The service may hand out a fresh token at any time (client-spec 1.2.4).
             self._token = message.reconnection_token or self._token
@@ -58,13 +65,11 @@ class Receiver(Machine):
                 self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")
             self._stands(message, now)
 
-    def _broken(
-        self, code: int, reason: str, now: float, *, can_skip: bool = True, sequence_id: int | None = None
-    ) -> None:
-        """The peer sent something that can not be used.
+    def _broken(self, code: int, reason: str, now: float, *, can_skip: bool = True, data: bool = True) -> None:
+        """The peer broke the protocol: what it sent has no place in it, or no sequence id that could be read.
 
-        Close with ``code`` and recover: what was garbled on the way arrives whole then. If it is the same again,
-        it is garbled at its source: skip it, as :class:`MessagesMissed` will tell, rather than lose what follows.
+        Close with ``code`` and recover: a fault of the peer's may be over then. If it is the same again, skip it
+        rather than lose what follows. If it may have been a message, as ``data`` says, the application is told.
         """
         log.warning("the service sent %s", reason)
         if self._state is State.CONNECTING:
@@ -74,8 +79,8 @@ class Receiver(Machine):
         if can_skip and (again or not self.options.reliable):
             if self._state is State.RECOVERING:
                 self._recovered(now)
-            if sequence_id is not None:
-                self._skip(sequence_id, now)
+            if data:
+                self._events.append(MessagesMissed(0, 0))
             return
         self._broken_at = self._sequence.last
         self._let_go(HangUp(code, reason.encode()[:120].decode(errors="ignore")))

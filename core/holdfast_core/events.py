@@ -132,11 +132,12 @@ class Stopped(msgspec.Struct, frozen=True):
 class MessagesMissed(msgspec.Struct, frozen=True, gc=False):
     """Sequence ids were skipped: these messages were not and will not be delivered.
 
-    Happens when the service drops messages whose time to live is over, or sends one that can not be read.
+    Happens when the service drops messages whose time to live is over, or sends one that can not be delivered: ``text``
+    that is no string, ``binary`` that is no base64, JSON that is nested too deeply.
 
     Attributes:
-        first: the first missing sequence id.
-        last: the last missing sequence id.
+        first: the first missing sequence id; 0 for a message without one, which is told by itself.
+        last: the last missing sequence id; 0 with ``first``.
     """
 
     first: int

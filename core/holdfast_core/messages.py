@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from holdfast_core._json import may_hold_null, mend, non_finite, read_object, shallow
 from holdfast_core.errors import InvalidType, InvalidValue
 from holdfast_core.events import MAX_SEQUENCE_ID, GroupMessage, ServerMessage
 
@@ -67,26 +68,28 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):
-    """Something that can not be a message of this protocol.
+    """Something that can not be a message of this protocol, or holds what can not be delivered.
 
     Attributes:
         reason: what is wrong, for people; never holds the message's data.
-        sequence_id: the sequence id, where at least that could be read.
+        sequence_id: the sequence id of a data message, where at least that could be read.
+        data: whether it is a data message, or may have been one.
     """
 
     reason: str
     sequence_id: int | None = None
+    data: bool = True
 
 
 Incoming = GroupMessage | ServerMessage | AckMessage | SystemMessage | PongMessage | Ignored | Broken
 
-_Control = AckMessage | SystemMessage | PongMessage | _DataMessage
+_Data = GroupMessage | ServerMessage
+_Answer = AckMessage | SystemMessage | PongMessage
 
-_decode_data: Callable[[bytes], GroupMessage | ServerMessage]
-_decode_data = msgspec.json.Decoder(GroupMessage | ServerMessage).decode
-_decode_control: Callable[[bytes], _Control]
-_decode_control = msgspec.json.Decoder(_Control).decode
-_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_data: Callable[[bytes], _Data]
+_decode_data = msgspec.json.Decoder(_Data).decode
+_decode_control: Callable[[bytes], _Answer | _DataMessage]
+_decode_control = msgspec.json.Decoder(_Answer | _DataMessage).decode
 _KNOWN_TYPES = frozenset({"message", "ack", "system", "pong"})
 # Bad UTF-8 is a ValueError, too deep nesting a RecursionError, a message of a few bytes an IndexError.
 _UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError, IndexError
@@ -115,22 +118,28 @@ def decode(message: bytes) -> Incoming:
 
 
 def _decode_other(message: bytes) -> Incoming:
-    """Decode what the hinted decoder refused: another kind of message, or something unknown or broken."""
+    """Decode what the hinted decoder refused: another kind of message, or something rare."""
     try:
         control = _decode_control(message)
-    except msgspec.ValidationError as error:
-        return _classify(message, str(error))
-    except _UNREADABLE as error:
-        return Broken(f"not JSON: {error}")
-    return control if not isinstance(control, _DataMessage) else _classify(message, "")
+    except _UNREADABLE:
+        return _decode_slowly(message)
+    return _decode_slowly(message) if isinstance(control, _DataMessage) else control
 
 
-def _classify(message: bytes, problem: str) -> Ignored | Broken:
-    """Tell a message of the future from a broken one of today."""
+def _decode_slowly(message: bytes) -> Incoming:
+    """Decode valid JSON that the fast decoders can not hold; tell a message of the future from a broken one of today.
+
+    The sequence id is read apart from the data, which may be nested too deeply for any decoder.
+    """
+    problem = ""
     try:
-        fields = _decode_any(message)
-    except _UNREADABLE as error:
-        return Broken(f"no JSON object: {error}")
+        try:
+            fields = read_object(message)
+        except RecursionError:
+            problem = "it is nested too deeply"
+            fields = read_object(shallow(message))
+    except (ValueError, RecursionError) as error:
+        return Broken(f"not JSON: {error}")
     kind = fields.get("type")
     if not isinstance(kind, str):
         return Broken("the message has no type")
@@ -144,15 +153,27 @@ def _classify(message: bytes, problem: str) -> Ignored | Broken:
     event = fields.get("event")
     if kind == "system" and isinstance(event, str) and event not in ("connected", "disconnected"):
         return Ignored(f"event {event[:64]!r}")
-    if not problem:
-        try:
-            _decode_data(message)
-        except _UNREADABLE as error:
-            problem = str(error)
-    return Broken(f"a message of type {kind!r} that does not fit: {problem}", sequence_id)
+    try:
+        if kind != "message":
+            return _check_identity(message, msgspec.convert(fields, _Answer))
+        if not problem:
+            return _convert(msgspec.convert(fields, _Data))
+    except (msgspec.ValidationError, RecursionError) as error:
+        problem = str(error)
+    broken = f"a message of type {kind!r} that does not fit: {problem}"
+    return Broken(broken, sequence_id) if kind == "message" else Broken(broken, data=False)
 
 
-def _convert(message: GroupMessage | ServerMessage) -> GroupMessage | ServerMessage | Broken:
+def _check_identity(message: bytes, control: _Answer) -> _Answer | Broken:
+    """Refuse a connection id or token that is not the one which was sent: it would recover nothing."""
+    if type(control) is SystemMessage and mend(message) != message:
+        identity = f"{control.connection_id}{control.reconnection_token}"
+        if "\ufffd" in identity:
+            return Broken("a connection id or token that holds half of a surrogate pair", data=False)
+    return control
+
+
+def _convert(message: _Data) -> _Data | Broken:
     """Turn base64 into bytes; tolerate data types of the future; refuse data of the wrong type."""
     if message.data_type in ("binary", "protobuf"):
         if type(message.data) is not str:
@@ -162,7 +183,7 @@ def _convert(message: GroupMessage | ServerMessage) -> GroupMessage | ServerMess
         except ValueError as error:
             return Broken(f"{message.data_type} data that is no base64: {error}", message.sequence_id)
         msgspec.structs.force_setattr(message, "data", data)
-    elif message.data_type == "text":
+    elif message.data_type == "text" and type(message.data) is not str:
         return Broken("text data that is no string", message.sequence_id)
     return message
 
@@ -238,13 +259,38 @@ def encode_event(event: str, data: Any, data_type: str | None, key: int, limit: 
     return _encode_data(SendEvent(event, data_type, data, key if key > 0 else None), limit)
 
 
-def _encode_data(request: SendToGroup | SendEvent, limit: int) -> bytes:
+def encode_json(data: Any) -> bytes:
+    """Encode data as JSON of the same value.
+
+    Raises:
+        InvalidType: JSON has nothing for a type in it.
+        InvalidValue: JSON can not hold a value in it (nan, inf, half of a surrogate pair), or it is nested too deeply.
+    """
+    return _encode_checked(data, data)
+
+
+def _encode_checked(whole: Any, data: Any) -> bytes:
+    """Encode ``whole``, refusing nan and inf in ``data``, for which the encoder writes null."""
+    found = None
     try:
-        message = _encode(request)
+        encoded = _encode(whole)
+        if data is not None and may_hold_null(encoded):
+            found = non_finite(data)
     except TypeError as error:
         raise InvalidType(f"data can not be encoded as JSON: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidValue(f"data can not be encoded as JSON: {error}") from None
+    if found is not None:
+        path, number = found
+        where = f" ({path})" if path != "data" else ""
+        raise InvalidValue(
+            f"data must not hold {number!r}{where}: JSON has no such number, and null would arrive in its place"
+        )
+    return encoded
+
+
+def _encode_data(request: SendToGroup | SendEvent, limit: int) -> bytes:
+    message = _encode_checked(request, request.data if request.data_type == "json" else None)
     if len(message) > limit:
         raise InvalidValue(
             f"data is too large: {len(message)} bytes as a message, above max_request_size ({limit} bytes)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 
 import jwt
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from holdfast.cli.demo import Score
 
@@ -114,6 +117,24 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
 
 
+def test_what_json_allows_is_shown_as_json(service: dict[str, str]) -> None:
+    """A number beyond floats is received as inf, for which an encoder would write null."""
+    shown = ['[1e999,{"a":-1e999},null,"\ufffd"]', "1e999", "[0.5]"]
+    with (
+        running("sub", "-c", service["connection_string"], "any", "--count", "3") as plain,
+        running("sub", "-c", service["connection_string"], "any", "--count", "3", "--json") as as_json,
+    ):
+        for subscriber in (plain, as_json):
+            assert subscriber.stderr is not None
+            assert "connected as" in subscriber.stderr.readline()
+        with connect(service["url"], subprotocols=[Subprotocol("json.webpubsub.azure.v1")], proxy=None) as websocket:
+            for data in (r'[1e999,{"a":-1E+999},null,"\ud83d"]', "9e999", "[0.5]"):
+                websocket.send('{"type":"sendToGroup","group":"any","dataType":"json","data":%s}' % data)  # noqa: UP031
+            (text, _), (lines, _) = (subscriber.communicate(timeout=TIMEOUT) for subscriber in (plain, as_json))
+    assert text.splitlines() == [f"any alice: {data}" for data in shown]
+    assert [re.search('"data":(.*),"dataType"', line.replace(" ", ""))[1] for line in lines.splitlines()] == shown
+
+
 def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -> None:
     with running("sub", "--url", service["url"]) as subscriber:
         assert subscriber.stderr is not None
@@ -188,6 +209,13 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URL", "--event", "bad name", "x"], "event must start with a letter"),
         (["pub", "--url", "URL", "--event", "nobody-listens", "x"], "InternalServerError"),
         (["pub", "--url", "URL", "--json", "g", "{"], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", '{"price": NaN}'], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", "[Infinity]"], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", "1e999"], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", r'"\ud83d"'], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", "\udcff"], "DATA is not JSON"),
+        (["pub", "--url", "URL", "--json", "g", "[" * 5000], "DATA is nested too deeply"),
+        (["pub", "--url", "URL", "--json", "g", "[" * 300 + "]" * 300], "BadRequest"),
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
         (["sub", "-c", "URL", "g"], "that is a URL; a connection string looks like Endpoint="),

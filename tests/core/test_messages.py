@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
-from enum import IntEnum
-from typing import Any
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +35,7 @@ from holdfast_core.messages import (
     decode,
     encode_event,
     encode_join,
+    encode_json,
     encode_leave,
     encode_send,
     sequence_ack,
@@ -199,6 +209,159 @@ def test_the_data_type_is_the_natural_one_unless_given(data: Any, data_type: str
 def test_json_null_is_refused_however_it_is_written(data: Any, data_type: str | None) -> None:
     with pytest.raises(InvalidValue, match=f"^data must not be {data!r}: .*null"):
         encode_send("g", data, data_type, False, 1, LIMIT)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Price(msgspec.Struct):
+    price: Any
+
+
+@dataclasses.dataclass
+class Quote:
+    price: Any
+
+
+class Pair(NamedTuple):
+    price: Any
+
+
+class Odd(Enum):
+    NAN = NAN
+
+
+class Shelf(list[Any]):
+    pass
+
+
+NON_FINITE: dict[str, tuple[Any, str]] = {
+    "in a dict": ({"price": NAN}, "nan (data['price'])"),
+    "in a list": ([1.5, -INF], "-inf (data[1])"),
+    "in a tuple": ((None, INF), "inf (data[1])"),
+    "in a set": ({NAN}, "nan (data[0])"),
+    "in a struct": (Price(INF), "inf (data['price'])"),
+    "in a dataclass": ({"a": Quote(NAN)}, "nan (data['a']['price'])"),
+    "in a named tuple": (Pair(NAN), "nan (data[0])"),
+    "in a subclass": (Shelf([OrderedDict(a=NAN)]), "nan (data[0]['a'])"),
+    "as an enum": (Odd.NAN, "nan"),
+    "in an enum": ([Odd.NAN], "nan (data[0])"),
+    "deep down": ({"a": [{"b": [None, [NAN, INF]]}]}, "nan (data['a'][0]['b'][1][0])"),
+    "the first of many": ([None, {"a": {}, "b": NAN}, INF], "nan (data[1]['b'])"),
+    "beside numbers of any size": ([2**70, NAN], "nan (data[1])"),
+    "beside JSON": ([msgspec.Raw(b"null"), NAN], "nan (data[1])"),
+    "under a key that is a number": ({1: None, 2: NAN}, "nan (data[2])"),
+    "at the bottom of a nest": (functools.reduce(lambda inner, _: [inner], range(400), NAN), "nan (data" + "[0]" * 400),
+}
+
+
+@pytest.mark.parametrize("name", NON_FINITE)
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda data: encode_send("g", data, None, False, 1, LIMIT),
+        lambda data: encode_send("g", data, "json", True, -1, LIMIT),
+        lambda data: encode_event("e", data, None, 1, LIMIT),
+        encode_json,
+    ],
+    ids=["to a group", "without an ack", "event", "alone"],
+)
+def test_a_number_that_json_does_not_have_is_refused_wherever_it_is(name: str, send: Callable[[Any], bytes]) -> None:
+    data, what = NON_FINITE[name]
+    with pytest.raises(InvalidValue, match=f"^data must not hold {re.escape(what)}.*: JSON has no such number"):
+        send(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [None],
+        {"a": None, "b": [1.5, None]},
+        {"null": 1},
+        ["null", "nan"],
+        [None, b"\xcb\x7f\xf8", "\u02ff"],  # as MessagePack begins nan
+        [None, 2**70],
+        [None, msgspec.Raw(b"1e999")],
+        [None, {"a": ()}, {1}, frozenset(), b"x", Price(None)],
+        Price(None),
+    ],
+)
+def test_null_is_sent_where_it_is_meant(data: Any) -> None:
+    encoded = encode_send("g", data, None, False, 1, LIMIT)
+    assert b"null" in encoded
+    assert msgspec.json.encode(data) in encoded
+    assert encode_json(data) in encoded
+
+
+def test_text_and_binary_data_may_say_null() -> None:
+    assert b'"data":"null"' in encode_send("g", "null", None, False, 1, LIMIT)
+    assert b'"data":"nan"' in encode_send("null", "nan", "json", False, 1, LIMIT)
+    assert b'"data":"null"' in encode_event("null", b"\x9e\xe9e", None, 1, LIMIT)
+
+
+JSON_OF = [
+    ((1, 2), "[1,2]"),
+    ({1}, "[1]"),
+    ({1: "a", 1.5: "b", NAN: "c"}, '{"1":"a","1.5":"b","nan":"c"}'),
+    ([b"hi", bytearray(b"hi"), memoryview(b"hi")], '["aGk=","aGk=","aGk="]'),
+    (Decimal("1.50"), '"1.50"'),
+    (Decimal("NaN"), '"NaN"'),
+    (datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), '"2024-05-06T07:08:09Z"'),
+    (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+    (Price(1), '{"price":1}'),
+    (Quote(1), '{"price":1}'),
+    (2**70, "1180591620717411303424"),
+    ([-0.0, 1e22, 0.1], "[-0.0,1e22,0.1]"),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), JSON_OF, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_is_sent_for_what(data: Any, expected: str) -> None:
+    assert encode_json(data).decode() == expected
+
+
+@pytest.mark.parametrize("data", [object(), 1j, {None: 1}, {(1, 2): 1}, [object(), None]])
+def test_what_json_has_nothing_for_is_refused(data: Any) -> None:
+    with pytest.raises(InvalidType, match=r"^data can not be encoded"):
+        encode_json(data)
+
+
+@pytest.mark.parametrize("data", [["\ud800"], {"\ud800": 1}, 10**5000], ids=["text", "key", "digits"])
+def test_what_json_can_not_hold_is_refused(data: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"^data can not be encoded"):
+        encode_json(data)
+
+
+def test_a_nest_that_is_too_deep_is_refused_whatever_it_holds() -> None:
+    sent = 0
+    for depth in range(700, 1100):  # at the edge, one of the encoders gets to the end and the other does not
+        for leaf in (None, NAN, 2**70):
+            data = functools.reduce(lambda inner, _: [inner], range(depth), [None, leaf])
+            try:
+                encode_json(data)
+            except InvalidValue:
+                continue
+            sent += 1
+            assert leaf is not NAN
+    assert sent
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.floats() | st.text() | st.binary() | st.just("null"),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    )
+)
+def test_nan_is_refused_and_nothing_else_is(data: Any) -> None:
+    builtins = msgspec.to_builtins(data)
+    try:
+        json.dumps(builtins, allow_nan=False)
+        json.dumps(builtins, ensure_ascii=False).encode()
+    except ValueError:
+        with pytest.raises(InvalidValue):
+            encode_json(data)
+    else:
+        assert json.loads(encode_json(data)) == builtins
 
 
 def test_the_size_limit_is_that_of_the_whole_message() -> None:

@@ -98,6 +98,8 @@ class Model:
             assert self.connection_id is None, "Disconnected comes before Stopped"
             assert not self.open(), "requests are settled before Stopped"
             self.running = False
+        elif event == MessagesMissed(0, 0):
+            assert self.connection_id is not None, "something without a sequence id was skipped"
         elif isinstance(event, MessagesMissed):
             assert self.reliable
             assert self.last + 1 == event.first <= event.last

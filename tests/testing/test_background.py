@@ -10,7 +10,7 @@ import pytest
 import trustme
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
 
-from holdfast import Backoff, Connected, Disconnected, Options, Recovered
+from holdfast import Backoff, Connected, Disconnected, InvalidValue, Options, Recovered
 from holdfast.service import Service
 from holdfast.sync import Client
 from holdfast.testing import BackgroundService, EventLog, trace
@@ -111,6 +111,11 @@ def test_hubs_are_apart(service: BackgroundService) -> None:
         assert (next(iter(one)).data, next(iter(two)).data) == ("for one", "for two")
         assert service.members("g", hub="one") == {one.connection_id}
         assert service.members("g") == set()
+
+
+def test_what_json_can_not_hold_is_not_published(service: BackgroundService) -> None:
+    with pytest.raises(InvalidValue, match="nan"):
+        service.publish("g", [{"price": float("nan")}])
 
 
 def test_connection_strings_name_the_scheme_and_the_port(service: BackgroundService) -> None:

@@ -20,6 +20,7 @@ from holdfast import (
     Connected,
     Disconnected,
     GroupMessage,
+    InvalidValue,
     Options,
     Recovered,
     Recovering,
@@ -81,6 +82,12 @@ def test_nothing_happens_unless_time_passes(service: VirtualService, ann: Virtua
     service.advance(0.2)
     assert service.retained("c1") == 0
     assert {"type": "sequenceAck", "sequenceId": 1} in ann.sent
+
+
+def test_what_json_can_not_hold_is_not_published(service: VirtualService, ann: VirtualClient) -> None:
+    with pytest.raises(InvalidValue, match="nan"):
+        service.publish("g", [{"price": float("nan")}])
+    assert data(ann) == []
 
 
 def test_a_cut_is_recovered_from_and_what_was_published_meanwhile_arrives(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from typing import Any
+from typing import Any, cast
 
 import click
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from holdfast import (
     Disconnected,
     GroupMessage,
+    InvalidValue,
     Message,
     MessagesMissed,
     Recovered,
@@ -21,6 +23,7 @@ from holdfast import (
 )
 from holdfast.asyncio import Client
 from holdfast.cli._terminal import printable
+from holdfast_core.messages import encode_json
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
@@ -37,7 +40,12 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
         if not groups:
             _note("no GROUP to join was given: only what comes without joining is printed")
         async for message in client:
-            click.echo(printable(_as_json(message) if as_json else _as_text(message)))
+            try:
+                text = _as_json(message) if as_json else _as_text(message)
+            except RecursionError:
+                _note("a message is not shown: it is nested too deeply")
+            else:
+                click.echo(printable(text))
             if count is not None:
                 count -= 1
                 if not count:
@@ -75,12 +83,29 @@ async def _lines() -> AsyncIterator[str]:
 def _parse(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise click.ClickException(f"DATA is not JSON: {error}") from error
+    except RecursionError as error:
+        raise click.ClickException("DATA is nested too deeply") from error
 
 
-def _as_json(message: Message) -> str:
-    return msgspec.json.encode(message).decode()
+def _as_json(message: Any) -> str:
+    try:
+        return encode_json(message).decode()
+    except InvalidValue:
+        # inf stands for a number beyond floats: it is shown as one, where the encoder would write null.
+        return msgspec.json.encode(_spelled(msgspec.to_builtins(message))).decode()
+
+
+def _spelled(value: object) -> object:
+    """What was received, with numbers beyond floats as they are spelled in JSON."""
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_spelled(item) for item in cast("list[object]", value)]
+    if isinstance(value, float) and math.isinf(value):
+        return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
+    return value
 
 
 def _as_text(message: Message) -> str:
@@ -90,7 +115,7 @@ def _as_text(message: Message) -> str:
         sender = "server"
     data = message.data
     if not isinstance(data, str):
-        data = repr(data) if isinstance(data, bytes) else msgspec.json.encode(data).decode()
+        data = repr(data) if isinstance(data, bytes) else _as_json(data)
     return f"{sender}: {data}"
 
 
@@ -102,6 +127,8 @@ def _tell(event: object) -> None:
             _note("recovered, nothing was lost")
         case Disconnected(reason=reason, code=code) if code != 1000:
             _note(f"connection lost for good ({reason}), connecting anew")
+        case MessagesMissed(first=0):
+            _note("a message was missed: it could not be read")
         case MessagesMissed(first=first, last=last):
             _note(f"messages {first} to {last} were missed")
         case RejoinGroupFailed(group=group, error=error):

@@ -27,7 +27,7 @@ def connect_request(
             # HTTP servers hand out names in whatever case; handlers look them up as people write them.
             listed.setdefault(name.title(), []).append(_text(value))
     return ConnectRequest(
-        claims={name: _strings(value) for name, value in claims.items()},
+        claims={_string(name): _strings(value) for name, value in claims.items()},
         query={name: values for name, values in query.items() if name != "access_token"},
         headers=listed,
         subprotocols=[_text(offer) for offer in subprotocols if offer],

@@ -20,6 +20,7 @@ from holdfast_core.service import (
     is_group_name,
     request_audience_matches,
 )
+from holdfast_core.service.names import is_text
 
 __all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
 
@@ -57,7 +58,7 @@ def mint_client_token(
             token for five minutes more, so that clocks may differ.
 
     Raises:
-        ValueError: for an illegal connection string, hub or group name, or ``expires_in`` not positive.
+        ValueError: for an illegal connection string, hub, user id or group name, or ``expires_in`` not positive.
         TypeError: if a single string is given as roles or groups.
     """
     connection = _parsed(connection_string)
@@ -66,6 +67,8 @@ def mint_client_token(
         raise TypeError("roles and groups are lists of strings, not a single string")
     if not expires_in > 0:
         raise ValueError("expires_in is a positive number of seconds")
+    if user_id is not None and not is_text(user_id):
+        raise ValueError("user_id holds half of a surrogate pair")
     grant = ClientGrant(user_id, tuple(roles), tuple(groups))
     for group in grant.groups:
         if not is_group_name(group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -142,6 +143,9 @@ async def misuse_raises_at_once_and_harms_nothing(world: World) -> None:
             lambda: client.send("x", ack_id="1"),
             lambda: client.send("x" * (1 << 20)),
             lambda: client.send(object(), ack=False),
+            lambda: client.send({"price": math.nan}),
+            lambda: client.send([None, (1.5, math.inf)], ack=False),
+            lambda: client.call("send_event", "e", {"price": -math.inf}),
             lambda: client.call("send_event", "7", "x"),
         ):
             with raises(LocalProtocolError):

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from holdfast._listening import stop_listening
 from holdfast._proxy import CuttingProxy
 from holdfast.service import Service, ServiceOptions, client_url
 from holdfast.testing._relay import Relay
 from holdfast.testing.log import EventLog, lose_ack
+from holdfast_core.messages import encode_json
 from holdfast_core.service import group_publication
 
 T = TypeVar("T")
@@ -264,8 +263,8 @@ class BackgroundService:
         self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order, in one go."""
-        batch = [group_publication(group, None, "json", msgspec.json.encode(data)) for data in messages]
+        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
+        batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
 
         def publish(service: Service, _: CuttingProxy) -> None:
             for publication in batch:

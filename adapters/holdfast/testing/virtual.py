@@ -8,8 +8,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
-
 from holdfast import ConnectError, Dial, Options, Session
 from holdfast._channels import MessageTransport
 from holdfast.testing._lines import Direction, Line, MemoryTransport
@@ -17,6 +15,7 @@ from holdfast.testing._virtual_client import VirtualClient
 from holdfast.testing._virtual_loop import VirtualLoop
 from holdfast.testing.background import ROLES
 from holdfast.testing.log import EventLog, lose_ack
+from holdfast_core.messages import encode_json
 from holdfast_core.service import (
     ClientGrant,
     EventSettings,
@@ -257,9 +256,9 @@ class VirtualService:
         self._undo.append(lose_ack(self.core, connection_id))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order, in one go."""
+        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
         for data in messages:
-            self.core.send_to_group(hub, group, group_publication(group, None, "json", msgspec.json.encode(data)))
+            self.core.send_to_group(hub, group, group_publication(group, None, "json", encode_json(data)))
         self.settle()
 
     def members(self, group: str, *, hub: str = "chat") -> set[str]:

@@ -13,7 +13,7 @@ from .handlers import Answer, Failure, Headers
 from .metadata import HEADER_PREFIX, InvalidMetadata, encode_metadata
 from .names import is_group_name
 from .tokens import ClientGrant
-from .upstream import DataType, Event, ProtocolViolation
+from .upstream import DataType, Event, ProtocolViolation, check_json
 
 __all__ = ["Acceptance", "ClientEvent", "ConnectRequest", "Rejection", "Reply", "read_connect_answer", "read_reply"]
 
@@ -217,10 +217,11 @@ def _payload(answer: Answer) -> tuple[DataType, bytes]:
         return data_type, answer.body
     try:
         payload = answer.body.decode(charset).encode()
-        if data_type == "json":
-            msgspec.json.decode(payload, type=msgspec.Raw)
     except (LookupError, UnicodeError):
         raise ProtocolViolation(f"its body is not {charset}") from None
-    except (msgspec.DecodeError, RecursionError):
-        raise ProtocolViolation("its body is not JSON") from None
+    if data_type == "json":
+        try:
+            payload = check_json(payload)
+        except ValueError as error:
+            raise ProtocolViolation(f"its body is {error}") from None
     return data_type, payload

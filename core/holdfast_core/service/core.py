@@ -166,7 +166,10 @@ class ServiceCore:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
             message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
-            self._roster.end(connection, Close.because(violation.code, violation.reason))
+            if violation.ack_id is None:
+                self._roster.end(connection, Close.because(violation.code, violation.reason))
+            else:
+                self._requests.refuse(connection, violation.ack_id, violation.reason)
             return
         if isinstance(message, Ping):
             self._roster.send(connection, downstream.PONG)

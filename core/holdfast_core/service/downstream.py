@@ -121,7 +121,7 @@ def connected(connection_id: str, user_id: str | None, reconnection_token: str |
 
 def disconnected(message: str) -> bytes:
     """Encode the message that announces a close by the service (client-spec 1.3)."""
-    return _encode(_Disconnected("disconnected", message))
+    return _encode(_Disconnected("disconnected", _readable(message)))
 
 
 def ack(ack_id: int) -> bytes:
@@ -131,4 +131,9 @@ def ack(ack_id: int) -> bytes:
 
 def ack_error(ack_id: int, name: str, message: str) -> bytes:
     """Encode an unsuccessful answer: ``Forbidden``, ``Duplicate``, ``InternalServerError`` (Azure docs)."""
-    return _encode(_Ack(ack_id, False, _Error(name, message)))
+    return _encode(_Ack(ack_id, False, _Error(name, _readable(message))))
+
+
+def _readable(text: str) -> str:
+    """Return text for people without halves of surrogate pairs, which cannot be sent."""
+    return text.encode("utf-8", "replace").decode()

@@ -16,6 +16,7 @@ __all__ = [
     "is_event_name",
     "is_group_name",
     "is_hub_name",
+    "is_text",
     "select_subprotocol",
 ]
 
@@ -43,7 +44,17 @@ def hub_identity(name: str) -> str:
 
 def is_group_name(name: str) -> bool:
     """Tell whether ``name`` is a legal group name: 1..1024 characters, not all white space (openapi)."""
-    return len(name) <= MAX_GROUP_LENGTH and bool(name) and not name.isspace()
+    return len(name) <= MAX_GROUP_LENGTH and bool(name) and not name.isspace() and is_text(name)
+
+
+def is_text(text: str) -> bool:
+    """Tell whether ``text`` can be sent: it holds no half of a surrogate pair."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def is_event_name(name: str) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from .filters import Filter, InvalidFilter
 from .names import is_group_name, is_hub_name
-from .upstream import MAX_TTL
+from .upstream import MAX_TTL, check_json
 
 __all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_request", "group_name", "hub_name", "payload"]
 
@@ -117,12 +117,10 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
     text = _text(body, str(header.get_param("charset", "utf-8")))
     if data_type == "text":
         return data_type, msgspec.json.encode(text)
-    data = text.encode()
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        raise bad_request("The body is not valid JSON.") from None
-    return data_type, data.strip()
+        return data_type, check_json(text.encode()).strip()
+    except ValueError as error:
+        raise bad_request(f"The body is {error}.") from None
 
 
 def _text(body: bytes, charset: str) -> str:

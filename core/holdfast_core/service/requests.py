@@ -44,6 +44,10 @@ class Requests:
         else:
             self._roster.end(connection, _OVERRUN)
 
+    def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
+        """Answer a request that can not be carried out, whatever the others are waiting for."""
+        self._answer(connection, ack_id, ("BadRequest", reason))
+
     def handled(self, handled: Handled, now: float) -> None:
         """Answer an event that its handler is done with, and go on with what waits behind it."""
         connection, conversation, ack_id = handled.connection, handled.conversation, handled.event.ack_id

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .audiences import strings_in
-from .names import is_group_name, is_hub_name
+from .names import is_group_name, is_hub_name, is_text
 
 __all__ = [
     "ClientGrant",
@@ -111,6 +111,8 @@ class ClientGrant(msgspec.Struct, frozen=True):
         user_id = claims.get("sub")
         if user_id is not None and not isinstance(user_id, str):
             raise InvalidClaims("the claim sub must be a string")
+        if user_id is not None and not is_text(user_id):
+            raise InvalidClaims("the claim sub holds half of a surrogate pair")
         groups = _claim_strings(claims, "webpubsub.group")
         for group in groups:
             if not is_group_name(group):

@@ -1,6 +1,7 @@
 """Messages from the client to the service: decoding and validation.
 
-Whatever is wrong with a message raises `ProtocolViolation`, and only that.
+Whatever is wrong with a message raises `ProtocolViolation`, and only that. JSON is passed on byte by byte, so what
+comes out is JSON that any client can read: no halves of surrogate pairs, no endless nests.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from .._json import is_deep, mend, shallow
 from .metadata import InvalidMetadata, encode_metadata
 from .names import is_event_name, is_group_name
 
@@ -24,11 +26,14 @@ __all__ = [
     "SendToGroup",
     "SequenceAck",
     "UpstreamMessage",
+    "check_json",
     "decode",
 ]
 
 MAX_UINT64: Final = 2**64 - 1
 MAX_TTL: Final = 300
+MAX_NESTING: Final = 256
+"""How deep JSON may be nested (RFC 8259 9); the decoders of clients have limits, too."""
 
 # A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -40,13 +45,15 @@ DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
 class ProtocolViolation(Exception):
     """The client broke the protocol: its transport is closed and its logical connection ends (emulator).
 
-    ``code`` is the WebSocket close code, ``reason`` says what was wrong.
+    ``code`` is the WebSocket close code, ``reason`` says what was wrong. With an ``ack_id`` nothing ends: it is a
+    request that is valid JSON but can not be carried out, to be answered with an error.
     """
 
-    def __init__(self, reason: str, code: int = 1007) -> None:
+    def __init__(self, reason: str, code: int = 1007, ack_id: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
+        self.ack_id = ack_id
 
 
 class JoinGroup(msgspec.Struct, frozen=True, tag="joinGroup", tag_field="type", rename="camel"):
@@ -106,11 +113,13 @@ UpstreamMessage: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event | Sequ
 _TYPES: Final = {
     name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
 }
+_TOO_DEEP: Final = f"invalid message: JSON may be nested {MAX_NESTING} deep"
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
 _NOTHING: Final = msgspec.Raw()
 
 _decoder: msgspec.json.Decoder[UpstreamMessage] = msgspec.json.Decoder(UpstreamMessage)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _text_decoder = msgspec.json.Decoder(str)
 
 
@@ -125,14 +134,68 @@ def decode(data: bytes) -> UpstreamMessage:
     try:
         # Parts of the message are copied to other clients byte by byte, so all of it has to be UTF-8.
         str(data, "utf-8")
-        message = _decode_any_case(data)
-        return _check(message)
+        return _check(_decode_whole(data))
     except UnicodeDecodeError:
         raise ProtocolViolation("the message is not valid UTF-8") from None
+    except RecursionError:
+        message = _decode_whole(shallow(data))
+        if isinstance(message, SendToGroup | Event):  # what is passed on may be what is deep
+            raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message)) from None
+        return _check(message)
+
+
+def _decode_whole(data: bytes) -> UpstreamMessage:
+    try:
+        return _decode_any_case(data)
+    except msgspec.DecodeError as error:
+        mended = mend(data)
+        if mended == data:
+            raise ProtocolViolation(f"invalid message: {error}") from None
+    return _decode_mended(data, mended)
+
+
+def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
+    """Decode what holds halves of surrogate pairs: data may, names may not."""
+    try:
+        message = _decode_any_case(mended)
+        # With another replacement nothing but data may be different.
+        other = _decode_any_case(mend(data, b"\\u0000"))
     except msgspec.DecodeError as error:
         raise ProtocolViolation(f"invalid message: {error}") from None
+    if _group(message) != _group(other):
+        raise ProtocolViolation("invalid group name: it holds half of a surrogate pair", ack_id=_ack_id(message))
+    return message
+
+
+def _group(message: UpstreamMessage) -> str | None:
+    return message.group if isinstance(message, JoinGroup | LeaveGroup | SendToGroup) else None
+
+
+def _ack_id(message: UpstreamMessage) -> int | None:
+    """Return the ack id of a message that is not checked yet, if it can be answered."""
+    ack_id = None if isinstance(message, Ping | SequenceAck) else message.ack_id
+    return ack_id if ack_id is not None and ack_id <= MAX_UINT64 else None
+
+
+def check_json(text: bytes) -> bytes:
+    """Return JSON as it can be passed on to clients: U+FFFD stands for halves of surrogate pairs.
+
+    Raises `ValueError` that says what is wrong for what is no JSON in UTF-8, or nested too deeply.
+    """
+    try:
+        str(text, "utf-8")
+        try:
+            _raw_decoder.decode(text)
+        except msgspec.DecodeError:
+            text = mend(text)
+            _raw_decoder.decode(text)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        raise ValueError("not valid JSON") from None
     except RecursionError:
-        raise ProtocolViolation("invalid message: nested too deeply") from None
+        raise ValueError("nested too deeply") from None
+    if is_deep(text, MAX_NESTING):
+        raise ValueError("nested too deeply")
+    return text
 
 
 def _decode_any_case(data: bytes) -> UpstreamMessage:
@@ -188,10 +251,15 @@ def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
     if data_type == "json":
         if raw == b"null":
             raise ProtocolViolation("data of type json must not be null")
+        if is_deep(raw, MAX_NESTING):
+            raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
         data = message.data
     else:
         # The decoder also refuses everything that is not a string.
-        text = _text_decoder.decode(raw)
+        try:
+            text = _text_decoder.decode(raw)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(f"invalid message: {error}") from None
         if data_type == "text":
             data = message.data
         else:
@@ -213,8 +281,10 @@ def _check_metadata(raw: bytes) -> msgspec.Raw:
         return _NOTHING
     if not raw.startswith(b"{"):
         raise ProtocolViolation("metadata must be an object")
-    # The pairs hook alone sees a repeated key.
-    pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list)
+    if is_deep(raw, 1):
+        raise ProtocolViolation("metadata values must be strings")
+    # The pairs hook alone sees a repeated key. Numbers are refused anyway, whatever their size.
+    pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list, parse_int=float)
     try:
         return msgspec.Raw(encode_metadata(pairs))
     except InvalidMetadata as error:

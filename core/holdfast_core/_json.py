@@ -1,0 +1,134 @@
+"""Valid JSON that a decoder can not hold, and data that JSON can not hold (RFC 8259).
+
+The fast decoder refuses halves of surrogate pairs, numbers beyond floats and deep nesting, all of which RFC 8259 allows
+a peer to send; and the encoder writes null for nan. What is here is slower, and only asked where those two give up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from itertools import accumulate
+from typing import Any, Final, NoReturn, cast
+
+import msgspec
+
+# Other escapes and whole pairs stay as they are, in one go; what is left over are halves.
+_HALVES = re.compile(
+    rb"((?:\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})[^\\]*+)++)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+_REPLACEMENT: Final = b"\\ufffd"
+
+# Brackets outside of strings; a run of the same kind is one token, so that a nest of nothing but brackets is two.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]+|[\]}]+', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[{]}"')
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_STRINGS = re.compile(rb'"[^"]*"')
+
+_SHALLOW: Final = 8
+
+
+def mend(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
+    """Put U+FFFD in place of every escaped half of a surrogate pair.
+
+    Args:
+        text: JSON.
+        replacement: another escape to put there.
+    """
+    return _HALVES.sub(lambda found: found[1] or replacement, text)
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """Decode a JSON object of any numbers and strings: U+FFFD stands for halves of surrogate pairs, inf for what is
+    beyond floats or has more digits than Python converts; of a repeated key the last one counts.
+
+    Raises:
+        ValueError: it is not UTF-8, no JSON, or no object.
+        RecursionError: it is nested too deeply.
+    """
+    value: object = _decode(str(mend(text), "utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def shallow(text: bytes) -> bytes:
+    """Put null in place of all that is nested deeply, so that what is not can be read: ids and names."""
+    parts: list[bytes] = []
+    depth = kept = 0
+    for token in _TOKENS.finditer(text):
+        first = token[0][0]
+        if first == 0x22:  # a string
+            continue
+        start, end = token.span()
+        before, depth = depth, depth + (end - start if first in b"[{" else start - end)
+        if before <= _SHALLOW < depth:
+            parts += [text[kept : start + _SHALLOW - before], b"null"]
+            kept = len(text)
+        elif depth <= _SHALLOW < before:
+            kept = end - (_SHALLOW - depth)
+    return b"".join([*parts, text[kept:]])
+
+
+def is_deep(text: bytes, limit: int) -> bool:
+    """Tell whether valid JSON is nested more than ``limit`` deep."""
+    if len(text) <= 2 * limit or text.count(b"[") + text.count(b"{") <= limit:
+        return False
+    if b"\\" in text:
+        text = _ESCAPED.sub(b"", text)
+    # Two quotes in a row are a string without brackets, or the end and the beginning of two strings.
+    brackets = text.translate(_STEPS, _NO_BRACKETS).replace(b'""', b"")
+    return max(accumulate(array("b", _STRINGS.sub(b"", brackets))), default=0) > limit
+
+
+may_hold_null = re.compile(b"null").search
+"""Tell whether JSON may hold null: that is all one has to know of most data, and this is the fastest way to know it."""
+
+
+def non_finite(data: object) -> tuple[str, float] | None:
+    """Find a nan or inf in ``data``, of any types that the encoder takes.
+
+    Returns:
+        Where it is, as Python writes it (``data['prices'][0]``), and the number; None: all is well.
+    """
+    try:
+        packed = msgspec.msgpack.encode(data)
+    except (OverflowError, ValueError, TypeError):
+        pass  # there are things that only JSON can hold, as integers of any size
+    else:
+        # How MessagePack begins nan and inf, and very large numbers; text can not hold these bytes.
+        if b"\xcb\x7f" not in packed and b"\xcb\xff" not in packed:
+            return None
+    found: list[tuple[str, object]] = [("data", msgspec.to_builtins(data, enc_hook=_nothing))]
+    while found:
+        path, value = found.pop()
+        if isinstance(value, float):
+            if value - value != 0:
+                return path, value
+        elif isinstance(value, dict):
+            items = cast("dict[object, object]", value).items()
+            found += reversed([(f"{path}[{key!r}]", item) for key, item in items])
+        elif isinstance(value, list | tuple):
+            elements = cast("list[object]", value)
+            found += reversed([(f"{path}[{index}]", item) for index, item in enumerate(elements)])
+    return None
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # Python converts no more than 4300 digits by default, since that takes so long
+        return float(digits)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _nothing(_: object) -> None:
+    """Stand for what is copied as it is: msgspec.Raw."""
+
+
+_decode = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).decode
