@@ -21,6 +21,7 @@ from holdfast import (
 )
 from holdfast.asyncio import Client
 from holdfast.cli._terminal import printable
+from holdfast_core._text import line
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
@@ -111,4 +112,4 @@ def _tell(event: object) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"-- {printable(text)}", err=True)
+    click.echo(f"-- {line(text, 500)}", err=True)
