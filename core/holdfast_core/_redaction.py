@@ -158,10 +158,12 @@ def _by_pattern(data: bytes) -> Iterator[tuple[int, int]]:
         yield field.end(), end
         position = max(end, field.end())
     for pattern in (_HEADER, _BEARER):
-        for header in pattern.finditer(data):
+        position = 0
+        while (header := pattern.search(data, position)) is not None:
             word = _WORD.match(data, header.end())
             assert word is not None
             yield word.span()
+            position = word.end()
     for token in _JWT.finditer(data):
         yield token.span()
 
