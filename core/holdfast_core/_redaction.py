@@ -138,11 +138,8 @@ def _layers(data: bytes) -> list[_Layer]:
     seen = {data}
     for _ in range(_DEPTH):
         decoded = [layer.replaced(pattern, decode) for layer in latest for pattern, decode in _ENCODINGS]
-        latest = []
-        for layer in decoded:
-            if layer.data not in seen:
-                seen.add(layer.data)
-                latest.append(layer)
+        latest = [layer for layer in {layer.data: layer for layer in decoded}.values() if layer.data not in seen]
+        seen.update(layer.data for layer in latest)
         layers = layers + latest
     return layers
 

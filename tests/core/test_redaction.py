@@ -154,6 +154,7 @@ def test_what_is_too_short_to_be_a_secret_does_not_spoil_the_text() -> None:
         ("ééé", "x\xc3\xa9ééé", "x\xc3\xa9***"),
         ("\U0001f469\U0001f468", '"\\ud83d\\udc69\\ud83d\\udc68"', '"***"'),
         ("\U0001f469\U0001f468", "'\\U0001f469\\U0001f468'", "'***'"),
+        ("é" * 10, f"x ĩ{'é' * 9}ñ y", "x *** y"),  # not by half a character
         ("\xff\xfe\xfd", "%ff%fe%fd", "***"),  # no UTF-8
         ("ab\ud800cd", "ab\\ud800cd", "***"),
         ("ab\x41cd", "\\x61b\\x41cd", "***"),
