@@ -24,6 +24,7 @@ from holdfast import (
     Stopped,
 )
 from holdfast._delivery import Buffer, Callback, Delivery, check_types
+from holdfast_core._text import line
 
 log: logging.Logger = logging.getLogger("holdfast")
 
@@ -240,7 +241,7 @@ class BaseClient(Generic[D]):
             try:
                 self._session.leave_group(group, self._driver.now())
             except HoldfastError as error:
-                log.warning("could not leave the group %r: %s", group, error)
+                log.warning("could not leave the group %s: %s", line(repr(group)), error)
             else:
                 self._driver.flush()
 

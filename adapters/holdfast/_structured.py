@@ -384,7 +384,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             if not isinstance(error, Exception):
                 raise
             if isinstance(late, Exception):
-                log.error("the client failed while it was left: %s", late)  # the body's own exception goes on
+                # The body's own exception goes on.
+                log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
 
     async def run(self, *, task_status: Any = None) -> None:
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from holdfast_core._attempts import Attempts
 from holdfast_core._pace import Pace
+from holdfast_core._redaction import Secrets
 from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
+from holdfast_core._text import keep, line
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
@@ -25,12 +27,15 @@ from holdfast_core.events import (
 )
 from holdfast_core.messages import PING, SystemMessage, encode_join, sequence_ack
 from holdfast_core.options import Options
-from holdfast_core.url import place, recovery_url, redact
+from holdfast_core.url import place, recovery_url
 
 log: logging.Logger = logging.getLogger("holdfast")
 
 NO_CLOSE_FRAME = 1006
 """The close code of a transport that ended without one (RFC 6455 7.1.5)."""
+
+_CAUSE: Final = 500
+"""Characters of the text of a cause, which has a place in it and may quote others."""
 
 
 class Machine:
@@ -44,7 +49,8 @@ class Machine:
         self.options = options
         self._state = State.STOPPED
         self._timers = Timers()
-        self._requests = Requests(options, random)
+        self._secrets = Secrets()
+        self._requests = Requests(options, random, self._secrets)
         self._attempts = Attempts(options, random)
         self._pace = Pace()
         self._sequence = Sequence()
@@ -177,7 +183,7 @@ class Machine:
             return
         if self._state is State.CONNECTED:
             assert self._connection_id is not None
-            log.debug("recovering %s: %s", self._connection_id, describe_close(code, reason))
+            log.debug("recovering %s: %s", line(self._connection_id), describe_close(code, reason))
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
             self._events.append(Recovering(self._connection_id, code, reason))
@@ -192,7 +198,8 @@ class Machine:
 
     def _lose(self, code: int, reason: str, now: float) -> None:
         """The connection is gone for good; make a new one."""
-        reason = self._farewell or reason
+        if self._farewell:
+            reason = keep(self._farewell, secrets=self._secrets)
         self._let_go()
         self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
@@ -385,9 +392,9 @@ class Machine:
     }
 
 
-def connect_error(what: str, cause: BaseException, status: int | None = None) -> ConnectError:
+def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
     """A ConnectError that says what failed and why, and keeps the cause unless that says no more than it does."""
-    text = redact(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause))
+    text = line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
     error = ConnectError(f"{what}: {text or type(cause).__name__}", status=status)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error
@@ -395,4 +402,4 @@ def connect_error(what: str, cause: BaseException, status: int | None = None) ->
 
 def describe_close(code: int, reason: str) -> str:
     """A close for people: the reason, if one was given, and the code."""
-    return f"{reason} (close code {code})" if reason else f"close code {code}"
+    return f"{line(reason)} (close code {code})" if reason else f"close code {code}"

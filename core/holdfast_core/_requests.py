@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast_core._redaction import Secrets
+from holdfast_core._text import keep
 from holdfast_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
 from holdfast_core.messages import AckMessage, check_ack_id
 from holdfast_core.options import Options
@@ -119,6 +121,7 @@ class Requests:
         "_random",
         "_rejoins",
         "_repeats",
+        "_secrets",
         "_transport",
         "_unanswered",
         "_untracked",
@@ -127,9 +130,10 @@ class Requests:
         "wake_at",
     )
 
-    def __init__(self, options: Options, random: Callable[[], float]) -> None:
+    def __init__(self, options: Options, random: Callable[[], float], secrets: Secrets) -> None:
         self._options = options
         self._random = random
+        self._secrets = secrets
         self._next_key = 1
         self._own_key = _OWN_KEYS
         self._untracked = 0
@@ -301,6 +305,7 @@ class Requests:
             request.due = now + self._options.retry.delay(request.failures, self._random)
             self._wake_at(request.due)
             return None
+        name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
         return self._settle(request, SendError(request.key, name, message or "the service gave no reason", "rejected"))
 
     def dropped(self) -> None:

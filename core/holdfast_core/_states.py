@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast_core.url import redact
+from holdfast_core._redaction import redact_url
 
 
 class State(enum.Enum):
@@ -100,4 +100,5 @@ class Dial(msgspec.Struct, eq=False):
     waits_for: str | None = None
 
     def __repr__(self) -> str:
-        return redact(super().__repr__())
+        shown = msgspec.structs.replace(self, url=self.url and redact_url(self.url))
+        return msgspec.Struct.__repr__(shown)

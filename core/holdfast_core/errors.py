@@ -7,7 +7,9 @@ network does arrives as an event and never as an exception out of the core.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+
+from holdfast_core._text import KEPT, line, message_text, shorten
 
 Outcome = Literal["rejected", "unsent", "unknown"]
 """What is known of a request that did not succeed.
@@ -42,6 +44,13 @@ class ClientStopped(LocalProtocolError):
     """The client is stopped, or was stopped while this call waited. ``start()`` it again to go on."""
 
 
+_NAME: Final = 128
+"""Characters of an error's name."""
+
+_EXPLANATION: Final = 500
+"""Characters of an explanation in the text of an error."""
+
+
 class SendError(HoldfastError):
     """A join, leave, send or event did not succeed; :attr:`outcome` says what is known of it.
 
@@ -51,11 +60,12 @@ class SendError(HoldfastError):
         name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
             ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
             the opposite).
-        message: the service's explanation, or ours.
+        message: the service's explanation, or ours; at most 1000 characters.
         outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
     """
 
     def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
+        name, message = shorten(name, _NAME), shorten(message, KEPT)
         super().__init__(ack_id, name, message, outcome)
         self.ack_id = ack_id
         self.name = name
@@ -68,11 +78,14 @@ class SendError(HoldfastError):
             "unsent": "it was never sent",
             "unknown": "it may or may not have been executed",
         }[self.outcome]
-        return f"{self.name}: {self.message} (ack id {self.ack_id}; {meaning})"
+        return f"{line(self.name)}: {line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
 
 
 class ConnectError(HoldfastError):
     """A connection could not be made, or was lost for good.
+
+    Its text may quote the service or a proxy: it has one line, of at most 2000 characters, and what a terminal would
+    obey is escaped.
 
     Attributes:
         status: the HTTP status of a refused handshake (int), or None where there was no answer.
@@ -80,7 +93,7 @@ class ConnectError(HoldfastError):
     """
 
     def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message_text(message))
         self.status = status
         self.code = code
 
@@ -94,6 +107,7 @@ _HINTS = {
 
 def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
     """The service answered the handshake with this status and body instead of opening the WebSocket."""
-    text = " ".join((body or b"")[:4096].decode("utf-8", "replace").split())[:200]
-    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), text))]
+    text = " ".join((body or b"").decode("utf-8", "replace").split())
+    # More than people will see: who knows the tokens still has to look for them.
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), line(text, KEPT)))]
     return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)

@@ -87,7 +87,8 @@ class Recovering(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         connection_id: the connection's id.
         code: the WebSocket close code; 1006 where there was none.
-        reason: the close reason or the error, for people.
+        reason: the close reason or the error, for people: what the service or a library said, without the tokens that
+            are known and at most 1000 characters of it, but as it is otherwise. Escape it where you show it.
     """
 
     connection_id: str
@@ -111,7 +112,7 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         connection_id: the id that is gone.
         code: the WebSocket close code; 1006 where there was none.
-        reason: what the service or the transport said, for people.
+        reason: what the service or the transport said, for people, as in :class:`Recovering`.
     """
 
     connection_id: str

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 import h11
 import msgspec
 
+from holdfast_core._redaction import Secrets
+from holdfast_core._text import line
 from holdfast_core.errors import ConnectError, InvalidType, InvalidValue
 from holdfast_core.url import parse_url
 
@@ -89,11 +91,14 @@ class Tunnel:
         self.open: bool = False
         self._proxy = proxy
         self._http = h11.Connection(h11.CLIENT)
+        # What a proxy says may quote what it was told.
+        self._secrets = Secrets(proxy.password)
         self._target = authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", authority)]
         if proxy.user is not None:
             credentials = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode("ascii")
             headers.append(("Proxy-Authorization", f"Basic {credentials}"))
+            self._secrets.learn(credentials)
         self._out = self._http.send(h11.Request(method="CONNECT", target=authority, headers=headers)) or b""
         self._out += self._http.send(h11.EndOfMessage()) or b""
 
@@ -118,7 +123,8 @@ class Tunnel:
             while isinstance(event, h11.InformationalResponse):
                 event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise ConnectError(f"{self._name()} gave an answer that can not be read: {error}") from error
+            text = line(str(error), secrets=self._secrets)
+            raise ConnectError(f"{self._name()} gave an answer that can not be read: {text}") from None
         if not isinstance(event, h11.Response):
             return b""
         if not 200 <= event.status_code < 300:
@@ -128,7 +134,7 @@ class Tunnel:
 
     def lost(self, reason: str) -> ConnectError:
         """The connection to the proxy is gone before the tunnel stood: the error that says so."""
-        return ConnectError(f"{self._name()} did not answer: {reason}")
+        return ConnectError(f"{self._name()} did not answer: {line(reason)}")
 
     def _name(self) -> str:
         return f"the proxy {self._proxy.host} port {self._proxy.port}"
@@ -138,7 +144,7 @@ class Tunnel:
             wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
             status = f"HTTP status {response.status_code}"
             return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"
-        reason = bytes(response.reason).decode("latin-1")
+        reason = line(bytes(response.reason).decode("latin-1"), secrets=self._secrets)
         return (
             f"{self._name()} refused to connect to {self._target}: HTTP status {response.status_code} {reason}".rstrip()
         )

@@ -16,6 +16,7 @@ from holdfast_core._machine import NO_CLOSE_FRAME, connect_error, describe_close
 from holdfast_core._receiver import Receiver
 from holdfast_core._requests import JOIN, LEAVE, PUBLISH, Request
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
+from holdfast_core._text import keep, line
 from holdfast_core._timers import Timer
 from holdfast_core._trace import frames, trace
 from holdfast_core.errors import ConnectError, LocalProtocolError
@@ -99,6 +100,14 @@ class Session(Receiver):
         """The groups joined by this client, those to be joined again included."""
         return frozenset(self._groups)
 
+    def presentable(self, text: str) -> str:
+        """``text`` of the service, or of a library that may quote it or a URL, as it may be logged or shown.
+
+        One line, at most 300 characters, escapes for what a terminal would obey, and none of the tokens that this
+        session knows, nor what looks like one.
+        """
+        return line(text, secrets=self._secrets)
+
     # ---- What happened
 
     def start(self, now: float) -> None:
@@ -127,14 +136,15 @@ class Session(Receiver):
         try:
             parse_url(url)
         except LocalProtocolError as error:
-            self._attempt_failed(ConnectError(f"can not connect: {error}"), now, final=fixed)
+            self._attempt_failed(ConnectError(f"can not connect: {line(str(error))}"), now, final=fixed)
         else:
             self._url = dial.url = url
+            self._secrets.learn_url(url)
 
     def url_failed(self, error: BaseException, now: float) -> None:
         """The application has no URL for the current :attr:`dial`; ``error`` says why."""
         if self._dial is not None and self._dial.url is None:
-            self._attempt_failed(connect_error("no URL to connect to", error), now)
+            self._attempt_failed(connect_error("no URL to connect to", error, self._secrets), now)
 
     def connected(self, now: float) -> None:
         """The transport for the current :attr:`dial` is open, the WebSocket handshake done."""
@@ -160,7 +170,7 @@ class Session(Receiver):
             return
         final = self._fixed_url and status in (401, 403, 404)
         what = f"can not connect to {place(self._dial.url)}"
-        self._attempt_failed(connect_error(what, error, status), now, final=final)
+        self._attempt_failed(connect_error(what, error, self._secrets, status), now, final=final)
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         """One whole text message arrived, as str or as its UTF-8 bytes."""
@@ -172,7 +182,7 @@ class Session(Receiver):
             return
         self._heard = now
         if frames.isEnabledFor(logging.DEBUG):
-            trace("<", messages)
+            trace("<", messages, self._secrets)
         sequence = self._sequence
         append = self._events.append
         reliable = self.options.reliable
@@ -254,6 +264,7 @@ class Session(Receiver):
         """
         if self._dial is None or not self._open:
             return
+        reason = keep(reason, secrets=self._secrets) if reason else ""
         if self._state is STOPPING:
             self._finish(None)
         elif self._state is State.CONNECTING:
@@ -407,5 +418,5 @@ class Session(Receiver):
             messages[:0] = self._control
             self._control.clear()
         if frames.isEnabledFor(logging.DEBUG):
-            trace(">", messages)
+            trace(">", messages, self._secrets)
         return messages

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from holdfast_core._redaction import redact as redact
+from holdfast_core._redaction import redact_url
 from holdfast_core.errors import InvalidType, InvalidValue
 
 
@@ -28,7 +30,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     target: str
 
     def __repr__(self) -> str:
-        return redact(super().__repr__())
+        shown = msgspec.structs.replace(self, target=redact_url(self.target))
+        return msgspec.Struct.__repr__(shown)
 
 
 def parse_url(url: str) -> Endpoint:
@@ -51,7 +54,9 @@ def parse_url(url: str) -> Endpoint:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidValue(f"url can not be read: {error}") from None
+        # Python's words for a host that changes when it is normalized quote what is before it, too: the password.
+        reason = "its host has characters that mean others" if "netloc" in str(error) else error
+        raise InvalidValue(f"url can not be read: {reason}") from None
     if parts.scheme not in ("ws", "wss"):
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         hint = "; a client URL comes from your server, or from `holdfast url`" if parts.scheme else ""
@@ -109,14 +114,5 @@ def recovery_url(url: str, connection_id: str, reconnection_token: str) -> str:
     )
 
 
-def redact(text: str) -> str:
-    """``text`` with the values of access and reconnection tokens replaced by ``***``, for logs.
-
-    Knows both places where tokens travel: the query of a URL and the JSON of a ``connected`` message.
-    """
-    return _TOKENS.sub(r"\1***", text)
-
-
 _CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
-_TOKENS = re.compile(r"""((?:access_token|awps_reconnection_token)=|"reconnectionToken"\s*:\s*")[^&#\s"']*""")

@@ -142,7 +142,7 @@ def test_every_exception_that_holdfast_exports_has_a_docstring() -> None:
         (401, None, "HTTP status 401: the access token was refused"),
         (404, b"", "HTTP status 404: there is no such endpoint"),
         (403, b" You\n shall not\tpass ", "HTTP status 403: access is forbidden: You shall not pass"),
-        (503, b"\xff" + b"x" * 5000, "HTTP status 503: \ufffd" + "x" * 199),
+        (503, b"\xff" + b"x" * 5000, "HTTP status 503: \ufffd" + "x" * 978 + "... (5001 characters)"),
     ],
 )
 def test_a_refused_handshake_is_explained(status: int, body: bytes | None, text: str) -> None:

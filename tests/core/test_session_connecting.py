@@ -770,3 +770,12 @@ def test_requests_made_while_connecting_go_out_when_it_is_connected() -> None:
     assert [message["ackId"] for message in drive.sent()] == [first, second]
     drive.says(ok(first), ok(second))
     assert drive.events(Acked) == [Acked(first), Acked(second)]
+
+
+def test_text_that_others_wrote_is_made_presentable() -> None:
+    drive = Drive()
+    drive.start()
+    drive.open("wss://h/?access_token=TOKEN%20ONE")
+    drive.says(hello(token="TOKEN TWO"))
+    assert drive.session.presentable("of TOKEN%20ONE\nand TOKEN TWO\x1b") == "of ***\\nand ***\\u001b"
+    assert drive.session.presentable("x" * 1000).endswith("... (1000 characters)")

@@ -39,7 +39,8 @@ What such a pair has to keep in mind, and nothing else:
   quick: a peer that does not answer the close is left alone. When it returns, nothing is open any more.
 - Messages of 32 MiB must get through (``Options.max_message_size`` has no say here). Keepalive pings and compression
   are better off: the session has pings of its own.
-- URLs hold access tokens: keep them out of exceptions and logs (:func:`holdfast.redact`).
+- URLs hold access tokens: keep them out of logs of your own (:func:`holdfast.redact`). In what you raise, the client
+  hides those that it knows, escapes control characters, and shortens it.
 
 For the blocking client, :class:`holdfast.sync.Client`, all four are plain functions, and there is nothing to cancel:
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url, redact
+from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url
 from holdfast._version import __version__
 from holdfast._wire import explain
+from holdfast_core._text import KEPT, line
 from holdfast_core.errors import refused as refused  # what each of them raises for a refused handshake
 
 USER_AGENT: Final = f"holdfast/{__version__}"
@@ -42,10 +43,10 @@ def check_loop(library: str) -> None:
 
 
 def failed(error: Exception) -> ConnectError:
-    """``error`` of a library, without the tokens that its URLs hold."""
+    """``error`` of a library, without what looks like a token; the session hides those that it knows."""
     if isinstance(error, OSError):
         return explain(error)
-    return ConnectError(redact(str(error)) or type(error).__name__)
+    return ConnectError(line(str(error), KEPT) or type(error).__name__)
 
 
 def check_subprotocol(dial: Dial, accepted: str | None) -> None:

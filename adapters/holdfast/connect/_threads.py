@@ -165,7 +165,7 @@ class MessageThreads:
         try:
             self._transport.close(farewell.code, farewell.reason)
         except BaseException as error:  # noqa: BLE001 - it is gone, one way or the other
-            log.debug("closing a transport failed: %s", error)
+            log.debug("closing a transport failed: %s", self._channel.session.presentable(str(error)))
         with self._news:
             self.closed = True
             self._owner.turn.notify_all()

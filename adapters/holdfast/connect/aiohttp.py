@@ -23,6 +23,7 @@ from holdfast.connect._common import (
     failed,
     refused,
 )
+from holdfast_core._text import KEPT, line
 
 with extra("aiohttp"):
     from aiohttp import (
@@ -76,9 +77,8 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
                     )
             except ClientResponseError as error:  # its text has the URL, and that has the token
                 if error.status == 101 or error.__cause__ is not None:  # what the service answers is no HTTP, or no 101
-                    raise ConnectError(
-                        f"the service's answer to the handshake can not be used: {error.message}"
-                    ) from None
+                    text = line(error.message, KEPT)
+                    raise ConnectError(f"the service's answer to the handshake can not be used: {text}") from None
                 raise refused(error.status, None) from None
             except ClientError as error:
                 raise failed(error) from None

@@ -8,6 +8,8 @@ import logging
 import math
 from typing import Final, Literal, TypeAlias
 
+from holdfast_core._text import line
+
 from .conversation import EventSettings
 from .handlers import Answer, EventHandler, Failure, HandlerCall
 
@@ -157,7 +159,7 @@ class HandlerCalls:
 
     def _settle(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Failure):
-            _LOGGER.warning("event handler %s failed on %s: %s", call.address, call.event, outcome.text)
+            _LOGGER.warning("event handler %s failed on %s: %s", call.address, call.event, line(outcome.text))
         elif not outcome.ok:
             # Most 4xx are decisions, such as not to let a client in.
             level = logging.INFO if 400 <= outcome.status < 500 else logging.WARNING
@@ -199,7 +201,7 @@ class HandlerCalls:
         if reason is None:
             permission.interval = _REFRESH
         else:
-            _LOGGER.warning("event handler %s is not called: %s", question.address, reason)
+            _LOGGER.warning("event handler %s is not called: %s", question.address, line(reason))
             again = permission.interval == 0 or permission.allowed
             permission.interval = _FIRST_RETRY if again else min(2 * permission.interval, _REFRESH)
             permission.reason = reason

@@ -1,0 +1,79 @@
+"""Text of others in one line of ours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast_core._redaction import Secrets
+from holdfast_core._text import KEPT, LONGEST, QUOTED, escape, keep, line, message_text, shorten
+
+TOKEN = "Zq9" * 40
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a\r\n\tb", "a\\r\\n\\tb"),
+        ("\x00\x1b[2J\x7f", "\\u0000\\u001b[2J\\u007f"),
+        ("\x85\x9b31m", "\\u0085\\u009b31m"),
+        ("\u2028\u2029", "\\u2028\\u2029"),
+        ("\u061c\u200e\u200f\u202a\u202e\u2066\u2069", "\\u061c\\u200e\\u200f\\u202a\\u202e\\u2066\\u2069"),
+        ("\ud83d \udfff", "\\ud83d \\udfff"),
+        ("é \u200d 👨\u200d👩 \\n", "é \u200d 👨\u200d👩 \\n"),
+    ],
+)
+def test_what_a_terminal_or_a_log_obeys_is_escaped(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+    assert escape(escaped) == escaped
+    assert line(text) == escaped
+
+
+@given(st.text(st.characters()), st.integers(40, 500))
+def test_a_line_is_one_line_of_bounded_length(text: str, limit: int) -> None:
+    shown = line(text * 20, limit)
+    assert len(shown) <= limit
+    assert escape(shown) == shown
+    shown.encode()
+    assert len(message_text(text * 200)) <= LONGEST
+    assert len(keep(text * 200)) <= KEPT
+
+
+def test_what_is_cut_tells_how_long_it_was() -> None:
+    assert shorten("x" * 100, 100) == "x" * 100
+    assert shorten("x" * 101, 100) == "x" * 80 + "... (101 characters)"
+    assert shorten("x" * 101, 3) == "... (101 characters)"
+    # Twice cut, it still tells the first length.
+    assert shorten(shorten("x" * 5000, 1000), 100).endswith("x... (5000 characters)")
+    assert line(keep("x" * 5000)).endswith("x... (5000 characters)")
+    # A text that only its escapes make too long.
+    assert line("\x00" * 100) == ("\\u0000" * 50)[: QUOTED - 20] + "... (100 characters)"
+    assert message_text("x" * LONGEST) == "x" * LONGEST
+    assert message_text("x" * (LONGEST + 1)).endswith("... (2001 characters)")
+    assert message_text("\n" * LONGEST).endswith("... (4000 characters)")
+
+
+@pytest.mark.parametrize("length", [8191, 8192, 8193, 2_000_000])
+def test_megabytes_are_cut_before_they_are_searched(length: int) -> None:
+    assert line("x" * length).endswith(f"x... ({length} characters)")
+    # All but the end is one secret after the other: nothing near the cut is shown.
+    hidden = line("Bearer " + "y" * 7000 + " " + "z" * length, 5000)
+    assert hidden == f"Bearer *** {'z' * 160}... ({length + 7008} characters)"
+
+
+@pytest.mark.parametrize("size", [*range(6, 16), 40, 119])
+def test_the_beginning_of_a_known_secret_is_hidden_where_somebody_has_cut_it(size: int) -> None:
+    secrets = Secrets(TOKEN)
+    assert line(f"for {TOKEN[:size]}", secrets=secrets) == "for ***"
+    assert line(f"for {TOKEN[:size]}... (2000 characters)", secrets=secrets) == "for ***... (2000 characters)"
+    assert line(f"for {TOKEN[:size]}... (2000 characters) (close code 1000)", secrets=secrets).startswith("for ***...")
+
+
+@pytest.mark.parametrize("before", range(150, 300, 7))
+def test_a_secret_at_the_cut_is_not_shown_by_half(before: int) -> None:
+    assert "Zq9" not in line("x" * before + " " + TOKEN, secrets=Secrets(TOKEN))
+    assert "Zq9" not in line("x" * before + " access_token=" + TOKEN)
+    assert "Zq9" not in line("x" * before + json.dumps({"reconnectionToken": TOKEN}))

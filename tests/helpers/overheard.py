@@ -1,0 +1,69 @@
+"""What reaches people: everything that Holdfast logs, and the texts of errors and events."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from holdfast import GroupMessage, ServerMessage
+
+RAW = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a cursor, ends a line, turns text around, or can not be encoded."""
+
+LINE = 2200
+"""Characters of a line in a log, or of the text of an error."""
+
+REPR = 12_000
+"""Characters of a repr, in which Python escapes each character with up to ten."""
+
+
+class Overheard(logging.Handler):
+    """All that our loggers say, at every level, as long as it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self._logger = logging.getLogger("holdfast")
+        self._level = self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> Overheard:
+        self._level = self._logger.level
+        self._logger.addHandler(self)
+        self._logger.setLevel(logging.DEBUG)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
+
+
+def errors_of(events: Iterable[Any]) -> list[BaseException]:
+    """The errors that events carry."""
+    return [error for event in events if (error := getattr(event, "error", None)) is not None]
+
+
+def told(events: Iterable[Any]) -> list[Any]:
+    """The events that are not data of others."""
+    return [event for event in events if not isinstance(event, GroupMessage | ServerMessage)]
+
+
+def assert_fit(lines: Iterable[str], events: Iterable[Any] = (), errors: Iterable[BaseException] = ()) -> None:
+    """Fail unless all of it is fit for a terminal and a log."""
+    events = told(events)
+    errors = [*errors, *errors_of(events)]
+    for text in (*lines, *map(str, errors)):
+        assert not RAW.search(text), repr(text[:300])
+        assert len(text) <= LINE, f"{len(text)} characters: {text[:300]}"
+    for shown in (*map(repr, errors), *map(repr, events)):
+        assert not RAW.search(shown), repr(shown[:300])
+        assert len(shown) <= REPR, f"{len(shown)} characters: {shown[:300]}"
+    for event in events:
+        assert len(getattr(event, "reason", "")) <= 1000
