@@ -85,7 +85,7 @@ def test_without_an_ack_id_success_and_failure_are_silent() -> None:
 
 
 def test_an_event_without_a_handler_is_not_found() -> None:
-    """The emulator has InternalServerError, as for a handler that failed: a client could not tell that none was called."""
+    """The emulator has InternalServerError, by which a client could not tell that no handler was called."""
     client = World().connect()
     client.hello()
     (answer,) = client.ask({"type": "event", "event": "order", "ackId": 1, "data": 1})

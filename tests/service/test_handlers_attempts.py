@@ -128,8 +128,16 @@ def told(client: Client) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("trouble", "name", "text"),
     [
-        ("unreachable", "NotFound", "The event could not be delivered: it is unreachable. No event handler was called."),
-        ("not allowed", "NotFound", "The event could not be delivered: it is not allowed. No event handler was called."),
+        (
+            "unreachable",
+            "NotFound",
+            "The event could not be delivered: it is unreachable. No event handler was called.",
+        ),
+        (
+            "not allowed",
+            "NotFound",
+            "The event could not be delivered: it is not allowed. No event handler was called.",
+        ),
         ("broken", "InternalServerError", "The event handler failed: it is broken."),
         ("timeout", "InternalServerError", "The event handler failed: it is timeout."),
         ("too large", "InternalServerError", "The event handler failed: it is too large."),

@@ -236,13 +236,13 @@ async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 async def _how_a_call_ends(url: str, seconds: float) -> str:
     reports = _Reports()
-    upstream = Upstream(reports, lambda: None)  # type: ignore[arg-type]
+    reported = asyncio.Event()
+    upstream = Upstream(reports, reported.set)  # type: ignore[arg-type]
     handler = EventHandler(url=url)
     call = HandlerCall("POST", url, (), b"x", handler=handler, event="order", validation_url=url)
     call.deadline = time.monotonic() + seconds
     upstream.carry_out([call])
-    while not reports.kinds:
-        await asyncio.sleep(0.01)
+    await reported.wait()
     await upstream.close()
     (kind,) = reports.kinds
     return kind
