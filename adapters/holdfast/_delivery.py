@@ -152,6 +152,9 @@ class Delivery:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
         begun: whether the client was ever started.
+        escape: called with what is no failure of a callback, but meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``): it is to be raised where it ends something, once all that has happened is delivered.
+        invoke: calls a callback with an event; None: that needs no help.
     """
 
     def __init__(
@@ -165,6 +168,8 @@ class Delivery:
         self.held: int = 0
         self.busy: bool = False
         self.begun: bool = False
+        self.escape: Callable[[BaseException], object] = _raise
+        self.invoke: Callable[[Callback, Event], object] | None = None
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
@@ -269,9 +274,11 @@ class Delivery:
         rest = iter(callbacks)
         for callback in rest:
             try:
-                result = callback(event)
+                result = callback(event) if self.invoke is None else self.invoke(callback, event)
             except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
+            except BaseException as error:
+                self.escape(error)
             else:
                 if result is not None and inspect.isawaitable(result):
                     self.busy = True
@@ -311,6 +318,13 @@ class Delivery:
             self._current = None
             self._call(event, rest)
 
+    def skip(self) -> None:
+        """What is awaited has ended :meth:`run`: before that goes on, the event's other callbacks get it."""
+        if (current := self._current) is not None:
+            _, event, rest = current
+            self._current = None
+            self._call(event, rest)
+
     def drop(self) -> None:
         """Nobody awaits what callbacks return any more: plain callbacks get what is left, in order, all at once.
 
@@ -324,6 +338,8 @@ class Delivery:
                 _give_up(awaitable)
             except Exception:
                 log.exception("a callback for %s failed", type(event).__name__)
+            except BaseException as error:
+                self.escape(error)
             self._current = None
             self._call(event, rest)
         if dropped:
@@ -337,6 +353,10 @@ class Delivery:
                 return None
             self._call(*queued)
         return self._current
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _give_up(awaitable: Awaitable[object]) -> None:

@@ -62,6 +62,8 @@ class StructuredDriver:
         self._scope: Scope | None = None
         self._nursery: Nursery | None = None  # of the transports
         self._waiters: Nursery | None = None  # of the task for callbacks, as long as it can be started
+        self._outer: Nursery | None = None  # around all of a run
+        self._escaped: BaseException | None = None  # of a callback that is called when that is gone
         self._machinery: Scope  # around all that must outlive a cancellation
         self._armed = math.inf
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
@@ -140,10 +142,14 @@ class StructuredDriver:
         try:
             await self._run(delivery, started)
         finally:
-            self._waiters = None
+            self._waiters = self._outer = None
+            self._end()
             delivery.drop()  # what a cancellation has left
             self._ended = None
             ended.set()
+            escaped, self._escaped = self._escaped, None
+            if escaped is not None:
+                raise escaped
 
     async def _run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         self._delivery = delivery
@@ -153,7 +159,7 @@ class StructuredDriver:
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
         async with self._kit.nursery() as nursery:
-            self._waiters = nursery
+            self._waiters = self._outer = nursery
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -206,6 +212,13 @@ class StructuredDriver:
             for flag in (self._over, self._earlier, self._work):
                 flag.set()
 
+    def escape(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the run, which ends the client politely."""
+        if self._outer is not None:
+            self._outer.start_soon(_throw, error)
+        elif self._escaped is None:
+            self._escaped = error
+
     # ---- The tasks
 
     async def _connect_and_keep_time(self) -> None:
@@ -218,6 +231,15 @@ class StructuredDriver:
                     await self._keep_time()
             finally:
                 self._nursery = None
+                self._end()
+
+    def _end(self) -> None:
+        """No transport is left, and nobody keeps the time. If it was not stopped, nobody else would tell of the end."""
+        if self.session.state is not State.STOPPED:
+            # A loop that ends cancels what is shielded, too; or somebody's exception came by.
+            self.session.stop(self.now())
+            self.session.disconnected(self.now())  # the answer to its close is not waited for
+            self.pump()
 
     async def _keep_time(self) -> None:
         while self.session.state is not State.STOPPED:
@@ -306,6 +328,10 @@ class StructuredDriver:
                 self.pump()  # which cancels the reader, whatever it waits for
             elif not sent:
                 await self._output.wait()
+
+
+async def _throw(error: BaseException) -> None:
+    raise error
 
 
 class EventStream(_client.EventStream[T_co]):
