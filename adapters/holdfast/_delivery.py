@@ -154,7 +154,7 @@ class Delivery:
         begun: whether the client was ever started.
         escape: called with what is no failure of a callback, but meant to end the program (``KeyboardInterrupt``,
             ``SystemExit``): it is to be raised where it ends something, once all that has happened is delivered.
-        invoke: calls a callback with an event; None: that needs no help.
+        wrap: makes of a callback what is called instead, and equal to it; None: nothing.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Delivery:
         self.busy: bool = False
         self.begun: bool = False
         self.escape: Callable[[BaseException], object] = _raise
-        self.invoke: Callable[[Callback, Event], object] | None = None
+        self.wrap: Callable[[Callback], Callback] | None = None
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
@@ -187,7 +187,8 @@ class Delivery:
         check_types((event_type,))
         if not callable(callback):
             raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
-        self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
+        called = callback if self.wrap is None else self.wrap(callback)
+        self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), called)
 
     def off(self, event_type: type, callback: Callback) -> None:
         """Undo one ``on``. Raises LocalProtocolError if there is none."""
@@ -274,7 +275,7 @@ class Delivery:
         rest = iter(callbacks)
         for callback in rest:
             try:
-                result = callback(event) if self.invoke is None else self.invoke(callback, event)
+                result = callback(event)
             except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
             except BaseException as error:

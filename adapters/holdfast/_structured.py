@@ -29,7 +29,7 @@ from holdfast import (
 from holdfast._bytes import ByteChannel
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
-from holdfast._delivery import Buffer, Delivery
+from holdfast._delivery import Buffer, Callback, Delivery
 from holdfast._kit import Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
 
@@ -39,6 +39,7 @@ _FAREWELL = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
 
 T_co = TypeVar("T_co", covariant=True)
+F = TypeVar("F", bound=Callback)
 
 
 class StructuredDriver:
@@ -369,6 +370,10 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
         return StructuredDriver(self._kit, route, options, self._deliver)
 
+    def _register(self, event_type: type[Any], callback: F) -> F:
+        self._delivery.wrap = self._kit.protect()
+        return super()._register(event_type, callback)
+
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver, self._guard)
 
@@ -388,13 +393,24 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         self._check_loop()
         home = self._kit.nursery()
         nursery = await home.__aenter__()
+        started = self._driver.answer()
         try:
-            await nursery.start(self.run)
-        except BaseException:
-            await home.__aexit__(None, None, None)
-            raise
+            # Not start(): on trio, that does not bear two interrupts.
+            nursery.start_soon(self._run_for, started)
+            await started
+        except BaseException as error:
+            await _leave(home, error)
+            raise  # unless the reason was another one
         self._home = home
         return self
+
+    async def _run_for(self, started: FlagAnswer[None]) -> None:
+        try:
+            await self._driver.run(self._delivery, lambda: started.set_result(None))
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -402,8 +418,12 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         home, self._home = self._home, None
         assert home is not None
         # The body's own exception passes by the nursery, which would wrap it into a group.
-        with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
-            await self._driver.stop()
+        try:
+            with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+                await self._driver.stop()
+        except BaseException as late:  # Ctrl-C, once more
+            await _leave(home, late)
+            raise
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
@@ -430,6 +450,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
 
     def _check_loop(self) -> None:
+        self._kit.protect()
         try:
             self._kit.now()
         except RuntimeError:
@@ -437,6 +458,18 @@ class StructuredClient(AsyncClient[StructuredDriver]):
                 f"{type(self).__module__}.Client does not run in this event loop: "
                 "asyncio has holdfast.asyncio.Client, trio holdfast.trio.Client"
             ) from None
+
+
+async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseException) -> None:
+    """Leave a nursery because of ``error``, which is to be raised as it is; raise what has cancelled that, if so."""
+    try:
+        await home.__aexit__(type(error), error, error.__traceback__)
+    except BaseException as late:
+        if isinstance(error, (Exception, KeyboardInterrupt, SystemExit)):
+            return  # whatever else goes wrong is not more urgent
+        if isinstance(late, BaseExceptionGroup) and len(late.exceptions) == 1:
+            raise late.exceptions[0] from None
+        raise
 
 
 def _nothing() -> None:

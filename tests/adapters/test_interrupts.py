@@ -252,6 +252,30 @@ def test_with_structured_concurrency_it_ends_the_client_politely(
     assert 2 in ids, "the other callback gets it"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit, Odd])
+def test_what_ends_the_program_while_the_client_starts_is_raised(
+    service: BackgroundService, kind: str, make: Any
+) -> None:
+    client_type, backend = KINDS[kind]
+    ended: list[type] = []
+
+    def provider() -> str:
+        raise make()
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            client = client_type(provider, options())
+            client.on(Stopped, lambda event: ended.append(type(event)))
+            async with client:
+                raise AssertionError("started")
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever the loop makes of it
+        anyio.run(main, backend=backend)
+    assert _holds(caught.value, make)
+    assert ended == [Stopped]
+
+
 def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(_holds(one, kind) for one in error.exceptions)
