@@ -216,7 +216,7 @@ class Oracle:
         timeout = self.options.request_timeout
         assert timeout is None or self.world.now <= asked.at + timeout + 1e-6, f"{asked} is late"
         if event.error is not None and event.error.outcome == "rejected":
-            refusals = {"forbidden": ("Forbidden",), "event": ("InternalServerError",), "leave": REFUSALS_OF_LEAVES}
+            refusals = {"forbidden": ("Forbidden",), "event": ("NotFound",), "leave": REFUSALS_OF_LEAVES}
             assert event.error.name in refusals.get(asked.kind, ()), f"{asked} was refused"
         if asked.kind == "room" and event.error is None:
             self.in_room = True
@@ -268,7 +268,7 @@ class Oracle:
                     promised = known.get(outcome.error.outcome if outcome.error else None, min(times, 1))
                     assert min(times, 1) == promised, f"{asked} was executed {times} times"
                 if weather.gentle:
-                    refused = {"forbidden": "Forbidden", "event": "InternalServerError"}.get(asked.kind)
+                    refused = {"forbidden": "Forbidden", "event": "NotFound"}.get(asked.kind)
                     name = outcome.error.name if outcome.error else None
                     assert name == refused, f"{asked} was not acknowledged"
             if weather.gentle and asked.kind.startswith("publish") and not asked.withdrawn:

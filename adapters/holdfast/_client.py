@@ -47,6 +47,10 @@ class Driver(_base.Driver, Protocol):
         """Stop the session and wait until it has stopped."""
         ...
 
+    def escape(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, later and where it ends something."""
+        ...
+
 
 D = TypeVar("D", bound=Driver)
 
@@ -102,6 +106,7 @@ class AsyncClient(BaseClient[D]):
         connect: Connect | None = None,
     ) -> None:
         super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
+        self._delivery.escape = self._driver.escape
 
     def _drive(self, route: Route, options: Options | None) -> D:
         """The driver for this client's event loop."""

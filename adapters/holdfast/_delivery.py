@@ -152,6 +152,9 @@ class Delivery:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
         begun: whether the client was ever started.
+        escape: called with what is no failure of a callback, but meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``): it is to be raised where it ends something, once all that has happened is delivered.
+        wrap: makes of a callback what is called instead, and equal to it; None: nothing.
     """
 
     def __init__(
@@ -165,6 +168,8 @@ class Delivery:
         self.held: int = 0
         self.busy: bool = False
         self.begun: bool = False
+        self.escape: Callable[[BaseException], object] = _raise
+        self.wrap: Callable[[Callback], Callback] | None = None
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
@@ -182,7 +187,8 @@ class Delivery:
         check_types((event_type,))
         if not callable(callback):
             raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
-        self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), callback)
+        called = callback if self.wrap is None else self.wrap(callback)
+        self._callbacks[event_type] = (*self._callbacks.get(event_type, ()), called)
 
     def off(self, event_type: type, callback: Callback) -> None:
         """Undo one ``on``. Raises LocalProtocolError if there is none."""
@@ -272,6 +278,8 @@ class Delivery:
                 result = callback(event)
             except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
+            except BaseException as error:
+                self.escape(error)
             else:
                 if result is not None and inspect.isawaitable(result):
                     self.busy = True
@@ -311,6 +319,13 @@ class Delivery:
             self._current = None
             self._call(event, rest)
 
+    def skip(self) -> None:
+        """What is awaited has ended :meth:`run`: before that goes on, the event's other callbacks get it."""
+        if (current := self._current) is not None:
+            _, event, rest = current
+            self._current = None
+            self._call(event, rest)
+
     def drop(self) -> None:
         """Nobody awaits what callbacks return any more: plain callbacks get what is left, in order, all at once.
 
@@ -324,6 +339,8 @@ class Delivery:
                 _give_up(awaitable)
             except Exception:
                 log.exception("a callback for %s failed", type(event).__name__)
+            except BaseException as error:
+                self.escape(error)
             self._current = None
             self._call(event, rest)
         if dropped:
@@ -337,6 +354,10 @@ class Delivery:
                 return None
             self._call(*queued)
         return self._current
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _give_up(awaitable: Awaitable[object]) -> None:

@@ -22,6 +22,10 @@ class Owner(Protocol):
         """To be called after every call to the session."""
         ...
 
+    def failed(self, error: BaseException) -> None:
+        """``error`` came out of the midst of a call to the session."""
+        ...
+
 
 class ByteTransport(asyncio.Protocol):
     """One TCP connection: bytes from the loop to the Link, no task and no queue."""
@@ -48,7 +52,11 @@ class ByteTransport(asyncio.Protocol):
             self._resting = True
             self._read()
             self._loop.call_soon(self._rested)
-        self.wire.receive_data(data, self._loop.time())
+        try:
+            self.wire.receive_data(data, self._loop.time())
+        except BaseException as error:
+            self._owner.failed(error)
+            raise
         self._owner.pump()
 
     def _rested(self) -> None:
@@ -57,10 +65,14 @@ class ByteTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
-        if exc is None:
-            self.wire.receive_data(b"", self._loop.time())
-        else:
-            self.wire.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
+        try:
+            if exc is None:
+                self.wire.receive_data(b"", self._loop.time())
+            else:
+                self.wire.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
+        except BaseException as error:
+            self._owner.failed(error)
+            raise
         self._owner.pump()
 
     def pause_writing(self) -> None:

@@ -29,7 +29,7 @@ from holdfast import (
 from holdfast._bytes import ByteChannel
 from holdfast._channels import MessageChannel
 from holdfast._client import AsyncClient
-from holdfast._delivery import Buffer, Delivery
+from holdfast._delivery import Buffer, Callback, Delivery
 from holdfast._kit import Flag, FlagAnswer, Kit, Nursery, Scope, Turn
 from holdfast._route import Route
 
@@ -39,6 +39,7 @@ _FAREWELL = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
 
 T_co = TypeVar("T_co", covariant=True)
+F = TypeVar("F", bound=Callback)
 
 
 class StructuredDriver:
@@ -62,6 +63,8 @@ class StructuredDriver:
         self._scope: Scope | None = None
         self._nursery: Nursery | None = None  # of the transports
         self._waiters: Nursery | None = None  # of the task for callbacks, as long as it can be started
+        self._outer: Nursery | None = None  # around all of a run
+        self._escaped: BaseException | None = None  # of a callback that is called when that is gone
         self._machinery: Scope  # around all that must outlive a cancellation
         self._armed = math.inf
         # Raised by pump() for those who wait: the timer, the writer, the callbacks, the reader, and calls.
@@ -140,10 +143,14 @@ class StructuredDriver:
         try:
             await self._run(delivery, started)
         finally:
-            self._waiters = None
+            self._waiters = self._outer = None
+            self._end()
             delivery.drop()  # what a cancellation has left
             self._ended = None
             ended.set()
+            escaped, self._escaped = self._escaped, None
+            if escaped is not None:
+                raise escaped
 
     async def _run(self, delivery: Delivery, started: Callable[[], None]) -> None:
         self._delivery = delivery
@@ -153,7 +160,7 @@ class StructuredDriver:
         self._machinery = self._kit.scope(math.inf, True)
         failure: BaseException | None = None
         async with self._kit.nursery() as nursery:
-            self._waiters = nursery
+            self._waiters = self._outer = nursery
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -206,6 +213,13 @@ class StructuredDriver:
             for flag in (self._over, self._earlier, self._work):
                 flag.set()
 
+    def escape(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the run, which ends the client politely."""
+        if self._outer is not None:
+            self._outer.start_soon(_throw, error)
+        elif self._escaped is None:
+            self._escaped = error
+
     # ---- The tasks
 
     async def _connect_and_keep_time(self) -> None:
@@ -218,6 +232,15 @@ class StructuredDriver:
                     await self._keep_time()
             finally:
                 self._nursery = None
+                self._end()
+
+    def _end(self) -> None:
+        """No transport is left, and nobody keeps the time. If it was not stopped, nobody else would tell of the end."""
+        if self.session.state is not State.STOPPED:
+            # A loop that ends cancels what is shielded, too; or somebody's exception came by.
+            self.session.stop(self.now())
+            self.session.disconnected(self.now())  # the answer to its close is not waited for
+            self.pump()
 
     async def _keep_time(self) -> None:
         while self.session.state is not State.STOPPED:
@@ -308,6 +331,10 @@ class StructuredDriver:
                 await self._output.wait()
 
 
+async def _throw(error: BaseException) -> None:
+    raise error
+
+
 class EventStream(_client.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
@@ -343,6 +370,10 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
         return StructuredDriver(self._kit, route, options, self._deliver)
 
+    def _register(self, event_type: type[Any], callback: F) -> F:
+        self._delivery.wrap = self._kit.protect()
+        return super()._register(event_type, callback)
+
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver, self._guard)
 
@@ -362,13 +393,24 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         self._check_loop()
         home = self._kit.nursery()
         nursery = await home.__aenter__()
+        started = self._driver.answer()
         try:
-            await nursery.start(self.run)
-        except BaseException:
-            await home.__aexit__(None, None, None)
-            raise
+            # Not start(): on trio, that does not bear two interrupts.
+            nursery.start_soon(self._run_for, started)
+            await started
+        except BaseException as error:
+            await _leave(home, error)
+            raise  # unless the reason was another one
         self._home = home
         return self
+
+    async def _run_for(self, started: FlagAnswer[None]) -> None:
+        try:
+            await self._driver.run(self._delivery, lambda: started.set_result(None))
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -376,8 +418,12 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         home, self._home = self._home, None
         assert home is not None
         # The body's own exception passes by the nursery, which would wrap it into a group.
-        with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
-            await self._driver.stop()
+        try:
+            with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+                await self._driver.stop()
+        except BaseException as late:  # Ctrl-C, once more
+            await _leave(home, late)
+            raise
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
@@ -405,6 +451,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
 
     def _check_loop(self) -> None:
+        self._kit.protect()
         try:
             self._kit.now()
         except RuntimeError:
@@ -412,6 +459,18 @@ class StructuredClient(AsyncClient[StructuredDriver]):
                 f"{type(self).__module__}.Client does not run in this event loop: "
                 "asyncio has holdfast.asyncio.Client, trio holdfast.trio.Client"
             ) from None
+
+
+async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseException) -> None:
+    """Leave a nursery because of ``error``, which is to be raised as it is; raise what has cancelled that, if so."""
+    try:
+        await home.__aexit__(type(error), error, error.__traceback__)
+    except BaseException as late:
+        if isinstance(error, (Exception, KeyboardInterrupt, SystemExit)):
+            return  # whatever else goes wrong is not more urgent
+        if isinstance(late, BaseExceptionGroup) and len(late.exceptions) == 1:
+            raise late.exceptions[0] from None
+        raise
 
 
 def _nothing() -> None:

@@ -53,6 +53,8 @@ class Request(msgspec.Struct, eq=False):
         transport: the number of the transport that it was first handed to.
         undone: whether an older leave may have been executed after this join, if that is a duplicate.
         own: whether only the session wants to know how it ends.
+        event: whether it is for an event handler, which may have been called although the service answers an error.
+        doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
     """
 
     key: int
@@ -73,6 +75,8 @@ class Request(msgspec.Struct, eq=False):
     transport: int = 0
     undone: bool = False
     own: bool = False
+    event: bool = False
+    doubtful: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -97,6 +101,11 @@ below the limit of what a float holds exactly, should somebody on the way read n
 """
 
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
+
+_NOT_HANDLED: Final = frozenset({"Forbidden", "BadRequest", "NotFound"})
+"""The errors that say that no event handler was called. By all others one may have done its work before it failed:
+the service answers ``InternalServerError`` then, after retries of its own (emulator).
+"""
 
 
 class Requests:
@@ -217,7 +226,8 @@ class Requests:
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
-        if not request.queued:
+        # Where a handler is slow, a repeat would be one more event if that fails.
+        if not request.queued and not (request.in_flight and self._left_to_service(request)):
             request.queued = True
             (self._repeats if request.in_flight else self._outbox).append(request)
         if request.key > 0 and self._options.ack_timeout is not None:
@@ -298,19 +308,26 @@ class Requests:
         name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
         if name == "Duplicate":  # executed before: client-spec 3.1.2
             return self._settle(request, duplicate=True)
-        if name in _MAY_PASS and request.newer is None and self._may_repeat(request):
+        may_pass = name in _MAY_PASS
+        if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
+            request.doubtful = True
+        repeatable = may_pass and request.newer is None and not self._left_to_service(request)
+        if repeatable and self._may_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
             self._backing_off[request.key] = request
             request.due = now + self._options.retry.delay(request.failures, self._random)
             self._wake_at(request.due)
             return None
+        outcome: Outcome = "unknown" if request.doubtful else "rejected"
         name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
-        return self._settle(request, SendError(request.key, name, message or "the service gave no reason", "rejected"))
+        return self._settle(request, SendError(request.key, name, message or "the service gave no reason", outcome))
 
     def dropped(self) -> None:
         """The transport is lost. What was in flight waits for the next one."""
         for request in self.pending.values():
+            # The answer that is lost may be that its handler has failed.
+            request.doubtful |= request.event and request.in_flight
             request.queued = request.in_flight = False
         self._in_flight = 0
         self._transport += 1
@@ -333,6 +350,7 @@ class Requests:
             elif request.overtaken or (request.kind is PUBLISH and request.handed and self._options.resend == "safe"):
                 settled.append(self._fail(request, "ConnectionLost", "the connection was lost before the answer came"))
             else:
+                request.doubtful |= request.kind is PUBLISH and request.handed
                 request.handed = False
                 request.failures = 0
         return settled
@@ -400,6 +418,10 @@ class Requests:
     def _wake_at(self, due: float) -> None:
         if due < self.wake_at:
             self.wake_at = due
+
+    def _left_to_service(self, request: Request) -> bool:
+        """Whether only the service repeats it, as often as it is meant to, while the connection lives."""
+        return request.event and self._options.resend == "safe"
 
     def _may_repeat(self, request: Request) -> bool:
         request.failures += 1

@@ -16,7 +16,8 @@ Outcome = Literal["rejected", "unsent", "unknown"]
 
 - ``rejected``: the service answered and did not execute it.
 - ``unsent``: it was never handed to a transport, so it was certainly not executed.
-- ``unknown``: it was handed to a transport and no answer can come any more; it may have been executed.
+- ``unknown``: it may have been executed. It was handed to a transport and no answer can come any more; or the service
+  failed over it, or called an event handler that did.
 """
 
 
@@ -56,7 +57,8 @@ class SendError(HoldfastError):
 
     Attributes:
         ack_id: the request's ack id (int). While the same connection id lives, repeating the request
-            under this ``ack_id`` can not execute it twice (client-spec 3.1.2).
+            under this ``ack_id`` can not execute it twice (client-spec 3.1.2). What failed is executed again: an event
+            whose handler has failed is handled once more.
         name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
             ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
             the opposite).

@@ -353,6 +353,9 @@ class Session(Receiver):
     ) -> int | None:
         """Send ``event`` to the application server.
 
+        The service calls an event handler, and again if that fails. What comes of it after that is not repeated here
+        unless ``resend`` is ``"always"``: the handler may have done its work.
+
         Args:
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
             data, data_type, ack, ack_id, user_data: as for :meth:`send_to_group`.
@@ -362,7 +365,7 @@ class Session(Receiver):
         """
         key = self._reserve(ack_id, ack)
         payload = encode_event(event, data, data_type, key, self.options.max_request_size)
-        self._submit(Request(key, PUBLISH, payload, user_data, now), now)
+        self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
         return key if ack else None
 
     def withdraw(self, ack_id: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 import trustme
 from tests.helpers.echo import server_context
 
+from holdfast.service import EventHandler, HubOptions, ServiceOptions
 from holdfast.testing import BackgroundService
 
 RUNS = {
@@ -79,11 +81,14 @@ def test_a_program_ends_cleanly(kind: str, secure: bool, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize(
     "blocked",
-    ["await anyio.sleep(30)", "[m async for m in client]", "await client.send_event('x', 1)"],
+    ["await anyio.sleep(30)", "[m async for m in client]", "await client.send_event('hangs', 1)"],
     ids=["sleep", "iteration", "request"],
 )
 def test_ctrl_c_ends_it_politely(kind: str, blocked: str) -> None:
     then = f"threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); {blocked}"
-    with BackgroundService() as service:
-        assert run(kind, then, service) == ["hello", "stopped None", "interrupted"]
-        assert not service.members("g")
+    with socket.create_server(("127.0.0.1", 0)) as nobody_answers:
+        handler = EventHandler(url=f"http://127.0.0.1:{nobody_answers.getsockname()[1]}/", system_events=())
+        hubs = {"chat": HubOptions(event_handlers=(handler,))}
+        with BackgroundService(ServiceOptions(hubs=hubs)) as service:
+            assert run(kind, then, service) == ["hello", "stopped None", "interrupted"]
+            assert not service.members("g")

@@ -207,7 +207,7 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URLx", "g", "x"], "HTTP status 401"),
         (["pub", "--url", "URL", " ", "x"], "group must not be empty or blank"),
         (["pub", "--url", "URL", "--event", "bad name", "x"], "event must start with a letter"),
-        (["pub", "--url", "URL", "--event", "nobody-listens", "x"], "InternalServerError"),
+        (["pub", "--url", "URL", "--event", "nobody-listens", "x"], "NotFound"),
         (["pub", "--url", "URL", "--json", "g", "{"], "DATA is not JSON"),
         (["pub", "--url", "URL", "--json", "g", '{"price": NaN}'], "DATA is not JSON"),
         (["pub", "--url", "URL", "--json", "g", "[Infinity]"], "DATA is not JSON"),

@@ -40,7 +40,7 @@ from holdfast import (
 GROUPS = st.sampled_from(["g", "h"])
 CODES = st.sampled_from([1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 4000])
 RELATIVES = st.sampled_from([1, 1, 1, 1, 0, -1, 2, 5])
-ERRORS = st.sampled_from(["Duplicate", "Forbidden", "InternalServerError"])
+ERRORS = st.sampled_from(["Duplicate", "Forbidden", "InternalServerError", "NotFound", "Odd"])
 
 
 @dataclass(eq=False)

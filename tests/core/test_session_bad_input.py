@@ -410,7 +410,9 @@ TEXTS = st.one_of(
     st.sampled_from([hello("c1"), hello("c2"), hello("c3", token=None), {"type": "pong"}]),
     st.integers(1, 20).map(news),
     st.integers(1, 9).map(ok),
-    st.builds(refused, st.integers(1, 9), st.sampled_from(["Forbidden", "InternalServerError", "Duplicate"])),
+    st.builds(
+        refused, st.integers(1, 9), st.sampled_from(["Forbidden", "InternalServerError", "Duplicate", "NotFound"])
+    ),
     st.just({"type": "system", "event": "disconnected", "message": "bye"}),
     st.text(max_size=20),
     st.binary(max_size=20),

@@ -54,7 +54,7 @@ def test_the_faults_do_happen() -> None:
         "'unsent'",
         "'unknown'",
         "'Forbidden'",
-        "'InternalServerError'",
+        "'NotFound'",
         "the dial hangs",
         "too many requests",
         "within request_timeout",

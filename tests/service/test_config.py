@@ -77,6 +77,8 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
         ('[[hubs.a.event_handlers]]\nurl = "x"', "not the URL"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nuser_events = "*"', "user_events"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nmore = 1', "more"),
+        ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nretries = true', "retries"),
+        ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nresend = "never"', "resend"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nsystem_events = ["closed"]', "closed"),
         ("\udcff", "utf-8"),
     ],
@@ -108,6 +110,13 @@ def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
             "a",
             EventHandler(url="http://h/", user_events=(), system_events=("connect",), timeout=2.5),
         ),
+        ("a=http://h/;retries=0", "a", EventHandler(url="http://h/", retries=0)),
+        (
+            "a=http://h/;retries=4;retry-delays=0.5, 1;resend=safe",
+            "a",
+            EventHandler(url="http://h/", retries=4, retry_delays=(0.5, 1.0), resend="safe"),
+        ),
+        ("a=http://h/;retry-delays=", "a", EventHandler(url="http://h/", retry_delays=())),
     ],
 )
 def test_an_event_handler_in_a_short_text(text: str, hub: str, handler: EventHandler) -> None:
@@ -127,6 +136,12 @@ def test_an_event_handler_in_a_short_text(text: str, hub: str, handler: EventHan
         ("chat=http://h/;timeout=soon", "'soon'"),
         ("chat=http://h/;timeout=-1", "timeout"),
         ("chat=http://h/;system-events=closed", "'closed'"),
+        ("chat=http://h/;retries=1.5", "retries is a whole number, not '1.5'"),
+        ("chat=http://h/;retries=-1", "retries is a number"),
+        ("chat=http://h/;retries=1;retry-delays=", "retries need retry_delays"),
+        ("chat=http://h/;retry-delays=a,1", "retry-delays is a number of seconds, not 'a,1'"),
+        ("chat=http://h/;retry-delays=-1", "retry_delays"),
+        ("chat=http://h/;resend=never", "resend is 'safe' or 'always', not 'never'"),
     ],
 )
 def test_a_short_text_that_cannot_be_used_is_refused(text: str, complaint: str) -> None:

@@ -84,11 +84,12 @@ def test_without_an_ack_id_success_and_failure_are_silent() -> None:
     assert client.ask({"type": "event", "event": "order", "data": 1}) == []
 
 
-def test_an_event_without_a_handler_is_an_internal_server_error() -> None:
+def test_an_event_without_a_handler_is_not_found() -> None:
+    """The emulator has InternalServerError, by which a client could not tell that no handler was called."""
     client = World().connect()
     client.hello()
     (answer,) = client.ask({"type": "event", "event": "order", "ackId": 1, "data": 1})
-    assert answer["error"]["name"] == "InternalServerError"
+    assert answer["error"]["name"] == "NotFound"
 
 
 def test_a_repeated_ack_id_is_a_duplicate_and_not_carried_out() -> None:

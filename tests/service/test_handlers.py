@@ -112,8 +112,8 @@ def test_the_first_handler_that_gets_an_event_is_called_and_without_one_the_even
         client.send(event(name))
         urls.append(backend.answer().url)
     assert urls == ["http://a.example/", "http://a.example/", "http://b.example/"]
-    assert failure(client.ask(event("other", ackId=1))) == (1, "InternalServerError")
-    assert failure(world_of_another_hub(world).ask(event("order", ackId=1))) == (1, "InternalServerError")
+    assert failure(client.ask(event("other", ackId=1))) == (1, "NotFound")
+    assert failure(world_of_another_hub(world).ask(event("order", ackId=1))) == (1, "NotFound")
     assert backend.idle()
 
 

@@ -26,12 +26,12 @@ from holdfast_core.service import (
 # --- Attempts --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", [408, 500, 503, "unreachable"])
-def test_trouble_is_tried_again_after_1_3_and_5_seconds(trouble: int | str) -> None:
+@pytest.mark.parametrize("trouble", [408, 500, 503, "unreachable", "broken"])
+def test_trouble_is_tried_again_after_1_3_and_5_seconds(trouble: Any) -> None:
     world, backend, client = talking()
 
     def attempt() -> HandlerCall:
-        return backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail()
+        return backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail(trouble)
 
     client.send(event(ackId=1))
     first = attempt()
@@ -41,7 +41,7 @@ def test_trouble_is_tried_again_after_1_3_and_5_seconds(trouble: int | str) -> N
         assert client.received() == []
         world.advance(0.01)
         assert attempt() is first
-    assert failure(client.received()) == (1, "InternalServerError")
+    assert failure(client.received()) == (1, "NotFound" if trouble == "unreachable" else "InternalServerError")
     world.advance(1000)
     assert backend.idle()
 
@@ -78,10 +78,111 @@ def test_all_attempts_share_one_time_limit() -> None:
 
 
 def test_retries_can_be_switched_off() -> None:
-    _, backend, client = talking(EventHandler(url=URL, system_events=(), retry_delays=()))
+    choices: list[dict[str, Any]] = [{"retry_delays": ()}, {"retries": 0}, {"retries": 0, "retry_delays": ()}]
+    for none in choices:
+        _, backend, client = talking(EventHandler(url=URL, system_events=(), **none))
+        client.send(event(ackId=1))
+        backend.fail("broken")
+        assert failure(client.received()) == (1, "InternalServerError")
+        assert backend.idle()
+
+
+def test_the_number_of_retries_can_be_chosen_and_the_last_delay_is_repeated() -> None:
+    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=3, retry_delays=(1, 2)))
+    client.send(event(ackId=1))
+    backend.answer(status=500)
+    for wait in (1, 2, 2):
+        world.advance(wait - 0.01)
+        assert backend.idle()
+        world.advance(0.01)
+        backend.answer(status=500)
+    assert failure(client.received()) == (1, "InternalServerError")
+    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
     client.send(event(ackId=1))
     backend.fail()
+    world.advance(1)
+    backend.fail()
+    assert failure(client.received()) == (1, "NotFound")
+
+
+@pytest.mark.parametrize("trouble", [408, 500, "broken"])
+def test_a_handler_that_must_not_get_an_event_twice_is_tried_again_only_while_it_has_got_nothing(trouble: Any) -> None:
+    world, backend, client = talking(EventHandler(url=URL, system_events=(), resend="safe"))
+    client.send(event(ackId=1))
+    backend.fail("unreachable")
+    world.advance(1)
+    _ = backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail(trouble)
     assert failure(client.received()) == (1, "InternalServerError")
+    world.advance(1000)
+    assert backend.idle()
+
+
+# --- What the client is told -----------------------------------------------------------------------
+
+
+def told(client: Client) -> tuple[str, str]:
+    (answer,) = client.received()
+    return answer["error"]["name"], answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name", "text"),
+    [
+        (
+            "unreachable",
+            "NotFound",
+            "The event could not be delivered: it is unreachable. No event handler was called.",
+        ),
+        (
+            "not allowed",
+            "NotFound",
+            "The event could not be delivered: it is not allowed. No event handler was called.",
+        ),
+        ("broken", "InternalServerError", "The event handler failed: it is broken."),
+        ("timeout", "InternalServerError", "The event handler failed: it is timeout."),
+        ("too large", "InternalServerError", "The event handler failed: it is too large."),
+        (400, "InternalServerError", "The event handler answered with status 400."),
+        (500, "InternalServerError", "The event handler answered with status 500."),
+    ],
+)
+def test_the_client_is_told_whether_a_handler_may_have_been_called(trouble: Any, name: str, text: str) -> None:
+    _, backend, client = talking(EventHandler(url=URL, system_events=(), retries=0))
+    client.send(event(ackId=1))
+    _ = backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail(trouble)
+    assert told(client) == (name, text)
+
+
+def test_an_attempt_that_may_have_been_handled_counts_however_the_last_one_ends() -> None:
+    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
+    client.send(event(ackId=1))
+    backend.answer(status=500)
+    world.advance(1)
+    backend.fail("unreachable")
+    assert told(client) == ("InternalServerError", "The event could not be delivered: it is unreachable.")
+
+
+@pytest.mark.parametrize("way", ["on the same connection", "after a recovery"])
+def test_an_event_that_is_asked_again_while_its_handler_works_is_handled_once_well_or_not(way: str) -> None:
+    for good in (True, False):
+        world = World(EventHandler(url=URL, system_events=(), retries=0))
+        backend, client = Backend(world), world.connect()
+        hello = client.hello()
+        client.send(event(ackId=1))
+        call = backend.call()
+        client.send({"type": "joinGroup", "group": "room", "ackId": 2})
+        if way == "after a recovery":
+            client.drop()
+            client = world.recover(hello)
+            client.received()
+        client.send(event(ackId=1))
+        client.send(event(ackId=1))
+        backend.answer(call, status=200 if good else 500)
+        answers: dict[int, list[str]] = {1: [], 2: []}
+        for message in client.received():
+            answers[message["ackId"]].append("ok" if message["success"] else message["error"]["name"])
+        assert answers == {1: ["ok", *["Duplicate"] * 2] if good else ["InternalServerError"] * 3, 2: ["ok"]}
+        world.advance(1000)
+        assert backend.idle(), "handled once"
 
 
 # --- Permission ------------------------------------------------------------------------------------
@@ -139,7 +240,7 @@ def test_without_permission_nothing_is_sent(answer: dict[str, Any]) -> None:
     backend.answer(**answer)
     assert backend.idle()
     world.advance(0)
-    assert failure(client.received()) == (1, "InternalServerError")
+    assert failure(client.received()) == (1, "NotFound")
 
 
 def test_get_will_do_where_there_is_no_options() -> None:
@@ -157,19 +258,19 @@ def test_a_refusal_holds_for_1_second_then_2_and_up_to_a_minute() -> None:
     backend.fail("timeout")
     assert backend.idle()
     world.advance(0)
-    assert failure(client.received())[1] == "InternalServerError"
+    assert failure(client.received())[1] == "NotFound"
     for pause in (1, 2, 4, 8, 16, 32, 60, 60):
         world.advance(pause - 0.01)
         client.send(event(ackId=1))
         assert backend.idle(), "fails at once without a call"
         world.advance(0)
-        assert failure(client.received())[1] == "InternalServerError"
+        assert failure(client.received())[1] == "NotFound"
         world.advance(0.01)
         client.send(event(ackId=1))
         backend.answer(status=500)
         assert backend.idle()
         world.advance(0)
-        assert failure(client.received())[1] == "InternalServerError"
+        assert failure(client.received())[1] == "NotFound"
     world.advance(60)
     client.send(event(ackId=1))
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
@@ -204,7 +305,7 @@ def test_waiting_for_permission_counts() -> None:
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     assert backend.idle()
     world.advance(0)
-    assert failure(client.received()) == (1, "InternalServerError")
+    assert failure(client.received()) == (1, "NotFound")
 
 
 # --- The end ---------------------------------------------------------------------------------------

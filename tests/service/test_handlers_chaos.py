@@ -19,7 +19,7 @@ STEPS = st.one_of(
     st.tuples(st.just("leave"), PICK),
     st.tuples(st.just("answer"), st.tuples(PICK, st.sampled_from([200, 200, 204, 403, 404, 500]))),
     st.tuples(st.just("allow"), st.booleans()),
-    st.tuples(st.just("fail"), st.tuples(PICK, st.sampled_from(["unreachable", "timeout", "too large"]))),
+    st.tuples(st.just("fail"), st.tuples(PICK, st.sampled_from(["unreachable", "broken", "timeout", "too large"]))),
     st.tuples(st.just("raise"), PICK),
     st.tuples(st.just("drop"), st.tuples(PICK, st.sampled_from([1000, 1001, 1006, 1007]))),
     st.tuples(st.just("break"), PICK),

@@ -27,7 +27,7 @@ STEPS = st.one_of(
     st.tuples(st.just("send"), REQUESTS),
     st.tuples(st.just("ping"), st.none()),
     st.tuples(st.just("answer"), st.tuples(st.sampled_from([200, 204, 400, 408, 500]), st.binary(max_size=3))),
-    st.tuples(st.just("fail"), st.sampled_from(["unreachable", "timeout", "too large"])),
+    st.tuples(st.just("fail"), st.sampled_from(["unreachable", "broken", "timeout", "too large"])),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 1.0, 5.0, 60.0])),
     st.tuples(st.just("garbage"), st.binary(max_size=60)),
 )

@@ -209,7 +209,7 @@ class ServiceAgainstModel(Model):
     def raise_an_event_nobody_handles(self, who: int, ack_id: int | None) -> None:
         member = self.speaks(who, {"type": "event", "event": "e", "data": 1}, ack_id)
         if member is not None:
-            self.answers(member, ack_id, "InternalServerError")
+            self.answers(member, ack_id, "NotFound")
 
     @precondition(lambda self: self.members)
     @rule(who=some)

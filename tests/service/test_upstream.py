@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import hmac
 import json
+import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +16,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.service.sockets import Client
 from tests.service.webhook import KEYS, QUIET, Webhook, ask, open_client, outcome, run, running, tcp, webhook
 
-from holdfast_core.service import JSON_RELIABLE, MAX_ANSWER
+from holdfast.service._upstream import Upstream
+from holdfast_core.service import JSON_RELIABLE, MAX_ANSWER, EventHandler, HandlerCall
 
 
 def test_a_client_from_connect_to_disconnected() -> None:
@@ -197,6 +200,89 @@ def test_a_handler_in_trouble_is_called_again() -> None:
     run(scenario())
 
 
+async def _deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Lets itself be asked, and hangs up on the event that follows."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: *\r\nContent-Length: 0\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+
+
+class _Reports:
+    """Takes what becomes of calls, instead of a service."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+
+    def handler_answered(self, call: HandlerCall, status: int, *_: object) -> None:
+        self.kinds.append(str(status))
+
+    def handler_failed(self, call: HandlerCall, kind: str, text: str, now: float) -> None:
+        self.kinds.append(kind)
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await writer.drain()
+
+
+async def _how_a_call_ends(url: str, seconds: float) -> str:
+    reports = _Reports()
+    reported = asyncio.Event()
+    upstream = Upstream(reports, reported.set)  # type: ignore[arg-type]
+    handler = EventHandler(url=url)
+    call = HandlerCall("POST", url, (), b"x", handler=handler, event="order", validation_url=url)
+    call.deadline = time.monotonic() + seconds
+    upstream.carry_out([call])
+    await reported.wait()
+    await upstream.close()
+    (kind,) = reports.kinds
+    return kind
+
+
+def test_what_is_said_of_a_call_tells_whether_the_handler_may_have_got_it() -> None:
+    async def scenario() -> None:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            assert await _how_a_call_ends(f"http://127.0.0.1:{nobody.getsockname()[1]}/", 30) == "unreachable"
+        for serve, seconds, kind in (
+            (_answers, 30, "204"),
+            (_answers, -1, "unreachable"),  # it was too late before there was a connection
+            (_silent, 0.3, "timeout"),
+            (_hangs_up, 30, "broken"),
+            (_garbage, 30, "broken"),
+        ):
+            async with tcp(serve) as url:
+                assert await _how_a_call_ends(url, seconds) == kind
+
+    run(scenario())
+
+
+def test_a_handler_that_hangs_up_on_an_event_may_have_handled_it_and_one_that_refuses_has_not() -> None:
+    async def scenario() -> None:
+        async with tcp(_deaf) as url, running(Webhook().options(url=url, retries=0, **QUIET)) as service:
+            client = await open_client(service)
+            assert outcome(await ask(client)) == "InternalServerError"
+            await client.leave()
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
+            async with running(Webhook().options(url=url, retries=0, **QUIET)) as service:
+                client = await open_client(service)
+                assert outcome(await ask(client)) == "NotFound"
+                await client.leave()
+
+    run(scenario())
+
+
 async def _endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n")
     while True:
@@ -227,7 +313,7 @@ def test_a_handler_that_does_not_speak_http_fails_the_event(serve: object) -> No
             running(Webhook().options(url=url, retry_delays=(0.01,), **QUIET)) as service,
         ):
             client = await open_client(service)
-            assert outcome(await ask(client)) == "InternalServerError"
+            assert outcome(await ask(client)) == "NotFound", "it could not be asked whether it wants events"
             await client.send(type="ping")
             assert await client.receive() == {"type": "pong"}
             await client.leave()

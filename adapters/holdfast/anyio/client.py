@@ -8,6 +8,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from holdfast._interrupts import protect
 from holdfast._kit import Kit
 from holdfast._stray import stray
 from holdfast._structured import StructuredClient
@@ -42,6 +43,7 @@ KIT = Kit(
     checkpoint=anyio.lowlevel.checkpoint,
     checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
     stray=stray,
+    protect=protect,
 )
 
 

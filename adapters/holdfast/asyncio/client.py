@@ -89,15 +89,19 @@ class Client(AsyncClient[Driver]):
 
     async def _run_callbacks(self) -> None:
         """Await what async callbacks return: one task for all of them, from the first until the client stops."""
-        try:
-            await self._delivery.run(stray)
-            while self.state is not State.STOPPED:
+        while True:
+            try:
+                await self._delivery.run(stray)
+                if self.state is State.STOPPED:
+                    return
                 self._work = asyncio.get_running_loop().create_future()
                 await self._work
-                await self._delivery.run(stray)
-        except BaseException:
-            self._delivery.drop()  # the event loop ends; there may be another
-            raise
+            except (asyncio.CancelledError, GeneratorExit):
+                self._delivery.drop()  # the event loop ends; there may be another
+                raise
+            except BaseException as error:  # not ours: what waits behind it goes on in this loop
+                self._delivery.skip()
+                self._driver.escape(error)
 
     def _dispatched(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and task is self._dispatcher:

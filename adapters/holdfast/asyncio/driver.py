@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from holdfast import Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
+from holdfast import (
+    Acked,
+    ConnectError,
+    Connected,
+    Dial,
+    Event,
+    LocalProtocolError,
+    Options,
+    Session,
+    State,
+    Stopped,
+)
 from holdfast._channels import Connect, MessageChannel
 from holdfast._protocol import ByteTransport
 from holdfast._route import Route
 from holdfast._stray import stray
 from holdfast.connect._tasks import MessageTasks
+
+log: logging.Logger = logging.getLogger("holdfast")
 
 _SENDS = 64
 """Messages to send without waiting for anything before others get their turn."""
@@ -41,6 +55,8 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._pumping = False
+        self._delivering: Iterable[Event] = ()  # what is with the consumers just now
+        self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
         self._turn = min(_SENDS, self.session.options.max_pending_requests)
@@ -108,8 +124,8 @@ class Driver:
         turn goes out together, which is best for a thousand at a time.
         """
         if not self._flushing:
+            self._loop.call_soon(self._flushed)  # first: interrupted behind it, there would be no other
             self._flushing, self._more = True, False
-            self._loop.call_soon(self._flushed)
             self.pump()
         else:
             self._more = True
@@ -152,9 +168,16 @@ class Driver:
         """Do what the session wants done: the one rule, drain before you wait."""
         if self._pumping:
             return  # a callback got us here: the pump below us goes on
-        self._pumping = True
+        try:
+            self._pump()
+        except BaseException as error:
+            self.failed(error)
+            raise
+
+    def _pump(self) -> None:
         session = self.session
         try:
+            self._pumping = True
             while True:
                 if self._transport is not None:
                     self._transport.write()
@@ -163,7 +186,9 @@ class Driver:
                 events = session.events()
                 if not events:
                     break
+                self._delivering = events
                 self._deliver(events)
+                self._delivering = ()
         finally:
             self._pumping = False
         if self._transport is not None:
@@ -177,6 +202,39 @@ class Driver:
                 self._timer.cancel()
             self._armed = session.deadline
             self._timer = self._loop.call_at(self._armed, self._wake)
+
+    def escape(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
+        self._loop.call_soon(_throw, error)
+
+    def failed(self, error: BaseException) -> None:
+        """``error`` came out of the midst of our own work, as Ctrl-C may: nobody knows what was done and what was not.
+
+        The client stops and says so, which leaves nobody waiting. Repeats do nothing.
+        """
+        if self._fault is None and self.session.state is not State.STOPPED:
+            self._fault = error
+            self._loop.call_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        error = self._fault
+        failure = ConnectError(f"the client was interrupted amid its work: {type(error).__name__}")
+        failure.__cause__ = error
+        log.error("the client stops: %s", failure)
+        now = self._loop.time()
+        self._pumping = True  # nothing is to be done in between
+        try:
+            self.session.stop(now)
+            self.session.disconnected(now)  # the answer to its close is not waited for
+        finally:
+            self._pumping, self._fault = False, None
+            # Whoever waits for the answer to a request must get it, whatever else was lost on the way.
+            lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
+            events = [*lost, *self.session.events()]
+            self._delivering = ()
+            events = [event for event in events if type(event) is not Stopped]
+            self._deliver([*events, Stopped(failure)])
+            self.pump()
 
     def settle(self, event: Connected | Stopped) -> None:
         """The session stands or has stopped: tell those who wait for it."""
@@ -192,8 +250,12 @@ class Driver:
                 self._timer, self._armed = None, float("inf")
 
     def _wake(self) -> None:
-        self._timer, self._armed = None, float("inf")
-        self.session.wake(self._loop.time())
+        try:
+            self._timer, self._armed = None, float("inf")
+            self.session.wake(self._loop.time())
+        except BaseException as error:
+            self.failed(error)
+            raise
         self.pump()
 
     def spawn(self, work: Any) -> None:
@@ -239,7 +301,7 @@ class Driver:
         channel = MessageChannel(self.session, dial, self._loop.time, stray)
         try:
             if await channel.open(connect):
-                self._transport = MessageTasks(channel, self.pump, self.spawn)
+                self._transport = MessageTasks(channel, self.pump, self.spawn, self.failed)
         finally:
             if not channel.wanted():
                 self.spawn(channel.close())
@@ -251,3 +313,8 @@ class Driver:
             return
         self._transport = transport
         self.pump()
+
+
+def _throw(error: BaseException) -> None:
+    """Out of the event loop, if the loop lets it: else it is reported."""
+    raise error

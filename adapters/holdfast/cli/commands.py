@@ -65,7 +65,9 @@ def cli() -> None:
     multiple=True,
     help="Call URL about clients of HUB; {hub} and {event} in it stand for the names. It gets all events unless "
     "';user-events=A,B' or ';system-events=connect,connected,disconnected' says which, and has 100 seconds for "
-    "each unless ';timeout=SECONDS' says how many. Repeatable; the first that gets an event is called.",
+    "each unless ';timeout=SECONDS' says how many. After a network error, 408 or 5xx it is called again, after 1, 3 "
+    "and 5 seconds: ';retries=0' is never, ';retry-delays=0.5,1' at other times, and ';resend=safe' only if it could "
+    "not be reached. Repeatable; the first that gets an event is called.",
 )
 @verbose_option
 def serve_command(

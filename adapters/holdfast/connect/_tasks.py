@@ -16,19 +16,25 @@ class MessageTasks:
         channel: is open.
         pump: called after every call to the session.
         spawn: runs a coroutine that nobody waits for.
+        failed: called with what ended a task that was not cancelled.
     """
 
     def __init__(
-        self, channel: MessageChannel, pump: Callable[[], None], spawn: Callable[[Coroutine[Any, Any, None]], None]
+        self,
+        channel: MessageChannel,
+        pump: Callable[[], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.writable: bool = True
         self._channel = channel
         self._pump = pump
         self._spawn = spawn
+        self._failed = failed
         self._output = asyncio.Event()
         self._readable = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._read()), loop.create_task(self._write())]
+        self._tasks = [loop.create_task(self._run(self._read)), loop.create_task(self._run(self._write))]
 
     def write(self) -> None:
         """There may be something to send."""
@@ -46,6 +52,15 @@ class MessageTasks:
         for task in self._tasks:
             task.cancel()
         self._spawn(self._close())
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
 
     async def _read(self) -> None:
         while self._channel.wanted():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
+from typing import TypeAlias
 
 import httpx
 
@@ -27,6 +28,10 @@ _CONCURRENCY = 100
 _KEEPALIVE = 2.0
 
 _HEADERS = {"User-Agent": f"holdfast/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+
+
+# Called with the name of each step of a request, such as "http11.send_request_headers.started".
+_Trace: TypeAlias = Callable[[str, object], Awaitable[None]]
 
 
 class _TooLargeError(Exception):
@@ -75,15 +80,25 @@ class Upstream:
             del self._tasks[call]
 
     async def _run(self, call: HandlerCall) -> None:
+        begun = False  # once there is a connection
+
+        async def trace(event: str, info: object) -> None:
+            nonlocal begun
+            begun = begun or event.endswith(".send_request_headers.started")
+
         try:
             async with asyncio.timeout(max(call.deadline - monotonic(), 0.0)):
-                status, headers, body = await self._request(call)
+                status, headers, body = await self._request(call, trace)
         except TimeoutError:
-            self._failed(call, "timeout", "there was no answer in time")
+            if begun:
+                self._failed(call, "timeout", "there was no answer in time")
+            else:
+                self._failed(call, "unreachable", "there was no connection in time")
         except _TooLargeError:
             self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            self._failed(call, "unreachable", f"{type(error).__name__}: {error}".rstrip(": "))
+            kind: FailureKind = "broken" if begun else "unreachable"
+            self._failed(call, kind, f"{type(error).__name__}: {error}".rstrip(": "))
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
             self._core.handler_answered(call, status, headers, body, monotonic())
@@ -93,7 +108,7 @@ class Upstream:
         self._core.handler_failed(call, kind, text, monotonic())
         self._flush()
 
-    async def _request(self, call: HandlerCall) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
+    async def _request(self, call: HandlerCall, trace: _Trace) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
         if self._client is None:
             self._client = _new_client()
         url = httpx.URL(call.url)
@@ -105,7 +120,9 @@ class Upstream:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
         async with (
             slots,
-            self._client.stream(call.method, url, headers=headers, content=call.body or None) as response,
+            self._client.stream(
+                call.method, url, headers=headers, content=call.body or None, extensions={"trace": trace}
+            ) as response,
         ):
             chunks: list[bytes] = []
             size = 0

@@ -17,7 +17,8 @@ from .options import HubOptions, ServiceOptions
 
 __all__ = ["load_options", "parse_event_handler", "with_hubs"]
 
-_SETTINGS = ("user-events", "system-events", "timeout")
+_NAMES = ("user-events", "system-events")
+_SETTINGS = (*_NAMES, "timeout", "retries", "retry-delays", "resend")
 
 
 def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
@@ -34,6 +35,8 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         url = "http://localhost:3000/{hub}/{event}"
         user_events = ["*"]
         system_events = ["connect", "connected", "disconnected"]
+        retry_delays = [1, 3, 5]
+        resend = "always"
 
     Raises `ValueError`, in one line with the file's name, for anything that cannot be used; `OSError` if the file
     cannot be read.
@@ -66,6 +69,8 @@ def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
 def parse_event_handler(text: str) -> tuple[str, HubOptions]:
     """Read ``HUB=URL;user-events=A,B;system-events=connect;timeout=5``, all but the first part optional.
 
+    The settings are those of `EventHandler`; ``retries=0``, ``retry-delays=1,3,5`` and ``resend=safe`` are the others.
+
     Returns the hub and what is special about it. Raises `ValueError` for anything else.
     """
     address, *listed = text.split(";")
@@ -77,15 +82,24 @@ def parse_event_handler(text: str) -> tuple[str, HubOptions]:
         name, separator, value = setting.strip().partition("=")
         if name not in _SETTINGS or not separator:
             raise ValueError(f"{setting!r} is not a setting of an event handler; there are {', '.join(_SETTINGS)}")
-        field = name.replace("-", "_")
-        if name == "timeout":
-            try:
-                settings[field] = float(value)
-            except ValueError:
-                raise ValueError(f"timeout is a number of seconds, not {value!r}") from None
-        else:
-            settings[field] = tuple(event.strip() for event in value.split(",") if event.strip())
+        settings[name.replace("-", "_")] = _setting(name, value)
     return hub, HubOptions(event_handlers=(EventHandler(url=url, **settings),))
+
+
+def _setting(name: str, value: str) -> object:
+    listed = [part.strip() for part in value.split(",") if part.strip()]
+    what = "a number of seconds"
+    try:
+        if name == "timeout":
+            return float(value)
+        if name == "retries":
+            what = "a whole number"
+            return int(value)
+        if name == "retry-delays":
+            return tuple(map(float, listed))
+    except ValueError:
+        raise ValueError(f"{name} is {what}, not {value!r}") from None
+    return tuple(listed) if name in _NAMES else value.strip()
 
 
 def with_hubs(options: ServiceOptions, hubs: Iterable[tuple[str, HubOptions]]) -> ServiceOptions:

@@ -117,10 +117,9 @@ async def a_refusal_is_an_error_with_a_name(world: World) -> None:
                 await call()
             assert (caught.error.name, caught.error.outcome) == ("Forbidden", "rejected")
             assert caught.error.message
-        # Without a handler the service has an internal error, which is asked again some times.
         with raises(SendError) as caught:
             await client.call("send_event", "order", {"id": 7})
-        assert (caught.error.name, caught.error.outcome) == ("InternalServerError", "rejected")
+        assert (caught.error.name, caught.error.outcome) == ("NotFound", "rejected")
         assert client.state is State.CONNECTED
         assert client.groups == frozenset()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from holdfast._interrupts import protect
 from holdfast._kit import Kit
 from holdfast._structured import StructuredClient
 
@@ -33,6 +34,7 @@ KIT = Kit(
     checkpoint=trio.lowlevel.checkpoint,
     checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
     stray=lambda _: False,  # nothing but a scope of one's own can cancel
+    protect=protect,
 )
 
 

@@ -49,12 +49,13 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """A handler is done with an event of a client, well or not."""
+    """A handler is done with an event of a client, well or not; ``delivered`` if it may have got it."""
 
     connection: Connection
     conversation: Conversation
     event: ClientEvent
     outcome: Outcome
+    delivered: bool
 
 
 class _Welcome(msgspec.Struct, frozen=True):
@@ -169,7 +170,8 @@ class Application:
             elif isinstance(purpose, _Errand):
                 purpose.conversation.pending = None
                 self._keep(purpose.conversation, call, outcome, with_state=True)
-                happened.append(Handled(purpose.connection, purpose.conversation, purpose.event, outcome))
+                connection, conversation, event = purpose.connection, purpose.conversation, purpose.event
+                happened.append(Handled(connection, conversation, event, outcome, call.delivered))
             elif isinstance(purpose, _Welcome):
                 self._keep(purpose.conversation, call, outcome, with_state=False)
                 purpose.conversation.telling = False

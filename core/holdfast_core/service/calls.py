@@ -102,6 +102,7 @@ class HandlerCalls:
         """Take the end of an attempt. Attempts that were cancelled are over already."""
         if not self._running.pop(call, False):
             return
+        call.delivered |= isinstance(outcome, Answer) or outcome.delivered
         if call.validation_url is None:
             self._answered(call, outcome, now)
         elif not self._repeat(call, outcome, now):
@@ -134,7 +135,8 @@ class HandlerCalls:
         if call.deadline == math.inf:
             call.deadline = now + call.timeout
         elif call.deadline <= now:
-            self._settle(call, Failure("timeout", "there was no answer in time"), now)
+            # Only earlier attempts can have reached it.
+            self._settle(call, Failure("unreachable", "it could not be called in time"), now)
             return False
         if call.validation_url is not None and not self._allowed(call, call.validation_url, now):
             return False
@@ -147,13 +149,13 @@ class HandlerCalls:
         if isinstance(outcome, Answer):
             hopeful = outcome.status == 408 or outcome.status >= 500
         else:
-            hopeful = outcome.kind == "unreachable"
-        delays = call.handler.retry_delays
-        if not hopeful or call.attempts > len(delays):
+            hopeful = outcome.kind in ("unreachable", "broken")
+        if call.delivered and call.handler.resend == "safe":
             return False
-        due = now + delays[call.attempts - 1]
-        if due >= call.deadline:
+        delay = call.handler.retry_delay(call.attempts)
+        if not hopeful or delay is None or now + delay >= call.deadline:
             return False
+        due = now + delay
         heapq.heappush(self._repeats, (due, next(self._serial), call))
         return True
 

@@ -187,7 +187,8 @@ def read_reply(outcome: Answer | Failure) -> Reply | str | None:
     A reply of metadata alone is an empty text.
     """
     if isinstance(outcome, Failure):
-        return f"The event could not be delivered: {outcome.text}."
+        what = "The event handler failed" if outcome.delivered else "The event could not be delivered"
+        return f"{what}: {outcome.text}."
     if not outcome.ok:
         return f"The event handler answered with status {outcome.status}."
     try:

@@ -102,6 +102,14 @@ class Conversation:
         self.waiting_bytes -= size
         return message
 
+    def repeats(self, ack_id: int) -> int:
+        """Take out the events that wait under an ack id; return how many there were."""
+        kept = deque((message, size) for message, size in self.waiting if not _is_event(message, ack_id))
+        found = len(self.waiting) - len(kept)
+        if found:
+            self.waiting, self.waiting_bytes = kept, sum(size for _, size in kept)
+        return found
+
     def forget_waiting(self) -> None:
         """Drop everything that waits."""
         self.waiting.clear()
@@ -201,6 +209,10 @@ class Conversation:
                 kept.pop(name, None)
             elif name in kept or len(kept) < _MAX_COOKIES:
                 kept[name] = content
+
+
+def _is_event(message: Waiting, ack_id: int) -> bool:
+    return isinstance(message, Event) and message.ack_id == ack_id
 
 
 def _host(url: str) -> str:

@@ -130,7 +130,7 @@ def ack(ack_id: int) -> bytes:
 
 
 def ack_error(ack_id: int, name: str, message: str) -> bytes:
-    """Encode an unsuccessful answer: ``Forbidden``, ``Duplicate``, ``InternalServerError`` (Azure docs)."""
+    """Encode an unsuccessful answer: `Forbidden`, `Duplicate`, `NotFound`, `InternalServerError` (Azure docs)."""
     return _encode(_Ack(ack_id, False, _Error(name, _readable(message))))
 
 

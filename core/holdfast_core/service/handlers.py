@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -45,18 +45,25 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         user_events: names of the client events it gets, case-insensitive; ``*`` stands for all.
         system_events: which of connect, connected and disconnected it gets. With connect it decides about every
             client before it may connect.
-        timeout: seconds one event may take, retries included.
-        retry_delays: seconds to wait before each further attempt after a network error or status 408 or 5xx
-            (emulator).
+        timeout: seconds one event may take, retries included. What is not answered by then is not tried again.
+        retries: further attempts at most; ``None``: as many as there are ``retry_delays``. 0: none.
+        retry_delays: seconds to wait before each further attempt, the last also before all after it (emulator).
+        resend: ``"always"``: try again after a network error and after status 408 or 5xx, so that the handler may get
+            one event several times (emulator); ``"safe"``: only while it certainly got nothing, since no connection
+            could be made.
 
-    Raises `ValueError` for a URL, name or time that cannot be used.
+    Other statuses, answers that cannot be used and time that is up are never tried again (emulator).
+
+    Raises `ValueError` for a URL, name, number or time that cannot be used.
     """
 
     url: str
     user_events: tuple[str, ...] = ("*",)
     system_events: tuple[str, ...] = SYSTEM_EVENTS
     timeout: float = 100.0
+    retries: int | None = None
     retry_delays: tuple[float, ...] = (1.0, 3.0, 5.0)
+    resend: Literal["safe", "always"] = "always"
 
     def __post_init__(self) -> None:
         _check_url(self.url)
@@ -73,12 +80,26 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("timeout is a positive number of seconds")
         if not all(0 <= delay < math.inf for delay in self.retry_delays):
             raise ValueError("retry_delays are numbers of seconds, at least 0")
+        retries: Any = self.retries
+        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
+            raise ValueError(f"retries is a number, at least 0, or None; not {retries!r}")
+        if self.retries and not self.retry_delays:
+            raise ValueError("retries need retry_delays, the seconds to wait before them")
+        if self.resend not in ("safe", "always"):
+            raise ValueError(f"resend is 'safe' or 'always', not {self.resend!r}")
 
     def __repr__(self) -> str:
         return (
             f"EventHandler(url={_address(self.url)!r}, user_events={self.user_events!r}, "
-            f"system_events={self.system_events!r}, timeout={self.timeout!r}, retry_delays={self.retry_delays!r})"
+            f"system_events={self.system_events!r}, timeout={self.timeout!r}, retries={self.retries!r}, "
+            f"retry_delays={self.retry_delays!r}, resend={self.resend!r})"
         )
+
+    def retry_delay(self, attempts: int) -> float | None:
+        """Return the seconds to wait after so many attempts, or ``None`` if there is to be no other."""
+        delays = self.retry_delays
+        retries = len(delays) if self.retries is None else self.retries
+        return None if attempts > retries else delays[min(attempts, len(delays)) - 1]
 
     def gets_user_event(self, name: str) -> bool:
         """Tell whether it gets a client event; case does not matter (emulator)."""
@@ -129,6 +150,7 @@ class HandlerCall:
     Once handed out by `ServiceCore.handler_calls`: make the request and report with `ServiceCore.handler_answered`
     or `ServiceCore.handler_failed`, after ``deadline`` at the latest, in monotonic seconds. If ``cancelled`` is set,
     nobody waits for the answer any more: give the request up. A call can be handed out again, for another attempt.
+    ``delivered`` is set once an attempt may have reached the handler.
     """
 
     __slots__ = (
@@ -136,6 +158,7 @@ class HandlerCall:
         "body",
         "cancelled",
         "deadline",
+        "delivered",
         "event",
         "handler",
         "headers",
@@ -170,6 +193,7 @@ class HandlerCall:
         self.validation_url: str | None = validation_url  # where to ask for permission; None for asking itself
         self.timeout: float = handler.timeout
         self.attempts: int = 0
+        self.delivered: bool = False
 
     @property
     def address(self) -> str:
@@ -212,8 +236,10 @@ class Answer(msgspec.Struct, frozen=True):
         return media_type.strip().lower(), charset
 
 
-FailureKind: TypeAlias = Literal["unreachable", "timeout", "too large", "not allowed"]
-"""Why there is no answer: only after a network error (``unreachable``) it is worth another attempt."""
+FailureKind: TypeAlias = Literal["unreachable", "broken", "timeout", "too large", "not allowed"]
+"""Why there is no answer. After ``unreachable`` and ``not allowed`` the handler certainly got nothing; ``broken`` is a
+network error after the request was begun. Only ``unreachable`` and ``broken`` are worth another attempt.
+"""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -221,6 +247,11 @@ class Failure(msgspec.Struct, frozen=True):
 
     kind: FailureKind
     text: str
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the handler may have got the request all the same."""
+        return self.kind not in ("unreachable", "not allowed")
 
 
 def index_by_hub(handlers: Mapping[str, Iterable[EventHandler]]) -> dict[str, tuple[EventHandler, ...]]:

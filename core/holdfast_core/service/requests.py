@@ -53,7 +53,14 @@ class Requests:
         connection, conversation, ack_id = handled.connection, handled.conversation, handled.event.ack_id
         reply = read_reply(handled.outcome)
         if isinstance(reply, str):
-            self._answer(connection, ack_id, ("InternalServerError", reply))
+            error = ("InternalServerError", reply)
+            if not handled.delivered:
+                # The emulator has one name for both, and clients can not tell what has certainly not happened.
+                error = ("NotFound", f"{reply} No event handler was called.")
+            self._answer(connection, ack_id, error)
+            # Who has asked again meanwhile wants to know what became of this one, and not another one.
+            for _ in range(conversation.repeats(ack_id) if ack_id is not None else 0):
+                self._answer(connection, ack_id, error)
         else:
             if reply is not None and self._roster.is_alive(connection):
                 self._roster.deliver((connection,), reply.publication())
@@ -77,7 +84,7 @@ class Requests:
             if self._application.hand_over(connection, ClientEvent.from_message(message)):
                 return  # it is acknowledged when the handler has answered
             hint = "add one to the settings of the hub (`holdfast serve --event-handler ...`)."
-            error = ("InternalServerError", f"There is no event handler for the event '{message.event}': {hint}")
+            error = ("NotFound", f"There is no event handler for the event '{message.event}': {hint}")
         else:
             error = self._change_membership(connection, message)
         self._answer(connection, ack_id, error)

@@ -1,0 +1,65 @@
+"""Ctrl-C on trio: it must not come between two steps of a client's own work.
+
+trio raises ``KeyboardInterrupt`` wherever the main thread is just then, between any two bytecodes, except in code that
+asks for protection: there it waits for the main task's next checkpoint. What is marked here covers all that it calls;
+callbacks are the application's, and are interrupted as its other code is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from holdfast import _structured
+from holdfast._base import BaseClient, BaseStream
+from holdfast._client import AsyncClient
+from holdfast._delivery import Callback, Delivery
+
+_DRIVER = _structured.StructuredDriver
+_CLIENT = _structured.StructuredClient
+
+_STEPS: tuple[Any, ...] = (
+    # What tasks do. Those of callbacks are not among them: what these await is the application's.
+    *(_DRIVER.run, _DRIVER._run, _DRIVER._connect_and_keep_time, _DRIVER._serve, _DRIVER._write),
+    *(Delivery._next, Delivery._call, Delivery.skip, Delivery.drop),
+    # What the application calls
+    *(_DRIVER.stop, _CLIENT.run, _CLIENT.stop, _CLIENT.__aenter__, _CLIENT.__aexit__, _CLIENT._run_for),
+    *(AsyncClient.join_group, AsyncClient.leave_group, AsyncClient.send_to_group, AsyncClient.send_event),
+    *(_structured.EventStream.__anext__, BaseStream.close, BaseClient.on, BaseClient.off, BaseClient._open),
+    BaseClient._subscribed,
+)
+
+
+_marked: set[type] = set()
+
+
+class Unprotected:
+    """A callback that may be interrupted, though all around it is protected."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+
+    def __call__(self, event: Any) -> object:
+        return self._callback(event)
+
+    def __eq__(self, other: object) -> bool:
+        return self._callback == (other._callback if isinstance(other, Unprotected) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._callback)
+
+
+def protect() -> Callable[[Callback], Callback] | None:
+    """Protect the work of all clients, if trio is in use; return what callbacks are to be wrapped in."""
+    trio: Any = sys.modules.get("trio")
+    if trio is None:
+        return None
+    if Unprotected not in _marked:
+        _marked.add(Unprotected)
+        for step in _STEPS:
+            trio.lowlevel.enable_ki_protection(getattr(step, "__wrapped__", step))
+        trio.lowlevel.disable_ki_protection(Unprotected.__call__)
+    return Unprotected

@@ -1,0 +1,282 @@
+"""Callbacks that end the program (Ctrl-C, sys.exit()): what has happened is delivered first, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Generator
+from typing import Any
+
+import anyio
+import pytest
+from tests.adapters.harness import GROUP, options
+
+import holdfast.anyio
+import holdfast.trio
+from holdfast import Ack, Connected, Disconnected, GroupMessage, Recovering, SendError, State, Stopped
+from holdfast.asyncio import Client
+from holdfast.testing import BackgroundService
+
+
+class Odd(BaseException):
+    """Neither a failure nor an order to end."""
+
+
+ENDS = [KeyboardInterrupt, SystemExit]
+ODD = [Odd, GeneratorExit, asyncio.CancelledError, lambda: BaseExceptionGroup("odd", [Odd(), ValueError()])]
+each = pytest.mark.parametrize("make", [*ENDS, *ODD], ids=lambda make: getattr(make, "__name__", "group"))
+KINDS: dict[str, tuple[Any, str]] = {
+    "trio": (holdfast.trio.Client, "trio"),
+    "anyio-asyncio": (holdfast.anyio.Client, "asyncio"),
+    "anyio-trio": (holdfast.anyio.Client, "trio"),
+}
+
+
+@pytest.fixture
+def service() -> Generator[BackgroundService]:
+    with BackgroundService() as running:
+        yield running
+
+
+class Stage:
+    """A loop that is run again after it was left by an exception, and a client in it."""
+
+    def __init__(self, service: BackgroundService) -> None:
+        self.service = service
+        self.loop = asyncio.new_event_loop()
+        self.reported: list[BaseException] = []
+        self.loop.set_exception_handler(lambda _, context: self.reported.append(context["exception"]))
+        self.seen: list[object] = []
+        self.left = 0
+        self.client = Client(service.url(), options(request_timeout=5.0))
+        self.client.on(Recovering, self.seen.append)
+        self.client.on(Stopped, self.seen.append)
+
+    def run(self, work: Any) -> Any:
+        """Run ``work`` to its end, however often the loop is left."""
+
+        async def bounded() -> Any:
+            async with asyncio.timeout(10):
+                return await work
+
+        task = self.loop.create_task(bounded())
+        while True:
+            try:
+                return self.loop.run_until_complete(task)
+            except (KeyboardInterrupt, SystemExit):
+                self.left += 1
+
+    def begin(self) -> None:
+        self.run(self.client.start())
+        self.run(self.client.join_group(GROUP))
+
+    def end(self) -> None:
+        self.run(self.client.stop())
+        self.run(asyncio.sleep(0.01))
+        assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+        gc.collect()
+
+    async def until(self, last: object) -> None:
+        while last not in self.seen:  # noqa: ASYNC110 - bounded by who runs it
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def stage(service: BackgroundService) -> Generator[Stage]:
+    made = Stage(service)
+    yield made
+    made.loop.close()
+
+
+def raises_in(stage: Stage, make: Any, *, at: object) -> Any:
+    def show(message: GroupMessage) -> None:
+        stage.seen.append(message.data)
+        if message.data == at:
+            raise make()
+
+    return show
+
+
+@each
+def test_a_plain_callback_that_ends_the_program_loses_no_answer_and_no_event(stage: Stage, make: Any) -> None:
+    stage.client.on(GroupMessage, raises_in(stage, make, at=3))
+    others: list[Any] = []
+    stage.client.on(GroupMessage, lambda message: others.append(message.data))
+    stage.begin()
+
+    async def send() -> list[Ack]:
+        async with asyncio.TaskGroup() as tasks:
+            sends = [tasks.create_task(stage.client.send_to_group(GROUP, number)) for number in range(6)]
+        return [task.result() for task in sends]
+
+    assert len(stage.run(send())) == 6
+    stage.run(stage.until(5))
+    assert stage.seen == others == list(range(6)), "all that came, in order, and no connection lost"
+    assert stage.left == (1 if make in ENDS else 0)
+    # What would not leave the loop is reported to it; a cancellation of something else is the callback's failure.
+    assert len(stage.reported) == (0 if make in ENDS or make is asyncio.CancelledError else 1)
+    stage.end()
+    assert stage.seen == [*range(6), Stopped(None)]
+
+
+@each
+def test_so_does_one_that_is_told_of_the_end(stage: Stage, make: Any) -> None:
+    def bad(_: object) -> None:
+        raise make()
+
+    stage.client.on(Connected, bad)
+    stage.client.on(Disconnected, bad)
+    stage.client.on(Stopped, bad)
+    stage.begin()
+    waiting = stage.loop.create_task(anext(stage.client.events(Stopped)))
+    stage.run(stage.client.stop())
+    assert stage.run(waiting) == Stopped(None)
+    assert stage.client.state is State.STOPPED
+    stage.run(asyncio.sleep(0.01))
+    assert stage.left == (3 if make in ENDS else 0)
+    stage.end()
+
+
+@each
+def test_an_async_callback_that_ends_the_program_holds_up_no_other(stage: Stage, make: Any) -> None:
+    async def bad(message: GroupMessage) -> None:
+        await asyncio.sleep(0)
+        stage.seen.append(message.data)
+        if message.data == 1:
+            raise make()
+
+    others: list[Any] = []
+    stage.client.on(GroupMessage, bad)
+    stage.client.on(GroupMessage, lambda message: others.append(message.data))
+    stage.begin()
+    stage.service.publish(GROUP, range(4))
+    if make is GeneratorExit:
+        # Who is told to end, ends: plain callbacks get what is left, and the next event finds all as new.
+        stage.run(asyncio.sleep(0.05))
+        stage.service.publish(GROUP, [4])
+    stage.run(stage.until(4 if make is GeneratorExit else 3))
+    stage.run(asyncio.sleep(0.01))
+    assert others == list(range(5 if make is GeneratorExit else 4))
+    assert stage.seen == ([0, 1, 4] if make is GeneratorExit else [0, 1, 2, 3])
+    assert stage.left == (1 if make in ENDS else 0)
+    stage.end()
+
+
+def test_a_plain_callback_behind_an_async_one_may_end_the_program_as_well(stage: Stage) -> None:
+    async def waits(message: GroupMessage) -> None:
+        await asyncio.sleep(0.001)
+
+    stage.client.on(GroupMessage, waits)
+    stage.client.on(GroupMessage, raises_in(stage, KeyboardInterrupt, at=1))
+    stage.client.on(GroupMessage, waits)
+    stage.begin()
+    stage.service.publish(GROUP, range(4))
+    stage.run(stage.until(3))
+    assert stage.left == 1
+    assert stage.seen == [0, 1, 2, 3]
+    stage.end()
+
+
+def test_an_interrupted_client_stops_and_leaves_nobody_waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes in the midst of the client's own work: nobody knows what was done and what was not."""
+    stage.begin()
+    session = stage.client._session
+    receive = session.receive_messages
+
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.setattr(session, "receive_messages", receive)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(session), "receive_messages", interrupted)
+    sending = stage.loop.create_task(stage.client.send_to_group(GROUP, "x"))
+    with pytest.raises(SendError, match="unknown|may or may not"):
+        stage.run(sending)
+    assert stage.left == 1
+    (told,) = stage.seen
+    assert isinstance(told, Stopped)
+    assert "interrupted" in str(told.error)
+    monkeypatch.undo()
+    stage.begin()
+    assert isinstance(stage.run(stage.client.send_to_group(GROUP, "again")), Ack)
+    stage.end()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("waits", [False, True], ids=["plain", "async"])
+@pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit, Odd])
+def test_with_structured_concurrency_it_ends_the_client_politely(
+    service: BackgroundService, kind: str, waits: bool, make: Any
+) -> None:
+    client_type, backend = KINDS[kind]
+    seen: list[Any] = []
+    answers: list[object] = []
+
+    def plain(message: GroupMessage) -> None:
+        if message.sequence_id == 2:
+            raise make()
+
+    async def waiting(message: GroupMessage) -> None:
+        await anyio.lowlevel.checkpoint()
+        plain(message)
+
+    async def send(client: Any, number: int) -> None:
+        try:
+            answers.append(await client.send_to_group(GROUP, number))
+        except SendError as error:
+            answers.append(error)
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            client = client_type(service.url(), options(close_timeout=2.0))
+            client.on(GroupMessage, waiting if waits else plain)
+            client.on(GroupMessage, lambda message: seen.append(message.sequence_id))
+            client.on(Disconnected, lambda event: seen.append(type(event)))
+            client.on(Stopped, lambda event: seen.append(type(event)))
+            async with client:
+                await client.join_group(GROUP)
+                with anyio.CancelScope(shield=True):
+                    async with anyio.create_task_group() as tasks:
+                        for number in range(4):
+                            tasks.start_soon(send, client, number)
+                await anyio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever the loop makes of it
+        anyio.run(main, backend=backend)
+    assert _holds(caught.value, make)
+    if (backend, make) not in (("asyncio", KeyboardInterrupt), ("asyncio", SystemExit)):
+        assert len(answers) == 4  # else the loop has ended, and cancelled all that waited
+    ids, end = seen[:-2], seen[-2:]
+    assert end == [Disconnected, Stopped]
+    assert ids == list(range(1, len(ids) + 1))
+    assert 2 in ids, "the other callback gets it"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit, Odd])
+def test_what_ends_the_program_while_the_client_starts_is_raised(
+    service: BackgroundService, kind: str, make: Any
+) -> None:
+    client_type, backend = KINDS[kind]
+    ended: list[type] = []
+
+    def provider() -> str:
+        raise make()
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            client = client_type(provider, options())
+            client.on(Stopped, lambda event: ended.append(type(event)))
+            async with client:
+                raise AssertionError("started")
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever the loop makes of it
+        anyio.run(main, backend=backend)
+    assert _holds(caught.value, make)
+    assert ended == [Stopped]
+
+
+def _holds(error: BaseException, kind: type[BaseException]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_holds(one, kind) for one in error.exceptions)
+    return isinstance(error, kind)

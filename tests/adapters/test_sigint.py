@@ -1,0 +1,141 @@
+"""Ctrl-C, some hundred times at random moments, amid traffic: nothing is lost in silence, and no call waits for ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from holdfast.testing import BackgroundService
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
+
+# On asyncio, the first Ctrl-C of a run cancels the main task; another one may come amid the loop's own work, which does
+# not bear that: there is one for each run.
+RUNS = {
+    "asyncio": ("asyncio", "asyncio.run(main())", "once"),
+    "anyio-asyncio": ("anyio", "anyio.run(main)", "once"),
+    "trio": ("trio", "trio.run(main)", "often"),
+    "anyio-trio": ("anyio", "anyio.run(main, backend='trio')", "often"),
+}
+
+PROGRAM = """
+    import asyncio, logging, os, random, signal, sys, threading, time
+    import anyio, trio
+    from holdfast import Backoff, ClientStopped, Disconnected, GroupMessage, MessagesMissed, Options, SendError, Stopped
+    from holdfast.{module} import Client
+
+    INTERRUPTS, OFTEN = {interrupts}, {often}
+    logging.disable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
+    chance = random.Random({seed})
+    armed, over = threading.Event(), threading.Event()
+    sent = 0
+
+    def interrupt():
+        global sent
+        armed.wait()
+        while sent < INTERRUPTS:
+            if not OFTEN:
+                armed.wait()
+                armed.clear()
+            time.sleep(chance.uniform(0, 0.004))
+            sent += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        over.set()
+
+    number = 0
+    events = []  # all that was told, in order; append can not be interrupted
+    acked = []  # numbers, and how many events were told before each answer
+    client = Client(sys.argv[1], Options(close_timeout=2, reconnect=Backoff(initial=0.01)))
+    for kind in (GroupMessage, Disconnected, MessagesMissed, Stopped):
+        client.on(kind, events.append)
+
+    async def traffic():
+        global number
+        while not over.is_set():
+            number += 1
+            mine = number
+            try:
+                await client.send_to_group("g", mine)
+            except SendError:
+                continue
+            except ClientStopped:
+                await anyio.sleep_forever()  # until the reason comes by
+            acked.append((mine, len(events)))
+
+    def missing():
+        # What was told after its answer: the message itself, or that some may be missing.
+        heard = {{event.data for event in events if isinstance(event, GroupMessage)}}
+        told = max((at for at, event in enumerate(events) if isinstance(event, Disconnected | MessagesMissed)), default=-1)
+        return [one for one, before in acked if one not in heard and told < before]
+
+    async def main():
+        async with client:
+            try:
+                await client.join_group("g")
+            except SendError:
+                await anyio.sleep_forever()  # as above
+            armed.set()
+            while not over.is_set():
+                try:
+                    await traffic()
+                except KeyboardInterrupt:
+                    pass
+            deadline = time.monotonic() + 10
+            while missing() and time.monotonic() < deadline:
+                await anyio.sleep(0.01)
+
+    def only_interrupts(error):
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(only_interrupts, error.exceptions))
+        return isinstance(error, KeyboardInterrupt | trio.Cancelled)
+
+    def program():
+        runs = 0
+        while True:
+            runs += 1
+            try:
+                {run}
+                if over.is_set():
+                    return runs
+            except BaseException as error:
+                if not only_interrupts(error):
+                    raise
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    while True:
+        try:
+            runs = program()
+            break
+        except KeyboardInterrupt:
+            pass
+    numbers = [event.data for event in events if isinstance(event, GroupMessage)]
+    assert sent == INTERRUPTS, sent
+    assert not missing(), missing()
+    assert numbers == sorted(set(numbers)), "once each and in order"
+    assert isinstance(events[-1], Stopped), events[-1]
+    starts, ends = sum(isinstance(event, Stopped) for event in events), len(numbers)
+    print("runs", runs, "stopped", starts, "heard", ends, "acked", len(acked))
+"""
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_hundreds_of_interrupts_lose_nothing_in_silence(kind: str) -> None:
+    module, start, how = RUNS[kind]
+    often = how == "often"
+    code = textwrap.dedent(PROGRAM).format(module=module, run=start, often=often, interrupts=300 if often else 150, seed=1)
+    with BackgroundService() as service:
+        done = subprocess.run(
+            [sys.executable, "-c", code, service.direct_url()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    # Between two runs the interpreter may have to say that nobody hears of a signal: that is not of interest.
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert int(words[-1]) > 0, "there was traffic"
