@@ -126,7 +126,9 @@ PROGRAM = """
 def test_hundreds_of_interrupts_lose_nothing_in_silence(kind: str) -> None:
     module, start, how = RUNS[kind]
     often = how == "often"
-    code = textwrap.dedent(PROGRAM).format(module=module, run=start, often=often, interrupts=300 if often else 150, seed=1)
+    code = textwrap.dedent(PROGRAM).format(
+        module=module, run=start, often=often, interrupts=300 if often else 150, seed=1
+    )
     with BackgroundService() as service:
         done = subprocess.run(
             [sys.executable, "-c", code, service.direct_url()],
