@@ -321,4 +321,4 @@ def test_item_7_events_of_raw_clients(play: Callable[..., Play]) -> None:
             assert client.websocket.recv(15) == data
         client.websocket.send("refused")
         assert client.ended()[0] == 1011
-    assert [asked["dataType"] for asked in scene.application.events.of("message")] == ["text", "binary", "text"]
+    assert [asked["dataType"] for asked in scene.application.events.wait("message", 3)] == ["text", "binary", "text"]
