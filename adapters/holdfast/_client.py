@@ -107,6 +107,7 @@ class AsyncClient(BaseClient[D]):
     ) -> None:
         super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
         self._delivery.escape = self._driver.escape
+        self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
 
     def _drive(self, route: Route, options: Options | None) -> D:
         """The driver for this client's event loop."""
@@ -273,16 +274,26 @@ class AsyncClient(BaseClient[D]):
         return EventStream(buffer, self._driver.answer, self._guard)
 
     async def _settled(self, key: int | None, answer: Any) -> Ack:
+        assert key is not None
+        self._waiting[answer] = key
         try:
             return await answer  # type: ignore[no-any-return]
         except SendError:
             raise  # that was the answer; its ack id may be in use again
         except BaseException as error:
-            assert key is not None
             # Cancelled. A request that was sent can not be withdrawn any more; what waited for its end may go out.
             if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
                 self._driver.flush()
             raise
+        finally:
+            del self._waiting[answer]
+
+    def _abandon(self) -> None:
+        """The session has lost track: whoever still waits for an answer gets none."""
+        for answer, key in self._waiting.items():
+            if not answer.done():
+                text = "the client was stopped before the answer came"
+                answer.set_exception(SendError(key, "Stopped", text, "unknown"))
 
     async def _room(self, *, publish: bool) -> None:
         """Wait until one more message without an ack can go out."""

@@ -278,7 +278,7 @@ class Delivery:
                 result = callback(event)
             except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised where it ends something
                 self.escape(error)
             else:
                 if result is not None and inspect.isawaitable(result):
@@ -339,7 +339,7 @@ class Delivery:
                 _give_up(awaitable)
             except Exception:
                 log.exception("a callback for %s failed", type(event).__name__)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised where it ends something
                 self.escape(error)
             self._current = None
             self._call(event, rest)

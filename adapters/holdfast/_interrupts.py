@@ -11,25 +11,22 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from holdfast import _structured
 from holdfast._base import BaseClient, BaseStream
 from holdfast._client import AsyncClient
 from holdfast._delivery import Callback, Delivery
+from holdfast._structured import EventStream, StructuredClient, StructuredDriver
 
-_DRIVER = _structured.StructuredDriver
-_CLIENT = _structured.StructuredClient
-
-_STEPS: tuple[Any, ...] = (
-    # What tasks do. Those of callbacks are not among them: what these await is the application's.
-    *(_DRIVER.run, _DRIVER._run, _DRIVER._connect_and_keep_time, _DRIVER._serve, _DRIVER._write),
-    *(Delivery._next, Delivery._call, Delivery.skip, Delivery.drop),
+_STEPS: tuple[tuple[type[Any], str], ...] = (
+    # What tasks do. The one for callbacks is not among them: what it awaits is the application's.
+    (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
+    (Delivery, "_next _call skip drop"),
     # What the application calls
-    *(_DRIVER.stop, _CLIENT.run, _CLIENT.stop, _CLIENT.__aenter__, _CLIENT.__aexit__, _CLIENT._run_for),
-    *(AsyncClient.join_group, AsyncClient.leave_group, AsyncClient.send_to_group, AsyncClient.send_event),
-    *(_structured.EventStream.__anext__, BaseStream.close, BaseClient.on, BaseClient.off, BaseClient._open),
-    BaseClient._subscribed,
+    (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
+    (AsyncClient, "join_group leave_group send_to_group send_event"),
+    (EventStream, "__anext__"),
+    (BaseStream, "close"),
+    (BaseClient, "on off _open _subscribed"),
 )
-
 
 _marked: set[type] = set()
 
@@ -59,7 +56,9 @@ def protect() -> Callable[[Callback], Callback] | None:
         return None
     if Unprotected not in _marked:
         _marked.add(Unprotected)
-        for step in _STEPS:
-            trio.lowlevel.enable_ki_protection(getattr(step, "__wrapped__", step))
+        for owner, names in _STEPS:
+            for name in names.split():
+                step = getattr(owner, name)
+                trio.lowlevel.enable_ki_protection(getattr(step, "__wrapped__", step))
         trio.lowlevel.disable_ki_protection(Unprotected.__call__)
     return Unprotected

@@ -73,7 +73,7 @@ class Kit:
     stray: Callable[[BaseException], bool]
     """Whether it is the cancellation of something that the running task awaits, and not of this task."""
     protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
-    """Protects the clients' work from ``KeyboardInterrupt``; returns what callbacks are to be wrapped in, if anything."""
+    """Protects the clients' work from ``KeyboardInterrupt``; returns what callbacks are to be wrapped in, if any."""
 
 
 class Turn:

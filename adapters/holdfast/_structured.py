@@ -468,8 +468,9 @@ async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseExceptio
     except BaseException as late:
         if isinstance(error, (Exception, KeyboardInterrupt, SystemExit)):
             return  # whatever else goes wrong is not more urgent
-        if isinstance(late, BaseExceptionGroup) and len(late.exceptions) == 1:
-            raise late.exceptions[0] from None
+        reasons: tuple[BaseException, ...] = getattr(late, "exceptions", ())  # of a group
+        if len(reasons) == 1:
+            raise reasons[0] from None
         raise
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, some hundred times at random moments, amid traffic: nothing is lost in silence, and no call waits for ever."""
+"""Ctrl-C, some hundred times at random moments, amid traffic: nothing is lost in silence, and no call hangs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ PROGRAM = """
     def missing():
         # What was told after its answer: the message itself, or that some may be missing.
         heard = {{event.data for event in events if isinstance(event, GroupMessage)}}
-        told = max((at for at, event in enumerate(events) if isinstance(event, Disconnected | MessagesMissed)), default=-1)
+        gaps = Disconnected | MessagesMissed
+        told = max((at for at, event in enumerate(events) if isinstance(event, gaps)), default=-1)
         return [one for one, before in acked if one not in heard and told < before]
 
     async def main():
@@ -139,5 +140,8 @@ def test_hundreds_of_interrupts_lose_nothing_in_silence(kind: str) -> None:
         )
     # Between two runs the interpreter may have to say that nobody hears of a signal: that is not of interest.
     assert done.returncode == 0, done.stderr
-    words = done.stdout.split()
-    assert int(words[-1]) > 0, "there was traffic"
+    _, runs, *_, acked = done.stdout.split()
+    assert int(acked) > 0, "there was traffic"
+    if often:
+        # Few come amid a callback, or amid trio's own work on a new connection; elsewhere they end no client.
+        assert int(runs) < 300 // 4

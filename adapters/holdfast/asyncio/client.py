@@ -39,7 +39,7 @@ class Client(AsyncClient[Driver]):
     def _drive(self, route: Route, options: Options | None) -> Driver:
         self._dispatcher: asyncio.Task[None] | None = None
         self._work: asyncio.Future[None] | None = None
-        return Driver(route, options, self._deliver)
+        return Driver(route, options, self._deliver, self._abandon)
 
     async def start(self) -> None:
         """Connect. Done when the service's first message is here; from then on the client keeps itself connected.
@@ -99,7 +99,7 @@ class Client(AsyncClient[Driver]):
             except (asyncio.CancelledError, GeneratorExit):
                 self._delivery.drop()  # the event loop ends; there may be another
                 raise
-            except BaseException as error:  # not ours: what waits behind it goes on in this loop
+            except BaseException as error:  # noqa: BLE001 - not ours; what waits behind it goes on in this loop
                 self._delivery.skip()
                 self._driver.escape(error)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from holdfast import (
     Acked,
-    ConnectError,
     Connected,
+    ConnectError,
     Dial,
     Event,
     LocalProtocolError,
@@ -37,6 +37,7 @@ class Driver:
 
     Args:
         deliver: called with the events, in order.
+        abandon: called when the session may have forgotten who waits for an answer.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Driver:
         route: Route,
         options: Options | None,
         deliver: Callable[[list[Event]], None],
+        abandon: Callable[[], None],
     ) -> None:
         self.session: Session = Session(options, random=random.random)
         self._route = route
         self._deliver = deliver
+        self._abandon = abandon
         self._dial: Dial | None = None
         self._transport: ByteTransport | MessageTasks | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -234,6 +237,7 @@ class Driver:
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
             self._deliver([*events, Stopped(failure)])
+            self._abandon()
             self.pump()
 
     def settle(self, event: Connected | Stopped) -> None:
