@@ -192,31 +192,36 @@ def _closing(data: bytes, quote: bytes, start: int) -> int:
 class Secrets:
     """The tokens that a session knows: those of its last two URLs, and the last two that it was given.
 
-    Immutable parts are exchanged as a whole, so it may be asked from any thread.
+    To learn costs nothing: what to look for is found out when somebody looks. It may be asked from any thread.
     """
 
-    __slots__ = ("_given", "_of_urls")
+    __slots__ = ("_found", "_given", "_urls")
 
     def __init__(self, *values: str) -> None:
-        self._of_urls: tuple[tuple[bytes, ...], ...] = ()
-        self._given: tuple[tuple[bytes, ...], ...] = tuple(_forms(value) for value in values)
+        self._urls: tuple[str, ...] = ()
+        self._given: tuple[str, ...] = values
+        self._found: tuple[tuple[str, ...], tuple[str, ...], tuple[bytes, ...]] | None = None
 
     def learn_url(self, url: str) -> None:
         """Take in the tokens in the query of a URL."""
-        forms = tuple(form for value in _token_parameters(url) for form in _forms(value))
-        self._of_urls = _with(self._of_urls, forms)
+        self._urls = _with(self._urls, url)
 
     def learn(self, token: str) -> None:
         """Take in a token."""
-        self._given = _with(self._given, _forms(token[:_MOST]))
+        self._given = _with(self._given, token[:_MOST])
 
-    def forms(self) -> list[bytes]:
+    def forms(self) -> tuple[bytes, ...]:
         """What to look for, without blanks."""
-        return [form for forms in (*self._of_urls, *self._given) for form in forms]
+        urls, given, found = self._urls, self._given, self._found
+        if found is None or found[0] is not urls or found[1] is not given:
+            tokens = [*(token for url in urls for token in _token_parameters(url)), *given]
+            found = urls, given, tuple(dict.fromkeys(form for token in tokens for form in _forms(token)))
+            self._found = found
+        return found[2]
 
 
-def _with(known: tuple[tuple[bytes, ...], ...], forms: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
-    return known if forms in known else (*known, forms)[-2:]
+def _with(known: tuple[str, ...], value: str) -> tuple[str, ...]:
+    return known if known[-1:] == (value,) else (*(other for other in known if other != value), value)[-2:]
 
 
 def _forms(secret: str) -> tuple[bytes, ...]:
@@ -279,7 +284,7 @@ def redact(text: str) -> str:
 def hide(text: str, secrets: Secrets | None, end: int | None = None) -> str:
     """The same for what is known as well; ``end``: show nothing from this character on."""
     data = text.encode("utf-8", "surrogatepass")
-    forms = secrets.forms() if secrets is not None else []
+    forms = secrets.forms() if secrets is not None else ()
     spans: list[tuple[int, int]] = []
     for layer in _layers(data):
         spans += [layer.span(*found) for found in _by_pattern(layer.data) if found[0] < found[1]]

@@ -137,6 +137,9 @@ def test_the_tokens_of_the_last_two_urls_and_the_last_two_given_ones_are_known()
         secrets.learn(f"given-{number}")  # the same again pushes out no other
     assert hide("of-url-0 of-url-1 of-url-2", secrets) == "of-url-0 *** ***"
     assert hide("given-0 given-1 given-2", secrets) == "given-0 *** ***"
+    secrets.learn("given-1")  # in use again
+    secrets.learn("given-3")
+    assert hide("given-1 given-2 given-3", secrets) == "*** given-2 ***"
 
 
 def test_what_is_too_short_to_be_a_secret_does_not_spoil_the_text() -> None:
