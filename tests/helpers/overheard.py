@@ -20,6 +20,22 @@ REPR = 12_000
 """Characters of a repr, in which Python escapes each character with up to ten."""
 
 
+POISON = {
+    "line breaks": "forged\r\nWARNING all is well\n",
+    "escapes": "forged\x1b[2J\x1b]0;title\x07\x1b[1A",
+    "C1": "forged\x9b31m\x85\x90",
+    "NUL and DEL": "forged\x00\x08\x7f",
+    "separators": "forged\u2028WARNING\u2029",
+    "directions": "forged\u202egnp.exe\u2066\u200f\u061c",
+    "2 MB": "forged " + "x" * 2_000_000,
+    "2 MB of escapes": "forged " + "\x1b\u202e\n" * 700_000,
+}
+"""What a peer may say that is unfit to be shown; each begins with a word that can be read."""
+
+CLOSE_REASONS = {name: text.encode()[:120].decode(errors="ignore") for name, text in POISON.items()}
+BODIES = {name: text[:6000].encode() for name, text in POISON.items()}
+
+
 class Overheard(logging.Handler):
     """All that our loggers say, at every level, as long as it is entered."""
 
