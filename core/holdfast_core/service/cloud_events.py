@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from .._text import line
+from .charsets import decode_text
 from .downstream import Publication, server_publication
 from .handlers import Answer, Failure, Headers
 from .metadata import HEADER_PREFIX, InvalidMetadata, encode_metadata
@@ -26,6 +28,7 @@ CONTENT_TYPES: Final[Mapping[DataType, str]] = {
 
 _DATA_TYPES: Final[Mapping[str, DataType]] = {media_type: name for name, media_type in CONTENT_TYPES.items()}
 _MAX_REJECTION: Final = 1024
+_MAX_QUOTED: Final = 100
 
 _encode = msgspec.json.encode
 
@@ -213,12 +216,14 @@ def _payload(answer: Answer) -> tuple[DataType, bytes]:
     media_type, charset = answer.content_type
     data_type = _DATA_TYPES.get(media_type or "application/octet-stream")
     if data_type is None:
-        raise ProtocolViolation(f"its content type is {media_type}")
+        raise ProtocolViolation(f"its content type is {line(media_type, _MAX_QUOTED)}")
     if data_type not in ("text", "json"):
         return data_type, answer.body
     try:
-        payload = answer.body.decode(charset).encode()
-    except (LookupError, UnicodeError):
+        payload = decode_text(answer.body, charset).encode()
+    except LookupError:
+        raise ProtocolViolation(f"its charset is {line(charset, _MAX_QUOTED)}, which is not supported") from None
+    except UnicodeError:
         raise ProtocolViolation(f"its body is not {charset}") from None
     if data_type == "json":
         try:

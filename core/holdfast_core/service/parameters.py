@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import binascii
-import codecs
 from collections.abc import Iterable
 from email.message import Message
 from typing import Final
 
 import msgspec
 
+from .charsets import decode_text
 from .filters import Filter, InvalidFilter
 from .names import is_group_name, is_hub_name
 from .upstream import MAX_TTL, check_json
@@ -18,9 +18,6 @@ __all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_reques
 
 API_VERSIONS: Final = ("2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01")
 """The versions of the data plane that are generally available (openapi)."""
-
-# Charsets, as Python calls them, that are sure to be nothing but characters.
-_CHARSETS: Final = frozenset({"utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "ascii", "iso8859-1", "cp1252"})
 
 _DATA_TYPES: Final = {"application/json": "json", "text/plain": "text", "application/octet-stream": "binary"}
 
@@ -125,13 +122,9 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
 
 def _text(body: bytes, charset: str) -> str:
     try:
-        codec = codecs.lookup(charset).name
-    except (LookupError, ValueError):
-        codec = ""
-    if codec not in _CHARSETS:
-        raise _unsupported("The charset is not supported; use UTF-8.")
-    try:
-        return body.decode(codec).removeprefix("\ufeff")
+        return decode_text(body, charset).removeprefix("\ufeff")
+    except LookupError:
+        raise _unsupported("The charset is not supported; use UTF-8.") from None
     except UnicodeDecodeError:
         raise bad_request("The body is not valid text in its charset.") from None
 
