@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -55,6 +55,13 @@ class HttpProtocol(H11Protocol):
         """Wait for nothing any more."""
         self._await(None)
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the TCP connection over, with what the client has sent right behind its handshake."""
+        super().handle_websocket_upgrade(event)
+        early = self.conn.trailing_data[0]
+        if early and not self.transport.is_closing():
+            cast(asyncio.Protocol, self.transport.get_protocol()).data_received(early)
 
     def _look(self, *, begun: bool) -> None:
         """See what is to arrive next. How much of it has arrived does not matter, so nobody gains time by trickling."""

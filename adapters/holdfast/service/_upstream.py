@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
@@ -15,6 +16,7 @@ from typing import TypeAlias
 import httpx
 
 from holdfast._version import __version__
+from holdfast_core._text import line
 from holdfast_core.service import MAX_ANSWER, FailureKind, HandlerCall, ServiceCore
 
 __all__ = ["Upstream"]
@@ -26,6 +28,18 @@ _CONCURRENCY = 100
 
 # Shorter than that of servers: a request on a connection that the server is just closing fails.
 _KEEPALIVE = 2.0
+
+# The libraries below us log URLs, which may hold secrets, and headers. They are others' too: only our calls are silent.
+_SILENT = ("httpx", "httpcore.connection", "httpcore.http11")
+_is_ours: ContextVar[bool] = ContextVar("holdfast.service.upstream", default=False)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return not _is_ours.get()
+
+
+for _name in _SILENT:
+    logging.getLogger(_name).addFilter(_is_of_others)
 
 _HEADERS = {"User-Agent": f"holdfast/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -80,6 +94,7 @@ class Upstream:
             del self._tasks[call]
 
     async def _run(self, call: HandlerCall) -> None:
+        _is_ours.set(True)  # in this task
         begun = False  # once there is a connection
 
         async def trace(event: str, info: object) -> None:
@@ -98,7 +113,8 @@ class Upstream:
             self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             kind: FailureKind = "broken" if begun else "unreachable"
-            self._failed(call, kind, f"{type(error).__name__}: {error}".rstrip(": "))
+            # It may quote megabytes of the answer, and clients are told.
+            self._failed(call, kind, line(f"{type(error).__name__}: {error}".rstrip(": ")))
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
             self._core.handler_answered(call, status, headers, body, monotonic())

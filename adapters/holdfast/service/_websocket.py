@@ -104,6 +104,8 @@ class WebSocketProtocol(asyncio.Protocol):
         # Not an assertion: the transports of other event loops need not be subclasses.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        # uvicorn does so only after the handshake: were there a fault in that, nobody would tell us of the end.
+        self.transport.set_protocol(self)
         self._open_connections.add(self)
         seconds = self.gateway.options.request_timeout
         if seconds is not None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import jwt
 
+from holdfast_core._text import line
 from holdfast_core.service import (
     ClientGrant,
     ConnectionString,
@@ -160,7 +161,8 @@ class TokenAuthority:
             except jwt.InvalidSignatureError as error:
                 reason = str(error)
             except (jwt.PyJWTError, ValueError, RecursionError) as error:
-                raise InvalidToken(str(error)) from None
+                # It may quote the header of the token, which nobody has signed yet.
+                raise InvalidToken(line(str(error))) from None
             else:
                 return claims
         raise InvalidToken(reason)
