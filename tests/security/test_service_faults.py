@@ -1,4 +1,4 @@
-"""What a peer sends raises nothing in the service that would leave a connection behind or somebody without an answer."""
+"""Nothing that a peer sends leaves a connection of the service behind, or somebody without an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from holdfast.service._gateway import Gateway
 from holdfast_core.service import JSON
 
 
-
 def unsigned(header: object) -> str:
     """Return a token that anybody can make: nobody has signed it."""
     parts = (json.dumps(header).encode(), b'{"exp":9e9,"aud":"x"}', b"x" * 32)
@@ -35,11 +34,13 @@ def test_a_token_that_the_refusal_quotes_is_refused_like_any_other(quoted: str, 
         answer = await exchange(place.port, request("GET", target, [("Host", place.host), *HANDSHAKE]))
         assert answer.status == 401
         text = answer.body.decode()
-        assert text.strip().isprintable() and len(text) < 600
+        assert text.strip().isprintable()
+        assert len(text) < 600
         send = [("Host", place.host), bearer(token), ("Content-Length", "0")]
         answer = await exchange(place.port, request("POST", f"{place.prefix}/api/hubs/chat/:send", send))
         assert answer.status == 401
-        assert answer.json["error"]["message"].isprintable() and len(answer.body) < 600
+        assert answer.json["error"]["message"].isprintable()
+        assert len(answer.body) < 600
 
     with_place(scenario, style)
 
@@ -97,7 +98,9 @@ def test_what_an_event_handler_sends_instead_of_an_answer_is_told_to_clients_in_
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begin = await reader.readuntil(b"\r\n\r\n")
         if begin.startswith(b"OPTIONS"):
-            writer.write(b"HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: *\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: *\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
         else:
             writer.write(b"\x1b[31m " + signed("x").encode() + b"A" * 50_000 + b"\r\n\r\n")
         await writer.drain()

@@ -8,8 +8,8 @@ from typing import Final
 
 __all__ = ["decode_text"]
 
-# As Python calls them: the charsets of text, in the encoding standard of the web (whatwg.org). Its other codecs may take
-# very long, warn, or make something else than text.
+# Charsets of text (whatwg.org, encoding), as Python calls them. Its other codecs may take very long, warn, or make
+# something else than text.
 _CHARSETS: Final = re.compile(
     r"utf-(8|16|32)(-le|-be)?|ascii|iso8859-1?\d|cp125\d|koi8-[ru]|gb2312|gbk|gb18030|big5|shift_jis|euc_jp|euc_kr"
 )
