@@ -117,6 +117,39 @@ def test_a_handler_that_must_not_get_an_event_twice_is_tried_again_only_while_it
     assert backend.idle()
 
 
+def test_a_handler_that_must_not_get_an_event_twice_gets_none_again_after_a_recovery() -> None:
+    world = World(EventHandler(url=URL, system_events=(), resend="safe"), remembered_acks=2)
+    backend, client = Backend(world), world.connect()
+    hello = client.hello()
+    client.send(event(ackId=1))
+    call = backend.call()
+    client.drop()
+    backend.answer(call, status=500)
+    client = world.recover(hello)
+    client.received()
+    client.send(event(ackId=1))
+    assert failure(client.received()) == (1, "InternalServerError")
+    assert backend.idle(), "it has got it"
+    # What it certainly has not got is another matter.
+    client.send(event(ackId=2))
+    for wait in (1, 3, 5, 0):
+        backend.fail("unreachable")
+        world.advance(wait)
+    assert failure(client.received()) == (2, "NotFound")
+    client.send(event(ackId=2))
+    backend.answer()
+    assert client.received() == [ack(2)]
+    # As many are remembered as of those that went well.
+    for ack_id in (3, 4):
+        client.send(event(ackId=ack_id))
+        backend.answer(status=500)
+        assert failure(client.received()) == (ack_id, "InternalServerError")
+    client.send(event(ackId=4))
+    assert failure(client.received()) == (4, "InternalServerError")
+    client.send(event(ackId=1))
+    assert not backend.idle()
+
+
 # --- What the client is told -----------------------------------------------------------------------
 
 

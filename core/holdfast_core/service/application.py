@@ -49,13 +49,17 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """A handler is done with an event of a client, well or not; ``delivered`` if it may have got it."""
+    """A handler is done with an event of a client, well or not; ``delivered`` if it may have got it.
+
+    ``final``: it must not get it again, whoever asks.
+    """
 
     connection: Connection
     conversation: Conversation
     event: ClientEvent
     outcome: Outcome
     delivered: bool
+    final: bool
 
 
 class _Welcome(msgspec.Struct, frozen=True):
@@ -171,7 +175,8 @@ class Application:
                 purpose.conversation.pending = None
                 self._keep(purpose.conversation, call, outcome, with_state=True)
                 connection, conversation, event = purpose.connection, purpose.conversation, purpose.event
-                happened.append(Handled(connection, conversation, event, outcome, call.delivered))
+                final = call.delivered and call.handler.resend == "safe"
+                happened.append(Handled(connection, conversation, event, outcome, call.delivered, final))
             elif isinstance(purpose, _Welcome):
                 self._keep(purpose.conversation, call, outcome, with_state=False)
                 purpose.conversation.telling = False

@@ -172,6 +172,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_failed",
         "_limits",
         "_retained",
         "_retained_bytes",
@@ -217,6 +218,7 @@ class Connection:
         # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
         self._retained: deque[Publication] = deque()
         self._retained_bytes = 0
+        self._failed: dict[int, tuple[str, str]] = {}
         self._succeeded: set[int] = set()
         self._succeeded_order: deque[int] = deque()
 
@@ -269,3 +271,13 @@ class Connection:
             self._succeeded.discard(order.popleft())
         self._succeeded.add(ack_id)
         order.append(ack_id)
+
+    def failure(self, ack_id: int) -> tuple[str, str] | None:
+        """Return the error, a name and a text, of a request with this ack id that must not be carried out again."""
+        return self._failed.get(ack_id)
+
+    def remember_failure(self, ack_id: int, error: tuple[str, str]) -> None:
+        """Note that a request has failed for good; the oldest notes make room for the newest."""
+        if len(self._failed) >= self._limits.remembered_acks:
+            del self._failed[next(iter(self._failed))]
+        self._failed[ack_id] = error

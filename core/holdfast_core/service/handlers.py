@@ -50,7 +50,7 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         retry_delays: seconds to wait before each further attempt, the last also before all after it (emulator).
         resend: ``"always"``: try again after a network error and after status 408 or 5xx, so that the handler may get
             one event several times (emulator); ``"safe"``: only while it certainly got nothing, since no connection
-            could be made.
+            could be made. A client that asks again under the same ack id, after a recovery, gets the same answer then.
 
     Other statuses, answers that cannot be used and time that is up are never tried again (emulator).
 

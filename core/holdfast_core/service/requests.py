@@ -57,6 +57,8 @@ class Requests:
             if not handled.delivered:
                 # The emulator has one name for both, and clients can not tell what has certainly not happened.
                 error = ("NotFound", f"{reply} No event handler was called.")
+            if ack_id is not None and handled.final:
+                connection.remember_failure(ack_id, error)
             self._answer(connection, ack_id, error)
             # Who has asked again meanwhile wants to know what became of this one, and not another one.
             for _ in range(conversation.repeats(ack_id) if ack_id is not None else 0):
@@ -80,6 +82,10 @@ class Requests:
         elif isinstance(message, SendToGroup):
             error = self._publish(connection, message, now)
         elif isinstance(message, Event):
+            error = None if ack_id is None else connection.failure(ack_id)
+            if error is not None:
+                self._answer(connection, ack_id, error)
+                return
             self._observers.raised(connection, message)
             if self._application.hand_over(connection, ClientEvent.from_message(message)):
                 return  # it is acknowledged when the handler has answered
