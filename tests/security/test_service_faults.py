@@ -136,3 +136,15 @@ def test_calls_to_event_handlers_are_in_no_log_of_a_library(caplog: pytest.LogCa
     assert [name for name, text in told if "a-secret" in text and name != "uvicorn.access"] == []
     # That connections are closed in the end is of no call.
     assert [text for name, text in told if name.startswith("http") and not text.startswith("close.")] == []
+
+
+def test_names_with_line_breaks_are_no_other_paths() -> None:
+    async def scenario(place: Place) -> None:
+        target = "/api/hubs/chat/groups/a%0Ab/:send"
+        head = [("Host", place.host), bearer(signed(place.endpoint + target)), ("Content-Type", "text/plain")]
+        assert (await exchange(place.port, request("POST", place.prefix + target, head, b"x"))).status == 202
+        # It is not taken for a path that has another one without the slash.
+        answer = await exchange(place.port, request("POST", "/api/hubs/chat/groups/a%0A/", head, b"x"))
+        assert answer.status in (401, 404)
+
+    with_place(scenario, "service")

@@ -41,7 +41,10 @@ def rest_route(gateway: Gateway) -> BaseRoute:
         routes.append(Route(path, _endpoint(gateway, operations), methods=list(operations)))
     api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
     api.router.redirect_slashes = False
-    return Mount("/api", app=_Paths(api))
+    mount = Mount("/api", app=_Paths(api))
+    # Names may hold line breaks.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
