@@ -274,6 +274,8 @@ class Machine:
                 self._parked.pop(request.group, None)
             else:
                 self._unpark(request.group)
+                if request.undone and settled.error is not None and error.name == "Superseded":
+                    self._groups[request.group] = None  # leaves before it may have said otherwise
         elif request.undone and settled.duplicate:
             self._parked[request.group] = None
             self._unpark(request.group)
@@ -322,7 +324,7 @@ class Machine:
     def _schedule_sequence_ack(self, now: float) -> None:
         sequence, options = self._sequence, self.options
         if sequence.messages >= options.sequence_ack_messages or sequence.bytes >= options.sequence_ack_bytes:
-            self._control.append(sequence_ack(sequence.acknowledge()))
+            self._acknowledge()
         elif self._timers[SEQUENCE_ACK] > now + options.sequence_ack_interval:
             self._timers.set(SEQUENCE_ACK, now + options.sequence_ack_interval)
 
@@ -348,7 +350,7 @@ class Machine:
 
     def _ping_due(self, now: float) -> None:
         assert self.options.keepalive_interval
-        self._control.append(PING)
+        self._ping()
         self._timers.set(Timer.PING, now + self.options.keepalive_interval)
 
     def _silence_due(self, now: float) -> None:
@@ -363,7 +365,17 @@ class Machine:
 
     def _sequence_ack_due(self, now: float) -> None:
         if self._sequence.messages:
-            self._control.append(sequence_ack(self._sequence.acknowledge()))
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell the service what has arrived. The last one counts: they must not pile up where it reads nothing."""
+        if self._control:
+            self._control = [message for message in self._control if message is PING]
+        self._control.append(sequence_ack(self._sequence.acknowledge()))
+
+    def _ping(self) -> None:
+        if PING not in self._control:
+            self._control.append(PING)
 
     def _requests_due(self, now: float) -> None:
         for settled in self._requests.wake(now):

@@ -51,9 +51,10 @@ class Request(msgspec.Struct, eq=False):
         older: the other end of that.
         overtaken: whether the newer one was executed.
         transport: the number of the transport that it was first handed to.
-        undone: whether an older leave may have been executed after this join, if that is a duplicate.
+        undone: whether the older opposite may have been executed after this join or leave, if that is a duplicate.
         own: whether only the session wants to know how it ends.
         event: whether it is for an event handler, which may have been called although the service answers an error.
+        copies: whether it was repeated on this transport: after a refusal of the one, the other may be executed.
         doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
     """
 
@@ -76,6 +77,7 @@ class Request(msgspec.Struct, eq=False):
     undone: bool = False
     own: bool = False
     event: bool = False
+    copies: bool = False
     doubtful: bool = False
 
 
@@ -246,10 +248,16 @@ class Requests:
         request = self.pending.get(key)
         if request is None or request.tried:
             return None
+        newer = request.newer
         self._forget(request)
-        if (older := request.older) is not None and older.key in self.pending:
-            older.newer = None
-            self._memberships.setdefault(older.group, older)
+        if (older := request.older) is not None:  # as if there were nothing in between
+            latest = self._memberships.setdefault(older.group, older)
+            if newer is not None:
+                older.newer = newer.newer
+            elif latest is older:
+                older.newer = None
+            else:
+                older.newer, latest.older = latest, older
         return request
 
     def leaving(self) -> set[str]:
@@ -276,6 +284,7 @@ class Requests:
         for request in repeats:
             if request.in_flight:  # else answered since
                 request.queued = False
+                request.copies = True
                 payloads.append(request.payload)
         repeats.clear()
         taken = 0
@@ -307,6 +316,9 @@ class Requests:
             return self._settle(request)
         name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
         if name == "Duplicate":  # executed before: client-spec 3.1.2
+            if request.undone and request.kind is LEAVE:
+                text = "an earlier request to join was executed after it, when both were repeated; leave once more"
+                return self._settle(request, SendError(request.key, "Superseded", text, "rejected"))
             return self._settle(request, duplicate=True)
         may_pass = name in _MAY_PASS
         if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
@@ -319,7 +331,7 @@ class Requests:
             request.due = now + self._options.retry.delay(request.failures, self._random)
             self._wake_at(request.due)
             return None
-        outcome: Outcome = "unknown" if request.doubtful else "rejected"
+        outcome: Outcome = "unknown" if request.doubtful or (may_pass and request.copies) else "rejected"
         name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
         return self._settle(request, SendError(request.key, name, message or "the service gave no reason", outcome))
 
@@ -328,7 +340,7 @@ class Requests:
         for request in self.pending.values():
             # The answer that is lost may be that its handler has failed.
             request.doubtful |= request.event and request.in_flight
-            request.queued = request.in_flight = False
+            request.queued = request.in_flight = request.copies = False
         self._in_flight = 0
         self._transport += 1
         self._dead = 0
@@ -435,16 +447,23 @@ class Requests:
         self._forget(request)
         if error is None and request.older is not None:
             request.older.overtaken = True
-        if request.kind is LEAVE:
-            # A leave and a later join were repeated after a recovery. If the service failed to execute the leave the
-            # first time, it may have executed it after the join now; that is a duplicate then.
-            join = self._memberships.get(request.group)
-            if join is not None and join.kind is JOIN and join.handed and join.transport < self._transport:
-                join.undone = True
+        later = self._memberships.get(request.group) if request.kind is JOIN or request.kind is LEAVE else None
+        if later is not None:
+            executed = error is None and not duplicate
+            if later.kind is request.kind:
+                later.undone &= not executed
+            elif later.handed and (executed or request.kind is LEAVE):
+                # This and a later opposite were repeated after a recovery. If the service failed to execute this the
+                # first time, it may have executed it after the other one now; that is a duplicate then.
+                later.undone |= later.transport < self._transport
         return Settled(request, error, duplicate)
 
     def _forget(self, request: Request) -> None:
         request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
+        if request.newer is not None:  # else each would keep all others, as long as there is always another one
+            if request.newer.older is request:
+                request.newer.older = None
+            request.newer = None
         del self.pending[request.key]
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
