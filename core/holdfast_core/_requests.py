@@ -341,6 +341,7 @@ class Requests:
             # The answer that is lost may be that its handler has failed.
             request.doubtful |= request.event and request.in_flight
             request.queued = request.in_flight = request.copies = False
+            request.undone &= request.kind is not LEAVE  # it may have been executed on this transport, and in order
         self._in_flight = 0
         self._transport += 1
         self._dead = 0

@@ -65,6 +65,18 @@ def test_a_leave_that_was_executed_between_them_leaves_the_group() -> None:
     assert drive.session.groups == frozenset()
 
 
+def test_a_leave_that_was_executed_behind_the_join_with_its_answer_lost_is_done() -> None:
+    """Both are executed in order, on the second transport, which brings only one of the answers."""
+    drive = connected()
+    joined, left = join(drive), leave(drive)
+    repeated(drive, joined, left)
+    drive.says(ok(joined))
+    repeated(drive, left)
+    drive.says(duplicate(left))
+    assert drive.answers() == {joined: "done", left: "duplicate"}
+    assert drive.session.groups == frozenset()
+
+
 @pytest.mark.parametrize("first_copy_of_the_join", [ok, duplicate])
 def test_a_leave_after_a_join_that_was_executed_before_is_done(
     first_copy_of_the_join: Callable[[int], dict[str, object]],
