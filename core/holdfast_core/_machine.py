@@ -298,7 +298,7 @@ class Machine:
         if request.kind is LEAVE and self._requests.forget_rejoin(request.group):
             self._parked[request.group] = None
         self._hear_from(now)
-        if (settled := self._requests.add(request)) is not None:
+        for settled in self._requests.add(request):
             self._settled(settled)
         if self._state is CONNECTED:
             self._requests.send(request, now)

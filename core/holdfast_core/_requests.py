@@ -47,9 +47,8 @@ class Request(msgspec.Struct, eq=False):
         submitted: when it was asked for.
         group: what is joined or left.
         failures: repeats used up, by errors that may pass and by missing acks.
-        newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
-        older: the other end of that.
-        overtaken: whether the newer one was executed.
+        superseded: whether a newer request asks for the opposite, after which a repeat must not come.
+        overtaken: whether that was executed.
         transport: the number of the transport that it was first handed to.
         undone: whether the older opposite may have been executed after this join or leave, if that is a duplicate.
         own: whether only the session wants to know how it ends.
@@ -70,8 +69,7 @@ class Request(msgspec.Struct, eq=False):
     in_flight: bool = False
     due: float = math.inf
     failures: int = 0
-    newer: Request | None = None
-    older: Request | None = None
+    superseded: bool = False
     overtaken: bool = False
     transport: int = 0
     undone: bool = False
@@ -158,7 +156,7 @@ class Requests:
         # Lists: a deque takes 0.7 KiB, even empty.
         self._outbox: list[Request] = []
         self._repeats: list[Request] = []  # of what is in flight: they wait for nobody
-        self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
+        self._memberships: dict[str, list[Request]] = {}  # the joins and leaves that are pending, of each group
         self._in_flight = 0
         self._transport = 1  # the number of the current or next transport
         self._dead = 0  # entries of the outbox that were settled before they could be sent
@@ -193,10 +191,10 @@ class Requests:
         """A fresh ack id for a request of the session's own, which no limit holds up."""
         return self._own_key
 
-    def add(self, request: Request) -> Settled | None:
+    def add(self, request: Request) -> list[Settled]:
         """Take a request in. :meth:`send` hands it out, at once or when a connection stands.
 
-        Return the end of an older one about the same group that can not be repeated any more.
+        Return the end of older ones about the same group that can not be repeated any more.
         """
         if request.own or request.kind is REJOIN:
             self._own_key = request.key + 1
@@ -213,18 +211,27 @@ class Requests:
             self._own += 1
         elif self._options.request_timeout is not None:
             self._wake_at(request.submitted + self._options.request_timeout)
-        return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else None
+        return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else []
 
-    def _supersede(self, request: Request) -> Settled | None:
-        older = self._memberships.get(request.group)
-        self._memberships[request.group] = request
-        if older is None or older.kind is request.kind:
-            return None
-        older.newer, request.older = request, older
-        if older.key not in self._backing_off:
-            return None
-        text = "the service failed, and a later request for the same group came before the repeat"
-        return self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
+    def _supersede(self, request: Request) -> list[Settled]:
+        settled: list[Settled] = []
+        for older in self._opposites_before(request):
+            older.superseded = True
+            if older.key in self._backing_off:
+                text = "the service failed, and a later request for the same group came before the repeat"
+                settled.append(self._settle(older, SendError(older.key, "Superseded", text, "rejected")))
+        self._memberships.setdefault(request.group, []).append(request)
+        return settled
+
+    def _opposites_before(self, request: Request) -> list[Request]:
+        """The older requests about the same group that ask for the opposite."""
+        opposites: list[Request] = []
+        for other in self._memberships.get(request.group, ()):
+            if other is request:
+                break
+            if other.kind is not request.kind:
+                opposites.append(other)
+        return opposites
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
@@ -248,16 +255,12 @@ class Requests:
         request = self.pending.get(key)
         if request is None or request.tried:
             return None
-        newer = request.newer
+        opposites = self._opposites_before(request)
         self._forget(request)
-        if (older := request.older) is not None:  # as if there were nothing in between
-            latest = self._memberships.setdefault(older.group, older)
-            if newer is not None:
-                older.newer = newer.newer
-            elif latest is older:
-                older.newer = None
-            else:
-                older.newer, latest.older = latest, older
+        others = self._memberships.get(request.group, [])
+        for older in opposites:  # as if it had never been there
+            later = others[others.index(older) :]
+            older.superseded = older.overtaken or any(other.kind is request.kind for other in later)
         return request
 
     def leaving(self) -> set[str]:
@@ -323,7 +326,7 @@ class Requests:
         may_pass = name in _MAY_PASS
         if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
             request.doubtful = True
-        repeatable = may_pass and request.newer is None and not self._left_to_service(request)
+        repeatable = may_pass and not request.superseded and not self._left_to_service(request)
         if repeatable and self._may_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
@@ -413,7 +416,7 @@ class Requests:
         full = self._in_flight >= _WINDOW
         for request in overdue:
             waits = full and request.queued and not request.in_flight  # for the answers of others
-            if waits or (request.newer is None and self._may_repeat(request)):
+            if waits or (not request.superseded and self._may_repeat(request)):
                 self.send(request, now)
             else:
                 missing = "no answer came to the request and its repeats"
@@ -445,26 +448,27 @@ class Requests:
         return self._settle(request, SendError(request.key, name, message, outcome))
 
     def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> Settled:
+        if request.kind is JOIN or request.kind is LEAVE:
+            self._membership_ends(request, executed=error is None, now=error is None and not duplicate)
         self._forget(request)
-        if error is None and request.older is not None:
-            request.older.overtaken = True
-        later = self._memberships.get(request.group) if request.kind is JOIN or request.kind is LEAVE else None
-        if later is not None:
-            executed = error is None and not duplicate
-            if later.kind is request.kind:
-                later.undone &= not executed
-            elif later.handed and (executed or request.kind is LEAVE):
-                # This and a later opposite were repeated after a recovery. If the service failed to execute this the
-                # first time, it may have executed it after the other one now; that is a duplicate then.
-                later.undone |= later.transport < self._transport
         return Settled(request, error, duplicate)
+
+    def _membership_ends(self, request: Request, *, executed: bool, now: bool) -> None:
+        if executed:
+            for older in self._opposites_before(request):
+                older.overtaken = True
+        latest = self._memberships[request.group][-1]
+        if latest is request:
+            return
+        if latest.kind is request.kind:
+            latest.undone &= not now
+        elif latest.handed and (now or request.kind is LEAVE):
+            # This and a later opposite were repeated after a recovery. If the service failed to execute this the first
+            # time, it may have executed it after the other one now; that is a duplicate then.
+            latest.undone |= latest.transport < self._transport
 
     def _forget(self, request: Request) -> None:
         request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
-        if request.newer is not None:  # else each would keep all others, as long as there is always another one
-            if request.newer.older is request:
-                request.newer.older = None
-            request.newer = None
         del self.pending[request.key]
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
@@ -473,8 +477,10 @@ class Requests:
             self._rejoins -= 1
         elif request.own:
             self._own -= 1
-        elif self._memberships.get(request.group) is request:
-            del self._memberships[request.group]
+        elif request.kind is JOIN or request.kind is LEAVE:
+            self._memberships[request.group].remove(request)
+            if not self._memberships[request.group]:
+                del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
         if request.in_flight:

@@ -128,6 +128,42 @@ def test_no_repeat_of_a_leave_comes_after_the_join_that_is_left() -> None:
     assert drive.session.groups == {"g"}
 
 
+def test_of_two_leaves_none_is_repeated_after_a_join() -> None:
+    drive = connected()
+    first, second = leave(drive), leave(drive)
+    joined = join(drive)
+    drive.sent()
+    drive.says(refused(first, "InternalServerError"), refused(second, "InternalServerError"), ok(joined))
+    assert [*drive.answers().values()] == ["InternalServerError/rejected", "InternalServerError/rejected", "done"]
+    drive.advance(10.0)
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
+def test_nor_of_two_that_wait_for_their_repeats() -> None:
+    drive = connected()
+    first, second = leave(drive), leave(drive)
+    drive.sent()
+    drive.says(refused(first, "InternalServerError"), refused(second, "InternalServerError"))
+    joined = join(drive)
+    assert drive.answers() == {first: "Superseded/rejected", second: "Superseded/rejected"}
+    drive.advance(10.0)
+    assert ack_ids(drive.sent()) == [joined]
+
+
+def test_nor_one_whose_follower_has_ended_before() -> None:
+    drive = connected()
+    first, second = leave(drive), leave(drive)
+    drive.sent()
+    drive.says(ok(second))
+    joined = join(drive)
+    drive.sent()
+    drive.says(refused(first, "InternalServerError"), ok(joined))
+    drive.advance(10.0)
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
 def test_nor_after_one_behind_another_leave() -> None:
     drive = connected()
     left = leave(drive)
@@ -177,4 +213,4 @@ def test_requests_that_always_overlap_are_freed(first_stays: bool) -> None:
             del event
         previous = asked
     gc.collect()
-    assert sum(waiter() is not None for waiter in waiters) <= (3 if first_stays else 1)
+    assert sum(waiter() is not None for waiter in waiters) <= 1 + first_stays
