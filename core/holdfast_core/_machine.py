@@ -275,7 +275,7 @@ class Machine:
             else:
                 self._unpark(request.group)
                 if request.undone and settled.error is not None and error.name == "Superseded":
-                    self._groups[request.group] = None  # leaves before it may have said otherwise
+                    self._groups[request.group] = None
         elif request.undone and settled.duplicate:
             self._parked[request.group] = None
             self._unpark(request.group)

@@ -457,15 +457,14 @@ class Requests:
         if executed:
             for older in self._opposites_before(request):
                 older.overtaken = True
-        latest = self._memberships[request.group][-1]
-        if latest is request:
-            return
-        if latest.kind is request.kind:
-            latest.undone &= not now
-        elif latest.handed and (now or request.kind is LEAVE):
-            # This and a later opposite were repeated after a recovery. If the service failed to execute this the first
-            # time, it may have executed it after the other one now; that is a duplicate then.
-            latest.undone |= latest.transport < self._transport
+        others = self._memberships[request.group]
+        for later in others[others.index(request) + 1 :]:
+            if later.kind is request.kind:
+                later.undone &= not now
+            elif later.handed and (now or request.kind is LEAVE):
+                # This and a later opposite were repeated after a recovery. If the service failed to execute this the
+                # first time, it may have executed it after the other one now; that is a duplicate then.
+                later.undone |= later.transport < self._transport
 
     def _forget(self, request: Request) -> None:
         request.payload = b""  # a transport that takes nothing may keep its place in the queue for long

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from tests.helpers.driving import Drive, ack_ids, how, ok, refused
+from tests.helpers.driving import OWN, Drive, ack_ids, how, ok, refused
 
 from holdfast import Acked, Backoff
 
@@ -52,7 +52,18 @@ def test_several_leaves_tell_that_too() -> None:
     joined, first, second = join(drive), leave(drive), leave(drive)
     repeated(drive, joined, first, second)
     drive.says(ok(joined), duplicate(first), duplicate(second))
-    assert drive.answers() == {joined: "done", first: "duplicate", second: "Superseded/rejected"}
+    assert drive.answers() == {joined: "done", first: "Superseded/rejected", second: "Superseded/rejected"}
+    assert drive.session.groups == {"g"}
+
+
+def test_a_join_that_was_executed_before_an_earlier_leave_is_made_again_though_another_leave_is_refused() -> None:
+    drive = connected()
+    left, joined, again = leave(drive), join(drive), leave(drive)
+    repeated(drive, left, joined, again)
+    drive.says(ok(left), duplicate(joined), refused(again, "Forbidden"))
+    assert drive.answers() == {left: "done", joined: "duplicate", again: "Forbidden/rejected"}
+    drive.advance(0.0)
+    assert ack_ids(drive.sent()) == [OWN]
     assert drive.session.groups == {"g"}
 
 
