@@ -158,8 +158,7 @@ class Machine:
 
     def _flow(self, now: float) -> None:
         """Messages flow (again): what waits goes out first, in its original order."""
-        if self._state is not State.CONNECTED:
-            self._go(State.CONNECTED)
+        self._go(State.CONNECTED)
         self._timers.stop(Timer.CONNECT, Timer.WINDOW)
         if self.options.keepalive_interval:
             self._timers.set(Timer.PING, now + self.options.keepalive_interval)
@@ -274,7 +273,7 @@ class Machine:
                 self._parked.pop(request.group, None)
             else:
                 self._unpark(request.group)
-                if request.undone and settled.error is not None and error.name == "Superseded":
+                if request.undone and error.name == "Superseded":
                     self._groups[request.group] = None
         elif request.undone and settled.duplicate:
             self._parked[request.group] = None
