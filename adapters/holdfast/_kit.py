@@ -72,6 +72,8 @@ class Kit:
     checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
     stray: Callable[[BaseException], bool]
     """Whether it is the cancellation of something that the running task awaits, and not of this task."""
+    cancelled: Callable[[], type[BaseException]]
+    """What a cancelled task raises."""
     protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
     """Protects the clients' work from ``KeyboardInterrupt``; returns what callbacks are to be wrapped in, if any."""
 

@@ -427,8 +427,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
-            if not isinstance(error, Exception):
-                raise
+            if not isinstance(error, Exception) or _ends_the_program(late, self._kit.cancelled()):
+                raise  # the body may have failed only because of that: its requests were given up
             if isinstance(late, Exception):
                 # The body's own exception goes on.
                 log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
@@ -472,6 +472,13 @@ async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseExceptio
         if len(reasons) == 1:
             raise reasons[0] from None
         raise
+
+
+def _ends_the_program(error: BaseException, cancelled: type[BaseException]) -> bool:
+    errors: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # of a group
+    if errors:
+        return any(_ends_the_program(each, cancelled) for each in errors)
+    return not isinstance(error, (Exception, cancelled))
 
 
 def _nothing() -> None:

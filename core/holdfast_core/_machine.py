@@ -158,8 +158,7 @@ class Machine:
 
     def _flow(self, now: float) -> None:
         """Messages flow (again): what waits goes out first, in its original order."""
-        if self._state is not State.CONNECTED:
-            self._go(State.CONNECTED)
+        self._go(State.CONNECTED)
         self._timers.stop(Timer.CONNECT, Timer.WINDOW)
         if self.options.keepalive_interval:
             self._timers.set(Timer.PING, now + self.options.keepalive_interval)
@@ -274,6 +273,8 @@ class Machine:
                 self._parked.pop(request.group, None)
             else:
                 self._unpark(request.group)
+                if request.undone and error.name == "Superseded":
+                    self._groups[request.group] = None
         elif request.undone and settled.duplicate:
             self._parked[request.group] = None
             self._unpark(request.group)
@@ -296,7 +297,7 @@ class Machine:
         if request.kind is LEAVE and self._requests.forget_rejoin(request.group):
             self._parked[request.group] = None
         self._hear_from(now)
-        if (settled := self._requests.add(request)) is not None:
+        for settled in self._requests.add(request):
             self._settled(settled)
         if self._state is CONNECTED:
             self._requests.send(request, now)
@@ -322,7 +323,7 @@ class Machine:
     def _schedule_sequence_ack(self, now: float) -> None:
         sequence, options = self._sequence, self.options
         if sequence.messages >= options.sequence_ack_messages or sequence.bytes >= options.sequence_ack_bytes:
-            self._control.append(sequence_ack(sequence.acknowledge()))
+            self._acknowledge()
         elif self._timers[SEQUENCE_ACK] > now + options.sequence_ack_interval:
             self._timers.set(SEQUENCE_ACK, now + options.sequence_ack_interval)
 
@@ -348,7 +349,7 @@ class Machine:
 
     def _ping_due(self, now: float) -> None:
         assert self.options.keepalive_interval
-        self._control.append(PING)
+        self._ping()
         self._timers.set(Timer.PING, now + self.options.keepalive_interval)
 
     def _silence_due(self, now: float) -> None:
@@ -363,7 +364,17 @@ class Machine:
 
     def _sequence_ack_due(self, now: float) -> None:
         if self._sequence.messages:
-            self._control.append(sequence_ack(self._sequence.acknowledge()))
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell the service what has arrived. The last one counts: they must not pile up where it reads nothing."""
+        if self._control:
+            self._control = [message for message in self._control if message is PING]
+        self._control.append(sequence_ack(self._sequence.acknowledge()))
+
+    def _ping(self) -> None:
+        if PING not in self._control:
+            self._control.append(PING)
 
     def _requests_due(self, now: float) -> None:
         for settled in self._requests.wake(now):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from holdfast_core._machine import NO_CLOSE_FRAME, Machine, log
-from holdfast_core._states import HangUp, State
+from holdfast_core._states import CONNECTED, HangUp, State
 from holdfast_core._text import line
 from holdfast_core.errors import ConnectError
 from holdfast_core.events import MAX_SEQUENCE_ID, MessagesMissed
@@ -42,7 +43,8 @@ class Receiver(Machine):
                 self._recovered(now)
             self._skip(incoming.sequence_id, now)
         elif type(incoming) is Ignored:
-            log.debug("ignored a message of unknown %s", line(incoming.what, secrets=self._secrets))
+            if log.isEnabledFor(logging.DEBUG):  # to look for secrets takes far longer than to send such a message
+                log.debug("ignored a message of unknown %s", line(incoming.what, secrets=self._secrets))
             if incoming.sequence_id is not None:
                 self._skip(incoming.sequence_id, now)
         elif type(incoming) is SystemMessage:
@@ -63,6 +65,13 @@ class Receiver(Machine):
             self._token = message.reconnection_token or self._token
             if self._state is State.RECOVERING:
                 self._recovered(now)
+        elif self._state is CONNECTED:
+            # A transport has one connection. To follow it to another one would be to join all groups again as often
+            # as the service likes, so the next one comes after a backoff.
+            reason = "a connected message of another connection, in the middle of one"
+            log.warning("the service sent %s", reason)
+            self._let_go(HangUp(1002, reason))
+            self._lose(1002, reason, now)
         else:
             if self._connection_id is not None:
                 self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")

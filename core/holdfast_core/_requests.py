@@ -47,13 +47,13 @@ class Request(msgspec.Struct, eq=False):
         submitted: when it was asked for.
         group: what is joined or left.
         failures: repeats used up, by errors that may pass and by missing acks.
-        newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
-        older: the other end of that.
-        overtaken: whether the newer one was executed.
+        superseded: whether a newer request asks for the opposite, after which a repeat must not come.
+        overtaken: whether that was executed.
         transport: the number of the transport that it was first handed to.
-        undone: whether an older leave may have been executed after this join, if that is a duplicate.
+        undone: whether the older opposite may have been executed after this join or leave, if that is a duplicate.
         own: whether only the session wants to know how it ends.
         event: whether it is for an event handler, which may have been called although the service answers an error.
+        copies: whether it was repeated on this transport: after a refusal of the one, the other may be executed.
         doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
     """
 
@@ -69,13 +69,13 @@ class Request(msgspec.Struct, eq=False):
     in_flight: bool = False
     due: float = math.inf
     failures: int = 0
-    newer: Request | None = None
-    older: Request | None = None
+    superseded: bool = False
     overtaken: bool = False
     transport: int = 0
     undone: bool = False
     own: bool = False
     event: bool = False
+    copies: bool = False
     doubtful: bool = False
 
 
@@ -156,7 +156,7 @@ class Requests:
         # Lists: a deque takes 0.7 KiB, even empty.
         self._outbox: list[Request] = []
         self._repeats: list[Request] = []  # of what is in flight: they wait for nobody
-        self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
+        self._memberships: dict[str, list[Request]] = {}  # the joins and leaves that are pending, of each group
         self._in_flight = 0
         self._transport = 1  # the number of the current or next transport
         self._dead = 0  # entries of the outbox that were settled before they could be sent
@@ -191,10 +191,10 @@ class Requests:
         """A fresh ack id for a request of the session's own, which no limit holds up."""
         return self._own_key
 
-    def add(self, request: Request) -> Settled | None:
+    def add(self, request: Request) -> list[Settled]:
         """Take a request in. :meth:`send` hands it out, at once or when a connection stands.
 
-        Return the end of an older one about the same group that can not be repeated any more.
+        Return the end of older ones about the same group that can not be repeated any more.
         """
         if request.own or request.kind is REJOIN:
             self._own_key = request.key + 1
@@ -211,18 +211,27 @@ class Requests:
             self._own += 1
         elif self._options.request_timeout is not None:
             self._wake_at(request.submitted + self._options.request_timeout)
-        return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else None
+        return self._supersede(request) if request.kind is JOIN or request.kind is LEAVE else []
 
-    def _supersede(self, request: Request) -> Settled | None:
-        older = self._memberships.get(request.group)
-        self._memberships[request.group] = request
-        if older is None or older.kind is request.kind:
-            return None
-        older.newer, request.older = request, older
-        if older.key not in self._backing_off:
-            return None
-        text = "the service failed, and a later request for the same group came before the repeat"
-        return self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
+    def _supersede(self, request: Request) -> list[Settled]:
+        settled: list[Settled] = []
+        for older in self._opposites_before(request):
+            older.superseded = True
+            if older.key in self._backing_off:
+                text = "the service failed, and a later request for the same group came before the repeat"
+                settled.append(self._settle(older, SendError(older.key, "Superseded", text, "rejected")))
+        self._memberships.setdefault(request.group, []).append(request)
+        return settled
+
+    def _opposites_before(self, request: Request) -> list[Request]:
+        """The older requests about the same group that ask for the opposite."""
+        opposites: list[Request] = []
+        for other in self._memberships.get(request.group, ()):
+            if other is request:
+                break
+            if other.kind is not request.kind:
+                opposites.append(other)
+        return opposites
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
@@ -246,10 +255,12 @@ class Requests:
         request = self.pending.get(key)
         if request is None or request.tried:
             return None
+        opposites = self._opposites_before(request)
         self._forget(request)
-        if (older := request.older) is not None and older.key in self.pending:
-            older.newer = None
-            self._memberships.setdefault(older.group, older)
+        others = self._memberships.get(request.group, [])
+        for older in opposites:  # as if it had never been there
+            later = others[others.index(older) :]
+            older.superseded = older.overtaken or any(other.kind is request.kind for other in later)
         return request
 
     def leaving(self) -> set[str]:
@@ -276,6 +287,7 @@ class Requests:
         for request in repeats:
             if request.in_flight:  # else answered since
                 request.queued = False
+                request.copies = True
                 payloads.append(request.payload)
         repeats.clear()
         taken = 0
@@ -307,11 +319,14 @@ class Requests:
             return self._settle(request)
         name, message = (ack.error.name, ack.error.message) if ack.error is not None else ("Unknown", "")
         if name == "Duplicate":  # executed before: client-spec 3.1.2
+            if request.undone and request.kind is LEAVE:
+                text = "an earlier request to join was executed after it, when both were repeated; leave once more"
+                return self._settle(request, SendError(request.key, "Superseded", text, "rejected"))
             return self._settle(request, duplicate=True)
         may_pass = name in _MAY_PASS
         if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
             request.doubtful = True
-        repeatable = may_pass and request.newer is None and not self._left_to_service(request)
+        repeatable = may_pass and not request.superseded and not self._left_to_service(request)
         if repeatable and self._may_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
@@ -319,7 +334,7 @@ class Requests:
             request.due = now + self._options.retry.delay(request.failures, self._random)
             self._wake_at(request.due)
             return None
-        outcome: Outcome = "unknown" if request.doubtful else "rejected"
+        outcome: Outcome = "unknown" if request.doubtful or (may_pass and request.copies) else "rejected"
         name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
         return self._settle(request, SendError(request.key, name, message or "the service gave no reason", outcome))
 
@@ -328,7 +343,8 @@ class Requests:
         for request in self.pending.values():
             # The answer that is lost may be that its handler has failed.
             request.doubtful |= request.event and request.in_flight
-            request.queued = request.in_flight = False
+            request.queued = request.in_flight = request.copies = False
+            request.undone &= request.kind is not LEAVE  # it may have been executed on this transport, and in order
         self._in_flight = 0
         self._transport += 1
         self._dead = 0
@@ -400,7 +416,7 @@ class Requests:
         full = self._in_flight >= _WINDOW
         for request in overdue:
             waits = full and request.queued and not request.in_flight  # for the answers of others
-            if waits or (request.newer is None and self._may_repeat(request)):
+            if waits or (not request.superseded and self._may_repeat(request)):
                 self.send(request, now)
             else:
                 missing = "no answer came to the request and its repeats"
@@ -432,16 +448,23 @@ class Requests:
         return self._settle(request, SendError(request.key, name, message, outcome))
 
     def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> Settled:
+        if request.kind is JOIN or request.kind is LEAVE:
+            self._membership_ends(request, executed=error is None, now=error is None and not duplicate)
         self._forget(request)
-        if error is None and request.older is not None:
-            request.older.overtaken = True
-        if request.kind is LEAVE:
-            # A leave and a later join were repeated after a recovery. If the service failed to execute the leave the
-            # first time, it may have executed it after the join now; that is a duplicate then.
-            join = self._memberships.get(request.group)
-            if join is not None and join.kind is JOIN and join.handed and join.transport < self._transport:
-                join.undone = True
         return Settled(request, error, duplicate)
+
+    def _membership_ends(self, request: Request, *, executed: bool, now: bool) -> None:
+        if executed:
+            for older in self._opposites_before(request):
+                older.overtaken = True
+        others = self._memberships[request.group]
+        for later in others[others.index(request) + 1 :]:
+            if later.kind is request.kind:
+                later.undone &= not now
+            elif later.handed and (now or request.kind is LEAVE):
+                # This and a later opposite were repeated after a recovery. If the service failed to execute this the
+                # first time, it may have executed it after the other one now; that is a duplicate then.
+                later.undone |= later.transport < self._transport
 
     def _forget(self, request: Request) -> None:
         request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
@@ -453,8 +476,10 @@ class Requests:
             self._rejoins -= 1
         elif request.own:
             self._own -= 1
-        elif self._memberships.get(request.group) is request:
-            del self._memberships[request.group]
+        elif request.kind is JOIN or request.kind is LEAVE:
+            self._memberships[request.group].remove(request)
+            if not self._memberships[request.group]:
+                del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
         if request.in_flight:

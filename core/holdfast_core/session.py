@@ -22,7 +22,6 @@ from holdfast_core._trace import frames, trace
 from holdfast_core.errors import ConnectError, LocalProtocolError
 from holdfast_core.events import Event, GroupMessage, ServerMessage
 from holdfast_core.messages import (
-    PING,
     AckMessage,
     DataType,
     decode,
@@ -30,7 +29,6 @@ from holdfast_core.messages import (
     encode_join,
     encode_leave,
     encode_send,
-    sequence_ack,
 )
 from holdfast_core.url import parse_url, place
 
@@ -156,8 +154,8 @@ class Session(Receiver):
         if dial.recovery:
             # The service need not say anything after a recovery: a pong will show that it took us back.
             if self._sequence.last:
-                self._control.append(sequence_ack(self._sequence.acknowledge()))
-            self._control.append(PING)
+                self._acknowledge()
+            self._ping()
 
     def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
         """No transport could be opened for the current :attr:`dial`.
@@ -209,7 +207,7 @@ class Session(Receiver):
                 self._receive(incoming, now)
                 if not self._open:
                     return  # what follows will be sent again on the next transport
-        if sequenced and sequence.last:  # 0: they were of a connection that was replaced since
+        if sequenced and sequence.last:  # 0: none of them had an id that could be acknowledged
             sequence.messages += sequenced
             sequence.bytes += sum(map(len, messages))
             self._schedule_sequence_ack(now)
@@ -391,7 +389,7 @@ class Session(Receiver):
             return
         self._fail_requests()
         if self._sequence.messages:
-            self._control.append(sequence_ack(self._sequence.acknowledge()))
+            self._acknowledge()
         # 1000 makes the service end the connection at once; anything else would leave it waiting for us.
         self._dial.hang_up = HangUp(1000)
         self._go(STOPPING)

@@ -256,6 +256,37 @@ def test_with_structured_concurrency_it_ends_the_client_politely(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("waits", [False, True], ids=["plain", "async"])
+@pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit, Odd])
+def test_what_ends_the_program_is_raised_though_a_request_was_given_up_for_it(
+    service: BackgroundService, kind: str, waits: bool, make: Any
+) -> None:
+    """The end of the client fails the request, which ends the block: that must not stand for the reason."""
+    client_type, backend = KINDS[kind]
+
+    def plain(_: GroupMessage) -> None:
+        raise make()
+
+    async def waiting(message: GroupMessage) -> None:
+        await anyio.lowlevel.checkpoint()
+        plain(message)
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            client = client_type(service.url(), options(close_timeout=2.0))
+            client.on(GroupMessage, waiting if waits else plain)
+            async with client:
+                await client.join_group(GROUP)
+                with anyio.CancelScope(shield=True):
+                    while True:
+                        await client.send_to_group(GROUP, "x")
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever the loop makes of it
+        anyio.run(main, backend=backend)
+    assert _holds(caught.value, make)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit, Odd])
 def test_what_ends_the_program_while_the_client_starts_is_raised(
     service: BackgroundService, kind: str, make: Any

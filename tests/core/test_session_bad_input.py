@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -570,3 +571,22 @@ def test_wake_too_early_does_nothing_and_wake_too_late_does_everything_due() -> 
     drive.session.wake(drive.now)
     assert [message["type"] for message in drive.sent()] == ["sequenceAck", "ping"]
     assert drive.session.deadline > drive.now
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_nothing_is_made_of_what_is_ignored_unless_it_is_logged(
+    level: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To look for secrets in a message takes longer than to send it: with that, little traffic would stall a client."""
+    looked: list[str] = []
+
+    def look(text: str, **_: object) -> str:
+        looked.append(text)
+        return text
+
+    monkeypatch.setattr("holdfast_core._receiver.line", look)
+    caplog.set_level(level, "holdfast")
+    drive = Drive()
+    drive.connect()
+    drive.says({"type": "future"}, {"type": "message", "from": "nobody", "sequenceId": 1})
+    assert looked == (["type 'future'", "from 'nobody'"] if level == logging.DEBUG else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.helpers.driving import PING, URL, Drive, closed_with, hello, news, sequence_ack
+from tests.helpers.driving import PING, URL, Drive, closed_with, hello, news, ok, sequence_ack
 
 from holdfast import (
     Backoff,
@@ -339,19 +339,16 @@ def test_connected_with_the_same_id_during_a_recovery_completes_it() -> None:
     assert drive.dial.url.endswith("awps_reconnection_token=new")
 
 
-@pytest.mark.parametrize("recovering", [False, True])
-def test_connected_with_another_id_is_a_new_connection(recovering: bool) -> None:
+def test_connected_with_another_id_is_a_new_connection() -> None:
     drive = Drive()
     drive.connect("c1")
     drive.says(news(1), news(2))
     sent_before = drive.session.send_to_group("g", 1, drive.now)
     drive.sent()
+    drive.drop()
+    drive.open()
+    drive.sent()
     drive.events()
-    if recovering:
-        drive.drop()
-        drive.open()
-        drive.sent()
-        drive.events()
     drive.says(hello("c2"), news(1, "a"))
     disconnected, acked, connected, message = drive.events()
     assert disconnected == Disconnected("c1", 1006, "the service replaced the connection by another")
@@ -361,10 +358,32 @@ def test_connected_with_another_id_is_a_new_connection(recovering: bool) -> None
     assert (drive.state, drive.session.connection_id) == (State.CONNECTED, "c2")
 
 
+def test_connected_with_another_id_in_the_middle_ends_the_connection() -> None:
+    """To follow the service there would be to join all groups again as often as it says so."""
+    drive = Drive()
+    dial = drive.connect("c1")
+    for number in range(50):
+        ack_id = drive.session.join_group(f"g{number}", drive.now)
+        drive.sent()
+        drive.says(ok(ack_id))
+    drive.events()
+    drive.says(*(hello(f"c{number}") for number in range(2, 100)))
+    assert drive.events() == [
+        Disconnected("c1", 1002, "a connected message of another connection, in the middle of one")
+    ]
+    assert (drive.state, closed_with(dial), drive.sent()) == (State.WAITING, 1002, [])
+    assert drive.until_dial() > 0.0
+    drive.open()
+    drive.says(hello("c100"))
+    assert len(drive.sent()) == 50
+
+
 def test_nothing_of_a_replaced_connection_is_acknowledged_on_the_new_one() -> None:
     drive = Drive(sequence_ack_messages=2)
     drive.connect("c1")
-    drive.says(news(1), news(2))  # the ack is due, but the transport is busy
+    drive.says(news(1), news(2))
+    drive.drop()
+    drive.open()  # the ack is due, but the transport is busy
     drive.says(hello("c2"))
     assert drive.sent() == []
     drive.advance(5)

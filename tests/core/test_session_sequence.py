@@ -244,9 +244,21 @@ def test_the_ack_goes_out_after_a_mebibyte() -> None:
 )
 def test_the_thresholds_are_options(option: str, value: int, ids: list[int], expected: list[int]) -> None:
     drive = connected(**{option: value})
+    told = []
     for n in ids:
         drive.says(news(n))
-    assert acks(drive) == expected
+        told += acks(drive)
+    assert told == expected
+
+
+def test_where_the_service_reads_nothing_only_the_last_acknowledgement_and_one_ping_wait() -> None:
+    drive = connected(sequence_ack_messages=1, keepalive_interval=1.0)
+    for n in range(1, 100):
+        drive.says(news(n))
+        drive.advance(1.0)
+    assert [len(drive.session.messages_to_send()) for _ in range(2)] == [2, 0]
+    drive.says(news(100))
+    assert acks(drive) == [100]
 
 
 def test_the_interval_is_an_option() -> None:

@@ -43,6 +43,7 @@ KIT = Kit(
     checkpoint=anyio.lowlevel.checkpoint,
     checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
     stray=stray,
+    cancelled=anyio.get_cancelled_exc_class,
     protect=protect,
 )
 

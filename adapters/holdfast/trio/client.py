@@ -34,6 +34,7 @@ KIT = Kit(
     checkpoint=trio.lowlevel.checkpoint,
     checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
     stray=lambda _: False,  # nothing but a scope of one's own can cancel
+    cancelled=lambda: trio.Cancelled,
     protect=protect,
 )
 
