@@ -24,7 +24,7 @@ from holdfast import (
     Stopped,
 )
 from holdfast._delivery import Buffer, Callback, Delivery, check_types
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 
 log: logging.Logger = logging.getLogger("holdfast")
 
@@ -242,7 +242,7 @@ class BaseClient(Generic[D]):
             try:
                 self._session.leave_group(group, self._driver.now())
             except HoldfastError as error:
-                log.warning("could not leave the group %s: %s", line(repr(group)), error)
+                log.warning("could not leave the group %s: %s", one_line(repr(group)), error)
             else:
                 self._driver.flush()
 

@@ -12,7 +12,7 @@ from holdfast_core._redaction import Secrets
 from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
-from holdfast_core._text import keep, line
+from holdfast_core._text import one_line, without_secrets
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
@@ -183,7 +183,7 @@ class Machine:
             return
         if self._state is State.CONNECTED:
             assert self._connection_id is not None
-            log.debug("recovering %s: %s", line(self._connection_id), describe_close(code, reason))
+            log.debug("recovering %s: %s", one_line(self._connection_id), describe_close(code, reason))
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
             self._events.append(Recovering(self._connection_id, code, reason))
@@ -199,7 +199,7 @@ class Machine:
     def _lose(self, code: int, reason: str, now: float) -> None:
         """The connection is gone for good; make a new one."""
         if self._farewell:
-            reason = keep(self._farewell, secrets=self._secrets)
+            reason = without_secrets(self._farewell, secrets=self._secrets)
         self._let_go()
         self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
@@ -394,7 +394,7 @@ class Machine:
 
 def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
     """A ConnectError that says what failed and why, and keeps the cause unless that says no more than it does."""
-    text = line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
+    text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
     error = ConnectError(f"{what}: {text or type(cause).__name__}", status=status)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error
@@ -402,4 +402,4 @@ def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int
 
 def describe_close(code: int, reason: str) -> str:
     """A close for people: the reason, if one was given, and the code."""
-    return f"{line(reason)} (close code {code})" if reason else f"close code {code}"
+    return f"{one_line(reason)} (close code {code})" if reason else f"close code {code}"

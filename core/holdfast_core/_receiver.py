@@ -6,7 +6,7 @@ from typing import Final
 
 from holdfast_core._machine import NO_CLOSE_FRAME, Machine, log
 from holdfast_core._states import HangUp, State
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.errors import ConnectError
 from holdfast_core.events import MAX_SEQUENCE_ID, MessagesMissed
 from holdfast_core.messages import Broken, Ignored, Incoming, SystemMessage
@@ -42,7 +42,7 @@ class Receiver(Machine):
                 self._recovered(now)
             self._skip(incoming.sequence_id, now)
         elif type(incoming) is Ignored:
-            log.debug("ignored a message of unknown %s", line(incoming.what, secrets=self._secrets))
+            log.debug("ignored a message of unknown %s", one_line(incoming.what, secrets=self._secrets))
             if incoming.sequence_id is not None:
                 self._skip(incoming.sequence_id, now)
         elif type(incoming) is SystemMessage:
@@ -74,7 +74,7 @@ class Receiver(Machine):
         Close with ``code`` and recover: a fault of the peer's may be over then. If it is the same again, skip it
         rather than lose what follows. If it may have been a message, as ``data`` says, the application is told.
         """
-        reason = line(reason, secrets=self._secrets)  # it may quote what was sent
+        reason = one_line(reason, secrets=self._secrets)  # it may quote what was sent
         log.warning("the service sent %s", reason)
         if self._state is State.CONNECTING:
             self._attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)

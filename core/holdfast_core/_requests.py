@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast_core._redaction import Secrets
-from holdfast_core._text import keep
+from holdfast_core._text import without_secrets
 from holdfast_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
 from holdfast_core.messages import AckMessage, check_ack_id
 from holdfast_core.options import Options
@@ -320,7 +320,7 @@ class Requests:
             self._wake_at(request.due)
             return None
         outcome: Outcome = "unknown" if request.doubtful else "rejected"
-        name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
+        name, message = without_secrets(name, secrets=self._secrets), without_secrets(message, secrets=self._secrets)
         return self._settle(request, SendError(request.key, name, message or "the service gave no reason", outcome))
 
     def dropped(self) -> None:

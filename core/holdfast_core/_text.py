@@ -7,19 +7,19 @@ from typing import Final
 
 from holdfast_core._redaction import Secrets, hide
 
-QUOTED: Final = 300
+LONGEST_QUOTE: Final = 300
 """Characters of somebody else's text in a line of ours."""
 
-KEPT: Final = 1000
+LONGEST_REASON: Final = 1000
 """Characters of a reason that is kept as data. A close frame can hold 123 bytes, but a connector may hand over more."""
 
-LONGEST: Final = 2000
+LONGEST_ERROR: Final = 2000
 """Characters of the text of an error, ours and others' together."""
 
-_WORK: Final = 8192
+_SEARCHED: Final = 8192
 """Characters that are looked at; of what is cut there, the last ones are not shown."""
 
-_EDGE: Final = 1024
+_NOT_SHOWN: Final = 1024
 
 # Control characters, C1 and line separators among them, halves of characters, and what changes the direction of text.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,20 +45,20 @@ def shorten(text: str, limit: int, length: int | None = None) -> str:
     return text[: max(0, limit - len(note))] + note
 
 
-def keep(text: str, limit: int = KEPT, secrets: Secrets | None = None) -> str:
+def without_secrets(text: str, limit: int = LONGEST_REASON, secrets: Secrets | None = None) -> str:
     """Return a text to be kept as data: short, and without secrets."""
     return _cut(text, limit, secrets, escaped=False)
 
 
-def line(text: str, limit: int = QUOTED, secrets: Secrets | None = None) -> str:
+def one_line(text: str, limit: int = LONGEST_QUOTE, secrets: Secrets | None = None) -> str:
     """Return a text to be shown in a line of ours: escaped, short, and without secrets."""
     return _cut(text, limit, secrets, escaped=True)
 
 
 def _cut(text: str, limit: int, secrets: Secrets | None, *, escaped: bool) -> str:
     # Secrets first: half a token is still one. Megabytes are not searched, and what is near that cut is not shown.
-    end = None if len(text) <= _WORK else _WORK - _EDGE
-    hidden = hide(text if end is None else text[:_WORK], secrets, end)
+    end = None if len(text) <= _SEARCHED else _SEARCHED - _NOT_SHOWN
+    hidden = hide(text if end is None else text[:_SEARCHED], secrets, end)
     shown = escape(hidden[: limit + 1]) if escaped else hidden
     whole = end is None and len(hidden) <= limit and len(shown) <= limit
     return shown if whole else shorten(shown, limit, _length(text))
@@ -70,6 +70,6 @@ def _length(text: str) -> int:
     return len(text) if before is None else max(len(text), int(before[1]))
 
 
-def message_text(text: str) -> str:
+def error_text(text: str) -> str:
     """Return the text of an error, which may quote others: in one line, and not too long."""
-    return line(text, LONGEST) if len(text) > LONGEST else shorten(escape(text), LONGEST)
+    return one_line(text, LONGEST_ERROR) if len(text) > LONGEST_ERROR else shorten(escape(text), LONGEST_ERROR)

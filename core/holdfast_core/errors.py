@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from holdfast_core._text import KEPT, line, message_text, shorten
+from holdfast_core._text import LONGEST_REASON, error_text, one_line, shorten
 
 Outcome = Literal["rejected", "unsent", "unknown"]
 """What is known of a request that did not succeed.
@@ -67,7 +67,7 @@ class SendError(HoldfastError):
     """
 
     def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
-        name, message = shorten(name, _NAME), shorten(message, KEPT)
+        name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
         super().__init__(ack_id, name, message, outcome)
         self.ack_id = ack_id
         self.name = name
@@ -80,7 +80,7 @@ class SendError(HoldfastError):
             "unsent": "it was never sent",
             "unknown": "it may or may not have been executed",
         }[self.outcome]
-        return f"{line(self.name)}: {line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
+        return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
 
 
 class ConnectError(HoldfastError):
@@ -95,7 +95,7 @@ class ConnectError(HoldfastError):
     """
 
     def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
-        super().__init__(message_text(message))
+        super().__init__(error_text(message))
         self.status = status
         self.code = code
 
@@ -111,5 +111,5 @@ def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
     """The service answered the handshake with this status and body instead of opening the WebSocket."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
     # More than people will see: who knows the tokens still has to look for them.
-    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), line(text, KEPT)))]
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), one_line(text, LONGEST_REASON)))]
     return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)

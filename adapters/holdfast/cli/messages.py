@@ -23,7 +23,7 @@ from holdfast import (
 )
 from holdfast.asyncio import Client
 from holdfast.cli._terminal import printable
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.messages import encode_json
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
@@ -139,4 +139,4 @@ def _tell(event: object) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"-- {line(text, 500)}", err=True)
+    click.echo(f"-- {one_line(text, 500)}", err=True)

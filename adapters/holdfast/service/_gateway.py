@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import (
     JSON,
     JSON_RELIABLE,
@@ -206,7 +206,7 @@ class Gateway:
 
     def _respond(self, hub: str | None, outcome: Admission | Refusal, respond: Respond) -> None:
         if isinstance(outcome, Refusal):
-            _LOGGER.debug("client refused: %d %s", outcome.status, line(outcome.text))
+            _LOGGER.debug("client refused: %d %s", outcome.status, one_line(outcome.text))
             self.core.observers.handshake_refused(hub, outcome.status, outcome.text)
         elif outcome.transport.connection is None:
             _LOGGER.debug("recovery refused")

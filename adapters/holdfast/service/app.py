@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, client_endpoint, is_hub_name
 
 from ._access import REACHED, WRONG_HOST, Reached, is_allowed, reached_at
@@ -248,7 +248,7 @@ class _AsgiWriter:
             error = None if self._task.cancelled() else self._task.exception()
             if error is not None:
                 # Servers differ in what they raise when the client has gone.
-                _LOGGER.debug("sending to a client failed: %s", line(repr(error)))
+                _LOGGER.debug("sending to a client failed: %s", one_line(repr(error)))
 
     def flush(self) -> None:
         self._wanted.set()
