@@ -30,7 +30,7 @@ _STRINGS = re.compile(rb'"[^"]*"')
 _SHALLOW: Final = 8
 
 
-def mend(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
+def replace_half_pairs(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
     """Put U+FFFD in place of every escaped half of a surrogate pair.
 
     Args:
@@ -48,13 +48,13 @@ def read_object(text: bytes) -> dict[str, Any]:
         ValueError: it is not UTF-8, no JSON, or no object.
         RecursionError: it is nested too deeply.
     """
-    value: object = _decode(str(mend(text), "utf-8"))
+    value: object = _decode(str(replace_half_pairs(text), "utf-8"))
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     return cast("dict[str, Any]", value)
 
 
-def shallow(text: bytes) -> bytes:
+def without_deep_values(text: bytes) -> bytes:
     """Put null in place of all that is nested deeply, so that what is not can be read: ids and names."""
     parts: list[bytes] = []
     depth = kept = 0

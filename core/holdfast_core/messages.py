@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from holdfast_core._json import may_hold_null, mend, non_finite, read_object, shallow
+from holdfast_core._json import may_hold_null, non_finite, read_object, replace_half_pairs, without_deep_values
 from holdfast_core.errors import InvalidType, InvalidValue
 from holdfast_core.events import MAX_SEQUENCE_ID, GroupMessage, ServerMessage
 
@@ -137,7 +137,7 @@ def _decode_slowly(message: bytes) -> Incoming:
             fields = read_object(message)
         except RecursionError:
             problem = "it is nested too deeply"
-            fields = read_object(shallow(message))
+            fields = read_object(without_deep_values(message))
     except (ValueError, RecursionError) as error:
         return Broken(f"not JSON: {error}")
     kind = fields.get("type")
@@ -166,7 +166,7 @@ def _decode_slowly(message: bytes) -> Incoming:
 
 def _check_identity(message: bytes, control: _Answer) -> _Answer | Broken:
     """Refuse a connection id or token that is not the one which was sent: it would recover nothing."""
-    if type(control) is SystemMessage and mend(message) != message:
+    if type(control) is SystemMessage and replace_half_pairs(message) != message:
         identity = f"{control.connection_id}{control.reconnection_token}"
         if "\ufffd" in identity:
             return Broken("a connection id or token that holds half of a surrogate pair", data=False)
