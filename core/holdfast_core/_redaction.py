@@ -56,7 +56,7 @@ _SHORTEST: Final = 4
 _TAIL: Final = 6
 """Bytes of the beginning of a secret that are hidden where the text is cut."""
 
-_MOST: Final = 16 * 1024
+_MAX_TOKEN: Final = 16 * 1024
 """Characters of a token that are kept; a longer one is refused."""
 
 _CUT: Final = re.compile(rb"\.\.\.\(\d+characters\)")
@@ -204,11 +204,11 @@ class Secrets:
 
     def learn_url(self, url: str) -> None:
         """Take in the tokens in the query of a URL."""
-        self._urls = _with(self._urls, url)
+        self._urls = _remember(self._urls, url)
 
     def learn(self, token: str) -> None:
         """Take in a token."""
-        self._given = _with(self._given, token[:_MOST])
+        self._given = _remember(self._given, token[:_MAX_TOKEN])
 
     def forms(self) -> tuple[bytes, ...]:
         """What to look for, without blanks."""
@@ -220,7 +220,7 @@ class Secrets:
         return found[2]
 
 
-def _with(known: tuple[str, ...], value: str) -> tuple[str, ...]:
+def _remember(known: tuple[str, ...], value: str) -> tuple[str, ...]:
     return known if known[-1:] == (value,) else (*(other for other in known if other != value), value)[-2:]
 
 
