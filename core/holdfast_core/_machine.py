@@ -9,7 +9,8 @@ from typing import ClassVar, Final
 from holdfast_core._attempts import Attempts
 from holdfast_core._pace import Pace
 from holdfast_core._redaction import Secrets
-from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
+from holdfast_core._request import LEAVE, PUBLISH, REJOIN, Kind, Request, Settled
+from holdfast_core._requests import Requests
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
 from holdfast_core._text import one_line, without_secrets

@@ -2,90 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from holdfast_core._redaction import Secrets
+from holdfast_core._request import JOIN, LEAVE, PUBLISH, REJOIN, Kind, Request, Settled
 from holdfast_core._text import without_secrets
 from holdfast_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
 from holdfast_core.messages import AckMessage, check_ack_id
 from holdfast_core.options import Options
-
-
-class Kind(enum.Enum):
-    """What a request asks for: it decides what happens when its connection is lost."""
-
-    JOIN = "join"
-    LEAVE = "leave"
-    PUBLISH = "publish"
-    """A send to a group or an event: never silently repeated on another connection."""
-    REJOIN = "rejoin"
-    """A join made by the session itself, for a group of the connection before."""
-
-
-JOIN: Final = Kind.JOIN
-LEAVE: Final = Kind.LEAVE
-PUBLISH: Final = Kind.PUBLISH
-REJOIN: Final = Kind.REJOIN
-
-
-class Request(msgspec.Struct, eq=False):
-    """One request that is not settled yet.
-
-    Attributes:
-        key: its ack id, or a negative number where no ack is wanted.
-        payload: the encoded message, the same for every repeat.
-        handed: whether it was handed to a transport since the connection id is what it is.
-        tried: whether it was ever handed to a transport.
-        queued: whether it is in the queue for the transport that is open now.
-        in_flight: whether that transport has it and its answer is awaited.
-        due: when it is repeated, while it waits for its answer or its backoff.
-        submitted: when it was asked for.
-        group: what is joined or left.
-        failures: repeats used up, by errors that may pass and by missing acks.
-        newer: the next request about the same group, if that asks for the opposite: a repeat must not come after it.
-        older: the other end of that.
-        overtaken: whether the newer one was executed.
-        transport: the number of the transport that it was first handed to.
-        undone: whether an older leave may have been executed after this join, if that is a duplicate.
-        own: whether only the session wants to know how it ends.
-        event: whether it is for an event handler, which may have been called although the service answers an error.
-        doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
-    """
-
-    key: int
-    kind: Kind
-    payload: bytes
-    user_data: Any
-    submitted: float
-    group: str = ""
-    handed: bool = False
-    tried: bool = False
-    queued: bool = False
-    in_flight: bool = False
-    due: float = math.inf
-    failures: int = 0
-    newer: Request | None = None
-    older: Request | None = None
-    overtaken: bool = False
-    transport: int = 0
-    undone: bool = False
-    own: bool = False
-    event: bool = False
-    doubtful: bool = False
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """The end of a request: success where ``error`` is None."""
-
-    request: Request
-    error: SendError | None
-    duplicate: bool
-
 
 _WINDOW: Final = 500
 """How many requests may be in flight at a time; more wait here.
@@ -119,12 +45,12 @@ class Requests:
 
     __slots__ = (
         "_backing_off",
-        "_dead",
         "_in_flight",
         "_memberships",
         "_next_key",
         "_options",
         "_outbox",
+        "_outbox_gaps",
         "_own",
         "_own_key",
         "_random",
@@ -159,7 +85,7 @@ class Requests:
         self._memberships: dict[str, Request] = {}  # the latest join or leave that is pending, of each group
         self._in_flight = 0
         self._transport = 1  # the number of the current or next transport
-        self._dead = 0  # entries of the outbox that were settled before they could be sent
+        self._outbox_gaps = 0  # entries of the outbox that were settled before they could be sent
         self.answered = 0
         self.wake_at = math.inf
 
@@ -331,7 +257,7 @@ class Requests:
             request.queued = request.in_flight = False
         self._in_flight = 0
         self._transport += 1
-        self._dead = 0
+        self._outbox_gaps = 0
         self._outbox.clear()
         self._repeats.clear()
         self._unanswered.clear()
@@ -457,12 +383,13 @@ class Requests:
             del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
+        """Take a request out of what is in flight, or is to be sent."""
         if request.in_flight:
             request.in_flight = False
             self._in_flight -= 1
         elif request.queued:
-            self._dead += 1
-            if self._dead > 32 and 2 * self._dead > len(self._outbox):
+            self._outbox_gaps += 1
+            if self._outbox_gaps > 32 and 2 * self._outbox_gaps > len(self._outbox):
                 self._outbox = [waiting for waiting in self._outbox if waiting.queued and waiting is not request]
-                self._dead = 0
+                self._outbox_gaps = 0
         request.queued = False

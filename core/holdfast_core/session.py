@@ -14,7 +14,7 @@ from typing import Any
 
 from holdfast_core._machine import NO_CLOSE_FRAME, connect_error, describe_close
 from holdfast_core._receiver import Receiver
-from holdfast_core._requests import JOIN, LEAVE, PUBLISH, Request
+from holdfast_core._request import JOIN, LEAVE, PUBLISH, Request
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
 from holdfast_core._text import one_line, without_secrets
 from holdfast_core._timers import Timer
