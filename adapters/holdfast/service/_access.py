@@ -37,13 +37,13 @@ _FORWARDING: Final = re.compile(
 class Reached:
     """Where a request has arrived: URLs of the application, with the path it is mounted at.
 
-    ``origin`` has the host that the peer has named, well formed but otherwise whatever it likes. ``own`` are those of
-    the address at which the server took the connection, the one to sign tokens for first: no peer chooses them, so
-    they leave out a path that it does choose.
+    ``origin`` has the host that the peer has named: well formed, but any host that the peer likes. ``own_urls`` have
+    the address at which the server took the connection, the one to sign tokens for first. No peer chooses them; where
+    the path of the mount comes from the peer, they have none.
     """
 
     origin: str
-    own: tuple[str, ...]
+    own_urls: tuple[str, ...]
 
 
 def reached_at(scope: Scope) -> Reached | None:

@@ -146,7 +146,7 @@ class _Negotiation:
             return PlainTextResponse("Invalid hub name.\n", 400)
         reached: Reached = request.scope[REACHED]
         token = mint_client_token(
-            self._gateway.connection_string(self._gateway.signed_endpoint(reached.own)),
+            self._gateway.connection_string(self._gateway.signed_endpoint(reached.own_urls)),
             hub,
             user_id=request.query_params.get("userId"),
             roles=_NEGOTIATED_ROLES,
@@ -175,7 +175,7 @@ class _ClientEndpoint:
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),
-                own=reached.own,
+                own_urls=reached.own_urls,
             ),
             decided.set_result,
         )
