@@ -47,7 +47,7 @@ class Driver(_base.Driver, Protocol):
         """Stop the session and wait until it has stopped."""
         ...
 
-    def escape(self, error: BaseException) -> None:
+    def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which came from a callback, later and where it ends something."""
         ...
 
@@ -106,7 +106,7 @@ class AsyncClient(BaseClient[D]):
         connect: Connect | None = None,
     ) -> None:
         super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
-        self._delivery.escape = self._driver.escape
+        self._delivery.raise_later = self._driver.raise_later
         self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
 
     def _drive(self, route: Route, options: Options | None) -> D:

@@ -14,12 +14,13 @@ from typing import Any
 from holdfast._base import BaseClient, BaseStream
 from holdfast._client import AsyncClient
 from holdfast._delivery import Callback, Delivery
-from holdfast._structured import EventStream, StructuredClient, StructuredDriver
+from holdfast._structured import EventStream, StructuredClient
+from holdfast._structured_driver import StructuredDriver
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
     # What tasks do. The one for callbacks is not among them: what it awaits is the application's.
     (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
-    (Delivery, "_next _call skip drop"),
+    (Delivery, "_next _call skip_awaited drop"),
     # What the application calls
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
     (AsyncClient, "join_group leave_group send_to_group send_event"),

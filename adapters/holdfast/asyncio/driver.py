@@ -206,7 +206,7 @@ class Driver:
             self._armed = session.deadline
             self._timer = self._loop.call_at(self._armed, self._wake)
 
-    def escape(self, error: BaseException) -> None:
+    def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
         self._loop.call_soon(_throw, error)
 
