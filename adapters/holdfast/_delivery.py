@@ -152,9 +152,9 @@ class Delivery:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
         begun: whether the client was ever started.
-        raise_later: called with what is no failure of a callback, but meant to end the program (``KeyboardInterrupt``,
-            ``SystemExit``): it is to be raised where it ends something, once all that has happened is delivered.
-        wrap: makes of a callback what is called instead, and equal to it; None: nothing.
+        raise_later: called with an exception of a callback that is meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``), to be raised out of the event loop or nursery once all events are delivered.
+        wrap: returns the callable to call in place of a callback, equal to it; None: callbacks are called themselves.
     """
 
     def __init__(
@@ -320,7 +320,7 @@ class Delivery:
             self._call(event, rest)
 
     def skip_awaited(self) -> None:
-        """What is awaited has ended :meth:`run`: before that goes on, the event's other callbacks get it."""
+        """Give up the awaitable whose exception ended :meth:`run`, and call the other callbacks of its event."""
         if (current := self._current) is not None:
             _, event, rest = current
             self._current = None

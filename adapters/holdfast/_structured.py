@@ -90,7 +90,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             await started
         except BaseException as error:
             await _leave(home, error)
-            raise  # unless the reason was another one
+            raise
         self._home = home
         return self
 
@@ -152,12 +152,15 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
 
 async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseException) -> None:
-    """Leave a nursery because of ``error``, which is to be raised as it is; raise what has cancelled that, if so."""
+    """Leave a nursery because of ``error``, which the caller raises afterwards, not in a group.
+
+    Where ``error`` is only the cancellation of the nursery, raise the exception that caused it instead.
+    """
     try:
         await home.__aexit__(type(error), error, error.__traceback__)
     except BaseException as late:
         if isinstance(error, (Exception, KeyboardInterrupt, SystemExit)):
-            return  # whatever else goes wrong is not more urgent
+            return  # a failure of the tasks is not more urgent
         reasons: tuple[BaseException, ...] = getattr(late, "exceptions", ())  # of a group
         if len(reasons) == 1:
             raise reasons[0] from None

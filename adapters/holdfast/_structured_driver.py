@@ -227,9 +227,9 @@ class StructuredDriver:
                 self._end()
 
     def _end(self) -> None:
-        """No transport is left, and nobody keeps the time. If it was not stopped, nobody else would tell of the end."""
+        """Stop the session, unless it has stopped: no task is left that would notice its end."""
         if self.session.state is not State.STOPPED:
-            # A loop that ends cancels what is shielded, too; or somebody's exception came by.
+            # A loop that ends cancels shielded tasks, too; or an exception has ended the nursery.
             self.session.stop(self.now())
             self.session.disconnected(self.now())  # the answer to its close is not waited for
             self.pump()

@@ -36,7 +36,7 @@ NO_CLOSE_FRAME = 1006
 """The close code of a transport that ended without one (RFC 6455 7.1.5)."""
 
 _CAUSE: Final = 500
-"""Characters of the text of a cause, which has a place in it and may quote others."""
+"""Characters of a cause in the text of an error; it may quote others."""
 
 
 class Machine:
@@ -171,7 +171,7 @@ class Machine:
         self._schedule_requests()
 
     def _progress_so_far(self) -> tuple[int, int]:
-        """The last message and the number of answers: they differ later if the connection has made progress."""
+        """The last sequence id and the number of answers; either grows when the connection makes progress."""
         return self._sequence.last, self._requests.answered
 
     def _dropped(self, code: int, reason: str, now: float) -> None:
@@ -289,7 +289,7 @@ class Machine:
         return self._requests.reserve(ack_id, ack, own)
 
     def _unpark(self, group: str) -> None:
-        """A leave has failed, or undone a join: a rejoin of that group is due as soon as no leave is pending."""
+        """A leave has failed, or undone a join: make the rejoin of its group as soon as no leave is pending."""
         if group in self._parked:
             self._timers.set(REQUESTS, self._heard)
 

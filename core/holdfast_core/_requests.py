@@ -29,7 +29,7 @@ below the limit of what a float holds exactly, should somebody on the way read n
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
 
 _NOT_HANDLED: Final = frozenset({"Forbidden", "BadRequest", "NotFound"})
-"""The errors that say that no event handler was called. By all others one may have done its work before it failed:
+"""The errors that say that no event handler was called. With any other a handler may have done its work and failed:
 the service answers ``InternalServerError`` then, after retries of its own (emulator).
 """
 
@@ -152,7 +152,7 @@ class Requests:
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
-        # Where a handler is slow, a repeat would be one more event if that fails.
+        # If its handler is only slow, and fails in the end, a repeat would call it once more.
         if not request.queued and not (request.in_flight and self._left_to_service(request)):
             request.queued = True
             (self._repeats if request.in_flight else self._outbox).append(request)
@@ -238,7 +238,7 @@ class Requests:
         if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
             request.doubtful = True
         repeatable = may_pass and request.newer is None and not self._left_to_service(request)
-        if repeatable and self._may_repeat(request):
+        if repeatable and self._use_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
             self._backing_off[request.key] = request
@@ -252,7 +252,7 @@ class Requests:
     def dropped(self) -> None:
         """The transport is lost. What was in flight waits for the next one."""
         for request in self.pending.values():
-            # The answer that is lost may be that its handler has failed.
+            # The lost answer may have been that its handler failed.
             request.doubtful |= request.event and request.in_flight
             request.queued = request.in_flight = False
         self._in_flight = 0
@@ -326,7 +326,7 @@ class Requests:
         full = self._in_flight >= _WINDOW
         for request in overdue:
             waits = full and request.queued and not request.in_flight  # for the answers of others
-            if waits or (request.newer is None and self._may_repeat(request)):
+            if waits or (request.newer is None and self._use_repeat(request)):
                 self.send(request, now)
             else:
                 missing = "no answer came to the request and its repeats"
@@ -346,10 +346,11 @@ class Requests:
             self.wake_at = due
 
     def _left_to_service(self, request: Request) -> bool:
-        """Whether only the service repeats it, as often as it is meant to, while the connection lives."""
+        """Whether it is an event that only the service may repeat while the connection lives."""
         return request.event and self._options.resend == "safe"
 
-    def _may_repeat(self, request: Request) -> bool:
+    def _use_repeat(self, request: Request) -> bool:
+        """Use up one of its repeats; return whether there was one left."""
         request.failures += 1
         return self._options.retry.allows(request.failures)
 
@@ -362,15 +363,16 @@ class Requests:
         if error is None and request.older is not None:
             request.older.overtaken = True
         if request.kind is LEAVE:
-            # A leave and a later join were repeated after a recovery. If the service failed to execute the leave the
-            # first time, it may have executed it after the join now; that is a duplicate then.
+            # A leave and a later join were repeated after a recovery. If the service executed the join before it, and
+            # the leave only now, it answers the join as a duplicate though the leave came last.
             join = self._memberships.get(request.group)
             if join is not None and join.kind is JOIN and join.handed and join.transport < self._transport:
                 join.undone = True
         return Settled(request, error, duplicate)
 
     def _forget(self, request: Request) -> None:
-        request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
+        # The outbox may keep a forgotten request for as long as the transport takes nothing.
+        request.payload = b""
         del self.pending[request.key]
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)

@@ -68,7 +68,7 @@ class ServiceApp(Starlette):
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, once it is known where it has arrived."""
+        """Refuse a request without a proper Host header; answer any other."""
         if scope["type"] in ("http", "websocket"):
             reached = reached_at(scope)
             if reached is None:
@@ -151,7 +151,7 @@ class _Negotiation:
             user_id=request.query_params.get("userId"),
             roles=_NEGOTIATED_ROLES,
         )
-        # The client is where the service is called what it called it, which is good for the URL but not for the token.
+        # The Host header is right for the URL, which has to work where the client is, but is never signed.
         url = f"{client_endpoint(self._gateway.endpoint or reached.origin, hub)}?access_token={token}"
         return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
 

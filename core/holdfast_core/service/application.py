@@ -49,7 +49,7 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """A handler is done with an event of a client, well or not; ``delivered`` if it may have got it."""
+    """The call of a handler for a client's event is over; ``delivered`` says whether the handler may have got it."""
 
     connection: Connection
     conversation: Conversation

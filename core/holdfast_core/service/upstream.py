@@ -155,10 +155,10 @@ def _decode_whole(data: bytes) -> UpstreamMessage:
 
 
 def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
-    """Decode what holds halves of surrogate pairs: data may, names may not."""
+    """Decode a message with halves of surrogate pairs: allowed in data, refused in names."""
     try:
         message = _decode_any_case(mended)
-        # With another replacement nothing but data may be different.
+        # Names with another replacement are different if they hold halves.
         other = _decode_any_case(replace_half_pairs(data, b"\\u0000"))
     except msgspec.DecodeError as error:
         raise ProtocolViolation(f"invalid message: {error}") from None
