@@ -24,7 +24,7 @@ from holdfast import (
     Stopped,
 )
 from holdfast._delivery import Buffer, Callback, Delivery, check_types
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 
 log: logging.Logger = logging.getLogger("holdfast")
 
@@ -185,8 +185,8 @@ class BaseClient(Generic[D]):
     def on(self, event_type: type[Any], callback: Callback = _NOT_GIVEN) -> Callback | Callable[[F], F]:
         """Call ``callback`` with every event of ``event_type``: ``client.on(GroupMessage, show)``, or as a decorator.
 
-        Callbacks run in the order of the events, one at a time; one that raises is logged and holds up nothing. What
-        is to end the program, such as ``KeyboardInterrupt``, does so once all that has happened is delivered.
+        Callbacks run in the order of the events, one at a time; one that raises is logged and holds up nothing.
+        ``KeyboardInterrupt`` and ``SystemExit`` end the program, once all events so far are delivered.
         They stay registered when the client stops. With an async client, a callback may be a plain or an async
         function; the blocking client calls plain functions in a thread of its own.
 
@@ -242,7 +242,7 @@ class BaseClient(Generic[D]):
             try:
                 self._session.leave_group(group, self._driver.now())
             except HoldfastError as error:
-                log.warning("could not leave the group %s: %s", line(repr(group)), error)
+                log.warning("could not leave the group %s: %s", one_line(repr(group)), error)
             else:
                 self._driver.flush()
 

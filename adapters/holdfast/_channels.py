@@ -217,9 +217,8 @@ class MessageChannel(Channel):
             except BaseException as error:
                 if not self._is_theirs(error):
                     raise
-                log.debug(
-                    "closing a transport failed: %s", self.session.presentable(str(error))
-                )  # it is gone, one way or the other
+                # It is gone, one way or the other.
+                log.debug("closing a transport failed: %s", self.session.presentable(str(error)))
 
 
 def check_connect(connect: object) -> None:

@@ -47,8 +47,8 @@ class Driver(_base.Driver, Protocol):
         """Stop the session and wait until it has stopped."""
         ...
 
-    def escape(self, error: BaseException) -> None:
-        """Raise ``error``, which came from a callback, later and where it ends something."""
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the event loop or nursery, after this call."""
         ...
 
 
@@ -106,7 +106,7 @@ class AsyncClient(BaseClient[D]):
         connect: Connect | None = None,
     ) -> None:
         super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
-        self._delivery.escape = self._driver.escape
+        self._delivery.raise_later = self._driver.raise_later
         self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
 
     def _drive(self, route: Route, options: Options | None) -> D:
@@ -281,7 +281,7 @@ class AsyncClient(BaseClient[D]):
         except SendError:
             raise  # that was the answer; its ack id may be in use again
         except BaseException as error:
-            # Cancelled. A request that was sent can not be withdrawn any more; what waited for its end may go out.
+            # Cancelled. A request that was sent can not be withdrawn any more. A rejoin may have waited for its end.
             if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
                 self._driver.flush()
             raise
@@ -289,7 +289,7 @@ class AsyncClient(BaseClient[D]):
             del self._waiting[answer]
 
     def _abandon(self) -> None:
-        """The session has lost track: whoever still waits for an answer gets none."""
+        """Fail the calls that still wait for an answer: the session may have forgotten them."""
         for answer, key in self._waiting.items():
             if not answer.done():
                 text = "the client was stopped before the answer came"

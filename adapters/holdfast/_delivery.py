@@ -152,9 +152,9 @@ class Delivery:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         busy: an awaitable of a callback must be awaited first: :meth:`run` does that.
         begun: whether the client was ever started.
-        escape: called with what is no failure of a callback, but meant to end the program (``KeyboardInterrupt``,
-            ``SystemExit``): it is to be raised where it ends something, once all that has happened is delivered.
-        wrap: makes of a callback what is called instead, and equal to it; None: nothing.
+        raise_later: called with an exception of a callback that is meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``), to be raised out of the event loop or nursery once all events are delivered.
+        wrap: returns the callable to call in place of a callback, equal to it; None: callbacks are called themselves.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Delivery:
         self.held: int = 0
         self.busy: bool = False
         self.begun: bool = False
-        self.escape: Callable[[BaseException], object] = _raise
+        self.raise_later: Callable[[BaseException], object] = _raise
         self.wrap: Callable[[Callback], Callback] | None = None
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
@@ -279,7 +279,7 @@ class Delivery:
             except (Exception, CancelledError):  # nothing is awaited in there: it is not our cancellation
                 log.exception("a callback for %s failed", type(event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
-                self.escape(error)
+                self.raise_later(error)
             else:
                 if result is not None and inspect.isawaitable(result):
                     self.busy = True
@@ -319,8 +319,8 @@ class Delivery:
             self._current = None
             self._call(event, rest)
 
-    def skip(self) -> None:
-        """What is awaited has ended :meth:`run`: before that goes on, the event's other callbacks get it."""
+    def skip_awaited(self) -> None:
+        """Give up the awaitable whose exception ended :meth:`run`, and call the other callbacks of its event."""
         if (current := self._current) is not None:
             _, event, rest = current
             self._current = None
@@ -340,7 +340,7 @@ class Delivery:
             except Exception:
                 log.exception("a callback for %s failed", type(event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
-                self.escape(error)
+                self.raise_later(error)
             self._current = None
             self._call(event, rest)
         if dropped:

@@ -1,8 +1,8 @@
 """Ctrl-C on trio: it must not come between two steps of a client's own work.
 
 trio raises ``KeyboardInterrupt`` wherever the main thread is just then, between any two bytecodes, except in code that
-asks for protection: there it waits for the main task's next checkpoint. What is marked here covers all that it calls;
-callbacks are the application's, and are interrupted as its other code is.
+asks for protection: there it waits for the main task's next checkpoint. The protection of a function covers all that it
+calls, except callbacks: these are the application's, and are interrupted as its other code is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 from holdfast._base import BaseClient, BaseStream
 from holdfast._client import AsyncClient
 from holdfast._delivery import Callback, Delivery
-from holdfast._structured import EventStream, StructuredClient, StructuredDriver
+from holdfast._structured import EventStream, StructuredClient
+from holdfast._structured_driver import StructuredDriver
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
-    # What tasks do. The one for callbacks is not among them: what it awaits is the application's.
+    # In the client's tasks. Delivery.run is missing: it awaits coroutines of the application.
     (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
-    (Delivery, "_next _call skip drop"),
-    # What the application calls
+    (Delivery, "_next _call skip_awaited drop"),
+    # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
     (AsyncClient, "join_group leave_group send_to_group send_event"),
     (EventStream, "__anext__"),

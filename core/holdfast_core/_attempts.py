@@ -8,11 +8,11 @@ from typing import Final
 
 from holdfast_core.options import Options
 
-_EARLY: Final = 10
-"""How many attempts to recover may come early in a row, see :meth:`Attempts.next_recovery`."""
+_EARLY_ATTEMPTS: Final = 10
+"""Attempts to recover that may come early in a row, see :meth:`Attempts.next_recovery`."""
 
-_PRICE: Final = 0.25
-"""What an early attempt costs: this share of ``recovery_interval`` on a connection that made progress."""
+_EARLY_PRICE: Final = 0.25
+"""The price of an early attempt: so many ``recovery_interval`` on a connection that made progress."""
 
 
 class Attempts:
@@ -22,7 +22,16 @@ class Attempts:
         number: the number of the current attempt, from 1, since a connection last stood.
     """
 
-    __slots__ = ("_budget", "_connected_at", "_flows_since", "_options", "_random", "_recovery_at", "_steps", "number")
+    __slots__ = (
+        "_connected_at",
+        "_early_left",
+        "_options",
+        "_random",
+        "_recovery_at",
+        "_stands_since",
+        "_steps",
+        "number",
+    )
 
     def __init__(self, options: Options, random: Callable[[], float]) -> None:
         self._options = options
@@ -33,9 +42,9 @@ class Attempts:
         """Count anew: the application called ``start()``."""
         self.number = 0
         self._steps = 0
-        self._connected_at = self._flows_since = math.inf
+        self._connected_at = self._stands_since = math.inf
         self._recovery_at = -math.inf
-        self._budget = float(_EARLY)
+        self._early_left = float(_EARLY_ATTEMPTS)
 
     def began(self) -> int:
         """An attempt to make a new connection begins; return its number."""
@@ -45,7 +54,7 @@ class Attempts:
     def recovery_began(self, now: float) -> int:
         """An attempt to recover begins; return its number."""
         if now < self._recovery_at:
-            self._budget -= 1.0
+            self._early_left -= 1.0
         # Jitter upwards, by up to a quarter: clients cut off together do not come back in step.
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
         return self.began()
@@ -58,14 +67,14 @@ class Attempts:
                 it, so the time of that attempt still counts.
         """
         self.number = 0
-        self._connected_at = self._flows_since = now
+        self._connected_at = self._stands_since = now
         if not after_recovery:
             self._recovery_at = -math.inf
 
     def recovered(self, now: float) -> None:
         """It was recovered: attempts count from 1 again."""
         self.number = 0
-        self._flows_since = now
+        self._stands_since = now
 
     def next_recovery(self, now: float, *, progress: bool) -> float:
         """When to try to recover: at once, but not sooner than an interval after the try before.
@@ -80,8 +89,10 @@ class Attempts:
         interval = self._options.recovery_interval
         if not progress or interval == 0.0:
             return max(now, self._recovery_at)
-        self._budget = min(self._budget + (now - self._flows_since) / (interval * _PRICE), float(_EARLY))
-        return now if self._budget >= 1.0 else max(now, self._recovery_at)
+        self._early_left = min(
+            self._early_left + (now - self._stands_since) / (interval * _EARLY_PRICE), float(_EARLY_ATTEMPTS)
+        )
+        return now if self._early_left >= 1.0 else max(now, self._recovery_at)
 
     def lost(self, now: float) -> None:
         """The connection that stood is gone for good; the attempts to recover it do not count any more."""

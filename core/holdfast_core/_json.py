@@ -1,7 +1,7 @@
 """Valid JSON that a decoder can not hold, and data that JSON can not hold (RFC 8259).
 
 The fast decoder refuses halves of surrogate pairs, numbers beyond floats and deep nesting, all of which RFC 8259 allows
-a peer to send; and the encoder writes null for nan. What is here is slower, and only asked where those two give up.
+a peer to send; the encoder writes null for nan. These functions are slower, and only called where those two fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, cast
 
 import msgspec
 
-# Other escapes and whole pairs stay as they are, in one go; what is left over are halves.
+# Other escapes and whole pairs are matched first, in one go, and stay as they are: only halves are left over.
 _HALVES = re.compile(
     rb"((?:\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})[^\\]*+)++)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
@@ -30,7 +30,7 @@ _STRINGS = re.compile(rb'"[^"]*"')
 _SHALLOW: Final = 8
 
 
-def mend(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
+def replace_half_pairs(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
     """Put U+FFFD in place of every escaped half of a surrogate pair.
 
     Args:
@@ -48,14 +48,14 @@ def read_object(text: bytes) -> dict[str, Any]:
         ValueError: it is not UTF-8, no JSON, or no object.
         RecursionError: it is nested too deeply.
     """
-    value: object = _decode(str(mend(text), "utf-8"))
+    value: object = _decode(str(replace_half_pairs(text), "utf-8"))
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     return cast("dict[str, Any]", value)
 
 
-def shallow(text: bytes) -> bytes:
-    """Put null in place of all that is nested deeply, so that what is not can be read: ids and names."""
+def without_deep_values(text: bytes) -> bytes:
+    """Put null in place of deeply nested values, so that ids and names, which are not nested, can be read."""
     parts: list[bytes] = []
     depth = kept = 0
     for token in _TOKENS.finditer(text):
@@ -84,10 +84,10 @@ def is_deep(text: bytes, limit: int) -> bool:
 
 
 may_hold_null = re.compile(b"null").search
-"""Tell whether JSON may hold null: that is all one has to know of most data, and this is the fastest way to know it."""
+"""Tell whether JSON may hold null, which the encoder writes for nan and inf; the fastest search for it."""
 
 
-def non_finite(data: object) -> tuple[str, float] | None:
+def find_non_finite(data: object) -> tuple[str, float] | None:
     """Find a nan or inf in ``data``, of any types that the encoder takes.
 
     Returns:
@@ -101,7 +101,7 @@ def non_finite(data: object) -> tuple[str, float] | None:
         # How MessagePack begins nan and inf, and very large numbers; text can not hold these bytes.
         if b"\xcb\x7f" not in packed and b"\xcb\xff" not in packed:
             return None
-    found: list[tuple[str, object]] = [("data", msgspec.to_builtins(data, enc_hook=_nothing))]
+    found: list[tuple[str, object]] = [("data", msgspec.to_builtins(data, enc_hook=_skip_raw))]
     while found:
         path, value = found.pop()
         if isinstance(value, float):
@@ -127,8 +127,8 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _nothing(_: object) -> None:
-    """Stand for what is copied as it is: msgspec.Raw."""
+def _skip_raw(_: object) -> None:
+    """Put None in place of msgspec.Raw, which the encoder copies as it is."""
 
 
 _decode = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).decode

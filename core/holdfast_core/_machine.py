@@ -9,10 +9,11 @@ from typing import ClassVar, Final
 from holdfast_core._attempts import Attempts
 from holdfast_core._pace import Pace
 from holdfast_core._redaction import Secrets
-from holdfast_core._requests import LEAVE, PUBLISH, REJOIN, Kind, Request, Requests, Settled
+from holdfast_core._request import LEAVE, PUBLISH, REJOIN, Kind, Request, Settled
+from holdfast_core._requests import Requests
 from holdfast_core._sequence import Sequence
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
-from holdfast_core._text import keep, line
+from holdfast_core._text import one_line, without_secrets
 from holdfast_core._timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from holdfast_core.errors import ClientStopped, ConnectError, HoldfastError, InvalidType
 from holdfast_core.events import (
@@ -35,7 +36,7 @@ NO_CLOSE_FRAME = 1006
 """The close code of a transport that ended without one (RFC 6455 7.1.5)."""
 
 _CAUSE: Final = 500
-"""Characters of the text of a cause, which has a place in it and may quote others."""
+"""Characters of a cause in the text of an error; it may quote others."""
 
 
 class Machine:
@@ -169,7 +170,7 @@ class Machine:
         self._schedule_requests()
 
     def _progress_so_far(self) -> tuple[int, int]:
-        """The last message and the number of answers: they differ later if the connection has made progress."""
+        """The last sequence id and the number of answers; either grows when the connection makes progress."""
         return self._sequence.last, self._requests.answered
 
     def _dropped(self, code: int, reason: str, now: float) -> None:
@@ -182,7 +183,7 @@ class Machine:
             return
         if self._state is State.CONNECTED:
             assert self._connection_id is not None
-            log.debug("recovering %s: %s", line(self._connection_id), describe_close(code, reason))
+            log.debug("recovering %s: %s", one_line(self._connection_id), describe_close(code, reason))
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self.options.recovery_timeout)
             self._events.append(Recovering(self._connection_id, code, reason))
@@ -198,7 +199,7 @@ class Machine:
     def _lose(self, code: int, reason: str, now: float) -> None:
         """The connection is gone for good; make a new one."""
         if self._farewell:
-            reason = keep(self._farewell, secrets=self._secrets)
+            reason = without_secrets(self._farewell, secrets=self._secrets)
         self._let_go()
         self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
@@ -289,7 +290,7 @@ class Machine:
         return self._requests.reserve(ack_id, ack, own)
 
     def _unpark(self, group: str) -> None:
-        """A leave has failed, or undone a join: a rejoin of that group is due as soon as no leave is pending."""
+        """A leave has failed, or undone a join: make the rejoin of its group as soon as no leave is pending."""
         if group in self._parked:
             self._timers.set(REQUESTS, self._heard)
 
@@ -405,7 +406,7 @@ class Machine:
 
 def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
     """A ConnectError that says what failed and why, and keeps the cause unless that says no more than it does."""
-    text = line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
+    text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
     error = ConnectError(f"{what}: {text or type(cause).__name__}", status=status)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error
@@ -413,4 +414,4 @@ def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int
 
 def describe_close(code: int, reason: str) -> str:
     """A close for people: the reason, if one was given, and the code."""
-    return f"{line(reason)} (close code {code})" if reason else f"close code {code}"
+    return f"{one_line(reason)} (close code {code})" if reason else f"close code {code}"

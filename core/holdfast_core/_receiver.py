@@ -7,7 +7,7 @@ from typing import Final
 
 from holdfast_core._machine import NO_CLOSE_FRAME, Machine, log
 from holdfast_core._states import CONNECTED, HangUp, State
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.errors import ConnectError
 from holdfast_core.events import MAX_SEQUENCE_ID, MessagesMissed
 from holdfast_core.messages import Broken, Ignored, Incoming, SystemMessage
@@ -35,7 +35,7 @@ class Receiver(Machine):
         """Handle what is rare: anything but data and acks."""
         if type(incoming) is Broken:
             if incoming.sequence_id is None or not self.options.reliable:
-                self._broken(1007, incoming.reason, now, data=incoming.data)
+                self._broken(1007, incoming.reason, now, may_be_data=incoming.may_be_data)
                 return
             # A whole text was not garbled on the way: sent again it would be the same.
             log.warning("the service sent %s; it is skipped", incoming.reason)
@@ -44,7 +44,7 @@ class Receiver(Machine):
             self._skip(incoming.sequence_id, now)
         elif type(incoming) is Ignored:
             if log.isEnabledFor(logging.DEBUG):  # to look for secrets takes far longer than to send such a message
-                log.debug("ignored a message of unknown %s", line(incoming.what, secrets=self._secrets))
+                log.debug("ignored a message of unknown %s", one_line(incoming.what, secrets=self._secrets))
             if incoming.sequence_id is not None:
                 self._skip(incoming.sequence_id, now)
         elif type(incoming) is SystemMessage:
@@ -57,9 +57,10 @@ class Receiver(Machine):
 
     def _connected_message(self, message: SystemMessage, now: float) -> None:
         if not message.connection_id:
-            self._broken(1007, "a connected message without connectionId", now, data=False)
+            self._broken(1007, "a connected message without connectionId", now, may_be_data=False)
         elif len(message.connection_id) + len(message.reconnection_token or "") > MAX_IDENTITY:
-            self._broken(1007, f"a connection id and token of more than {MAX_IDENTITY} characters", now, data=False)
+            reason = f"a connection id and token of more than {MAX_IDENTITY} characters"
+            self._broken(1007, reason, now, may_be_data=False)
         elif message.connection_id == self._connection_id:
             # The service may hand out a fresh token at any time (client-spec 1.2.4).
             self._token = message.reconnection_token or self._token
@@ -77,13 +78,13 @@ class Receiver(Machine):
                 self._end_connection(NO_CLOSE_FRAME, "the service replaced the connection by another")
             self._stands(message, now)
 
-    def _broken(self, code: int, reason: str, now: float, *, can_skip: bool = True, data: bool = True) -> None:
-        """The peer broke the protocol: what it sent has no place in it, or no sequence id that could be read.
+    def _broken(self, code: int, reason: str, now: float, *, can_skip: bool = True, may_be_data: bool = True) -> None:
+        """The peer broke the protocol: with a message that does not belong to it, or has no readable sequence id.
 
-        Close with ``code`` and recover: a fault of the peer's may be over then. If it is the same again, skip it
-        rather than lose what follows. If it may have been a message, as ``data`` says, the application is told.
+        Close with ``code`` and recover: a fault of the peer's may be over then. If the same comes again, skip it
+        rather than lose all later messages. Tell the application if it may have been a data message.
         """
-        reason = line(reason, secrets=self._secrets)  # it may quote what was sent
+        reason = one_line(reason, secrets=self._secrets)  # it may quote what was sent
         log.warning("the service sent %s", reason)
         if self._state is State.CONNECTING:
             self._attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
@@ -92,7 +93,7 @@ class Receiver(Machine):
         if can_skip and (again or not self.options.reliable):
             if self._state is State.RECOVERING:
                 self._recovered(now)
-            if data:
+            if may_be_data:
                 self._events.append(MessagesMissed(0, 0))
             return
         self._broken_at = self._sequence.last

@@ -1,7 +1,7 @@
-"""Secrets out of text that is shown: those that can be told by what stands before them, and those that are known.
+"""Hides secrets in text: the values of token fields, credentials and signed tokens, and the tokens that are known.
 
 All work is done on UTF-8, on the text as it is and with one and two layers of encoding taken off (percent, JSON, HTML):
-a service may quote a token in any of these ways. What is found there is hidden where it stands in the text.
+a service may quote a token in any of these ways. A secret found there is hidden at its place in the text.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SHORTEST: Final = 4
 _TAIL: Final = 6
 """Bytes of the beginning of a secret that are hidden where the text is cut."""
 
-_MOST: Final = 16 * 1024
+_MAX_TOKEN: Final = 16 * 1024
 """Characters of a token that are kept; a longer one is refused."""
 
 _CUT: Final = re.compile(rb"\.\.\.\(\d+characters\)")
@@ -144,11 +144,11 @@ def _layers(data: bytes) -> list[_Layer]:
     return layers
 
 
-# ---- By what stands before them
+# ---- By pattern: a field or header before them, or the form of a signed token
 
 
 def _by_pattern(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where values of token fields are, credentials, and what looks like a signed token, whole or cut short."""
+    """The places of values of token fields, of credentials, and of signed tokens, whole or cut short."""
     position = 0
     while (field := _FIELD.search(data, position)) is not None:
         end = _end_of_value(data, field)
@@ -186,13 +186,13 @@ def _closing(data: bytes, quote: bytes, start: int) -> int:
     return closing.start() if closing is not None else len(data)
 
 
-# ---- By what is known
+# ---- By value: the tokens that a session knows
 
 
 class Secrets:
     """The tokens that a session knows: those of its last two URLs, and the last two that it was given.
 
-    To learn costs nothing: what to look for is found out when somebody looks. It may be asked from any thread.
+    Learning is cheap: the forms of a token are worked out at the first search. :meth:`forms` is safe in any thread.
     """
 
     __slots__ = ("_found", "_given", "_urls")
@@ -204,14 +204,14 @@ class Secrets:
 
     def learn_url(self, url: str) -> None:
         """Take in the tokens in the query of a URL."""
-        self._urls = _with(self._urls, url)
+        self._urls = _remember(self._urls, url)
 
     def learn(self, token: str) -> None:
         """Take in a token."""
-        self._given = _with(self._given, token[:_MOST])
+        self._given = _remember(self._given, token[:_MAX_TOKEN])
 
     def forms(self) -> tuple[bytes, ...]:
-        """What to look for, without blanks."""
+        """The tokens in all encodings to search for, without blanks."""
         urls, given, found = self._urls, self._given, self._found
         if found is None or found[0] is not urls or found[1] is not given:
             tokens = [*(token for url in urls for token in _token_parameters(url)), *given]
@@ -220,7 +220,7 @@ class Secrets:
         return found[2]
 
 
-def _with(known: tuple[str, ...], value: str) -> tuple[str, ...]:
+def _remember(known: tuple[str, ...], value: str) -> tuple[str, ...]:
     return known if known[-1:] == (value,) else (*(other for other in known if other != value), value)[-2:]
 
 
@@ -232,7 +232,7 @@ def _forms(secret: str) -> tuple[bytes, ...]:
 
 
 def _by_value(layer: _Layer, forms: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Where known secrets are, or long parts of them."""
+    """The places of known secrets, or of long parts of them."""
     bare = layer.replaced(_BLANKS, _nothing)
     data = bare.data
     grams = {data[at : at + _GRAM] for at in range(len(data) - _GRAM + 1)}
@@ -282,7 +282,11 @@ def redact(text: str) -> str:
 
 
 def hide(text: str, secrets: Secrets | None, end: int | None = None) -> str:
-    """The same for what is known as well; ``end``: show nothing from this character on."""
+    """Return ``text`` as :func:`redact` does, with known secrets hidden as well.
+
+    Args:
+        end: leave out the text from this character on.
+    """
     data = text.encode("utf-8", "surrogatepass")
     forms = secrets.forms() if secrets is not None else ()
     spans: list[tuple[int, int]] = []
@@ -294,17 +298,20 @@ def hide(text: str, secrets: Secrets | None, end: int | None = None) -> str:
     parts: list[bytes] = []
     position = 0
     for start, last in sorted(spans):
-        first = _character_at(data, start)
+        first = _character_border(data, start)
         if first >= shown:
             break
         if first > position or not parts:
             parts += (data[position:first], HIDDEN.encode())
-        position = max(position, _character_at(data, last, step=1))
+        position = max(position, _character_border(data, last, step=1))
     return b"".join([*parts, data[position:shown]]).decode("utf-8", "surrogatepass")
 
 
-def _character_at(data: bytes, at: int, step: int = -1) -> int:
-    """The border of a character at ``at`` or before (after) it: a byte in the middle of one says something of it."""
+def _character_border(data: bytes, at: int, step: int = -1) -> int:
+    """The nearest border between characters at or before ``at`` (with ``step=1``: at or after it).
+
+    A character is hidden whole: the rest of its bytes would still tell something of it.
+    """
     while at < len(data) and data[at] & 0xC0 == 0x80:
         at += step
     return at
@@ -333,7 +340,7 @@ def _token_parameters(url: str) -> list[str]:
 
 
 def _value_at(parameter: str) -> int | None:
-    """Where the value of a token begins; servers that part parameters with a semicolon, too, are thought of."""
+    """Where the value of a token begins; some servers take a semicolon between parameters, too."""
     position = 0
     for piece in parameter.split(";"):
         name, equals, _ = piece.partition("=")

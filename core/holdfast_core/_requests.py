@@ -2,90 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from holdfast_core._redaction import Secrets
-from holdfast_core._text import keep
+from holdfast_core._request import JOIN, LEAVE, PUBLISH, REJOIN, Kind, Request, Settled
+from holdfast_core._text import without_secrets
 from holdfast_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
 from holdfast_core.messages import AckMessage, check_ack_id
 from holdfast_core.options import Options
-
-
-class Kind(enum.Enum):
-    """What a request asks for: it decides what happens when its connection is lost."""
-
-    JOIN = "join"
-    LEAVE = "leave"
-    PUBLISH = "publish"
-    """A send to a group or an event: never silently repeated on another connection."""
-    REJOIN = "rejoin"
-    """A join made by the session itself, for a group of the connection before."""
-
-
-JOIN: Final = Kind.JOIN
-LEAVE: Final = Kind.LEAVE
-PUBLISH: Final = Kind.PUBLISH
-REJOIN: Final = Kind.REJOIN
-
-
-class Request(msgspec.Struct, eq=False):
-    """One request that is not settled yet.
-
-    Attributes:
-        key: its ack id, or a negative number where no ack is wanted.
-        payload: the encoded message, the same for every repeat.
-        handed: whether it was handed to a transport since the connection id is what it is.
-        tried: whether it was ever handed to a transport.
-        queued: whether it is in the queue for the transport that is open now.
-        in_flight: whether that transport has it and its answer is awaited.
-        due: when it is repeated, while it waits for its answer or its backoff.
-        submitted: when it was asked for.
-        group: what is joined or left.
-        failures: repeats used up, by errors that may pass and by missing acks.
-        superseded: whether a newer request asks for the opposite, after which a repeat must not come.
-        overtaken: whether that was executed.
-        transport: the number of the transport that it was first handed to.
-        undone: whether the older opposite may have been executed after this join or leave, if that is a duplicate.
-        own: whether only the session wants to know how it ends.
-        event: whether it is for an event handler, which may have been called although the service answers an error.
-        copies: whether it was repeated on this transport: after a refusal of the one, the other may be executed.
-        doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
-    """
-
-    key: int
-    kind: Kind
-    payload: bytes
-    user_data: Any
-    submitted: float
-    group: str = ""
-    handed: bool = False
-    tried: bool = False
-    queued: bool = False
-    in_flight: bool = False
-    due: float = math.inf
-    failures: int = 0
-    superseded: bool = False
-    overtaken: bool = False
-    transport: int = 0
-    undone: bool = False
-    own: bool = False
-    event: bool = False
-    copies: bool = False
-    doubtful: bool = False
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """The end of a request: success where ``error`` is None."""
-
-    request: Request
-    error: SendError | None
-    duplicate: bool
-
 
 _WINDOW: Final = 500
 """How many requests may be in flight at a time; more wait here.
@@ -103,7 +29,7 @@ below the limit of what a float holds exactly, should somebody on the way read n
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
 
 _NOT_HANDLED: Final = frozenset({"Forbidden", "BadRequest", "NotFound"})
-"""The errors that say that no event handler was called. By all others one may have done its work before it failed:
+"""The errors that say that no event handler was called. With any other a handler may have done its work and failed:
 the service answers ``InternalServerError`` then, after retries of its own (emulator).
 """
 
@@ -119,12 +45,12 @@ class Requests:
 
     __slots__ = (
         "_backing_off",
-        "_dead",
         "_in_flight",
         "_memberships",
         "_next_key",
         "_options",
         "_outbox",
+        "_outbox_gaps",
         "_own",
         "_own_key",
         "_random",
@@ -159,7 +85,7 @@ class Requests:
         self._memberships: dict[str, list[Request]] = {}  # the joins and leaves that are pending, of each group
         self._in_flight = 0
         self._transport = 1  # the number of the current or next transport
-        self._dead = 0  # entries of the outbox that were settled before they could be sent
+        self._outbox_gaps = 0  # entries of the outbox that were settled before they could be sent
         self.answered = 0
         self.wake_at = math.inf
 
@@ -235,7 +161,7 @@ class Requests:
 
     def send(self, request: Request, now: float) -> None:
         """Queue a request for the transport that is open now."""
-        # Where a handler is slow, a repeat would be one more event if that fails.
+        # If its handler is only slow, and fails in the end, a repeat would call it once more.
         if not request.queued and not (request.in_flight and self._left_to_service(request)):
             request.queued = True
             (self._repeats if request.in_flight else self._outbox).append(request)
@@ -327,7 +253,7 @@ class Requests:
         if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
             request.doubtful = True
         repeatable = may_pass and not request.superseded and not self._left_to_service(request)
-        if repeatable and self._may_repeat(request):
+        if repeatable and self._use_repeat(request):
             self._unanswered.pop(request.key, None)
             self._landed(request)
             self._backing_off[request.key] = request
@@ -335,19 +261,19 @@ class Requests:
             self._wake_at(request.due)
             return None
         outcome: Outcome = "unknown" if request.doubtful or (may_pass and request.copies) else "rejected"
-        name, message = keep(name, secrets=self._secrets), keep(message, secrets=self._secrets)
+        name, message = without_secrets(name, secrets=self._secrets), without_secrets(message, secrets=self._secrets)
         return self._settle(request, SendError(request.key, name, message or "the service gave no reason", outcome))
 
     def dropped(self) -> None:
         """The transport is lost. What was in flight waits for the next one."""
         for request in self.pending.values():
-            # The answer that is lost may be that its handler has failed.
+            # The lost answer may have been that its handler failed.
             request.doubtful |= request.event and request.in_flight
             request.queued = request.in_flight = request.copies = False
             request.undone &= request.kind is not LEAVE  # it may have been executed on this transport, and in order
         self._in_flight = 0
         self._transport += 1
-        self._dead = 0
+        self._outbox_gaps = 0
         self._outbox.clear()
         self._repeats.clear()
         self._unanswered.clear()
@@ -416,7 +342,7 @@ class Requests:
         full = self._in_flight >= _WINDOW
         for request in overdue:
             waits = full and request.queued and not request.in_flight  # for the answers of others
-            if waits or (not request.superseded and self._may_repeat(request)):
+            if waits or (not request.superseded and self._use_repeat(request)):
                 self.send(request, now)
             else:
                 missing = "no answer came to the request and its repeats"
@@ -436,10 +362,11 @@ class Requests:
             self.wake_at = due
 
     def _left_to_service(self, request: Request) -> bool:
-        """Whether only the service repeats it, as often as it is meant to, while the connection lives."""
+        """Whether it is an event that only the service may repeat while the connection lives."""
         return request.event and self._options.resend == "safe"
 
-    def _may_repeat(self, request: Request) -> bool:
+    def _use_repeat(self, request: Request) -> bool:
+        """Use up one of its repeats; return whether there was one left."""
         request.failures += 1
         return self._options.retry.allows(request.failures)
 
@@ -467,7 +394,8 @@ class Requests:
                 later.undone |= later.transport < self._transport
 
     def _forget(self, request: Request) -> None:
-        request.payload = b""  # a transport that takes nothing may keep its place in the queue for long
+        # The outbox may keep a forgotten request for as long as the transport takes nothing.
+        request.payload = b""
         del self.pending[request.key]
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
@@ -482,12 +410,13 @@ class Requests:
                 del self._memberships[request.group]
 
     def _landed(self, request: Request) -> None:
+        """Take a request out of what is in flight, or is to be sent."""
         if request.in_flight:
             request.in_flight = False
             self._in_flight -= 1
         elif request.queued:
-            self._dead += 1
-            if self._dead > 32 and 2 * self._dead > len(self._outbox):
+            self._outbox_gaps += 1
+            if self._outbox_gaps > 32 and 2 * self._outbox_gaps > len(self._outbox):
                 self._outbox = [waiting for waiting in self._outbox if waiting.queued and waiting is not request]
-                self._dead = 0
+                self._outbox_gaps = 0
         request.queued = False

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from holdfast_core._redaction import HIDDEN, Secrets
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 
 frames: logging.Logger = logging.getLogger("holdfast.frames")
 
@@ -21,7 +21,7 @@ def trace(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
         text = message.decode("utf-8", "replace")
         if direction == "<" and _may_hold_a_token(text):
             text = _without_token(text, secrets)
-        frames.debug("%s %s", direction, line(text, _LONGEST, secrets))
+        frames.debug("%s %s", direction, one_line(text, _LONGEST, secrets))
 
 
 def _may_hold_a_token(text: str) -> bool:

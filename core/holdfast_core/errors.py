@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from holdfast_core._text import KEPT, line, message_text, shorten
+from holdfast_core._text import LONGEST_REASON, error_text, one_line, shorten
 
 Outcome = Literal["rejected", "unsent", "unknown"]
 """What is known of a request that did not succeed.
@@ -17,7 +17,7 @@ Outcome = Literal["rejected", "unsent", "unknown"]
 - ``rejected``: the service answered and did not execute it.
 - ``unsent``: it was never handed to a transport, so it was certainly not executed.
 - ``unknown``: it may have been executed. It was handed to a transport and no answer can come any more; or the service
-  failed over it, or called an event handler that did.
+  failed while it executed it, or an event handler may have been called and failed.
 """
 
 
@@ -57,8 +57,8 @@ class SendError(HoldfastError):
 
     Attributes:
         ack_id: the request's ack id (int). While the same connection id lives, repeating the request
-            under this ``ack_id`` can not execute it twice (client-spec 3.1.2). What failed is executed again: an event
-            whose handler has failed is handled once more.
+            under this ``ack_id`` can not execute it twice (client-spec 3.1.2). The service keeps no ids of
+            requests that failed: an event whose handler has failed is handled once more.
         name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
             ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
             the opposite).
@@ -67,7 +67,7 @@ class SendError(HoldfastError):
     """
 
     def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
-        name, message = shorten(name, _NAME), shorten(message, KEPT)
+        name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
         super().__init__(ack_id, name, message, outcome)
         self.ack_id = ack_id
         self.name = name
@@ -80,14 +80,14 @@ class SendError(HoldfastError):
             "unsent": "it was never sent",
             "unknown": "it may or may not have been executed",
         }[self.outcome]
-        return f"{line(self.name)}: {line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
+        return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
 
 
 class ConnectError(HoldfastError):
     """A connection could not be made, or was lost for good.
 
-    Its text may quote the service or a proxy: it has one line, of at most 2000 characters, and what a terminal would
-    obey is escaped.
+    Its text may quote the service or a proxy: it is one line of at most 2000 characters, with control characters
+    escaped.
 
     Attributes:
         status: the HTTP status of a refused handshake (int), or None where there was no answer.
@@ -95,7 +95,7 @@ class ConnectError(HoldfastError):
     """
 
     def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
-        super().__init__(message_text(message))
+        super().__init__(error_text(message))
         self.status = status
         self.code = code
 
@@ -110,6 +110,6 @@ _HINTS = {
 def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
     """The service answered the handshake with this status and body instead of opening the WebSocket."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
-    # More than people will see: who knows the tokens still has to look for them.
-    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), line(text, KEPT)))]
+    # More than is shown in the end: the session has to find the tokens that it knows before it cuts.
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), one_line(text, LONGEST_REASON)))]
     return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)

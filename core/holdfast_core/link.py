@@ -22,7 +22,7 @@ from wsproto.utilities import ProtocolError
 
 from holdfast_core._frames import Masker, cut_texts, measure
 from holdfast_core._states import Dial
-from holdfast_core._text import KEPT, line
+from holdfast_core._text import LONGEST_REASON, one_line
 from holdfast_core.errors import ConnectError, refused
 from holdfast_core.session import Session
 from holdfast_core.url import Endpoint, parse_url
@@ -127,7 +127,7 @@ class Link:
                 self._rejected(now)
             else:
                 hint = "" if self.endpoint.secure else "; if that port wants TLS, the URL starts with wss://"
-                self.failed(ConnectError(f"the handshake was cut short: {line(reason)}{hint}"), now)
+                self.failed(ConnectError(f"the handshake was cut short: {one_line(reason)}{hint}"), now)
             return
         # wsproto looks into incomplete frames too: it may find a fault in what was held back.
         held = b"".join(self._held)
@@ -292,7 +292,7 @@ class Link:
         except (ProtocolError, ValueError) as error:
             if self._rejection is not None:  # only its body can not be read
                 self._rejected(now)
-            text = line(str(error), KEPT)  # the session looks for tokens that it knows, and shows less
+            text = one_line(str(error), LONGEST_REASON)  # the session looks for tokens that it knows, and shows less
             self.failed(ConnectError(f"the service's answer to the handshake can not be used: {text}"), now)
 
     def _handle(self, event: Event, now: float) -> None:

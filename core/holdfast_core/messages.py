@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from holdfast_core._json import may_hold_null, mend, non_finite, read_object, shallow
+from holdfast_core._json import find_non_finite, may_hold_null, read_object, replace_half_pairs, without_deep_values
 from holdfast_core.errors import InvalidType, InvalidValue
 from holdfast_core.events import MAX_SEQUENCE_ID, GroupMessage, ServerMessage
 
@@ -68,17 +68,17 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):
-    """Something that can not be a message of this protocol, or holds what can not be delivered.
+    """A message that does not belong to this protocol, or a data message that can not be delivered.
 
     Attributes:
         reason: what is wrong, for people; never holds the message's data.
         sequence_id: the sequence id of a data message, where at least that could be read.
-        data: whether it is a data message, or may have been one.
+        may_be_data: whether it is a data message, or may have been one.
     """
 
     reason: str
     sequence_id: int | None = None
-    data: bool = True
+    may_be_data: bool = True
 
 
 Incoming = GroupMessage | ServerMessage | AckMessage | SystemMessage | PongMessage | Ignored | Broken
@@ -118,7 +118,7 @@ def decode(message: bytes) -> Incoming:
 
 
 def _decode_other(message: bytes) -> Incoming:
-    """Decode what the hinted decoder refused: another kind of message, or something rare."""
+    """Decode a message that the decoder for data refused: of another kind, or rare."""
     try:
         control = _decode_control(message)
     except _UNREADABLE:
@@ -127,7 +127,7 @@ def _decode_other(message: bytes) -> Incoming:
 
 
 def _decode_slowly(message: bytes) -> Incoming:
-    """Decode valid JSON that the fast decoders can not hold; tell a message of the future from a broken one of today.
+    """Decode JSON that the fast decoders refuse; tell a message of a future protocol from a broken one.
 
     The sequence id is read apart from the data, which may be nested too deeply for any decoder.
     """
@@ -137,7 +137,7 @@ def _decode_slowly(message: bytes) -> Incoming:
             fields = read_object(message)
         except RecursionError:
             problem = "it is nested too deeply"
-            fields = read_object(shallow(message))
+            fields = read_object(without_deep_values(message))
     except (ValueError, RecursionError) as error:
         return Broken(f"not JSON: {error}")
     kind = fields.get("type")
@@ -161,15 +161,15 @@ def _decode_slowly(message: bytes) -> Incoming:
     except (msgspec.ValidationError, RecursionError) as error:
         problem = str(error)
     broken = f"a message of type {kind!r} that does not fit: {problem}"
-    return Broken(broken, sequence_id) if kind == "message" else Broken(broken, data=False)
+    return Broken(broken, sequence_id) if kind == "message" else Broken(broken, may_be_data=False)
 
 
 def _check_identity(message: bytes, control: _Answer) -> _Answer | Broken:
-    """Refuse a connection id or token that is not the one which was sent: it would recover nothing."""
-    if type(control) is SystemMessage and mend(message) != message:
+    """Refuse a connection id or token that holds half of a surrogate pair: with U+FFFD in it, it recovers nothing."""
+    if type(control) is SystemMessage and replace_half_pairs(message) != message:
         identity = f"{control.connection_id}{control.reconnection_token}"
         if "\ufffd" in identity:
-            return Broken("a connection id or token that holds half of a surrogate pair", data=False)
+            return Broken("a connection id or token that holds half of a surrogate pair", may_be_data=False)
     return control
 
 
@@ -275,7 +275,7 @@ def _encode_checked(whole: Any, data: Any) -> bytes:
     try:
         encoded = _encode(whole)
         if data is not None and may_hold_null(encoded):
-            found = non_finite(data)
+            found = find_non_finite(data)
     except TypeError as error:
         raise InvalidType(f"data can not be encoded as JSON: {error}") from None
     except (ValueError, RecursionError) as error:

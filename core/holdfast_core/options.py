@@ -24,13 +24,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         auto_reconnect: make a new connection when one is lost for good; otherwise the client stops.
         auto_rejoin_groups: join the groups of the old connection again on a new one.
         reconnect: delays between new connections; unlimited, full jitter.
-        retry: repeats of a request after ``InternalServerError`` or a missing ack, always under the same ack id. Not of
-            an event with ``resend="safe"``: the service has its own retries of event handlers, and answers in order.
-        resend: ``"safe"``: a publish whose outcome is unknown fails with ``SendError(outcome="unknown")``;
+        retry: repeats of a request after ``InternalServerError`` or a missing ack, always under the same ack id. An
+            event with ``resend="safe"`` is not repeated, since the service repeats calls of event handlers itself; it
+            fails when the time for its repeats is over (with the default ``ack_timeout``, after two minutes).
+        resend: ``"safe"``: a send or event whose outcome is unknown fails with ``SendError(outcome="unknown")``;
             ``"always"``: it is sent again on the new connection (at least once instead of at most once), and an event
-            also when the service says that it has failed.
+            also after ``InternalServerError``.
         connect_timeout: for each attempt, from the URL being asked for to the first message.
-        ack_timeout: until a request without an answer is repeated; None: never.
+        ack_timeout: until a request without an answer is repeated, or fails after the last repeat; None: never.
         request_timeout: until a request fails, whatever the state of the connection; None: never. One without an ack
             has no end that it could fail with: it waits until it can be sent.
         close_timeout: how long ``stop()`` waits for the service to answer the close.

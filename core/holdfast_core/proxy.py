@@ -10,7 +10,7 @@ import h11
 import msgspec
 
 from holdfast_core._redaction import Secrets
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.errors import ConnectError, InvalidType, InvalidValue
 from holdfast_core.url import parse_url
 
@@ -123,7 +123,7 @@ class Tunnel:
             while isinstance(event, h11.InformationalResponse):
                 event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            text = line(str(error), secrets=self._secrets)
+            text = one_line(str(error), secrets=self._secrets)
             raise ConnectError(f"{self._name()} gave an answer that can not be read: {text}") from None
         if not isinstance(event, h11.Response):
             return b""
@@ -134,7 +134,7 @@ class Tunnel:
 
     def lost(self, reason: str) -> ConnectError:
         """The connection to the proxy is gone before the tunnel stood: the error that says so."""
-        return ConnectError(f"{self._name()} did not answer: {line(reason)}")
+        return ConnectError(f"{self._name()} did not answer: {one_line(reason)}")
 
     def _name(self) -> str:
         return f"the proxy {self._proxy.host} port {self._proxy.port}"
@@ -144,7 +144,7 @@ class Tunnel:
             wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
             status = f"HTTP status {response.status_code}"
             return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"
-        reason = line(bytes(response.reason).decode("latin-1"), secrets=self._secrets)
+        reason = one_line(bytes(response.reason).decode("latin-1"), secrets=self._secrets)
         return (
             f"{self._name()} refused to connect to {self._target}: HTTP status {response.status_code} {reason}".rstrip()
         )

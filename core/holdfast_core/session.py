@@ -14,9 +14,9 @@ from typing import Any
 
 from holdfast_core._machine import NO_CLOSE_FRAME, connect_error, describe_close
 from holdfast_core._receiver import Receiver
-from holdfast_core._requests import JOIN, LEAVE, PUBLISH, Request
+from holdfast_core._request import JOIN, LEAVE, PUBLISH, Request
 from holdfast_core._states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
-from holdfast_core._text import keep, line
+from holdfast_core._text import one_line, without_secrets
 from holdfast_core._timers import Timer
 from holdfast_core._trace import frames, trace
 from holdfast_core.errors import ConnectError, LocalProtocolError
@@ -104,7 +104,7 @@ class Session(Receiver):
         One line, at most 300 characters, escapes for what a terminal would obey, and none of the tokens that this
         session knows, nor what looks like one.
         """
-        return line(text, secrets=self._secrets)
+        return one_line(text, secrets=self._secrets)
 
     # ---- What happened
 
@@ -134,7 +134,7 @@ class Session(Receiver):
         try:
             parse_url(url)
         except LocalProtocolError as error:
-            self._attempt_failed(ConnectError(f"can not connect: {line(str(error))}"), now, final=fixed)
+            self._attempt_failed(ConnectError(f"can not connect: {one_line(str(error))}"), now, final=fixed)
         else:
             self._url = dial.url = url
             self._secrets.learn_url(url)
@@ -262,7 +262,7 @@ class Session(Receiver):
         """
         if self._dial is None or not self._open:
             return
-        reason = keep(reason, secrets=self._secrets) if reason else ""
+        reason = without_secrets(reason, secrets=self._secrets) if reason else ""
         if self._state is STOPPING:
             self._finish(None)
         elif self._state is State.CONNECTING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast_core._json import is_deep, mend, read_object, shallow
+from holdfast_core._json import is_deep, read_object, replace_half_pairs, without_deep_values
 
 TEXTS = st.text('[]{}"\\a,:', max_size=5)
 DOCUMENTS = st.recursive(
@@ -55,12 +55,12 @@ def test_how_deep_json_is_nested_is_told_whatever_is_in_its_strings(document: An
 
 @given(NESTS)
 def test_what_is_not_deep_stays_as_it_is(document: Any) -> None:
-    assert json.loads(shallow(json.dumps(document).encode())) == cut(document, 8)
+    assert json.loads(without_deep_values(json.dumps(document).encode())) == cut(document, 8)
 
 
 @given(st.binary() | st.text('[]{}"\\a', max_size=30).map(str.encode))
 def test_what_is_no_json_is_cut_without_a_fault(text: bytes) -> None:
-    assert len(shallow(text)) <= len(text) + 4 * text.count(b"[") + 4 * text.count(b"{")
+    assert len(without_deep_values(text)) <= len(text) + 4 * text.count(b"[") + 4 * text.count(b"{")
     is_deep(text, 3)
 
 
@@ -70,12 +70,12 @@ def test_only_halves_of_pairs_are_replaced(text: str) -> None:
     units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")
     lower, upper = ("".join(rf"\u{unit:{form}}" for unit in units) for form in ("04x", "04X"))
     for encoded in (json.dumps(text), f'"{lower}"', f'"{upper}"'):
-        assert json.loads(mend(encoded.encode())) == whole
+        assert json.loads(replace_half_pairs(encoded.encode())) == whole
 
 
 @pytest.mark.parametrize("text", [r'"\ud8"', r'"\ud8zz"', r'"\ud"', '"\\', r'"\ud83', "\\ud83"])
 def test_what_is_no_escape_is_left_to_the_decoder(text: str) -> None:
-    assert mend(text.encode()) == text.encode()
+    assert replace_half_pairs(text.encode()) == text.encode()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast_core._redaction import Secrets
-from holdfast_core._text import KEPT, LONGEST, QUOTED, escape, keep, line, message_text, shorten
+from holdfast_core._text import (
+    LONGEST_ERROR,
+    LONGEST_QUOTE,
+    LONGEST_REASON,
+    error_text,
+    escape,
+    one_line,
+    shorten,
+    without_secrets,
+)
 
 TOKEN = "Zq9" * 40
 
@@ -29,17 +38,17 @@ TOKEN = "Zq9" * 40
 def test_what_a_terminal_or_a_log_obeys_is_escaped(text: str, escaped: str) -> None:
     assert escape(text) == escaped
     assert escape(escaped) == escaped
-    assert line(text) == escaped
+    assert one_line(text) == escaped
 
 
 @given(st.text(st.characters()), st.integers(40, 500))
 def test_a_line_is_one_line_of_bounded_length(text: str, limit: int) -> None:
-    shown = line(text * 20, limit)
+    shown = one_line(text * 20, limit)
     assert len(shown) <= limit
     assert escape(shown) == shown
     shown.encode()
-    assert len(message_text(text * 200)) <= LONGEST
-    assert len(keep(text * 200)) <= KEPT
+    assert len(error_text(text * 200)) <= LONGEST_ERROR
+    assert len(without_secrets(text * 200)) <= LONGEST_REASON
 
 
 def test_what_is_cut_tells_how_long_it_was() -> None:
@@ -48,32 +57,34 @@ def test_what_is_cut_tells_how_long_it_was() -> None:
     assert shorten("x" * 101, 3) == "... (101 characters)"
     # Twice cut, it still tells the first length.
     assert shorten(shorten("x" * 5000, 1000), 100).endswith("x... (5000 characters)")
-    assert line(keep("x" * 5000)).endswith("x... (5000 characters)")
+    assert one_line(without_secrets("x" * 5000)).endswith("x... (5000 characters)")
     # A text that only its escapes make too long.
-    assert line("\x00" * 100) == ("\\u0000" * 50)[: QUOTED - 20] + "... (100 characters)"
-    assert message_text("x" * LONGEST) == "x" * LONGEST
-    assert message_text("x" * (LONGEST + 1)).endswith("... (2001 characters)")
-    assert message_text("\n" * LONGEST).endswith("... (4000 characters)")
+    assert one_line("\x00" * 100) == ("\\u0000" * 50)[: LONGEST_QUOTE - 20] + "... (100 characters)"
+    assert error_text("x" * LONGEST_ERROR) == "x" * LONGEST_ERROR
+    assert error_text("x" * (LONGEST_ERROR + 1)).endswith("... (2001 characters)")
+    assert error_text("\n" * LONGEST_ERROR).endswith("... (4000 characters)")
 
 
 @pytest.mark.parametrize("length", [8191, 8192, 8193, 2_000_000])
 def test_megabytes_are_cut_before_they_are_searched(length: int) -> None:
-    assert line("x" * length).endswith(f"x... ({length} characters)")
+    assert one_line("x" * length).endswith(f"x... ({length} characters)")
     # All but the end is one secret after the other: nothing near the cut is shown.
-    hidden = line("Bearer " + "y" * 7000 + " " + "z" * length, 5000)
+    hidden = one_line("Bearer " + "y" * 7000 + " " + "z" * length, 5000)
     assert hidden == f"Bearer *** {'z' * 160}... ({length + 7008} characters)"
 
 
 @pytest.mark.parametrize("size", [*range(6, 16), 40, 119])
 def test_the_beginning_of_a_known_secret_is_hidden_where_somebody_has_cut_it(size: int) -> None:
     secrets = Secrets(TOKEN)
-    assert line(f"for {TOKEN[:size]}", secrets=secrets) == "for ***"
-    assert line(f"for {TOKEN[:size]}... (2000 characters)", secrets=secrets) == "for ***... (2000 characters)"
-    assert line(f"for {TOKEN[:size]}... (2000 characters) (close code 1000)", secrets=secrets).startswith("for ***...")
+    assert one_line(f"for {TOKEN[:size]}", secrets=secrets) == "for ***"
+    assert one_line(f"for {TOKEN[:size]}... (2000 characters)", secrets=secrets) == "for ***... (2000 characters)"
+    assert one_line(f"for {TOKEN[:size]}... (2000 characters) (close code 1000)", secrets=secrets).startswith(
+        "for ***..."
+    )
 
 
 @pytest.mark.parametrize("before", range(150, 300, 7))
 def test_a_secret_at_the_cut_is_not_shown_by_half(before: int) -> None:
-    assert "Zq9" not in line("x" * before + " " + TOKEN, secrets=Secrets(TOKEN))
-    assert "Zq9" not in line("x" * before + " access_token=" + TOKEN)
-    assert "Zq9" not in line("x" * before + json.dumps({"reconnectionToken": TOKEN}))
+    assert "Zq9" not in one_line("x" * before + " " + TOKEN, secrets=Secrets(TOKEN))
+    assert "Zq9" not in one_line("x" * before + " access_token=" + TOKEN)
+    assert "Zq9" not in one_line("x" * before + json.dumps({"reconnectionToken": TOKEN}))

@@ -9,7 +9,7 @@ import msgspec
 from simulation.client import Watched
 
 from holdfast import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
-from holdfast_core._requests import Request, Settled
+from holdfast_core._request import Request, Settled
 from holdfast_core._timers import Timer
 from holdfast_core.service import ServiceCore, Transport
 

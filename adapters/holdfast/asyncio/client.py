@@ -100,8 +100,8 @@ class Client(AsyncClient[Driver]):
                 self._delivery.drop()  # the event loop ends; there may be another
                 raise
             except BaseException as error:  # noqa: BLE001 - not ours; what waits behind it goes on in this loop
-                self._delivery.skip()
-                self._driver.escape(error)
+                self._delivery.skip_awaited()
+                self._driver.raise_later(error)
 
     def _dispatched(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() and task is self._dispatcher:

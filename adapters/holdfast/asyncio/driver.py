@@ -37,7 +37,7 @@ class Driver:
 
     Args:
         deliver: called with the events, in order.
-        abandon: called when the session may have forgotten who waits for an answer.
+        abandon: fails the calls that still wait for an answer, after the session may have forgotten them.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._pumping = False
-        self._delivering: Iterable[Event] = ()  # what is with the consumers just now
+        self._delivering: Iterable[Event] = ()  # the events that consumers are called with just now
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
@@ -127,7 +127,8 @@ class Driver:
         turn goes out together, which is best for a thousand at a time.
         """
         if not self._flushing:
-            self._loop.call_soon(self._flushed)  # first: interrupted behind it, there would be no other
+            # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
+            self._loop.call_soon(self._flushed)
             self._flushing, self._more = True, False
             self.pump()
         else:
@@ -206,14 +207,14 @@ class Driver:
             self._armed = session.deadline
             self._timer = self._loop.call_at(self._armed, self._wake)
 
-    def escape(self, error: BaseException) -> None:
+    def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
         self._loop.call_soon(_throw, error)
 
     def failed(self, error: BaseException) -> None:
-        """``error`` came out of the midst of our own work, as Ctrl-C may: nobody knows what was done and what was not.
+        """``error``, such as Ctrl-C, interrupted the client's own work: how much of that was done is not known.
 
-        The client stops and says so, which leaves nobody waiting. Repeats do nothing.
+        The client stops with an error, so that no call waits for ever. Repeats do nothing.
         """
         if self._fault is None and self.session.state is not State.STOPPED:
             self._fault = error
@@ -225,13 +226,13 @@ class Driver:
         failure.__cause__ = error
         log.error("the client stops: %s", failure)
         now = self._loop.time()
-        self._pumping = True  # nothing is to be done in between
+        self._pumping = True  # pump() only once the session has stopped
         try:
             self.session.stop(now)
             self.session.disconnected(now)  # the answer to its close is not waited for
         finally:
             self._pumping, self._fault = False, None
-            # Whoever waits for the answer to a request must get it, whatever else was lost on the way.
+            # Calls that wait for an answer must get it, whatever other events were lost.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
             self._delivering = ()
@@ -320,5 +321,5 @@ class Driver:
 
 
 def _throw(error: BaseException) -> None:
-    """Out of the event loop, if the loop lets it: else it is reported."""
+    """Raise out of the event loop: most loops let only KeyboardInterrupt and SystemExit through, and report others."""
     raise error

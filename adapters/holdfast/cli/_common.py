@@ -14,8 +14,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from holdfast import HoldfastError
-from holdfast.cli._terminal import SafeFormatter, printable
+from holdfast.cli._terminal import SafeFormatter
 from holdfast.service import client_url
+from holdfast_core._text import escape
 
 EVERYTHING = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 """The roles that allow joining and sending to every group."""
@@ -131,6 +132,6 @@ def complain() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(printable(error.strerror or str(error))) from error
+        raise click.ClickException(escape(error.strerror or str(error))) from error
     except (HoldfastError, ValueError, TypeError) as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise click.ClickException(escape(str(error))) from error

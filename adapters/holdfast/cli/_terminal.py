@@ -7,12 +7,7 @@ from typing import Any
 
 from holdfast_core._text import escape
 
-__all__ = ["SafeFormatter", "printable"]
-
-
-def printable(text: str) -> str:
-    """Return a text in one line, with escapes as in JSON for what a terminal would take for orders."""
-    return escape(text)
+__all__ = ["SafeFormatter"]
 
 
 class SafeFormatter(logging.Formatter):
@@ -20,9 +15,9 @@ class SafeFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        record.message = printable(record.message)
+        record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
         """Return the lines of a traceback."""
-        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+        return "\n".join(map(escape, super().formatException(ei).split("\n")))

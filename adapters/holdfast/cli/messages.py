@@ -22,8 +22,7 @@ from holdfast import (
     RejoinGroupFailed,
 )
 from holdfast.asyncio import Client
-from holdfast.cli._terminal import printable
-from holdfast_core._text import line
+from holdfast_core._text import escape, one_line
 from holdfast_core.messages import encode_json
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
@@ -46,7 +45,7 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
             except RecursionError:
                 _note("a message is not shown: it is nested too deeply")
             else:
-                click.echo(printable(text))
+                click.echo(escape(text))
             if count is not None:
                 count -= 1
                 if not count:
@@ -139,4 +138,4 @@ def _tell(event: object) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"-- {line(text, 500)}", err=True)
+    click.echo(f"-- {one_line(text, 500)}", err=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from holdfast import ConnectError, Dial, InvalidValue, Options, parse_url
 from holdfast._version import __version__
 from holdfast._wire import explain
-from holdfast_core._text import KEPT, line
+from holdfast_core._text import LONGEST_REASON, one_line
 from holdfast_core.errors import refused as refused  # what each of them raises for a refused handshake
 
 USER_AGENT: Final = f"holdfast/{__version__}"
@@ -46,7 +46,7 @@ def failed(error: Exception) -> ConnectError:
     """``error`` of a library, without what looks like a token; the session hides those that it knows."""
     if isinstance(error, OSError):
         return explain(error)
-    return ConnectError(line(str(error), KEPT) or type(error).__name__)
+    return ConnectError(one_line(str(error), LONGEST_REASON) or type(error).__name__)
 
 
 def check_subprotocol(dial: Dial, accepted: str | None) -> None:

@@ -16,7 +16,7 @@ class MessageTasks:
         channel: is open.
         pump: called after every call to the session.
         spawn: runs a coroutine that nobody waits for.
-        failed: called with what ended a task that was not cancelled.
+        failed: called with the exception that ended a task, if that was not cancelled.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from holdfast.connect._common import (
     failed,
     refused,
 )
-from holdfast_core._text import KEPT, line
+from holdfast_core._text import LONGEST_REASON, one_line
 
 with extra("aiohttp"):
     from aiohttp import (
@@ -77,7 +77,7 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
                     )
             except ClientResponseError as error:  # its text has the URL, and that has the token
                 if error.status == 101 or error.__cause__ is not None:  # what the service answers is no HTTP, or no 101
-                    text = line(error.message, KEPT)
+                    text = one_line(error.message, LONGEST_REASON)
                     raise ConnectError(f"the service's answer to the handshake can not be used: {text}") from None
                 raise refused(error.status, None) from None
             except ClientError as error:

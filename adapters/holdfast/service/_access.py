@@ -18,7 +18,7 @@ from holdfast_core.service import parse_host
 __all__ = ["REACHED", "WRONG_HOST", "Reached", "is_allowed", "is_loopback", "origin_of", "reached_at"]
 
 WRONG_HOST: Final = "Send one Host header, with a host and perhaps a port, and a target that is a path."
-"""The text of the answer to a request that `reached_at` or `origin_of` makes nothing of."""
+"""The text of the answer to a request for which `reached_at` or `origin_of` returns ``None``."""
 
 REACHED: Final = "holdfast.reached"
 """The place of a `Reached` in the scope of a request."""
@@ -37,13 +37,13 @@ _FORWARDING: Final = re.compile(
 class Reached:
     """Where a request has arrived: URLs of the application, with the path it is mounted at.
 
-    ``origin`` has the host that the peer has named, well formed but otherwise whatever it likes. ``own`` are those of
-    the address at which the server took the connection, the one to sign tokens for first: no peer chooses them, so
-    they leave out a path that it does choose.
+    ``origin`` has the host that the peer has named: well formed, but any host that the peer likes. ``own_urls`` have
+    the address at which the server took the connection, the one to sign tokens for first. No peer chooses them; where
+    the path of the mount comes from the peer, they have none.
     """
 
     origin: str
-    own: tuple[str, ...]
+    own_urls: tuple[str, ...]
 
 
 def reached_at(scope: Scope) -> Reached | None:
@@ -92,8 +92,8 @@ def is_loopback(host: str) -> bool:
 def is_allowed(request: HTTPConnection, enabled: bool | None) -> bool:
     """Tell whether a request is allowed by an option that is true, false or ``None``: from this machine only.
 
-    What a proxy on this machine passes on is somebody else's: any header that proxies add gives it away, and so does
-    HTTP 1.0, which no browser speaks but nginx, unless told otherwise.
+    A request that a proxy on this machine passes on comes from elsewhere: any header that proxies add shows it, and
+    HTTP 1.0, which no browser speaks, but nginx does by default.
     """
     if enabled is not None:
         return enabled

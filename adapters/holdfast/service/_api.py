@@ -60,7 +60,7 @@ def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[R
         base = (gateway.endpoint or reached.origin).rstrip("/")
         try:
             url = f"{base}/api{request.scope[_BELOW]}"
-            return operation(Call(gateway, request, url, gateway.signed_endpoint(reached.own), body))
+            return operation(Call(gateway, request, url, gateway.signed_endpoint(reached.own_urls), body))
         finally:
             gateway.flush()
 
@@ -72,7 +72,7 @@ def _authorize(gateway: Gateway, request: Request) -> None:
     if scheme.lower() != "bearer" or not token.strip():
         raise _unauthorized("Sign the request: Authorization: Bearer <token>, with the URL as its audience.")
     reached: Reached = request.scope[REACHED]
-    endpoints = gateway.endpoints(reached.origin, reached.own)
+    endpoints = gateway.endpoints(reached.origin, reached.own_urls)
     query = request.scope["query_string"].decode("latin-1")
     try:
         gateway.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)

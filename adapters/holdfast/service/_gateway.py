@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import (
     JSON,
     JSON_RELIABLE,
@@ -59,8 +59,8 @@ class Handshake:
     """What matters of a request to open a WebSocket.
 
     ``hub`` is the hub in the path, ``None`` if it has none; ``query`` the raw query string; ``origin`` is
-    where the client believes the service to be, such as ``http://localhost:8080``, ``own`` are the URLs of the address
-    at which it was taken in (`Reached`).
+    where the client believes the service to be, such as ``http://localhost:8080``; ``own_urls`` are the URLs of the
+    address at which the server took the connection (`Reached`).
     """
 
     hub: str | None
@@ -69,7 +69,7 @@ class Handshake:
     authorization: str
     subprotocols: list[str]
     headers: Iterable[tuple[str, str]]
-    own: tuple[str, ...] = ()
+    own_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Gateway:
         """Hand a message to the service's logic; call `flush` after one or some."""
         self.core.receive(transport, data, monotonic())
 
-    def endpoints(self, origin: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    def endpoints(self, origin: str, own_urls: tuple[str, ...]) -> tuple[str, ...]:
         """Return the URLs that the audience of a token may begin with, if its bearer has come by ``origin``.
 
         A configured endpoint is the only one. Without one the address that the peer used is as good as those at which
@@ -170,11 +170,11 @@ class Gateway:
         """
         if self.endpoint is not None:
             return (self.endpoint,)
-        return (*(() if self.own_endpoint is None else (self.own_endpoint,)), origin, *own)
+        return (*(() if self.own_endpoint is None else (self.own_endpoint,)), origin, *own_urls)
 
-    def signed_endpoint(self, own: tuple[str, ...]) -> str:
+    def signed_endpoint(self, own_urls: tuple[str, ...]) -> str:
         """Return the endpoint to sign tokens for: one of `endpoints`, and nothing that a peer has sent."""
-        return self.endpoint or self.own_endpoint or own[0]
+        return self.endpoint or self.own_endpoint or own_urls[0]
 
     def connection_string(self, endpoint: str) -> ConnectionString:
         """Return the connection string of this service at ``endpoint``."""
@@ -206,7 +206,7 @@ class Gateway:
 
     def _respond(self, hub: str | None, outcome: Admission | Refusal, respond: Respond) -> None:
         if isinstance(outcome, Refusal):
-            _LOGGER.debug("client refused: %d %s", outcome.status, line(outcome.text))
+            _LOGGER.debug("client refused: %d %s", outcome.status, one_line(outcome.text))
             self.core.observers.handshake_refused(hub, outcome.status, outcome.text)
         elif outcome.transport.connection is None:
             _LOGGER.debug("recovery refused")
@@ -269,7 +269,7 @@ class Gateway:
                 401, "The URL has no access token. Get a client URL from your server, or from `holdfast url`."
             )
         try:
-            return self.tokens.client_claims(token, self.endpoints(handshake.origin, handshake.own), hub)
+            return self.tokens.client_claims(token, self.endpoints(handshake.origin, handshake.own_urls), hub)
         except InvalidToken as error:
             return Refusal(401, f"The access token is not valid: {error}. Get a new client URL.")
 

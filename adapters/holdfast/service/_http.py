@@ -33,27 +33,27 @@ class HttpProtocol(H11Protocol):
         super().__init__(*args, **kwargs)
         # URLs have tokens in them.
         self.access_log = False
-        self._awaited: tuple[object, ...] | None = None
+        self._expected: tuple[object, ...] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._await((self.cycle, h11.IDLE))
+        self._expect((self.cycle, h11.IDLE))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request, or of some."""
         super().data_received(data)
-        self._look(begun=True)
+        self._expect_next(begun=True)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, if some of it is there already."""
         super().on_response_complete()
-        self._look(begun=bool(self.conn.trailing_data[0]))
+        self._expect_next(begun=bool(self.conn.trailing_data[0]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
-        self._await(None)
+        self._expect(None)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -63,24 +63,24 @@ class HttpProtocol(H11Protocol):
         if early and not self.transport.is_closing():
             cast(asyncio.Protocol, self.transport.get_protocol()).data_received(early)
 
-    def _look(self, *, begun: bool) -> None:
-        """See what is to arrive next. How much of it has arrived does not matter, so nobody gains time by trickling."""
+    def _expect_next(self, *, begun: bool) -> None:
+        """Set the timer for the head or body that is to arrive next; small pieces of one do not set it anew."""
         state = self.conn.their_state
         ours = self.transport.get_protocol() is self and not self.transport.is_closing()
         # Between two requests uvicorn has its own limit.
         if ours and (state is h11.SEND_BODY or (state is h11.IDLE and begun)):
-            self._await((self.cycle, state))
+            self._expect((self.cycle, state))
         else:
-            self._await(None)
+            self._expect(None)
 
-    def _await(self, awaited: tuple[object, ...] | None) -> None:
-        if awaited == self._awaited:
+    def _expect(self, expected: tuple[object, ...] | None) -> None:
+        if expected == self._expected:
             return
-        self._awaited = awaited
+        self._expected = expected
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if awaited is not None and self.request_timeout is not None:
+        if expected is not None and self.request_timeout is not None:
             self._timer = self.loop.call_later(self.request_timeout, self._too_slow)
 
     def _too_slow(self) -> None:

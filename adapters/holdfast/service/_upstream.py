@@ -16,7 +16,7 @@ from typing import TypeAlias
 import httpx
 
 from holdfast._version import __version__
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import MAX_ANSWER, FailureKind, HandlerCall, ServiceCore
 
 __all__ = ["Upstream"]
@@ -114,7 +114,7 @@ class Upstream:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             kind: FailureKind = "broken" if begun else "unreachable"
             # It may quote megabytes of the answer, and clients are told.
-            self._failed(call, kind, line(f"{type(error).__name__}: {error}".rstrip(": ")))
+            self._failed(call, kind, one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
             self._core.handler_answered(call, status, headers, body, monotonic())

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, client_endpoint, is_hub_name
 
 from ._access import REACHED, WRONG_HOST, Reached, is_allowed, reached_at
@@ -68,7 +68,7 @@ class ServiceApp(Starlette):
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, once it is known where it has arrived."""
+        """Refuse a request without a proper Host header; answer any other."""
         if scope["type"] in ("http", "websocket"):
             reached = reached_at(scope)
             if reached is None:
@@ -146,12 +146,12 @@ class _Negotiation:
             return PlainTextResponse("Invalid hub name.\n", 400)
         reached: Reached = request.scope[REACHED]
         token = mint_client_token(
-            self._gateway.connection_string(self._gateway.signed_endpoint(reached.own)),
+            self._gateway.connection_string(self._gateway.signed_endpoint(reached.own_urls)),
             hub,
             user_id=request.query_params.get("userId"),
             roles=_NEGOTIATED_ROLES,
         )
-        # The client is where the service is called what it called it, which is good for the URL but not for the token.
+        # The Host header is right for the URL, which has to work where the client is, but is never signed.
         url = f"{client_endpoint(self._gateway.endpoint or reached.origin, hub)}?access_token={token}"
         return JSONResponse({"url": url}, headers={"Cache-Control": "no-store"})
 
@@ -175,7 +175,7 @@ class _ClientEndpoint:
                 authorization=headers.get("authorization", ""),
                 subprotocols=list(scope["subprotocols"]),
                 headers=headers.items(),
-                own=reached.own,
+                own_urls=reached.own_urls,
             ),
             decided.set_result,
         )
@@ -248,7 +248,7 @@ class _AsgiWriter:
             error = None if self._task.cancelled() else self._task.exception()
             if error is not None:
                 # Servers differ in what they raise when the client has gone.
-                _LOGGER.debug("sending to a client failed: %s", line(repr(error)))
+                _LOGGER.debug("sending to a client failed: %s", one_line(repr(error)))
 
     def flush(self) -> None:
         self._wanted.set()

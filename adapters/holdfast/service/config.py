@@ -69,7 +69,8 @@ def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
 def parse_event_handler(text: str) -> tuple[str, HubOptions]:
     """Read ``HUB=URL;user-events=A,B;system-events=connect;timeout=5``, all but the first part optional.
 
-    The settings are those of `EventHandler`; ``retries=0``, ``retry-delays=1,3,5`` and ``resend=safe`` are the others.
+    The settings are those of `EventHandler`, with a hyphen for an underscore; the others are ``retries=0``,
+    ``retry-delays=1,3,5`` and ``resend=safe``.
 
     Returns the hub and what is special about it. Raises `ValueError` for anything else.
     """

@@ -38,9 +38,9 @@ _MAX_INT32 = 2**31 - 1
 
 
 class Call:
-    """One request to the data plane that has shown its right to be answered.
+    """One authorized request to the data plane.
 
-    ``url`` is where the application server believes its target to be, without the query; ``endpoint`` what tokens for
+    ``url`` is the URL that the application server used, without the query; ``endpoint`` the URL that tokens for
     clients are signed for.
     """
 

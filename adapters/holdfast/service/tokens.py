@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import jwt
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import (
     ClientGrant,
     ConnectionString,
@@ -162,7 +162,7 @@ class TokenAuthority:
                 reason = str(error)
             except (jwt.PyJWTError, ValueError, RecursionError) as error:
                 # It may quote the header of the token, which nobody has signed yet.
-                raise InvalidToken(line(str(error))) from None
+                raise InvalidToken(one_line(str(error))) from None
             else:
                 return claims
         raise InvalidToken(reason)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 from holdfast_core.service import ServiceCore
 from holdfast_core.service.trace import Acked, TraceEvent
 
@@ -81,7 +81,10 @@ class EventLog:
     def __str__(self) -> str:
         events = list(self)
         left_out = [f"  ({len(events) - _SHOWN} older ones)"] if len(events) > _SHOWN else []
-        return "\n".join([*left_out, *(f"  {line(str(event), _LONGEST)}" for event in events[-_SHOWN:])]) or "  nothing"
+        return (
+            "\n".join([*left_out, *(f"  {one_line(str(event), _LONGEST)}" for event in events[-_SHOWN:])])
+            or "  nothing"
+        )
 
 
 def lose_ack(core: ServiceCore, connection_id: str | None) -> Callable[[], None]:

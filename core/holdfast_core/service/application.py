@@ -49,9 +49,9 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """A handler is done with an event of a client, well or not; ``delivered`` if it may have got it.
+    """The call of a handler for a client's event is over; ``delivered`` says whether the handler may have got it.
 
-    ``final``: it must not get it again, whoever asks.
+    ``final``: the handler must not get the event again.
     """
 
     connection: Connection

@@ -20,8 +20,8 @@ _STANDARD_PORTS: Final = {"http": 80, "https": 443}
 def parse_host(text: str) -> tuple[str, int | None] | None:
     """Read ``host`` or ``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2); ``None`` for anything else.
 
-    Returns the host in lower case, an address in its short form without brackets, and the port if one is given. Of
-    what RFC 3986 has for names, no host has percent-encoding or punctuation: neither is taken.
+    Returns the host in lower case, an address in its short form without brackets, and the port if one is given.
+    Percent-encoding and most punctuation, which RFC 3986 allows in names, are refused: no real host has them.
     """
     match = _HOST.fullmatch(text)
     if match is None:

@@ -8,7 +8,7 @@ import logging
 import math
 from typing import Final, Literal, TypeAlias
 
-from holdfast_core._text import line
+from holdfast_core._text import one_line
 
 from .conversation import EventSettings
 from .handlers import Answer, EventHandler, Failure, HandlerCall
@@ -161,7 +161,7 @@ class HandlerCalls:
 
     def _settle(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Failure):
-            _LOGGER.warning("event handler %s failed on %s: %s", call.address, call.event, line(outcome.text))
+            _LOGGER.warning("event handler %s failed on %s: %s", call.address, call.event, one_line(outcome.text))
         elif not outcome.ok:
             # Most 4xx are decisions, such as not to let a client in.
             level = logging.INFO if 400 <= outcome.status < 500 else logging.WARNING
@@ -203,7 +203,7 @@ class HandlerCalls:
         if reason is None:
             permission.interval = _REFRESH
         else:
-            _LOGGER.warning("event handler %s is not called: %s", question.address, line(reason))
+            _LOGGER.warning("event handler %s is not called: %s", question.address, one_line(reason))
             again = permission.interval == 0 or permission.allowed
             permission.interval = _FIRST_RETRY if again else min(2 * permission.interval, _REFRESH)
             permission.reason = reason

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from .._text import line
+from .._text import one_line
 from .charsets import decode_text
 from .downstream import Publication, server_publication
 from .handlers import Answer, Failure, Headers
@@ -216,13 +216,13 @@ def _payload(answer: Answer) -> tuple[DataType, bytes]:
     media_type, charset = answer.content_type
     data_type = _DATA_TYPES.get(media_type or "application/octet-stream")
     if data_type is None:
-        raise ProtocolViolation(f"its content type is {line(media_type, _MAX_QUOTED)}")
+        raise ProtocolViolation(f"its content type is {one_line(media_type, _MAX_QUOTED)}")
     if data_type not in ("text", "json"):
         return data_type, answer.body
     try:
         payload = decode_text(answer.body, charset).encode()
     except LookupError:
-        raise ProtocolViolation(f"its charset is {line(charset, _MAX_QUOTED)}, which is not supported") from None
+        raise ProtocolViolation(f"its charset is {one_line(charset, _MAX_QUOTED)}, which is not supported") from None
     except UnicodeError:
         raise ProtocolViolation(f"its body is not {charset}") from None
     if data_type == "json":

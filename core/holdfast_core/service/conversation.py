@@ -102,8 +102,8 @@ class Conversation:
         self.waiting_bytes -= size
         return message
 
-    def repeats(self, ack_id: int) -> int:
-        """Take out the events that wait under an ack id; return how many there were."""
+    def drop_repeats(self, ack_id: int) -> int:
+        """Drop the waiting events with an ack id; return how many there were."""
         kept = deque((message, size) for message, size in self.waiting if not _is_event(message, ack_id))
         found = len(self.waiting) - len(kept)
         if found:

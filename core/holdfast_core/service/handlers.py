@@ -45,7 +45,7 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         user_events: names of the client events it gets, case-insensitive; ``*`` stands for all.
         system_events: which of connect, connected and disconnected it gets. With connect it decides about every
             client before it may connect.
-        timeout: seconds one event may take, retries included. What is not answered by then is not tried again.
+        timeout: seconds one event may take, retries included. After that it has failed, and is not tried again.
         retries: further attempts at most; ``None``: as many as there are ``retry_delays``. 0: none.
         retry_delays: seconds to wait before each further attempt, the last also before all after it (emulator).
         resend: ``"always"``: try again after a network error and after status 408 or 5xx, so that the handler may get

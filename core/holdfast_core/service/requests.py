@@ -60,8 +60,8 @@ class Requests:
             if ack_id is not None and handled.final:
                 connection.remember_failure(ack_id, error)
             self._answer(connection, ack_id, error)
-            # Who has asked again meanwhile wants to know what became of this one, and not another one.
-            for _ in range(conversation.repeats(ack_id) if ack_id is not None else 0):
+            # Repeats that came while the handler worked get the outcome of this call, and cause no other.
+            for _ in range(conversation.drop_repeats(ack_id) if ack_id is not None else 0):
                 self._answer(connection, ack_id, error)
         else:
             if reply is not None and self._roster.is_alive(connection):

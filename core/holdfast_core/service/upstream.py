@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from .._json import is_deep, mend, shallow
+from .._json import is_deep, replace_half_pairs, without_deep_values
 from .metadata import InvalidMetadata, encode_metadata
 from .names import is_event_name, is_group_name
 
@@ -138,7 +138,7 @@ def decode(data: bytes) -> UpstreamMessage:
     except UnicodeDecodeError:
         raise ProtocolViolation("the message is not valid UTF-8") from None
     except RecursionError:
-        message = _decode_whole(shallow(data))
+        message = _decode_whole(without_deep_values(data))
         if isinstance(message, SendToGroup | Event):  # what is passed on may be what is deep
             raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message)) from None
         return _check(message)
@@ -148,18 +148,18 @@ def _decode_whole(data: bytes) -> UpstreamMessage:
     try:
         return _decode_any_case(data)
     except msgspec.DecodeError as error:
-        mended = mend(data)
+        mended = replace_half_pairs(data)
         if mended == data:
             raise ProtocolViolation(f"invalid message: {error}") from None
     return _decode_mended(data, mended)
 
 
 def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
-    """Decode what holds halves of surrogate pairs: data may, names may not."""
+    """Decode a message with halves of surrogate pairs: allowed in data, refused in names."""
     try:
         message = _decode_any_case(mended)
-        # With another replacement nothing but data may be different.
-        other = _decode_any_case(mend(data, b"\\u0000"))
+        # Names with another replacement are different if they hold halves.
+        other = _decode_any_case(replace_half_pairs(data, b"\\u0000"))
     except msgspec.DecodeError as error:
         raise ProtocolViolation(f"invalid message: {error}") from None
     if _group(message) != _group(other):
@@ -187,7 +187,7 @@ def check_json(text: bytes) -> bytes:
         try:
             _raw_decoder.decode(text)
         except msgspec.DecodeError:
-            text = mend(text)
+            text = replace_half_pairs(text)
             _raw_decoder.decode(text)
     except (UnicodeDecodeError, msgspec.DecodeError):
         raise ValueError("not valid JSON") from None
