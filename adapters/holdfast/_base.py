@@ -124,6 +124,7 @@ class Subscription:
 
     def __init__(self, buffer: Buffer) -> None:
         self.buffer: Buffer = buffer
+        self.group: str = buffer.group or ""
         self.joined: bool = True  # also where that is not known: cancelled, or without an answer
 
     @contextmanager
@@ -210,12 +211,17 @@ class BaseClient(Generic[D]):
 
     # ---- For the clients
 
-    def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
+    def _buffer(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
+        """A buffer for a new stream; nothing comes in yet."""
         if not types:
             raise InvalidType("events() needs at least one event type, such as GroupMessage")
         check_types(types)
-        with self._guard:
-            return self._delivery.open(types, group)
+        return Buffer(self._delivery, frozenset(types), group)
+
+    def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
+        buffer = self._buffer(types, group)
+        self._delivery.buffers.add(buffer)
+        return buffer
 
     @contextmanager
     def _subscribed(self, group: str) -> Generator[Subscription]:

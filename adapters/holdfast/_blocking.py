@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
-from holdfast import Ack, DataType, Event, GroupMessage, InvalidType, InvalidValue, Message, Options, State, _base
-from holdfast._base import BaseClient, BaseStream
+from holdfast import Ack, DataType, Event, GroupMessage, InvalidType, Message, Options, State, _base
+from holdfast._base import BaseClient, Subscription
+from holdfast._blocking_streams import (
+    EventStream,
+    InboxStream,
+    Streams,
+    Subscribing,
+    SubscriptionStream,
+    check_timeout,
+)
+from holdfast._calls import Call, Request
 from holdfast._channels import BlockingConnect
-from holdfast._delivery import Buffer, Callback
+from holdfast._delivery import Callback
 from holdfast._forks import FORKS
 from holdfast._route import Route, TlsSetting
 from holdfast._wire import ProxySetting
@@ -23,96 +31,70 @@ from holdfast._wire import ProxySetting
 log: logging.Logger = logging.getLogger("holdfast")
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F", bound=Callback)
 
-Answer = Future[Any]
-"""One result for one waiting thread."""
+_SMALL = 16384
+"""Bytes of a message that may wait for the client's thread while who has sent it goes on."""
 
-Request = Callable[..., int | None]
-"""A method of the session that asks for something, with all arguments but ``now`` and what becomes of the answer."""
+RETRY = 1.0
+"""Seconds until a thread is tried again that could not be started."""
+
+LOOK = 0.1
+"""Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
 
 
 class Driver(_base.Driver, Protocol):
     """Keeps a Session going in threads.
 
     Attributes:
-        lock: held while session and buffers are touched.
-        turn: of the same lock; notified when it is worth asking :meth:`takes` again.
+        lock: held by its threads while they touch session and buffers; never by one of the application's.
     """
 
     lock: threading.RLock
-    turn: threading.Condition
 
-    def answer(self) -> Answer:
-        """A new thing to wait for. Raises LocalProtocolError in a forked child."""
+    @property
+    def running(self) -> bool:
+        """Whether its thread is there."""
         ...
 
-    def check_process(self) -> None:
-        """Raise LocalProtocolError if this process only inherited the client."""
+    def check_waiting(self) -> None:
+        """Raise LocalProtocolError in a forked child, and in a thread that would wait for itself."""
+        ...
+
+    def ask(self, call: Call) -> None:
+        """Have a request made whose answer is that of ``call``. Raises LocalProtocolError where there will be none."""
+        ...
+
+    def tell(self, call: Call) -> bool:
+        """Have a request made whose answer nobody wants; ``call`` has a result when it is on its way.
+
+        Returns:
+            False where that can not be waited for, since this is the thread that does it.
+        """
+        ...
+
+    def tell_soon(self, message: bytes, publish: bool) -> bool:
+        """Have a message sent that was prepared and wants no ack, if it can go out at once; return whether."""
+        ...
+
+    def withdraw(self, call: Call) -> None:
+        """Nobody waits for ``call`` any more; see its ``unsent``. For :meth:`post` and :meth:`perform`."""
+        ...
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have the driver's thread do something soon, with the lock held, or when it starts."""
+        ...
+
+    def perform(self, work: Callable[[], None]) -> None:
+        """The same, and wait until that is done."""
         ...
 
     def forked(self) -> None:
-        """This is a forked child now (lock held)."""
-        ...
-
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out, and others have had their turn lately
-        (lock held).
-        """
+        """This is a forked child now."""
         ...
 
 
 D = TypeVar("D", bound=Driver)
-
-
-class EventStream(BaseStream[T_co, Answer]):
-    """Events in order, to iterate over with ``for``; made by the methods of a client.
-
-    It ends when the client stops, with the client's error if that was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more
-    (leaving a ``with`` or dropping the last reference does that, too).
-    """
-
-    _END = StopIteration
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> T_co:
-        """The next event, waited for at most ``timeout`` seconds.
-
-        Raises:
-            TimeoutError: none has come in time; the stream goes on.
-            StopIteration: the client was stopped.
-            HoldfastError: the client could not go on.
-            InvalidValue, InvalidType: ``timeout`` is not a number of seconds.
-        """
-        if timeout is not None:
-            _check_timeout(timeout)
-        while True:
-            ours = False
-            try:
-                with self._guard:
-                    if self._buffer.items and not self._closed:
-                        return cast(T_co, self._buffer.pop())
-                    ours = self._buffer.wake is None
-                    news = self._wait_for()
-                _wait(news, timeout, "no event")
-            finally:
-                if ours:
-                    self._buffer.wake = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class BlockingClient(BaseClient[D]):
@@ -128,11 +110,14 @@ class BlockingClient(BaseClient[D]):
         connect: BlockingConnect | None = None,
     ) -> None:
         driver = self._drive(Route(url, ssl, proxy, blocking_connect=connect), options)
-        super().__init__(driver, driver.lock)
+        super().__init__(driver, threading.RLock())  # among the application's threads
         self._delivery.busy = True  # callbacks always wait for their thread
         self._work = threading.Condition(driver.lock)
         self._caller: threading.Thread | None = None
-        FORKS.watch(self, driver.lock, self._forked)
+        self._open_subscriptions: set[Subscription] = set()
+        self._streams = Streams(driver)
+        self._retry_at = math.inf
+        FORKS.watch(self, self._forked)
 
     def _drive(self, route: Route, options: Options | None) -> D:
         """The driver for this client."""
@@ -202,13 +187,17 @@ class BlockingClient(BaseClient[D]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
-                errors are silent.
+            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, or
+                behind at most 64 others that are, and errors are silent.
             ack_id, timeout: as for :meth:`join_group`.
 
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
+        if not ack and ack_id is None:
+            message = self._session.prepare_send(group, data, data_type=data_type, no_echo=no_echo)
+            if self._tell_soon(message, timeout, publish=True):
+                return None
         request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
@@ -255,6 +244,10 @@ class BlockingClient(BaseClient[D]):
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
+        if not ack and ack_id is None:
+            message = self._session.prepare_event(event, data, data_type=data_type)
+            if self._tell_soon(message, timeout, publish=False):
+                return None
         request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
         if ack:
             return self._ask(request, timeout)
@@ -270,8 +263,7 @@ class BlockingClient(BaseClient[D]):
 
     def __iter__(self) -> EventStream[Message]:
         """Group and server messages, in order, those included that arrived before and were not taken."""
-        with self._guard:
-            return self._iterate(self._delivery.read_inbox())
+        return InboxStream(self._delivery.inbox, self._streams)
 
     def events(self, *types: type[T]) -> EventStream[T]:
         """Events of the given types from now on: ``for event in client.events(GroupMessage, Recovered)``.
@@ -279,79 +271,108 @@ class BlockingClient(BaseClient[D]):
         Raises:
             InvalidType: no type is given, or one is no event type.
         """
-        return self._iterate(self._open(types))
+        return EventStream(self._buffer(types), self._streams)
 
-    @contextmanager
-    def subscribe(self, group: str) -> Generator[EventStream[GroupMessage]]:
+    def subscribe(self, group: str) -> AbstractContextManager[EventStream[GroupMessage]]:
         """Join ``group``, iterate over its messages, leave: ``with client.subscribe("group1") as messages:``.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        with self._subscribed(group) as subscription, self._iterate(subscription.buffer) as stream:
-            with subscription.joining():
-                self.join_group(group)
-            yield stream
+
+        def make() -> SubscriptionStream:
+            subscription = Subscription(self._buffer((GroupMessage,), group))
+            return SubscriptionStream(subscription, self._open_subscriptions, self._unsubscribe, self._streams)
+
+        return Subscribing(make, partial(self.join_group, group))
 
     # ---- Inside
 
-    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver.answer, self._guard)
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        """A subscription has ended (driver's thread): the last one to go leaves the group."""
+        if subscription not in self._open_subscriptions:
+            return
+        self._open_subscriptions.discard(subscription)
+        group = subscription.group
+        if subscription.joined:
+            self._to_leave.add(group)
+        if group in self._to_leave and not any(one.group == group for one in self._open_subscriptions.copy()):
+            self._to_leave.discard(group)
+            self._leave_later(group)
 
     def _ask(self, request: Request, timeout: float | None) -> Ack:
         """Make a request and wait for its answer."""
-        _check_timeout(timeout)
-        answer = self._driver.answer()
-        with self._guard:
-            key = request(self._driver.now(), user_data=answer)
-            self._driver.flush()
-        assert key is not None
+        check_timeout(timeout)
+        call, driver = Call(request), self._driver
         try:
-            return cast(Ack, _wait(answer, timeout, "no answer"))
-        except (TimeoutError, KeyboardInterrupt, SystemExit) as error:
-            with self._guard:
-                unsent = self._session.withdraw(key)
-            if not isinstance(error, TimeoutError):
-                raise
-            known = "it was not sent" if unsent else "it was sent, and may be executed"
-            raise TimeoutError(f"{error}: {known} (ack id {key})") from None
+            driver.ask(call)
+            if not call.wait(timeout):
+                driver.perform(partial(driver.withdraw, call))
+        except BaseException:  # whatever interrupts it
+            driver.post(partial(driver.withdraw, call))
+            raise
+        if not call.done():
+            known = "it was not sent" if call.unsent else "it was sent, and may be executed"
+            raise TimeoutError(f"no answer within {timeout:g} s: {known} (ack id {call.key})")
+        return cast(Ack, call.result())
+
+    def _tell_soon(self, message: bytes | None, timeout: float | None, *, publish: bool) -> bool:
+        """Leave a message that was prepared to the client's thread, without waiting; return whether that can be."""
+        check_timeout(timeout)
+        return message is not None and len(message) <= _SMALL and self._driver.tell_soon(message, publish)
 
     def _tell(self, request: Request, timeout: float | None, *, publish: bool) -> None:
         """Make a request whose answer nobody wants, as soon as one more can go out."""
-        _check_timeout(timeout)
-        driver = self._driver
-        driver.check_process()
-        with self._guard:
-            if not driver.takes(publish):
-                self._session.sender_waits(driver.now())
-                try:
-                    if not driver.turn.wait_for(lambda: driver.takes(publish), timeout):
-                        raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
-                finally:
-                    self._session.sender_goes_on()
-            request(driver.now(), ack=False)
-            driver.flush()
+        check_timeout(timeout)
+        call, driver = Call(request, publish=publish), self._driver
+        try:
+            if not driver.tell(call):
+                return
+            if not call.wait(timeout):
+                driver.perform(partial(driver.withdraw, call))
+        except BaseException:  # as above
+            driver.post(partial(driver.withdraw, call))
+            raise
+        if not call.done():
+            raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
+        call.result()
 
     def _deliver(self, events: list[Event]) -> None:
         super()._deliver(events)
+        self._need_caller()
+        self._work.notify()
+
+    def _need_caller(self) -> None:
+        """Have a thread for callbacks that wait."""
+        self._retry_at = math.inf
         if self._delivery.waiting and self._caller is None:
             caller = threading.Thread(target=self._call, name="holdfast-callbacks", daemon=True)
             try:
                 caller.start()
             except RuntimeError as error:
-                log.error("callbacks have to wait, until the next event at least: %s", error)
+                log.error("callbacks have to wait for their thread, which is tried again in %g s: %s", RETRY, error)
+                self._retry_at = self._driver.now() + RETRY
             else:
                 self._caller = caller
-        self._work.notify()
+
+    def _keep_house(self) -> float:
+        """Do what nobody asks for (lock held); return when to do it again, whatever happens."""
+        self._streams.tidy()
+        if self._driver.now() >= self._retry_at:
+            self._need_caller()
+        # While nothing is read, nothing wakes the driver: a stream that is dropped may be what it waits for.
+        return min(self._retry_at, self._driver.now() + LOOK if self._delivery.held else math.inf)
 
     def _forked(self) -> None:
-        """In a forked child (lock held): what waits to be taken is for the parent to take."""
+        """In a forked child: what waits to be taken is for the parent to take."""
         self._caller = None
-        self._work = threading.Condition(self._driver.lock)  # in the old one, threads of the parent wait
+        self._guard = threading.RLock()  # a thread of the parent may have the old one
         for buffer in (*self._delivery.buffers, self._delivery.inbox):
             buffer.items.clear()
             buffer.wake = None
+        self._streams.waiting.clear()
         self._driver.forked()
+        self._work = threading.Condition(self._driver.lock)
 
     def _call(self) -> None:
         """Call callbacks, from the first event that has one until the client stops."""
@@ -368,20 +389,3 @@ class BlockingClient(BaseClient[D]):
                     callback(event)
                 except BaseException:  # sys.exit() in a callback ends no program, and must not end the callbacks
                     log.exception("a callback for %s failed", type(event).__name__)
-
-
-def _check_timeout(timeout: object) -> None:
-    """Raise InvalidType or InvalidValue unless that is how long one can wait."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise InvalidType(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if not 0 <= timeout <= threading.TIMEOUT_MAX:
-        raise InvalidValue(f"timeout must be 0 or more seconds, or None to wait as long as it takes, not {timeout}")
-
-
-def _wait(answer: Answer, timeout: float | None, missing: str) -> Any:
-    try:
-        return answer.result(timeout)
-    except TimeoutError:
-        raise TimeoutError(f"{missing} within {timeout:g} s") from None

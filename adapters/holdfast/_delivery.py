@@ -7,6 +7,7 @@ import logging
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 from holdfast import (
@@ -34,18 +35,19 @@ class Buffer:
 
     Attributes:
         delivery: fills it.
+        group: the only one whose messages it wants; None: it takes them of all.
         items: the events, oldest first.
         ended: no more will come.
         error: why, where it was not the application's wish.
         wake: called when there is something new, or the end.
     """
 
-    __slots__ = ("_group", "_types", "delivery", "ended", "error", "full", "items", "wake")
+    __slots__ = ("_types", "delivery", "ended", "error", "full", "group", "items", "wake")
 
     def __init__(self, delivery: Delivery, types: frozenset[type], group: str | None = None) -> None:
         self.delivery: Delivery = delivery
         self._types = types
-        self._group = group
+        self.group: str | None = group
         self.items: deque[Any] = deque()
         self.full: bool = False
         self.ended: bool = False
@@ -56,7 +58,7 @@ class Buffer:
         """Whether ``event`` is for this buffer."""
         if type(event) not in self._types:
             return False
-        return self._group is None or (type(event) is GroupMessage and event.group == self._group)
+        return self.group is None or (type(event) is GroupMessage and event.group == self.group)
 
     def put(self, event: Event) -> None:
         """Take an event in. Over the limit, reading is paused; what was read already is still taken."""
@@ -66,8 +68,10 @@ class Buffer:
         if size >= self.delivery.limit and not self.full:
             self.full = True
             self.delivery.hold()
-        if size == 1 and self.wake is not None:  # nobody sleeps beside what could be taken
-            self.wake()
+            self.relax()  # a consumer in another thread has taken all of it since, perhaps, and saw no reason to tell
+        # Nobody sleeps beside what could be taken. Who wakes up in another thread may take `wake` away at any time.
+        if size == 1 and (wake := self.wake) is not None:
+            wake()
 
     def pop(self) -> Any:
         """Give the oldest event out; there must be one."""
@@ -77,16 +81,17 @@ class Buffer:
         return item
 
     def relax(self) -> None:
-        """Something was taken from a full buffer: at half the limit, reading goes on."""
-        if len(self.items) <= self.delivery.limit // 2:
+        """Something was taken: at half the limit, reading goes on."""
+        if self.full and len(self.items) <= self.delivery.limit // 2:
             self.full = False
             self.delivery.release()
 
     def end(self, error: HoldfastError | None) -> None:
         """No more will come; what is here can still be taken."""
-        self.ended, self.error = True, error
-        if self.wake is not None:
-            self.wake()
+        self.error = error
+        self.ended = True  # last: another thread looks at this first
+        if (wake := self.wake) is not None:
+            wake()
 
     def close(self) -> None:
         """The consumer is gone: its slowness must not hold up others."""
@@ -101,14 +106,14 @@ class Inbox(Buffer):
     """Messages for ``async for message in client``: there before the first reader is, and after the last.
 
     Attributes:
-        readers: how many iterators take from it.
+        readers: one thing for each iterator that takes from it.
     """
 
     __slots__ = ("_warned", "readers")
 
     def __init__(self, delivery: Delivery) -> None:
         super().__init__(delivery, MESSAGES)
-        self.readers: int = 0
+        self.readers: set[object] = set()
         self._warned = False
 
     def put(self, event: Event) -> None:
@@ -124,16 +129,22 @@ class Inbox(Buffer):
                 "Register a callback, or iterate over the client",
                 self.delivery.limit,
             )
-        if self.items:
+        with suppress(IndexError):  # another thread has taken what there was
             self.items.popleft()
         self.items.append(event)
 
     def close(self) -> None:
         """One reader is gone; what it did not take waits for the next."""
-        self.readers -= 1
+        self.readers.pop()
+        self.relax()
+
+    def relax(self) -> None:
+        """Something was taken, or a reader is gone: without any, reading goes on."""
         if self.full and not self.readers:
             self.full = False
             self.delivery.release()
+        else:
+            super().relax()
 
 
 class Delivery:
@@ -198,12 +209,6 @@ class Delivery:
         callbacks.remove(callback)
         self._callbacks[event_type] = tuple(callbacks)
 
-    def open(self, types: Iterable[type], group: str | None = None) -> Buffer:
-        """A new buffer; to be closed when its consumer is gone."""
-        buffer = Buffer(self, frozenset(types), group)
-        self.buffers.add(buffer)
-        return buffer
-
     def hold(self) -> None:
         """A consumer is too far behind."""
         self.held += 1
@@ -220,11 +225,12 @@ class Delivery:
         """The client starts (again): buffers that ended go on."""
         self.begun = True
         for buffer in (*self.buffers, self.inbox):
-            buffer.ended, buffer.error = False, None
+            buffer.ended = False
+            buffer.error = None
 
     def read_inbox(self) -> Inbox:
         """The inbox, for one more reader; to be closed when that is gone."""
-        self.inbox.readers += 1
+        self.inbox.readers.add(object())
         return self.inbox
 
     # ---- Delivering

@@ -153,3 +153,34 @@ class ByteTransport:
     def abort(self) -> None:
         """Close the socket and nothing else."""
         self._socket.close()
+
+
+class Bell:
+    """Wakes a thread that waits with a selector.
+
+    Args:
+        pair: connected to each other.
+
+    Attributes:
+        sleeper: for the selector.
+    """
+
+    def __init__(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        self.sleeper, self._other = pair
+        self.sleeper.setblocking(False)
+        self._other.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        with suppress(OSError):  # it has not heard the last thousand yet
+            self._other.send(b"!")
+
+    def heard(self) -> None:
+        """The thread is awake."""
+        with suppress(BlockingIOError):
+            self.sleeper.recv(4096)
+
+    def close(self) -> None:
+        """Close the sockets; nobody may be about to ring, whose byte could get into somebody else's new file."""
+        self.sleeper.close()
+        self._other.close()

@@ -281,12 +281,16 @@ class Machine:
             self._unpark(request.group)
         self._events.append(Acked(request.key, request.user_data, settled.duplicate, error))
 
-    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
+    def check_running(self) -> None:
+        """Raise ClientStopped, which says why, while no requests can be made: before the start and from the stop on."""
         if self._state is STOPPED or self._state is STOPPING:
             if self._failure is None:
                 hint = "; `async with client:` or `with client:` starts it" if self._state is STOPPED else ""
                 raise ClientStopped(f"the client is {self._state.value}{hint}")
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
+
+    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
+        self.check_running()
         return self._requests.reserve(ack_id, ack, own)
 
     def _unpark(self, group: str) -> None:

@@ -259,6 +259,15 @@ def encode_event(event: str, data: Any, data_type: str | None, key: int, limit: 
     return _encode_data(SendEvent(event, data_type, data, key if key > 0 else None), limit)
 
 
+ACK_ID_SIZE: Final = 32
+"""By how many bytes :func:`with_ack_id` makes a message longer, at most."""
+
+
+def with_ack_id(message: bytes, ack_id: int) -> bytes:
+    """``message``, which was encoded without one, with an ack id."""
+    return b'%b,"ackId":%d}' % (message[:-1], ack_id)
+
+
 def encode_json(data: Any) -> bytes:
     """Encode data as JSON of the same value.
 

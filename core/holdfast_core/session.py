@@ -22,6 +22,7 @@ from holdfast_core._trace import frames, trace
 from holdfast_core.errors import ConnectError, LocalProtocolError
 from holdfast_core.events import Event, GroupMessage, ServerMessage
 from holdfast_core.messages import (
+    ACK_ID_SIZE,
     AckMessage,
     DataType,
     decode,
@@ -29,6 +30,7 @@ from holdfast_core.messages import (
     encode_join,
     encode_leave,
     encode_send,
+    with_ack_id,
 )
 from holdfast_core.url import parse_url, place
 
@@ -365,6 +367,37 @@ class Session(Receiver):
         payload = encode_event(event, data, data_type, key, self.options.max_request_size)
         self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
         return key if ack else None
+
+    def prepare_send(
+        self, group: str, data: Any, *, data_type: DataType | None = None, no_echo: bool = False
+    ) -> bytes | None:
+        """Check and encode a publish without an ack, for :meth:`send_prepared`; changes nothing, in any thread.
+
+        Returns:
+            None for one so large that it has to be sent by :meth:`send_to_group`: it may need an ack id as well.
+
+        Raises:
+            InvalidType, InvalidValue: an argument can not be used; the message names it.
+        """
+        limit = self.options.max_request_size
+        message = encode_send(group, data, data_type, no_echo, -1, limit)
+        return message if len(message) + ACK_ID_SIZE <= limit else None
+
+    def prepare_event(self, event: str, data: Any, *, data_type: DataType | None = None) -> bytes:
+        """The same for an event without an ack."""
+        return encode_event(event, data, data_type, -1, self.options.max_request_size)
+
+    def send_prepared(self, message: bytes, now: float, *, publish: bool) -> None:
+        """Send what :meth:`prepare_send` (``publish``) or :meth:`prepare_event` returned.
+
+        Raises:
+            ClientStopped, TooManyRequests: as :meth:`send_to_group`.
+        """
+        own = publish and self._pace.asks
+        key = self._reserve(None, False, own)
+        if publish:
+            self._pace.published()
+        self._submit(Request(key, PUBLISH, with_ack_id(message, key) if own else message, None, now, own=own), now)
 
     def withdraw(self, ack_id: int) -> bool:
         """Take a request back that was never handed to a transport, without an ``Acked``.

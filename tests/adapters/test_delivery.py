@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import GroupMessage
-from holdfast._delivery import Delivery
+from holdfast._delivery import Buffer, Delivery
 
 
 def message(number: int) -> GroupMessage:
@@ -25,6 +25,22 @@ def test_without_a_reader_the_newest_messages_are_kept_and_reading_goes_on(limit
     delivery.deliver([message(number) for number in range(5)])
     assert [item.data for item in delivery.inbox.items] == kept
     assert reading == []
+
+
+def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_for_ever() -> None:
+    reading: list[bool] = []
+
+    def read(on: bool) -> None:
+        reading.append(on)
+        if not on:  # as another thread does, which saw that the buffer was not full yet
+            buffer.items.clear()
+
+    delivery = Delivery(4, read, lambda _: None, lambda _: None)
+    buffer = Buffer(delivery, frozenset({GroupMessage}))
+    delivery.buffers.add(buffer)
+    delivery.deliver([message(number) for number in range(4)])
+    assert reading == [False, True]
+    assert not buffer.full
 
 
 def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(

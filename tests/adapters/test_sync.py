@@ -387,34 +387,38 @@ def test_who_waits_in_vain_is_told_whether_the_request_was_sent() -> None:
             client.join_group("another", timeout=0.1)
 
 
-def test_a_stream_that_dies_with_the_interpreter_waits_for_no_lock() -> None:
+def test_a_stream_that_is_dropped_waits_for_no_lock_and_ends() -> None:
+    with BackgroundService() as service, Client(service.url(), fast(max_buffered_messages=4)) as client:
+        streams = [client.events(GroupMessage)]
+        client.join_group(GROUP)
+        service.publish(GROUP, range(100))
+        while not client._delivery.held:
+            time.sleep(0.002)
+        with client._driver.lock, client._guard:  # wherever the garbage collector finds it
+            dying = threading.Thread(target=streams.clear, daemon=True)
+            dying.start()
+            dying.join(5)
+            assert not dying.is_alive()
+        while client._delivery.held or client._delivery.buffers:
+            time.sleep(0.002)
+        client.send_to_group(GROUP, "goes on")
+
+
+def test_a_client_that_is_not_started_keeps_no_streams_that_were_dropped() -> None:
     client = Client("ws://host/client/hubs/chat")
-    stream = client.events(GroupMessage)
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:  # as a thread does that will never run again
-        with client._guard:
-            held.set()
-            done.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(10)
-    dying = threading.Thread(target=stream.__del__, args=(lambda: True,), daemon=True)
-    dying.start()
-    dying.join(5)
-    waits = dying.is_alive()
-    done.set()
-    holder.join()
-    assert not waits
+    for _ in range(100):
+        client.events(GroupMessage)
+        iter(client)
+    assert len(client._delivery.buffers) <= 1
+    assert len(client._delivery.inbox.readers) <= 1
 
 
 def test_in_a_forked_child_callbacks_have_a_thread_again() -> None:
     client = Client("ws://host/client/hubs/chat")
     client._caller = threading.current_thread()  # busy with the last callback, in the parent
-    work, turn = client._work, client._driver.turn
-    with client._guard:
-        client._forked()
+    work, turn, guard = client._work, client._driver.turn, client._guard
+    client._forked()
     assert client._caller is None
     assert client._work is not work
     assert client._driver.turn is not turn
+    assert client._guard is not guard

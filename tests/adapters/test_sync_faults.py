@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -21,11 +22,14 @@ from holdfast import (
     HoldfastError,
     InvalidType,
     InvalidValue,
+    LocalProtocolError,
     Session,
     State,
     Stopped,
+    TooManyRequests,
+    _blocking,
 )
-from holdfast._base import BaseStream
+from holdfast._blocking_streams import Waiter
 from holdfast._wire import Wire
 from holdfast.sync import Client
 from holdfast.testing import BackgroundService
@@ -228,6 +232,105 @@ def test_without_a_thread_for_callbacks_they_wait(
     assert "callbacks have to wait" in caplog.text
 
 
+def test_callbacks_get_their_thread_though_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(_blocking, "RETRY", 0.05)
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        client.on(GroupMessage, lambda message: seen.append(message.data))
+        client.join_group(GROUP)
+        refused = refuse_threads(monkeypatch, "holdfast-callbacks", 3)
+        service.publish(GROUP, [1])
+        soon(lambda: seen == [1])
+        assert len(refused) == 3
+
+
+# ---- Calls of its own thread
+
+
+def test_a_logging_handler_may_publish_and_is_not_let_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Exception] = []
+    with BackgroundService() as service, Client(service.url(), fast()) as client:
+        stream, nothing = client.events(GroupMessage), client.events(Disconnected)
+        client.join_group(GROUP)
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                client.send_to_group(GROUP, record.getMessage(), ack=False)
+                client.send_to_group(GROUP, "x" * 20_000, ack=False)  # too long for the short way
+                for call in (lambda: client.send_to_group(GROUP, "x"), lambda: nothing.next(5)):
+                    try:
+                        call()
+                    except LocalProtocolError as error:
+                        raised.append(error)
+                client.stop()
+
+        handler = Handler(level=logging.ERROR)
+        logger = logging.getLogger("holdfast")
+        logger.addHandler(handler)
+        try:
+            client.on(GroupMessage, lambda _: None)
+            refuse_threads(monkeypatch, "holdfast-callbacks", 1)  # which is logged, in the client's thread
+            service.publish(GROUP, ["first"])
+            soon(lambda: client.state is State.STOPPED)
+        finally:
+            logger.removeHandler(handler)
+        assert next(stream).data == "first"
+        stream.close()
+        nothing.close()
+    assert len(raised) == 2
+    assert all("can not wait for itself" in str(error) for error in raised)
+
+
+# ---- Messages without an ack, taken over before they are sent
+
+
+def test_what_was_taken_over_is_sent_though_the_program_ends_at_once() -> None:
+    code = """
+        import sys
+        from holdfast.sync import Client
+        client = Client(sys.argv[1])
+        client.start()
+        for number in range(250):
+            client.send_to_group("g", number, ack=False)
+    """
+    with BackgroundService() as service, Client(service.direct_url(), fast()) as listener:
+        listener.join_group(GROUP)
+        done = program(code, service)
+        assert (done.stderr, done.returncode) == ("", 0)
+        stream = iter(listener)
+        assert [stream.next(10).data for _ in range(250)] == list(range(250))
+        stream.close()
+
+
+def test_what_was_taken_over_is_sent_in_order_though_there_is_no_room_for_a_while() -> None:
+    with (
+        BackgroundService() as service,
+        Client(service.direct_url(), fast()) as listener,
+        Client(service.url(), fast(max_pending_requests=2, ack_timeout=None)) as client,
+    ):
+        listener.join_group(GROUP)
+        client.join_group("other")
+        soon(lambda: client._driver._flowing)
+        service.stall("to_client")
+        waiting = [threading.Thread(target=client.send_to_group, args=("other", 1)) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+        soon(lambda: len(client._session._requests.pending) == 2)
+        client.send_to_group(GROUP, "first", ack=False)
+        soon(lambda: client._driver._promised)
+        with pytest.raises(TimeoutError, match="too far behind"):
+            client.send_to_group(GROUP, "never", ack=False, timeout=0.05)
+        with pytest.raises(TooManyRequests):
+            client.send_to_group(GROUP, "never")
+        service.resume()
+        for thread in waiting:
+            thread.join(10)
+        client.send_to_group(GROUP, "second")
+        stream = iter(listener)
+        assert [stream.next(10).data for _ in range(2)] == ["first", "second"]
+        stream.close()
+
+
 # ---- A fork
 
 
@@ -371,15 +474,13 @@ def test_an_interrupt_amid_next_leaves_the_stream_to_be_read(monkeypatch: pytest
     with BackgroundService() as service, Client(service.url(), fast()) as client:
         stream = client.events(GroupMessage)
         client.join_group(GROUP)
-        wait_for = BaseStream._wait_for
 
-        def interrupted(self: Any) -> Any:
-            news = wait_for(self)
+        def interrupted(waiter: Waiter, timeout: float | None) -> bool:
             signal.raise_signal(signal.SIGINT)
-            return news
+            raise AssertionError("not interrupted")
 
         with monkeypatch.context() as patch:
-            patch.setattr(BaseStream, "_wait_for", interrupted)
+            patch.setattr(Waiter, "wait", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 stream.next(timeout=5)
         client.send_to_group(GROUP, 1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.driving import OWN, Drive, ack_ids, ok, refused
 
-from holdfast import InvalidValue, Stopped, TooManyRequests
+from holdfast import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
 
 
 def connected(**options: object) -> Drive:
@@ -172,3 +172,57 @@ def test_who_heeds_it_is_never_more_than_300_ahead_of_what_the_service_has_seen(
         if "ackId" in message:
             drive.says(ok(message["ackId"]))  # type: ignore[arg-type]
     assert drive.session.publishing
+
+
+# ---- Prepared in one thread, sent in another
+
+
+def test_what_was_prepared_is_sent_as_it_would_have_been_without_that() -> None:
+    ways = [connected(), connected()]
+    for drive, prepared in zip(ways, (False, True), strict=True):
+        session = drive.session
+        for number in range(301):
+            if prepared:
+                message = session.prepare_send("g", number, no_echo=number % 2 == 0)
+                assert message is not None
+                session.send_prepared(message, drive.now, publish=True)
+                session.send_prepared(session.prepare_event("e", "x"), drive.now, publish=False)
+            else:
+                session.send_to_group("g", number, drive.now, no_echo=number % 2 == 0, ack=False)
+                session.send_event("e", "x", drive.now, ack=False)
+        assert not session.publishing
+    sent = [drive.sent() for drive in ways]
+    assert sent[0] == sent[1]
+    assert ack_ids(sent[1]) == [OWN, OWN + 1]
+
+
+def test_to_prepare_checks_everything_and_changes_nothing() -> None:
+    drive = Drive(max_request_size=200)
+    session = drive.session
+    with pytest.raises(InvalidValue, match="group"):
+        session.prepare_send(" ", "x")
+    with pytest.raises(InvalidType, match="data"):
+        session.prepare_send("g", {1, object()})
+    with pytest.raises(InvalidValue, match="event"):
+        session.prepare_event("", "x")
+    with pytest.raises(InvalidValue, match="too large"):
+        session.prepare_send("g", "x" * 200)
+    with pytest.raises(InvalidValue, match="too large"):
+        session.prepare_event("e", "x" * 200)
+    assert session.prepare_send("g", "x" * 130) is None  # an ack id may have no room any more
+    assert session.prepare_send("g", "x" * 100) is not None
+    with pytest.raises(ClientStopped, match="starts it"):
+        session.check_running()
+    with pytest.raises(ClientStopped):
+        session.send_prepared(session.prepare_event("e", "x"), drive.now, publish=False)
+    drive.connect()
+    session.check_running()
+
+
+def test_what_was_prepared_counts_as_a_request() -> None:
+    drive = Drive(max_pending_requests=1)
+    drive.session.start(drive.now)
+    message = drive.session.prepare_event("e", "x")
+    drive.session.send_prepared(message, drive.now, publish=False)
+    with pytest.raises(TooManyRequests):
+        drive.session.send_prepared(message, drive.now, publish=False)

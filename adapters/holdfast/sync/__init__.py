@@ -1,6 +1,6 @@
 """Holdfast for code that blocks: ``from holdfast.sync import Client``."""
 
-from holdfast._blocking import EventStream
+from holdfast._blocking_streams import EventStream
 from holdfast.sync.client import Client
 
 __all__ = ["Client", "EventStream"]

@@ -32,7 +32,7 @@ class Client(BlockingClient[Driver]):
     """
 
     def _drive(self, route: Route, options: Options | None) -> Driver:
-        return Driver(route, options, self._deliver)
+        return Driver(route, options, self._deliver, self._keep_house)
 
     def start(self) -> None:
         """Connect. Done when the service's first message is here; from then on the client keeps itself connected.
@@ -41,11 +41,7 @@ class Client(BlockingClient[Driver]):
             ConnectError: no connection could be made; the client is stopped again and may be started again.
             LocalProtocolError: it was started already, perhaps by the process that this one was forked from.
         """
-        try:
-            event = self._driver.start(self._delivery.begin)
-        except (KeyboardInterrupt, SystemExit):  # a signal
-            self.stop()
-            raise
+        event = self._driver.start(self._delivery.begin)
         if type(event) is Stopped:
             self.stop()
             raise event.error or ClientStopped("the client was stopped while it started")

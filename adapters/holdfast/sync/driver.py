@@ -1,201 +1,162 @@
-"""Drives a Session with a thread: one selector, one socket, one lock."""
+"""Drives a Session with a thread: one selector, one socket, one mailbox."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
-from typing import cast
 
-from holdfast import Acked, Connected, ConnectError, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
-from holdfast._blocking import Answer
+from holdfast import (
+    Acked,
+    ClientStopped,
+    Connected,
+    ConnectError,
+    Dial,
+    Event,
+    Options,
+    Session,
+    State,
+    Stopped,
+)
+from holdfast._calls import Answer, Call
 from holdfast._channels import Channel
 from holdfast._route import Route
-from holdfast._sockets import ByteTransport, connect
+from holdfast._sockets import Bell, ByteTransport, connect
 from holdfast._wire import Wire
 from holdfast.connect._threads import MessageThreads
+from holdfast.sync._desk import RUNNING, Desk, no_start
 
 log: logging.Logger = logging.getLogger("holdfast")
 
 _LONG = 3600.0
 """Seconds to wait for anything at most: the system's calls do not take every number."""
 
-_SENDS = 64
-"""Messages to send without waiting for anything before the thread gets its turn: whoever sends without end holds the
-lock nearly all the time."""
 
-
-class Driver:
+class Driver(Desk):
     """Keeps one Session's transport, timer and outputs going in a thread of its own.
 
     Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider, its
-    transports).
+    transports). An application's thread never holds that lock; see :class:`Desk`.
 
     Args:
         deliver: called with the events, in order and with the lock held; must not block.
+        keep_house: called now and then, with the lock held; returns when to call it again at the latest.
 
     Attributes:
-        turn: notified when the thread has had its turn.
+        turn: of the same lock, for the driver's threads among themselves: a transport has changed.
     """
 
-    def __init__(self, route: Route, options: Options | None, deliver: Callable[[list[Event]], None]) -> None:
-        self.session: Session = Session(options, random=random.random)
-        self.lock: threading.RLock = threading.RLock()
+    def __init__(
+        self,
+        route: Route,
+        options: Options | None,
+        deliver: Callable[[list[Event]], None],
+        keep_house: Callable[[], float],
+    ) -> None:
+        super().__init__(Session(options, random=random.random))
         self.turn: threading.Condition = threading.Condition(self.lock)
         self._route = route
         self._deliver = deliver
-        self._thread: threading.Thread | None = None
+        self._keep_house = keep_house
+        self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
+        self._live = False  # from a start until all is over that it began
         self._resources = ExitStack()
-        self._foreign = False
         self._fault: BaseException | None = None
-        self._pumping = False
-        self._armed = math.inf
-        self._sends = 0
+        self._armed: float = math.inf
         self._patience = math.inf
         self._delivering: list[Event] = []
+        self._start: Call | None = None
         self._starting: Answer | None = None
+        self._later: list[Callable[[], None]] = []  # to start again, when all is over
+        self._stops: list[Answer] = []
         self._dial: Dial | None = None
         self._transport: ByteTransport | MessageThreads | None = None
         self._leaving: list[ByteTransport | MessageThreads] = []
 
-    # ---- What the client asks for
+    # ---- The life of the thread
 
-    def now(self) -> float:
-        """The session's time."""
-        return time.monotonic()
+    def _boot(self, call: Call, begin: Callable[[], None]) -> None:
+        """Have a thread that starts the session; in one of its own, which nothing interrupts."""
+        with self.lock:
+            if self._thread is None:
+                try:
+                    self._process = os.getpid()
+                    self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
+                    self._thread.start()
+                    RUNNING.add(self)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits
+                    self._thread = None
+                    if call.claim():
+                        call.set_exception(no_start(error))
+                    self._serve()  # of whoever has thought that there is a thread
+                    self._tell_told()
+                    return
+            self.post(partial(self._do, call, partial(self._begin, begin)))
 
-    def answer(self) -> Answer:
-        """A new thing to wait for. Raises LocalProtocolError in a forked child."""
-        self.check_process()
-        return Future()
+    def _run(self) -> None:
+        while self._started():
+            try:
+                self._keep()
+            except BaseException as error:
+                log.exception("the client stops: its own thread has failed, which is a fault of Holdfast's")
+                try:
+                    self._fail(error)
+                except BaseException:
+                    log.exception("not even the end goes as it should")
+            finally:
+                self._end()
 
-    def check_process(self) -> None:
-        """Raise LocalProtocolError if this process only inherited the client."""
-        if self._foreign:
-            raise LocalProtocolError(
-                "the client's connection belongs to the parent process: make a new client in the forked child"
-            )
-
-    def start(self, begin: Callable[[], None]) -> Connected | Stopped:
-        """Start the session; the result is the first Connected or Stopped. ``begin`` is called as soon as it starts."""
-        self.check_process()
-        with self.turn:
-            # Whoever starts as soon as it is told of the stop is ahead of the thread that has to end.
-            self.turn.wait_for(lambda: self._thread is None or self.session.state is not State.STOPPED)
-            if self.session.state is State.STOPPED:
-                self._prepare()
-            self.session.start(self.now())
-            begin()
-            starting: Answer = Future()
-            self._starting = starting
-        return cast("Connected | Stopped", starting.result())
+    def _started(self) -> bool:
+        """Do what is asked for while the session is stopped; return whether it was started."""
+        with self.lock:
+            while True:
+                self._mailbox.extendleft(reversed(self._later))
+                self._later.clear()
+                self._serve()
+                self._tell_told()
+                if self._live or not self._mailbox:
+                    thread = self._thread
+                    if not self._live:
+                        RUNNING.discard(self)
+                        self._ended = thread
+                        self._thread = None  # before a last look: who comes later sees that there is nobody
+                        if self._mailbox:
+                            self._thread = thread
+                            RUNNING.add(self)
+                            continue
+                    stops, self._stops = self._stops, []
+                    for answer in stops:
+                        answer.set_result(not self._live)
+                    return self._live
 
     def _prepare(self) -> None:
-        """Get the thread and what it needs; where the system has none left, nothing has happened."""
+        """Get what a life needs; where the system has none left, nothing has happened."""
         with ExitStack() as resources:
             try:
                 self._selector = resources.enter_context(selectors.DefaultSelector())
-                self._alarm, self._bell = socket.socketpair()
-                for end in (self._alarm, self._bell):
-                    resources.enter_context(end).setblocking(False)
-                self._selector.register(self._alarm, selectors.EVENT_READ)
-                thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
-                thread.start()  # has to wait for the lock
-            except (OSError, RuntimeError) as error:
-                raise ConnectError(f"the client can not start: {error}") from error
-            self._thread = thread
+                bell = Bell(socket.socketpair())
+            except OSError as error:
+                raise no_start(error) from error
+            self._selector.register(bell.sleeper, selectors.EVENT_READ)
             self._resources = resources.pop_all()
+        self._bell = bell
         self._fault, self._patience = None, math.inf
-
-    def stop(self) -> None:
-        """Stop the session and wait until it has stopped, and its thread as well."""
-        with self.lock:
-            thread = self._thread
-            if thread is None:
-                return
-            self._patience = min(self._patience, self.now() + self.session.options.close_timeout)
-            self.session.stop(self.now())
-            self.flush()
-            self._ring()
-        if thread is not threading.current_thread():
-            thread.join()
-
-    def flush(self) -> None:
-        """Something was added to the session (lock held): write it from here, if the transport takes it."""
-        self._sends += 1
-        if threading.current_thread() is not self._thread:
-            self._pump()
-            # Answers have to be read, whatever else has to wait.
-            deaf = self._transport is not None and self._transport.deaf
-            if deaf or self.session.dial is not self._dial or self.session.deadline < self._armed:
-                self._ring()
-
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out (lock held)."""
-        turned = self._sends < _SENDS or self._thread is None
-        writable = self._transport is None or self._transport.writable
-        if turned and writable and (not publish or self.session.publishing):
-            return True
-        self._ring()  # for the thread to have its turn, and to read if it did not
-        return False
-
-    def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind (lock held)."""
-        if ready:
-            self.session.reading_resumed(self.now())
-        else:
-            self.session.reading_paused(self.now())
-        self._ring()
-
-    def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell the one who waits for it."""
-        if self._starting is not None:
-            self._starting.set_result(event)
-            self._starting = None
-
-    def forked(self) -> None:
-        """This is a forked child now (lock held): thread and connection are the parent's, our copies of our own sockets
-        are closed. Those of somebody else's transport are out of reach.
-        """
-        self.turn = threading.Condition(self.lock)  # in the old one, threads of the parent wait
-        if self._thread is not None:
-            self._foreign, self._thread = True, None
-            if isinstance(self._transport, ByteTransport):
-                self._transport.abort()
-                self._transport = None
-            self._resources.close()
-
-    def _ring(self) -> None:
-        """Wake the thread."""
-        with suppress(OSError):  # it has not heard the last thousand yet, or has ended
-            self._bell.send(b"!")
-
-    # ---- The thread
-
-    def _run(self) -> None:
-        try:
-            self._keep()
-        except BaseException as error:
-            log.exception("the client stops: its own thread has failed, which is a fault of Holdfast's")
-            self._fail(error)
-        finally:
-            self._end()
+        self._live = True
 
     def _keep(self) -> None:
         """Keep the session going until it has stopped."""
         while True:
             with self.lock:
+                self._serve()
                 self._pump()
-                self._sends = 0
-                self.turn.notify_all()
+                self._go_on()
                 while self.session.dial is not self._dial:
                     self._redial()
                     self._pump()
@@ -204,18 +165,21 @@ class Driver:
                 if self._transport is not None:
                     self._transport.watch()
                 self._armed = self.session.deadline
-                timeout = min(self._armed - self.now(), _LONG)
-            ready = self._selector.select(max(0.0, timeout))
+                timeout = min(self._armed, self._keep_house()) - self.now()
+                self._asleep = True  # before a last look: who comes later rings
+            ready = self._selector.select(0.0 if self._mailbox else max(0.0, min(timeout, _LONG)))
+            self._asleep = False
             with self.lock:
                 self._armed = math.inf
                 if self._fault is not None:
                     raise self._fault
-                if self.now() >= self.session.deadline:
-                    self.session.wake(self.now())
+                now = self.now()
+                if now >= self.session.deadline:
+                    self.session.wake(now)
                 for key, _ in ready:
                     if key.data is None:
-                        with suppress(BlockingIOError):
-                            self._alarm.recv(4096)
+                        if self._bell is not None:
+                            self._bell.heard()
                     elif isinstance(key.data, ByteTransport) and key.data is self._transport:
                         key.data.receive()
 
@@ -239,11 +203,84 @@ class Driver:
 
     def _end(self) -> None:
         with self.lock:
+            self._asleep = self._flowing = False
+            self._serve()
+            self._keep_promises()
+            senders, self._senders = self._senders, []
+            for call in senders:
+                self.session.sender_goes_on()
+                self._send(call)  # to be told that it is too late
+            self._tell_told()
             patience = min(self.session.options.close_timeout, self._patience - self.now(), _LONG)
             self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, patience))
-            self._dial = self._thread = None
+            self._dial = None
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nobody else could
-            self.turn.notify_all()
+            self._keep_house()
+            self._live, self._start = False, None
+            self._resources.close()
+            self._put_away_bell()
+
+    # ---- Start and stop, in the thread (lock held)
+
+    def _begin(self, begin: Callable[[], None], call: Call) -> None:
+        for one in self._to_start.copy():
+            if one is call or one.unwanted:
+                self._to_start.remove(one)
+        if call.unwanted:
+            raise ClientStopped("the client was stopped while it started")
+        if self.session.state is State.STOPPED:
+            if self._live:
+                # Whoever starts as soon as it is told of the stop is ahead of what has to end.
+                self._later.append(lambda: self._do_later(call, begin))
+                return
+            self._prepare()
+        self.session.start(self.now())
+        begin()
+        self._start = self._starting = call
+
+    def _do_later(self, call: Call, begin: Callable[[], None]) -> None:
+        try:
+            self._begin(begin, call)
+        except BaseException as error:  # noqa: BLE001 - as above
+            call.set_exception(error)
+
+    def _stop(self, start: Call | None, call: Call) -> None:
+        if not self._live or (start is not None and start is not self._start):
+            call.set_result(False)
+            return
+        self._patience = min(self._patience, self.now() + self.session.options.close_timeout)
+        self._stops.append(call)
+        self.session.stop(self.now())
+
+    # ---- What a consumer wants, and what becomes of a fork
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Consumers have caught up, or are too far behind (lock held)."""
+        if ready:
+            self.session.reading_resumed(self.now())
+        else:
+            self.session.reading_paused(self.now())
+        self._ring()
+
+    def settle(self, event: Connected | Stopped) -> None:
+        """The session stands or has stopped: tell the one who waits for it (lock held)."""
+        if self._starting is not None:
+            self._starting.set_result(event)
+            self._starting = None
+
+    def flush(self) -> None:
+        """Something was added to the session (lock held): the thread is about to send it."""
+
+    def forked(self) -> None:
+        """This is a forked child now: thread and connection are the parent's, our copies of our own sockets are
+        closed. Those of somebody else's transport are out of reach.
+        """
+        self._forget()
+        self.turn = threading.Condition(self.lock)
+        if self._thread is not None:
+            if isinstance(self._transport, ByteTransport):
+                self._transport.abort()
+                self._transport = None
             self._resources.close()
 
     def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
@@ -264,24 +301,23 @@ class Driver:
     # ---- After every call to the session
 
     def pump(self) -> None:
-        """Something has happened in another thread (lock held)."""
-        self.flush()
+        """Something has happened in another thread of the driver's (lock held)."""
+        self._pump()
+        if self._senders or self.session.dial is not self._dial or self.session.deadline < self._armed:
+            self._ring()
         self.turn.notify_all()
 
     def _pump(self) -> None:
         """The one rule: drain before you wait."""
-        if self._pumping:
-            return  # a consumer got us here: the pump below us goes on
-        self._pumping = True
-        try:
+        self._write()
+        while events := self.session.events():
+            self._delivering = events
+            self._deliver(events)
+            self._delivering = []
             self._write()
-            while events := self.session.events():
-                self._delivering = events
-                self._deliver(events)
-                self._delivering = []
-                self._write()
-        finally:
-            self._pumping = False
+
+    def _writable(self) -> bool:
+        return self._transport is None or self._transport.writable
 
     def _write(self) -> None:
         if self._transport is not None:

@@ -1,0 +1,336 @@
+"""The blocking client whose application's thread is interrupted (Ctrl-C) between any two steps of a call."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dis import opmap
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trustme
+from tests.helpers.echo import server_context
+
+from holdfast import GroupMessage, Session, State, Stopped
+from holdfast.sync import Client
+from holdfast.testing import BackgroundService, trace
+from holdfast.testing.world import fast
+
+GROUP = "interrupted"
+WAYS = ["tcp", "tls", "connect"]
+SEED = int(os.environ.get("HOLDFAST_SEED", "13"))
+COUNT = int(os.environ.get("HOLDFAST_INTERRUPTS", "1000"))
+LIMIT = 90 + COUNT // 10
+"""Seconds that a run may take; more is a deadlock."""
+RETURN = opmap["RETURN_VALUE"]
+
+
+# ---- At random moments
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no signals for one thread")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.timeout(LIMIT + 30)
+def test_whenever_it_is_interrupted_nothing_hangs_and_nothing_is_lost_or_doubled(way: str, tmp_path: Path) -> None:
+    if way == "connect":
+        pytest.importorskip("websockets")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = server_context(authority.issue_cert("127.0.0.1")) if way == "tls" else None
+    with BackgroundService(tls=tls) as service:
+        closed: list[int] = []
+
+        def observe(event: object) -> None:
+            if isinstance(event, trace.ConnectionClosed | trace.ConnectionDropped):
+                closed.append(event.code)
+
+        service.call(lambda real, _: real.core.observers.append(observe))
+        heard: dict[str, list[int]] = {}
+        with Client(service.direct_url() if way != "tls" else service.url(), **trusting(way, tmp_path)) as listener:
+            listener.on(GroupMessage, lambda message: heard.setdefault(message.data[0], []).append(message.data[1]))
+            listener.join_group(GROUP)
+            program = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.helpers.interrupted", service.url()]
+            done = subprocess.run(
+                [*program, str(SEED), str(COUNT), str(LIMIT), way, str(tmp_path / "ca.pem")],
+                capture_output=True,
+                text=True,
+                timeout=LIMIT + 10,
+                check=False,
+            )
+            assert (done.stderr, done.returncode) == ("", 0)
+            listener.send_to_group(GROUP, ["over", 0])
+            until(lambda: "over" in heard)
+            assert not {1002, 1003, 1007} & set(closed)  # no frame was cut in two
+    known = json.loads(done.stdout)
+    assert known["interrupts"] >= COUNT
+    assert known["stopped"] == ["None"] * known["begun"]  # each life has its end, once, and nothing else ended it
+    for kind, numbers in known["sure"].items():
+        got = heard.get(kind, [])
+        assert got == sorted(set(got)), f"{kind}: twice, or out of order"
+        assert set(numbers) <= set(got), f"{kind}: lost"
+        assert set(got) <= set(range(known["tried"][kind] + 1))
+    for life in known["got"]:  # what the interrupted thread took itself
+        for kind in known["sure"]:
+            mine = [number for who, number in life if who == kind]
+            first, last = (mine[0], mine[-1]) if mine else (0, -1)
+            assert mine == [number for number in heard[kind] if first <= number <= last], f"{kind}: not taken"
+
+
+def trusting(way: str, place: Path) -> dict[str, Any]:
+    return {"ssl": place / "ca.pem"} if way == "tls" else {}
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+# ---- At every step
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt in this thread before the n-th opcode of a call, those that it calls included.
+
+    This test's own functions are left out: what they were given is theirs to lose. So is the last step of a function,
+    where the interpreter does not look for interrupts.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+        self.happened = False
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename == __file__:
+            return None
+        frame.f_trace_opcodes = True
+        # Lines as well: Python 3.12 and 3.13 do not tell of every opcode.
+        if event in ("opcode", "line") and frame.f_code.co_code[frame.f_lasti] != RETURN:
+            self.left -= 1
+            if self.left < 0:
+                self.happened = True
+                raise KeyboardInterrupt
+        return self
+
+
+@contextmanager
+def tracing(trace_function: Any) -> Generator[None]:
+    before = sys.gettrace()
+    gc.disable()  # what it finds may be anybody's, with Python code of theirs
+    sys.settrace(trace_function)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        gc.enable()
+
+
+def interrupted_everywhere(call: Callable[[], object], check: Callable[[bool], object], stride: int = 1) -> int:
+    """Call, interrupted before its first opcode, its second and so on, until it comes to its end; return the number.
+
+    ``check`` is told each time whether the call has returned.
+    """
+    for step in range(0, 20_000, stride):
+        interrupt = Interrupt(step)
+        returned = False
+        try:
+            with tracing(interrupt):
+                call()
+                returned = True
+        except KeyboardInterrupt:
+            pass
+        check(returned)
+        if not interrupt.happened:
+            return step
+    raise AssertionError("it has no end")
+
+
+class Counted:
+    """Publishes that count up, and what a listener hears of them."""
+
+    def __init__(self, client: Client, listener: Client) -> None:
+        self.client = client
+        self.tried = -1
+        self.sure: list[int] = []
+        self.heard: list[int] = []
+        listener.on(GroupMessage, lambda message: self.heard.append(message.data))
+        listener.join_group(GROUP)
+
+    def send(self, **settings: Any) -> None:
+        self.tried += 1
+        self.client.send_to_group(GROUP, self.tried, **settings)
+
+    def check(self, returned: bool) -> None:
+        if returned:
+            self.sure.append(self.tried)
+
+    def end(self) -> None:
+        self.send()
+        until(lambda: self.heard[-1:] == [self.tried])
+        assert self.heard == sorted(set(self.heard))
+        assert set(self.sure) <= set(self.heard)
+
+
+@pytest.fixture
+def service() -> Generator[BackgroundService]:
+    with BackgroundService() as service:
+        yield service
+
+
+@pytest.mark.parametrize("way", ["tcp", "connect"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"ack": False}, {"timeout": 5}, {"ack": False, "timeout": 5}], ids=lambda value: str(value)
+)
+def test_a_send_that_is_interrupted_at_any_step_is_sent_once_or_not_at_all(
+    service: BackgroundService, way: str, settings: dict[str, Any]
+) -> None:
+    more: dict[str, Any] = {}
+    if way == "connect":
+        more["connect"] = pytest.importorskip("holdfast.connect.websockets").blocking_connector()
+    with Client(service.url(), fast(), **more) as client, Client(service.url(), fast()) as listener:
+        counted = Counted(client, listener)
+        steps = interrupted_everywhere(lambda: counted.send(**settings), counted.check)
+        assert steps > 10
+        counted.end()
+        assert client.state is State.CONNECTED
+
+
+def test_a_send_that_has_to_wait_and_is_interrupted_leaves_nobody_waiting(service: BackgroundService) -> None:
+    with Client(service.url(), fast()) as client, Client(service.direct_url(), fast()) as listener:
+        counted = Counted(client, listener)
+        service.stall("to_client")
+
+        def flood() -> None:
+            while True:
+                counted.send(ack=False, timeout=0.2)
+
+        with pytest.raises(TimeoutError):
+            flood()
+
+        def send() -> None:
+            with pytest.raises(TimeoutError):
+                counted.send(ack=False, timeout=0.0)
+
+        interrupted_everywhere(send, lambda _: None)
+        until(lambda: not client._driver._senders)
+        assert client._session._senders == 0
+        service.resume()
+        counted.end()
+
+
+@pytest.mark.parametrize("kind", ["events", "inbox", "a new one each time"])
+def test_a_message_whose_taker_is_interrupted_at_any_step_is_taken_next(service: BackgroundService, kind: str) -> None:
+    with Client(service.url(), fast(max_buffered_messages=8 if kind == "events" else 10_000)) as client:
+        stream = client.events(GroupMessage) if kind == "events" else iter(client)
+        client.join_group(GROUP)
+        published, got = 0, list[Any]()
+
+        def take() -> None:
+            got.append(stream.next(10).data if kind != "a new one each time" else first())
+
+        def first() -> Any:
+            for message in client:
+                return message.data
+            raise AssertionError("it has ended")
+
+        def check(_: bool) -> None:
+            nonlocal published
+            if published < len(got) + 8:
+                service.publish(GROUP, range(published, published + 16))
+                published += 16
+
+        if kind == "a new one each time":
+            stream.close()
+        check(False)
+        steps = interrupted_everywhere(take, check)
+        assert steps > 10
+        while len(got) < published:
+            take()
+        assert got == list(range(published))
+        stream.close()
+
+
+def test_a_wait_for_a_message_that_is_interrupted_at_any_step_leaves_the_stream_to_be_read(
+    service: BackgroundService,
+) -> None:
+    with Client(service.url(), fast()) as client:
+        stream = client.events(GroupMessage)
+        client.join_group(GROUP)
+
+        def take() -> None:
+            with pytest.raises(TimeoutError):
+                stream.next(0.0)
+
+        interrupted_everywhere(take, lambda _: None)
+        client.send_to_group(GROUP, "x")
+        assert stream.next(10).data == "x"
+        stream.close()
+
+
+def test_a_subscription_that_is_interrupted_at_any_step_ends(service: BackgroundService) -> None:
+    with Client(service.url(), fast()) as client:
+
+        def subscribe() -> None:
+            with client.subscribe(GROUP) as messages:
+                client.send_to_group(GROUP, 1)
+                messages.next(10)
+
+        interrupted_everywhere(subscribe, lambda _: None)
+        client.send_to_group("other", 1)
+        assert client.groups == frozenset()
+        assert not client._delivery.buffers
+        assert not client._open_subscriptions
+
+
+def test_start_and_stop_that_are_interrupted_at_any_step_can_be_asked_for_again(service: BackgroundService) -> None:
+    begun, stopped = [], list[Stopped]()
+    start = Session.start
+
+    def counted(session: Session, now: float) -> None:
+        start(session, now)
+        begun.append(1)
+
+    before = set(threading.enumerate())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "start", counted)
+        client = Client(service.url(), fast())
+        client.on(Stopped, stopped.append)
+
+        def check(_: bool) -> None:
+            client.stop()
+            assert client.state is State.STOPPED
+            until(lambda: len(stopped) == len(begun))
+            with client:
+                client.join_group(GROUP)
+            until(lambda: len(stopped) == len(begun))
+
+        assert interrupted_everywhere(client.start, check, stride=3) > 10
+
+        step = 0
+        while True:
+            client.start()
+            interrupt = Interrupt(step)
+            try:
+                with tracing(interrupt):
+                    client.stop()
+            except KeyboardInterrupt:
+                pass
+            client.stop()
+            assert client.state is State.STOPPED
+            until(lambda: len(stopped) == len(begun))
+            if not interrupt.happened:
+                break
+            step += 3
+        assert step > 10
+    assert all(event.error is None for event in stopped)
+    until(lambda: set(threading.enumerate()) <= before)
