@@ -187,7 +187,8 @@ class BaseClient(Generic[D]):
         """Call ``callback`` with every event of ``event_type``: ``client.on(GroupMessage, show)``, or as a decorator.
 
         Callbacks run in the order of the events, one at a time; one that raises is logged and holds up nothing.
-        ``KeyboardInterrupt`` and ``SystemExit`` end the program, once all events so far are delivered.
+        ``KeyboardInterrupt`` and ``SystemExit`` leave the event loop once all events so far are delivered; on trio and
+        anyio they leave ``async with client:`` in an exception group, as out of any nursery.
         They stay registered when the client stops. With an async client, a callback may be a plain or an async
         function; the blocking client calls plain functions in a thread of its own.
 
