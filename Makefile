@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test check format simulate fuzz mutants coverage bench micro ratios soak clean
 
 demo: $(VENV)/.installed
-	$(BIN)/holdfast demo
+	$(BIN)/limpet demo
 
 # Most of the time of a test is waiting: two run at a time. WORKERS=0: one after the other, as a debugger wants it.
 WORKERS ?= 2
@@ -20,8 +20,8 @@ check: $(VENV)/.checked
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes holdfast_core --ignoreexternal
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes holdfast --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet_core --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet --ignoreexternal
 
 format: $(VENV)/.checked
 	$(BIN)/ruff check --fix .
@@ -44,7 +44,7 @@ mutants: $(VENV)/.mutating
 
 # The core, line by line and branch by branch.
 coverage: $(VENV)/.tested
-	$(BIN)/coverage run --source=holdfast_core -m pytest -q tests/core tests/service
+	$(BIN)/coverage run --source=limpet_core -m pytest -q tests/core tests/service
 	$(BIN)/coverage report --include="core/*" --show-missing --skip-covered --fail-under=100
 
 # Ours beside the official clients, in one run against one server; writes tables and chart into docs/performance.md.

@@ -14,9 +14,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
 OURS, OTHERS, BY_HAND = "#0b7285", "#e8590c", "#ced4da"
-KINDS = {OURS: "Holdfast", OTHERS: "official clients", BY_HAND: "by hand: receives, and does nothing else"}
+KINDS = {OURS: "Limpet", OTHERS: "official clients", BY_HAND: "by hand: receives, and does nothing else"}
 STYLE = {
-    "svg.hashsalt": "holdfast",  # the same figures make the same file
+    "svg.hashsalt": "limpet",  # the same figures make the same file
     "svg.fonttype": "none",  # text stays text: a tenth of the size, and it can be searched
     "font.size": 9,
     "axes.spines.top": False,

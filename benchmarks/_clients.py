@@ -29,22 +29,22 @@ def report(result: Result) -> None:
 
 
 class Ours:
-    """Holdfast's async clients: on asyncio, trio or anyio; by callbacks or by iteration."""
+    """Limpet's async clients: on asyncio, trio or anyio; by callbacks or by iteration."""
 
     def __init__(self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True) -> None:
         self.loop, self.iterate = loop, iterate
         if not fast_lane:
-            from holdfast import _route
+            from limpet import _route
 
             _route.Link = functools.partial(_route.Link, fast_lane=False)  # type: ignore[assignment, misc]
 
     def client(self, url: str, **options: Any) -> Any:
-        from holdfast import Options
+        from limpet import Options
 
-        return importlib.import_module(f"holdfast.{self.loop}").Client(url, Options(auto_reconnect=False, **options))
+        return importlib.import_module(f"limpet.{self.loop}").Client(url, Options(auto_reconnect=False, **options))
 
     async def receive(self, url: str) -> Result:
-        from holdfast import Disconnected, GroupMessage
+        from limpet import Disconnected, GroupMessage
 
         meter = Meter(anyio.Event())
         client = self.client(url)
@@ -88,7 +88,7 @@ class Ours:
 
     async def recover(self, url: str, seconds: float) -> Result:
         """The server drops the connection whenever it has been recovered."""
-        from holdfast import Recovered
+        from limpet import Recovered
 
         recovered = 0
 
@@ -106,19 +106,19 @@ class Ours:
 
 
 class OursSync:
-    """Holdfast's blocking client: callbacks come in a thread of its own, iteration is in this one."""
+    """Limpet's blocking client: callbacks come in a thread of its own, iteration is in this one."""
 
     def __init__(self, *, iterate: bool = False) -> None:
         self.iterate = iterate
 
     def client(self, url: str) -> Any:
-        from holdfast import Options
-        from holdfast.sync import Client
+        from limpet import Options
+        from limpet.sync import Client
 
         return Client(url, Options(auto_reconnect=False))
 
     def receive(self, url: str) -> Result:
-        from holdfast import Disconnected, GroupMessage
+        from limpet import Disconnected, GroupMessage
 
         meter = Meter(threading.Event())
         client = self.client(url)

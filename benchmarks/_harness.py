@@ -27,19 +27,19 @@ Results = dict[str, list[Run]]
 
 HERE = Path(__file__).resolve().parent
 CLIENTS = {
-    "ours": "Holdfast, asyncio",
-    "ours-for": "Holdfast, asyncio, async for",
-    "ours-wsproto": "Holdfast without its fast lane",
-    "ours-uvloop": "Holdfast, uvloop",
-    "ours-uvloop-for": "Holdfast, uvloop, async for",
-    "ours-trio": "Holdfast, trio",
-    "ours-trio-for": "Holdfast, trio, async for",
-    "ours-anyio": "Holdfast, anyio on asyncio",
-    "ours-anyio-for": "Holdfast, anyio on asyncio, async for",
-    "ours-anyio-trio": "Holdfast, anyio on trio",
-    "ours-anyio-trio-for": "Holdfast, anyio on trio, async for",
-    "ours-sync": "Holdfast, blocking",
-    "ours-sync-for": "Holdfast, blocking, for",
+    "ours": "Limpet, asyncio",
+    "ours-for": "Limpet, asyncio, async for",
+    "ours-wsproto": "Limpet without its fast lane",
+    "ours-uvloop": "Limpet, uvloop",
+    "ours-uvloop-for": "Limpet, uvloop, async for",
+    "ours-trio": "Limpet, trio",
+    "ours-trio-for": "Limpet, trio, async for",
+    "ours-anyio": "Limpet, anyio on asyncio",
+    "ours-anyio-for": "Limpet, anyio on asyncio, async for",
+    "ours-anyio-trio": "Limpet, anyio on trio",
+    "ours-anyio-trio-for": "Limpet, anyio on trio, async for",
+    "ours-sync": "Limpet, blocking",
+    "ours-sync-for": "Limpet, blocking, for",
     "aio": "official Python client 1.1.0, aio",
     "sync": "official Python client 1.1.0, blocking",
     "js": "official JavaScript client 1.1.0",
@@ -59,12 +59,12 @@ def missing(name: str) -> str | None:
     modules = {
         "aio": ("azure.messaging.webpubsubclient", "aiohttp"),
         "sync": ("azure.messaging.webpubsubclient",),
-        "ours-uvloop": ("holdfast", "uvloop"),
-        "ours-uvloop-for": ("holdfast", "uvloop"),
+        "ours-uvloop": ("limpet", "uvloop"),
+        "ours-uvloop-for": ("limpet", "uvloop"),
         "wsproto": ("wsproto", "msgspec"),
         "picows": ("picows", "msgspec"),
     }
-    for module in modules.get(name, ("holdfast",)):
+    for module in modules.get(name, ("limpet",)):
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:

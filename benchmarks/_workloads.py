@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
-import holdfast
-from holdfast_core.messages import decode
+import limpet
+from limpet_core.messages import decode
 
 BATCH = 1000
 URL = "ws://bench.test/client/hubs/bench"
@@ -41,9 +41,9 @@ def frame(text: bytes) -> bytes:
     return (b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")) + text
 
 
-def connected(*, fast_lane: bool = True) -> tuple[holdfast.Session, holdfast.Link]:
+def connected(*, fast_lane: bool = True) -> tuple[limpet.Session, limpet.Link]:
     """A session that stands, and its link."""
-    session = holdfast.Session(random=lambda: 0.5)
+    session = limpet.Session(random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
     link = opened(session, CONNECTED, 0.0, fast_lane=fast_lane)
@@ -52,16 +52,16 @@ def connected(*, fast_lane: bool = True) -> tuple[holdfast.Session, holdfast.Lin
     return session, link
 
 
-def opened(session: holdfast.Session, first: bytes, now: float, *, fast_lane: bool = True) -> holdfast.Link:
+def opened(session: limpet.Session, first: bytes, now: float, *, fast_lane: bool = True) -> limpet.Link:
     """The link that the session wants, open; ``first`` is the service's first message."""
     assert session.dial is not None
-    link = holdfast.Link(session, session.dial, random_bytes=os.urandom, fast_lane=fast_lane)
+    link = limpet.Link(session, session.dial, random_bytes=os.urandom, fast_lane=fast_lane)
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(b"".join(link.data_to_send()))
     request = next(event for event in server.events() if isinstance(event, Request))
     answer = server.send(AcceptConnection(subprotocol=request.subprotocols[0]))
     link.receive_data(answer + frame(first), now)
-    assert session.state is holdfast.State.CONNECTED
+    assert session.state is limpet.State.CONNECTED
     return link
 
 

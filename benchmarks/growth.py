@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from _workloads import BATCH, CONNECTED, URL, connected, frame, message, opened
 
-import holdfast
+import limpet
 
 COUNTS = (1, 10, 100, 1000, 10_000)
 REPS = 5
@@ -167,7 +167,7 @@ def table(counts: tuple[int, ...] = COUNTS) -> str:
 
 
 def main() -> None:
-    print(f"Holdfast {holdfast.__version__}, CPU us and KiB for one of so many\n\n{table()}")
+    print(f"Limpet {limpet.__version__}, CPU us and KiB for one of so many\n\n{table()}")
 
 
 if __name__ == "__main__":

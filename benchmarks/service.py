@@ -1,6 +1,6 @@
 """What the local service carries: deliveries in fan-out for each second of its CPU time, and idle connections.
 
-The service is a process of its own, as `holdfast serve` runs it; the load is this process. Linux only.
+The service is a process of its own, as `limpet serve` runs it; the load is this process. Linux only.
 """
 
 from __future__ import annotations
@@ -288,8 +288,8 @@ def server(core: int) -> Iterator[Served]:
 
 
 def serve() -> None:
-    from holdfast.service import Service
-    from holdfast.service import serve as serve_until_terminated
+    from limpet.service import Service
+    from limpet.service import serve as serve_until_terminated
 
     def tell(service: Service) -> None:
         print(service.client_url("bench", groups=["bench"], expires_in=86400.0))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from playwright.async_api import Page, async_playwright
 
-from holdfast import Options, SendError
-from holdfast.asyncio import Client
-from holdfast.service import Service
+from limpet import Options, SendError
+from limpet.asyncio import Client
+from limpet.service import Service
 
 TARGET = Path(__file__).parent / "trace.png"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]

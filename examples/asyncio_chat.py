@@ -6,8 +6,8 @@ python examples/asyncio_chat.py URL     (type lines; Ctrl-D ends)
 import asyncio
 import sys
 
-from holdfast import GroupMessage
-from holdfast.asyncio import Client, EventStream
+from limpet import GroupMessage
+from limpet.asyncio import Client, EventStream
 
 
 async def show(messages: EventStream[GroupMessage]) -> None:

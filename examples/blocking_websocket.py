@@ -1,4 +1,4 @@
-"""Holdfast's core over a WebSocket library that blocks: no `Link`, no threads of ours, no asyncio.
+"""Limpet's core over a WebSocket library that blocks: no `Link`, no threads of ours, no asyncio.
 
 It joins a group, publishes five messages to it, and stops when all have come back, whatever the network does meanwhile:
 
@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from holdfast import Acked, Connected, ConnectError, Dial, Event, GroupMessage, HangUp, Session, State, Stopped
+from limpet import Acked, Connected, ConnectError, Dial, Event, GroupMessage, HangUp, Session, State, Stopped
 
 now = time.monotonic
 

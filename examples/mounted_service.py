@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from holdfast.service import ServiceOptions, client_url, create_app
+from limpet.service import ServiceOptions, client_url, create_app
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

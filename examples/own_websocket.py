@@ -10,9 +10,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from holdfast import ConnectError, Dial
-from holdfast.asyncio import Client
-from holdfast.connect import Closed
+from limpet import ConnectError, Dial
+from limpet.asyncio import Client
+from limpet.connect import Closed
 
 
 class Transport:

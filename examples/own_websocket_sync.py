@@ -5,8 +5,8 @@ python examples/own_websocket_sync.py URL
 
 import sys
 
-from holdfast.connect.websockets import blocking_connector
-from holdfast.sync import Client
+from limpet.connect.websockets import blocking_connector
+from limpet.sync import Client
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

@@ -1,4 +1,4 @@
-"""A Web PubSub client from nothing: sockets, `selectors`, and Holdfast's core. No threads, no asyncio.
+"""A Web PubSub client from nothing: sockets, `selectors`, and Limpet's core. No threads, no asyncio.
 
 It joins a group, publishes ten messages to it, and cuts its own connection in the middle. Nothing is lost:
 
@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from holdfast import Acked, Connected, Dial, Event, GroupMessage, Link, Recovered, Recovering, Session, State, Stopped
+from limpet import Acked, Connected, Dial, Event, GroupMessage, Link, Recovered, Recovering, Session, State, Stopped
 
 RECORD = 16 * 1024  # no TLS record is larger, so a bigger buffer would be allocated in vain for each
 now = time.monotonic

@@ -5,8 +5,8 @@ python examples/sync_chat.py URL     (type lines; Ctrl-D ends)
 
 import sys
 
-from holdfast import GroupMessage
-from holdfast.sync import Client
+from limpet import GroupMessage
+from limpet.sync import Client
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

@@ -1,15 +1,15 @@
 """Tests of a small application: sockets that break, and a day in virtual time.
 
-``pytest -p holdfast.testing.plugin examples/test_chat.py``; usually the plugin is named in ``conftest.py``.
+``pytest -p limpet.testing.plugin examples/test_chat.py``; usually the plugin is named in ``conftest.py``.
 """
 
 import asyncio
 
 import pytest
 
-from holdfast import Disconnected, GroupMessage, Options, Recovering, SendError
-from holdfast.asyncio import Client
-from holdfast.testing import trace
+from limpet import Disconnected, GroupMessage, Options, Recovering, SendError
+from limpet.asyncio import Client
+from limpet.testing import trace
 
 
 class Chat:
@@ -39,15 +39,15 @@ class Chat:
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_what_was_said_during_a_cut_is_there(holdfast_service, reset):
+def test_what_was_said_during_a_cut_is_there(limpet_service, reset):
     async def scenario():
-        async with Client(holdfast_service.url("ann", groups=["room"])) as client:
+        async with Client(limpet_service.url("ann", groups=["room"])) as client:
             chat, last = Chat(client), asyncio.Event()
             client.on(GroupMessage, lambda message: last.set() if message.data == "end" else None)
             for number in range(3):
-                holdfast_service.publish("room", [number])
-                holdfast_service.cut(reset=reset)
-            holdfast_service.publish("room", ["end"])
+                limpet_service.publish("room", [number])
+                limpet_service.cut(reset=reset)
+            limpet_service.publish("room", ["end"])
             await asyncio.wait_for(last.wait(), 10)
             assert chat.lines == [0, 1, 2, "end"]
             assert chat.complete
@@ -55,24 +55,24 @@ def test_what_was_said_during_a_cut_is_there(holdfast_service, reset):
     asyncio.run(scenario())
 
 
-def test_a_lost_answer_does_not_say_it_twice(holdfast_service):
+def test_a_lost_answer_does_not_say_it_twice(limpet_service):
     async def scenario():
-        async with Client(holdfast_service.url("ann")) as client:
-            holdfast_service.lose_ack()
+        async with Client(limpet_service.url("ann")) as client:
+            limpet_service.lose_ack()
             assert await Chat(client).say("hello")
-        said = holdfast_service.log.of(trace.Published)
+        said = limpet_service.log.of(trace.Published)
         assert [event.data for event in said] == ['"hello"']
 
     asyncio.run(scenario())
 
 
-def test_the_application_notices_that_it_missed_something(holdfast_service):
+def test_the_application_notices_that_it_missed_something(limpet_service):
     async def scenario():
-        async with Client(holdfast_service.url("ann")) as client:
+        async with Client(limpet_service.url("ann")) as client:
             chat = Chat(client)
             lost = asyncio.Event()
             client.on(Disconnected, lambda event: lost.set())
-            holdfast_service.drop(client.connection_id, for_good=True)
+            limpet_service.drop(client.connection_id, for_good=True)
             await asyncio.wait_for(lost.wait(), 10)
             assert not chat.complete
 
@@ -82,33 +82,33 @@ def test_the_application_notices_that_it_missed_something(holdfast_service):
 # ---- In memory: hours in no time
 
 
-def test_nobody_hangs_for_ever_behind_a_black_hole(holdfast_virtual):
+def test_nobody_hangs_for_ever_behind_a_black_hole(limpet_virtual):
     async def scenario():
         options = Options(ack_timeout=10.0)
-        async with Client(holdfast_virtual.url("ann"), options, connect=holdfast_virtual.connect) as client:
-            holdfast_virtual.stall("to_client")
+        async with Client(limpet_virtual.url("ann"), options, connect=limpet_virtual.connect) as client:
+            limpet_virtual.stall("to_client")
             clock = asyncio.get_running_loop().time
             begun = clock()
             assert not await Chat(client).say("anybody there?")
             assert clock() - begun < 60
-            holdfast_virtual.resume()
+            limpet_virtual.resume()
 
-    holdfast_virtual.run(scenario())
+    limpet_virtual.run(scenario())
 
 
-def test_a_day_with_a_cut_every_hour(holdfast_virtual):
+def test_a_day_with_a_cut_every_hour(limpet_virtual):
     async def scenario():
-        url = holdfast_virtual.url("ann", groups=["room"])
-        async with Client(url, connect=holdfast_virtual.connect) as client:
+        url = limpet_virtual.url("ann", groups=["room"])
+        async with Client(url, connect=limpet_virtual.connect) as client:
             chat, cuts = Chat(client), []
             client.on(Recovering, cuts.append)
             for hour in range(24):
                 await asyncio.sleep(3600)
-                holdfast_virtual.publish("room", [hour])
-                holdfast_virtual.cut()
+                limpet_virtual.publish("room", [hour])
+                limpet_virtual.cut()
             await asyncio.sleep(60)
             assert chat.lines == list(range(24))
             assert chat.complete
             assert len(cuts) == 24
 
-    holdfast_virtual.run(scenario())
+    limpet_virtual.run(scenario())

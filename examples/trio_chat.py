@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable
 
 import trio
 
-from holdfast import GroupMessage
-from holdfast.trio import Client
+from limpet import GroupMessage
+from limpet.trio import Client
 
 
 async def show(messages: AsyncIterable[GroupMessage]) -> None:

@@ -18,7 +18,7 @@ def fuzz(name: str, seconds: int) -> None:
     """Fuzz one target in this process; does not return."""
     import atheris  # type: ignore[import-not-found]
 
-    with atheris.instrument_imports(include=["holdfast_core"]):
+    with atheris.instrument_imports(include=["limpet_core"]):
         from fuzz.targets import TARGETS
 
     found, corpus = HERE.parent / ".fuzz" / name, HERE / "corpus" / name

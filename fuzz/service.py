@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from holdfast_core.messages import Broken, decode
-from holdfast_core.service import (
+from limpet_core.messages import Broken, decode
+from limpet_core.service import (
     JSON,
     JSON_RELIABLE,
     ClientGrant,
@@ -28,8 +28,8 @@ from holdfast_core.service import (
     operations,
     server_publication,
 )
-from holdfast_core.service.filters import select
-from holdfast_core.service.parameters import GroupChange, OperationError, Query, group_name, hub_name, payload
+from limpet_core.service.filters import select
+from limpet_core.service.parameters import GroupChange, OperationError, Query, group_name, hub_name, payload
 
 
 def new_service() -> ServiceCore:

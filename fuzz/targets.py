@@ -14,7 +14,7 @@ from fuzz.service import filters_on_connections, messages_into_service, requests
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 
-from holdfast import (
+from limpet import (
     Acked,
     Backoff,
     Connected,

@@ -15,7 +15,7 @@ from simulation.weather import KINDS
 
 NAMES = list(KINDS)
 
-logging.getLogger("holdfast").addHandler(logging.NullHandler())  # it says much about bad weather
+logging.getLogger("limpet").addHandler(logging.NullHandler())  # it says much about bad weather
 
 
 def attempt(number: int) -> tuple[str, int, str] | None:

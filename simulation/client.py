@@ -7,8 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
-from holdfast_core._pace import Pace
+from limpet import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
+from limpet_core._pace import Pace
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast import Dial, Link
-from holdfast_core.service import ABNORMAL, Close, Transport
+from limpet import Dial, Link
+from limpet_core.service import ABNORMAL, Close, Transport
 from simulation.peer import Peer, accept, close_frame, frame, rejection
 from simulation.wire import END, Wire
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from holdfast import (
+from limpet import (
     Acked,
     Connected,
     ConnectError,
@@ -24,7 +24,7 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast_core.service import Transport
+from limpet_core.service import Transport
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha1
 
-from holdfast_core.service import Close
+from limpet_core.service import Close
 
 _KEY = re.compile(rb"\r\nsec-websocket-key: ([^\r]+)\r\n", re.IGNORECASE)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3

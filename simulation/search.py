@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast_core.service import ServiceCore
+from limpet_core.service import ServiceCore
 from simulation.client import Watched
 from simulation.weather import KINDS
 from simulation.world import World

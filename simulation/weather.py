@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast import JSON, RELIABLE_JSON
+from limpet import JSON, RELIABLE_JSON
 
 CALM: Final = 45.0
 """When the faults stop, in seconds."""

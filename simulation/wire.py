@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast import Dial
-from holdfast_core.service import ABNORMAL, Close, Transport
+from limpet import Dial
+from limpet_core.service import ABNORMAL, Close, Transport
 from simulation.oracle import sent
 
 if TYPE_CHECKING:

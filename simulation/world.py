@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from zlib import crc32
 
-from holdfast import Dial, State
-from holdfast_core.service import JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
+from limpet import Dial, State
+from limpet_core.service import JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
 from simulation.client import Client, Watched
 from simulation.framed import FramedWire
 from simulation.oracle import Ledger, seen

@@ -1,6 +1,6 @@
 """What holds for all tests.
 
-Profiles of hypothesis are chosen by the environment variable HOLDFAST_PROFILE: quick (the default), ci, long. Quick and
+Profiles of hypothesis are chosen by the environment variable LIMPET_PROFILE: quick (the default), ci, long. Quick and
 ci have the same examples each time; long draws others, and may take as long as it likes. A test that names its own
 number of examples does so through ``tests.helpers.profiles``, so that it grows with the profile.
 """
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.helpers.needs import everything_is_required
 
-PROFILE = os.environ.get("HOLDFAST_PROFILE", "quick")
+PROFILE = os.environ.get("LIMPET_PROFILE", "quick")
 SLOW = list(HealthCheck)
 
 settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
@@ -44,5 +44,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.skipped and everything_is_required() and _NEEDY & set(item.path.parents):
         report.outcome = "failed"
-        report.longrepr = f"skipped, though HOLDFAST_REQUIRE_ALL=1 says that no test may be left out: {report.longrepr}"
+        report.longrepr = f"skipped, though LIMPET_REQUIRE_ALL=1 says that no test may be left out: {report.longrepr}"
     return report

@@ -36,7 +36,7 @@ def test_a_ratio_is_taken_within_one_repetition_and_failures_are_left_out(harnes
 def test_a_table_shows_ratios_to_ours_and_names_failures(harness: ModuleType) -> None:
     results = {"ours": [run(0.001), run(0.002)], "aio": [run(0.01), run(0.03)], "js": [{"failed": "no node"}]}
     _, _, ours, aio, js = harness.table("message", results).splitlines()
-    assert ours == "| Holdfast, asyncio | 1.50 | 1.00..2.00 | 375,000 | 1 | 1.00..1.00 | 1.00 |"
+    assert ours == "| Limpet, asyncio | 1.50 | 1.00..2.00 | 375,000 | 1 | 1.00..1.00 | 1.00 |"
     assert aio.endswith("| **12.50** | 10.00..15.00 | 12.50 |")
     assert "failed: no node" in js
 

@@ -9,34 +9,34 @@ from pathlib import Path
 
 import pytest
 
-import holdfast
-import holdfast_core
+import limpet
+import limpet_core
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_users_get_every_public_name_of_the_core() -> None:
-    assert set(holdfast_core.__all__) <= set(holdfast.__all__)
-    for name in holdfast.__all__:
-        assert hasattr(holdfast, name)
+    assert set(limpet_core.__all__) <= set(limpet.__all__)
+    for name in limpet.__all__:
+        assert hasattr(limpet, name)
 
 
-@pytest.mark.parametrize("name", [name for name in holdfast.__all__ if isinstance(getattr(holdfast, name), type)])
+@pytest.mark.parametrize("name", [name for name in limpet.__all__ if isinstance(getattr(limpet, name), type)])
 def test_public_classes_say_the_name_that_users_import(name: str) -> None:
-    assert getattr(holdfast, name).__module__ == "holdfast"
+    assert getattr(limpet, name).__module__ == "limpet"
 
 
 def test_events_and_errors_can_be_pickled() -> None:
-    error = holdfast.SendError(3, "Forbidden", "no", "rejected")
-    for value in (holdfast.Connected("id", "user"), holdfast.Acked(3, None, True), error):
+    error = limpet.SendError(3, "Forbidden", "no", "rejected")
+    for value in (limpet.Connected("id", "user"), limpet.Acked(3, None, True), error):
         copy = pickle.loads(pickle.dumps(value))
         assert str(copy) == str(value)
         assert type(copy) is type(value)
 
 
-def test_importing_holdfast_imports_no_event_loop_and_no_server() -> None:
+def test_importing_limpet_imports_no_event_loop_and_no_server() -> None:
     code = (
-        "import sys, holdfast; "
+        "import sys, limpet; "
         "print([name for name in ('asyncio', 'trio', 'anyio', 'ssl', 'uvicorn', 'starlette', 'jwt', 'click') "
         "if name in sys.modules])"
     )
@@ -44,19 +44,19 @@ def test_importing_holdfast_imports_no_event_loop_and_no_server() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_who_imports_a_client_from_holdfast_is_told_where_there_is_one() -> None:
-    with pytest.raises(ImportError, match=r"from holdfast\.asyncio import Client, or holdfast\.trio"):
-        from holdfast import Client  # type: ignore[attr-defined]  # noqa: F401
+def test_who_imports_a_client_from_limpet_is_told_where_there_is_one() -> None:
+    with pytest.raises(ImportError, match=r"from limpet\.asyncio import Client, or limpet\.trio"):
+        from limpet import Client  # type: ignore[attr-defined]  # noqa: F401
     with pytest.raises(ImportError, match="cannot import name 'Clyent'"):
-        from holdfast import Clyent  # type: ignore[attr-defined]  # noqa: F401
-    with pytest.raises(AttributeError, match="module 'holdfast' has no attribute 'start'"):
-        holdfast.start  # type: ignore[attr-defined]  # noqa: B018
-    assert "Client" not in dir(holdfast)
+        from limpet import Clyent  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(AttributeError, match="module 'limpet' has no attribute 'start'"):
+        limpet.start  # type: ignore[attr-defined]  # noqa: B018
+    assert "Client" not in dir(limpet)
 
 
 def test_every_state_is_explained_in_one_line() -> None:
-    for state in holdfast.State:
-        assert f"\n        {state.name}: " in (holdfast.State.__doc__ or "")
+    for state in limpet.State:
+        assert f"\n        {state.name}: " in (limpet.State.__doc__ or "")
 
 
 def test_the_state_diagram_is_up_to_date() -> None:
@@ -68,25 +68,25 @@ def test_the_state_diagram_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     ("module", "package", "extra"),
     [
-        ("holdfast.trio", "trio", "trio"),
-        ("holdfast.anyio", "anyio", "anyio"),
-        ("holdfast.connect.websockets", "websockets", "websockets"),
-        ("holdfast.connect.aiohttp", "aiohttp", "aiohttp"),
-        ("holdfast.connect.picows", "picows", "picows"),
-        ("holdfast.service", "starlette", "service"),
-        ("holdfast.testing", "starlette", "service"),
+        ("limpet.trio", "trio", "trio"),
+        ("limpet.anyio", "anyio", "anyio"),
+        ("limpet.connect.websockets", "websockets", "websockets"),
+        ("limpet.connect.aiohttp", "aiohttp", "aiohttp"),
+        ("limpet.connect.picows", "picows", "picows"),
+        ("limpet.service", "starlette", "service"),
+        ("limpet.testing", "starlette", "service"),
     ],
 )
 def test_a_part_whose_package_is_not_installed_says_how_to_get_it(module: str, package: str, extra: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; import {module}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr.splitlines()[-1].endswith(
-        f"{package} is not installed; get it with: pip install 'holdfast[{extra}]'"
+        f"{package} is not installed; get it with: pip install 'limpet[{extra}]'"
     )
 
 
 def test_the_command_line_without_its_packages_says_how_to_get_them() -> None:
-    code = "import sys; sys.modules['click'] = None; from holdfast.cli import main; main()"
+    code = "import sys; sys.modules['click'] = None; from limpet.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr == "holdfast: click is not installed; get it with: pip install 'holdfast[cli]'\n"
+    assert result.stderr == "limpet: click is not installed; get it with: pip install 'limpet[cli]'\n"

@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.soak.plan import GROUP_DOWN, GROUP_UP, Fault, Plan, faults
 
-from holdfast._proxy import CuttingProxy
-from holdfast.service import Service
-from holdfast_core.service import JSON, ClientGrant, group_publication
+from limpet._proxy import CuttingProxy
+from limpet.service import Service
+from limpet_core.service import JSON, ClientGrant, group_publication
 
 HERE = Path(__file__).resolve().parent
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")

@@ -23,8 +23,8 @@ import anyio
 from benchmarks.soak.left import more, things
 from benchmarks.soak.subjects import ASYNC
 
-from holdfast import Backoff, Connected, Options, Recovered
-from holdfast.service import Service, ServiceOptions
+from limpet import Backoff, Connected, Options, Recovered
+from limpet.service import Service, ServiceOptions
 
 WARM_UP = 60
 """Reconnects before the first look: caches fill, tables reach their size."""
@@ -118,7 +118,7 @@ class Look:
 
 async def _async(name: str, url: str, drop: Drop, count: int) -> dict[str, int]:
     news = [anyio.Event()]
-    client: Any = importlib.import_module(f"holdfast.{ASYNC[name][1]}").Client(url, _OPTIONS)
+    client: Any = importlib.import_module(f"limpet.{ASYNC[name][1]}").Client(url, _OPTIONS)
     for event in (Recovered, Connected):
         client.on(event, lambda _: news[0].set())
     look = Look()
@@ -146,7 +146,7 @@ async def _async(name: str, url: str, drop: Drop, count: int) -> dict[str, int]:
 
 
 def _blocking(name: str, url: str, drop: Drop, count: int) -> dict[str, int]:
-    from holdfast.sync import Client
+    from limpet.sync import Client
 
     news = threading.Event()
     client = Client(url, _OPTIONS)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from holdfast import Backoff, GroupMessage, Options
+from limpet import Backoff, GroupMessage, Options
 
 Notice = Callable[[str], None]
 """Is told the data of every message received."""
@@ -15,10 +15,10 @@ HASTY = Options(recovery_interval=0.05, connect_timeout=5.0, reconnect=Backoff(i
 
 
 class Ours:
-    """An async client of Holdfast."""
+    """An async client of Limpet."""
 
     def __init__(self, url: str, notice: Notice, *, loop: str, hasty: bool) -> None:
-        self.client: Any = importlib.import_module(f"holdfast.{loop}").Client(url, HASTY if hasty else None)
+        self.client: Any = importlib.import_module(f"limpet.{loop}").Client(url, HASTY if hasty else None)
         self.client.on(GroupMessage, lambda message: notice(message.data))
 
     async def __aenter__(self) -> None:
@@ -65,10 +65,10 @@ class Official:
 
 
 class OursBlocking:
-    """The blocking client of Holdfast."""
+    """The blocking client of Limpet."""
 
     def __init__(self, url: str, notice: Notice, *, hasty: bool, **_: object) -> None:
-        from holdfast.sync import Client
+        from limpet.sync import Client
 
         self.client: Any = Client(url, HASTY if hasty else None)
         self.client.on(GroupMessage, lambda message: notice(message.data))

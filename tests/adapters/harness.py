@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from tests.helpers.scripted import Peer
 
-from holdfast import Acked, Backoff, Event, Options
-from holdfast.asyncio import Client
-from holdfast.service import Service
+from limpet import Acked, Backoff, Event, Options
+from limpet.asyncio import Client
+from limpet.service import Service
 
 GROUP = "g"
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")

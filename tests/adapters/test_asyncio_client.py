@@ -14,9 +14,9 @@ from tests.adapters.harness import GROUP, Log, left, options, run, soon, url_of,
 from tests.helpers.eager import start_eagerly
 from tests.helpers.scripted import Scripted
 
-from holdfast import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
-from holdfast.asyncio import Client
-from holdfast.service import Service
+from limpet import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
+from limpet.asyncio import Client
+from limpet.service import Service
 
 # --- Cancelled, timed out, in another loop
 
@@ -366,7 +366,7 @@ def test_a_callback_that_is_cancelled_is_logged_and_holds_up_nothing(caplog: pyt
                 await client.send_to_group(GROUP, number)
             await soon(lambda: 2 in seen)
 
-    with caplog.at_level(logging.ERROR, "holdfast"):
+    with caplog.at_level(logging.ERROR, "limpet"):
         run(scenario)
     assert caplog.text.count("a callback for GroupMessage failed") == 1
 

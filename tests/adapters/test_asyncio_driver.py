@@ -9,10 +9,10 @@ import pytest
 import uvloop
 from tests.adapters.harness import GROUP, options, soon, url_of
 
-from holdfast import GroupMessage
-from holdfast.asyncio import Client
-from holdfast.service import Service
-from holdfast_core.service import group_publication
+from limpet import GroupMessage
+from limpet.asyncio import Client
+from limpet.service import Service
+from limpet_core.service import group_publication
 
 MESSAGE = "x" * 1000
 COUNT = 900

@@ -27,7 +27,7 @@ from tests.helpers.scripted import (
     group_message,
 )
 
-from holdfast import (
+from limpet import (
     ClientStopped,
     Connected,
     Disconnected,
@@ -40,7 +40,7 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast.asyncio import Client
+from limpet.asyncio import Client
 
 
 class Ledger:
@@ -389,5 +389,5 @@ def test_handlers_of_every_kind_harm_nothing(caplog: pytest.LogCaptureFixture) -
             assert slow == it.numbers() == [*range(1, 41), 1, 2]
             assert it.client.state is State.CONNECTED
 
-    with caplog.at_level(logging.CRITICAL, "holdfast"):
+    with caplog.at_level(logging.CRITICAL, "limpet"):
         run(scenario)

@@ -6,11 +6,11 @@ import pytest
 from tests.adapters.harness import GROUP, options, run, url_of, within
 from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, url_at
 
-import holdfast.connect
-from holdfast import ConnectError, InvalidValue, parse_url
-from holdfast.asyncio import Client
-from holdfast.connect import BlockingTransport, Closed, MessageTransport
-from holdfast.service import Service
+import limpet.connect
+from limpet import ConnectError, InvalidValue, parse_url
+from limpet.asyncio import Client
+from limpet.connect import BlockingTransport, Closed, MessageTransport
+from limpet.service import Service
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
             for _ in range(2):
                 with pytest.raises(ConnectError, match="503"):
                     await within(5, as_coroutine(connect, dial_to(url_at(server))))
-        assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: holdfast") == 1 for head in heads)
+        assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: limpet") == 1 for head in heads)
 
     run(scenario)
 
@@ -63,7 +63,7 @@ def test_a_redirect_is_not_followed(library: str) -> None:
 
 def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
     aiohttp = pytest.importorskip("aiohttp")
-    from holdfast.connect.aiohttp import connector
+    from limpet.connect.aiohttp import connector
 
     async def scenario() -> None:
         async with Service() as service, aiohttp.ClientSession() as session:
@@ -83,7 +83,7 @@ def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
 
 
 def test_the_public_names_say_where_they_are() -> None:
-    assert holdfast.connect.__all__ == [
+    assert limpet.connect.__all__ == [
         "BlockingConnect",
         "BlockingTransport",
         "Closed",
@@ -91,4 +91,4 @@ def test_the_public_names_say_where_they_are() -> None:
         "MessageTransport",
     ]
     for public in (BlockingTransport, Closed, MessageTransport):
-        assert public.__module__ == "holdfast.connect"
+        assert public.__module__ == "limpet.connect"

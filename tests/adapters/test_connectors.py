@@ -15,15 +15,15 @@ import pytest
 from tests.adapters.harness import left, options, run, url_of, within
 from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
 
-from holdfast import (
+from limpet import (
     ConnectError,
     Dial,
     Options,
     __version__,
 )
-from holdfast.asyncio import Client
-from holdfast.connect import BlockingTransport, Closed, Connect, MessageTransport
-from holdfast.service import Service
+from limpet.asyncio import Client
+from limpet.connect import BlockingTransport, Closed, Connect, MessageTransport
+from limpet.service import Service
 
 LIBRARIES = ("websockets", "aiohttp", "picows")
 PROMPT = 2.0
@@ -48,7 +48,7 @@ class Threaded:
 
 def maker(library: str) -> Make:
     """The ``connector`` of a library; of the blocking one, made async."""
-    module = import_module(f"holdfast.connect.{library.removesuffix('-blocking')}")
+    module = import_module(f"limpet.connect.{library.removesuffix('-blocking')}")
     if library == module.__name__.rpartition(".")[2]:
         return module.connector  # type: ignore[no-any-return]
 
@@ -142,7 +142,7 @@ def test_the_handshake_names_us_and_what_is_asked_of_the_library(connector: Make
         lines = heads[0].decode().lower().split("\r\n")
         assert lines[0] == "get /a?b=c%2f&&d http/1.1"
         assert f"sec-websocket-protocol: {RELIABLE}" in lines
-        assert f"user-agent: holdfast/{__version__}" in lines
+        assert f"user-agent: limpet/{__version__}" in lines
         assert not any(line.startswith("sec-websocket-extensions") for line in lines)
 
     run(scenario)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.adapters.harness import nothing_left, run, soon, within
 
-from holdfast._proxy import CuttingProxy
+from limpet._proxy import CuttingProxy
 
 
 class Echo(asyncio.Protocol):

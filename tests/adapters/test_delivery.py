@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import GroupMessage
-from holdfast._delivery import Buffer, Delivery
+from limpet import GroupMessage
+from limpet._delivery import Buffer, Delivery
 
 
 def message(number: int) -> GroupMessage:
@@ -172,7 +172,7 @@ def test_what_breaks_when_it_is_dropped_is_logged_and_holds_up_nothing(caplog: p
     delivery, _ = make()
     delivery.on(GroupMessage, lambda _: Broken())
     delivery.deliver([message(0), message(1)])
-    with caplog.at_level(logging.INFO, "holdfast"):
+    with caplog.at_level(logging.INFO, "limpet"):
         delivery.drop()
         delivery.drop()
     assert caplog.text.count("a callback for GroupMessage failed") == 2

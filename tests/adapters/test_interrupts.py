@@ -14,11 +14,11 @@ import anyio
 import pytest
 from tests.adapters.harness import GROUP, options
 
-import holdfast.anyio
-import holdfast.trio
-from holdfast import Ack, ClientStopped, Connected, Disconnected, GroupMessage, Recovering, SendError, State, Stopped
-from holdfast.asyncio import Client
-from holdfast.testing import BackgroundService
+import limpet.anyio
+import limpet.trio
+from limpet import Ack, ClientStopped, Connected, Disconnected, GroupMessage, Recovering, SendError, State, Stopped
+from limpet.asyncio import Client
+from limpet.testing import BackgroundService
 
 
 class Odd(BaseException):
@@ -29,9 +29,9 @@ ENDS = [KeyboardInterrupt, SystemExit]
 ODD = [Odd, GeneratorExit, asyncio.CancelledError, lambda: BaseExceptionGroup("odd", [Odd(), ValueError()])]
 each = pytest.mark.parametrize("make", [*ENDS, *ODD], ids=lambda make: getattr(make, "__name__", "group"))
 KINDS: dict[str, tuple[Any, str]] = {
-    "trio": (holdfast.trio.Client, "trio"),
-    "anyio-asyncio": (holdfast.anyio.Client, "asyncio"),
-    "anyio-trio": (holdfast.anyio.Client, "trio"),
+    "trio": (limpet.trio.Client, "trio"),
+    "anyio-asyncio": (limpet.anyio.Client, "asyncio"),
+    "anyio-trio": (limpet.anyio.Client, "trio"),
 }
 
 
@@ -355,7 +355,7 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     return isinstance(error, kind)
 
 
-_OURS = ("holdfast/asyncio/driver.py", "holdfast/_protocol.py", "holdfast/_delivery.py", "holdfast/_wire.py", "_core/")
+_OURS = ("limpet/asyncio/driver.py", "limpet/_protocol.py", "limpet/_delivery.py", "limpet/_wire.py", "_core/")
 
 
 class Interrupting:
@@ -366,7 +366,7 @@ class Interrupting:
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
         # What comes at the call of a callback has interrupted that.
-        ours = frame.f_code.co_filename.endswith(_OURS) or "holdfast_core" in frame.f_code.co_filename
+        ours = frame.f_code.co_filename.endswith(_OURS) or "limpet_core" in frame.f_code.co_filename
         return self.step if self.left > 0 and ours and frame.f_code.co_name != "_call" else None
 
     def step(self, frame: FrameType, event: str, argument: object) -> Any:

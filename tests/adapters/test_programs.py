@@ -12,8 +12,8 @@ import pytest
 import trustme
 from tests.helpers.echo import server_context
 
-from holdfast.service import EventHandler, HubOptions, ServiceOptions
-from holdfast.testing import BackgroundService
+from limpet.service import EventHandler, HubOptions, ServiceOptions
+from limpet.testing import BackgroundService
 
 RUNS = {
     "asyncio": ("asyncio", "asyncio.run(main())"),
@@ -26,8 +26,8 @@ RUNS = {
 PROGRAM = """
     import asyncio, logging, os, signal, sys, threading
     import anyio
-    from holdfast import GroupMessage, Stopped
-    from holdfast.{module} import Client
+    from limpet import GroupMessage, Stopped
+    from limpet.{module} import Client
 
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine, it warns of every slow step
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background

@@ -29,7 +29,7 @@ from tests.helpers.echo import Echo, client_context, refusing, server_context
 from tests.helpers.http_proxy import RealProxy, StubProxy, real_proxy
 from tests.helpers.scripted import Message, Peer
 
-from holdfast import ConnectError, InvalidValue
+from limpet import ConnectError, InvalidValue
 
 SECRET = "p@ss:SECRET%"
 QUOTED = "p%40ss%3ASECRET%25"

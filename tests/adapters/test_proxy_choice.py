@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import InvalidValue, Proxy
-from holdfast import parse_url as endpoint_of
-from holdfast._wire import choose_proxy
+from limpet import InvalidValue, Proxy
+from limpet import parse_url as endpoint_of
+from limpet._wire import choose_proxy
 
 URL = "wss://service.test/client/hubs/chat?access_token=SECRET"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import Session, Stopped
-from holdfast._route import Route
+from limpet import Session, Stopped
+from limpet._route import Route
 
 
 def fresh_url(answer: Any = None) -> Any:

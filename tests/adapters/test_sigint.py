@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from holdfast.testing import BackgroundService
+from limpet.testing import BackgroundService
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
 
@@ -24,8 +24,8 @@ RUNS = {
 PROGRAM = """
     import asyncio, logging, os, random, signal, sys, threading, time
     import anyio, trio
-    from holdfast import Backoff, ClientStopped, Disconnected, GroupMessage, MessagesMissed, Options, SendError, Stopped
-    from holdfast.{module} import Client
+    from limpet import Backoff, ClientStopped, Disconnected, GroupMessage, MessagesMissed, Options, SendError, Stopped
+    from limpet.{module} import Client
 
     INTERRUPTS, OFTEN = {interrupts}, {often}
     logging.disable()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import holdfast.anyio
-import holdfast.asyncio
-from holdfast import ConnectError, Dial, Options, Recovering
+import limpet.anyio
+import limpet.asyncio
+from limpet import ConnectError, Dial, Options, Recovering
 
 URL = "ws://host/client/hubs/chat"
 HELLO = '{"type":"system","event":"connected","connectionId":"c1","userId":"u","reconnectionToken":"t"}'
@@ -44,7 +44,7 @@ class Transport:
         """It is closed."""
 
 
-@pytest.mark.parametrize("make", [holdfast.asyncio.Client, holdfast.anyio.Client])
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.anyio.Client])
 @pytest.mark.parametrize("where", ["url", "connect"])
 def test_an_attempt_fails_at_once(make: Callable[..., Any], where: str) -> None:
     async def connect(dial: Dial) -> Transport:
@@ -59,7 +59,7 @@ def test_an_attempt_fails_at_once(make: Callable[..., Any], where: str) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("make", [holdfast.asyncio.Client, holdfast.anyio.Client])
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.anyio.Client])
 @pytest.mark.parametrize("method", ["receive", "send"])
 def test_a_transport_is_over_at_once(make: Callable[..., Any], method: str) -> None:
     async def connect(dial: Dial) -> Transport:

@@ -12,9 +12,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-import holdfast.anyio
-import holdfast.trio
-from holdfast import (
+import limpet.anyio
+import limpet.trio
+from limpet import (
     Connected,
     ConnectError,
     Dial,
@@ -27,19 +27,19 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast._bytes import ByteChannel
-from holdfast._route import Route
-from holdfast.anyio.client import KIT
-from holdfast.testing import BackgroundService
-from holdfast.testing.world import fast
+from limpet._bytes import ByteChannel
+from limpet._route import Route
+from limpet.anyio.client import KIT
+from limpet.testing import BackgroundService
+from limpet.testing.world import fast
 
 GROUP = "g"
 Make = Callable[..., Any]
 Scenario = Callable[[Make, BackgroundService], Awaitable[None]]
 KINDS = {
-    "trio": (holdfast.trio.Client, "trio"),
-    "anyio-asyncio": (holdfast.anyio.Client, "asyncio"),
-    "anyio-trio": (holdfast.anyio.Client, "trio"),
+    "trio": (limpet.trio.Client, "trio"),
+    "anyio-asyncio": (limpet.anyio.Client, "asyncio"),
+    "anyio-trio": (limpet.anyio.Client, "trio"),
 }
 
 
@@ -218,7 +218,7 @@ def test_a_callback_whose_inner_task_is_cancelled_has_failed_and_holds_up_nothin
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
-        async with holdfast.anyio.Client(service.url(), fast()) as client:
+        async with limpet.anyio.Client(service.url(), fast()) as client:
             seen: list[int] = []
 
             async def cancelled(message: GroupMessage) -> None:

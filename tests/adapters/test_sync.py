@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import (
+from limpet import (
     ClientStopped,
     ConnectError,
     GroupMessage,
@@ -27,9 +27,9 @@ from holdfast import (
     Stopped,
     _sockets,
 )
-from holdfast.sync import Client
-from holdfast.testing import BackgroundService
-from holdfast.testing.world import fast
+from limpet.sync import Client
+from limpet.testing import BackgroundService
+from limpet.testing.world import fast
 
 GROUP = "g"
 
@@ -107,7 +107,7 @@ def test_callbacks_run_in_one_thread_that_is_neither_ours_nor_the_connections() 
             time.sleep(0.002)
     assert [data for data, _ in seen] == list(range(50))
     (thread,) = {thread for _, thread in seen}
-    assert thread.name == "holdfast-callbacks"
+    assert thread.name == "limpet-callbacks"
 
 
 def test_many_threads_may_use_one_client() -> None:
@@ -197,8 +197,8 @@ def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
     with BackgroundService() as service:
         code = f"""
             import os, signal, sys, threading, time
-            from holdfast import Options
-            from holdfast.sync import Client
+            from limpet import Options
+            from limpet.sync import Client
 
             def slow():
                 time.sleep(1.0)
@@ -235,8 +235,8 @@ def test_a_program_ends_whether_it_stops_the_client_or_not(end: str) -> None:
         done = program(
             f"""
             import sys
-            from holdfast import GroupMessage
-            from holdfast.sync import Client
+            from limpet import GroupMessage
+            from limpet.sync import Client
             client = Client(sys.argv[1])
             client.on(GroupMessage, lambda message: None)
             client.start()
@@ -257,7 +257,7 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
         done = program(
             """
             import os, sys, warnings
-            from holdfast.sync import Client
+            from limpet.sync import Client
             warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
             with Client(sys.argv[1]) as client:
                 client.join_group("g")

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from tests.adapters.test_sync import program
 
-from holdfast import (
+from limpet import (
     ConnectError,
     Disconnected,
     GroupMessage,
-    HoldfastError,
     InvalidType,
     InvalidValue,
+    LimpetError,
     LocalProtocolError,
     Session,
     State,
@@ -29,11 +29,11 @@ from holdfast import (
     TooManyRequests,
     _blocking,
 )
-from holdfast._blocking_streams import Waiter
-from holdfast._wire import Wire
-from holdfast.sync import Client
-from holdfast.testing import BackgroundService
-from holdfast.testing.world import fast
+from limpet._blocking_streams import Waiter
+from limpet._wire import Wire
+from limpet.sync import Client
+from limpet.testing import BackgroundService
+from limpet.testing.world import fast
 
 GROUP = "g"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -50,7 +50,7 @@ def soon(true: Callable[[], object]) -> None:
 
 def threads() -> list[threading.Thread]:
     """The client's: the service in the background has one as well."""
-    names = ("holdfast", "holdfast-dial", "holdfast-callbacks")
+    names = ("limpet", "limpet-dial", "limpet-callbacks")
     return [thread for thread in threading.enumerate() if thread.name in names]
 
 
@@ -79,7 +79,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
         def wait(call: Callable[[], object]) -> None:
             try:
                 call()
-            except HoldfastError as error:
+            except LimpetError as error:
                 outcome.append(error)
 
         stream = client.events(GroupMessage)
@@ -144,7 +144,7 @@ def test_a_fault_in_handing_out_loses_no_answer(monkeypatch: pytest.MonkeyPatch)
         calls: list[int] = []
 
         def fail_once(events: Any) -> None:
-            if threading.current_thread().name == "holdfast" and not calls:
+            if threading.current_thread().name == "limpet" and not calls:
                 calls.append(1)
                 fail()
             deliver(events)
@@ -204,13 +204,13 @@ def refuse_threads(patch: pytest.MonkeyPatch, kind: str, times: int) -> list[str
 def test_without_a_thread_to_dial_it_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
         with monkeypatch.context() as patch:
-            refuse_threads(patch, "holdfast-dial", 1)
+            refuse_threads(patch, "limpet-dial", 1)
             with pytest.raises(ConnectError, match="can't start new thread"):
                 Client(service.url(), fast()).start()
         with Client(service.url(), fast()) as client:
             client.join_group(GROUP)
             lost = client.events(Disconnected)
-            refused = refuse_threads(monkeypatch, "holdfast-dial", 2)
+            refused = refuse_threads(monkeypatch, "limpet-dial", 2)
             service.cut()
             client.send_to_group(GROUP, 1, timeout=10)
             assert len(refused) == 2
@@ -224,7 +224,7 @@ def test_without_a_thread_for_callbacks_they_wait(
     with BackgroundService() as service, Client(service.url(), fast()) as client:
         client.on(GroupMessage, lambda message: seen.append(message.data))
         client.join_group(GROUP)
-        refused = refuse_threads(monkeypatch, "holdfast-callbacks", 1)
+        refused = refuse_threads(monkeypatch, "limpet-callbacks", 1)
         service.publish(GROUP, [1])
         soon(lambda: refused)
         service.publish(GROUP, [2])
@@ -238,7 +238,7 @@ def test_callbacks_get_their_thread_though_nothing_else_happens(monkeypatch: pyt
     with BackgroundService() as service, Client(service.url(), fast()) as client:
         client.on(GroupMessage, lambda message: seen.append(message.data))
         client.join_group(GROUP)
-        refused = refuse_threads(monkeypatch, "holdfast-callbacks", 3)
+        refused = refuse_threads(monkeypatch, "limpet-callbacks", 3)
         service.publish(GROUP, [1])
         soon(lambda: seen == [1])
         assert len(refused) == 3
@@ -265,11 +265,11 @@ def test_a_logging_handler_may_publish_and_is_not_let_wait_for_itself(monkeypatc
                 client.stop()
 
         handler = Handler(level=logging.ERROR)
-        logger = logging.getLogger("holdfast")
+        logger = logging.getLogger("limpet")
         logger.addHandler(handler)
         try:
             client.on(GroupMessage, lambda _: None)
-            refuse_threads(monkeypatch, "holdfast-callbacks", 1)  # which is logged, in the client's thread
+            refuse_threads(monkeypatch, "limpet-callbacks", 1)  # which is logged, in the client's thread
             service.publish(GROUP, ["first"])
             soon(lambda: client.state is State.STOPPED)
         finally:
@@ -287,7 +287,7 @@ def test_a_logging_handler_may_publish_and_is_not_let_wait_for_itself(monkeypatc
 def test_what_was_taken_over_is_sent_though_the_program_ends_at_once() -> None:
     code = """
         import sys
-        from holdfast.sync import Client
+        from limpet.sync import Client
         client = Client(sys.argv[1])
         client.start()
         for number in range(250):
@@ -340,9 +340,9 @@ def test_a_forked_child_can_do_nothing_to_its_parents_connection(connect: str) -
     pytest.importorskip("websockets")
     code = """
         import os, sys, time, warnings
-        from holdfast import GroupMessage, LocalProtocolError
-        from holdfast.connect.websockets import blocking_connector
-        from holdfast.sync import Client
+        from limpet import GroupMessage, LocalProtocolError
+        from limpet.connect.websockets import blocking_connector
+        from limpet.sync import Client
         warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, of threads and fork
 
         def refused(call, *args, **named):
@@ -398,8 +398,8 @@ def test_a_forked_child_can_do_nothing_to_its_parents_connection(connect: str) -
 def test_forks_amid_everything_find_a_lock_that_is_free() -> None:
     code = """
         import os, sys, threading, warnings
-        from holdfast import ClientStopped, GroupMessage
-        from holdfast.sync import Client
+        from limpet import ClientStopped, GroupMessage
+        from limpet.sync import Client
         warnings.simplefilter("ignore", DeprecationWarning)
         sys.setswitchinterval(1e-5)
         with Client(sys.argv[1]) as client:
@@ -496,7 +496,7 @@ def test_a_second_reader_of_a_stream_takes_nothing_from_the_first() -> None:
         reader = threading.Thread(target=lambda: got.append(stream.next(timeout=10).data))
         reader.start()
         soon(lambda: stream._buffer.wake is not None)
-        with pytest.raises(HoldfastError, match="somebody iterates"):
+        with pytest.raises(LimpetError, match="somebody iterates"):
             stream.next(timeout=5)
         client.send_to_group(GROUP, 1)
         reader.join(10)

@@ -20,15 +20,15 @@ import pytest
 import trustme
 from tests.helpers.echo import server_context
 
-from holdfast import GroupMessage, Session, State, Stopped
-from holdfast.sync import Client
-from holdfast.testing import BackgroundService, trace
-from holdfast.testing.world import fast
+from limpet import GroupMessage, Session, State, Stopped
+from limpet.sync import Client
+from limpet.testing import BackgroundService, trace
+from limpet.testing.world import fast
 
 GROUP = "interrupted"
 WAYS = ["tcp", "tls", "connect"]
-SEED = int(os.environ.get("HOLDFAST_SEED", "13"))
-COUNT = int(os.environ.get("HOLDFAST_INTERRUPTS", "1000"))
+SEED = int(os.environ.get("LIMPET_SEED", "13"))
+COUNT = int(os.environ.get("LIMPET_INTERRUPTS", "1000"))
 LIMIT = 90 + COUNT // 10
 """Seconds that a run may take; more is a deadlock."""
 RETURN = opmap["RETURN_VALUE"]
@@ -196,7 +196,7 @@ def test_a_send_that_is_interrupted_at_any_step_is_sent_once_or_not_at_all(
 ) -> None:
     more: dict[str, Any] = {}
     if way == "connect":
-        more["connect"] = pytest.importorskip("holdfast.connect.websockets").blocking_connector()
+        more["connect"] = pytest.importorskip("limpet.connect.websockets").blocking_connector()
     with Client(service.url(), fast(), **more) as client, Client(service.url(), fast()) as listener:
         counted = Counted(client, listener)
         steps = interrupted_everywhere(lambda: counted.send(**settings), counted.check)

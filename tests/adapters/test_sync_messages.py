@@ -12,7 +12,7 @@ import pytest
 from tests.adapters.test_sync_faults import refuse_threads
 from tests.helpers.staged import Stage, Transport
 
-from holdfast import (
+from limpet import (
     ConnectError,
     Dial,
     Disconnected,
@@ -24,11 +24,11 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast.asyncio import Client as AsyncioClient
-from holdfast.connect import BlockingTransport, Closed
-from holdfast.sync import Client
-from holdfast.testing import BackgroundService
-from holdfast.testing.world import fast
+from limpet.asyncio import Client as AsyncioClient
+from limpet.connect import BlockingTransport, Closed
+from limpet.sync import Client
+from limpet.testing import BackgroundService
+from limpet.testing.world import fast
 
 URL = "ws://service/client/hubs/chat?access_token=SECRET"
 
@@ -38,7 +38,7 @@ def stage() -> Generator[Stage]:
     stage = Stage()
     yield stage
     stage.leave()
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("holdfast")])
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("limpet")])
 
 
 def until(true: Callable[[], object]) -> None:
@@ -318,7 +318,7 @@ def test_what_opens_when_nobody_wants_it_any_more_is_closed_at_once(stage: Stage
 
 def test_without_a_thread_to_write_there_is_no_transport(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        refuse_threads(patch, "holdfast-write", 1)
+        refuse_threads(patch, "limpet-write", 1)
         with pytest.raises(ConnectError, match="can't start new thread"):
             client_of(stage).start()
     until(lambda: stage.transports[0].closed == [1001])
@@ -333,7 +333,7 @@ def test_without_a_thread_to_close_it_is_closed_when_its_own_is_free(
     with client_of(stage) as client:
         with pytest.raises(TimeoutError):
             client.join_group("g", timeout=0.05)
-        refuse_threads(monkeypatch, "holdfast-close", 1)
+        refuse_threads(monkeypatch, "limpet-close", 1)
     assert client.state is State.STOPPED
     assert "can't start new thread" in caplog.text
     assert not stage.transports[0].closed

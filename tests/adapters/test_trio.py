@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from holdfast import ConnectError, GroupMessage, SendError
-from holdfast.testing import BackgroundService
-from holdfast.testing.world import fast
-from holdfast.trio import Client
+from limpet import ConnectError, GroupMessage, SendError
+from limpet.testing import BackgroundService
+from limpet.testing.world import fast
+from limpet.trio import Client
 
 GROUP = "g"
 

@@ -23,8 +23,8 @@ from tests.helpers.driving import QUIET, encoded, hello
 from tests.helpers.echo import Echo, client_context, server_context
 from tests.helpers.scripted import Message, Peer, group_message
 
-from holdfast import ConnectError, GroupMessage, Link, Options, Recovering, Session, State, Stopped
-from holdfast._wire import Wire
+from limpet import ConnectError, GroupMessage, Link, Options, Recovering, Session, State, Stopped
+from limpet._wire import Wire
 
 AUTHORITY = trustme.CA()
 SERVER = server_context(AUTHORITY.issue_cert("service.test"))

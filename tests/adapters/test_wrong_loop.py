@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-import holdfast.asyncio
-import holdfast.sync
-import holdfast.trio
-from holdfast import ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
+import limpet.asyncio
+import limpet.sync
+import limpet.trio
+from limpet import ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
 
 URL = "ws://host/client/hubs/chat"
 
@@ -20,8 +20,8 @@ URL = "ws://host/client/hubs/chat"
 @pytest.mark.parametrize(
     ("make", "backend", "instead"),
     [
-        (holdfast.asyncio.Client, "trio", "holdfast.trio.Client"),
-        (holdfast.trio.Client, "asyncio", "holdfast.asyncio.Client"),
+        (limpet.asyncio.Client, "trio", "limpet.trio.Client"),
+        (limpet.trio.Client, "asyncio", "limpet.asyncio.Client"),
     ],
 )
 def test_it_says_which_client_is_made_for_this_loop(make: Callable[..., Any], backend: str, instead: str) -> None:
@@ -42,33 +42,33 @@ def test_it_says_which_client_is_made_for_this_loop(make: Callable[..., Any], ba
 
 @pytest.mark.parametrize("library", ["websockets", "aiohttp", "picows"])
 def test_a_transport_for_asyncio_says_so_on_trio(library: str) -> None:
-    connector = import_module(f"holdfast.connect.{library}").connector
+    connector = import_module(f"limpet.connect.{library}").connector
 
     async def scenario() -> None:
-        async with holdfast.trio.Client(URL, connect=connector()):
+        async with limpet.trio.Client(URL, connect=connector()):
             raise AssertionError("it can not have started")
 
-    with pytest.raises(ConnectError, match=f"holdfast.connect.{library} is for asyncio"):
+    with pytest.raises(ConnectError, match=f"limpet.connect.{library} is for asyncio"):
         anyio.run(scenario, backend="trio")
 
 
 @pytest.mark.parametrize(
-    ("make", "name"), [(holdfast.asyncio.Client, "connector"), (holdfast.sync.Client, "blocking_connector")]
+    ("make", "name"), [(limpet.asyncio.Client, "connector"), (limpet.sync.Client, "blocking_connector")]
 )
 def test_what_makes_a_connect_must_be_called(make: Callable[..., Any], name: str) -> None:
-    not_called = getattr(import_module("holdfast.connect.websockets"), name)
+    not_called = getattr(import_module("limpet.connect.websockets"), name)
     with pytest.raises(InvalidType, match=rf"call it, connect={name}\(\)"):
         make(URL, connect=not_called)
 
 
 def test_whoever_iterates_before_the_first_start_is_warned(caplog: pytest.LogCaptureFixture) -> None:
-    client = holdfast.sync.Client(URL)
+    client = limpet.sync.Client(URL)
     with pytest.raises(TimeoutError, match=r"^no event within 0\.01 s$"):
         iter(client).next(timeout=0.01)
     assert "nothing arrives before the client is started" in caplog.text
 
 
-@pytest.mark.parametrize("make", [holdfast.asyncio.Client, holdfast.trio.Client, holdfast.sync.Client])
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.trio.Client, limpet.sync.Client])
 def test_what_a_function_has_returned_is_no_callback(make: Callable[..., Any]) -> None:
     with pytest.raises(InvalidType, match="callback must be callable, not NoneType"):
         make(URL).on(GroupMessage, print("", end=""))

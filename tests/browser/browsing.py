@@ -9,7 +9,7 @@ from typing import Any
 from playwright.async_api import Page, async_playwright, expect
 from tests.helpers.needs import needs
 
-from holdfast.service import Service
+from limpet.service import Service
 
 __all__ = ["CHROMIUM", "FLAGS", "trace_page"]
 

@@ -11,9 +11,9 @@ from playwright.async_api import Locator, Page, expect
 from tests.browser.browsing import CHROMIUM, trace_page
 from tests.helpers.needs import needs
 
-from holdfast import SendError
-from holdfast.asyncio import Client
-from holdfast.service import Service, ServiceOptions
+from limpet import SendError
+from limpet.asyncio import Client
+from limpet.service import Service, ServiceOptions
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -15,14 +15,14 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from holdfast.cli.demo import Score
+from limpet.cli.demo import Score
 
 TIMEOUT = 30
 
 
-def holdfast(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+def limpet(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "holdfast", *arguments],
+        [sys.executable, "-W", "error", "-m", "limpet", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
@@ -34,13 +34,13 @@ def holdfast(*arguments: str, stdin: str = "", **environment: str) -> subprocess
 def _environment() -> dict[str, str]:
     import os
 
-    return {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith("LIMPET_")}
 
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "holdfast", *arguments],
+        [sys.executable, "-m", "limpet", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -55,7 +55,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[dict[str, str]]:
-    """A service started by ``holdfast serve``; what it prints is what the tests use."""
+    """A service started by ``limpet serve``; what it prints is what the tests use."""
     with running("serve", "--port", "0") as process:
         assert process.stdout is not None
         printed: list[str] = []
@@ -85,7 +85,7 @@ def test_serve_says_whose_urls_it_prints_and_how_long_they_are_good(key: str) ->
         claims = jwt.decode(url.partition("access_token=")[2], options={"verify_signature": False})
         assert (claims["sub"], claims["exp"] - claims["iat"]) == (user, 3600)
         assert url.partition("?")[0].endswith("/client/hubs/room")
-    assert ("--key or HOLDFAST_ACCESS_KEY" in rest) == (not key)
+    assert ("--key or LIMPET_ACCESS_KEY" in rest) == (not key)
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -97,7 +97,7 @@ def test_what_is_published_arrives_in_order(service: dict[str, str]) -> None:
     with running("sub", "--url", service["url"], "room", "--count", "3") as subscriber:
         assert subscriber.stderr is not None
         assert "connected as" in subscriber.stderr.readline()
-        published = holdfast("pub", "--url", service["url"], "room", "one", "two", "three")
+        published = limpet("pub", "--url", service["url"], "room", "one", "two", "three")
         assert published.returncode == 0, published.stderr
         assert "3 messages sent and acknowledged" in published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
@@ -111,7 +111,7 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
     ) as subscriber:
         assert subscriber.stderr is not None
         assert "user eve" in subscriber.stderr.readline()
-        published = holdfast("pub", "--url", service["url"], "room", "--json", stdin='{"a":1}\n[2]\n')
+        published = limpet("pub", "--url", service["url"], "room", "--json", stdin='{"a":1}\n[2]\n')
         assert published.returncode == 0, published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
@@ -156,7 +156,7 @@ def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -
             assert subscriber.stderr is not None
             while "connected as" not in subscriber.stderr.readline():
                 pass
-        published = holdfast(
+        published = limpet(
             "pub",
             "-c",
             service["connection_string"],
@@ -178,25 +178,25 @@ def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -
 
 
 def test_an_error_of_the_service_cannot_control_the_terminal(service: dict[str, str]) -> None:
-    url = holdfast("url", "-c", service["connection_string"], "--role", "none").stdout.strip()
-    refused = holdfast("pub", "--url", url, f"room {EVIL}", "x")
+    url = limpet("url", "-c", service["connection_string"], "--role", "none").stdout.strip()
+    refused = limpet("pub", "--url", url, f"room {EVIL}", "x")
     assert refused.stderr.strip().count("\n") == 0
     assert f"'room {ESCAPED}'" in refused.stderr
 
 
 def test_verbose_shows_messages_without_tokens(service: dict[str, str]) -> None:
-    result = holdfast("pub", "--url", service["url"], "room", "hello", "--verbose")
+    result = limpet("pub", "--url", service["url"], "room", "hello", "--verbose")
     assert '"data":"hello"' in result.stderr
     assert '"reconnectionToken":"***"' in result.stderr
     assert service["url"].rsplit("=", 1)[1] not in result.stderr
 
 
 def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None:
-    url = holdfast("url", "--user", "bob", HOLDFAST_CONNECTION_STRING=service["connection_string"])
-    token = holdfast("token", "-c", service["connection_string"], "--role", "webpubsub.sendToGroup.room")
+    url = limpet("url", "--user", "bob", LIMPET_CONNECTION_STRING=service["connection_string"])
+    token = limpet("token", "-c", service["connection_string"], "--role", "webpubsub.sendToGroup.room")
     assert url.stdout.startswith("ws://127.0.0.1:")
     assert token.stdout.count(".") == 2
-    assert holdfast("pub", "room", "hi", HOLDFAST_URL=url.stdout.strip()).returncode == 0
+    assert limpet("pub", "room", "hi", LIMPET_URL=url.stdout.strip()).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
     ],
 )
 def test_an_error_is_one_clear_line(service: dict[str, str], arguments: list[str], complaint: str) -> None:
-    result = holdfast(*(argument.replace("URL", service["url"]) for argument in arguments))
+    result = limpet(*(argument.replace("URL", service["url"]) for argument in arguments))
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: ")
@@ -235,7 +235,7 @@ def test_an_error_is_one_clear_line(service: dict[str, str], arguments: list[str
 
 def test_a_port_in_use_is_told(service: dict[str, str]) -> None:
     port = service["url"].split(":")[2].split("/")[0]
-    result = holdfast("serve", "--port", port)
+    result = limpet("serve", "--port", port)
     assert result.returncode == 1
     assert f"port {port} of 127.0.0.1 is in use" in result.stderr
 
@@ -259,7 +259,7 @@ def test_ctrl_c_stops_serve_and_sub_cleanly() -> None:
 
 
 def test_the_demo_loses_nothing() -> None:
-    result = holdfast("demo", "--seconds", "3", "--subscribers", "2", "--seed", "7")
+    result = limpet("demo", "--seconds", "3", "--subscribers", "2", "--seed", "7")
     assert result.returncode == 0, result.stdout + result.stderr
     rows = dict(
         [cell.strip() for cell in line.strip("│").split("│")] for line in result.stdout.splitlines() if "│" in line
@@ -280,6 +280,6 @@ def test_the_demo_explains_why_there_are_fewer_recoveries_than_cuts(recoveries: 
 
 
 def test_the_version_is_told() -> None:
-    import holdfast as package
+    import limpet as package
 
-    assert package.__version__ in holdfast("--version").stdout
+    assert package.__version__ in limpet("--version").stdout

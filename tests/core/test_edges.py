@@ -6,8 +6,8 @@ import pytest
 from tests.helpers import frames
 from tests.helpers.driving import Drive, encoded, hello, news
 
-from holdfast import Link, Options, Recovering, Session
-from holdfast_core.service import ClientGrant, Close, GroupRules, InvalidClaims, Limits, Transport
+from limpet import Link, Options, Recovering, Session
+from limpet_core.service import ClientGrant, Close, GroupRules, InvalidClaims, Limits, Transport
 
 
 def test_an_ack_that_has_gone_out_already_is_not_sent_when_its_second_is_over() -> None:
@@ -63,7 +63,7 @@ def test_what_is_sent_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) 
     drive = Drive()
     drive.connect()
     drive.session.join_group("blue", drive.now)
-    with caplog.at_level("DEBUG", logger="holdfast.frames"):
+    with caplog.at_level("DEBUG", logger="limpet.frames"):
         drive.sent()
     assert [record.message for record in caplog.records] == ['> {"type":"joinGroup","group":"blue","ackId":1}']
 
@@ -71,7 +71,7 @@ def test_what_is_sent_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) 
 def test_what_arrives_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive()
     drive.connect()
-    with caplog.at_level("DEBUG", logger="holdfast.frames"):
+    with caplog.at_level("DEBUG", logger="limpet.frames"):
         drive.says('{"type":"pong"}')
     assert [record.message for record in caplog.records] == ['< {"type":"pong"}']
 

@@ -10,37 +10,37 @@ from typing import Any
 import pytest
 from tests.helpers.driving import URL, Drive, hello
 
-import holdfast
-from holdfast import (
+import limpet
+from limpet import (
     ClientStopped,
     ConnectError,
-    HoldfastError,
     InvalidType,
     InvalidValue,
+    LimpetError,
     LocalProtocolError,
     SendError,
     Stopped,
     TooManyRequests,
 )
-from holdfast_core.errors import refused
+from limpet_core.errors import refused
 
 
 @pytest.mark.parametrize(
     ("kind", "bases"),
     [
-        (LocalProtocolError, (HoldfastError,)),
+        (LocalProtocolError, (LimpetError,)),
         (InvalidValue, (LocalProtocolError, ValueError)),
         (InvalidType, (LocalProtocolError, TypeError)),
         (TooManyRequests, (LocalProtocolError,)),
         (ClientStopped, (LocalProtocolError,)),
-        (SendError, (HoldfastError,)),
-        (ConnectError, (HoldfastError,)),
+        (SendError, (LimpetError,)),
+        (ConnectError, (LimpetError,)),
     ],
 )
 def test_each_exception_can_be_caught_by_its_bases(kind: type[Exception], bases: tuple[type, ...]) -> None:
     assert issubclass(kind, bases)
     assert all(issubclass(kind, base) for base in bases)
-    assert kind.__module__ == "holdfast"
+    assert kind.__module__ == "limpet"
 
 
 def test_what_the_peer_does_is_no_wrong_use() -> None:
@@ -105,7 +105,7 @@ def broken(drive: Drive) -> None:
 def test_no_token_is_in_an_exception_a_repr_or_a_log(
     fail: Callable[[Drive], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "holdfast")
+    caplog.set_level(logging.DEBUG, "limpet")
     drive = Drive()
     drive.start()
     fail(drive)
@@ -115,7 +115,7 @@ def test_no_token_is_in_an_exception_a_repr_or_a_log(
 
 
 def test_no_token_is_in_a_log_or_repr_of_a_recovery(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "holdfast")
+    caplog.set_level(logging.DEBUG, "limpet")
     drive = Drive()
     drive.start()
     drive.open()
@@ -129,9 +129,9 @@ def test_no_token_is_in_a_log_or_repr_of_a_recovery(caplog: pytest.LogCaptureFix
     assert "HIDDEN" not in shown
 
 
-def test_every_exception_that_holdfast_exports_has_a_docstring() -> None:
-    for name in holdfast.__all__:
-        value = getattr(holdfast, name)
+def test_every_exception_that_limpet_exports_has_a_docstring() -> None:
+    for name in limpet.__all__:
+        value = getattr(limpet, name)
         if isinstance(value, type) and issubclass(value, Exception):
             assert value.__doc__, name
 

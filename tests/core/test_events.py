@@ -9,9 +9,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-import holdfast
-from holdfast import Acked, Connected, Event, GroupMessage, Message, ServerMessage
-from holdfast_core import events
+import limpet
+from limpet import Acked, Connected, Event, GroupMessage, Message, ServerMessage
+from limpet_core import events
 
 NAMED = [
     "Acked",
@@ -36,8 +36,8 @@ def test_the_union_holds_every_event_and_nothing_else() -> None:
 def test_events_are_frozen_documented_and_exported(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.frozen
     assert kind.__doc__
-    assert getattr(holdfast, kind.__name__) is kind
-    assert kind.__module__ == "holdfast"
+    assert getattr(limpet, kind.__name__) is kind
+    assert kind.__module__ == "limpet"
 
 
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
@@ -64,4 +64,4 @@ def test_messages_can_be_made_by_hand_and_show_what_is_not_the_default() -> None
 def test_events_import_nothing_but_the_errors() -> None:
     tree = ast.parse(inspect.getsource(events))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "typing", "holdfast_core.errors"}
+    assert imported == {"__future__", "typing", "limpet_core.errors"}

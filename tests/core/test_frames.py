@@ -17,8 +17,8 @@ from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 
-from holdfast import Link, Options, Session
-from holdfast_core._frames import Masker, cut_texts, is_utf8, measure
+from limpet import Link, Options, Session
+from limpet_core._frames import Masker, cut_texts, is_utf8, measure
 
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 

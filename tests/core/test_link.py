@@ -15,7 +15,7 @@ from tests.helpers.profiles import examples
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, TextMessage
 
-from holdfast import (
+from limpet import (
     Connected,
     ConnectError,
     GroupMessage,

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import GroupMessage, InvalidType, InvalidValue, ServerMessage
-from holdfast_core.messages import (
+from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage
+from limpet_core.messages import (
     PING,
     AckMessage,
     Broken,

@@ -15,7 +15,7 @@ from tests.helpers.driving import URL, encoded, hello, news, ok, refused
 from tests.helpers.profiles import examples
 from tests.helpers.strategies import ODD_TEXTS
 
-from holdfast import (
+from limpet import (
     JSON,
     RELIABLE_JSON,
     Acked,

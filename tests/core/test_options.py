@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import JSON, RELIABLE_JSON, Backoff, InvalidType, InvalidValue, Options
+from limpet import JSON, RELIABLE_JSON, Backoff, InvalidType, InvalidValue, Options
 
 
 @pytest.mark.parametrize(

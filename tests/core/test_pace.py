@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.driving import OWN, Drive, ack_ids, ok, refused
 
-from holdfast import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
+from limpet import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
 
 
 def connected(**options: object) -> Drive:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse_proxy
+from limpet import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse_proxy
 
 PROXY = Proxy("proxy.test", 3128)
 NAME = "the proxy proxy.test port 3128"

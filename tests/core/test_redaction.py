@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import redact
-from holdfast_core._redaction import Secrets, hide, redact_url
+from limpet import redact
+from limpet_core._redaction import Secrets, hide, redact_url
 
 PART = "S3CR3T"
 CHARACTERS = st.characters(exclude_categories=["Cs"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers.driving import Drive, encoded, hello, news, observed, ok, refused
 from tests.helpers.profiles import examples
 
-from holdfast import (
+from limpet import (
     JSON,
     RELIABLE_JSON,
     Backoff,
@@ -322,7 +322,7 @@ def test_what_comes_before_the_first_connected_message_fails_the_attempt_whateve
 def test_the_log_says_what_was_skipped(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive()
     drive.connect()
-    with caplog.at_level("WARNING", logger="holdfast"):
+    with caplog.at_level("WARNING", logger="limpet"):
         drive.says(UNDELIVERABLE["text"])
     assert [record.message for record in caplog.records] == [
         "the service sent text data that is no string; it is skipped"
@@ -367,9 +367,9 @@ def test_what_is_said_about_something_broken_is_short_and_can_be_sent(message: A
 def test_the_log_says_what_could_not_be_used(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive()
     drive.connect()
-    with caplog.at_level("DEBUG", logger="holdfast"):
+    with caplog.at_level("DEBUG", logger="limpet"):
         drive.says({"type": "future"}, {"type": "system", "event": "connected", "connectionId": ""})
-    assert [(record.levelname, record.message) for record in caplog.records if record.name == "holdfast"] == [
+    assert [(record.levelname, record.message) for record in caplog.records if record.name == "limpet"] == [
         ("DEBUG", "ignored a message of unknown type 'future'"),
         ("WARNING", "the service sent a connected message without connectionId"),
         ("DEBUG", "recovering c1: a connected message without connectionId (close code 1007)"),
@@ -584,8 +584,8 @@ def test_nothing_is_made_of_what_is_ignored_unless_it_is_logged(
         looked.append(text)
         return text
 
-    monkeypatch.setattr("holdfast_core._receiver.one_line", look)
-    caplog.set_level(level, "holdfast")
+    monkeypatch.setattr("limpet_core._receiver.one_line", look)
+    caplog.set_level(level, "limpet")
     drive = Drive()
     drive.connect()
     drive.says({"type": "future"}, {"type": "message", "from": "nobody", "sequenceId": 1})

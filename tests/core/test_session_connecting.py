@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.helpers.driving import OWN, URL, Drive, closed_with, hello, news, ok
 
-from holdfast import (
+from limpet import (
     Acked,
     Backoff,
     Connected,

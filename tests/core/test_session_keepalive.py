@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.helpers.driving import PING, Drive, closed_with, news, ok
 
-from holdfast import Disconnected, Recovering, State
+from limpet import Disconnected, Recovering, State
 
 DEFAULTS = {"keepalive_interval": 20.0, "keepalive_timeout": 120.0}
 PLAIN = "json.webpubsub.azure.v1"

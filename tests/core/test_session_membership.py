@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.helpers.driving import OWN, Drive, ack_ids, how, ok, refused
 
-from holdfast import Acked, Backoff
+from limpet import Acked, Backoff
 
 
 def connected(**options: object) -> Drive:

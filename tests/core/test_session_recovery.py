@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.helpers.driving import PING, URL, Drive, closed_with, hello, news, ok, sequence_ack
 
-from holdfast import (
+from limpet import (
     Backoff,
     Connected,
     Disconnected,
@@ -225,7 +225,7 @@ def test_the_log_warns_of_a_connection_that_is_lost_for_good(caplog: pytest.LogC
 def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCaptureFixture) -> None:
     drive = Drive()
     drive.connect()
-    with caplog.at_level("DEBUG", logger="holdfast"):
+    with caplog.at_level("DEBUG", logger="limpet"):
         drive.drop(1006, "reset by peer")
         fail(drive)
         drive.until_dial()

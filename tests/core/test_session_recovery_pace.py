@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.helpers.driving import Drive, hello, news, ok
 
-from holdfast import Connected, Disconnected, MessagesMissed, ServerMessage
-from holdfast_core.service import (
+from limpet import Connected, Disconnected, MessagesMissed, ServerMessage
+from limpet_core.service import (
     ABNORMAL,
     JSON_RELIABLE,
     ClientGrant,

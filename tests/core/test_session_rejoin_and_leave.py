@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.helpers.driving import OWN, Drive, hello, ok, refused
 
-from holdfast import RejoinGroupFailed, State
+from limpet import RejoinGroupFailed, State
 
 
 def joined(**options: Any) -> Drive:

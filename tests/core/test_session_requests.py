@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.helpers.driving import Drive, ack_ids, encoded, hello, observed, ok, refused
 
-from holdfast import (
+from limpet import (
     Acked,
     Backoff,
     ClientStopped,

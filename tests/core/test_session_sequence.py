@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.driving import Drive, encoded, hello, news, sequence_ack
 
-from holdfast import GroupMessage, HangUp, MessagesMissed, ServerMessage, State
+from limpet import GroupMessage, HangUp, MessagesMissed, ServerMessage, State
 
 PLAIN = "json.webpubsub.azure.v1"
 

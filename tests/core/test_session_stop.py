@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from tests.helpers.driving import URL, Drive, ack_ids, closed_with, hello, news, ok, sequence_ack
 
-from holdfast import Acked, Backoff, ClientStopped, Connected, Disconnected, Session, State, Stopped
-from holdfast_core._states import TRANSITIONS
+from limpet import Acked, Backoff, ClientStopped, Connected, Disconnected, Session, State, Stopped
+from limpet_core._states import TRANSITIONS
 
 
 def url_asked(drive: Drive) -> None:

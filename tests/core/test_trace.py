@@ -7,13 +7,13 @@ import logging
 
 import pytest
 
-from holdfast_core._redaction import Secrets
-from holdfast_core._trace import trace
+from limpet_core._redaction import Secrets
+from limpet_core._trace import trace
 
 
 def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<", secrets: Secrets | None = None) -> str:
     caplog.clear()
-    with caplog.at_level(logging.DEBUG, logger="holdfast.frames"):
+    with caplog.at_level(logging.DEBUG, logger="limpet.frames"):
         trace(direction, [message.encode()], secrets or Secrets())
     (record,) = caplog.records
     return record.getMessage()

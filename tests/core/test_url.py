@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Endpoint, InvalidType, InvalidValue, LocalProtocolError, parse_url, recovery_url, redact
+from limpet import Endpoint, InvalidType, InvalidValue, LocalProtocolError, parse_url, recovery_url, redact
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 import pytest
 
-from holdfast import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
-from holdfast.asyncio import Client
-from holdfast.testing import BackgroundService, trace
+from limpet import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
+from limpet.asyncio import Client
+from limpet.testing import BackgroundService, trace
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 

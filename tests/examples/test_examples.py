@@ -16,8 +16,8 @@ import trustme
 from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
 
-from holdfast.service import Service
-from holdfast.testing import BackgroundService, trace
+from limpet.service import Service
+from limpet.testing import BackgroundService, trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-adapter.md"

@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 import trio
 
-import holdfast.anyio
-import holdfast.asyncio
-import holdfast.sync
-import holdfast.trio
-from holdfast import Options
+import limpet.anyio
+import limpet.asyncio
+import limpet.sync
+import limpet.trio
+from limpet import Options
 
 
 async def _talk(client: Any, count: int) -> list[Any]:
@@ -41,11 +41,11 @@ def _block(client: Any, count: int) -> list[Any]:
 
 
 CLIENTS: dict[str, tuple[Callable[..., Any], Callable[[Any, int], list[Any]]]] = {
-    "asyncio": (holdfast.asyncio.Client, lambda client, count: asyncio.run(_talk(client, count), debug=True)),
-    "trio": (holdfast.trio.Client, lambda client, count: trio.run(_talk, client, count)),
-    "anyio-asyncio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count)),
-    "anyio-trio": (holdfast.anyio.Client, lambda client, count: anyio.run(_talk, client, count, backend="trio")),
-    "sync": (holdfast.sync.Client, _block),
+    "asyncio": (limpet.asyncio.Client, lambda client, count: asyncio.run(_talk(client, count), debug=True)),
+    "trio": (limpet.trio.Client, lambda client, count: trio.run(_talk, client, count)),
+    "anyio-asyncio": (limpet.anyio.Client, lambda client, count: anyio.run(_talk, client, count)),
+    "anyio-trio": (limpet.anyio.Client, lambda client, count: anyio.run(_talk, client, count, backend="trio")),
+    "sync": (limpet.sync.Client, _block),
 }
 
 
@@ -64,8 +64,8 @@ def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = 10.0, 
 
 
 def _held() -> set[str]:
-    """The sockets of this process and Holdfast's threads."""
-    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("holdfast")}
+    """The sockets of this process and Limpet's threads."""
+    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("limpet")}
     return threads | _sockets()
 
 

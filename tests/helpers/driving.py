@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from holdfast import Acked, Dial, Event, HangUp, HoldfastError, Options, Session, State
+from limpet import Acked, Dial, Event, HangUp, LimpetError, Options, Session, State
 
 URL = "wss://example.test/client/hubs/chat?access_token=SECRET"
 
@@ -182,7 +182,7 @@ def observed(drive: Drive) -> str:
     seen += [sorted(session.groups), session.events(), session.messages_to_send()]
     try:
         seen.append(session.join_group("probe", drive.now))
-    except HoldfastError as error:
+    except LimpetError as error:
         seen.append(repr(error))
     session.stop(drive.now)
     seen += [session.messages_to_send(), session.events(), session.dial and session.dial.hang_up, session.deadline]

@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 from simulation.client import Watched
 
-from holdfast import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
-from holdfast_core._request import Request, Settled
-from holdfast_core._timers import Timer
-from holdfast_core.service import ServiceCore, Transport
+from limpet import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
+from limpet_core._request import Request, Settled
+from limpet_core._timers import Timer
+from limpet_core.service import ServiceCore, Transport
 
 # ---- Sessions
 
@@ -157,7 +157,7 @@ class ConnectedAgain(Watched):
 
     def _recovered(self, now: float) -> None:
         super()._recovered(now)
-        from holdfast import Connected
+        from limpet import Connected
 
         assert self._connection_id is not None
         self._events.append(Connected(self._connection_id))

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast import ClientStopped, Connected, GroupMessage, Options, SendError, Session, Stopped
-from holdfast.sync import Client
+from limpet import ClientStopped, Connected, GroupMessage, Options, SendError, Session, Stopped
+from limpet.sync import Client
 
 GROUP = "interrupted"
 OTHERS = 2
@@ -71,7 +71,7 @@ class Run:
     def __init__(self, url: str, seed: int, way: str) -> None:
         settings: dict[str, Any] = {}
         if way == "connect":
-            from holdfast.connect.websockets import blocking_connector
+            from limpet.connect.websockets import blocking_connector
 
             settings["connect"] = blocking_connector()
         elif way == "tls":

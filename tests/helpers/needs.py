@@ -12,14 +12,14 @@ __all__ = ["everything_is_required", "leave_out", "needs"]
 
 
 def everything_is_required() -> bool:
-    """Whether ``HOLDFAST_REQUIRE_ALL=1`` promises that whatever a test needs is there, as `.ci/run` does."""
-    return os.environ.get("HOLDFAST_REQUIRE_ALL") == "1"
+    """Whether ``LIMPET_REQUIRE_ALL=1`` promises that whatever a test needs is there, as `.ci/run` does."""
+    return os.environ.get("LIMPET_REQUIRE_ALL") == "1"
 
 
 def leave_out(reason: str) -> NoReturn:
     """Skip the test, or fail it if everything is required."""
     if everything_is_required():
-        pytest.fail(f"{reason}, and HOLDFAST_REQUIRE_ALL=1 says that no test may be left out", pytrace=False)
+        pytest.fail(f"{reason}, and LIMPET_REQUIRE_ALL=1 says that no test may be left out", pytrace=False)
     pytest.skip(reason)
 
 

@@ -1,4 +1,4 @@
-"""What reaches people: everything that Holdfast logs, and the texts of errors and events."""
+"""What reaches people: everything that Limpet logs, and the texts of errors and events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from holdfast import GroupMessage, ServerMessage
+from limpet import GroupMessage, ServerMessage
 
 RAW = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves a cursor, ends a line, turns text around, or can not be encoded."""
@@ -42,7 +42,7 @@ class Overheard(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[str] = []
-        self._logger = logging.getLogger("holdfast")
+        self._logger = logging.getLogger("limpet")
         self._level = self._logger.level
 
     def emit(self, record: logging.LogRecord) -> None:

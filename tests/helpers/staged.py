@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from holdfast import Dial
-from holdfast.connect import BlockingTransport, Closed
+from limpet import Dial
+from limpet.connect import BlockingTransport, Closed
 
 
 class Transport:

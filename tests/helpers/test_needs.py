@@ -21,7 +21,7 @@ def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatc
 def test_a_missing_program_skips_unless_everything_is_required(
     monkeypatch: pytest.MonkeyPatch, required: str, outcome: type[BaseException]
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_REQUIRE_ALL", required)
+    monkeypatch.setenv("LIMPET_REQUIRE_ALL", required)
     with pytest.raises(outcome, match="no-such-program or no-other is not installed"):
         needs(("no-such-program", "no-other"))
 
@@ -41,7 +41,7 @@ def test_without_its_program_a_test_is_left_out_by_name_or_fails_where_everythin
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-q", f"tests/{test}"],
         cwd=root,
-        env={**os.environ, "PATH": str(tmp_path), "HOLDFAST_REQUIRE_ALL": "1" if required else ""},
+        env={**os.environ, "PATH": str(tmp_path), "LIMPET_REQUIRE_ALL": "1" if required else ""},
         capture_output=True,
         text=True,
         timeout=100,
@@ -54,7 +54,7 @@ def test_without_its_program_a_test_is_left_out_by_name_or_fails_where_everythin
 def test_a_skip_for_another_reason_fails_as_well_where_everything_is_required(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_REQUIRE_ALL", "1")
+    monkeypatch.setenv("LIMPET_REQUIRE_ALL", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     folder = pytester.mkdir("browser")
     pytester.makeconftest((Path(__file__).parents[1] / "conftest.py").read_text("utf-8"))

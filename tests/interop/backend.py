@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from holdfast._proxy import CuttingProxy
-from holdfast.service import Service, ServiceOptions
-from holdfast_core.service import Connection
+from limpet._proxy import CuttingProxy
+from limpet.service import Service, ServiceOptions
+from limpet_core.service import Connection
 
 WAIT = 15.0
 T = TypeVar("T")

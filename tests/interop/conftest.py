@@ -14,7 +14,7 @@ from tests.interop.backend import Background
 from tests.interop.node import Node, install
 from tests.interop.stage import Programs, Stage
 
-from holdfast.service import ServiceOptions
+from limpet.service import ServiceOptions
 
 THREADS = 30.0
 """Seconds that the threads of the last clients may take to end."""

@@ -10,7 +10,7 @@ from tests.interop.clients import JavaScriptClient, OfficialClient, PythonAioCli
 from tests.interop.node import Node
 from tests.interop.services import JavaScriptService, OfficialService, PythonAioService, PythonService
 
-from holdfast.service import ServiceOptions
+from limpet.service import ServiceOptions
 
 Programs = Callable[[str], Node]
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")

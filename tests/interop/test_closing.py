@@ -10,7 +10,7 @@ from tests.interop.clients import KINDS, JavaScriptClient, OfficialClient, Refus
 from tests.interop.raw import JSON, RELIABLE, recovery_url, socket
 from tests.interop.stage import Stage
 
-from holdfast.service import ServiceOptions
+from limpet.service import ServiceOptions
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 

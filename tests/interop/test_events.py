@@ -18,7 +18,7 @@ from tests.interop.events import Message
 from tests.interop.raw import JSON, RELIABLE, socket
 from tests.interop.stage import Stage
 
-from holdfast.service import EventHandler, HubOptions, ServiceOptions
+from limpet.service import EventHandler, HubOptions, ServiceOptions
 
 KEYS = ("primary-" + "1" * 40, "secondary-" + "2" * 40)
 each_kind = pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import pytest
 from tests.interop.clients import KINDS, JavaScriptClient, OfficialClient, Refused
 from tests.interop.stage import Stage
 
-from holdfast.service import ServiceOptions
+from limpet.service import ServiceOptions
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 

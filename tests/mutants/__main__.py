@@ -27,7 +27,7 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / ".mutants"
-SOURCES = PLACE / "mutants" / "src" / "holdfast_core"
+SOURCES = PLACE / "mutants" / "src" / "limpet_core"
 MEMORY = 3 << 30
 """A change may make a loop endless."""
 WANTED = 90.0
@@ -41,7 +41,7 @@ def prepare() -> None:
     """Lay the project out as mutmut wants it: it takes modules for what they are called below src/."""
     (PLACE / "src").mkdir(parents=True, exist_ok=True)
     for link, target in (
-        ("src/holdfast_core", "../../core/holdfast_core"),
+        ("src/limpet_core", "../../core/limpet_core"),
         ("tests", "../tests"),
         ("pyproject.toml", "../pyproject.toml"),
     ):
@@ -92,7 +92,7 @@ def changes(meta: Path, names: list[str]) -> list[Change]:
     found: list[Change] = []
     for name in names:
         with chdir(PLACE):
-            lines = get_diff_for_mutant(name, path=Path("src/holdfast_core") / f"{module}.py").splitlines()[2:]
+            lines = get_diff_for_mutant(name, path=Path("src/limpet_core") / f"{module}.py").splitlines()[2:]
         out, put = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
         function = name.partition("__mutmut_")[0].rpartition(".")[2]
         found.append((module + "." + function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), out, put))
@@ -150,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="See that tests notice changes.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at a time")
     parser.add_argument("--report", action="store_true", help="only show the results there are")
-    parser.add_argument("names", nargs="*", help="only these, as holdfast_core.link.*; tried again in any case")
+    parser.add_argument("names", nargs="*", help="only these, as limpet_core.link.*; tried again in any case")
     arguments = parser.parse_args()
     prepare()
     if not arguments.report:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from holdfast_core.service import JSON
+from limpet_core.service import JSON
 
 
 def scope_of(kind: str, path: str, server: tuple[str, int | None] | None, host: str, **more: Any) -> dict[str, Any]:

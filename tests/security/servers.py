@@ -15,8 +15,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from holdfast.service import Service, ServiceOptions, create_app
-from holdfast_core.service import ServiceCore
+from limpet.service import Service, ServiceOptions, create_app
+from limpet_core.service import ServiceCore
 
 KEY = "k" * 32
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")

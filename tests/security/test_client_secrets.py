@@ -14,15 +14,15 @@ from tests.adapters.test_connectors import serve, url_at
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL
 
-from holdfast import ConnectError, InvalidValue, Link, Options, Session, State, Stopped, Tunnel, parse_proxy
-from holdfast.asyncio import Client
-from holdfast.service import Service
+from limpet import ConnectError, InvalidValue, Link, Options, Session, State, Stopped, Tunnel, parse_proxy
+from limpet.asyncio import Client
+from limpet.service import Service
 
 TRANSPORTS = [None, "websockets", "aiohttp", "picows"]
 
 
 def over(library: str | None) -> dict[str, Any]:
-    return {} if library is None else {"connect": import_module(f"holdfast.connect.{library}").connector()}
+    return {} if library is None else {"connect": import_module(f"limpet.connect.{library}").connector()}
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

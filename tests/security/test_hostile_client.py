@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.service.sockets import Client, with_service
 
-from holdfast.service import Service, _websocket
+from limpet.service import Service, _websocket
 
 PING = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
 

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, encoded, hello, news
 
-from holdfast import Link, Options, Session, State
+from limpet import Link, Options, Session, State
 
 LITTLE = 256 * 1024
 LIMIT = 1 << 20

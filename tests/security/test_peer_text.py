@@ -11,7 +11,7 @@ from tests.helpers import frames
 from tests.helpers.driving import Drive, hello, ok, refused
 from tests.helpers.overheard import BODIES, CLOSE_REASONS, POISON, Overheard, assert_fit
 
-from holdfast import (
+from limpet import (
     ConnectError,
     Disconnected,
     Link,

@@ -22,17 +22,17 @@ from tests.helpers.scripted import Scripted
 from tests.service.sockets import refusal
 from tests.service.webhook import running, webhook
 
-from holdfast import (
+from limpet import (
     ConnectError,
     Disconnected,
     Recovering,
     Stopped,
 )
-from holdfast.asyncio import Client
-from holdfast.connect import Closed
-from holdfast.sync import Client as BlockingClient
-from holdfast.testing import BackgroundService
-from holdfast_core.service import JSON
+from limpet.asyncio import Client
+from limpet.connect import Closed
+from limpet.sync import Client as BlockingClient
+from limpet.testing import BackgroundService
+from limpet_core.service import JSON
 
 
 @pytest.fixture(params=POISON)
@@ -166,7 +166,7 @@ def over(library: str | None) -> dict[str, Any]:
     if library is None:
         return {}
     pytest.importorskip(library)
-    return {"connect": import_module(f"holdfast.connect.{library}").connector()}
+    return {"connect": import_module(f"limpet.connect.{library}").connector()}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -15,7 +15,7 @@ from tests.helpers import frames
 from tests.helpers.driving import Drive, hello, refused
 from tests.helpers.overheard import Overheard, errors_of, told
 
-from holdfast import ConnectError, Link
+from limpet import ConnectError, Link
 
 PART = "S3CR3T"
 CHARACTERS = st.characters(exclude_categories=["Cs"])

@@ -26,9 +26,9 @@ from tests.security.servers import (
 )
 from tests.service.sockets import Client
 
-from holdfast.service import Service, ServiceOptions, create_app
-from holdfast.service.rest import OPERATIONS
-from holdfast_core.service import JSON, JSON_RELIABLE, ConnectionString
+from limpet.service import Service, ServiceOptions, create_app
+from limpet.service.rest import OPERATIONS
+from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString
 
 every_style = pytest.mark.parametrize("style", STYLES)
 

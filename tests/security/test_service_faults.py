@@ -13,9 +13,9 @@ from tests.security.servers import HANDSHAKE, KEY, Place, bearer, exchange, read
 from tests.service.sockets import with_service
 from tests.service.webhook import ask, open_client, outcome, run, running, tcp, webhook
 
-from holdfast.service import EventHandler, HubOptions, Service, ServiceOptions
-from holdfast.service._gateway import Gateway
-from holdfast_core.service import JSON
+from limpet.service import EventHandler, HubOptions, Service, ServiceOptions
+from limpet.service._gateway import Gateway
+from limpet_core.service import JSON
 
 
 def unsigned(header: object) -> str:
@@ -131,7 +131,7 @@ def test_calls_to_event_handlers_are_in_no_log_of_a_library(caplog: pytest.LogCa
             await client.leave()
 
     run(scenario())
-    assert any(record.name == "holdfast.service" for record in caplog.records)
+    assert any(record.name == "limpet.service" for record in caplog.records)
     told = [(record.name, record.getMessage()) for record in caplog.records]
     assert [name for name, text in told if "a-secret" in text and name != "uvicorn.access"] == []
     # That connections are closed in the end is of no call.

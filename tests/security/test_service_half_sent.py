@@ -14,10 +14,10 @@ from tests.service.sockets import Client, refusal
 from tests.service.webhook import run, running, webhook
 from uvicorn.server import ServerState
 
-from holdfast.service import ServiceOptions, _websocket
-from holdfast.service._gateway import Gateway
-from holdfast.service._websocket import WebSocketProtocol
-from holdfast_core.service import JSON, server_publication
+from limpet.service import ServiceOptions, _websocket
+from limpet.service._gateway import Gateway
+from limpet.service._websocket import WebSocketProtocol
+from limpet_core.service import JSON, server_publication
 
 LIMITED = ServiceOptions(access_key=KEY, request_timeout=0.3)
 HOST = ("Host", "localhost")

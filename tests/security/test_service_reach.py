@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from tests.security.servers import KEY, Place, exchange, read_answer, request, signed, with_place
 
-from holdfast.service import ServiceOptions
+from limpet.service import ServiceOptions
 
 LOCAL_ONLY = ["/", "/trace/main.js", "/trace/state", "/trace/feed", "/negotiate"]
 

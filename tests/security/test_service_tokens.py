@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.service import ServiceOptions
-from holdfast.service._gateway import Gateway, Handshake, Refusal
-from holdfast.service.tokens import InvalidToken, TokenAuthority
-from holdfast_core.service import JSON_RELIABLE
+from limpet.service import ServiceOptions
+from limpet.service._gateway import Gateway, Handshake, Refusal
+from limpet.service.tokens import InvalidToken, TokenAuthority
+from limpet_core.service import JSON_RELIABLE
 
 KEY = "k" * 32
 HERE = "http://localhost:8080"

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.service.virtual import Client, World
 
-from holdfast_core.service import (
+from limpet_core.service import (
     JSON_RELIABLE,
     ClientGrant,
     ConnectRequest,

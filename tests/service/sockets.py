@@ -12,8 +12,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from holdfast.service import Service, ServiceOptions
-from holdfast_core.service import JSON_RELIABLE
+from limpet.service import Service, ServiceOptions
+from limpet_core.service import JSON_RELIABLE
 
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from tests.service.sockets import ROLES, Client, refusal
 from websockets.asyncio.client import connect
 
-from holdfast.service import ServiceApp, ServiceOptions, client_url, create_app
-from holdfast_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
+from limpet.service import ServiceApp, ServiceOptions, client_url, create_app
+from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
 
 KEY = "k" * 32
 
@@ -150,7 +150,7 @@ def test_raw_clients_are_served_by_any_server() -> None:
 
 
 def test_what_is_on_the_way_to_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.service.app._CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("limpet.service.app._CLOSE_TIMEOUT", 0.05)
 
     async def run() -> None:
         app = create_app(ServiceOptions(access_key=KEY, retained_messages=3))

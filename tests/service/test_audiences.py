@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_core.service import audience_matches, is_endpoint, parse_host, request_audience_matches
+from limpet_core.service import audience_matches, is_endpoint, parse_host, request_audience_matches
 
 HERE = "http://127.0.0.1:8080"
 

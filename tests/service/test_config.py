@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from holdfast.cli.commands import cli
-from holdfast.service import EventHandler, HubOptions, ServiceOptions, load_options
-from holdfast.service.config import parse_event_handler, with_hubs
+from limpet.cli.commands import cli
+from limpet.service import EventHandler, HubOptions, ServiceOptions, load_options
+from limpet.service.config import parse_event_handler, with_hubs
 
 A = EventHandler(url="http://a.example/")
 B = EventHandler(url="http://b.example/")
@@ -162,9 +162,9 @@ def test_more_about_a_hub_comes_before_what_there_is() -> None:
 
 def serve(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[ServiceOptions]]:
     served: list[ServiceOptions] = []
-    monkeypatch.setattr("holdfast.cli.commands.serve", lambda options, *_, **__: served.append(options))
+    monkeypatch.setattr("limpet.cli.commands.serve", lambda options, *_, **__: served.append(options))
     # It would change the loggers of the process.
-    monkeypatch.setattr("holdfast.cli.commands.show_frames", lambda verbose: None)
+    monkeypatch.setattr("limpet.cli.commands.show_frames", lambda verbose: None)
     result = CliRunner().invoke(cli, ["serve", *arguments])
     return result.output, served
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
-from holdfast_core.service import ABNORMAL, JSON, JSON_RELIABLE, Limits, RawMode, server_publication
+from limpet_core.service import ABNORMAL, JSON, JSON_RELIABLE, Limits, RawMode, server_publication
 
 JOIN = {"type": "joinGroup", "group": "room", "ackId": 1}
 

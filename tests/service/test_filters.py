@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_core.service import Filter, InvalidFilter
+from limpet_core.service import Filter, InvalidFilter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.service.backend import Backend, event, header, knock
 from tests.service.virtual import Client, World
 
-from holdfast_core.service import EventHandler, HandlerCall, PendingConnect
+from limpet_core.service import EventHandler, HandlerCall, PendingConnect
 
 HANDLER = EventHandler(url="http://app.example/{event}")
 PICK = st.integers(0, 5)

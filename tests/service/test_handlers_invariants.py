@@ -10,7 +10,7 @@ from tests.helpers.profiles import examples
 from tests.service.backend import Backend, body
 from tests.service.virtual import Client, World
 
-from holdfast_core.service import EventHandler
+from limpet_core.service import EventHandler
 
 HANDLER = EventHandler(url="http://app.example/{event}", system_events=("connected", "disconnected"))
 

@@ -16,7 +16,7 @@ from tests.service.backend import (
 )
 from tests.service.virtual import Client, World
 
-from holdfast_core.service import (
+from limpet_core.service import (
     Binary,
     RawMode,
 )

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tests.helpers.profiles import examples
 from tests.service.virtual import World
 
-from holdfast import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
-from holdfast.service import mint_client_token
-from holdfast.service._connect import connect_request
-from holdfast_core.service import JSON, JSON_RELIABLE, ClientGrant, RawMode
-from holdfast_core.service.cloud_events import read_reply
-from holdfast_core.service.handlers import Answer
-from holdfast_core.service.parameters import OperationError, payload
-from holdfast_core.service.tokens import InvalidClaims
+from limpet import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
+from limpet.service import mint_client_token
+from limpet.service._connect import connect_request
+from limpet_core.service import JSON, JSON_RELIABLE, ClientGrant, RawMode
+from limpet_core.service.cloud_events import read_reply
+from limpet_core.service.handlers import Answer
+from limpet_core.service.parameters import OperationError, payload
+from limpet_core.service.tokens import InvalidClaims
 
 INF = float("inf")
 

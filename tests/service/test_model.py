@@ -13,8 +13,8 @@ from tests.helpers.profiles import examples
 from tests.service.model import GROUPS, ROLES, WINDOW, Line, Member, Model
 from tests.service.virtual import Client
 
-from holdfast_core.service import JSON, JSON_RELIABLE, Filter, group_publication, operations, server_publication
-from holdfast_core.service.parameters import OperationError
+from limpet_core.service import JSON, JSON_RELIABLE, Filter, group_publication, operations, server_publication
+from limpet_core.service.parameters import OperationError
 
 group_names = st.sampled_from(GROUPS)
 users = st.sampled_from(["ann", "ben", None])

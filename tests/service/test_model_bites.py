@@ -10,10 +10,10 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.service.test_model import ServiceAgainstModel
 
-from holdfast_core.service import Connection, GroupRules, Publication, ServiceCore
-from holdfast_core.service import core as service_core
-from holdfast_core.service.hub import Hub
-from holdfast_core.service.roster import Roster
+from limpet_core.service import Connection, GroupRules, Publication, ServiceCore
+from limpet_core.service import core as service_core
+from limpet_core.service.hub import Hub
+from limpet_core.service.roster import Roster
 
 
 def broken(target: type, name: str) -> Callable[[Any], None]:

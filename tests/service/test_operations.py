@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import Client, World
 
-from holdfast_core.service import JSON, Connection, Filter, RawMode, operations, server_publication
-from holdfast_core.service.filters import select
-from holdfast_core.service.parameters import OperationError
+from limpet_core.service import JSON, Connection, Filter, RawMode, operations, server_publication
+from limpet_core.service.filters import select
+from limpet_core.service.parameters import OperationError
 
 HELLO = server_publication("json", b"1")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_core.service import GroupPattern, GroupRules, InvalidPattern, Permissions
+from limpet_core.service import GroupPattern, GroupRules, InvalidPattern, Permissions
 
 
 @pytest.mark.parametrize(

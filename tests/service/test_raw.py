@@ -12,8 +12,8 @@ from tests.service.virtual import World
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from holdfast.service import Service
-from holdfast_core.service import (
+from limpet.service import Service
+from limpet_core.service import (
     JSON,
     Binary,
     InvalidQuery,

@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.service.sockets import Client, refusal, with_service
 
-from holdfast.service import Service, ServiceOptions, create_app
-from holdfast.service.rest import OPERATIONS
-from holdfast_core.service import JSON, ClientGrant, Joined, Left, Published, ServiceCore, TraceEvent, Transport
+from limpet.service import Service, ServiceOptions, create_app
+from limpet.service.rest import OPERATIONS
+from limpet_core.service import JSON, ClientGrant, Joined, Left, Published, ServiceCore, TraceEvent, Transport
 
 KEY = "k" * 32
 SECOND = "s" * 32

@@ -24,8 +24,8 @@ from azure.messaging.webpubsubservice import WebPubSubServiceClient
 from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient as AsyncServiceClient
 from tests.service.sockets import ROLES, Client, with_service
 
-from holdfast.service import Service, ServiceOptions
-from holdfast_core.service import JSON, JSON_RELIABLE
+from limpet.service import Service, ServiceOptions
+from limpet_core.service import JSON, JSON_RELIABLE
 
 KEY = "k" * 32
 SECOND = "s" * 32

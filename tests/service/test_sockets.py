@@ -18,9 +18,9 @@ import pytest
 from tests.service.sockets import ROLES, Client, nothing_runs, recovery_url, refusal, with_service
 from websockets.asyncio.client import connect
 
-from holdfast.service import HubOptions, Service, ServiceOptions, client_url, mint_client_token
-from holdfast.service.tokens import TokenAuthority
-from holdfast_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
+from limpet.service import HubOptions, Service, ServiceOptions, client_url, mint_client_token
+from limpet.service.tokens import TokenAuthority
+from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
 
 KEY = "k" * 32
 
@@ -625,7 +625,7 @@ def test_before_the_start_there_is_no_port() -> None:
 
 def test_serve_runs_until_it_is_interrupted() -> None:
     code = (
-        "from holdfast.service import serve\n"
+        "from limpet.service import serve\n"
         "serve(port=0, on_start=lambda service: print(service.port, flush=True))\n"
         "print('stopped')\n"
     )

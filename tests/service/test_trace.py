@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
-from holdfast_core.service import (
+from limpet_core.service import (
     JSON,
     JSON_RELIABLE,
     Acked,
@@ -282,7 +282,7 @@ def test_watching_changes_nothing_and_without_observers_no_event_is_made(monkeyp
         raise AssertionError("an event was made for nobody")
 
     for kind in kinds:
-        monkeypatch.setattr(f"holdfast_core.service.trace.{kind.__name__}", made)
+        monkeypatch.setattr(f"limpet_core.service.trace.{kind.__name__}", made)
     assert a_busy_day(World()) == expected
 
 

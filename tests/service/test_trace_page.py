@@ -14,15 +14,15 @@ import pytest
 from tests.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
 from tests.service.virtual import World
 
-from holdfast.service import Service, ServiceOptions
-from holdfast.service._gateway import Gateway
-from holdfast.service.app import build_app
-from holdfast.service.trace.feed import Feed
-from holdfast_core.service import JSON_RELIABLE, ClientGrant, Transport, server_publication
+from limpet.service import Service, ServiceOptions
+from limpet.service._gateway import Gateway
+from limpet.service.app import build_app
+from limpet.service.trace.feed import Feed
+from limpet_core.service import JSON_RELIABLE, ClientGrant, Transport, server_publication
 
 STATIC = {
     file.name: file.read_text()
-    for file in (resources.files("holdfast.service.trace") / "static").iterdir()
+    for file in (resources.files("limpet.service.trace") / "static").iterdir()
     if file.is_file()
 }
 
@@ -76,7 +76,7 @@ def test_every_file_that_a_file_names_is_there_and_none_is_elsewhere() -> None:
 
 
 def test_every_event_has_words() -> None:
-    from holdfast_core.service import trace
+    from limpet_core.service import trace
 
     kinds = {kind.__struct_config__.tag for kind in trace.TraceEvent.__args__}
     words = STATIC["words.js"].partition("const WORDS = {")[2].partition("\n};")[0]

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.service.sockets import Client
 from tests.service.webhook import KEYS, QUIET, Webhook, ask, open_client, outcome, run, running, tcp, webhook
 
-from holdfast.service._upstream import Upstream
-from holdfast_core.service import JSON_RELIABLE, MAX_ANSWER, EventHandler, HandlerCall
+from limpet.service._upstream import Upstream
+from limpet_core.service import JSON_RELIABLE, MAX_ANSWER, EventHandler, HandlerCall
 
 
 def test_a_client_from_connect_to_disconnected() -> None:

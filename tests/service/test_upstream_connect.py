@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.service.sockets import Client, recovery_url, refusal
 from tests.service.webhook import KEYS, Webhook, ask, open_client, outcome, run, running, webhook
 
-from holdfast.service import EventHandler, HubOptions, ServiceOptions, client_url, create_app
-from holdfast_core.service import JSON, ConnectionString
+from limpet.service import EventHandler, HubOptions, ServiceOptions, client_url, create_app
+from limpet_core.service import JSON, ConnectionString
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from holdfast.testing import VirtualService
-from holdfast_core.service import JSON_RELIABLE, ClientGrant, EventHandler, EventSettings, Limits, RawMode, Transport
+from limpet.testing import VirtualService
+from limpet_core.service import JSON_RELIABLE, ClientGrant, EventHandler, EventSettings, Limits, RawMode, Transport
 
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.service.sockets import Client, nothing_runs
 
-from holdfast.service import EventHandler, HubOptions, Service, ServiceOptions
+from limpet.service import EventHandler, HubOptions, Service, ServiceOptions
 
 ALLOWED = {"WebHook-Allowed-Origin": "*"}
 KEYS = ("k" * 32, "s" * 40)

@@ -9,4 +9,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR, logger="holdfast")
+    caplog.set_level(logging.ERROR, logger="limpet")

@@ -8,8 +8,8 @@ import random
 import tracemalloc
 import urllib.parse
 
-from holdfast import Acked, Connected, GroupMessage, Options, Recovered
-from holdfast.testing import VirtualService
+from limpet import Acked, Connected, GroupMessage, Options, Recovered
+from limpet.testing import VirtualService
 
 HOUR = 3600.0
 NOISE = 24 * 1024

@@ -10,11 +10,11 @@ import pytest
 import trustme
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
 
-from holdfast import Backoff, Connected, Disconnected, InvalidValue, Options, Recovered
-from holdfast.service import Service
-from holdfast.sync import Client
-from holdfast.testing import BackgroundService, EventLog, trace
-from holdfast_core.service import JSON
+from limpet import Backoff, Connected, Disconnected, InvalidValue, Options, Recovered
+from limpet.service import Service
+from limpet.sync import Client
+from limpet.testing import BackgroundService, EventLog, trace
+from limpet_core.service import JSON
 
 QUICK = Options(recovery_interval=0.02, reconnect=Backoff(initial=0.01, maximum=0.05))
 

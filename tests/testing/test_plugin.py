@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-CONFTEST = 'pytest_plugins = ["holdfast.testing.plugin"]'
+CONFTEST = 'pytest_plugins = ["limpet.testing.plugin"]'
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,15 +25,15 @@ def test_each_test_has_a_service_of_its_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
-        from holdfast.sync import Client
-        from holdfast.testing import trace
+        from limpet.sync import Client
+        from limpet.testing import trace
 
         @pytest.mark.parametrize("turn", range(3))
-        def test_talk(holdfast_service, turn):
-            with Client(holdfast_service.url("ann", groups=["g"])) as client:
-                holdfast_service.publish("g", [turn])
+        def test_talk(limpet_service, turn):
+            with Client(limpet_service.url("ann", groups=["g"])) as client:
+                limpet_service.publish("g", [turn])
                 assert next(iter(client)).data == turn
-                (opened,) = holdfast_service.log.of(trace.ConnectionOpened)
+                (opened,) = limpet_service.log.of(trace.ConnectionOpened)
                 assert opened.user_id == "ann"
         """
     )
@@ -45,25 +45,25 @@ def test_options_are_overridden_for_a_module_and_for_a_test(pytester: pytest.Pyt
     pytester.makepyfile(
         test_module="""
         import pytest
-        from holdfast.service import ServiceOptions
+        from limpet.service import ServiceOptions
 
         @pytest.fixture
-        def holdfast_options():
+        def limpet_options():
             return ServiceOptions(recovery_window=7.0)
 
         def window(service):
             return service.call(lambda service, _: service.core.limits.recovery_window)
 
-        def test_of_the_module(holdfast_service):
-            assert window(holdfast_service) == 7.0
+        def test_of_the_module(limpet_service):
+            assert window(limpet_service) == 7.0
 
-        @pytest.mark.parametrize("holdfast_options", [ServiceOptions(recovery_window=9.0)])
-        def test_of_its_own(holdfast_service):
-            assert window(holdfast_service) == 9.0
+        @pytest.mark.parametrize("limpet_options", [ServiceOptions(recovery_window=9.0)])
+        def test_of_its_own(limpet_service):
+            assert window(limpet_service) == 9.0
         """,
         test_default="""
-        def test_default(holdfast_service):
-            assert holdfast_service.call(lambda service, _: service.core.limits.recovery_window) == 30.0
+        def test_default(limpet_service):
+            assert limpet_service.call(lambda service, _: service.core.limits.recovery_window) == 30.0
         """,
     )
     assert outcomes(pytester)[0] == {"passed": 3}
@@ -73,59 +73,59 @@ def test_a_failure_shows_what_the_service_saw(pytester: pytest.Pytester) -> None
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(
         """
-        from holdfast.sync import Client
+        from limpet.sync import Client
 
-        def test_fails(holdfast_service):
-            with Client(holdfast_service.url("ann")) as client:
+        def test_fails(limpet_service):
+            with Client(limpet_service.url("ann")) as client:
                 client.join_group("somewhere")
             assert False
 
-        def test_passes(holdfast_service):
-            with Client(holdfast_service.url("ann")) as client:
+        def test_passes(limpet_service):
+            with Client(limpet_service.url("ann")) as client:
                 client.join_group("elsewhere")
         """
     )
     found, output = outcomes(pytester)
     assert found == {"passed": 1, "failed": 1}
-    assert "Holdfast's service saw" in output
+    assert "Limpet's service saw" in output
     assert "Joined(hub='chat'" in output
     assert "somewhere" in output
-    assert "elsewhere" not in output.partition("Holdfast's service saw")[2]
+    assert "elsewhere" not in output.partition("Limpet's service saw")[2]
 
 
 def test_a_service_that_fails_is_an_error_and_shows_what_it_saw(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(
         """
-        from holdfast.service import Service
-        from holdfast.sync import Client
+        from limpet.service import Service
+        from limpet.sync import Client
 
-        def test_passes(holdfast_service):
+        def test_passes(limpet_service):
             async def fails(service):
                 await stop(service)
                 raise ZeroDivisionError
 
             stop = Service.stop
-            holdfast_service.call(lambda service, _: setattr(service, "stop", lambda: fails(service)))
-            with Client(holdfast_service.url("ann")) as client:
+            limpet_service.call(lambda service, _: setattr(service, "stop", lambda: fails(service)))
+            with Client(limpet_service.url("ann")) as client:
                 client.join_group("somewhere")
         """
     )
     found, output = outcomes(pytester)
     assert found == {"passed": 1, "errors": 1}
     assert "the service has failed: ZeroDivisionError" in output
-    assert "somewhere" in output.partition("Holdfast's service saw")[2]
+    assert "somewhere" in output.partition("Limpet's service saw")[2]
 
 
 def test_a_service_in_memory(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(
         """
-        def test_virtual(holdfast_virtual):
-            client = holdfast_virtual.client("ann")
+        def test_virtual(limpet_virtual):
+            client = limpet_virtual.client("ann")
             client.start()
-            holdfast_virtual.cut()
-            holdfast_virtual.advance(3600)
+            limpet_virtual.cut()
+            limpet_virtual.advance(3600)
             assert client.connection_id == "c1"
         """
     )
@@ -134,14 +134,16 @@ def test_a_service_in_memory(pytester: pytest.Pytester) -> None:
 
 def test_the_fixtures_are_described_and_there_only_for_who_wants_them(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    assert "holdfast" not in outcomes(pytester, "--fixtures")[1]
+    names = ("limpet_service", "limpet_options", "limpet_virtual")
+    output = outcomes(pytester, "--fixtures")[1]
+    assert not [name for name in names if re.search(rf"^{name}\b", output, re.MULTILINE)], output
     pytester.makeconftest(CONFTEST)
     output = outcomes(pytester, "--fixtures")[1]
-    for name in ("holdfast_service", "holdfast_options", "holdfast_virtual"):
+    for name in names:
         assert re.search(rf"^{name}\b.*\n +\w", output, re.MULTILINE), output
 
 
-# What an installation without the extra has: Holdfast, msgspec and wsproto.
+# What an installation without the extra has: Limpet, msgspec and wsproto.
 WITHOUT_SERVICE = """
 import sys
 
@@ -158,11 +160,11 @@ def test_without_the_extra_nobody_sees_an_error_who_did_not_ask_for_the_plugin(p
     pytester.makeconftest(WITHOUT_SERVICE)
     pytester.makepyfile(
         """
-        import holdfast.asyncio, pytest
+        import limpet.asyncio, pytest
 
         def test_the_client_is_there():
             with pytest.raises(ModuleNotFoundError):
-                import holdfast.testing
+                import limpet.testing
         """
     )
     assert outcomes(pytester)[0] == {"passed": 1}
@@ -173,7 +175,7 @@ def test_without_the_extra_the_plugin_says_what_to_install(pytester: pytest.Pyte
     pytester.makepyfile("def test_nothing(): pass")
     result = pytester.runpytest_subprocess()
     assert result.ret != 0
-    assert "pip install 'holdfast[service]'" in result.stderr.str()
+    assert "pip install 'limpet[service]'" in result.stderr.str()
 
 
 def test_the_example_passes(pytester: pytest.Pytester) -> None:

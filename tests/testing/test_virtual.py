@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast import (
+from limpet import (
     Acked,
     Backoff,
     Connected,
@@ -29,9 +29,9 @@ from holdfast import (
     State,
     Stopped,
 )
-from holdfast.asyncio import Client
-from holdfast.testing import VirtualClient, VirtualService, trace
-from holdfast_core.service import Limits
+from limpet.asyncio import Client
+from limpet.testing import VirtualClient, VirtualService, trace
+from limpet_core.service import Limits
 
 
 def data(client: VirtualClient) -> list[object]:

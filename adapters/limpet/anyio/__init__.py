@@ -1,0 +1,11 @@
+"""Limpet for anyio, on asyncio or trio: ``from limpet.anyio import Client``."""
+
+from limpet._extras import extra
+from limpet._structured import EventStream
+
+with extra("anyio"):
+    from limpet.anyio.client import Client
+
+__all__ = ["Client", "EventStream"]
+
+Client.__module__ = __name__

@@ -1,0 +1,325 @@
+"""Drives a Session with an asyncio event loop: sockets, one timer, and nothing per message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from limpet import (
+    Acked,
+    Connected,
+    ConnectError,
+    Dial,
+    Event,
+    LocalProtocolError,
+    Options,
+    Session,
+    State,
+    Stopped,
+)
+from limpet._channels import Connect, MessageChannel
+from limpet._protocol import ByteTransport
+from limpet._route import Route
+from limpet._stray import stray
+from limpet.connect._tasks import MessageTasks
+
+log: logging.Logger = logging.getLogger("limpet")
+
+_SENDS = 64
+"""Messages to send without waiting for anything before others get their turn."""
+
+
+class Driver:
+    """Keeps one Session's transport, timer and outputs going.
+
+    Args:
+        deliver: called with the events, in order.
+        abandon: fails the calls that still wait for an answer, after the session may have forgotten them.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        options: Options | None,
+        deliver: Callable[[list[Event]], None],
+        abandon: Callable[[], None],
+    ) -> None:
+        self.session: Session = Session(options, random=random.random)
+        self._route = route
+        self._deliver = deliver
+        self._abandon = abandon
+        self._dial: Dial | None = None
+        self._transport: ByteTransport | MessageTasks | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = float("inf")
+        self._pumping = False
+        self._delivering: Iterable[Event] = ()  # the events that consumers are called with just now
+        self._fault: BaseException | None = None
+        self._flushing = self._more = False
+        self._sends = 0
+        self._turn = min(_SENDS, self.session.options.max_pending_requests)
+        self._senders: dict[bool, asyncio.Future[None]] = {}  # that wait, whether they publish
+        self._starting: asyncio.Future[Connected | Stopped] | None = None
+        self._stopping: asyncio.Future[Stopped] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
+
+    # ---- What the client asks for
+
+    def now(self) -> float:
+        """The session's time."""
+        loop = asyncio.get_running_loop()
+        return (loop if loop is self._home else self._may_run(loop)).time()
+
+    def answer(self) -> asyncio.Future[Any]:
+        """A new thing to wait for."""
+        loop = asyncio.get_running_loop()
+        return (loop if loop is self._home else self._may_run(loop)).create_future()
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs here. Raises LocalProtocolError if that is not asyncio's."""
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise LocalProtocolError(
+                "limpet.asyncio.Client does not run in this event loop: trio has limpet.trio.Client"
+            ) from None
+
+    def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """``loop``, which is not the one of the last start; raises while the client is started."""
+        if self.session.state is not State.STOPPED:
+            raise LocalProtocolError(
+                "the client was started in another event loop: use it there, and stop it there before that loop ends"
+            )
+        return loop
+
+    async def start(self) -> Connected | Stopped:
+        """Start the session; the result is the first Connected or Stopped."""
+        loop = self.running_loop()
+        self.session.start(self.now())
+        self._home = self._loop = loop
+        starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
+        self._starting = starting
+        self.pump()
+        return await starting
+
+    async def stop(self) -> None:
+        """Stop the session and wait until it has stopped."""
+        if self.session.state is not State.STOPPED:
+            now = self.now()
+            if self._stopping is None:
+                self._stopping = self._loop.create_future()
+            stopping = self._stopping
+            self.session.stop(now)
+            self.pump()
+            await asyncio.shield(stopping)  # others may wait for the same
+        if self._background:
+            await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
+
+    def flush(self) -> None:
+        """Something was added to the session: write it.
+
+        The first of a loop turn goes out at once, which is best for one request after the other; the rest of the
+        turn goes out together, which is best for a thousand at a time.
+        """
+        if not self._flushing:
+            # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
+            self._loop.call_soon(self._flushed)
+            self._flushing, self._more = True, False
+            self.pump()
+        else:
+            self._more = True
+
+    def _flushed(self) -> None:
+        self._flushing, self._sends = False, 0
+        if self._more:
+            self.pump()
+
+    async def give_turn(self) -> None:
+        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
+        self._sends += 1
+        if self._sends > self._turn:
+            await asyncio.sleep(0)
+
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out."""
+        writable = self._transport is None or self._transport.writable
+        return writable and (not publish or self.session.publishing)
+
+    async def taking(self, publish: bool) -> None:
+        """Wait until that may be so."""
+        if publish not in self._senders:
+            self._senders[publish] = self._loop.create_future()
+        await asyncio.shield(self._senders[publish])  # others may wait for the same
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Consumers have caught up, or are too far behind."""
+        if self._loop.is_closed():
+            return  # a stream that outlived its loop is collected now
+        if ready:
+            self.session.reading_resumed(self._loop.time())
+        else:
+            self.session.reading_paused(self._loop.time())
+        self.pump()
+
+    # ---- After every call to the session
+
+    def pump(self) -> None:
+        """Do what the session wants done: the one rule, drain before you wait."""
+        if self._pumping:
+            return  # a callback got us here: the pump below us goes on
+        try:
+            self._pump()
+        except BaseException as error:
+            self.failed(error)
+            raise
+
+    def _pump(self) -> None:
+        session = self.session
+        try:
+            self._pumping = True
+            while True:
+                if self._transport is not None:
+                    self._transport.write()
+                if session.dial is not self._dial:
+                    self._redial()
+                events = session.events()
+                if not events:
+                    break
+                self._delivering = events
+                self._deliver(events)
+                self._delivering = ()
+        finally:
+            self._pumping = False
+        if self._transport is not None:
+            self._transport.read(session.reading)
+        for publish in tuple(self._senders) if self._senders else ():
+            if self.takes(publish):
+                self._senders.pop(publish).set_result(None)
+        # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
+        if session.deadline < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = session.deadline
+            self._timer = self._loop.call_at(self._armed, self._wake)
+
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
+        self._loop.call_soon(_throw, error)
+
+    def failed(self, error: BaseException) -> None:
+        """``error``, such as Ctrl-C, interrupted the client's own work: how much of that was done is not known.
+
+        The client stops with an error, so that no call waits for ever. Repeats do nothing.
+        """
+        if self._fault is None and self.session.state is not State.STOPPED:
+            self._fault = error
+            self._loop.call_soon(self._give_up)
+
+    def _give_up(self) -> None:
+        error = self._fault
+        failure = ConnectError(f"the client was interrupted amid its work: {type(error).__name__}")
+        failure.__cause__ = error
+        log.error("the client stops: %s", failure)
+        now = self._loop.time()
+        self._pumping = True  # pump() only once the session has stopped
+        try:
+            self.session.stop(now)
+            self.session.disconnected(now)  # the answer to its close is not waited for
+        finally:
+            self._pumping, self._fault = False, None
+            # Calls that wait for an answer must get it, whatever other events were lost.
+            lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
+            events = [*lost, *self.session.events()]
+            self._delivering = ()
+            events = [event for event in events if type(event) is not Stopped]
+            self._deliver([*events, Stopped(failure)])
+            self._abandon()
+            self.pump()
+
+    def settle(self, event: Connected | Stopped) -> None:
+        """The session stands or has stopped: tell those who wait for it."""
+        if self._starting is not None and not self._starting.done():
+            self._starting.set_result(event)
+        self._starting = None
+        if type(event) is Stopped:
+            if self._stopping is not None:
+                self._stopping.set_result(event)
+                self._stopping = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer, self._armed = None, float("inf")
+
+    def _wake(self) -> None:
+        try:
+            self._timer, self._armed = None, float("inf")
+            self.session.wake(self._loop.time())
+        except BaseException as error:
+            self.failed(error)
+            raise
+        self.pump()
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine that somebody must remember."""
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # ---- Transports
+
+    def _redial(self) -> None:
+        """The session wants another transport than the one it has, or none."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self._dial = dial = self.session.dial
+        if dial is not None:
+            self._connecting = self._loop.create_task(self._open(dial))
+
+    async def _open(self, dial: Dial) -> None:
+        if dial.url is None:
+            self._route.tell(self.session, dial, await self._route.ask(stray), self._loop.time())
+        if self.session.dial is dial and dial.url is not None:
+            if self._route.connect is None:
+                await self._open_bytes(dial)
+            else:
+                await self._open_messages(dial, self._route.connect)
+        if self._dial is dial:
+            self._connecting = None
+            self.pump()
+
+    async def _open_bytes(self, dial: Dial) -> None:
+        wire = self._route.wire(self.session, dial)
+        try:
+            await self._loop.create_connection(lambda: ByteTransport(self, wire), *wire.address())
+        except (OSError, ValueError) as error:
+            wire.failed(error, self._loop.time())
+
+    async def _open_messages(self, dial: Dial, connect: Connect) -> None:
+        channel = MessageChannel(self.session, dial, self._loop.time, stray)
+        try:
+            if await channel.open(connect):
+                self._transport = MessageTasks(channel, self.pump, self.spawn, self.failed)
+        finally:
+            if not channel.wanted():
+                self.spawn(channel.close())
+
+    def opened(self, transport: ByteTransport) -> None:
+        """A transport is open, though perhaps no longer wanted."""
+        if transport.wire.link.dial is not self.session.dial:
+            transport.close()
+            return
+        self._transport = transport
+        self.pump()
+
+
+def _throw(error: BaseException) -> None:
+    """Raise out of the event loop: most loops let only KeyboardInterrupt and SystemExit through, and report others."""
+    raise error

@@ -1,0 +1,231 @@
+"""``limpet demo``: publish through connections that are cut again and again, and count what arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import Coroutine
+from contextlib import nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from limpet import Backoff, Disconnected, Options, Recovered
+from limpet._proxy import CuttingProxy
+from limpet.asyncio import Client
+from limpet.cli._common import EVERYTHING
+from limpet.service import Service
+
+GROUP = "demo"
+
+# Cuts come every fraction of a second here, so recover faster than one would from a real network.
+OPTIONS = Options(
+    recovery_interval=0.05,
+    connect_timeout=5.0,
+    reconnect=Backoff(initial=0.05, maximum=1.0),
+    max_pending_requests=100_000,
+)
+
+
+@dataclasses.dataclass
+class Tally:
+    """What one subscriber has seen."""
+
+    delivered: int = 0
+    duplicated: int = 0
+    out_of_order: int = 0
+    highest: int = -1
+    seen: set[int] = dataclasses.field(default_factory=set[int])
+
+    def count(self, number: int) -> None:
+        """Count a message that has arrived."""
+        self.delivered += 1
+        if number in self.seen:
+            self.duplicated += 1
+        elif number < self.highest:
+            self.out_of_order += 1
+        self.seen.add(number)
+        self.highest = max(self.highest, number)
+
+
+@dataclasses.dataclass
+class Score:
+    """The whole demo so far."""
+
+    tallies: list[Tally]
+    asked: int = 0
+    published: int = 0
+    repeated: int = 0
+    recoveries: int = 0
+    reconnects: int = 0
+    cuts: int = 0
+    news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    @property
+    def delivered(self) -> int:
+        """Deliveries to all subscribers."""
+        return sum(tally.delivered for tally in self.tallies)
+
+    @property
+    def lost(self) -> int:
+        """Deliveries that are missing, counting a message once for each subscriber."""
+        return sum(self.published - len(tally.seen) for tally in self.tallies)
+
+    @property
+    def duplicated(self) -> int:
+        """Deliveries that came again."""
+        return sum(tally.duplicated for tally in self.tallies)
+
+    @property
+    def out_of_order(self) -> int:
+        """Deliveries that came after a later one."""
+        return sum(tally.out_of_order for tally in self.tallies)
+
+    def table(self, title: str, *, final: bool) -> Table:
+        """The score for people; what is lost is known only at the end."""
+        table = Table(title=title, show_header=False, title_justify="left")
+        table.add_column(min_width=48)
+        table.add_column(justify="right", min_width=9)
+        table.add_row("published", f"{self.published:,}")
+        table.add_row(f"delivered to {len(self.tallies)} subscribers", f"{self.delivered:,}")
+        for name, value in (
+            ("lost", self.lost if final else None),
+            ("duplicated", self.duplicated),
+            ("out of order", self.out_of_order),
+        ):
+            style = "bold red" if value else "bold green"
+            table.add_row(name, f"[{style}]{value:,}[/]" if value is not None else "...")
+        table.add_section()
+        table.add_row("connections cut", f"{self.cuts:,}")
+        table.add_row("recoveries", f"{self.recoveries:,}")
+        table.add_row("cut between executed and acked, not sent twice", f"{self.repeated:,}")
+        table.add_row("connections lost for good", f"{self.reconnects:,}")
+        if final and self.recoveries < self.cuts:
+            table.caption = "Fewer recoveries than cuts: what is cut again before it is back is recovered once."
+        return table
+
+
+async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) -> int:
+    """Run the demo; the result is its exit status: 0 if nothing was lost, duplicated or out of order."""
+    seed = random.randrange(1_000_000) if seed is None else seed
+    console = Console()
+    console.print(
+        f"A publisher and {subscribers} subscribers talk through the local service for {seconds:g} s, while a proxy "
+        f"cuts their connections (seed {seed}).\n",
+        highlight=False,
+    )
+    score = Score([Tally() for _ in range(subscribers)])
+    async with Service() as service, CuttingProxy(service.host, service.port) as proxy:
+        # The token's audience is the service itself; only the way there leads through the proxy.
+        urls = [
+            service.client_url(user_id=name, roles=EVERYTHING).replace(f":{service.port}/", f":{proxy.port}/", 1)
+            for name in ("publisher", *(f"subscriber-{index + 1}" for index in range(subscribers)))
+        ]
+        clients = [Client(url, OPTIONS) for url in urls]
+        for client in clients:
+            client.on(Recovered, lambda _: _add(score, "recoveries"))
+            client.on(Disconnected, lambda event: _add(score, "reconnects") if event.code != 1000 else None)
+        async with asyncio.TaskGroup() as tasks:
+            for client in clients:
+                tasks.create_task(client.start())
+        readers = [
+            asyncio.create_task(_read(client, tally, score.news))
+            for client, tally in zip(clients[1:], score.tallies, strict=True)
+        ]
+        for client in clients[1:]:
+            await client.join_group(GROUP)
+        await _watch(console, score, proxy, _run(clients[0], proxy, score, seconds, rate, random.Random(seed)))
+        for client in clients:
+            await client.stop()
+        await asyncio.gather(*readers)
+    console.print(score.table("Result", final=True))
+    good = not (score.lost or score.duplicated or score.out_of_order) and score.published > 0
+    console.print("[bold green]Nothing lost, nothing twice, everything in order.[/]" if good else "[bold red]FAILED[/]")
+    return 0 if good else 1
+
+
+def _add(score: Score, name: str) -> None:
+    setattr(score, name, getattr(score, name) + 1)
+
+
+async def _read(client: Client, tally: Tally, news: asyncio.Event) -> None:
+    async for message in client:
+        tally.count(message.data)
+        news.set()
+
+
+async def _run(
+    publisher: Client, proxy: CuttingProxy, score: Score, seconds: float, rate: int, chance: random.Random
+) -> None:
+    """Publish at a steady rate through a proxy that cuts, then let everything arrive."""
+    cutter = asyncio.create_task(_cut(proxy, chance))
+    requests: set[asyncio.Task[None]] = set()
+    begin = time.monotonic()
+    while (elapsed := time.monotonic() - begin) < seconds:
+        while score.asked < elapsed * rate:
+            task = asyncio.create_task(_publish(publisher, score, score.asked))
+            requests.add(task)
+            task.add_done_callback(requests.discard)
+            score.asked += 1
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*requests)
+    cutter.cancel()
+    await asyncio.gather(cutter, return_exceptions=True)
+    proxy.resume()
+    proxy.accept()
+    try:
+        async with asyncio.timeout(15):
+            while score.lost > 0:
+                score.news.clear()
+                await score.news.wait()
+    except TimeoutError:
+        return  # the table will say what is lost
+
+
+async def _publish(publisher: Client, score: Score, number: int) -> None:
+    ack = await publisher.send_to_group(GROUP, number)
+    score.published += 1
+    score.repeated += ack.duplicate
+
+
+async def _cut(proxy: CuttingProxy, chance: random.Random) -> None:
+    """Cut connections in every way there is, for as long as this task lives."""
+    while True:
+        await asyncio.sleep(chance.uniform(0.05, 0.25))
+        match chance.randrange(5):
+            case 0:
+                proxy.cut(reset=True)
+            case 1:
+                proxy.cut(reset=False)
+            case 2:
+                # What goes to the service still arrives there, the acks do not come back.
+                proxy.cut_after(chance.randrange(1, 400), direction="to_client")
+            case 3:
+                proxy.cut_after(chance.randrange(1, 400), direction="to_service")
+            case _:
+                proxy.stall()
+                await asyncio.sleep(chance.uniform(0.02, 0.1))
+                proxy.cut(reset=True)
+                proxy.resume()
+
+
+async def _watch(console: Console, score: Score, proxy: CuttingProxy, work: Coroutine[Any, Any, None]) -> None:
+    """Show the score while ``work`` goes on: a live table on a terminal, else a line now and then."""
+    task = asyncio.create_task(work)
+    with Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while not task.done():
+            await asyncio.wait([task], timeout=0.2 if live else 2.0)
+            score.cuts = proxy.cuts
+            if live:
+                live.update(score.table("Running", final=False), refresh=True)
+            elif not task.done():
+                console.print(
+                    f"published {score.published:,}, delivered {score.delivered:,}, cuts {score.cuts:,}, "
+                    f"recoveries {score.recoveries:,}",
+                    highlight=False,
+                )
+    await task

@@ -1,0 +1,141 @@
+"""``limpet sub`` and ``limpet pub``."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from typing import Any, cast
+
+import click
+import msgspec
+
+from limpet import (
+    Disconnected,
+    GroupMessage,
+    InvalidValue,
+    Message,
+    MessagesMissed,
+    Recovered,
+    Recovering,
+    RejoinGroupFailed,
+)
+from limpet.asyncio import Client
+from limpet_core._text import escape, one_line
+from limpet_core.messages import encode_json
+
+_EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
+
+
+async def subscribe(url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool) -> None:
+    """Print messages until ``count`` of them have come."""
+    client = Client(url)
+    for event_type in _EVENTS:
+        client.on(event_type, _tell)
+    async with client:
+        for group in groups:
+            await client.join_group(group)
+        _note(f"connected as {client.connection_id}" + (f", user {client.user_id}" if client.user_id else ""))
+        if not groups:
+            _note("no GROUP to join was given: only what comes without joining is printed")
+        async for message in client:
+            try:
+                text = _as_json(message) if as_json else _as_text(message)
+            except RecursionError:
+                _note("a message is not shown: it is nested too deeply")
+            else:
+                click.echo(escape(text))
+            if count is not None:
+                count -= 1
+                if not count:
+                    break
+
+
+async def publish(url: str | Callable[[], str], target: str, data: tuple[str, ...], event: bool, as_json: bool) -> None:
+    """Send everything, each when the one before was acknowledged."""
+    client = Client(url)
+    for event_type in _EVENTS:
+        client.on(event_type, _tell)
+    sent = 0
+    async with client:
+        async for text in _given(data) if data else _lines():
+            value: Any = _parse(text) if as_json else text
+            if event:
+                await client.send_event(target, value)
+            else:
+                await client.send_to_group(target, value)
+            sent += 1
+    _note(f"{sent} message{'s' if sent != 1 else ''} sent and acknowledged")
+
+
+async def _given(data: Iterable[str]) -> AsyncIterator[str]:
+    for text in data:
+        yield text
+
+
+async def _lines() -> AsyncIterator[str]:
+    """The lines of standard input, read where they do not hold up the connection."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield line.rstrip("\r\n")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise click.ClickException(f"DATA is not JSON: {error}") from error
+    except RecursionError as error:
+        raise click.ClickException("DATA is nested too deeply") from error
+
+
+def _as_json(message: Any) -> str:
+    try:
+        return encode_json(message).decode()
+    except InvalidValue:
+        # inf stands for a number beyond floats: it is shown as one, where the encoder would write null.
+        return msgspec.json.encode(_spelled(msgspec.to_builtins(message))).decode()
+
+
+def _spelled(value: object) -> object:
+    """What was received, with numbers beyond floats as they are spelled in JSON."""
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_spelled(item) for item in cast("list[object]", value)]
+    if isinstance(value, float) and math.isinf(value):
+        return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
+    return value
+
+
+def _as_text(message: Message) -> str:
+    if type(message) is GroupMessage:
+        sender = f"{message.group} {message.from_user_id}" if message.from_user_id else message.group
+    else:
+        sender = "server"
+    data = message.data
+    if not isinstance(data, str):
+        data = repr(data) if isinstance(data, bytes) else _as_json(data)
+    return f"{sender}: {data}"
+
+
+def _tell(event: object) -> None:
+    match event:
+        case Recovering(reason=reason):
+            _note(f"connection dropped ({reason}), recovering")
+        case Recovered():
+            _note("recovered, nothing was lost")
+        case Disconnected(reason=reason, code=code) if code != 1000:
+            _note(f"connection lost for good ({reason}), connecting anew")
+        case MessagesMissed(first=0):
+            _note("a message was missed: it could not be read")
+        case MessagesMissed(first=first, last=last):
+            _note(f"messages {first} to {last} were missed")
+        case RejoinGroupFailed(group=group, error=error):
+            _note(f"could not join {group} again: {error}")
+        case _:
+            return
+
+
+def _note(text: str) -> None:
+    click.echo(f"-- {one_line(text, 500)}", err=True)

@@ -1,0 +1,168 @@
+"""Connects with `aiohttp <https://docs.aiohttp.org>`_: ``pip install 'limpet[aiohttp]'``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any, cast
+
+from limpet import ConnectError, Dial
+from limpet._extras import extra
+from limpet.connect import Closed, Connect, MessageTransport
+from limpet.connect._common import (
+    BODY,
+    FAREWELL,
+    MAX_MESSAGE_SIZE,
+    USER_AGENT,
+    check_loop,
+    check_options,
+    check_subprotocol,
+    exact_url,
+    failed,
+    refused,
+)
+from limpet_core._text import LONGEST_REASON, one_line
+
+with extra("aiohttp"):
+    from aiohttp import (
+        ClientError,
+        ClientResponseError,
+        ClientSession,
+        ClientWebSocketResponse,
+        ClientWSTimeout,
+        TraceConfig,
+        TraceRequestEndParams,
+        TraceRequestRedirectParams,
+        WSMsgType,
+    )
+    from multidict import CIMultiDict
+    from yarl import URL
+
+
+def connector(session: ClientSession | None = None, **options: Any) -> Connect:
+    """A ``connect=`` for the asyncio client, over ``ClientSession.ws_connect``.
+
+    Args:
+        session: opens the connections, and stays open; by default each connection gets a session of its own.
+        options: arguments of ``ws_connect``, such as ``ssl``, ``proxy`` or ``headers``. Different from the library's
+            own defaults are: messages up to 32 MiB (``max_msg_size``), and little patience with a peer that does not
+            answer a close (``timeout``).
+
+    Raises:
+        InvalidValue: an option is the client's to choose.
+    """
+    check_options(options, ("url", "protocols", "autoclose", "autoping", "decode_text"))
+    headers = CIMultiDict[str](options.pop("headers", None) or ())
+    make_timeout: Any = ClientWSTimeout  # type checkers do not see its parameters
+    settings: dict[str, Any] = {
+        "timeout": make_timeout(ws_close=FAREWELL),
+        "max_msg_size": MAX_MESSAGE_SIZE + 1,  # the library's limit is the first size that is too large
+        "headers": headers,
+        **options,
+    }
+    if session is None or "User-Agent" not in session.headers:
+        headers.setdefault("User-Agent", USER_AGENT)
+
+    async def open_transport(dial: Dial) -> MessageTransport:
+        check_loop("aiohttp")
+        async with AsyncExitStack() as resources:
+            used = session if session is not None else await resources.enter_async_context(ClientSession())
+            ws_connect = cast("Callable[..., Awaitable[ClientWebSocketResponse]]", used.ws_connect)
+            try:
+                with _watch(used) as connections:
+                    websocket = await ws_connect(
+                        URL(exact_url(dial), encoded=True), protocols=[dial.protocol], **settings
+                    )
+            except ClientResponseError as error:  # its text has the URL, and that has the token
+                if error.status == 101 or error.__cause__ is not None:  # what the service answers is no HTTP, or no 101
+                    text = one_line(error.message, LONGEST_REASON)
+                    raise ConnectError(f"the service's answer to the handshake can not be used: {text}") from None
+                raise refused(error.status, None) from None
+            except ClientError as error:
+                raise failed(error) from None
+            transport = _Transport(websocket, connections, resources.pop_all())
+        try:
+            check_subprotocol(dial, websocket.protocol)
+        except BaseException:
+            await transport.close(1002, "")
+            raise
+        return transport
+
+    return open_transport
+
+
+@contextmanager
+def _watch(session: ClientSession) -> Generator[list[asyncio.BaseTransport]]:
+    """See what ``ws_connect`` hides: the connection that this task opens, or why the service refuses that."""
+    task = asyncio.current_task()
+    connections: list[asyncio.BaseTransport] = []
+
+    async def ended(_: ClientSession, context: SimpleNamespace, params: TraceRequestEndParams) -> None:
+        response = params.response
+        if asyncio.current_task() is not task:
+            return  # somebody else's request in the same session
+        if response.status != 101:
+            body = b""
+            with suppress(TimeoutError, ClientError):  # then the status must do
+                async with asyncio.timeout(FAREWELL):
+                    body = await response.content.read(BODY)
+            raise refused(response.status, body)
+        if response.connection is not None and response.connection.transport is not None:
+            connections.append(response.connection.transport)
+
+    async def redirected(_: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
+        if asyncio.current_task() is task:  # a service that sends us elsewhere is not the one we were told to trust
+            raise refused(params.response.status, None)
+
+    trace = TraceConfig()
+    trace.on_request_end.append(ended)
+    trace.on_request_redirect.append(redirected)
+    trace.freeze()
+    session.trace_configs.append(trace)
+    try:
+        yield connections
+    finally:
+        session.trace_configs.remove(trace)
+
+
+class _Transport:
+    """A WebSocket of the library's, the TCP connection below it, and what else was opened for it."""
+
+    def __init__(
+        self, websocket: ClientWebSocketResponse, connections: list[asyncio.BaseTransport], resources: AsyncExitStack
+    ) -> None:
+        self._websocket = websocket
+        self._connections = connections
+        self._resources = resources
+        self._closing = False
+        self._over = asyncio.Event()
+
+    async def send(self, message: str) -> None:
+        await self._websocket.send_str(message)
+
+    async def receive(self) -> str | bytes | Closed:
+        message = await self._websocket.receive()
+        if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+            return cast("str | bytes", message.data)
+        if message.type is WSMsgType.CLOSE:
+            return Closed(message.data or 1005, message.extra or "")
+        if message.type is WSMsgType.ERROR:
+            return Closed(reason=str(message.data))
+        if self._closing:
+            await self._over.wait()  # our own close; what comes of it is not over yet
+        # websocket.close_code would be of no use: it says 1000 for a connection that was lost.
+        return Closed(reason="the transport was closed without a close frame")
+
+    async def close(self, code: int, reason: str) -> None:
+        self._closing = True
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await self._websocket.close(code=code, message=reason.encode())
+        finally:
+            for connection in self._connections:
+                cast(asyncio.Transport, connection).abort()  # else what a peer does not read would keep it open
+            self._over.set()
+            await self._resources.aclose()

@@ -1,0 +1,287 @@
+"""Connects with `picows <https://picows.readthedocs.io>`_: ``pip install 'limpet[picows]'``."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from limpet import ConnectError, Dial
+from limpet._extras import extra
+from limpet.connect import Closed, Connect, MessageTransport
+from limpet.connect._common import (
+    FAREWELL,
+    MAX_MESSAGE_SIZE,
+    USER_AGENT,
+    check_loop,
+    check_options,
+    check_subprotocol,
+    cut,
+    exact_url,
+    failed,
+    refused,
+)
+
+with extra("picows"):
+    from picows import (
+        WSCloseCode,
+        WSError,
+        WSFrame,
+        WSHandshakeError,
+        WSListener,
+        WSMsgType,
+        WSParsedURL,
+        WSTransport,
+        ws_connect,  # pyright: ignore[reportUnknownVariableType] - its **kwargs have no type
+    )
+
+SocketFactory = Callable[[WSParsedURL], "socket.socket | Awaitable[socket.socket | None] | None"]
+
+_FULL_MESSAGES = 256
+_FULL_BYTES = 1 << 20
+"""Reading pauses when as much waits to be received, and goes on when nothing does."""
+
+
+def connector(*, socket_factory: SocketFactory | None = None, **options: Any) -> Connect:
+    """A ``connect=`` for the asyncio client, over ``picows.ws_connect``.
+
+    Args:
+        socket_factory: makes the TCP connections, as in ``ws_connect``.
+        options: arguments of ``ws_connect``, such as ``ssl_context``, ``proxy`` or ``extra_headers``. Different from
+            the library's own defaults are: no timeout for opening (the client has its own), messages up to 32 MiB
+            (``max_frame_size``), and no redirects, which the library logs with their tokens.
+
+    Raises:
+        InvalidValue: an option is the client's to choose.
+    """
+    check_options(options, ("ws_listener_factory", "url", "disconnect_on_exception", "enable_auto_pong"))
+    extra: Any = options.pop("extra_headers", None) or ()
+    headers = list[tuple[str, str]](extra.items() if hasattr(extra, "items") else extra)
+    if not any(name.lower() == "user-agent" for name, _ in headers):
+        headers.append(("User-Agent", USER_AGENT))
+    settings: dict[str, Any] = {
+        "websocket_handshake_timeout": None,
+        "max_frame_size": MAX_MESSAGE_SIZE,
+        "max_redirects": 0,
+        **options,
+    }
+    limit: int = settings["max_frame_size"]
+
+    async def open_transport(dial: Dial) -> MessageTransport:
+        check_loop("picows")
+        sockets: list[socket.socket] = []
+
+        async def make_socket(url: WSParsedURL) -> socket.socket | None:
+            made = _connect_tcp(url) if socket_factory is None else socket_factory(url)
+            sock = await made if inspect.isawaitable(made) else made
+            if sock is not None:
+                sockets.append(sock)
+            return sock
+
+        try:
+            websocket, listener = await ws_connect(
+                lambda: _Transport(limit),
+                exact_url(dial),
+                extra_headers=[("Sec-WebSocket-Protocol", dial.protocol), *headers],
+                socket_factory=make_socket,
+                **settings,
+            )
+        except asyncio.CancelledError:
+            # The library leaves the connection open when a handshake is cancelled.
+            for sock in sockets:
+                cut(sock)
+            raise
+        except OSError:
+            # Reset before the library had made a transport of it: nobody else closes it.
+            for sock in sockets:
+                sock.close()
+            raise
+        except WSHandshakeError as error:
+            if error.response is not None and error.response.status != 101:
+                raise refused(error.response.status, error.raw_body) from None
+            raise failed(error) from None
+        except WSError as error:
+            raise failed(error) from None
+        if not isinstance(listener, _Transport):  # None, other than the library's types say
+            raise ConnectError("the handshake was cut short: the service closed the connection")
+        try:
+            check_subprotocol(dial, websocket.response.headers.get("Sec-WebSocket-Protocol"))
+        except BaseException:
+            await listener.close(1002, "")
+            raise
+        return listener
+
+    return open_transport
+
+
+class _Socket(socket.socket):
+    """A socket that was connected and says so: one that was reset meanwhile the library would connect once more, and
+    leave open when that fails.
+    """
+
+    peer: Any = None
+
+    def getpeername(self) -> Any:
+        """Where it was connected to."""
+        return self.peer
+
+
+async def _connect_tcp(url: WSParsedURL) -> socket.socket:
+    """The first address that answers; like the library's own, but in our hands while a handshake goes on."""
+    loop = asyncio.get_running_loop()
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM):
+        sock = _Socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            sock.peer = address
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure or OSError(f"{url.host} has no address")
+
+
+class _Transport(WSListener):
+    """A connection of the library's: frames by callback become messages to wait for."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[str | bytes] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._paused = False
+        self._closing = False
+        self._end: Closed | None = None
+        # A message in several frames
+        self._kind: WSMsgType | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    # ---- What the library calls
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._closing or self._end is not None:
+            if frame.msg_type == WSMsgType.CLOSE:
+                transport.disconnect()  # the answer to ours
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(WSCloseCode.PROTOCOL_ERROR, "a frame with reserved bits")
+        elif frame.msg_type == WSMsgType.CLOSE:
+            self._answer_close(frame.get_payload_as_bytes())
+        elif frame.msg_type != WSMsgType.PONG:
+            self._take(frame)
+            if not self._paused and (len(self._messages) >= _FULL_MESSAGES or self._bytes >= _FULL_BYTES):
+                self._paused = True
+                transport.underlying_transport.pause_reading()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        reason = "the transport was closed without a close frame"
+        handshake: Any = transport.close_handshake  # may be None, other than its type says
+        if handshake is not None and handshake.sent is not None:
+            reason = handshake.sent.reason or reason  # the library found a fault
+        self._finish(Closed(reason=reason))
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # ---- Frames
+
+    def _take(self, frame: WSFrame) -> None:
+        continued = frame.msg_type == WSMsgType.CONTINUATION
+        if continued is not (self._kind is not None):
+            self._fail(WSCloseCode.PROTOCOL_ERROR, "a frame out of order")
+            return
+        self._size += frame.payload_size
+        if self._size > self._limit:
+            self._fail(WSCloseCode.MESSAGE_TOO_BIG, f"a message above max_frame_size ({self._limit} bytes)")
+            return
+        if not continued:
+            self._kind = frame.msg_type
+        self._parts.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            try:
+                self._messages.append(data.decode() if self._kind == WSMsgType.TEXT else data)
+            except UnicodeDecodeError:
+                self._fail(WSCloseCode.INVALID_TEXT, "a text message that is not UTF-8")
+                return
+            self._bytes += len(data)
+            self._kind, self._size = None, 0
+            self._parts.clear()
+            self._news.set()
+
+    def _answer_close(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") if payload else 1005
+        self._finish(Closed(code, payload[2:].decode("utf-8", "replace")))
+        self._transport.send_close(cast(WSCloseCode, code) if payload else WSCloseCode.OK)
+        self._transport.disconnect()
+
+    def _fail(self, code: WSCloseCode, reason: str) -> None:
+        self._finish(Closed(reason=f"the service sent {reason}"))
+        self._transport.send_close(code, reason)
+
+    def _finish(self, end: Closed) -> None:
+        if self._end is None:
+            self._end = end
+            self._news.set()
+
+    # ---- What the client calls
+
+    async def send(self, message: str) -> None:
+        await self._writable.wait()
+        if self._end is not None:
+            raise ConnectionError("the connection is closed")
+        self._transport.send(WSMsgType.TEXT, message)
+
+    async def receive(self) -> str | bytes | Closed:
+        while not self._messages:
+            if self._end is not None:
+                return self._end
+            self._news.clear()
+            await self._news.wait()
+        message = self._messages.popleft()
+        if not self._messages:
+            self._bytes = 0
+            self._read_on()
+        return message
+
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_disconnected:
+                self._transport.underlying_transport.resume_reading()
+
+    async def close(self, code: int, reason: str) -> None:
+        transport = self._transport
+        self._closing = True
+        transport.send_close(cast(WSCloseCode, code), reason)
+        self._read_on()  # else its answer would not be seen
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await self._disconnected()
+        finally:
+            transport.disconnect(graceful=False)
+        await self._disconnected()
+
+    async def _disconnected(self) -> None:
+        # It raises what the connection was closed for, which receive() has told.
+        await asyncio.gather(self._transport.wait_disconnected(), return_exceptions=True)

@@ -1,0 +1,110 @@
+"""Where a request has arrived, and who may use what is meant for development only: the people at this very machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from limpet_core.service import parse_host
+
+__all__ = ["REACHED", "WRONG_HOST", "Reached", "is_allowed", "is_loopback", "origin_of", "reached_at"]
+
+WRONG_HOST: Final = "Send one Host header, with a host and perhaps a port, and a target that is a path."
+"""The text of the answer to a request for which `reached_at` or `origin_of` returns ``None``."""
+
+REACHED: Final = "limpet.reached"
+"""The place of a `Reached` in the scope of a request."""
+
+_THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
+
+# What proxies add (RFC 7239, RFC 9110 7.6.3 and the habits of many), by its name or by the usual parts of it.
+_FORWARDING: Final = re.compile(
+    r".*forward.*|via|x-via|cdn-loop|(x-)?proxy.*|(x-)?real-.*|x-orig(in(al|ating)?)?-.*|x-host|x-(url-)?scheme|"
+    r"front-end-https|(x-)?(ssl|tls|client-cert).*|x-(envoy|arr|amzn?|appengine|azure|nginx|accel|varnish)-?.*|"
+    r"(cf|fly|fastly|incap|wl-proxy)-.*|(.*-)?(client|remote|user|source|socket|connecting|peer|cluster)-?(ip(v[46])?|addr(ess)?)"
+)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where a request has arrived: URLs of the application, with the path it is mounted at.
+
+    ``origin`` has the host that the peer has named: well formed, but any host that the peer likes. ``own_urls`` have
+    the address at which the server took the connection, the one to sign tokens for first. No peer chooses them; where
+    the path of the mount comes from the peer, they have none.
+    """
+
+    origin: str
+    own_urls: tuple[str, ...]
+
+
+def reached_at(scope: Scope) -> Reached | None:
+    """Return where a request has arrived; ``None`` if it has no proper Host header or its target is no path."""
+    scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
+    root: str = scope.get("root_path", "")
+    origin = origin_of(scheme, hosts, root)
+    # The other forms of a target (RFC 9112 3.2) are for proxies.
+    if origin is None or not scope["path"].startswith("/"):
+        return None
+    host, port = scope.get("server") or ("", None)
+    if parse_host(_bracketed(host)) is None:
+        # A Unix socket has a path, and some servers do not tell.
+        host, port = "localhost", None
+    hosts = [host, *(other for other in _THIS_MACHINE if is_loopback(host) and other != host)]
+    # Where the path of the mount has parameters, it comes from the peer.
+    suffix = ("" if port is None else f":{port}") + ("" if scope.get("path_params") else _quoted(root))
+    # Audiences are compared without the scheme, which a proxy may have told.
+    return Reached(origin, tuple(f"http://{_bracketed(host)}{suffix}" for host in hosts))
+
+
+def origin_of(scheme: str, hosts: Sequence[str], root_path: str) -> str | None:
+    """Return the URL of an application as a peer has it; ``None`` unless there is one proper Host header."""
+    if len(hosts) != 1 or parse_host(hosts[0]) is None:
+        return None
+    return f"{scheme}://{hosts[0]}{_quoted(root_path)}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _quoted(root_path: str) -> str:
+    path = quote(root_path.strip("/"))
+    return f"/{path}" if path else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this very machine's, reachable from nowhere else."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host.lower() == "localhost"
+
+
+def is_allowed(request: HTTPConnection, enabled: bool | None) -> bool:
+    """Tell whether a request is allowed by an option that is true, false or ``None``: from this machine only.
+
+    A request that a proxy on this machine passes on comes from elsewhere: any header that proxies add shows it, and
+    HTTP 1.0, which no browser speaks, but nginx does by default.
+    """
+    if enabled is not None:
+        return enabled
+    if request.scope.get("http_version") == "1.0" or any(map(_is_forwarding, request.headers)):
+        return False
+    # The name too: a web page can make its own name point to 127.0.0.1 (DNS rebinding).
+    named = parse_host(request.headers.get("host", ""))
+    return (
+        request.client is not None and is_loopback(request.client.host) and named is not None and is_loopback(named[0])
+    )
+
+
+def _is_forwarding(header: str) -> bool:
+    return _FORWARDING.fullmatch(header.lower().replace("_", "-")) is not None

@@ -1,0 +1,119 @@
+"""Options of the local service from a TOML file and from short texts on a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from limpet_core.service import EventHandler
+
+from .options import HubOptions, ServiceOptions
+
+__all__ = ["load_options", "parse_event_handler", "with_hubs"]
+
+_NAMES = ("user-events", "system-events")
+_SETTINGS = (*_NAMES, "timeout", "retries", "retry-delays", "resend")
+
+
+def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
+    """Read options from a TOML file, under the names that `ServiceOptions`, `HubOptions` and `EventHandler` use.
+
+    ::
+
+        recovery_window = 60
+
+        [hubs.chat]
+        anonymous = true
+
+        [[hubs.chat.event_handlers]]
+        url = "http://localhost:3000/{hub}/{event}"
+        user_events = ["*"]
+        system_events = ["connect", "connected", "disconnected"]
+        retry_delays = [1, 3, 5]
+        resend = "always"
+
+    Raises `ValueError`, in one line with the file's name, for anything that cannot be used; `OSError` if the file
+    cannot be read.
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text("utf-8"))
+        _check_names(table)
+        return msgspec.convert(table, ServiceOptions)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def _check_names(table: Mapping[str, Any]) -> None:
+    """Refuse names that would be ignored otherwise."""
+    _check_keys(table, ServiceOptions, "")
+    hubs = table.get("hubs")
+    if isinstance(hubs, dict):
+        for hub, special in cast("dict[str, object]", hubs).items():
+            if isinstance(special, dict):
+                _check_keys(cast("dict[str, object]", special), HubOptions, f" of hub {hub!r}")
+
+
+def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
+    known = [field.name for field in dataclasses.fields(options)]
+    for key in table:
+        if key not in known:
+            raise ValueError(f"there is no option {key!r}{where}; there are {', '.join(known)}")
+
+
+def parse_event_handler(text: str) -> tuple[str, HubOptions]:
+    """Read ``HUB=URL;user-events=A,B;system-events=connect;timeout=5``, all but the first part optional.
+
+    The settings are those of `EventHandler`, with a hyphen for an underscore; the others are ``retries=0``,
+    ``retry-delays=1,3,5`` and ``resend=safe``.
+
+    Returns the hub and what is special about it. Raises `ValueError` for anything else.
+    """
+    address, *listed = text.split(";")
+    hub, _, url = address.partition("=")
+    if not hub or not url:
+        raise ValueError(f"{text!r} does not look like HUB=URL, such as chat=http://localhost:3000/{{event}}")
+    settings: dict[str, Any] = {}
+    for setting in listed:
+        name, separator, value = setting.strip().partition("=")
+        if name not in _SETTINGS or not separator:
+            raise ValueError(f"{setting!r} is not a setting of an event handler; there are {', '.join(_SETTINGS)}")
+        settings[name.replace("-", "_")] = _setting(name, value)
+    return hub, HubOptions(event_handlers=(EventHandler(url=url, **settings),))
+
+
+def _setting(name: str, value: str) -> object:
+    listed = [part.strip() for part in value.split(",") if part.strip()]
+    what = "a number of seconds"
+    try:
+        if name == "timeout":
+            return float(value)
+        if name == "retries":
+            what = "a whole number"
+            return int(value)
+        if name == "retry-delays":
+            return tuple(map(float, listed))
+    except ValueError:
+        raise ValueError(f"{name} is {what}, not {value!r}") from None
+    return tuple(listed) if name in _NAMES else value.strip()
+
+
+def with_hubs(options: ServiceOptions, hubs: Iterable[tuple[str, HubOptions]]) -> ServiceOptions:
+    """Return ``options`` with more about some hubs; the last event handlers are asked before those there already.
+
+    Raises `ValueError` for an illegal hub name.
+    """
+    combined = dict(options.hubs)
+    spelled = {hub.lower(): hub for hub in combined}
+    for hub, more in hubs:
+        name = spelled.setdefault(hub.lower(), hub)
+        known = combined.get(name, HubOptions())
+        combined[name] = HubOptions(
+            anonymous=known.anonymous or more.anonymous, event_handlers=more.event_handlers + known.event_handlers
+        )
+    return dataclasses.replace(options, hubs=combined)

@@ -1,0 +1,239 @@
+"""The local service on a port of its own, inside the current event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from limpet._listening import stop_listening
+from limpet_core.service import Hub, ServiceCore
+
+from ._access import is_loopback
+from ._gateway import Gateway
+from ._http import HttpProtocol
+from ._websocket import WebSocketProtocol
+from .app import build_app
+from .options import ServiceOptions
+from .tokens import client_url
+
+__all__ = ["Service", "serve"]
+
+# Clients may take this long, in seconds, to answer the close frame when the service stops.
+_STOP_TIMEOUT = 1.0
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Service:
+    """The local service: ``async with Service() as service: ... service.client_url()``.
+
+    Args:
+        options: how it behaves.
+        host: the address to listen on. Any but a loopback address requires ``options.access_key``
+            (`ValueError`).
+        port: the TCP port; 0 picks a free one.
+
+    It runs in the event loop that starts it, touches no signal handlers, and keeps everything in memory.
+    """
+
+    def __init__(self, options: ServiceOptions | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.options: ServiceOptions = options or ServiceOptions()
+        self.host = host
+        if not is_loopback(host) and self.options.access_key is None:
+            raise ValueError(
+                f"others can reach {host!r}: listening there needs an access key of your own "
+                "(ServiceOptions.access_key, or --key on the command line)"
+            )
+        self._wanted_port = port
+        self._port: int | None = None
+        self._gateway = Gateway(self.options, None)
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+
+    # --- What is true -------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on; `RuntimeError` before the first start."""
+        if self._port is None:
+            raise RuntimeError("the service was not started yet")
+        return self._port
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the service, such as ``http://127.0.0.1:8080``."""
+        host = _ANY_ADDRESS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def trace_url(self) -> str | None:
+        """The URL of the trace page; ``None`` if the options or the address to listen on leave nobody to see it."""
+        shown = self.options.trace
+        if shown is None:
+            shown = is_loopback(_ANY_ADDRESS.get(self.host, self.host))
+        return f"{self.endpoint}/" if shown else None
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string, with the access key, for server SDKs and `client_url`."""
+        return self._gateway.connection_string(self.endpoint).build()
+
+    @property
+    def core(self) -> ServiceCore:
+        """The service's logic: look as you like; call `flush` after changing something."""
+        return self._gateway.core
+
+    def hub(self, name: str = "chat") -> Hub:
+        """Return the state of a hub."""
+        return self.core.hub(name)
+
+    def client_url(
+        self,
+        hub: str = "chat",
+        *,
+        user_id: str | None = None,
+        roles: Iterable[str] = (),
+        groups: Iterable[str] = (),
+        expires_in: float = 3600.0,
+    ) -> str:
+        """Return a URL with a token for a client; arguments and errors of `mint_client_token`."""
+        return client_url(
+            self._gateway.connection_string(self.endpoint),
+            hub,
+            user_id=user_id,
+            roles=roles,
+            groups=groups,
+            expires_in=expires_in,
+        )
+
+    # --- Start and stop -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` if the port is taken, `RuntimeError` if it is listening already."""
+        if self._server is not None:
+            raise RuntimeError("the service is running already")
+        http = HttpProtocol.bound_to(self.options.request_timeout)
+        config = uvicorn.Config(
+            build_app(self._gateway),
+            http=http,
+            ws=WebSocketProtocol.bound_to(self._gateway),
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+        )
+        config.load()
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.Protocol:
+            return http(config=config, server_state=self._state, app_state={}, _loop=loop)
+
+        try:
+            self._server = await loop.create_server(accept, self.host, self._wanted_port, backlog=2048)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(
+                    errno.EADDRINUSE,
+                    f"port {self._wanted_port} of {self.host} is in use; 0 picks a free one",
+                ) from error
+            raise
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        self._gateway.listens_on(self.endpoint)
+
+    async def stop(self) -> None:
+        """Close all clients with 1001 and stop listening; nothing is left behind. Repeats do nothing.
+
+        Takes as long as the clients need to answer the close, at most a second. Running calls of event handlers are
+        given up, and none are made for the connections that end.
+        """
+        server = self._server
+        if server is None:
+            return
+        self._server = None
+        await stop_listening(server)
+        self._gateway.shut_down()
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT):
+                await self._wait_for_clients()
+        except TimeoutError:
+            for connection in list(self._connections()):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await self._wait_for_clients()
+        if self._gateway.upstream is not None:
+            await self._gateway.upstream.close()
+        await server.wait_closed()
+
+    def _connections(self) -> set[Any]:
+        return cast("set[Any]", self._state.connections)
+
+    async def _wait_for_clients(self) -> None:
+        for connection in list(self._connections()):
+            if isinstance(connection, HttpProtocol):
+                connection.shutdown()
+        # uvicorn keeps sets, not events, and asyncio needs some turns of the loop to close sockets.
+        while self._connections() or self._state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+    async def __aenter__(self) -> Service:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # --- For tests ----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what calls to `core` have produced."""
+        self._gateway.flush()
+
+    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
+        """Abort the TCP connection of a client without a close frame; false if it is not connected.
+
+        ``for_good``: its recovery is refused.
+        """
+        dropped = self.core.drop(connection_id, for_good=for_good)
+        self.flush()
+        return dropped
+
+
+def serve(
+    options: ServiceOptions | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    on_start: Callable[[Service], None] | None = None,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM.
+
+    ``on_start`` is called when it listens, for example to print ``service.client_url()``. Errors of `Service`
+    and `Service.start`.
+    """
+
+    async def run() -> None:
+        stopped = asyncio.Event()
+        # Ctrl-C is left to asyncio.run, which cancels this task; SIGTERM has no handler on Windows.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        async with Service(options, host, port) as service:
+            if on_start is not None:
+                on_start(service)
+            await stopped.wait()
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run())

@@ -1,0 +1,168 @@
+"""Signed tokens: access tokens of clients and reconnection tokens."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+
+from limpet_core._text import one_line
+from limpet_core.service import (
+    ClientGrant,
+    ConnectionString,
+    audience_matches,
+    client_audience,
+    client_claims,
+    client_endpoint,
+    is_group_name,
+    request_audience_matches,
+)
+from limpet_core.service.names import is_text
+
+__all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
+
+_ALGORITHM = "HS256"
+_LEEWAY = 300.0
+_ISSUER = "https://webpubsub.azure.com"
+_RECONNECTION_LIFETIME = 7 * 24 * 3600
+
+# Audiences are compared afterwards.
+_FOR_ANYBODY: dict[str, Any] = {"leeway": _LEEWAY, "options": {"require": ["exp", "aud"], "verify_aud": False}}
+
+
+class InvalidToken(Exception):
+    """The token is malformed, badly signed, expired or for somebody else; the message says which."""
+
+
+def mint_client_token(
+    connection_string: str | ConnectionString,
+    hub: str = "chat",
+    *,
+    user_id: str | None = None,
+    roles: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    expires_in: float = 3600.0,
+) -> str:
+    """Sign a token that lets a client connect to ``hub`` (Azure docs).
+
+    Args:
+        connection_string: of this or any other Web PubSub service.
+        hub: the hub's name.
+        user_id: who the client is; ``None``: anonymous.
+        roles: such as ``webpubsub.joinLeaveGroup`` or ``webpubsub.sendToGroup.<group>``.
+        groups: joined at once, which needs no role.
+        expires_in: seconds in which the client may connect; an open connection outlives them. The local service takes a
+            token for five minutes more, so that clocks may differ.
+
+    Raises:
+        ValueError: for an illegal connection string, hub, user id or group name, or ``expires_in`` not positive.
+        TypeError: if a single string is given as roles or groups.
+    """
+    connection = _parsed(connection_string)
+    client_endpoint(connection.endpoint, hub)
+    if isinstance(roles, str) or isinstance(groups, str):
+        raise TypeError("roles and groups are lists of strings, not a single string")
+    if not expires_in > 0:
+        raise ValueError("expires_in is a positive number of seconds")
+    if user_id is not None and not is_text(user_id):
+        raise ValueError("user_id holds half of a surrogate pair")
+    grant = ClientGrant(user_id, tuple(roles), tuple(groups))
+    for group in grant.groups:
+        if not is_group_name(group):
+            raise ValueError("a group name has 1 to 1024 characters, not all white space")
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "aud": client_audience(connection.endpoint, hub),
+        "iat": now,
+        "exp": now + max(int(expires_in), 1),
+        **client_claims(grant),
+    }
+    return jwt.encode(claims, connection.access_key, _ALGORITHM)
+
+
+def client_url(
+    connection_string: str | ConnectionString,
+    hub: str = "chat",
+    *,
+    user_id: str | None = None,
+    roles: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    expires_in: float = 3600.0,
+) -> str:
+    """Return the URL for a client, with a token in it; arguments and errors of `mint_client_token`."""
+    connection = _parsed(connection_string)
+    token = mint_client_token(connection, hub, user_id=user_id, roles=roles, groups=groups, expires_in=expires_in)
+    return f"{client_endpoint(connection.endpoint, hub)}?access_token={quote(token)}"
+
+
+def _parsed(connection_string: str | ConnectionString) -> ConnectionString:
+    if isinstance(connection_string, ConnectionString):
+        return connection_string
+    return ConnectionString.parse(connection_string)
+
+
+class TokenAuthority:
+    """Issues and checks the tokens of one service.
+
+    It signs with the first of its keys and accepts the signature of any. PyJWT compares signatures in constant
+    time (`hmac.compare_digest`).
+    """
+
+    def __init__(self, *access_keys: str) -> None:
+        self._keys = access_keys
+
+    def client_claims(self, token: str, endpoints: tuple[str, ...], hub: str) -> dict[str, Any]:
+        """Return the claims of a client's token for a hub at one of the endpoints.
+
+        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        """
+        claims = self._decode(token, **_FOR_ANYBODY)
+        if not audience_matches(claims["aud"], endpoints, hub):
+            raise InvalidToken("it is for another service or hub")
+        return claims
+
+    def check_request(self, token: str, endpoints: tuple[str, ...], path: str, query: str) -> None:
+        """Check the token of a request to the data plane at one of the endpoints (Azure docs).
+
+        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        """
+        if not request_audience_matches(self._decode(token, **_FOR_ANYBODY)["aud"], endpoints, path, query):
+            raise InvalidToken("it is for another request: its audience is not this URL")
+
+    def issue_reconnection_token(self, connection_id: str) -> str:
+        """Sign a token that recovers one connection, for seven days (client-spec 2.2, emulator)."""
+        now = int(time.time())
+        claims = {
+            "iss": _ISSUER,
+            "aud": connection_id,
+            "jti": secrets.token_urlsafe(12),
+            "nbf": now,
+            "exp": now + _RECONNECTION_LIFETIME,
+        }
+        return jwt.encode(claims, self._keys[0], _ALGORITHM)
+
+    def check_reconnection_token(self, token: str, connection_id: str) -> bool:
+        """Tell whether a token recovers this connection; no clock skew is tolerated (emulator)."""
+        try:
+            self._decode(token, audience=connection_id, issuer=_ISSUER, options={"require": ["exp", "aud", "iss"]})
+        except InvalidToken:
+            return False
+        return True
+
+    def _decode(self, token: str, **rules: Any) -> dict[str, Any]:
+        reason = "it is not signed"
+        for key in self._keys:
+            try:
+                claims: dict[str, Any] = jwt.decode(token, key, algorithms=[_ALGORITHM], **rules)
+            except jwt.InvalidSignatureError as error:
+                reason = str(error)
+            except (jwt.PyJWTError, ValueError, RecursionError) as error:
+                # It may quote the header of the token, which nobody has signed yet.
+                raise InvalidToken(one_line(str(error))) from None
+            else:
+                return claims
+        raise InvalidToken(reason)

@@ -1,0 +1,143 @@
+"""The routes of the trace page: the page, its files, its feed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib import resources
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from limpet_core.service import snapshot
+
+from .._access import REACHED, Reached, is_allowed
+from .._gateway import Gateway
+from .feed import Feed
+
+__all__ = ["trace_routes"]
+
+# Each costs the service a little; nobody looks at so many.
+_MAX_FEEDS = 16
+
+_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+_ORIGIN = re.compile(r"http(s?://[\w.\-:\[\]]+)", re.ASCII)
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def trace_routes(gateway: Gateway) -> list[Route]:
+    """Return the routes ``/`` and ``/trace/...`` of the page that shows what happens behind ``gateway``."""
+    pages = _Pages(gateway)
+    return [
+        Route("/", pages.guarded(pages.index), methods=["GET"]),
+        Route("/trace/feed", pages.guarded(pages.feed), methods=["GET"]),
+        Route("/trace/state", pages.guarded(pages.state), methods=["GET"]),
+        Route("/trace/{name}", pages.guarded(pages.file), methods=["GET"]),
+    ]
+
+
+class _Pages:
+    """Answers the requests of all pages of one service."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._feeds: set[Feed] = set()
+
+    def guarded(self, endpoint: _Endpoint) -> _Endpoint:
+        """Wrap an endpoint: only who may look gets an answer, and no answer is of use to another site."""
+
+        async def answer(request: Request) -> Response:
+            if not is_allowed(request, self._gateway.options.trace):
+                response: Response = PlainTextResponse(
+                    "The trace page is for browsers on the same machine unless it is enabled in the options.\n", 403
+                )
+            elif request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not _is_visit(
+                request
+            ):
+                response = PlainTextResponse("The trace page is not for other sites.\n", 403)
+            else:
+                response = await endpoint(request)
+            response.headers.update(
+                {
+                    "Cache-Control": "no-store",
+                    "Content-Security-Policy": self._policy(request),
+                    "Cross-Origin-Resource-Policy": "same-origin",
+                    "Referrer-Policy": "no-referrer",
+                    "X-Content-Type-Options": "nosniff",
+                }
+            )
+            return response
+
+        return answer
+
+    async def index(self, request: Request) -> Response:
+        """Answer with the page."""
+        return _file_response("index.html")
+
+    async def file(self, request: Request) -> Response:
+        """Answer with one of the page's files."""
+        name: str = request.path_params["name"]
+        return _file_response(name) if name in _files() else PlainTextResponse("There is no such file.\n", 404)
+
+    async def state(self, request: Request) -> Response:
+        """Answer with the present state as JSON: for scripts, and for a look without a browser."""
+        state = snapshot(self._gateway.core.hubs)
+        return Response(msgspec.json.format(msgspec.json.encode(state)) + b"\n", media_type="application/json")
+
+    async def feed(self, request: Request) -> Response:
+        """Answer with the live feed."""
+        if len(self._feeds) >= _MAX_FEEDS:
+            return PlainTextResponse(f"{_MAX_FEEDS} trace pages are open: close one first.\n", 503)
+        return _FeedResponse(Feed(self._gateway.core), self._feeds)
+
+    def _policy(self, request: Request) -> str:
+        """Return the Content-Security-Policy: nothing from elsewhere, and the one WebSocket of the try-it panel.
+
+        Not every browser takes 'self' for WebSockets too, and a configured endpoint can be another host.
+        """
+        connect = "connect-src 'self'"
+        reached: Reached = request.scope[REACHED]
+        # The host comes from the request: nothing but a host may get into the header.
+        origin = _ORIGIN.match(self._gateway.endpoint or reached.origin)
+        if origin is not None:
+            connect += f" ws{origin[1]}"
+        return f"default-src 'self'; {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+class _FeedResponse(StreamingResponse):
+    """A feed that watches exactly as long as somebody is there to read."""
+
+    def __init__(self, feed: Feed, feeds: set[Feed]) -> None:
+        super().__init__(feed.chunks(), media_type="text/event-stream")
+        self._feed = feed
+        self._feeds = feeds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._feeds.add(self._feed)
+        try:
+            with self._feed:
+                await super().__call__(scope, receive, send)
+        finally:
+            self._feeds.discard(self._feed)
+
+
+def _is_visit(request: Request) -> bool:
+    """Tell whether somebody follows a link to the page, from wherever."""
+    return request.headers.get("sec-fetch-mode") == "navigate" and request.headers.get("sec-fetch-dest") == "document"
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    """Read the few files of the page, once; nothing else can ever be asked for."""
+    static = resources.files("limpet.service.trace") / "static"
+    return {entry.name: entry.read_bytes() for entry in static.iterdir() if entry.is_file()}
+
+
+def _file_response(name: str) -> Response:
+    return Response(_files()[name], media_type=_MEDIA_TYPES[name.rpartition(".")[2]])

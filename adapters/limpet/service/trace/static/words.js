@@ -1,0 +1,85 @@
+// What the service's events mean, in words. The names of the events are those of limpet_core.service.trace.
+
+import { count } from "./dom.js";
+
+/** The kinds of events that can be switched on and off. */
+export const CATEGORIES = [
+  ["connections", "Connections"],
+  ["groups", "Groups"],
+  ["messages", "Messages"],
+  ["acks", "Acks"],
+  ["refusals", "Refusals"],
+];
+
+/** kind → [category, label, sentence(event)] */
+const WORDS = {
+  opened: ["connections", "opened", (event) => `connected to ${event.hub}${joinedAtOnce(event.groups)}`],
+  dropped: ["connections", "dropped", (event) => `lost its transport (${event.code}); ${event.window} s to recover`],
+  recovered: [
+    "connections",
+    "recovered",
+    (event) =>
+      `is back${event.replaced ? ", replacing its transport" : ""}; ${count(event.replayed, "message")} sent again`,
+  ],
+  closed: ["connections", "closed", (event) => `${event.code}: ${event.reason}`],
+  recoveryRefused: ["refusals", "refused", (event) => `may not recover ${short(event.connectionId)}`],
+  handshakeRefused: [
+    "refusals",
+    "refused",
+    (event) => `a client of ${event.hub || "no hub"} got HTTP ${event.status}: ${event.reason}`,
+  ],
+  joined: ["groups", "joined", (event) => event.group],
+  left: ["groups", "left", (event) => event.group],
+  published: ["messages", "message", (event) => `to ${target(event)} → ${count(event.receivers, "receiver")}`],
+  raised: ["messages", "event", (event) => event.event],
+  acked: ["acks", "ack", (event) => `request ${event.ackId} is done`],
+  sequenceAcked: [
+    "acks",
+    "received",
+    (event) => `everything up to ${event.sequenceId}; ${count(event.unacknowledged, "message")} to go`,
+  ],
+  refused: [
+    "refusals",
+    "refused",
+    (event) =>
+      event.error === "Duplicate"
+        ? `request ${event.ackId} was done before`
+        : `${event.ackId === null ? "a request without ack id" : `request ${event.ackId}`}: ${event.error}. ${event.message}`,
+  ],
+  shutDown: ["connections", "stopped", () => "The service shut down."],
+};
+
+/** Describes an event: category, label, who, connection id, sentence, payload and its kind. */
+export function describe(event) {
+  const [category, label, sentence] = WORDS[event.kind] ?? ["connections", event.kind, () => ""];
+  const connection = event.kind === "recoveryRefused" ? null : (event.connectionId ?? null);
+  const fromServer = (event.kind === "published" && connection === null) || event.kind === "shutDown";
+  return {
+    category,
+    label,
+    connection,
+    who: connection === null ? (fromServer ? "server" : "") : (event.userId ?? "anonymous"),
+    text: sentence(event),
+    payload: event.data ?? null,
+    payloadKind: event.data === undefined ? "" : `${event.dataType}, ${bytes(event.size)}`,
+  };
+}
+
+/** The beginning of a connection id: enough to tell connections apart. */
+export function short(connectionId) {
+  return connectionId.length > 8 ? `${connectionId.slice(0, 7)}…` : connectionId;
+}
+
+function joinedAtOnce(groups) {
+  return groups.length === 0 ? "" : `, member of ${groups.slice(0, 5).join(", ")}${groups.length > 5 ? ", …" : ""}`;
+}
+
+function target(event) {
+  if (event.to === "hub") return `everybody in ${event.hub}`;
+  return event.to === "connection" ? `connection ${short(event.name)}` : `${event.to} ${event.name}`;
+}
+
+function bytes(size) {
+  if (size < 1024) return `${size} B`;
+  return size < 1024 * 1024 ? `${(size / 1024).toFixed(1)} KiB` : `${(size / 1024 / 1024).toFixed(1)} MiB`;
+}

@@ -1,0 +1,15 @@
+"""For tests: services whose network can be broken, over sockets or in memory, and the contract of a client.
+
+`trace` has the types of what a service's log holds. `limpet.testing.plugin` is for pytest. Needs
+``limpet[service]``, and for the contract ``limpet[anyio]``.
+"""
+
+from limpet._extras import extra
+
+with extra("service"):
+    from limpet.testing.background import ROLES, BackgroundService
+from limpet.testing.log import EventLog
+from limpet.testing.virtual import VirtualClient, VirtualService
+from limpet_core.service import trace
+
+__all__ = ["ROLES", "BackgroundService", "EventLog", "VirtualClient", "VirtualService", "trace"]

@@ -1,0 +1,56 @@
+"""Something that listens where a service should and is none."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class Impostor:
+    """Answers everything with the same bytes and hangs up: ``with Impostor(b"SSH-2.0\\r\\n") as impostor:``.
+
+    Args:
+        answer: the bytes; sent when the head of an HTTP request has arrived.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        class Handler(socketserver.StreamRequestHandler):
+            timeout = 5.0
+
+            def handle(self) -> None:
+                while self.rfile.readline() not in (b"\r\n", b""):
+                    pass
+                self.wfile.write(answer)
+
+        class Server(socketserver.ThreadingTCPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that has gone first is no fault."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, name="limpet-impostor", daemon=True
+        )
+
+    @classmethod
+    def refusing(cls, status: int, text: str) -> Self:
+        """One that answers with an HTTP status."""
+        head = f"HTTP/1.1 {status} No\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
+        return cls(f"{head}Connection: close\r\n\r\n{text}".encode())
+
+    @property
+    def url(self) -> str:
+        """For a client."""
+        return f"ws://127.0.0.1:{self._server.server_address[1]}/client/hubs/chat?access_token=SECRET"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,75 @@
+"""A pure schedule of delays; the randomness comes from the caller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from limpet_core.errors import InvalidType, InvalidValue
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait before attempt 1, 2, 3, ... and when to give up.
+
+    The delay before attempt n is ``initial * multiplier ** (n - 1)`` seconds, at most ``maximum``; the share
+    ``jitter`` of it is drawn at random: 0.0 is exact, 1.0 is full jitter (anything from 0 to the delay),
+    which keeps a fleet of clients from coming back in step.
+
+    Attributes:
+        initial: seconds before the first attempt, >= 0.
+        maximum: the longest delay in seconds, >= ``initial``.
+        multiplier: growth per attempt, >= 1.
+        jitter: share of the delay that is random, 0.0 to 1.0.
+        limit: attempts before giving up (int >= 0), or None for no limit.
+
+    Raises:
+        InvalidValue, InvalidType: when a field can not be used.
+    """
+
+    initial: float = 1.0
+    maximum: float = 30.0
+    multiplier: float = 2.0
+    jitter: float = 1.0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_number("initial", self.initial, minimum=0.0)
+        check_number("maximum", self.maximum, minimum=self.initial)
+        check_number("multiplier", self.multiplier, minimum=1.0)
+        if self.multiplier == math.inf:
+            raise InvalidValue("multiplier must be finite")
+        check_number("jitter", self.jitter, minimum=0.0, maximum=1.0)
+        if self.limit is not None:
+            check_integer("limit", self.limit, minimum=0)
+
+    def allows(self, attempt: int) -> bool:
+        """Whether attempt number ``attempt`` (from 1) may still be made."""
+        return self.limit is None or attempt <= self.limit
+
+    def delay(self, attempt: int, random: Callable[[], float]) -> float:
+        """Seconds to wait before attempt number ``attempt`` (from 1); ``random()`` draws from [0, 1)."""
+        try:
+            delay = min(self.initial * self.multiplier ** (attempt - 1), self.maximum)
+        except OverflowError:
+            delay = self.maximum
+        return delay * (1.0 - self.jitter * random()) if self.jitter else delay
+
+
+def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf) -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidType(f"{name} must be a number of type int or float, not {type(value).__name__}")
+    if not minimum <= value <= maximum:  # also false for NaN
+        limits = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
+        raise InvalidValue(f"{name} must be {limits}, not {value!r}")
+
+
+def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is an int in the range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
+    if value < minimum or (maximum is not None and value > maximum):
+        limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise InvalidValue(f"{name} must be {limits}, not {value}")

@@ -1,0 +1,115 @@
+"""The exceptions of Limpet.
+
+Two kinds of blame, and bugs are neither: wrong use raises :class:`LocalProtocolError` (or a
+``ValueError``/``TypeError`` that derives from it) at once and changes nothing; whatever the peer or the
+network does arrives as an event and never as an exception out of the core.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from limpet_core._text import LONGEST_REASON, error_text, one_line, shorten
+
+Outcome = Literal["rejected", "unsent", "unknown"]
+"""What is known of a request that did not succeed.
+
+- ``rejected``: the service answered and did not execute it.
+- ``unsent``: it was never handed to a transport, so it was certainly not executed.
+- ``unknown``: it may have been executed. It was handed to a transport and no answer can come any more; or the service
+  failed while it executed it, or an event handler may have been called and failed.
+"""
+
+
+class LimpetError(Exception):
+    """Base of every exception that Limpet raises on purpose."""
+
+
+class LocalProtocolError(LimpetError):
+    """The caller used the client in a way that is never right here; nothing was changed."""
+
+
+class InvalidValue(LocalProtocolError, ValueError):
+    """An argument has a value that can not be used; the message names the argument."""
+
+
+class InvalidType(LocalProtocolError, TypeError):
+    """An argument has a type that can not be used; the message names the argument."""
+
+
+class TooManyRequests(LocalProtocolError):
+    """``max_pending_requests`` requests wait already. Wait for some to be answered, or raise the option."""
+
+
+class ClientStopped(LocalProtocolError):
+    """The client is stopped, or was stopped while this call waited. ``start()`` it again to go on."""
+
+
+_NAME: Final = 128
+"""Characters of an error's name."""
+
+_EXPLANATION: Final = 500
+"""Characters of an explanation in the text of an error."""
+
+
+class SendError(LimpetError):
+    """A join, leave, send or event did not succeed; :attr:`outcome` says what is known of it.
+
+    Attributes:
+        ack_id: the request's ack id (int). While the same connection id lives, repeating the request
+            under this ``ack_id`` can not execute it twice (client-spec 3.1.2). The service keeps no ids of
+            requests that failed: an event whose handler has failed is handled once more.
+        name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
+            ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
+            the opposite).
+        message: the service's explanation, or ours; at most 1000 characters.
+        outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
+    """
+
+    def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
+        name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
+        super().__init__(ack_id, name, message, outcome)
+        self.ack_id = ack_id
+        self.name = name
+        self.message = message
+        self.outcome: Outcome = outcome
+
+    def __str__(self) -> str:
+        meaning = {
+            "rejected": "the service did not execute it",
+            "unsent": "it was never sent",
+            "unknown": "it may or may not have been executed",
+        }[self.outcome]
+        return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
+
+
+class ConnectError(LimpetError):
+    """A connection could not be made, or was lost for good.
+
+    Its text may quote the service or a proxy: it is one line of at most 2000 characters, with control characters
+    escaped.
+
+    Attributes:
+        status: the HTTP status of a refused handshake (int), or None where there was no answer.
+        code: the WebSocket close code (int), or None.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
+        super().__init__(error_text(message))
+        self.status = status
+        self.code = code
+
+
+_HINTS = {
+    401: "the access token was refused",
+    403: "access is forbidden",
+    404: "there is no such endpoint",
+}
+
+
+def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
+    """The service answered the handshake with this status and body instead of opening the WebSocket."""
+    text = " ".join((body or b"").decode("utf-8", "replace").split())
+    # More than is shown in the end: the session has to find the tokens that it knows before it cuts.
+    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), one_line(text, LONGEST_REASON)))]
+    return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
