@@ -34,7 +34,7 @@ class Ours:
     def __init__(self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True) -> None:
         self.loop, self.iterate = loop, iterate
         if not fast_lane:
-            from limpet import _route
+            from limpet._transports import route as _route
 
             _route.Link = functools.partial(_route.Link, fast_lane=False)  # type: ignore[assignment, misc]
 

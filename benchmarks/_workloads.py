@@ -10,7 +10,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
 import limpet
-from limpet_core.messages import decode
+from limpet_core.protocol.json import decode
 
 BATCH = 1000
 URL = "ws://bench.test/client/hubs/bench"

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from limpet_core._states import TRANSITIONS, State
+from limpet_core.client.states import TRANSITIONS, State
 
 TARGET = Path(__file__).parent / "states.md"
 
@@ -19,7 +19,7 @@ def diagram() -> str:
     lines = [
         "# The states of a session",
         "",
-        "Drawn by `docs/make_diagram.py` from the table in `core/limpet_core/_states.py`, which the code obeys.",
+        "Drawn by `docs/make_diagram.py` from the table in `core/limpet_core/client/states.py`, which the code obeys.",
         "",
         "```mermaid",
         "stateDiagram-v2",

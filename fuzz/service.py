@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from limpet_core.messages import Broken, decode
+from limpet_core.protocol.json import decode
+from limpet_core.protocol.messages import Broken
 from limpet_core.service import (
     JSON,
-    JSON_RELIABLE,
+    RELIABLE_JSON,
     ClientGrant,
     Filter,
     InvalidFilter,
@@ -25,11 +26,11 @@ from limpet_core.service import (
     Transport,
     group_publication,
     metadata_from_headers,
-    operations,
     server_publication,
 )
-from limpet_core.service.filters import select
-from limpet_core.service.parameters import GroupChange, OperationError, Query, group_name, hub_name, payload
+from limpet_core.service.data_plane import operations
+from limpet_core.service.data_plane.parameters import GroupChange, OperationError, Query, group_name, hub_name, payload
+from limpet_core.service.odata.filters import select
 
 
 def new_service() -> ServiceCore:
@@ -46,8 +47,8 @@ def messages_into_service(data: bytes) -> None:
     """Any messages from a client, one per line: nothing raises, and our own client could read all there is to hear."""
     service = new_service()
     grant = ClientGrant(None, ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"), ("g",))
-    bystander = service.connect("chat", JSON_RELIABLE, grant, 0.0)
-    client = service.connect("chat", JSON_RELIABLE, grant, 0.0)
+    bystander = service.connect("chat", RELIABLE_JSON, grant, 0.0)
+    client = service.connect("chat", RELIABLE_JSON, grant, 0.0)
     heard: list[dict[str, Any]] = []
 
     def drain() -> None:
@@ -67,7 +68,7 @@ def messages_into_service(data: bytes) -> None:
         drain()
         if client.close is not None:
             client = Transport([], service.limits, None)  # what comes now is for nobody
-            client = service.connect("chat", JSON_RELIABLE, grant, float(number))
+            client = service.connect("chat", RELIABLE_JSON, grant, float(number))
             drain()
     assert [message["sequenceId"] for message in heard] == list(range(1, len(heard) + 1))
 
@@ -93,7 +94,7 @@ def requests_into_service(data: bytes) -> None:
     path, _, query = target.partition("?")
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     core = new_service()
-    core.connect("chat", JSON_RELIABLE, ClientGrant("ann", ("webpubsub.sendToGroups.r*",), ("room",)), 0.0)
+    core.connect("chat", RELIABLE_JSON, ClientGrant("ann", ("webpubsub.sendToGroups.r*",), ("room",)), 0.0)
     core.connect("chat", JSON, ClientGrant("ann", ("webpubsub.joinLeaveGroup",), ("room", "hall")), 0.0)
     core.connect("chat", None, ClientGrant(None), 0.0, RawMode())
     heard(core)
@@ -221,7 +222,7 @@ class Somebody:
 
 
 PEOPLE = (
-    Somebody("c1", "ann", JSON_RELIABLE, ("room", "hall")),
+    Somebody("c1", "ann", RELIABLE_JSON, ("room", "hall")),
     Somebody("c2", "Ben", JSON, ()),
     Somebody("", None, None, ("it's", "")),
 )

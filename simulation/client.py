@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from limpet import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
-from limpet_core._pace import Pace
+from limpet_core.client.pacing import Pace
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.soak.plan import GROUP_DOWN, GROUP_UP, Fault, Plan, faults
 
-from limpet._proxy import CuttingProxy
 from limpet.service import Service
+from limpet.testing.network import CuttingProxy
 from limpet_core.service import JSON, ClientGrant, group_publication
 
 HERE = Path(__file__).resolve().parent

@@ -1,7 +1,25 @@
 """The pure core of Limpet: no IO, no clock, no randomness, no event loop. Users import it as ``limpet``."""
 
-from limpet_core._backoff import Backoff
-from limpet_core._states import Dial, HangUp, State
+from limpet_core.client.backoff import Backoff
+from limpet_core.client.events import (
+    Ack,
+    Acked,
+    Connected,
+    Disconnected,
+    Event,
+    Message,
+    MessagesMissed,
+    Recovered,
+    Recovering,
+    RejoinGroupFailed,
+    Stopped,
+)
+from limpet_core.client.http_connect import Proxy, Tunnel, parse_proxy
+from limpet_core.client.link import Link
+from limpet_core.client.options import Options
+from limpet_core.client.session import Session
+from limpet_core.client.states import Dial, HangUp, State
+from limpet_core.client.url import Endpoint, parse_url, recovery_url, redact
 from limpet_core.errors import (
     ClientStopped,
     ConnectError,
@@ -13,27 +31,9 @@ from limpet_core.errors import (
     SendError,
     TooManyRequests,
 )
-from limpet_core.events import (
-    Ack,
-    Acked,
-    Connected,
-    Disconnected,
-    Event,
-    GroupMessage,
-    Message,
-    MessagesMissed,
-    Recovered,
-    Recovering,
-    RejoinGroupFailed,
-    ServerMessage,
-    Stopped,
-)
-from limpet_core.link import Link
-from limpet_core.messages import DataType
-from limpet_core.options import JSON, RELIABLE_JSON, Options
-from limpet_core.proxy import Proxy, Tunnel, parse_proxy
-from limpet_core.session import Session
-from limpet_core.url import Endpoint, parse_url, recovery_url, redact
+from limpet_core.protocol.messages import GroupMessage, ServerMessage
+from limpet_core.protocol.names import JSON, RELIABLE_JSON
+from limpet_core.protocol.rules import DataType
 
 __all__ = [
     "JSON",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from limpet_core._text import LONGEST_REASON, error_text, one_line, shorten
+from limpet_core.text import LONGEST_REASON, error_text, one_line, shorten
 
 Outcome = Literal["rejected", "unsent", "unknown"]
 """What is known of a request that did not succeed.

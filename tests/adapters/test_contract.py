@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trustme
 
-from limpet.testing.adapters import Adapter, connectors, own
-from limpet.testing.contract import CHECKS, Check, run_check
+from limpet.testing.contract.adapters import Adapter, connectors, own
+from limpet.testing.contract.run import CHECKS, Check, run_check
 
 OVER_TLS = {
     "it_starts_again_and_callbacks_stay",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.adapters.harness import nothing_left, run, soon, within
 
-from limpet._proxy import CuttingProxy
+from limpet.testing.network import CuttingProxy
 
 
 class Echo(asyncio.Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from limpet import GroupMessage
-from limpet._delivery import Buffer, Delivery
+from limpet._clients.delivery import Buffer, Delivery
 
 
 def message(number: int) -> GroupMessage:

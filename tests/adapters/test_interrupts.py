@@ -355,7 +355,13 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     return isinstance(error, kind)
 
 
-_OURS = ("limpet/asyncio/driver.py", "limpet/_protocol.py", "limpet/_delivery.py", "limpet/_wire.py", "_core/")
+_OURS = (
+    "limpet/asyncio/driver.py",
+    "limpet/asyncio/_tcp.py",
+    "limpet/_clients/delivery.py",
+    "limpet/_transports/pipeline.py",
+    "_core/",
+)
 
 
 class Interrupting:

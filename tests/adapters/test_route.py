@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limpet import Session, Stopped
-from limpet._route import Route
+from limpet._transports.route import Route
 
 
 def fresh_url(answer: Any = None) -> Any:

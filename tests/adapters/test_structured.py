@@ -27,11 +27,11 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._bytes import ByteChannel
-from limpet._route import Route
+from limpet._structured.tcp import ByteChannel
+from limpet._transports.route import Route
 from limpet.anyio.client import KIT
 from limpet.testing import BackgroundService
-from limpet.testing.world import fast
+from limpet.testing.contract.world import fast
 
 GROUP = "g"
 Make = Callable[..., Any]

@@ -25,11 +25,11 @@ from limpet import (
     SendError,
     State,
     Stopped,
-    _sockets,
 )
 from limpet.sync import Client
+from limpet.sync import _tcp as _sockets
 from limpet.testing import BackgroundService
-from limpet.testing.world import fast
+from limpet.testing.contract.world import fast
 
 GROUP = "g"
 

@@ -27,13 +27,12 @@ from limpet import (
     State,
     Stopped,
     TooManyRequests,
-    _blocking,
 )
-from limpet._blocking_streams import Waiter
-from limpet._wire import Wire
-from limpet.sync import Client
+from limpet._transports.pipeline import Wire
+from limpet.sync import Client, _blocking
+from limpet.sync._streams import Waiter
 from limpet.testing import BackgroundService
-from limpet.testing.world import fast
+from limpet.testing.contract.world import fast
 
 GROUP = "g"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

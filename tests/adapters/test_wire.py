@@ -24,7 +24,7 @@ from tests.helpers.echo import Echo, client_context, server_context
 from tests.helpers.scripted import Message, Peer, group_message
 
 from limpet import ConnectError, GroupMessage, Link, Options, Recovering, Session, State, Stopped
-from limpet._wire import Wire
+from limpet._transports.pipeline import Wire
 
 AUTHORITY = trustme.CA()
 SERVER = server_context(AUTHORITY.issue_cert("service.test"))

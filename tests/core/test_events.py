@@ -11,7 +11,7 @@ import pytest
 
 import limpet
 from limpet import Acked, Connected, Event, GroupMessage, Message, ServerMessage
-from limpet_core import events
+from limpet_core.client import events
 
 NAMED = [
     "Acked",

@@ -18,7 +18,7 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 
 from limpet import Link, Options, Session
-from limpet_core._frames import Masker, cut_texts, is_utf8, measure
+from limpet_core.client.frames import Masker, cut_texts, is_utf8, measure
 
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from limpet_core._json import is_deep, read_object, replace_half_pairs, without_deep_values
+from limpet_core.protocol.lenient_json import is_deep, read_object, replace_half_pairs, without_deep_values
 
 TEXTS = st.text('[]{}"\\a,:', max_size=5)
 DOCUMENTS = st.recursive(

@@ -20,18 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage
-from limpet_core.messages import (
+from limpet_core.protocol.json import (
     PING,
-    AckMessage,
-    Broken,
-    ErrorDetail,
-    Ignored,
-    PongMessage,
-    SystemMessage,
-    check_ack_id,
-    check_data,
-    check_event_name,
-    check_group,
     decode,
     encode_event,
     encode_join,
@@ -40,6 +30,8 @@ from limpet_core.messages import (
     encode_send,
     sequence_ack,
 )
+from limpet_core.protocol.messages import AckMessage, Broken, ErrorDetail, Ignored, PongMessage, SystemMessage
+from limpet_core.protocol.rules import check_ack_id, check_data, check_event_name, check_group
 
 LIMIT = 1 << 20
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet import redact
-from limpet_core._redaction import Secrets, hide, redact_url
+from limpet_core.redaction import Secrets, hide, redact_url
 
 PART = "S3CR3T"
 CHARACTERS = st.characters(exclude_categories=["Cs"])

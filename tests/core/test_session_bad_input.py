@@ -584,7 +584,7 @@ def test_nothing_is_made_of_what_is_ignored_unless_it_is_logged(
         looked.append(text)
         return text
 
-    monkeypatch.setattr("limpet_core._receiver.one_line", look)
+    monkeypatch.setattr("limpet_core.client.inbound.one_line", look)
     caplog.set_level(level, "limpet")
     drive = Drive()
     drive.connect()

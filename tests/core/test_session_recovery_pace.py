@@ -9,15 +9,7 @@ import pytest
 from tests.helpers.driving import Drive, hello, news, ok
 
 from limpet import Connected, Disconnected, MessagesMissed, ServerMessage
-from limpet_core.service import (
-    ABNORMAL,
-    JSON_RELIABLE,
-    ClientGrant,
-    Limits,
-    ServiceCore,
-    Transport,
-    server_publication,
-)
+from limpet_core.service import ABNORMAL, RELIABLE_JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
 
 
 def recovered(drive: Drive) -> None:
@@ -178,7 +170,7 @@ def enter(core: ServiceCore, drive: Drive) -> Transport:
     recovery = drive.dial.recovery
     drive.open()
     if not recovery:
-        return core.connect("chat", JSON_RELIABLE, ClientGrant(None, (), ()), drive.now)
+        return core.connect("chat", RELIABLE_JSON, ClientGrant(None, (), ()), drive.now)
     connection_id = drive.session.connection_id
     assert connection_id is not None
     return core.recover("chat", connection_id, f"token of {connection_id}", drive.now)

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.driving import URL, Drive, ack_ids, closed_with, hello, news, ok, sequence_ack
 
 from limpet import Acked, Backoff, ClientStopped, Connected, Disconnected, Session, State, Stopped
-from limpet_core._states import TRANSITIONS
+from limpet_core.client.states import TRANSITIONS
 
 
 def url_asked(drive: Drive) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet_core._redaction import Secrets
-from limpet_core._text import (
+from limpet_core.redaction import Secrets
+from limpet_core.text import (
     LONGEST_ERROR,
     LONGEST_QUOTE,
     LONGEST_REASON,

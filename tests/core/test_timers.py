@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet_core._timers import Timer, Timers
+from limpet_core.client.timers import Timer, Timers
 
 
 def test_nothing_is_due_at_first() -> None:

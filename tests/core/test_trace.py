@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from limpet_core._redaction import Secrets
-from limpet_core._trace import trace
+from limpet_core.client.wire_log import trace
+from limpet_core.redaction import Secrets
 
 
 def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<", secrets: Secrets | None = None) -> str:

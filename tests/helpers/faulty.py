@@ -9,8 +9,8 @@ import msgspec
 from simulation.client import Watched
 
 from limpet import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
-from limpet_core._request import Request, Settled
-from limpet_core._timers import Timer
+from limpet_core.client.request import Request, Settled
+from limpet_core.client.timers import Timer
 from limpet_core.service import ServiceCore, Transport
 
 # ---- Sessions

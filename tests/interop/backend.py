@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from limpet._proxy import CuttingProxy
 from limpet.service import Service, ServiceOptions
+from limpet.testing.network import CuttingProxy
 from limpet_core.service import Connection
 
 WAIT = 15.0

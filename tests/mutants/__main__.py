@@ -150,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="See that tests notice changes.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at a time")
     parser.add_argument("--report", action="store_true", help="only show the results there are")
-    parser.add_argument("names", nargs="*", help="only these, as limpet_core.link.*; tried again in any case")
+    parser.add_argument("names", nargs="*", help="only these, as limpet_core.client.link.*; tried again in any case")
     arguments = parser.parse_args()
     prepare()
     if not arguments.report:

@@ -27,8 +27,8 @@ from tests.security.servers import (
 from tests.service.sockets import Client
 
 from limpet.service import Service, ServiceOptions, create_app
-from limpet.service.rest import OPERATIONS
-from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString
+from limpet.service.rest.operations import OPERATIONS
+from limpet_core.service import JSON, RELIABLE_JSON, ConnectionString
 
 every_style = pytest.mark.parametrize("style", STYLES)
 
@@ -273,7 +273,7 @@ def test_nothing_that_a_peer_sends_is_in_what_is_signed(style: str, named: str) 
             assert audience_of(generated) == own
             for good in (token, generated):
                 for reached in ("127.0.0.1", "localhost"):
-                    client = await Client.open(place.client_url(good, reached), JSON_RELIABLE)
+                    client = await Client.open(place.client_url(good, reached), RELIABLE_JSON)
                     assert (await client.receive())["event"] == "connected"
                     await client.leave()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from limpet.service import ServiceOptions
 from limpet.service._gateway import Gateway, Handshake, Refusal
 from limpet.service.tokens import InvalidToken, TokenAuthority
-from limpet_core.service import JSON_RELIABLE
+from limpet_core.service import RELIABLE_JSON
 
 KEY = "k" * 32
 HERE = "http://localhost:8080"
@@ -127,7 +127,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 
 
 def handshake(origin: str, token: str) -> Handshake:
-    return Handshake("chat", f"access_token={token}", origin, "", [JSON_RELIABLE], [])
+    return Handshake("chat", f"access_token={token}", origin, "", [RELIABLE_JSON], [])
 
 
 @pytest.mark.parametrize(("endpoint", "let_in"), [(None, True), ("http://ours.example", False)])

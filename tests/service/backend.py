@@ -8,7 +8,7 @@ from typing import Any
 from tests.service.virtual import Client, World
 
 from limpet_core.service import (
-    JSON_RELIABLE,
+    RELIABLE_JSON,
     ClientGrant,
     ConnectRequest,
     EventHandler,
@@ -105,7 +105,7 @@ EVERYTHING = EventHandler(url=URL)
 
 
 def talking(
-    handler: EventHandler = EVENTS_ONLY, subprotocol: str = JSON_RELIABLE, **limits: Any
+    handler: EventHandler = EVENTS_ONLY, subprotocol: str = RELIABLE_JSON, **limits: Any
 ) -> tuple[World, Backend, Client]:
     """A world whose only client has said hello."""
     world = World(handler, **limits)
@@ -134,5 +134,5 @@ def failure(answers: list[dict[str, Any]]) -> tuple[int, str]:
 def knock(world: World, grant: ClientGrant | None = None, **request: Any) -> PendingConnect:
     """Let a client ask to connect."""
     assert world.core.handler_decides("Chat")
-    request.setdefault("subprotocols", [JSON_RELIABLE])
+    request.setdefault("subprotocols", [RELIABLE_JSON])
     return world.core.ask_to_connect("Chat", grant or ClientGrant("ann", ("r",), ("g",)), ConnectRequest(**request))

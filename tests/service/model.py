@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from tests.service.virtual import Client, World
 
-from limpet_core.service import operations
+from limpet_core.service.data_plane import operations
 
 WINDOW = 30.0
 RETAINED = 6

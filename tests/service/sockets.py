@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from limpet.service import Service, ServiceOptions
-from limpet_core.service import JSON_RELIABLE
+from limpet_core.service import RELIABLE_JSON
 
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Client:
 
     @classmethod
     async def open(cls, url: str, *offers: str) -> Client:
-        subprotocols = [Subprotocol(offer) for offer in offers or (JSON_RELIABLE,)]
+        subprotocols = [Subprotocol(offer) for offer in offers or (RELIABLE_JSON,)]
         return cls(await connect(url, subprotocols=subprotocols, compression=None, max_size=None))
 
     async def send(self, **message: object) -> None:

@@ -20,7 +20,7 @@ from tests.service.sockets import ROLES, Client, refusal
 from websockets.asyncio.client import connect
 
 from limpet.service import ServiceApp, ServiceOptions, client_url, create_app
-from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
+from limpet_core.service import JSON, RELIABLE_JSON, ConnectionString, server_publication
 
 KEY = "k" * 32
 
@@ -91,7 +91,7 @@ def test_the_application_works_mounted_under_any_server() -> None:
             assert await second.close_code() == 1007
             assert await (await Client.open(recovery + hello["reconnectionToken"])).close_code() == 1008
 
-            status, text = await refusal(bare, JSON_RELIABLE)
+            status, text = await refusal(bare, RELIABLE_JSON)
             assert (status, text.count("\n")) == (401, 1)
             assert (await refusal(bare.replace("chat", "1st"), JSON))[0] == 400
             for path in ("hubs", "hubs/"):

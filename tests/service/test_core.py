@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import World
 
-from limpet_core.service import ABNORMAL, JSON, JSON_RELIABLE, Limits, RawMode, server_publication
+from limpet_core.service import ABNORMAL, JSON, RELIABLE_JSON, Limits, RawMode, server_publication
 
 JOIN = {"type": "joinGroup", "group": "room", "ackId": 1}
 
@@ -169,7 +169,7 @@ def test_a_sender_need_not_be_a_member_but_needs_the_role() -> None:
         ("protobuf", "CgFh"),
     ],
 )
-@pytest.mark.parametrize("subprotocol", [JSON, JSON_RELIABLE])
+@pytest.mark.parametrize("subprotocol", [JSON, RELIABLE_JSON])
 def test_payloads_arrive_as_they_were_sent(subprotocol: str, data_type: str, data: object) -> None:
     client = World().connect(subprotocol=subprotocol, groups=("room",))
     client.hello()
@@ -177,7 +177,7 @@ def test_payloads_arrive_as_they_were_sent(subprotocol: str, data_type: str, dat
     (message,) = client.received()
     assert (message["dataType"], message["data"]) == (data_type, data)
     assert message["metadata"] == {"trace-id": "x"}
-    assert ("sequenceId" in message) is (subprotocol == JSON_RELIABLE)
+    assert ("sequenceId" in message) is (subprotocol == RELIABLE_JSON)
 
 
 def test_metadata_alone_is_sent_as_an_empty_text() -> None:

@@ -19,11 +19,7 @@ from tests.service.backend import (
 )
 from tests.service.virtual import Client, World
 
-from limpet_core.service import (
-    JSON,
-    JSON_RELIABLE,
-    EventHandler,
-)
+from limpet_core.service import JSON, RELIABLE_JSON, EventHandler
 
 # --- The request -----------------------------------------------------------------------------------
 
@@ -49,7 +45,7 @@ def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
         "ce-connectionId": "c1",
         "ce-eventName": "order.create",
         "ce-userId": "ann",
-        "ce-subprotocol": JSON_RELIABLE,
+        "ce-subprotocol": RELIABLE_JSON,
         "ce-signature": f"{signature(b'first')},{signature(b'second')}",
         "WebHook-Request-Origin": "service.example:8080",
         "Content-Type": "text/plain",
@@ -178,7 +174,7 @@ def test_a_handler_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         (None, b"hi", {"dataType": "binary", "data": "aGk="}),
     ],
 )
-@pytest.mark.parametrize("subprotocol", [JSON, JSON_RELIABLE])
+@pytest.mark.parametrize("subprotocol", [JSON, RELIABLE_JSON])
 def test_a_reply_reaches_the_client_before_the_ack(
     content_type: str | None, payload: bytes, expected: dict[str, object], subprotocol: str
 ) -> None:
@@ -186,7 +182,7 @@ def test_a_reply_reaches_the_client_before_the_ack(
     assert client.ask(event(ackId=7)) == []
     backend.answer(body=payload, content_type=content_type, headers=[("X-WebPubSub-Metadata-Key", "v")])
     reply = {"type": "message", "from": "server", **expected, "metadata": {"key": "v"}}
-    if subprotocol == JSON_RELIABLE:
+    if subprotocol == RELIABLE_JSON:
         reply["sequenceId"] = 1
     assert client.received() == [reply, ack(7)]
 

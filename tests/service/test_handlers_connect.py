@@ -16,11 +16,7 @@ from tests.service.backend import (
 )
 from tests.service.virtual import Client, World
 
-from limpet_core.service import (
-    JSON,
-    JSON_RELIABLE,
-    ClientGrant,
-)
+from limpet_core.service import JSON, RELIABLE_JSON, ClientGrant
 
 
 def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
@@ -31,14 +27,14 @@ def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
         claims={"sub": ["ann"], "role": ["r"]},
         query={"a": ["1", "2"]},
         headers={"Host": ["x"]},
-        subprotocols=["custom", JSON_RELIABLE],
+        subprotocols=["custom", RELIABLE_JSON],
     )
     call = backend.call()
     assert body(call) == {
         "claims": {"sub": ["ann"], "role": ["r"]},
         "query": {"a": ["1", "2"]},
         "headers": {"Host": ["x"]},
-        "subprotocols": ["custom", JSON_RELIABLE],
+        "subprotocols": ["custom", RELIABLE_JSON],
         "clientCertificates": [],
     }
     assert call.url == "http://app.example/api/chat/connect?code=secret"
@@ -51,14 +47,14 @@ def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
     assert world.core.decided_connects() == []
     backend.answer(call, headers=[("ce-connectionState", "s"), ("Set-Cookie", "c=1")])
     assert backend.decided() is pending
-    assert pending.subprotocol == JSON_RELIABLE
+    assert pending.subprotocol == RELIABLE_JSON
     assert pending.transport is not None
     connection = pending.transport.connection
     assert connection is not None
     assert (connection.connection_id, connection.user_id, list(connection.groups)) == ("c1", "ann", ["g"])
     connected = backend.call()
     assert dict(connected.headers)["ce-id"] == "1"
-    assert dict(connected.headers)["ce-subprotocol"] == JSON_RELIABLE
+    assert dict(connected.headers)["ce-subprotocol"] == RELIABLE_JSON
     assert dict(connected.headers)["ce-connectionState"] == "s"
     assert dict(connected.headers)["Cookie"] == "c=1"
 
@@ -104,7 +100,7 @@ def test_a_handler_may_pick_the_subprotocol() -> None:
     for chosen in (JSON, JSON.upper()):
         world = World(EVERYTHING)
         backend = Backend(world)
-        knock(world, subprotocols=["other", JSON_RELIABLE, JSON])
+        knock(world, subprotocols=["other", RELIABLE_JSON, JSON])
         backend.answer(body={"subprotocol": chosen})
         pending = backend.decided()
         assert pending.transport is not None

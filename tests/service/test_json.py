@@ -13,12 +13,12 @@ from tests.service.virtual import World
 
 from limpet import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
 from limpet.service import mint_client_token
-from limpet.service._connect import connect_request
-from limpet_core.service import JSON, JSON_RELIABLE, ClientGrant, RawMode
-from limpet_core.service.cloud_events import read_reply
-from limpet_core.service.handlers import Answer
-from limpet_core.service.parameters import OperationError, payload
-from limpet_core.service.tokens import InvalidClaims
+from limpet.service._connect_event import connect_request
+from limpet_core.service import JSON, ClientGrant, RawMode
+from limpet_core.service.access.tokens import InvalidClaims
+from limpet_core.service.data_plane.parameters import OperationError, payload
+from limpet_core.service.webhooks.cloud_events import read_reply
+from limpet_core.service.webhooks.handlers import Answer
 
 INF = float("inf")
 
@@ -81,7 +81,7 @@ FORWARDED: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", FORWARDED)
-@pytest.mark.parametrize("protocol", [JSON, JSON_RELIABLE])
+@pytest.mark.parametrize("protocol", [JSON, RELIABLE_JSON])
 def test_what_a_client_publishes_can_be_read_by_every_other(name: str, protocol: str) -> None:
     text, expected = FORWARDED[name]
     world = World()
@@ -294,10 +294,10 @@ def replaced(value: Any) -> Any:
     return value
 
 
-@given(DOCUMENTS, st.sampled_from([JSON, JSON_RELIABLE]))
+@given(DOCUMENTS, st.sampled_from([JSON, RELIABLE_JSON]))
 @example('{"a":1,"a":1e999}', JSON)
 @example(r'"\ud83d\\ude00"', JSON)
-@example("9" * 5000, JSON_RELIABLE)
+@example("9" * 5000, RELIABLE_JSON)
 @settings(max_examples=examples(300))
 def test_any_json_is_delivered_as_python_reads_it_or_told(text: str, protocol: str) -> None:
     world = World()

@@ -13,8 +13,9 @@ from tests.helpers.profiles import examples
 from tests.service.model import GROUPS, ROLES, WINDOW, Line, Member, Model
 from tests.service.virtual import Client
 
-from limpet_core.service import JSON, JSON_RELIABLE, Filter, group_publication, operations, server_publication
-from limpet_core.service.parameters import OperationError
+from limpet_core.service import JSON, RELIABLE_JSON, Filter, group_publication, server_publication
+from limpet_core.service.data_plane import operations
+from limpet_core.service.data_plane.parameters import OperationError
 
 group_names = st.sampled_from(GROUPS)
 users = st.sampled_from(["ann", "ben", None])
@@ -45,7 +46,7 @@ class ServiceAgainstModel(Model):
     def connect(self, hub: str, user: str | None, reliable: bool, roles: frozenset[str], groups: set[str]) -> None:
         client = self.world.connect(
             hub=hub,
-            subprotocol=JSON_RELIABLE if reliable else JSON,
+            subprotocol=RELIABLE_JSON if reliable else JSON,
             user=user,
             roles=tuple(sorted(roles)),
             groups=tuple(sorted(groups)),

@@ -12,8 +12,8 @@ from tests.service.test_model import ServiceAgainstModel
 
 from limpet_core.service import Connection, GroupRules, Publication, ServiceCore
 from limpet_core.service import core as service_core
-from limpet_core.service.hub import Hub
-from limpet_core.service.roster import Roster
+from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.registry import Roster
 
 
 def broken(target: type, name: str) -> Callable[[Any], None]:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.service.virtual import Client, World
 
-from limpet_core.service import JSON, Connection, Filter, RawMode, operations, server_publication
-from limpet_core.service.filters import select
-from limpet_core.service.parameters import OperationError
+from limpet_core.service import JSON, Connection, Filter, RawMode, server_publication
+from limpet_core.service.data_plane import operations
+from limpet_core.service.data_plane.parameters import OperationError
+from limpet_core.service.odata.filters import select
 
 HELLO = server_publication("json", b"1")
 

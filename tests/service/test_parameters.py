@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limpet_core.service import InvalidMetadata, encode_metadata, metadata_from_headers
-from limpet_core.service.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
+from limpet_core.service.data_plane.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
 
 
 @pytest.mark.parametrize(

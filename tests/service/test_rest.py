@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from tests.service.sockets import Client, refusal, with_service
 
 from limpet.service import Service, ServiceOptions, create_app
-from limpet.service.rest import OPERATIONS
+from limpet.service.rest.operations import OPERATIONS
 from limpet_core.service import JSON, ClientGrant, Joined, Left, Published, ServiceCore, TraceEvent, Transport
 
 KEY = "k" * 32

@@ -25,7 +25,7 @@ from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient as Async
 from tests.service.sockets import ROLES, Client, with_service
 
 from limpet.service import Service, ServiceOptions
-from limpet_core.service import JSON, JSON_RELIABLE
+from limpet_core.service import JSON, RELIABLE_JSON
 
 KEY = "k" * 32
 SECOND = "s" * 32
@@ -146,7 +146,7 @@ def test_sending_to_nobody_is_no_error() -> None:
 
 def test_metadata_and_time_to_live_travel_with_a_message() -> None:
     async def scenario(backend: Backend) -> None:
-        client, _ = await backend.client(subprotocol=JSON_RELIABLE)
+        client, _ = await backend.client(subprotocol=RELIABLE_JSON)
         headers = {"X-WebPubSub-Metadata-Trace-Id": "abc", "X-WebPubSub-Metadata-b": "x, y "}
         await backend("send_to_all", 1, headers=headers, params={"messageTtlSeconds": "60"})
         assert (await client.receive())["metadata"] == {"trace-id": "abc", "b": "y"}

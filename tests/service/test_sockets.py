@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 
 from limpet.service import HubOptions, Service, ServiceOptions, client_url, mint_client_token
 from limpet.service.tokens import TokenAuthority
-from limpet_core.service import JSON, JSON_RELIABLE, ConnectionString, server_publication
+from limpet_core.service import JSON, RELIABLE_JSON, ConnectionString, server_publication
 
 KEY = "k" * 32
 
@@ -35,14 +35,14 @@ def signed(service: Service, **claims: Any) -> str:
 # --- Admission --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offer", [JSON, JSON_RELIABLE, JSON_RELIABLE.upper()])
+@pytest.mark.parametrize("offer", [JSON, RELIABLE_JSON, RELIABLE_JSON.upper()])
 def test_a_client_is_welcomed_in_each_subprotocol_in_its_own_spelling(offer: str) -> None:
     async def scenario(service: Service) -> None:
         client = await Client.open(service.client_url(user_id="ann"), "unknown", offer)
         assert client.websocket.subprotocol == offer
         hello = await client.receive()
         assert (hello["event"], hello["userId"]) == ("connected", "ann")
-        assert ("reconnectionToken" in hello) is (offer.lower() == JSON_RELIABLE)
+        assert ("reconnectionToken" in hello) is (offer.lower() == RELIABLE_JSON)
         await client.leave()
 
     with_service(scenario)
@@ -97,7 +97,7 @@ def test_tokens_that_are_not_good_are_answered_before_the_upgrade() -> None:
             (good.replace("/hubs/chat", "/hubs/chat/more"), 404),
             (good.replace("/client/", "/elsewhere/"), 404),
         ]:
-            answered, text = await refusal(url, JSON_RELIABLE)
+            answered, text = await refusal(url, RELIABLE_JSON)
             assert answered == status, (url, text)
             assert text.count("\n") == 1
 
@@ -120,7 +120,7 @@ def test_a_client_that_speaks_only_protobuf_is_told_what_to_offer() -> None:
     async def scenario(service: Service) -> None:
         status, text = await refusal(service.client_url(), "protobuf.webpubsub.azure.v1")
         assert status == 400
-        assert JSON_RELIABLE in text
+        assert RELIABLE_JSON in text
 
     with_service(scenario)
 
@@ -345,7 +345,7 @@ def test_what_was_missed_comes_after_a_recovery(hello_again: bool) -> None:
             assert (await sender.receive())["success"]
         for _ in range(2):
             recovered = await Client.open(recovery_url(service, hello, "CHAT"))
-            assert recovered.websocket.subprotocol == JSON_RELIABLE
+            assert recovered.websocket.subprotocol == RELIABLE_JSON
             if hello_again:
                 assert (await recovered.receive())["connectionId"] == hello["connectionId"]
             for number in range(1, 4):
@@ -422,7 +422,7 @@ def test_a_thousand_unacknowledged_messages_are_fine_and_one_more_closes_with_10
     with_service(scenario)
 
 
-@pytest.mark.parametrize("offer", [JSON, JSON_RELIABLE])
+@pytest.mark.parametrize("offer", [JSON, RELIABLE_JSON])
 def test_a_client_that_pauses_reading_gets_everything_later(offer: str) -> None:
     async def scenario(service: Service) -> None:
         client = await Client.open(service.client_url(groups=["room"]), offer)

@@ -13,7 +13,7 @@ from tests.service.virtual import World
 
 from limpet_core.service import (
     JSON,
-    JSON_RELIABLE,
+    RELIABLE_JSON,
     Acked,
     ConnectionClosed,
     ConnectionDropped,
@@ -32,10 +32,10 @@ from limpet_core.service import (
     ShutDown,
     Snapshot,
     TraceEvent,
-    operations,
     server_publication,
     snapshot,
 )
+from limpet_core.service.data_plane import operations
 
 ANN = ("chat", "c1", "ann")
 
@@ -67,7 +67,7 @@ def test_a_connection_opens_drops_recovers_and_closes() -> None:
     world = Watched(recovery_window=30.0)
     client = world.connect(user="ann", hub="CHAT", groups=("a", "b"))
     hello = client.hello()
-    assert world.seen() == [ConnectionOpened(*ANN, JSON_RELIABLE, ("a", "b"))]
+    assert world.seen() == [ConnectionOpened(*ANN, RELIABLE_JSON, ("a", "b"))]
     world.core.send_to_all("chat", server_publication("json", b"1"))
     world.seen()
     client.drop()
@@ -324,13 +324,13 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
                 2,
                 1,
                 (
-                    ConnectionState("c1", "ann", JSON_RELIABLE, False, 1, 1, 2, ("a", "b")),
+                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2, ("a", "b")),
                     ConnectionState("c2", "ann", JSON, True, 0, 0, 1, ("b",)),
                 ),
                 (("a", 1), ("b", 2)),
                 (("ann", 2),),
             ),
-            HubState("other", 1, 0, 0, (ConnectionState("c3", None, JSON_RELIABLE, True, 0, 0, 0, ()),), (), ()),
+            HubState("other", 1, 0, 0, (ConnectionState("c3", None, RELIABLE_JSON, True, 0, 0, 0, ()),), (), ()),
         ),
     )
 

@@ -18,7 +18,7 @@ from limpet.service import Service, ServiceOptions
 from limpet.service._gateway import Gateway
 from limpet.service.app import build_app
 from limpet.service.trace.feed import Feed
-from limpet_core.service import JSON_RELIABLE, ClientGrant, Transport, server_publication
+from limpet_core.service import RELIABLE_JSON, ClientGrant, Transport, server_publication
 
 STATIC = {
     file.name: file.read_text()
@@ -184,7 +184,7 @@ def test_the_feed_shows_what_is_there_and_then_what_happens_but_no_token() -> No
             assert first["state"]["hubs"][0]["connections"][0]["userId"] == "ben"
             url = service.client_url(user_id="ann")
             ann = await Client.open(url)
-            await refusal(url.replace("access_token", "nothing"), JSON_RELIABLE)
+            await refusal(url.replace("access_token", "nothing"), RELIABLE_JSON)
             await ben.send(type="sendToGroup", group="room", data="hi", ackId=1)
             await ben.receive()
             events: list[dict[str, Any]] = []
@@ -280,7 +280,7 @@ def test_a_page_that_does_not_read_holds_nothing_up_and_learns_what_it_missed() 
         await until(lambda: len(asgi.chunks) == 1)
 
         asgi.may_send.clear()
-        transport: Transport = core.connect("chat", JSON_RELIABLE, ClientGrant(None, ROLES, ("room",)), 0.0)
+        transport: Transport = core.connect("chat", RELIABLE_JSON, ClientGrant(None, ROLES, ("room",)), 0.0)
         await until(lambda: asgi.blocked)
         for number in range(5000):
             publish = {"type": "sendToGroup", "group": "room", "ackId": number, "data": "x"}

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.service.sockets import Client
 from tests.service.webhook import KEYS, QUIET, Webhook, ask, open_client, outcome, run, running, tcp, webhook
 
-from limpet.service._upstream import Upstream
-from limpet_core.service import JSON_RELIABLE, MAX_ANSWER, EventHandler, HandlerCall
+from limpet.service._webhooks import Upstream
+from limpet_core.service import MAX_ANSWER, RELIABLE_JSON, EventHandler, HandlerCall
 
 
 def test_a_client_from_connect_to_disconnected() -> None:
@@ -47,7 +47,7 @@ def test_a_client_from_connect_to_disconnected() -> None:
             assert body["claims"]["aud"] == [service.endpoint + "/client/hubs/chat"]
             assert body["query"] == {"a": ["1", "2"]}
             assert body["headers"]["Host"] == [f"127.0.0.1:{service.port}"]
-            assert body["subprotocols"] == [JSON_RELIABLE]
+            assert body["subprotocols"] == [RELIABLE_JSON]
             assert body["clientCertificates"] == []
             assert connect.headers["ce-userid"] == "ann"
             assert "ce-connectionstate" not in connect.headers
@@ -55,7 +55,7 @@ def test_a_client_from_connect_to_disconnected() -> None:
             connected = await hook.next("connected")
             assert connected.headers["ce-userid"] == "ben"
             assert connected.headers["ce-connectionstate"] == "one"
-            assert connected.headers["ce-subprotocol"] == JSON_RELIABLE
+            assert connected.headers["ce-subprotocol"] == RELIABLE_JSON
 
             await client.send(type="sendToGroup", group="room", data="hi", dataType="text", noEcho=True, ackId=5)
             assert outcome([await client.receive()]) == "success"

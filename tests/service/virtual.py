@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from limpet.testing import VirtualService
-from limpet_core.service import JSON_RELIABLE, ClientGrant, EventHandler, EventSettings, Limits, RawMode, Transport
+from limpet_core.service import RELIABLE_JSON, ClientGrant, EventHandler, EventSettings, Limits, RawMode, Transport
 
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
@@ -33,7 +33,7 @@ class World(VirtualService):
         self,
         *,
         hub: str = "chat",
-        subprotocol: str | None = JSON_RELIABLE,
+        subprotocol: str | None = RELIABLE_JSON,
         user: str | None = None,
         roles: tuple[str, ...] = JOIN_SEND_ALL,
         groups: tuple[str, ...] = (),

@@ -1,7 +1,7 @@
 """Limpet for anyio, on asyncio or trio: ``from limpet.anyio import Client``."""
 
 from limpet._extras import extra
-from limpet._structured import EventStream
+from limpet._structured.client import EventStream
 
 with extra("anyio"):
     from limpet.anyio.client import Client

@@ -8,10 +8,10 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from limpet._interrupts import protect
-from limpet._kit import Kit
-from limpet._stray import stray
-from limpet._structured import StructuredClient
+from limpet._clients.cancellation import stray
+from limpet._structured.backend import Kit
+from limpet._structured.client import StructuredClient
+from limpet._structured.interrupts import protect
 
 
 class _TcpStream:

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Self
 
 from limpet import ClientStopped, Event, Options, State, Stopped
-from limpet._client import AsyncClient
-from limpet._route import Route
-from limpet._stray import stray
+from limpet._clients.async_client import AsyncClient
+from limpet._clients.cancellation import stray
+from limpet._transports.route import Route
 from limpet.asyncio.driver import Driver
 
 

@@ -20,11 +20,11 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._channels import Connect, MessageChannel
-from limpet._protocol import ByteTransport
-from limpet._route import Route
-from limpet._stray import stray
-from limpet.connect._tasks import MessageTasks
+from limpet._clients.cancellation import stray
+from limpet._transports.messages import Connect, MessageChannel
+from limpet._transports.route import Route
+from limpet.asyncio._messages import MessageTasks
+from limpet.asyncio._tcp import ByteTransport
 
 log: logging.Logger = logging.getLogger("limpet")
 

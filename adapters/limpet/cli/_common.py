@@ -16,7 +16,7 @@ import click
 from limpet import LimpetError
 from limpet.cli._terminal import SafeFormatter
 from limpet.service import client_url
-from limpet_core._text import escape
+from limpet_core.text import escape
 
 EVERYTHING = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 """The roles that allow joining and sending to every group."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from limpet_core._text import escape
+from limpet_core.text import escape
 
 __all__ = ["SafeFormatter"]
 

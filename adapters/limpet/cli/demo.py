@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.table import Table
 
 from limpet import Backoff, Disconnected, Options, Recovered
-from limpet._proxy import CuttingProxy
 from limpet.asyncio import Client
 from limpet.cli._common import EVERYTHING
 from limpet.service import Service
+from limpet.testing.network import CuttingProxy
 
 GROUP = "demo"
 

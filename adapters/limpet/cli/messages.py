@@ -22,8 +22,8 @@ from limpet import (
     RejoinGroupFailed,
 )
 from limpet.asyncio import Client
-from limpet_core._text import escape, one_line
-from limpet_core.messages import encode_json
+from limpet_core.protocol.json import encode_json
+from limpet_core.text import escape, one_line
 
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 

@@ -50,7 +50,7 @@ For the blocking client, :class:`limpet.sync.Client`, all four are plain functio
 - ``close`` is called by any thread, and must end a ``receive`` and a ``send`` that wait.
 """
 
-from limpet._channels import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
+from limpet._transports.messages import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
 
 __all__ = ["BlockingConnect", "BlockingTransport", "Closed", "Connect", "MessageTransport"]
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from limpet import ConnectError, Dial, InvalidValue, Options, parse_url
+from limpet._transports.pipeline import explain
 from limpet._version import __version__
-from limpet._wire import explain
-from limpet_core._text import LONGEST_REASON, one_line
 from limpet_core.errors import refused as refused  # what each of them raises for a refused handshake
+from limpet_core.text import LONGEST_REASON, one_line
 
 USER_AGENT: Final = f"limpet/{__version__}"
 

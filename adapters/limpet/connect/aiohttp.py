@@ -23,7 +23,7 @@ from limpet.connect._common import (
     failed,
     refused,
 )
-from limpet_core._text import LONGEST_REASON, one_line
+from limpet_core.text import LONGEST_REASON, one_line
 
 with extra("aiohttp"):
     from aiohttp import (

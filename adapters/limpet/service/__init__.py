@@ -6,11 +6,11 @@ from limpet._extras import extra
 from limpet_core.service import EventHandler
 
 with extra("service"):
-    from .app import ServiceApp, create_app
-    from .config import load_options
-    from .options import HubOptions, ServiceOptions
-    from .server import Service, serve
-    from .tokens import client_url, mint_client_token
+    from limpet.service.app import ServiceApp, create_app
+    from limpet.service.config import load_options
+    from limpet.service.options import HubOptions, ServiceOptions
+    from limpet.service.server import Service, serve
+    from limpet.service.tokens import client_url, mint_client_token
 
 __all__ = [
     "EventHandler",

@@ -14,10 +14,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from limpet_core._text import one_line
+from limpet.service._connect_event import connect_request
+from limpet.service.options import ServiceOptions
+from limpet.service.tokens import InvalidToken, TokenAuthority
 from limpet_core.service import (
     JSON,
-    JSON_RELIABLE,
+    RELIABLE_JSON,
     ClientGrant,
     ConnectionString,
     EventSettings,
@@ -32,13 +34,10 @@ from limpet_core.service import (
     is_hub_name,
     select_subprotocol,
 )
-
-from ._connect import connect_request
-from .options import ServiceOptions
-from .tokens import InvalidToken, TokenAuthority
+from limpet_core.text import one_line
 
 if TYPE_CHECKING:
-    from ._upstream import Upstream
+    from limpet.service._webhooks import Upstream
 
 __all__ = ["Admission", "Gateway", "Handshake", "Refusal", "Writer", "hub_of_path"]
 
@@ -144,7 +143,7 @@ class Gateway:
         self.upstream: Upstream | None = None
         if handlers:
             # Only now, since the HTTP library takes long to import.
-            from ._upstream import Upstream
+            from limpet.service._webhooks import Upstream
 
             self.upstream = Upstream(self.core, self.flush)
         self._deciding: dict[PendingConnect, Respond] = {}
@@ -235,7 +234,7 @@ class Gateway:
                     spelled = original
             return Admission(transport, spelled)
         if selected is None and any(offer.lower().startswith("protobuf.") for offer in handshake.subprotocols):
-            return Refusal(400, f"protobuf is not supported by this service; offer {JSON_RELIABLE} or {JSON}.")
+            return Refusal(400, f"protobuf is not supported by this service; offer {RELIABLE_JSON} or {JSON}.")
         try:
             raw = RawMode.from_query(query)
         except InvalidQuery as error:

@@ -22,10 +22,9 @@ from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from limpet.service._access import WRONG_HOST, origin_of
+from limpet.service._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
 from limpet_core.service import ABNORMAL, Binary, PendingConnect, Transport
-
-from ._access import WRONG_HOST, origin_of
-from ._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
 
 __all__ = ["WebSocketProtocol"]
 

@@ -16,15 +16,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from limpet_core._text import one_line
+from limpet.service._access import REACHED, WRONG_HOST, Reached, is_allowed, reached_at
+from limpet.service._gateway import Admission, Gateway, Handshake, Refusal
+from limpet.service.options import ServiceOptions
+from limpet.service.rest._request import rest_route
+from limpet.service.tokens import mint_client_token
+from limpet.service.trace import trace_routes
 from limpet_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, client_endpoint, is_hub_name
-
-from ._access import REACHED, WRONG_HOST, Reached, is_allowed, reached_at
-from ._api import rest_route
-from ._gateway import Admission, Gateway, Handshake, Refusal
-from .options import ServiceOptions
-from .tokens import mint_client_token
-from .trace import trace_routes
+from limpet_core.text import one_line
 
 __all__ = ["ServiceApp", "build_app", "create_app"]
 

@@ -11,9 +11,8 @@ from typing import Any, cast
 
 import msgspec
 
+from limpet.service.options import HubOptions, ServiceOptions
 from limpet_core.service import EventHandler
-
-from .options import HubOptions, ServiceOptions
 
 __all__ = ["load_options", "parse_event_handler", "with_hubs"]
 

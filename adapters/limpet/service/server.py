@@ -13,16 +13,15 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from limpet._listening import stop_listening
+from limpet.service._access import is_loopback
+from limpet.service._gateway import Gateway
+from limpet.service._http import HttpProtocol
+from limpet.service._listening import stop_listening
+from limpet.service._websocket import WebSocketProtocol
+from limpet.service.app import build_app
+from limpet.service.options import ServiceOptions
+from limpet.service.tokens import client_url
 from limpet_core.service import Hub, ServiceCore
-
-from ._access import is_loopback
-from ._gateway import Gateway
-from ._http import HttpProtocol
-from ._websocket import WebSocketProtocol
-from .app import build_app
-from .options import ServiceOptions
-from .tokens import client_url
 
 __all__ = ["Service", "serve"]
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import jwt
 
-from limpet_core._text import one_line
+from limpet_core.protocol.names import is_text
 from limpet_core.service import (
     ClientGrant,
     ConnectionString,
@@ -21,7 +21,7 @@ from limpet_core.service import (
     is_group_name,
     request_audience_matches,
 )
-from limpet_core.service.names import is_text
+from limpet_core.text import one_line
 
 __all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
 

@@ -1,6 +1,6 @@
 """Limpet for code that blocks: ``from limpet.sync import Client``."""
 
-from limpet._blocking_streams import EventStream
+from limpet.sync._streams import EventStream
 from limpet.sync.client import Client
 
 __all__ = ["Client", "EventStream"]

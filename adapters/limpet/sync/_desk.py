@@ -22,8 +22,8 @@ from limpet import (
     Stopped,
     TooManyRequests,
 )
-from limpet._calls import Call
-from limpet._sockets import Bell
+from limpet.sync._calls import Call
+from limpet.sync._tcp import Bell
 
 _AHEAD = 64
 """Messages without an ack that the application may be ahead of the thread: to wait for it each time takes three times

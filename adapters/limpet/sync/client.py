@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from limpet import ClientStopped, Options, Stopped
-from limpet._blocking import BlockingClient
-from limpet._route import Route
+from limpet._transports.route import Route
+from limpet.sync._blocking import BlockingClient
 from limpet.sync.driver import Driver
 
 

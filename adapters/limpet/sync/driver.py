@@ -25,13 +25,13 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._calls import Answer, Call
-from limpet._channels import Channel
-from limpet._route import Route
-from limpet._sockets import Bell, ByteTransport, connect
-from limpet._wire import Wire
-from limpet.connect._threads import MessageThreads
+from limpet._transports.messages import Channel
+from limpet._transports.pipeline import Wire
+from limpet._transports.route import Route
+from limpet.sync._calls import Answer, Call
 from limpet.sync._desk import RUNNING, Desk, no_start
+from limpet.sync._messages import MessageThreads
+from limpet.sync._tcp import Bell, ByteTransport, connect
 
 log: logging.Logger = logging.getLogger("limpet")
 

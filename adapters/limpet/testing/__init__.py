@@ -7,9 +7,9 @@
 from limpet._extras import extra
 
 with extra("service"):
-    from limpet.testing.background import ROLES, BackgroundService
+    from limpet.testing.service import ROLES, BackgroundService
 from limpet.testing.log import EventLog
-from limpet.testing.virtual import VirtualClient, VirtualService
+from limpet.testing.virtual.service import VirtualClient, VirtualService
 from limpet_core.service import trace
 
 __all__ = ["ROLES", "BackgroundService", "EventLog", "VirtualClient", "VirtualService", "trace"]

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from limpet_core._text import one_line
 from limpet_core.service import ServiceCore
 from limpet_core.service.trace import Acked, TraceEvent
+from limpet_core.text import one_line
 
 __all__ = ["EventLog", "lose_ack"]
 

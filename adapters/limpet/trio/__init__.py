@@ -1,7 +1,7 @@
 """Limpet for trio: ``from limpet.trio import Client``."""
 
 from limpet._extras import extra
-from limpet._structured import EventStream
+from limpet._structured.client import EventStream
 
 with extra("trio"):
     from limpet.trio.client import Client

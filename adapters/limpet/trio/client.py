@@ -6,9 +6,9 @@ from typing import Any
 
 import trio
 
-from limpet._interrupts import protect
-from limpet._kit import Kit
-from limpet._structured import StructuredClient
+from limpet._structured.backend import Kit
+from limpet._structured.client import StructuredClient
+from limpet._structured.interrupts import protect
 
 
 class _TcpStream:

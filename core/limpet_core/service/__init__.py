@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from .application import PendingConnect
-from .audiences import audience_matches, is_endpoint, parse_host, request_audience_matches
-from .cloud_events import ConnectRequest, Rejection
-from .connection import ABNORMAL, Close, Connection, Limits, Transport
-from .conversation import Conversation, EventSettings
-from .core import ServiceCore
-from .downstream import Binary, Publication, group_publication, server_publication
-from .filters import Filter, InvalidFilter
-from .handlers import (
-    MAX_ANSWER,
-    SYSTEM_EVENTS,
-    Answer,
-    EventHandler,
-    Failure,
-    FailureKind,
-    HandlerCall,
-    Headers,
-    index_by_hub,
-)
-from .hub import Hub
-from .metadata import InvalidMetadata, encode_metadata, metadata_from_headers
-from .names import (
+from limpet_core.protocol.names import (
     JSON,
-    JSON_RELIABLE,
+    RELIABLE_JSON,
     SUBPROTOCOLS,
     is_event_name,
     is_group_name,
     is_hub_name,
     select_subprotocol,
 )
-from .observers import Observers
-from .patterns import GroupPattern, InvalidPattern
-from .permissions import GroupRules, Permissions
-from .raw import InvalidQuery, RawMode
-from .snapshot import ConnectionState, HubState, Snapshot, snapshot
-from .tokens import (
+from limpet_core.service.access.audiences import audience_matches, is_endpoint, parse_host, request_audience_matches
+from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
+from limpet_core.service.access.permissions import GroupRules, Permissions
+from limpet_core.service.access.tokens import (
     ClientGrant,
     ConnectionString,
     InvalidClaims,
@@ -45,7 +22,14 @@ from .tokens import (
     client_claims,
     client_endpoint,
 )
-from .trace import (
+from limpet_core.service.application_server import PendingConnect
+from limpet_core.service.connections.connection import ABNORMAL, Close, Connection, Limits, Transport
+from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.observers import Observers
+from limpet_core.service.connections.snapshot import ConnectionState, HubState, Snapshot, snapshot
+from limpet_core.service.core import ServiceCore
+from limpet_core.service.odata.filters import Filter, InvalidFilter
+from limpet_core.service.trace import (
     Acked,
     ConnectionClosed,
     ConnectionDropped,
@@ -63,13 +47,29 @@ from .trace import (
     ShutDown,
     TraceEvent,
 )
-from .upstream import DataType, ProtocolViolation
+from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
+from limpet_core.service.webhooks.handler_context import Conversation, EventSettings
+from limpet_core.service.webhooks.handlers import (
+    MAX_ANSWER,
+    SYSTEM_EVENTS,
+    Answer,
+    EventHandler,
+    Failure,
+    FailureKind,
+    HandlerCall,
+    Headers,
+    index_by_hub,
+)
+from limpet_core.service.wire.from_client import DataType, ProtocolViolation
+from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers
+from limpet_core.service.wire.raw import InvalidQuery, RawMode
+from limpet_core.service.wire.to_client import Binary, Publication, group_publication, server_publication
 
 __all__ = [
     "ABNORMAL",
     "JSON",
-    "JSON_RELIABLE",
     "MAX_ANSWER",
+    "RELIABLE_JSON",
     "SUBPROTOCOLS",
     "SYSTEM_EVENTS",
     "Acked",

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final, Literal
 
-from . import downstream
-from .application import Application, Decided, PendingConnect
-from .cloud_events import ConnectRequest, Rejection
-from .connection import ABNORMAL, Close, Connection, Limits, Transport
-from .conversation import EventSettings
-from .downstream import Publication
-from .filters import Filter, select
-from .handlers import Answer, Failure, FailureKind, HandlerCall, Headers
-from .hub import Hub
-from .names import choose_subprotocol, hub_identity
-from .observers import Observers
-from .raw import RawMode
-from .requests import Requests
-from .roster import Roster
-from .tokens import ClientGrant
-from .upstream import Ping, ProtocolViolation, SequenceAck, decode
+from limpet_core.protocol.names import choose_subprotocol, hub_identity
+from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.application_server import Application, Decided, PendingConnect
+from limpet_core.service.connections.connection import ABNORMAL, Close, Connection, Limits, Transport
+from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.observers import Observers
+from limpet_core.service.connections.registry import Roster
+from limpet_core.service.dispatch import Requests
+from limpet_core.service.odata.filters import Filter, select
+from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
+from limpet_core.service.webhooks.handler_context import EventSettings
+from limpet_core.service.webhooks.handlers import Answer, Failure, FailureKind, HandlerCall, Headers
+from limpet_core.service.wire import to_client as downstream
+from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, decode
+from limpet_core.service.wire.raw import RawMode
+from limpet_core.service.wire.to_client import Publication
 
 __all__ = ["ServiceCore"]
 

@@ -6,6 +6,6 @@ requests, and ``static/`` is the page itself: plain HTML, CSS and JavaScript mod
 
 from __future__ import annotations
 
-from .page import trace_routes
+from limpet.service.trace.page import trace_routes
 
 __all__ = ["trace_routes"]

@@ -13,11 +13,10 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from limpet.service._access import REACHED, Reached, is_allowed
+from limpet.service._gateway import Gateway
+from limpet.service.trace.feed import Feed
 from limpet_core.service import snapshot
-
-from .._access import REACHED, Reached, is_allowed
-from .._gateway import Gateway
-from .feed import Feed
 
 __all__ = ["trace_routes"]
 

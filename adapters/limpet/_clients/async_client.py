@@ -1,0 +1,310 @@
+"""The API that all async clients share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeVar, overload
+
+from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
+from limpet._clients import base as _base
+from limpet._clients.base import BaseClient, BaseStream
+from limpet._clients.delivery import Buffer
+from limpet._transports.messages import Connect
+from limpet._transports.pipeline import ProxySetting
+from limpet._transports.route import Provider, Route, TlsSetting
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Answer(_base.Answer[T], Protocol[T]):
+    """Something to await, once."""
+
+    def __await__(self) -> Generator[Any, Any, T]: ...
+
+
+class Driver(_base.Driver, Protocol):
+    """Keeps a Session going on one event loop."""
+
+    def answer(self) -> Answer[Any]:
+        """A new thing to wait for."""
+        ...
+
+    async def give_turn(self) -> None:
+        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
+        ...
+
+    def takes(self, publish: bool) -> bool:
+        """Whether another message without an ack, perhaps a publish, can go out."""
+        ...
+
+    async def taking(self, publish: bool) -> None:
+        """Wait until that may be so."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop the session and wait until it has stopped."""
+        ...
+
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which came from a callback, out of the event loop or nursery, after this call."""
+        ...
+
+
+D = TypeVar("D", bound=Driver)
+
+
+class EventStream(BaseStream[T_co, Answer[None]]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
+    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
+    is of no use any more (leaving an ``async with`` or dropping the last reference does that, too).
+    """
+
+    _END = StopAsyncIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        buffer = self._buffer
+        while self._closed or not buffer.items:
+            await self._wait()
+        item: T_co = buffer.items.popleft()  # what pop() does, without the call
+        if buffer.full:
+            buffer.relax()
+        return item
+
+    async def _wait(self) -> None:
+        news = self._wait_for()
+        try:
+            await news
+        finally:
+            self._buffer.wake = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient(BaseClient[D]):
+    """The part of a client that is the same on every event loop."""
+
+    def __init__(
+        self,
+        url: Provider,
+        options: Options | None = None,
+        *,
+        ssl: TlsSetting = None,
+        proxy: ProxySetting = None,
+        connect: Connect | None = None,
+    ) -> None:
+        super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
+        self._delivery.raise_later = self._driver.raise_later
+        self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
+
+    def _drive(self, route: Route, options: Options | None) -> D:
+        """The driver for this client's event loop."""
+        raise AssertionError("each client has its own")
+
+    # ---- Requests
+
+    async def join_group(self, group: str, *, ack_id: int | None = None) -> Ack:
+        """Join ``group``; after a reconnect the client joins it again by itself.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            ack_id: repeat an earlier request under its ack id.
+
+        Raises:
+            SendError: the service refused, or the outcome is not known; see its ``outcome``.
+            TooManyRequests: ``max_pending_requests`` wait already.
+            LocalProtocolError: an argument can not be used, or the client is not started.
+        """
+        answer = self._driver.answer()
+        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        self._driver.flush()
+        return await self._settled(key, answer)
+
+    async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
+        """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
+        answer = self._driver.answer()
+        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        self._driver.flush()
+        return await self._settled(key, answer)
+
+    @overload
+    async def send_to_group(
+        self,
+        group: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        no_echo: bool = False,
+        ack: Literal[True] = True,
+        ack_id: int | None = None,
+    ) -> Ack: ...
+    @overload
+    async def send_to_group(
+        self,
+        group: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        no_echo: bool = False,
+        ack: Literal[False],
+    ) -> None: ...
+    async def send_to_group(
+        self,
+        group: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        no_echo: bool = False,
+        ack: bool = True,
+        ack_id: int | None = None,
+    ) -> Ack | None:
+        """Publish to ``group``, which this client need not have joined.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
+            data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
+            no_echo: do not deliver it back to this client.
+            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
+                errors are silent.
+            ack_id: repeat an earlier request under its ack id.
+
+        Raises:
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+        """
+        if not ack:
+            await self._room(publish=True)
+        answer = self._driver.answer() if ack else None
+        key = self._session.send_to_group(
+            group,
+            data,
+            self._driver.now(),
+            data_type=data_type,
+            no_echo=no_echo,
+            ack=ack,
+            ack_id=ack_id,
+            user_data=answer,
+        )
+        self._driver.flush()
+        return await self._settled(key, answer) if ack else None
+
+    @overload
+    async def send_event(
+        self,
+        event: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        ack: Literal[True] = True,
+        ack_id: int | None = None,
+    ) -> Ack: ...
+    @overload
+    async def send_event(
+        self, event: str, data: Any, *, data_type: DataType | None = None, ack: Literal[False]
+    ) -> None: ...
+    async def send_event(
+        self,
+        event: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        ack: bool = True,
+        ack_id: int | None = None,
+    ) -> Ack | None:
+        """Send ``event`` to the application server.
+
+        Args:
+            event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
+            data, data_type, ack, ack_id: as for :meth:`send_to_group`.
+
+        Raises:
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+        """
+        if not ack:
+            await self._room(publish=False)
+        answer = self._driver.answer() if ack else None
+        key = self._session.send_event(
+            event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
+        )
+        self._driver.flush()
+        return await self._settled(key, answer) if ack else None
+
+    # ---- Events
+
+    def __aiter__(self) -> EventStream[Message]:
+        """Group and server messages, in order, those included that arrived before and were not taken."""
+        return self._iterate(self._delivery.read_inbox())
+
+    def events(self, *types: type[T]) -> EventStream[T]:
+        """Events of the given types from now on: ``async for event in client.events(GroupMessage, Recovered)``.
+
+        Raises:
+            InvalidType: no type is given, or one is no event type.
+        """
+        return self._iterate(self._open(types))
+
+    @asynccontextmanager
+    async def subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
+        """Join ``group``, iterate over its messages, leave: ``async with client.subscribe("group1") as messages:``.
+
+        Raises:
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+        """
+        with self._subscribed(group) as subscription:
+            async with self._iterate(subscription.buffer) as stream:
+                with subscription.joining():
+                    await self.join_group(group)
+                yield stream
+
+    # ---- Inside
+
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, self._driver.answer, self._guard)
+
+    async def _settled(self, key: int | None, answer: Any) -> Ack:
+        assert key is not None
+        self._waiting[answer] = key
+        try:
+            return await answer  # type: ignore[no-any-return]
+        except SendError:
+            raise  # that was the answer; its ack id may be in use again
+        except BaseException as error:
+            # Cancelled. A request that was sent can not be withdrawn any more. A rejoin may have waited for its end.
+            if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
+                self._driver.flush()
+            raise
+        finally:
+            del self._waiting[answer]
+
+    def _abandon(self) -> None:
+        """Fail the calls that still wait for an answer: the session may have forgotten them."""
+        for answer, key in self._waiting.items():
+            if not answer.done():
+                text = "the client was stopped before the answer came"
+                answer.set_exception(SendError(key, "Stopped", text, "unknown"))
+
+    async def _room(self, *, publish: bool) -> None:
+        """Wait until one more message without an ack can go out."""
+        driver = self._driver
+        await driver.give_turn()
+        if not driver.takes(publish):
+            self._session.sender_waits(driver.now())
+            driver.flush()  # for there may be reading now
+            try:
+                while not driver.takes(publish):
+                    await driver.taking(publish)
+            finally:
+                self._session.sender_goes_on()

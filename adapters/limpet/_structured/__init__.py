@@ -1,0 +1,1 @@
+"""The driver of trio and anyio: structured concurrency over a backend."""

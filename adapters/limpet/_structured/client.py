@@ -1,0 +1,174 @@
+"""The client for loops with structured concurrency: what trio and anyio have in common."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from limpet import Event, LocalProtocolError, Options
+from limpet._clients import async_client as _client
+from limpet._clients.async_client import AsyncClient
+from limpet._clients.delivery import Buffer, Callback
+from limpet._structured.backend import FlagAnswer, Kit, Nursery
+from limpet._structured.driver import StructuredDriver
+from limpet._transports.route import Route
+
+log: logging.Logger = logging.getLogger("limpet")
+
+T_co = TypeVar("T_co", covariant=True)
+F = TypeVar("F", bound=Callback)
+
+
+class EventStream(_client.EventStream[T_co]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
+    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
+    is of no use any more.
+    """
+
+    def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
+        super().__init__(buffer, driver.answer, guard)
+        self._turn = driver.turn
+
+    async def __anext__(self) -> T_co:
+        if self._closed or not self._buffer.items:
+            while self._closed or not self._buffer.items:
+                try:
+                    await self._wait()
+                except StopAsyncIteration:
+                    await self._turn.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    raise
+            self._turn.over()
+        else:
+            await self._turn.checkpoint()
+        return cast(T_co, self._buffer.pop())
+
+
+class StructuredClient(AsyncClient[StructuredDriver]):
+    """A client that lives in a nursery."""
+
+    _kit: Kit
+    _home: AbstractAsyncContextManager[Nursery] | None = None
+
+    def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
+        return StructuredDriver(self._kit, route, options, self._deliver)
+
+    def _register(self, event_type: type[Any], callback: F) -> F:
+        self._delivery.wrap = self._kit.protect()
+        return super()._register(event_type, callback)
+
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, self._driver, self._guard)
+
+    def _deliver(self, events: list[Event]) -> None:
+        super()._deliver(events)
+        if self._delivery.busy:
+            self._driver.await_callbacks()
+
+    async def stop(self) -> None:
+        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+
+        Requests that wait fail with :class:`limpet.SendError`. A client that is stopped already stays so.
+        """
+        await self._driver.stop()
+
+    async def __aenter__(self) -> Self:
+        self._check_loop()
+        home = self._kit.nursery()
+        nursery = await home.__aenter__()
+        started = self._driver.answer()
+        try:
+            # Not start(): on trio, that does not bear two interrupts.
+            nursery.start_soon(self._run_for, started)
+            await started
+        except BaseException as error:
+            await _leave(home, error)
+            raise
+        self._home = home
+        return self
+
+    async def _run_for(self, started: FlagAnswer[None]) -> None:
+        try:
+            await self._driver.run(self._delivery, lambda: started.set_result(None))
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        home, self._home = self._home, None
+        assert home is not None
+        # The body's own exception passes by the nursery, which would wrap it into a group.
+        try:
+            with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+                await self._driver.stop()
+        except BaseException as late:  # Ctrl-C, once more
+            await _leave(home, late)
+            raise
+        try:
+            await home.__aexit__(None, None, None)
+        except BaseException as late:
+            if not isinstance(error, Exception) or _ends_the_program(late, self._kit.cancelled()):
+                raise  # the body may have failed only because of that: its requests were given up
+            if isinstance(late, Exception):
+                # The body's own exception goes on.
+                log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
+
+    async def run(self, *, task_status: Any = None) -> None:
+        """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
+
+        ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
+        connection and cancels async callbacks, also those that wait for their turn; plain ones get all that is left,
+        ``Stopped`` at the end.
+
+        A run that is about to end is waited for first; as it waits for async callbacks itself, none of these may wait
+        for the next run.
+
+        Raises:
+            ConnectError: no connection could be made; the client is stopped again and may be started again.
+            LocalProtocolError: it was started already, or is not made for this event loop.
+        """
+        self._check_loop()
+        await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
+
+    def _check_loop(self) -> None:
+        self._kit.protect()
+        try:
+            self._kit.now()
+        except RuntimeError:
+            raise LocalProtocolError(
+                f"{type(self).__module__}.Client does not run in this event loop: "
+                "asyncio has limpet.asyncio.Client, trio limpet.trio.Client"
+            ) from None
+
+
+async def _leave(home: AbstractAsyncContextManager[Nursery], error: BaseException) -> None:
+    """Leave a nursery because of ``error``, which the caller raises afterwards, not in a group.
+
+    Where ``error`` is only the cancellation of the nursery, raise the exception that caused it instead.
+    """
+    try:
+        await home.__aexit__(type(error), error, error.__traceback__)
+    except BaseException as late:
+        if isinstance(error, (Exception, KeyboardInterrupt, SystemExit)):
+            return  # a failure of the tasks is not more urgent
+        reasons: tuple[BaseException, ...] = getattr(late, "exceptions", ())  # of a group
+        if len(reasons) == 1:
+            raise reasons[0] from None
+        raise
+
+
+def _ends_the_program(error: BaseException, cancelled: type[BaseException]) -> bool:
+    errors: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # of a group
+    if errors:
+        return any(_ends_the_program(each, cancelled) for each in errors)
+    return not isinstance(error, (Exception, cancelled))
+
+
+def _nothing() -> None:
+    """Nobody waits for the start."""

@@ -1,0 +1,65 @@
+"""Ctrl-C on trio: it must not come between two steps of a client's own work.
+
+trio raises ``KeyboardInterrupt`` wherever the main thread is just then, between any two bytecodes, except in code that
+asks for protection: there it waits for the main task's next checkpoint. The protection of a function covers all that it
+calls, except callbacks: these are the application's, and are interrupted as its other code is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from limpet._clients.async_client import AsyncClient
+from limpet._clients.base import BaseClient, BaseStream
+from limpet._clients.delivery import Callback, Delivery
+from limpet._structured.client import EventStream, StructuredClient
+from limpet._structured.driver import StructuredDriver
+
+_STEPS: tuple[tuple[type[Any], str], ...] = (
+    # In the client's tasks. Delivery.run is missing: it awaits coroutines of the application.
+    (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
+    (Delivery, "_next _call skip_awaited drop"),
+    # In the application's tasks
+    (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
+    (AsyncClient, "join_group leave_group send_to_group send_event"),
+    (EventStream, "__anext__"),
+    (BaseStream, "close"),
+    (BaseClient, "on off _open _subscribed"),
+)
+
+_marked: set[type] = set()
+
+
+class Unprotected:
+    """A callback that may be interrupted, though all around it is protected."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+
+    def __call__(self, event: Any) -> object:
+        return self._callback(event)
+
+    def __eq__(self, other: object) -> bool:
+        return self._callback == (other._callback if isinstance(other, Unprotected) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._callback)
+
+
+def protect() -> Callable[[Callback], Callback] | None:
+    """Protect the work of all clients, if trio is in use; return what callbacks are to be wrapped in."""
+    trio: Any = sys.modules.get("trio")
+    if trio is None:
+        return None
+    if Unprotected not in _marked:
+        _marked.add(Unprotected)
+        for owner, names in _STEPS:
+            for name in names.split():
+                step = getattr(owner, name)
+                trio.lowlevel.enable_ki_protection(getattr(step, "__wrapped__", step))
+        trio.lowlevel.disable_ki_protection(Unprotected.__call__)
+    return Unprotected

@@ -1,0 +1,255 @@
+"""Transports of messages: what ``connect=`` returns, and how it meets a Session. No event loop in here."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from limpet import Dial, HangUp, InvalidType, Session
+from limpet._transports.pipeline import explain
+
+log: logging.Logger = logging.getLogger("limpet")
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The end of a transport of messages.
+
+    Attributes:
+        code: the peer's close code; 1006 where there was none.
+        reason: the close reason, or the text of the error.
+    """
+
+    code: int = 1006
+    reason: str = ""
+
+
+class MessageTransport(Protocol):
+    """A WebSocket connection, opened by somebody else, that sends and receives whole messages.
+
+    ``receive`` and ``send`` are called at the same time, each by one task; both are cancelled when the transport
+    is of no use any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which
+    need not return then.
+    """
+
+    async def send(self, message: str) -> None:
+        """Send a text message. Any exception means that the transport is broken."""
+        ...
+
+    async def receive(self) -> str | bytes | Closed:
+        """The next message: str for text, bytes for binary; :class:`Closed` or any exception at the end."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        ...
+
+
+class BlockingTransport(Protocol):
+    """The same for the blocking client: a WebSocket connection whose methods wait.
+
+    ``receive`` and ``send`` are called at the same time, each by one thread. ``close`` comes from one of these or from
+    a third, and ends a ``receive`` and a ``send`` that wait.
+    """
+
+    def send(self, message: str) -> None:
+        """Send a text message. Any exception means that the transport is broken."""
+        ...
+
+    def receive(self) -> str | bytes | Closed:
+        """The next message: str for text, bytes for binary; :class:`Closed` or any exception at the end."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        ...
+
+
+Connect = Callable[[Dial], Awaitable[MessageTransport]]
+"""Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises what went wrong.
+
+An exception with an attribute ``status`` tells the HTTP status of a refused handshake.
+"""
+
+BlockingConnect = Callable[[Dial], BlockingTransport]
+"""The same for the blocking client: a plain function, called in a thread of its own."""
+
+GONE = HangUp(1001)
+"""How to close where the session has no wish: the service keeps the connection for a recovery; 1000 would end it."""
+
+
+class Channel:
+    """One transport of messages and the session it serves: what the session is told of what has happened.
+
+    A transport that is not wanted any more has nothing to tell.
+    """
+
+    def __init__(self, session: Session, dial: Dial, now: Callable[[], float]) -> None:
+        self.session: Session = session
+        self.dial: Dial = dial
+        self._now = now
+
+    def wanted(self) -> bool:
+        """Whether the session still wants this transport."""
+        return self.session.dial is self.dial
+
+    def failed(self, error: BaseException) -> None:
+        """There is no transport: whatever somebody's ``connect`` raised."""
+        if self.wanted():
+            status = getattr(error, "status", None)
+            if isinstance(error, OSError):
+                error = explain(error)
+            self.session.dial_failed(error, self._now(), status=status if isinstance(status, int) else None)
+
+    def opened(self) -> None:
+        """The transport is open."""
+        if self.wanted():
+            self.session.connected(self._now())
+
+    def received(self, message: object) -> None:
+        """``receive`` has returned that, or raised it."""
+        if not self.wanted():
+            return
+        if isinstance(message, str):
+            self.session.receive_message(message, self._now())
+        elif isinstance(message, bytes | bytearray | memoryview):
+            self.session.receive_binary(self._now())
+        elif isinstance(message, Closed):
+            self.session.disconnected(self._now(), code=int(message.code), reason=message.reason)  # no IntEnum
+        elif isinstance(message, BaseException):
+            self.lost(message)
+        else:
+            self.lost(InvalidType(f"receive must return a str, bytes or Closed, not {type(message).__name__}"))
+
+    def lost(self, error: BaseException) -> None:
+        """Whatever the transport raised, it is at an end."""
+        if self.wanted():
+            self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
+
+    def take(self) -> tuple[list[bytes], HangUp | None]:
+        """What to send, and how to close behind it if that is to be the last."""
+        return (self.session.messages_to_send(), self.dial.hang_up) if self.wanted() else ([], None)
+
+    def hung_up(self, farewell: HangUp) -> None:
+        """The transport was closed because the session wished it."""
+        if self.wanted():
+            self.session.disconnected(self._now(), code=farewell.code)
+
+    @property
+    def farewell(self) -> HangUp:
+        """How to close a transport that is not wanted any more."""
+        return self.dial.hang_up or GONE
+
+
+class MessageChannel(Channel):
+    """The same with the transport, for code that awaits; the adapters run its two loops.
+
+    Args:
+        stray: whether an exception is a cancellation of something that the transport awaits, and not of who awaits
+            the transport.
+    """
+
+    def __init__(
+        self, session: Session, dial: Dial, now: Callable[[], float], stray: Callable[[BaseException], bool]
+    ) -> None:
+        super().__init__(session, dial, now)
+        self._stray = stray
+        self._transport: MessageTransport | None = None
+
+    async def open(self, connect: Connect) -> bool:
+        """Open the transport; return whether it is open and wanted."""
+        try:
+            opening: Any = connect(self.dial)
+            if not inspect.isawaitable(opening):
+                raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
+            self._transport = await opening
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
+            self.failed(error)  # whatever it is, there is no transport
+            return False
+        self.opened()
+        return self.wanted()
+
+    async def receive(self) -> None:
+        """Receive one message, or the end."""
+        assert self._transport is not None
+        message: object
+        try:
+            message = await self._transport.receive()
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
+            message = error  # whatever it is, the transport is at an end
+        self.received(message)
+
+    async def send(self) -> bool:
+        """Send what there is to send; return whether there was anything."""
+        assert self._transport is not None
+        messages, farewell = self.take()
+        try:
+            for message in messages:
+                await self._transport.send(message.decode())
+        except BaseException as error:
+            if not self._is_theirs(error):
+                raise
+            self.lost(error)
+        if farewell is not None and self.wanted():
+            await self._close(farewell)
+            self.hung_up(farewell)
+        return bool(messages)
+
+    async def close(self) -> None:
+        """Close the transport that is not wanted any more, with the code that the session wishes."""
+        await self._close(self.farewell)
+
+    def _is_theirs(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) or self._stray(error)
+
+    async def _close(self, farewell: HangUp) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            try:
+                await transport.close(farewell.code, farewell.reason)
+            except BaseException as error:
+                if not self._is_theirs(error):
+                    raise
+                # It is gone, one way or the other.
+                log.debug("closing a transport failed: %s", self.session.presentable(str(error)))
+
+
+def check_connect(connect: object) -> None:
+    """Raise InvalidType unless ``connect`` is None or a function."""
+    _check_called(connect)
+    if connect is not None and not callable(connect):
+        raise InvalidType(f"connect must be an async function that opens a transport, not {type(connect).__name__}")
+
+
+def check_blocking_connect(connect: object) -> None:
+    """Raise InvalidType unless ``connect`` is None or a plain function."""
+    _check_called(connect)
+    if connect is not None and (not callable(connect) or inspect.iscoroutinefunction(connect)):
+        kind = "an async function" if callable(connect) else type(connect).__name__
+        raise InvalidType(f"connect must be a plain function that returns a BlockingTransport, not {kind}")
+
+
+def _check_called(connect: object) -> None:
+    name = getattr(connect, "__name__", "")
+    if getattr(connect, "__module__", "").startswith("limpet.connect.") and name.endswith("connector"):
+        raise InvalidType(f"connect is what {name} makes: call it, connect={name}()")
+
+
+def check_blocking_transport(transport: object) -> BlockingTransport:
+    """Raise InvalidType unless ``transport`` has the methods of a BlockingTransport."""
+    if inspect.iscoroutine(transport):
+        transport.close()
+        raise InvalidType("connect is async; this client needs a plain function that returns a BlockingTransport")
+    for name in ("send", "receive", "close"):
+        method = getattr(transport, name, None)
+        if not callable(method) or inspect.iscoroutinefunction(method):
+            what = f"its {name} is async" if callable(method) else f"it has no method {name}"
+            raise InvalidType(f"connect must return a BlockingTransport, not {type(transport).__name__}: {what}")
+    return transport  # type: ignore[return-value]

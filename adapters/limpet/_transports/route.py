@@ -1,0 +1,118 @@
+"""Where a client connects and which way: what the application gave it, checked. No event loop in here."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from limpet import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
+from limpet._transports.messages import BlockingConnect, Connect, check_blocking_connect, check_connect
+from limpet._transports.pipeline import ProxySetting, Wire, check_proxy
+from limpet._version import __version__
+
+Provider = str | Callable[[], str | Awaitable[str] | Coroutine[Any, Any, str]]
+"""A Client Access URL, or a function that returns one, directly or to be awaited."""
+
+TlsSetting = ssl.SSLContext | str | Path | None
+"""How to check the service's certificate: a context, or the path of a file with the CA certificates to trust instead
+of the system's; None: the system's trust store."""
+
+_HEADERS = (("User-Agent", f"limpet/{__version__}"),)
+
+
+class Route:
+    """The way to the service.
+
+    Attributes:
+        connect: opens transports of messages; None: we open TCP connections ourselves.
+        blocking_connect: the same for the blocking client.
+
+    Raises:
+        InvalidType, InvalidValue: an argument can not be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        url: Provider,
+        tls: TlsSetting,
+        proxy: ProxySetting,
+        connect: Connect | None = None,
+        blocking_connect: BlockingConnect | None = None,
+    ) -> None:
+        if isinstance(url, str):
+            parse_url(url)
+        elif not callable(url):
+            raise InvalidType(f"url must be a str or a function that returns one, not {type(url).__name__}")
+        check_proxy(proxy)
+        check_connect(connect)
+        check_blocking_connect(blocking_connect)
+        if (connect is not None or blocking_connect is not None) and (tls is not None or proxy):
+            raise InvalidValue("connect opens the transport: ssl and proxy are for it to use, not for the client")
+        self.connect: Connect | None = connect
+        self.blocking_connect: BlockingConnect | None = blocking_connect
+        self._url: Provider = url
+        self._tls = _context(tls)
+        self._proxy: ProxySetting = proxy
+
+    async def ask(self, stray: Callable[[BaseException], bool]) -> object:
+        """Ask the application for a URL; the result, or the exception it raised, is for :meth:`tell`.
+
+        Args:
+            stray: whether an exception is a cancellation of something that the function awaits, and not of who awaits
+                this: no reason to end.
+        """
+        try:
+            url: Any = self._url if isinstance(self._url, str) else self._url()
+            return await url if inspect.isawaitable(url) else url
+        except BaseException as error:
+            if not isinstance(error, Exception) and not stray(error):
+                raise
+            return error  # whatever the application raises, it has no URL for us
+
+    def ask_blocking(self) -> object:
+        """The same, for a function that may block and must not be async."""
+        try:
+            url: Any = self._url if isinstance(self._url, str) else self._url()
+        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in a thread of ours ends nothing else
+            return error
+        if inspect.iscoroutine(url):
+            url.close()
+            return ConnectError(f"{self._name()} is async; this client needs a plain function")
+        return url
+
+    def tell(self, session: Session, dial: Dial, answer: object, now: float) -> None:
+        """Tell the session the URL it asked for, if it still wants it."""
+        if session.dial is not dial:
+            return
+        if isinstance(answer, BaseException):
+            session.url_failed(answer, now)
+        elif isinstance(answer, str):
+            session.url_ready(answer, now, fixed=isinstance(self._url, str))
+        else:
+            got = "None" if answer is None else type(answer).__name__
+            text = f"{self._name()} must return a str, the client URL (wss://...), and returned {got}"
+            session.url_failed(ConnectError(text), now)
+
+    def _name(self) -> str:
+        return f"the function {getattr(self._url, '__name__', type(self._url).__name__)!r} that was given as url"
+
+    def wire(self, session: Session, dial: Dial) -> Wire:
+        """What turns the bytes of one TCP connection into messages for the session."""
+        return Wire(Link(session, dial, random_bytes=os.urandom, headers=_HEADERS), self._tls, self._proxy)
+
+
+def _context(tls: object) -> ssl.SSLContext | None:
+    if isinstance(tls, ssl.SSLContext) and tls.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise InvalidValue("ssl is a context for servers: make one with ssl.create_default_context()")
+    if tls is None or isinstance(tls, ssl.SSLContext):
+        return tls
+    if not isinstance(tls, str | Path):
+        raise InvalidType(f"ssl must be an ssl.SSLContext or the path of a CA file, not {type(tls).__name__}")
+    try:
+        return ssl.create_default_context(cafile=tls)
+    except OSError as error:  # ssl.SSLError is one: a file without a certificate
+        raise InvalidValue(f"ssl: the CA file {str(tls)!r} can not be used: {error}") from None

@@ -1,0 +1,83 @@
+"""A transport of messages on asyncio, as its driver wants it: to be told what to do, never to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from limpet._transports.messages import MessageChannel
+
+
+class MessageTasks:
+    """One transport of messages, with a task to read from it and one to write to it.
+
+    Args:
+        channel: is open.
+        pump: called after every call to the session.
+        spawn: runs a coroutine that nobody waits for.
+        failed: called with the exception that ended a task, if that was not cancelled.
+    """
+
+    def __init__(
+        self,
+        channel: MessageChannel,
+        pump: Callable[[], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.writable: bool = True
+        self._channel = channel
+        self._pump = pump
+        self._spawn = spawn
+        self._failed = failed
+        self._output = asyncio.Event()
+        self._readable = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run(self._read)), loop.create_task(self._run(self._write))]
+
+    def write(self) -> None:
+        """There may be something to send."""
+        self._output.set()
+
+    def read(self, wanted: bool) -> None:
+        """Pause or resume reading."""
+        if wanted:
+            self._readable.set()
+        else:
+            self._readable.clear()
+
+    def close(self) -> None:
+        """Close it, in the background: its owner may not wait."""
+        for task in self._tasks:
+            task.cancel()
+        self._spawn(self._close())
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    async def _read(self) -> None:
+        while self._channel.wanted():
+            await self._readable.wait()
+            await self._channel.receive()
+            self._pump()
+
+    async def _write(self) -> None:
+        while self._channel.wanted():
+            self._output.clear()
+            self.writable = False
+            sent = await self._channel.send()
+            self.writable = True
+            if not sent and self._channel.wanted():
+                await self._output.wait()
+            self._pump()
+
+    async def _close(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channel.close()

@@ -1,0 +1,165 @@
+"""Carries out the calls to event handlers that the service's logic wants made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from time import monotonic
+from typing import TypeAlias
+
+import httpx
+
+from limpet._version import __version__
+from limpet_core.service import MAX_ANSWER, FailureKind, HandlerCall, ServiceCore
+from limpet_core.text import one_line
+
+__all__ = ["Upstream"]
+
+_LOGGER = logging.getLogger("limpet.service")
+
+# Calls to one host at the same time; the others wait.
+_CONCURRENCY = 100
+
+# Shorter than that of servers: a request on a connection that the server is just closing fails.
+_KEEPALIVE = 2.0
+
+# The libraries below us log URLs, which may hold secrets, and headers. They are others' too: only our calls are silent.
+_SILENT = ("httpx", "httpcore.connection", "httpcore.http11")
+_is_ours: ContextVar[bool] = ContextVar("limpet.service.upstream", default=False)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return not _is_ours.get()
+
+
+for _name in _SILENT:
+    logging.getLogger(_name).addFilter(_is_of_others)
+
+_HEADERS = {"User-Agent": f"limpet/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+
+
+# Called with the name of each step of a request, such as "http11.send_request_headers.started".
+_Trace: TypeAlias = Callable[[str, object], Awaitable[None]]
+
+
+class _TooLargeError(Exception):
+    """The body of an answer is larger than the service reads."""
+
+
+class Upstream:
+    """Makes HTTP requests and reports how they end; ``flush`` is called after each report.
+
+    Belongs to one event loop until it is closed, and may be used in another one afterwards.
+    """
+
+    def __init__(self, core: ServiceCore, flush: Callable[[], None]) -> None:
+        self._core = core
+        self._flush = flush
+        self._client: httpx.AsyncClient | None = None
+        self._tasks: dict[HandlerCall, asyncio.Task[None]] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    def carry_out(self, calls: Iterable[HandlerCall]) -> None:
+        """Start calls, and stop those that are cancelled."""
+        for call in calls:
+            if call.cancelled:
+                task = self._tasks.get(call)
+                if task is not None:
+                    task.cancel()
+                continue
+            task = self._tasks[call] = asyncio.create_task(self._run(call))
+            task.add_done_callback(partial(self._forget, call))
+
+    async def close(self) -> None:
+        """Stop all calls and close all connections."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._slots.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _forget(self, call: HandlerCall, task: asyncio.Task[None]) -> None:
+        # The call may have been started again already, for another attempt.
+        if self._tasks.get(call) is task:
+            del self._tasks[call]
+
+    async def _run(self, call: HandlerCall) -> None:
+        _is_ours.set(True)  # in this task
+        begun = False  # once there is a connection
+
+        async def trace(event: str, info: object) -> None:
+            nonlocal begun
+            begun = begun or event.endswith(".send_request_headers.started")
+
+        try:
+            async with asyncio.timeout(max(call.deadline - monotonic(), 0.0)):
+                status, headers, body = await self._request(call, trace)
+        except TimeoutError:
+            if begun:
+                self._failed(call, "timeout", "there was no answer in time")
+            else:
+                self._failed(call, "unreachable", "there was no connection in time")
+        except _TooLargeError:
+            self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            kind: FailureKind = "broken" if begun else "unreachable"
+            # It may quote megabytes of the answer, and clients are told.
+            self._failed(call, kind, one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
+        else:
+            _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
+            self._core.handler_answered(call, status, headers, body, monotonic())
+            self._flush()
+
+    def _failed(self, call: HandlerCall, kind: FailureKind, text: str) -> None:
+        self._core.handler_failed(call, kind, text, monotonic())
+        self._flush()
+
+    async def _request(self, call: HandlerCall, trace: _Trace) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
+        if self._client is None:
+            self._client = _new_client()
+        url = httpx.URL(call.url)
+        slots: AbstractAsyncContextManager[object] = nullcontext()
+        # Whether calls are allowed has to be known in time, however many are running; there is one question at most.
+        if call.validation_url is not None:
+            slots = self._slots.setdefault(url.netloc.decode(), asyncio.Semaphore(_CONCURRENCY))
+        # Each character of a header stands for one byte.
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
+        async with (
+            slots,
+            self._client.stream(
+                call.method, url, headers=headers, content=call.body or None, extensions={"trace": trace}
+            ) as response,
+        ):
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.aiter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > MAX_ANSWER:
+                    raise _TooLargeError
+            answered = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
+            return response.status_code, tuple(answered), b"".join(chunks)
+
+
+def _new_client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        headers=_HEADERS,
+        verify=ssl.create_default_context(),
+        # Cookies are kept for each client of the service, not for all of them.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+        timeout=None,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEEPALIVE),
+        # Handlers are near: what a proxy or a .netrc of the environment is for is elsewhere.
+        trust_env=False,
+    )

@@ -1,0 +1,1 @@
+"""The REST data plane over HTTP."""

@@ -1,0 +1,159 @@
+"""The way of a request to an operation of the data plane: its path, its token, its body; and of errors back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import quote, unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from limpet.service._access import REACHED, Reached
+from limpet.service._gateway import Gateway
+from limpet.service.rest.operations import OPERATIONS, Call, Operation
+from limpet.service.tokens import InvalidToken
+from limpet_core.service.data_plane.parameters import OperationError, hub_name
+
+__all__ = ["MAX_BODY", "rest_route"]
+
+MAX_BODY = 1024 * 1024
+"""Bytes of the body of one request (emulator)."""
+
+_BELOW = "limpet.below"
+
+
+def rest_route(gateway: Gateway) -> BaseRoute:
+    """Return the route of everything below ``/api``."""
+
+    async def health(request: Request) -> Response:
+        return Response()
+
+    routes = [Route("/health", health, methods=["GET", "HEAD"])]
+    for path, operations in OPERATIONS.items():
+        routes.append(Route(path, _endpoint(gateway, operations), methods=list(operations)))
+    api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
+    api.router.redirect_slashes = False
+    mount = Mount("/api", app=_Paths(api))
+    # Names may hold line breaks.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
+
+
+def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        _authorize(gateway, request)
+        operation = operations.get(request.method)
+        if operation is None:
+            # Starlette takes HEAD for a kind of GET.
+            raise HTTPException(405)
+        hub_name(request.path_params["hub"])
+        body = await _read_body(request, gateway.options.request_timeout)
+        reached: Reached = request.scope[REACHED]
+        base = (gateway.endpoint or reached.origin).rstrip("/")
+        try:
+            url = f"{base}/api{request.scope[_BELOW]}"
+            return operation(Call(gateway, request, url, gateway.signed_endpoint(reached.own_urls), body))
+        finally:
+            gateway.flush()
+
+    return endpoint
+
+
+def _authorize(gateway: Gateway, request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _unauthorized("Sign the request: Authorization: Bearer <token>, with the URL as its audience.")
+    reached: Reached = request.scope[REACHED]
+    endpoints = gateway.endpoints(reached.origin, reached.own_urls)
+    query = request.scope["query_string"].decode("latin-1")
+    try:
+        gateway.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)
+    except InvalidToken as error:
+        known = "" if gateway.endpoint is None else f" The URL of this service is {gateway.endpoint}."
+        raise _unauthorized(f"The token is not valid: {error}.{known}") from None
+
+
+async def _read_body(request: Request, seconds: float | None) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await _receive_body(request)
+    except TimeoutError:
+        raise OperationError(408, "Error.RequestTimeout", f"The body did not arrive within {seconds:g} s.") from None
+
+
+async def _receive_body(request: Request) -> bytes:
+    too_large = OperationError(413, "Error.PayloadTooLarge", f"The body is larger than {MAX_BODY} bytes.")
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise too_large
+    return bytes(body)
+
+
+# --- Paths ----------------------------------------------------------------------------------------------
+
+
+class _Paths:
+    """Decodes the path anew, since a slash in a name is none between names.
+
+    As in the cloud, percent-encoding is taken off once, but ``%2F`` stays as it is (emulator).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return
+        root: str = scope["root_path"]
+        path: str = scope["path"]
+        raw = scope.get("raw_path") or quote(path, safe="/:").encode()
+        # The root is known only decoded: as many slashes belong to it in both forms.
+        parts = raw.decode("latin-1").split("/")
+        below = "/" + "/".join(parts[root.count("/") + 1 :])
+        scope = {
+            **scope,
+            "path": root + unquote(re.sub("%2f", lambda found: "%25" + found.group()[1:], below, flags=re.IGNORECASE)),
+            _BELOW: below,
+        }
+        await self._app(scope, receive, send)
+
+
+# --- Errors ---------------------------------------------------------------------------------------------
+
+
+def _unauthorized(message: str) -> OperationError:
+    return OperationError(401, "Error.Unauthorized", message)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OperationError)
+    headers = {"x-ms-error-code": error.code}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408 and request.scope.get("http_version", "1.1").startswith("1"):
+        headers["Connection"] = "close"
+    if request.method == "HEAD":
+        return Response(status_code=error.status, headers=headers)
+    return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
+    message = "There is no such operation." if error.status_code == 404 else "The operation has another method."
+    response = _failed(request, OperationError(error.status_code, code, message))
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,191 @@
+"""Callbacks: every event once, in order, one at a time, whatever they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from limpet import GroupMessage, InvalidType, LocalProtocolError, State, Stopped
+from limpet.testing.contract.world import GROUP, Log, Steps, World, logged, prompt, raises, soon
+
+
+async def callbacks_run_in_order_one_at_a_time(world: World) -> None:
+    calls: list[tuple[str, int]] = []
+    running: list[int] = []
+
+    def plain(message: GroupMessage) -> None:
+        assert not running
+        calls.append(("plain", message.data))
+
+    def waiting(message: GroupMessage) -> Steps:
+        assert not running
+        running.append(message.data)
+        yield "sleep", 0.001 * (message.data % 3)
+        calls.append(("waiting", message.data))
+        running.clear()
+
+    async with world.client() as client:
+        client.on_steps(GroupMessage, waiting)
+        client.on(GroupMessage, plain)
+        await client.join()
+        world.service.publish(GROUP, range(20))
+        for number in range(20, 30):
+            await client.send(number)
+        await soon(lambda: len(calls) == 60)
+        assert calls == [(name, number) for number in range(30) for name in ("waiting", "plain")]
+
+
+async def a_callback_that_raises_is_logged_and_holds_up_nothing(world: World) -> None:
+    seen: list[int] = []
+
+    def bad(message: GroupMessage) -> None:
+        raise ZeroDivisionError("bad")
+
+    def worse(message: GroupMessage) -> Steps:
+        yield "sleep", 0
+        raise ZeroDivisionError("worse")
+
+    with logged() as errors:
+        async with world.client() as client:
+            client.on(GroupMessage, bad)
+            client.on_steps(GroupMessage, worse)
+            client.on(GroupMessage, bad)
+            client.on(GroupMessage, lambda message: seen.append(message.data))
+            await client.join()
+            world.service.publish(GROUP, range(5))
+            await soon(lambda: 4 in seen)
+    assert seen == list(range(5))
+    assert errors == ["bad", "worse", "bad"] * 5
+
+
+async def a_callback_may_call_the_client(world: World) -> None:
+    log: list[Any] = []
+
+    def answer(message: GroupMessage) -> Steps:
+        if message.group == GROUP:
+            ack = yield "send_to_group", "answers", message.data
+            assert ack.ack_id
+        else:
+            log.append(message.data)
+
+    async with world.client() as client:
+        client.on_steps(GroupMessage, answer)
+        await client.join()
+        await client.join("answers")
+        world.service.publish(GROUP, range(20))
+        await soon(lambda: len(log) == 20)
+        assert log == list(range(20))
+
+
+async def a_callback_may_register_others_and_itself_no_more(world: World) -> None:
+    log: list[tuple[str, int]] = []
+
+    def later(message: GroupMessage) -> None:
+        log.append(("later", message.data))
+
+    def once(message: GroupMessage) -> None:
+        log.append(("once", message.data))
+        client.client.off(GroupMessage, once)
+        client.client.on(GroupMessage, later)
+
+    async with world.client() as client:
+        client.on(GroupMessage, once)
+        await client.join()
+        await client.send(1)
+        await soon(lambda: log)
+        await client.send(2)
+        await client.send(3)
+        await soon(lambda: ("later", 3) in log)
+        assert log == [("once", 1), ("later", 2), ("later", 3)]
+        client.client.off(GroupMessage, later)
+        with raises(LocalProtocolError):
+            client.client.off(GroupMessage, later)
+        await client.send(4)
+        assert (await anext(aiter(client))).data == 4  # nobody else takes it now
+        assert len(log) == 3
+
+
+async def a_callback_may_stop_the_client(world: World) -> None:
+    done: list[bool] = []
+
+    def stop(_: GroupMessage) -> Steps:
+        yield ("stop",)
+        done.append(True)
+
+    client = world.client()
+    log = Log(client, Stopped)
+    client.on_steps(GroupMessage, stop)
+    async with client:
+        await client.join()
+        await client.send("stop", ack=False)
+        with prompt():
+            await soon(lambda: done)
+        assert client.state is State.STOPPED
+    await log.wait(Stopped)
+    assert log.events == [Stopped(None)]
+
+
+async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(world: World) -> None:
+    ended: list[object] = []
+
+    def waiting(event: GroupMessage | Stopped) -> Steps:
+        first = isinstance(event, GroupMessage) and event.data == 0
+        began.append(event)
+        yield "sleep", 0.1 if first else 0
+        ended.append(event.data if isinstance(event, GroupMessage) else event)
+
+    began: list[object] = []
+    client = world.client()
+    client.on_steps(GroupMessage, waiting)
+    client.on_steps(Stopped, waiting)
+    log = Log(client, GroupMessage, Stopped)
+    with anyio.CancelScope() as scope:
+        async with client:
+            await client.join()
+            world.service.publish(GROUP, range(3))
+            await soon(lambda: began)
+            scope.cancel()
+            await anyio.sleep_forever()
+    # What waits may be cut off by the cancellation; what does not hears of all, and in order.
+    await log.wait(Stopped)
+    heard = [event.data for event in log.of(GroupMessage)]
+    assert heard == list(range(len(heard)))
+    assert log.events[len(heard) :] == [Stopped(None)]
+    async with client:
+        await client.join()
+        await client.send("again")
+        await soon(lambda: "again" in ended)
+    await log.wait(Stopped, 2)
+
+
+async def wrong_callbacks_and_types_raise(world: World) -> None:
+    client = world.client().client
+    for wrong in (int, "GroupMessage", GroupMessage | Stopped, None):
+        with raises(InvalidType):
+            client.on(wrong, print)
+        with raises(InvalidType):
+            client.on(wrong)
+        with raises(InvalidType):
+            client.events(wrong)
+    with raises(InvalidType):
+        client.on(GroupMessage, "no function")
+    with raises(InvalidType):
+        client.events()
+    client.on(GroupMessage, print)
+    client.on(GroupMessage, print)
+    client.off(GroupMessage, print)
+    client.off(GroupMessage, print)
+    with raises(LocalProtocolError):
+        client.off(GroupMessage, print)
+
+
+CHECKS = (
+    callbacks_run_in_order_one_at_a_time,
+    a_callback_that_raises_is_logged_and_holds_up_nothing,
+    a_callback_may_call_the_client,
+    a_callback_may_register_others_and_itself_no_more,
+    a_callback_may_stop_the_client,
+    callbacks_go_on_after_a_body_that_was_cancelled_amid_one,
+    wrong_callbacks_and_types_raise,
+)

@@ -1,0 +1,299 @@
+"""Iteration and subscriptions: every message once, in order, and nothing lost between two readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from limpet import (
+    Connected,
+    ConnectError,
+    GroupMessage,
+    InvalidValue,
+    LocalProtocolError,
+    Recovered,
+    SendError,
+    Stopped,
+)
+from limpet.testing.contract.world import GROUP, Stream, World, logged, prompt, raises, soon
+
+_LIMIT = 20
+
+
+async def _take(stream: Stream, count: int) -> list[Any]:
+    """The data of so many messages."""
+    return [(await anext(stream)).data for _ in range(count)]
+
+
+async def _rest(stream: Stream) -> list[Any]:
+    """What comes up to the end."""
+    return [event async for event in stream]
+
+
+# --- Iteration
+
+
+async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(world: World) -> None:
+    async with world.client() as client:
+        await client.join()
+        world.service.publish(GROUP, range(30))
+        await client.send(30)
+        seen: list[int] = []
+        while len(seen) < 31:
+            stream = aiter(client)
+            seen += await _take(stream, min(7, 31 - len(seen)))
+            stream.close()
+        assert seen == list(range(31))
+
+
+async def a_cancelled_iteration_loses_nothing(world: World) -> None:
+    async with world.client() as client, anyio.create_task_group() as tasks:
+        await client.join()
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for message in client:
+                seen.append(message.data)  # noqa: PERF401 - it is cancelled in the middle
+
+        for number in range(25):
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as reader:
+                    reader.start_soon(read)
+                    await anyio.lowlevel.checkpoint()
+                    world.service.publish(GROUP, [number])
+                    for _ in range(number % 7):
+                        await anyio.sleep(0.0002)
+                    scope.cancel()
+        tasks.start_soon(read)
+        await soon(lambda: len(seen) == 25)
+        assert seen == list(range(25))
+        await client.stop()
+
+
+async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(world: World) -> None:
+    client = world.client()
+    everything = client.events(Connected, GroupMessage, Recovered, Stopped)
+    messages = client.events(GroupMessage)
+    async with client:
+        await client.join()
+        await client.send(1)
+        world.service.cut()
+        await client.send(2)
+        both: list[list[Any]] = []
+
+        async def read(stream: Stream) -> None:
+            both.append(await _rest(stream))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, aiter(client))  # which has nothing: the streams took it all
+            await client.send(3)
+            await anyio.sleep(0.02)
+            with prompt():
+                await client.stop()
+    assert [message.data for message in both[0]] == [3]
+    assert [message.data for message in await _rest(messages)] == [1, 2, 3]
+    assert [type(event).__name__ for event in await _rest(everything)] == [
+        "Connected",
+        "GroupMessage",
+        "Recovered",
+        "GroupMessage",
+        "GroupMessage",
+        "Stopped",
+    ]
+    for stream in (messages, everything):
+        stream.close()
+
+
+async def streams_raise_when_the_client_can_not_go_on(world: World) -> None:
+    async with world.client(auto_reconnect=False) as client, anyio.create_task_group() as tasks:
+        errors: list[ConnectError] = []
+
+        async def read(stream: Stream) -> None:
+            seen: list[Any] = []
+            with raises(ConnectError) as caught:
+                async for message in stream:
+                    seen.append(message.data)  # noqa: PERF401 - it raises in the end
+            assert seen == [1, 2]
+            errors.append(caught.error)
+            stream.close()
+
+        await client.join()
+        for stream in (aiter(client), client.events(GroupMessage)):
+            tasks.start_soon(read, stream)
+        await anyio.sleep(0.01)
+        world.service.publish(GROUP, [1, 2])
+        assert client.connection_id
+        world.service.end(client.connection_id)
+        await soon(lambda: len(errors) == 2)
+
+
+async def an_iteration_may_begin_before_the_start(world: World) -> None:
+    client = world.client()
+    seen: list[Any] = []
+
+    async def read(stream: Stream) -> None:
+        seen.extend([event.data for event in await _rest(stream)])
+        stream.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, aiter(client))
+        await anyio.sleep(0.02)
+        async with client:
+            await client.join()
+            await client.send(1)
+    assert seen == [1]
+
+
+async def two_readers_of_one_stream_are_told(world: World) -> None:
+    async with world.client() as client:
+        await client.join()
+        stream = client.events(GroupMessage)
+        await _one_is_told(world, stream, stream)
+        await _one_is_told(world, aiter(client), aiter(client))  # which share what arrives for nobody else
+
+
+async def _one_is_told(world: World, *streams: Stream) -> None:
+    """Read from both at once: one gets what is published, the other what to do instead."""
+    outcome: list[object] = []
+
+    async def read(stream: Stream) -> None:
+        try:
+            outcome.append((await anext(stream)).data)
+        except LocalProtocolError as error:
+            outcome.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for stream in streams:
+            tasks.start_soon(read, stream)
+        await soon(lambda: outcome)
+        world.service.publish(GROUP, [1])
+    assert "client.events(GroupMessage)" in str(outcome[0])
+    assert outcome[1:] == [1]
+    for stream in streams:
+        stream.close()
+
+
+async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(world: World) -> None:
+    async with world.client() as client:
+        await client.join()
+        ended: list[list[Any]] = []
+
+        async def read(stream: Stream) -> None:
+            ended.append(await _rest(stream))
+
+        async with anyio.create_task_group() as tasks:
+            stream = client.events(GroupMessage)
+            tasks.start_soon(read, stream)
+            await anyio.sleep(0.01)
+            stream.close()
+        assert ended == [[]]
+        stream = client.events(GroupMessage)
+        for number in range(5):
+            await client.send(number)
+        assert await _take(stream, 1) == [0]
+        stream.close()
+        stream.close()
+        assert await _rest(stream) == []
+
+
+async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(world: World) -> None:
+    with logged() as warnings:
+        async with world.client(max_buffered_messages=_LIMIT) as client:
+            await client.join()
+            for number in range(100):
+                await client.send(number)
+            stream = aiter(client)
+            first = (await anext(stream)).data
+            assert 100 - _LIMIT <= first <= 101 - _LIMIT
+            assert await _take(stream, 99 - first) == list(range(first + 1, 100))
+            stream.close()
+    assert [text.split(";")[0] for text in warnings] == ["nobody takes the messages that arrive"]
+
+
+# --- Subscriptions
+
+
+async def subscribe_joins_iterates_and_leaves(world: World) -> None:
+    async with world.client() as client:
+        async with client.subscribe("a") as a, client.subscribe("b") as b:
+            assert client.groups == {"a", "b"}
+            for number in range(5):
+                await client.send(number, "a")
+                await client.send(-number, "b")
+            assert await _take(a, 5) == list(range(5))
+            assert await _take(b, 5) == [0, -1, -2, -3, -4]
+            async with client.subscribe("a") as again:
+                await client.send("both", "a")
+                assert await _take(again, 1) == await _take(a, 1) == ["both"]
+            assert client.groups == {"a", "b"}
+        await soon(lambda: client.groups == frozenset())
+        await soon(lambda: not world.service.members("a") | world.service.members("b"))
+
+
+async def subscribe_that_is_refused_raises(world: World) -> None:
+    async with world.client(world.service.url(roles=())) as client:
+        with raises(SendError) as caught:
+            async with client.subscribe():
+                raise AssertionError("not joined")
+        assert caught.error.name == "Forbidden"
+        with raises(InvalidValue):
+            async with client.subscribe(""):
+                raise AssertionError("not joined")
+
+
+async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(world: World) -> None:
+    async with world.client() as client, client.subscribe() as messages:
+        await client.send(1)
+        await client.stop()
+        assert [message.data for message in await _rest(messages)] == [1]
+    async with client:
+        with raises(ZeroDivisionError):
+            async with client.subscribe():
+                raise ZeroDivisionError
+        await soon(lambda: client.groups == frozenset())
+
+
+async def a_cancelled_subscription_does_not_stay_in_the_group(world: World) -> None:
+    async with world.client() as client:
+        with anyio.move_on_after(0.1):
+            async with client.subscribe() as messages:
+                await _rest(messages)
+        await soon(lambda: not world.service.members(GROUP))
+        await soon(lambda: client.groups == frozenset())
+
+
+async def a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group(world: World) -> None:
+    async with world.client() as client, anyio.create_task_group() as tasks:
+        world.service.stall("to_client")
+        with anyio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                await soon(lambda: world.service.members(GROUP))
+                scope.cancel()  # a call that blocks ends with the answer
+                await anyio.sleep(0.1)
+                world.service.resume()
+
+            tasks.start_soon(cancel)
+            async with client.subscribe() as messages:
+                await _rest(messages)
+        await soon(lambda: not world.service.members(GROUP))
+        await soon(lambda: client.groups == frozenset())
+
+
+CHECKS = (
+    iteration_gives_what_came_before_it_and_a_break_loses_nothing,
+    a_cancelled_iteration_loses_nothing,
+    streams_of_events_give_what_was_asked_for_and_end_at_the_stop,
+    streams_raise_when_the_client_can_not_go_on,
+    an_iteration_may_begin_before_the_start,
+    two_readers_of_one_stream_are_told,
+    a_closed_stream_ends_and_what_waits_in_it_is_dropped,
+    without_a_reader_requests_go_on_and_the_newest_messages_are_kept,
+    subscribe_joins_iterates_and_leaves,
+    subscribe_that_is_refused_raises,
+    subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised,
+    a_cancelled_subscription_does_not_stay_in_the_group,
+    a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group,
+)

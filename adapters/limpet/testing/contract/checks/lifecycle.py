@@ -1,0 +1,341 @@
+"""Start, stop, and everything that can go wrong with them."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from limpet import (
+    Backoff,
+    ClientStopped,
+    Connected,
+    ConnectError,
+    Disconnected,
+    GroupMessage,
+    InvalidType,
+    InvalidValue,
+    LocalProtocolError,
+    SendError,
+    State,
+    Stopped,
+)
+from limpet.testing.contract.world import GROUP, Log, Subject, World, prompt, raises, soon
+
+
+async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
+    client = world.client(world.service.url("ann"))
+    log = Log(client, Connected, Stopped)
+    assert _is_stopped(client)
+    async with client:
+        assert client.state is State.CONNECTED
+        assert client.user_id == "ann"
+        assert client.connection_id
+        await log.wait(Connected)
+        assert log.events == [Connected(client.connection_id, "ann")]
+    assert _is_stopped(client)
+    await log.wait(Stopped)
+    assert log.of(Stopped) == [Stopped(None)]
+    with prompt():
+        await client.stop()
+
+
+async def it_starts_again_and_callbacks_stay(world: World) -> None:
+    client = world.client()
+    log = Log(client, Connected)
+    for count in range(1, 4):
+        async with client:
+            await client.join()
+            await client.send(count)
+            await log.wait(Connected, count)
+            stream = aiter(client)
+            assert (await anext(stream)).data == count
+            stream.close()
+    assert len({event.connection_id for event in log.events}) == 3
+
+
+async def a_second_start_raises_and_harms_nothing(world: World) -> None:
+    async with world.client() as client:
+        with raises(LocalProtocolError):
+            await client.__aenter__()
+        await client.join()
+        assert client.state is State.CONNECTED
+
+
+async def wrong_arguments_raise_at_once(world: World) -> None:
+    for url in ("http://example.test", "ws://", "example.test", "", "ws://a b/", "ws://h:99999/"):
+        with raises(InvalidValue) as caught:
+            world.client(url)
+        assert "url" in str(caught.error)
+    for rubbish in (7, b"ws://example.test", ["ws://example.test"], object()):
+        with raises(InvalidType) as mistaken:
+            world.client(rubbish)
+        assert "url" in str(mistaken.error)
+
+
+async def start_fails_on_a_port_where_nobody_listens(world: World) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    client = world.client(f"ws://127.0.0.1:{port}/client/hubs/chat")
+    log = Log(client, Stopped)
+    error = await _fails(client)
+    assert f"127.0.0.1 port {port}" in str(error)
+    assert (await log.wait(Stopped)).error is error
+
+
+async def start_fails_when_connections_are_reset(world: World) -> None:
+    client = world.client()
+    world.service.refuse()
+    await _fails(client)
+    world.service.accept()
+    async with client:
+        await client.join()
+
+
+async def start_fails_on_a_bad_token_and_says_so(world: World) -> None:
+    url = world.service.url() + "x"
+    for where in (url, lambda: url):
+        error = await _fails(world.client(where))
+        assert error.status == 401
+        assert "the access token was refused" in str(error)
+        assert url.partition("access_token=")[2] not in str(error)
+
+
+async def start_fails_with_the_error_of_the_provider(world: World) -> None:
+    answers: list[Any] = [ZeroDivisionError("no URL today"), "http://example.test", 7, None, world.service.url()]
+
+    def provide() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = world.client(provide)
+    error = await _fails(client)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert "no URL today" in str(error)
+    for _ in range(3):
+        assert "url" in str(await _fails(client))
+    async with client:
+        assert client.state is State.CONNECTED
+
+
+async def start_fails_in_time_when_the_provider_hangs(world: World) -> None:
+    provider = world.client().slow_provider(world.service.url, seconds=0.5)
+    assert "timed out" in str(await _fails(world.client(provider, connect_timeout=0.1)))
+
+
+async def start_fails_without_an_answer_in_time(world: World) -> None:
+    client = world.client(connect_timeout=0.15)
+    world.service.stall()
+    await _fails(client)
+    world.service.resume()
+    async with client:
+        await client.join()
+
+
+async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
+    """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
+    provider = world.client().slow_provider(world.service.url, seconds=0.02)
+    client = world.client(provider, connect_timeout=0.5)
+    world.service.slow_down(0.03)
+    for steps in range(10):
+        # A start that blocks can not be cancelled; it ends by itself.
+        with prompt(), anyio.move_on_after(0.02 * steps):
+            async with client:
+                await anyio.sleep_forever()
+        await soon(lambda: client.state is State.STOPPED)  # on asyncio, anyio cancels the end as well, over and over
+    world.service.stall()
+    with prompt(), suppress(ConnectError), anyio.move_on_after(0.1):
+        async with client:
+            raise AssertionError("it can not have started")
+    assert client.state is State.STOPPED
+    world.service.slow_down()
+    world.service.resume()
+    async with client:
+        await client.join()
+
+
+async def what_the_body_raises_passes_unchanged(world: World) -> None:
+    client = world.client()
+    with raises(ZeroDivisionError):
+        async with client:
+            raise ZeroDivisionError
+    assert client.state is State.STOPPED
+
+
+async def a_cancelled_body_ends_politely(world: World) -> None:
+    client = world.client()
+    with anyio.move_on_after(0.1) as scope:
+        async with client:
+            await client.join()
+            await anyio.sleep(10)
+    assert scope.cancelled_caught
+    await soon(lambda: client.state is State.STOPPED)
+    await soon(lambda: not world.service.members(GROUP), "the end of the connection at the service")
+
+
+async def stop_may_be_called_by_many_and_by_one_who_never_started(world: World) -> None:
+    client = world.client()
+    await client.stop()
+    async with client:
+        with prompt():
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(client.stop)
+        assert client.state is State.STOPPED
+        with raises(LocalProtocolError):
+            await client.join()
+
+
+async def stop_during_a_start_ends_it(world: World) -> None:
+    """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
+    provider = world.client().slow_provider(world.service.url, seconds=0.02)
+    client = world.client(provider, close_timeout=0.2)
+    outcome: list[object] = []
+
+    async def start() -> None:
+        try:
+            async with client:
+                outcome.append("started")
+        except ClientStopped as error:
+            outcome.append(error)
+
+    world.service.slow_down(0.03)
+    for steps in range(10):
+        if steps == 9:
+            world.service.stall()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+            await soon(lambda: client.state is not State.STOPPED)
+            await anyio.sleep(0.02 * steps)
+            with prompt():
+                await client.stop()
+        assert client.state is State.STOPPED
+        assert len(outcome) == steps + 1
+    # The stalled one; on a busy machine others may have stood by the time that they were stopped.
+    assert isinstance(outcome[-1], ClientStopped)
+
+
+async def stop_settles_what_waits_for_an_answer(world: World) -> None:
+    failures: list[SendError] = []
+    client = world.client(close_timeout=0.2)
+    async with client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        await other.join()
+        world.service.stall("to_client")
+        _send_later(tasks, client, failures, 5)
+        await log.wait(GroupMessage, 5)
+        with prompt():
+            await client.stop()
+        await soon(lambda: len(failures) == 5)
+    assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unknown")}
+
+
+async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
+    failures: list[SendError] = []
+    client = world.client()
+    async with client, anyio.create_task_group() as tasks:
+        world.service.refuse()
+        world.service.cut()
+        await soon(lambda: client.state is State.RECOVERING)
+        _send_later(tasks, client, failures, 3)
+        await anyio.sleep(0.3)
+        with prompt():
+            await client.stop()
+        await soon(lambda: len(failures) == 3)
+    assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
+
+
+async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(world: World) -> None:
+    failures: list[SendError] = []
+    client = world.client(recovery_timeout=0.05, reconnect=Backoff(initial=30.0, maximum=30.0, jitter=0.0))
+    log = Log(client, Disconnected)
+    async with client, anyio.create_task_group() as tasks:
+        world.service.refuse()
+        world.service.cut()
+        await log.wait(Disconnected)
+        _send_later(tasks, client, failures, 3)
+        await anyio.sleep(0.3)
+        with prompt():
+            await client.stop()
+        await soon(lambda: len(failures) == 3)
+    assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
+
+
+async def stop_in_a_black_hole_is_bounded(world: World) -> None:
+    client = world.client(close_timeout=0.3)
+    async with client:
+        world.service.stall()
+        with prompt():
+            await client.stop()
+    assert client.state is State.STOPPED
+
+
+async def a_client_that_can_not_go_on_stops_and_says_why(world: World) -> None:
+    client = world.client(auto_reconnect=False)
+    log = Log(client, Stopped)
+    async with client:
+        stream = aiter(client)
+        assert client.connection_id
+        world.service.end(client.connection_id, "enough")
+        with raises(ConnectError):
+            await anext(stream)
+        with raises(LocalProtocolError):
+            await client.send("x")
+        assert isinstance((await log.wait(Stopped)).error, ConnectError)
+        stream.close()
+    async with client:
+        await client.join()
+
+
+def _is_stopped(client: Subject) -> bool:
+    return client.state is State.STOPPED and not (client.connection_id or client.user_id or client.groups)
+
+
+async def _fails(client: Subject) -> ConnectError:
+    with prompt(), raises(ConnectError) as caught:
+        async with client:
+            raise AssertionError("it can not have started")
+    assert client.state is State.STOPPED
+    return caught.error
+
+
+def _send_later(tasks: TaskGroup, client: Subject, failures: list[SendError], count: int) -> None:
+    """Begin so many sends that will fail."""
+
+    async def send() -> None:
+        with raises(SendError) as caught:
+            await client.send("x")
+        failures.append(caught.error)
+
+    for _ in range(count):
+        tasks.start_soon(send)
+
+
+CHECKS = (
+    it_starts_knows_who_it_is_and_stops,
+    it_starts_again_and_callbacks_stay,
+    a_second_start_raises_and_harms_nothing,
+    wrong_arguments_raise_at_once,
+    start_fails_on_a_port_where_nobody_listens,
+    start_fails_when_connections_are_reset,
+    start_fails_on_a_bad_token_and_says_so,
+    start_fails_with_the_error_of_the_provider,
+    start_fails_in_time_when_the_provider_hangs,
+    start_fails_without_an_answer_in_time,
+    a_cancelled_start_leaves_nothing_behind,
+    what_the_body_raises_passes_unchanged,
+    a_cancelled_body_ends_politely,
+    stop_may_be_called_by_many_and_by_one_who_never_started,
+    stop_during_a_start_ends_it,
+    stop_settles_what_waits_for_an_answer,
+    stop_while_it_recovers_is_prompt_and_settles,
+    stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles,
+    stop_in_a_black_hole_is_bounded,
+    a_client_that_can_not_go_on_stops_and_says_why,
+)

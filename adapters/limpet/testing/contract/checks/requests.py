@@ -1,0 +1,398 @@
+"""Join, leave, send: what is asked for is done once, and what became of it is told."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import anyio
+
+from limpet import (
+    Ack,
+    ClientStopped,
+    Connected,
+    Disconnected,
+    GroupMessage,
+    LocalProtocolError,
+    MessagesMissed,
+    Recovering,
+    SendError,
+    State,
+    TooManyRequests,
+)
+from limpet.testing.contract.world import GROUP, Log, Subject, World, prompt, raises, soon
+
+_DATA: tuple[tuple[Any, str | None, Any, str], ...] = (
+    ("text", None, "text", "text"),
+    ("", None, "", "text"),
+    ("grün \U0001f600 \x00", None, "grün \U0001f600 \x00", "text"),
+    (b"\x00\xff", None, b"\x00\xff", "binary"),
+    (bytearray(b"abc"), None, b"abc", "binary"),
+    (memoryview(b"abc"), None, b"abc", "binary"),
+    (b"", None, b"", "binary"),
+    ({"a": [1, 2.5, None, True]}, None, {"a": [1, 2.5, None, True]}, "json"),
+    ([], None, [], "json"),
+    (0, None, 0, "json"),
+    (False, None, False, "json"),
+    ("text", "json", "text", "json"),
+    ("x" * 300_000, None, "x" * 300_000, "text"),
+)
+"""What is sent, with which ``data_type``, and what arrives."""
+
+
+async def every_kind_of_data_arrives_as_it_was_sent(world: World) -> None:
+    async with world.client(world.service.url("ann")) as client:
+        log = Log(client, GroupMessage)
+        await client.join()
+        for data, data_type, _, _ in _DATA:
+            await client.send(data, data_type=data_type)
+        await log.wait(GroupMessage, len(_DATA))
+        assert [(message.data, message.data_type) for message in log.events] == [tuple(row[2:]) for row in _DATA]
+        first = log.events[0]
+        assert (first.group, first.from_user_id, first.sequence_id) == (GROUP, "ann", 1)
+
+
+async def join_leave_and_no_echo_do_what_they_say(world: World) -> None:
+    async with world.client() as client:
+        log = Log(client, GroupMessage)
+        assert not (await client.join()).duplicate
+        assert client.groups == {GROUP}
+        assert world.service.members(GROUP) == {client.connection_id}
+        await client.send(1)
+        await client.send(2, no_echo=True)
+        await client.send(3, "another")
+        await client.leave()
+        assert client.groups == frozenset()
+        assert not world.service.members(GROUP)
+        await client.send(4)
+        await client.join()
+        await client.send(5)
+        await log.upto(5)
+        assert log.data == [1, 5]
+
+
+async def without_ack_nothing_is_waited_for_and_order_is_kept(world: World) -> None:
+    async with world.client() as client:
+        log = Log(client, GroupMessage)
+        await client.join()
+        for number in range(200):
+            if number % 3:
+                assert await client.send(number, ack=False) is None
+            else:
+                assert isinstance(await client.send(number), Ack)
+        assert await client.call("send_event", "order", {"id": 7}, ack=False) is None
+        await client.send("last")
+        await log.upto("last")
+        assert log.data == [*range(200), "last"]
+
+
+async def what_is_sent_right_before_a_stop_is_sent(world: World) -> None:
+    async with world.undisturbed() as other:
+        log = Log(other, GroupMessage)
+        await other.join()
+        async with world.client() as client:
+            for number in range(50):
+                await client.send(number, ack=False)
+        await log.upto(49)
+        assert log.data == list(range(50))
+
+
+async def an_ack_id_that_comes_again_is_a_duplicate(world: World) -> None:
+    async with world.client() as client:
+        log = Log(client, GroupMessage)
+        await client.join()
+        assert await client.send("once", ack_id=77) == Ack(77, duplicate=False)
+        assert await client.send("once", ack_id=77) == Ack(77, duplicate=True)
+        assert (await client.send("last")).ack_id > 77
+        await log.upto("last")
+        assert log.data == ["once", "last"]
+        assert await client.join("another", ack_id=1000) == Ack(1000)
+        assert await client.leave("another", ack_id=1001) == Ack(1001)
+
+
+async def a_refusal_is_an_error_with_a_name(world: World) -> None:
+    async with world.client(world.service.url(roles=())) as client:
+        for call in (client.join, client.leave, lambda: client.send("x")):
+            with raises(SendError) as caught:
+                await call()
+            assert (caught.error.name, caught.error.outcome) == ("Forbidden", "rejected")
+            assert caught.error.message
+        with raises(SendError) as caught:
+            await client.call("send_event", "order", {"id": 7})
+        assert (caught.error.name, caught.error.outcome) == ("NotFound", "rejected")
+        assert client.state is State.CONNECTED
+        assert client.groups == frozenset()
+
+
+async def misuse_raises_at_once_and_harms_nothing(world: World) -> None:
+    client = world.client()
+    for stopped in (client.join, client.leave, lambda: client.send("x"), lambda: client.send("x", ack=False)):
+        with raises(ClientStopped):
+            await stopped()
+    async with client:
+        for wrong in (
+            lambda: client.join(""),
+            lambda: client.join("x" * 1025),
+            lambda: client.leave(" "),
+            lambda: client.send(object()),
+            lambda: client.send(None),
+            lambda: client.send(7, data_type="text"),
+            lambda: client.send("x", data_type="strange"),
+            lambda: client.send("x", ack_id=0),
+            lambda: client.send("x", ack_id="1"),
+            lambda: client.send("x" * (1 << 20)),
+            lambda: client.send(object(), ack=False),
+            lambda: client.send({"price": math.nan}),
+            lambda: client.send([None, (1.5, math.inf)], ack=False),
+            lambda: client.call("send_event", "e", {"price": -math.inf}),
+            lambda: client.call("send_event", "7", "x"),
+        ):
+            with raises(LocalProtocolError):
+                await wrong()
+        with prompt():
+            await client.join()
+        assert world.service.connections == 1
+
+
+async def many_requests_at_once_are_told_apart_and_harm_nothing(world: World) -> None:
+    """The service ends a connection with 1000 unacknowledged messages: what comes back must be acknowledged in time."""
+    count = 1500
+    async with world.client() as client, anyio.create_task_group() as tasks:
+        log = Log(client, GroupMessage)
+        lost = Log(client, Disconnected)
+        await client.join()
+        acks: list[Ack] = []
+
+        async def send(number: int) -> None:
+            acks.append(await client.send(number))
+
+        for number in range(count):
+            tasks.start_soon(send, number)
+        await log.wait(GroupMessage, count)
+        await soon(lambda: len(acks) == count)
+        assert sorted(log.data) == list(range(count))
+        assert len({ack.ack_id for ack in acks}) == count
+        assert not any(ack.duplicate for ack in acks)
+        assert not lost.events
+
+
+async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) -> None:
+    """All of them come back, and the service must hear in time that they have, over a line that takes its time."""
+    count = 4000
+    async with world.client() as client:
+        log, trouble = Log(client, GroupMessage), Log(client, Recovering, Disconnected, MessagesMissed)
+        await client.join()
+        connection_id = client.connection_id
+        world.service.slow_down(0.02)
+        await client.repeat(count, "send_to_group", GROUP, ack=False)
+        await log.wait(GroupMessage, count)
+        assert log.data == list(range(count))
+        assert not trouble.events
+        assert client.connection_id == connection_id
+
+
+async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> None:
+    client = world.client(close_timeout=0.2)
+    log = Log(client, GroupMessage)
+    async with client, anyio.create_task_group() as tasks:
+        outcome: list[str] = []
+
+        async def send() -> None:
+            try:
+                await client.repeat(1000, "send_to_group", "another", ack=False)
+                outcome.append("sent")
+            except ClientStopped:
+                outcome.append("stopped")
+
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert not outcome
+        assert client.connection_id
+        world.service.end(client.connection_id)
+        world.service.cut()
+        world.service.resume()
+        await soon(lambda: outcome == ["sent"])
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await anyio.sleep(0.2)
+        assert outcome == ["sent"]
+        await client.stop()
+        await soon(lambda: outcome == ["sent", "stopped"])
+    world.service.resume()
+    async with client:
+        await client.join()
+        await client.repeat(1000, "send_to_group", GROUP, ack=False)
+        await log.upto(999)
+        assert log.data == list(range(1000))
+
+
+async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
+    for method, to in (("send_event", "order"), ("send_to_group", "another")):
+        async with world.client() as client:
+            log = Log(client, GroupMessage)
+            await client.join()
+            world.service.publish(GROUP, [1])
+            await client.repeat(1_000_000, method, to, ack=False, until=lambda log=log: log.events)  # type: ignore[misc]
+            assert log.data == [1]
+
+
+async def a_request_that_is_given_up_leaves_the_client_healthy(world: World) -> None:
+    async with world.client() as client, world.undisturbed() as other:
+        log = Log(other, GroupMessage)
+        await other.join()
+        world.service.stall("to_client")
+        for number in range(3):
+            assert await client.gives_up(0.05, "send_to_group", GROUP, number)
+        await log.upto(2)
+        world.service.resume()
+        for number in range(3, 6):
+            await client.send(number)
+        await log.upto(5)
+        assert log.data == list(range(6))
+        assert client.state is State.CONNECTED
+
+
+async def a_request_given_up_before_it_was_sent_is_withdrawn(world: World) -> None:
+    async with world.client() as client:
+        log = Log(client, GroupMessage)
+        await client.join()
+        world.service.refuse()
+        world.service.cut()
+        await soon(lambda: client.state is State.RECOVERING)
+        assert await client.gives_up(0.05, "send_to_group", GROUP, "withdrawn")
+        world.service.accept()
+        await client.send("sent")
+        await log.upto("sent")
+        assert log.data == ["sent"]
+
+
+async def over_the_limit_there_are_too_many_requests(world: World) -> None:
+    async with (
+        world.client(max_pending_requests=2) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
+        acks: list[Ack] = []
+
+        async def send(number: int) -> None:
+            acks.append(await client.send(number))
+
+        world.service.stall("to_client")
+        tasks.start_soon(send, 1)
+        tasks.start_soon(send, 2)
+        await log.wait(GroupMessage, 2)
+        with prompt(), raises(TooManyRequests):
+            await client.send(3)
+        world.service.resume()
+        await soon(lambda: len(acks) == 2)
+        await client.send(4)
+
+
+async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: World) -> None:
+    async with world.client(ack_timeout=0.3) as client, world.undisturbed() as other:
+        log = Log(other, GroupMessage)
+        await other.join()
+        world.service.stall("to_client")
+        with raises(SendError) as caught:
+            await client.send("x")
+        assert (caught.error.name, caught.error.outcome) == ("Timeout", "unknown")
+        world.service.cut()
+        world.service.resume()
+        again = await client.send("x", ack_id=caught.error.ack_id)
+        assert again == Ack(caught.error.ack_id, duplicate=True)
+        await client.send("last")
+        await log.upto("last")
+        assert log.data == ["x", "last"]
+
+
+async def a_request_timeout_holds_during_an_outage(world: World) -> None:
+    failures: dict[str, SendError] = {}
+    async with (
+        world.client(request_timeout=1.5) as client,
+        world.undisturbed() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        log = Log(other, GroupMessage)
+        await other.join()
+
+        async def send(data: str) -> None:
+            with raises(SendError) as caught:
+                await client.send(data)
+            failures[data] = caught.error
+
+        world.service.stall("to_client")
+        tasks.start_soon(send, "sent")
+        await log.upto("sent")
+        world.service.refuse()
+        world.service.cut()
+        await soon(lambda: client.state is State.RECOVERING)
+        tasks.start_soon(send, "unsent")
+        await soon(lambda: len(failures) == 2)
+    for data, outcome in (("sent", "unknown"), ("unsent", "unsent")):
+        assert (failures[data].name, failures[data].outcome) == ("Timeout", outcome)
+
+
+async def _lost_with_its_connection(world: World, client: Subject, data: str) -> Ack | SendError:
+    """Send ``data``; it is executed, but its connection ends before the answer arrives."""
+    outcome: list[Ack | SendError] = []
+
+    async def send() -> None:
+        try:
+            outcome.append(await client.send(data))
+        except SendError as error:
+            outcome.append(error)
+
+    async with world.undisturbed() as other, anyio.create_task_group() as tasks:
+        log = Log(other, GroupMessage)
+        connections = Log(client, Connected)
+        await other.join()
+        world.service.stall("to_client")
+        tasks.start_soon(send)
+        await log.upto(data)
+        assert client.connection_id
+        world.service.end(client.connection_id)
+        world.service.cut()
+        world.service.resume()
+        await connections.wait(Connected)
+        await soon(lambda: outcome)
+        await client.send("last")
+        await log.upto("last")
+        assert log.data == ([data, "last"] if isinstance(outcome[0], SendError) else [data, data, "last"])
+    return outcome[0]
+
+
+async def what_is_lost_with_its_connection_is_unknown_and_not_sent_twice(world: World) -> None:
+    async with world.client() as client:
+        outcome = await _lost_with_its_connection(world, client, "x")
+        assert isinstance(outcome, SendError)
+        assert (outcome.name, outcome.outcome) == ("ConnectionLost", "unknown")
+
+
+async def with_resend_always_it_is_sent_again(world: World) -> None:
+    async with world.client(resend="always") as client:
+        assert isinstance(await _lost_with_its_connection(world, client, "x"), Ack)
+
+
+CHECKS = (
+    every_kind_of_data_arrives_as_it_was_sent,
+    join_leave_and_no_echo_do_what_they_say,
+    without_ack_nothing_is_waited_for_and_order_is_kept,
+    what_is_sent_right_before_a_stop_is_sent,
+    an_ack_id_that_comes_again_is_a_duplicate,
+    a_refusal_is_an_error_with_a_name,
+    misuse_raises_at_once_and_harms_nothing,
+    many_requests_at_once_are_told_apart_and_harm_nothing,
+    without_ack_as_many_as_one_likes_go_out_without_a_pause,
+    who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop,
+    who_sends_without_a_pause_receives_all_the_same,
+    a_request_that_is_given_up_leaves_the_client_healthy,
+    a_request_given_up_before_it_was_sent_is_withdrawn,
+    over_the_limit_there_are_too_many_requests,
+    a_request_without_an_answer_is_unknown_and_may_be_repeated,
+    a_request_timeout_holds_during_an_outage,
+    what_is_lost_with_its_connection_is_unknown_and_not_sent_twice,
+    with_resend_always_it_is_sent_again,
+)

@@ -1,0 +1,309 @@
+"""The local service behind a network that can be broken, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import random
+import ssl
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from limpet.service import Service, ServiceOptions, client_url
+from limpet.service._listening import stop_listening
+from limpet.testing._tls_relay import Relay
+from limpet.testing.log import EventLog, lose_ack
+from limpet.testing.network import CuttingProxy
+from limpet_core.protocol.json import encode_json
+from limpet_core.service import group_publication
+
+T = TypeVar("T")
+
+ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+"""What a client may do that asks for nothing else: join, leave and send to all groups."""
+
+_BOUND = 10.0
+"""Seconds that anything may take here; more is a fault, and raises TimeoutError."""
+
+
+class BackgroundService:
+    """The local service and a proxy in front of it that cuts: ``with BackgroundService() as service:``.
+
+    It has a thread and an event loop of its own, so that it can be used from any event loop and from code that
+    blocks; every method does its work before it returns, in a millisecond or so.
+
+    Args:
+        options: of the service.
+        tls: the certificate for ``wss`` URLs; None: ``ws``. The proxy cuts what is below TLS.
+
+    Attributes:
+        log: what has happened in the service.
+    """
+
+    def __init__(self, options: ServiceOptions | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self.log: EventLog = EventLog()
+        self._options = options
+        self._tls = tls
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._service: Service | None = None
+        self._proxy: CuttingProxy | None = None
+        self._direct_port = 0
+        self._over: asyncio.Event | None = None
+        self._failure: BaseException | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    # ---- Life
+
+    def start(self) -> None:
+        """Listen. Raises what went wrong; RuntimeError if it is running already."""
+        if self._thread is not None:
+            raise RuntimeError("the service is running already")
+        ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="limpet-service", daemon=True)
+        self._thread.start()
+        try:
+            ready.result(_BOUND)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Cut what is open and end the thread. Repeats do nothing.
+
+        Raises:
+            RuntimeError: the service has failed since it was started; the cause says how.
+            TimeoutError: it does not end.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._loop is not None and self._over is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._over.set)
+        thread.join(_BOUND)
+        if thread.is_alive():
+            raise TimeoutError(f"the service did not stop within {_BOUND:g} s")
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise RuntimeError(f"the service has failed: {failure!r}") from failure
+
+    def __enter__(self) -> BackgroundService:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, ready: concurrent.futures.Future[None]) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            try:
+                runner.run(self._serve(ready))
+            except BaseException as error:  # noqa: BLE001 - raised by start() or stop()
+                if ready.done():
+                    self._failure = error
+                else:
+                    ready.set_exception(error)
+
+    async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
+        self._over = over = asyncio.Event()
+        async with Service(self._options) as service:
+            service.core.observers.append(self.log.note)
+            relay = None
+            self._direct_port = service.port
+            if self._tls is not None:
+                relay = await asyncio.get_running_loop().create_server(
+                    lambda: Relay(service.port), "127.0.0.1", 0, ssl=self._tls
+                )
+                self._direct_port = int(relay.sockets[0].getsockname()[1])
+            try:
+                async with CuttingProxy("127.0.0.1", self._direct_port) as proxy:
+                    self._service, self._proxy = service, proxy
+                    ready.set_result(None)
+                    await over.wait()
+            finally:
+                if relay is not None:
+                    await stop_listening(relay)
+                    await relay.wait_closed()
+
+    # ---- URLs
+
+    def url(
+        self,
+        user_id: str | None = "ann",
+        *,
+        roles: Iterable[str] = ROLES,
+        groups: Iterable[str] = (),
+        hub: str = "chat",
+    ) -> str:
+        """A URL with a token for a client, by way of the proxy."""
+        return client_url(self.connection_string, hub, user_id=user_id, roles=roles, groups=groups)
+
+    def direct_url(
+        self,
+        user_id: str | None = "bob",
+        *,
+        roles: Iterable[str] = ROLES,
+        groups: Iterable[str] = (),
+        hub: str = "chat",
+    ) -> str:
+        """The same past the proxy: nothing disturbs that client."""
+        return client_url(self.direct_connection_string, hub, user_id=user_id, roles=roles, groups=groups)
+
+    @property
+    def connection_string(self) -> str:
+        """What an application server needs, for requests and for clients by way of the proxy."""
+        return self.call(lambda service, proxy: self._at(service, proxy.port))
+
+    @property
+    def direct_connection_string(self) -> str:
+        """The same past the proxy."""
+        return self.call(lambda service, _: self._at(service, self._direct_port))
+
+    def _at(self, service: Service, port: int) -> str:
+        own, scheme = f"http://127.0.0.1:{service.port};", "http" if self._tls is None else "https"
+        return service.connection_string.replace(own, f"{scheme}://127.0.0.1:{port};", 1)
+
+    # ---- The network
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections the proxy has accepted so far."""
+        return self.call(lambda _, proxy: proxy.connections)
+
+    @property
+    def cuts(self) -> int:
+        """How many connections the proxy has cut so far."""
+        return self.call(lambda _, proxy: proxy.cuts)
+
+    def cut(self, reset: bool = True) -> int:
+        """Cut every connection of the proxy, with RST or with FIN; return how many there were."""
+        return self.call(lambda _, proxy: proxy.cut(reset=reset))
+
+    def cut_after(
+        self, n_bytes: int, direction: Literal["to_client", "to_service"] = "to_client", reset: bool = True
+    ) -> None:
+        """Let ``n_bytes`` more pass in ``direction``, then cut the connection that carries the next one."""
+        self.call(lambda _, proxy: proxy.cut_after(n_bytes, direction, reset=reset))
+
+    def stall(self, direction: Literal["to_client", "to_service"] | None = None) -> None:
+        """Pass nothing on any more in ``direction`` (None: both): a black hole."""
+        self.call(lambda _, proxy: proxy.stall(direction))
+
+    def resume(self) -> None:
+        """Undo :meth:`stall`."""
+        self.call(lambda _, proxy: proxy.resume())
+
+    def refuse(self) -> None:
+        """Reset every new connection at once, until :meth:`accept`."""
+        self.call(lambda _, proxy: proxy.refuse())
+
+    def accept(self) -> None:
+        """Undo :meth:`refuse`."""
+        self.call(lambda _, proxy: proxy.accept())
+
+    def slow_down(self, delay: float = 0.0, segment: int | None = None) -> None:
+        """Hold bytes back for ``delay`` seconds, pass them on in pieces of ``segment`` bytes; ``slow_down()``: undo."""
+
+        def slow_down(_: Service, proxy: CuttingProxy) -> None:
+            proxy.delay, proxy.segment = delay, segment
+
+        self.call(slow_down)
+
+    def heal(self) -> None:
+        """Undo :meth:`stall`, :meth:`refuse`, and :meth:`cut_after` and :meth:`lose_ack` that have not happened yet."""
+
+        def heal(_: Service, proxy: CuttingProxy) -> None:
+            proxy.heal()
+            while self._undo:
+                self._undo.pop()()
+
+        self.call(heal)
+
+    @contextmanager
+    def disturbed(self, seed: int, shortest: float = 0.01, longest: float = 0.05) -> Generator[None]:
+        """Within the block, cut in every way there is, ``shortest`` to ``longest`` seconds apart.
+
+        The same seed gives the same schedule.
+        """
+
+        def begin(_: Service, proxy: CuttingProxy) -> asyncio.Task[None]:
+            return asyncio.get_running_loop().create_task(proxy.disturb(random.Random(seed), shortest, longest))
+
+        task = self.call(begin)
+        try:
+            yield
+        finally:
+            self.call(lambda service, proxy: task.cancel())
+            self.heal()
+
+    # ---- The service
+
+    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
+        """Abort a client's TCP connection at the service. False: it is not connected.
+
+        The client can recover; ``for_good``: it tries to, and is refused.
+        """
+        return self.call(lambda service, _: service.drop(connection_id, for_good=for_good))
+
+    def end(self, connection_id: str, reason: str = "ended by the service") -> None:
+        """Close a client's connection as application servers do: politely, and for good."""
+        self.call(lambda service, _: service.core.close_connection(connection_id, reason))
+
+    def lose_ack(self, connection_id: str | None = None) -> None:
+        """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer.
+
+        Once, however long that takes to come; :meth:`heal` takes it back.
+        """
+        self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
+
+    def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
+        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
+        batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
+
+        def publish(service: Service, _: CuttingProxy) -> None:
+            for publication in batch:
+                service.core.send_to_group(hub, group, publication)
+
+        self.call(publish)
+
+    def members(self, group: str, *, hub: str = "chat") -> set[str]:
+        """The connection ids in a group."""
+
+        def members(service: Service, _: CuttingProxy) -> set[str]:
+            return {connection.connection_id for connection in service.hub(hub).members(group)}
+
+        return self.call(members)
+
+    def retained(self, connection_id: str) -> int | None:
+        """How many messages the client has not acknowledged yet; None: the connection is over."""
+
+        def retained(service: Service, _: CuttingProxy) -> int | None:
+            connection = service.core.connection(connection_id)
+            return None if connection is None else connection.retained
+
+        return self.call(retained)
+
+    def call(self, function: Callable[[Service, CuttingProxy], T]) -> T:
+        """Call ``function(service, proxy)`` in the service's thread, send what comes of it, return its result."""
+        loop, service, proxy = self._loop, self._service, self._proxy
+        if self._thread is None or loop is None or service is None or proxy is None:
+            raise RuntimeError("the service is not running")
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                result = function(service, proxy)
+                service.flush()
+            except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        loop.call_soon_threadsafe(run)
+        return future.result(_BOUND)

@@ -1,0 +1,143 @@
+"""A Session, driven in memory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from limpet import ConnectError, Dial, Event, Session, State
+from limpet._transports.messages import Closed
+from limpet.testing.virtual.transport import Line
+from limpet_core.service import ABNORMAL
+
+if TYPE_CHECKING:
+    from limpet.testing.virtual.service import VirtualService
+
+E = TypeVar("E")
+
+
+class VirtualClient:
+    """A :class:`limpet.Session` joined to a :class:`VirtualService`, which makes it.
+
+    Its methods do their work, and all that comes of it, before they return. Others of the session take the service's
+    ``now``; call ``settle()`` of the service afterwards.
+
+    Attributes:
+        session: the session.
+        sent: the messages it has handed to a transport, decoded; clear the list as you like.
+        events: what has happened to it; the same.
+    """
+
+    def __init__(self, service: VirtualService, url: str, session: Session) -> None:
+        self.session: Session = session
+        self.sent: list[dict[str, Any]] = []
+        self.events: list[Event] = []
+        self._service = service
+        self._url = url
+        self._dial: Dial | None = None
+        self._line: Line | None = None
+
+    # ---- What is true
+
+    @property
+    def state(self) -> State:
+        """The session's ``state``."""
+        return self.session.state
+
+    @property
+    def connection_id(self) -> str | None:
+        """The session's ``connection_id``."""
+        return self.session.connection_id
+
+    def events_of(self, kind: type[E]) -> list[E]:
+        """The events of one type."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    # ---- What to do
+
+    def start(self) -> None:
+        """Call ``start``."""
+        self.session.start(self._service.now)
+        self._service.settle()
+
+    def stop(self) -> None:
+        """Call ``stop``."""
+        self.session.stop(self._service.now)
+        self._service.settle()
+
+    def join_group(self, group: str, **options: Any) -> int | None:
+        """Call ``join_group`` and return the ack id."""
+        return self._ask(self.session.join_group(group, self._service.now, **options))
+
+    def leave_group(self, group: str, **options: Any) -> int | None:
+        """Call ``leave_group`` and return the ack id."""
+        return self._ask(self.session.leave_group(group, self._service.now, **options))
+
+    def send_to_group(self, group: str, data: Any, **options: Any) -> int | None:
+        """Call ``send_to_group`` and return the ack id."""
+        return self._ask(self.session.send_to_group(group, data, self._service.now, **options))
+
+    def send_event(self, event: str, data: Any, **options: Any) -> int | None:
+        """Call ``send_event`` and return the ack id."""
+        return self._ask(self.session.send_event(event, data, self._service.now, **options))
+
+    def _ask(self, ack_id: int | None) -> int | None:
+        self._service.settle()
+        return ack_id
+
+    # ---- The driver: what adapters do
+
+    def exchange(self) -> bool:
+        """Do what the session wants done; tell whether there was anything. For the service to call."""
+        events = self.session.events()
+        self.events += events
+        if self.session.dial is not self._dial:
+            self._follow(self.session.dial)
+            return True
+        if self._dial is None:
+            return bool(events)
+        if self._line is None:
+            return self._open(self._dial) or bool(events)
+        return self._talk(self._dial, self._line) or bool(events)
+
+    def _follow(self, dial: Dial | None) -> None:
+        if self._line is not None and self._dial is not None:
+            self._line.close(ABNORMAL if self._dial.hang_up is None else self._dial.hang_up.code)
+        self._dial, self._line = dial, None
+        if dial is not None and dial.url is None:
+            self.session.url_ready(self._url, self._service.now)
+
+    def _open(self, dial: Dial) -> bool:
+        if self._service.is_stalled():
+            return False
+        try:
+            self._line = self._service.dial(dial)
+        except ConnectError as error:
+            self.session.dial_failed(error, self._service.now, status=error.status)
+        else:
+            self.session.connected(self._service.now)
+        return True
+
+    def _talk(self, dial: Dial, line: Line) -> bool:
+        session, now = self.session, self._service.now
+        said = session.messages_to_send()
+        for message in said:
+            self.sent.append(json.loads(message))
+            if not line.over:
+                line.send(message)
+        if dial.hang_up is not None:
+            line.close(dial.hang_up.code)
+            self._line = None
+            session.disconnected(now, code=dial.hang_up.code)
+            return True
+        heard: list[bytes] = []
+        while line.arrived and session.reading:
+            item = line.arrived.popleft()
+            if isinstance(item, Closed):
+                session.receive_messages(heard, now)
+                session.disconnected(now, code=item.code, reason=item.reason)
+                return True
+            heard.append(item)
+        if heard:
+            session.receive_messages(heard, now)
+        return bool(said or heard)

@@ -1,0 +1,1 @@
+"""The client: a session across any number of connections, without IO."""

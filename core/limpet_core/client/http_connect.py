@@ -1,0 +1,150 @@
+"""HTTP CONNECT over bytes: a tunnel through a proxy, in front of a Link."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+from urllib.parse import unquote
+
+import h11
+import msgspec
+
+from limpet_core.client.url import parse_url
+from limpet_core.errors import ConnectError, InvalidType, InvalidValue
+from limpet_core.redaction import Secrets
+from limpet_core.text import one_line
+
+
+class Proxy(msgspec.Struct, frozen=True):
+    """An HTTP proxy.
+
+    Attributes:
+        host: its name or address, without brackets.
+        port: its TCP port.
+        user: for ``Proxy-Authorization: Basic``; None: no authorization.
+        password: goes with ``user``.
+    """
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Proxy(host={self.host!r}, port={self.port})"  # never the password
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("host", self.host), ("port", self.port)]
+
+
+def parse_proxy(url: str) -> Proxy:
+    """Take the URL of a proxy apart: ``http://[user:password@]host[:port]``; the port is 80 by default.
+
+    Raises:
+        InvalidType: ``url`` is not a str.
+        InvalidValue: it is not the URL of an HTTP proxy. The message never holds the password.
+    """
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
+        raise InvalidType(f"proxy must be a str, not {type(url).__name__}")
+    scheme, has_scheme, rest = url.partition("://")
+    if scheme.lower() != "http" or not has_scheme:
+        found = f"the scheme {scheme!r}" if has_scheme and scheme.isalnum() else "no scheme"
+        raise InvalidValue(f"proxy must start with http://, but has {found}")
+    # The parts are cut out by hand: errors of urllib may repeat what belongs to the password.
+    place, _, more = rest.partition("/")
+    if more or "?" in place or "#" in place:
+        raise InvalidValue("proxy has more than a host and a port; percent-encode '/', '?' and '#' in its password")
+    credentials, has_credentials, place = place.rpartition("@")
+    try:
+        endpoint = parse_url(f"ws://{place}")
+    except InvalidValue:
+        raise InvalidValue("proxy has a host or a port that can not be one") from None
+    if endpoint.port == 0:
+        raise InvalidValue("proxy has the port 0")
+    user, has_password, password = credentials.partition(":")
+    try:
+        user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
+        f"{user}{password}".encode()
+    except UnicodeError:
+        raise InvalidValue("proxy has a user or a password that is not UTF-8") from None
+    if ":" in user:
+        raise InvalidValue("proxy has a user with a colon, which Basic authorization can not send")
+    named = has_credentials and (user or has_password)
+    return Proxy(host=endpoint.host, port=endpoint.port, user=user if named else None, password=password)
+
+
+class Tunnel:
+    """The way through a proxy, from the CONNECT request to its answer.
+
+    Args:
+        proxy: who is asked.
+        host: where the tunnel is to lead, without brackets.
+        port: the TCP port there.
+
+    Attributes:
+        open: the tunnel stands; what :meth:`receive_data` returns from then on came through it.
+
+    Call :meth:`data_to_send` at once: it holds the request.
+    """
+
+    def __init__(self, proxy: Proxy, host: str, port: int) -> None:
+        self.open: bool = False
+        self._proxy = proxy
+        self._http = h11.Connection(h11.CLIENT)
+        # What a proxy says may quote what it was told.
+        self._secrets = Secrets(proxy.password)
+        self._target = authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        headers = [("Host", authority)]
+        if proxy.user is not None:
+            credentials = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode("ascii")
+            headers.append(("Proxy-Authorization", f"Basic {credentials}"))
+            self._secrets.learn(credentials)
+        self._out = self._http.send(h11.Request(method="CONNECT", target=authority, headers=headers)) or b""
+        self._out += self._http.send(h11.EndOfMessage()) or b""
+
+    def data_to_send(self) -> bytes:
+        """The request, once."""
+        out, self._out = self._out, b""
+        return out
+
+    def receive_data(self, data: bytes) -> bytes:
+        """Bytes arrived (``b""``: no more will come); return those that came through the tunnel.
+
+        Raises:
+            ConnectError: the proxy refused, or its answer can not be read; ``status`` is the HTTP status.
+        """
+        if self.open:
+            return data
+        if not data:
+            raise self.lost("it closed the connection")
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+            while isinstance(event, h11.InformationalResponse):
+                event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            text = one_line(str(error), secrets=self._secrets)
+            raise ConnectError(f"{self._name()} gave an answer that can not be read: {text}") from None
+        if not isinstance(event, h11.Response):
+            return b""
+        if not 200 <= event.status_code < 300:
+            raise ConnectError(self._refusal(event), status=event.status_code)
+        self.open = True
+        return self._http.trailing_data[0]
+
+    def lost(self, reason: str) -> ConnectError:
+        """The connection to the proxy is gone before the tunnel stood: the error that says so."""
+        return ConnectError(f"{self._name()} did not answer: {one_line(reason)}")
+
+    def _name(self) -> str:
+        return f"the proxy {self._proxy.host} port {self._proxy.port}"
+
+    def _refusal(self, response: h11.Response) -> str:
+        if response.status_code in (401, 407):  # 401 is wrong here; tinyproxy means a wrong password
+            wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
+            status = f"HTTP status {response.status_code}"
+            return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"
+        reason = one_line(bytes(response.reason).decode("latin-1"), secrets=self._secrets)
+        return (
+            f"{self._name()} refused to connect to {self._target}: HTTP status {response.status_code} {reason}".rstrip()
+        )

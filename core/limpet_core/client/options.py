@@ -1,0 +1,111 @@
+"""What can be configured: limits, intervals and policies, validated once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from limpet_core.client.backoff import Backoff, check_integer, check_number
+from limpet_core.errors import InvalidType, InvalidValue
+from limpet_core.protocol.names import JSON, RELIABLE_JSON
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a client that can be chosen; all times in seconds, all sizes in bytes.
+
+    Attributes:
+        protocol: the subprotocol, :data:`RELIABLE_JSON` (default) or :data:`JSON`.
+        auto_reconnect: make a new connection when one is lost for good; otherwise the client stops.
+        auto_rejoin_groups: join the groups of the old connection again on a new one.
+        reconnect: delays between new connections; unlimited, full jitter.
+        retry: repeats of a request after ``InternalServerError`` or a missing ack, always under the same ack id. An
+            event with ``resend="safe"`` is not repeated, since the service repeats calls of event handlers itself; it
+            fails when the time for its repeats is over (with the default ``ack_timeout``, after two minutes).
+        resend: ``"safe"``: a send or event whose outcome is unknown fails with ``SendError(outcome="unknown")``;
+            ``"always"``: it is sent again on the new connection (at least once instead of at most once), and an event
+            also after ``InternalServerError``.
+        connect_timeout: for each attempt, from the URL being asked for to the first message.
+        ack_timeout: until a request without an answer is repeated, or fails after the last repeat; None: never.
+        request_timeout: until a request fails, whatever the state of the connection; None: never. One without an ack
+            has no end that it could fail with: it waits until it can be sent.
+        close_timeout: how long ``stop()`` waits for the service to answer the close.
+        recovery_timeout: how long to try to recover a dropped connection (client-spec 1.4: 30 s).
+        recovery_interval: least time between two attempts to recover; jittered by up to a quarter. After a connection
+            that has brought a new message or an answer the next attempt is made at once; a line that drops all the
+            time has ten of these, and one more for each quarter of the interval that it was up.
+        keepalive_interval: between two pings; 0 or None: no pings.
+        keepalive_timeout: silence after which a connection counts as dead; 0 or None: never.
+        sequence_ack_interval: longest time until a received message is acknowledged (client-spec 3.2.3).
+        sequence_ack_messages: acknowledge at the latest after this many messages.
+        sequence_ack_bytes: acknowledge at the latest after this many bytes of messages.
+        max_message_size: largest message that is accepted; a larger one closes the connection with 1009.
+        max_request_size: largest request that can be made, as encoded; the service accepts 1 MiB and ends the
+            connection over more.
+        max_pending_requests: requests that may be unanswered or waiting at a time; one more raises
+            TooManyRequests.
+        max_buffered_messages: messages that may wait for a slow consumer before reading is paused.
+
+    Raises:
+        InvalidValue, InvalidType: the message names the option.
+    """
+
+    protocol: str = RELIABLE_JSON
+    auto_reconnect: bool = True
+    auto_rejoin_groups: bool = True
+    reconnect: Backoff = Backoff()
+    retry: Backoff = Backoff(multiplier=1.0, jitter=0.0, limit=3)
+    resend: Literal["safe", "always"] = "safe"
+    connect_timeout: float = 30.0
+    ack_timeout: float | None = 30.0
+    request_timeout: float | None = None
+    close_timeout: float = 5.0
+    recovery_timeout: float = 30.0
+    recovery_interval: float = 1.0
+    keepalive_interval: float | None = 20.0
+    keepalive_timeout: float | None = 120.0
+    sequence_ack_interval: float = 1.0
+    sequence_ack_messages: int = 100
+    sequence_ack_bytes: int = 1 << 20
+    max_message_size: int = 32 << 20
+    max_request_size: int = 1 << 20
+    max_pending_requests: int = 10_000
+    max_buffered_messages: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.protocol not in (JSON, RELIABLE_JSON):
+            raise InvalidValue(f"protocol must be {RELIABLE_JSON!r} or {JSON!r}, not {self.protocol!r}")
+        if self.resend not in ("safe", "always"):
+            raise InvalidValue(f"resend must be 'safe' or 'always', not {self.resend!r}")
+        for name in ("auto_reconnect", "auto_rejoin_groups"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidType(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
+        for name in ("reconnect", "retry"):
+            if not isinstance(getattr(self, name), Backoff):
+                raise InvalidType(f"{name} must be a Backoff, not {type(getattr(self, name)).__name__}")
+        for name in ("connect_timeout", "close_timeout"):
+            _check_positive(name, getattr(self, name))
+        for name in ("ack_timeout", "request_timeout"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name), ", or None for never")
+        for name in ("recovery_timeout", "recovery_interval", "sequence_ack_interval"):
+            check_number(name, getattr(self, name), minimum=0.0)
+        for name in ("keepalive_interval", "keepalive_timeout"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), minimum=0.0)
+        # The service gives up at 1000 unacknowledged messages or 16 MB (client-spec 3.2.2).
+        check_integer("sequence_ack_messages", self.sequence_ack_messages, minimum=1, maximum=1000)
+        check_integer("sequence_ack_bytes", self.sequence_ack_bytes, minimum=1, maximum=16_000_000)
+        for name in ("max_message_size", "max_request_size", "max_pending_requests", "max_buffered_messages"):
+            check_integer(name, getattr(self, name), minimum=1)
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the subprotocol has recovery and sequence ids."""
+        return self.protocol == RELIABLE_JSON
+
+
+def _check_positive(name: str, value: object, otherwise: str = "") -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:  # NaN is not, either
+        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {value!r}")
+    check_number(name, value, minimum=0.0)

@@ -1,0 +1,46 @@
+"""Messages on the wire in the log ``limpet.frames``, at level DEBUG and without tokens."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+from limpet_core.redaction import HIDDEN, Secrets
+from limpet_core.text import one_line
+
+frames: logging.Logger = logging.getLogger("limpet.frames")
+
+_LONGEST: Final = 1000
+
+
+def trace(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
+    """Log ``messages``, which went in ``direction`` (``<`` came, ``>`` goes)."""
+    for message in messages:
+        text = message.decode("utf-8", "replace")
+        if direction == "<" and _may_hold_a_token(text):
+            text = _without_token(text, secrets)
+        frames.debug("%s %s", direction, one_line(text, _LONGEST, secrets))
+
+
+def _may_hold_a_token(text: str) -> bool:
+    # Of the names of fields only the letters count, and these may be escaped.
+    return "token" in text.lower() or "\\u" in text
+
+
+def _without_token(text: str, secrets: Secrets) -> str:
+    """Hide by field: the service may write a token with whatever escapes it likes."""
+    try:
+        fields: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return f"a message of {len(text)} characters that can not be read and may hold a token"
+    if not isinstance(fields, dict):
+        return text
+    shown = dict(cast("dict[str, Any]", fields))
+    tokens = [name for name in shown if "token" in name.lower()]
+    for name in tokens:
+        if isinstance(value := shown[name], str):
+            secrets.learn(value)
+        shown[name] = HIDDEN
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")) if tokens else text

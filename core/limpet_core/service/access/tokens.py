@@ -1,0 +1,142 @@
+"""Connection strings, the audience of client tokens and what one entitles to; signatures are for the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from limpet_core.protocol.names import is_group_name, is_hub_name, is_text
+from limpet_core.service.access.audiences import strings_in
+
+__all__ = [
+    "ClientGrant",
+    "ConnectionString",
+    "InvalidClaims",
+    "client_audience",
+    "client_claims",
+    "client_endpoint",
+]
+
+_VERSION: Final = "1.0"
+
+
+class InvalidClaims(ValueError):
+    """A token is signed correctly but asks for something that does not exist; the message says what."""
+
+
+class ConnectionString(msgspec.Struct, frozen=True):
+    """Where a service is and the key to it: ``Endpoint=https://host;AccessKey=...;Version=1.0;``.
+
+    ``endpoint`` is an http(s) URL without a trailing slash. The key does not show in the repr.
+    """
+
+    endpoint: str
+    access_key: str
+
+    @classmethod
+    def parse(cls, text: str) -> ConnectionString:
+        """Read a connection string; names are case-insensitive and ``Port`` is optional (pysvc).
+
+        Raises `ValueError` that says what is missing, never showing the key.
+        """
+        parts: dict[str, str] = {}
+        if text.strip().lower().startswith(("ws://", "wss://", "http://", "https://")):
+            raise ValueError("that is a URL; a connection string looks like Endpoint=https://...;AccessKey=...")
+        for part in text.strip().split(";"):
+            if not part.strip():
+                continue
+            # A key may itself contain "=": only the first one separates.
+            name, separator, value = part.partition("=")
+            if not separator:
+                raise ValueError("a connection string is made of Name=value parts, divided by semicolons")
+            parts[name.strip().lower()] = value.strip()
+        endpoint = parts.get("endpoint", "").rstrip("/")
+        access_key = parts.get("accesskey", "")
+        if not endpoint:
+            raise ValueError("the connection string has no Endpoint")
+        if not access_key:
+            raise ValueError("the connection string has no AccessKey")
+        url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("the Endpoint of a connection string is an http or https URL")
+        port = parts.get("port", "")
+        if port:
+            if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError("the Port of a connection string is a number between 1 and 65535")
+            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+            endpoint = f"{url.scheme}://{host}:{port}{url.path}"
+        return cls(endpoint, access_key)
+
+    def build(self) -> str:
+        """Write the connection string, in the form all official server SDKs read."""
+        return f"Endpoint={self.endpoint};AccessKey={self.access_key};Version={_VERSION};"
+
+    def __repr__(self) -> str:
+        return f"ConnectionString(endpoint={self.endpoint!r}, access_key=...)"
+
+
+def client_audience(endpoint: str, hub: str) -> str:
+    """Return the ``aud`` claim of tokens for the clients of a hub: an http(s) URL (pysvc)."""
+    return f"{endpoint.rstrip('/')}/client/hubs/{hub}"
+
+
+def client_endpoint(endpoint: str, hub: str) -> str:
+    """Return the WebSocket URL of a hub, without a token: ``ws`` for an http endpoint, ``wss`` for https.
+
+    Raises `ValueError` for an illegal hub name.
+    """
+    if not is_hub_name(hub):
+        raise ValueError(f"not a hub name: {hub!r}; a letter, then at most 127 letters, digits or _`,.[]")
+    scheme, _, rest = client_audience(endpoint, hub).partition("://")
+    return f"{'wss' if scheme.lower() == 'https' else 'ws'}://{rest}"
+
+
+class ClientGrant(msgspec.Struct, frozen=True):
+    """What a new connection starts with: its user (``None``: anonymous), its roles, the groups it is in."""
+
+    user_id: str | None = None
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @classmethod
+    def from_claims(cls, claims: Mapping[str, object]) -> ClientGrant:
+        """Read the claims of a verified client token (Azure docs).
+
+        Raises `InvalidClaims` for an illegal group name or claims of a wrong type, to be answered
+        with HTTP 400.
+        """
+        user_id = claims.get("sub")
+        if user_id is not None and not isinstance(user_id, str):
+            raise InvalidClaims("the claim sub must be a string")
+        if user_id is not None and not is_text(user_id):
+            raise InvalidClaims("the claim sub holds half of a surrogate pair")
+        groups = _claim_strings(claims, "webpubsub.group")
+        for group in groups:
+            if not is_group_name(group):
+                raise InvalidClaims("the claim webpubsub.group holds an invalid group name")
+        return cls(user_id or None, _claim_strings(claims, "role"), groups)
+
+
+def client_claims(grant: ClientGrant) -> dict[str, object]:
+    """Return the claims that entitle to ``grant``, the reverse of `ClientGrant.from_claims`."""
+    claims: dict[str, object] = {}
+    if grant.user_id:
+        claims["sub"] = grant.user_id
+    if grant.roles:
+        claims["role"] = list(grant.roles)
+    if grant.groups:
+        claims["webpubsub.group"] = list(grant.groups)
+    return claims
+
+
+def _claim_strings(claims: Mapping[str, object], name: str) -> tuple[str, ...]:
+    value = claims.get(name)
+    if value is None:
+        return ()
+    strings = strings_in(value)
+    if not strings and value != []:
+        raise InvalidClaims(f"the claim {name} must be a string or a list of strings")
+    return strings

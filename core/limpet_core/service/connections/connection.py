@@ -1,0 +1,283 @@
+"""One client: a logical connection and the transports that carry it, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from limpet_core.protocol.names import RELIABLE_JSON, SUBPROTOCOLS
+from limpet_core.service.access.permissions import Permissions
+from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.webhooks.handler_context import Conversation
+from limpet_core.service.wire.raw import RawMode
+from limpet_core.service.wire.to_client import Publication
+
+__all__ = ["ABNORMAL", "Close", "Connection", "Limits", "Transport"]
+
+ABNORMAL: Final = 1006
+"""As the code of a `Close`: end the TCP connection without a close frame."""
+
+# What a reliable transport may have queued beyond the messages: acks, pongs, system messages (emulator).
+_CONTROL_FRAMES: Final = 32
+_CONTROL_BYTES: Final = 64 * 1024
+
+_MAX_REASON: Final = 123
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes, counts and times of the service.
+
+    Args:
+        recovery_window: seconds a dropped reliable connection is kept (client-spec 1.4: at least 30).
+        retained_messages: messages kept for a connection until it acknowledges them, messages queued for a
+            slow one, and messages from it that wait for a slow event handler; one more ends the connection
+            (client-spec 3.2.2).
+        retained_bytes: the same in bytes of encoded messages.
+        max_message_size: bytes of one message from a client (Azure docs).
+        remembered_acks: newest ack ids of successful requests remembered per connection (emulator).
+        connected_after_recovery: send a connected message first after a recovery (client-spec 1.2.4 leaves
+            it to the service; Microsoft's emulator sends none).
+    """
+
+    recovery_window: float = 30.0
+    retained_messages: int = 1000
+    retained_bytes: int = 16 * 1024 * 1024
+    max_message_size: int = 1024 * 1024
+    remembered_acks: int = 1000
+    connected_after_recovery: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.recovery_window < math.inf:
+            raise ValueError("recovery_window is a number of seconds, at least 0")
+        for name in ("retained_messages", "retained_bytes", "max_message_size", "remembered_acks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+class Close(msgspec.Struct, frozen=True):
+    """An order to close a transport: a WebSocket close code or `ABNORMAL`, a reason of at most 123 bytes."""
+
+    code: int
+    reason: str = ""
+
+    @classmethod
+    def because(cls, code: int, reason: str) -> Close:
+        """Return a close whose reason is cut to what fits into a close frame (RFC 6455 5.5)."""
+        return cls(code, reason.encode("utf-8", "replace")[:_MAX_REASON].decode("utf-8", "ignore"))
+
+
+class Transport:
+    """One WebSocket of a client, as the service sees it. Compared by identity.
+
+    Once handed out by `ServiceCore.transports_with_output`, write `messages_to_send` and then carry out
+    `close`, if set.
+
+    ``close`` is the order to close, ``None`` while it stays open; ``connection`` is ``None`` if a recovery
+    was refused; ``ready`` is true while it waits to be handed out.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_expiring",
+        "_max_bytes",
+        "_max_frames",
+        "_outbox",
+        "_waiting",
+        "close",
+        "connection",
+        "ready",
+    )
+
+    def __init__(self, waiting: list[Transport], limits: Limits, connection: Connection | None) -> None:
+        self.connection: Connection | None = connection
+        self.close: Close | None = None
+        self.ready: bool = False
+        self._waiting = waiting
+        self._outbox: list[bytes] = []
+        self._bytes = 0
+        # Which of the messages expire, and when: (index, monotonic seconds).
+        self._expiring: list[tuple[int, float]] = []
+        reliable = connection is not None and connection.reliable
+        self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
+        self._max_bytes = limits.retained_bytes + (_CONTROL_BYTES if reliable else 0)
+
+    def messages_to_send(self, now: float = -math.inf) -> list[bytes]:
+        """Return the messages queued since the last call, without those that have expired by ``now``.
+
+        Each is to be sent as one text frame, a `Binary` as one binary frame.
+        """
+        outbox = self._outbox
+        if outbox:
+            self._outbox = []
+            self._bytes = 0
+            if self._expiring:
+                expired = {index for index, expires in self._expiring if expires <= now}
+                self._expiring = []
+                return [message for index, message in enumerate(outbox) if index not in expired]
+        return outbox
+
+    def send(self, message: bytes, expires: float = math.inf) -> bool:
+        """Queue a message; false if the client is too slow: there is no room for it (emulator).
+
+        After the order to close it is dropped.
+        """
+        if self.close is not None:
+            return True
+        size = self._bytes + len(message)
+        if len(self._outbox) >= self._max_frames or size > self._max_bytes:
+            return False
+        self._bytes = size
+        self._queue(message, expires)
+        return True
+
+    def replay(self, messages: list[tuple[bytes, float]]) -> None:
+        """Queue messages, with the times they expire, that have been within the limits before."""
+        for message, expires in messages:
+            self._queue(message, expires)
+
+    def end(self, close: Close, *, discard: bool = False) -> None:
+        """Order the transport to close, after what is queued or at once; the first order counts."""
+        if self.close is not None:
+            return
+        self.close = close
+        if discard:
+            self._outbox = []
+            self._expiring = []
+            self._bytes = 0
+        self._hand_out()
+
+    def _queue(self, message: bytes, expires: float) -> None:
+        if expires != math.inf:
+            self._expiring.append((len(self._outbox), expires))
+        self._outbox.append(message)
+        if not self.ready:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        if not self.ready:
+            self.ready = True
+            self._waiting.append(self)
+
+
+class Connection:
+    """A logical connection: everything that outlives a transport (client-spec 1.4).
+
+    ``deadline`` is when a detached connection ends, in monotonic seconds, `math.inf` while attached;
+    ``sequence_id`` is the newest one given out, 0 before the first message; ``subprotocol`` is the negotiated
+    one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others;
+    ``conversation`` is the one with its event handlers, ``None`` if its hub has none.
+    """
+
+    __slots__ = (
+        "_failed",
+        "_limits",
+        "_retained",
+        "_retained_bytes",
+        "_succeeded",
+        "_succeeded_order",
+        "connection_id",
+        "conversation",
+        "deadline",
+        "groups",
+        "hub",
+        "permissions",
+        "raw",
+        "reliable",
+        "sequence_id",
+        "subprotocol",
+        "transport",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        hub: str,
+        connection_id: str,
+        subprotocol: str | None,
+        grant: ClientGrant,
+        raw: RawMode,
+        limits: Limits,
+        conversation: Conversation | None = None,
+    ) -> None:
+        self.hub: str = hub
+        self.connection_id: str = connection_id
+        self.subprotocol: str | None = subprotocol
+        self.raw: RawMode | None = None if subprotocol in SUBPROTOCOLS else raw
+        self.reliable: bool = subprotocol == RELIABLE_JSON
+        self.user_id: str | None = grant.user_id
+        self.permissions: Permissions = Permissions(grant.roles)
+        self.groups: dict[str, None] = {}
+        self.transport: Transport | None = None
+        self.conversation: Conversation | None = conversation
+        self.deadline: float = math.inf
+        self.sequence_id: int = 0
+        self._limits = limits
+        # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
+        self._retained: deque[Publication] = deque()
+        self._retained_bytes = 0
+        self._failed: dict[int, tuple[str, str]] = {}
+        self._succeeded: set[int] = set()
+        self._succeeded_order: deque[int] = deque()
+
+    @property
+    def retained(self) -> int:
+        """How many messages the client has not acknowledged yet."""
+        return len(self._retained)
+
+    def deliver(self, publication: Publication) -> bool:
+        """Queue a message for the client, and retain it if the connection is reliable (client-spec 3.2).
+
+        False if that would exceed the limits; the connection has to end then.
+        """
+        transport = self.transport
+        if not self.reliable:
+            message = publication.plain if self.raw is None else publication.payload
+            return transport is None or transport.send(message, publication.expires)
+        size = self._retained_bytes + publication.size
+        if len(self._retained) >= self._limits.retained_messages or size > self._limits.retained_bytes:
+            return False
+        self._retained_bytes = size
+        self._retained.append(publication)
+        self.sequence_id += 1
+        return transport is None or transport.send(publication.numbered(self.sequence_id), publication.expires)
+
+    def acknowledge(self, sequence_id: int) -> None:
+        """Forget the messages up to ``sequence_id``; all of them if it was never given out."""
+        retained = self._retained
+        unacknowledged = max(self.sequence_id - sequence_id, 0)
+        while len(retained) > unacknowledged:
+            self._retained_bytes -= retained.popleft().size
+
+    def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
+        """Return the messages to send again after a recovery, in order, and when they expire; none that has."""
+        first = self.sequence_id - len(self._retained) + 1
+        return [
+            (publication.numbered(sequence_id), publication.expires)
+            for sequence_id, publication in enumerate(self._retained, first)
+            if publication.expires > now
+        ]
+
+    def has_succeeded(self, ack_id: int) -> bool:
+        """Tell whether a request with this ack id was carried out before (client-spec 3.1)."""
+        return ack_id in self._succeeded
+
+    def remember(self, ack_id: int) -> None:
+        """Note the success of a request; the oldest notes make room for the newest (emulator)."""
+        order = self._succeeded_order
+        if len(order) >= self._limits.remembered_acks:
+            self._succeeded.discard(order.popleft())
+        self._succeeded.add(ack_id)
+        order.append(ack_id)
+
+    def failure(self, ack_id: int) -> tuple[str, str] | None:
+        """Return the error, a name and a text, of a request with this ack id that must not be carried out again."""
+        return self._failed.get(ack_id)
+
+    def remember_failure(self, ack_id: int, error: tuple[str, str]) -> None:
+        """Note that a request has failed for good; the oldest notes make room for the newest."""
+        if len(self._failed) >= self._limits.remembered_acks:
+            del self._failed[next(iter(self._failed))]
+        self._failed[ack_id] = error

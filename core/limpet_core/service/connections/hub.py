@@ -1,0 +1,71 @@
+"""One hub: who is connected, and who is in which group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from limpet_core.service.connections.connection import Connection
+
+__all__ = ["Hub"]
+
+
+class Hub:
+    """The connections of a hub, by connection id, by user and by group.
+
+    Dictionaries without values stand for ordered sets: members receive in the order they joined.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections: dict[str, Connection] = {}
+        self._groups: dict[str, dict[Connection, None]] = {}
+        self._users: dict[str, dict[Connection, None]] = {}
+
+    @property
+    def groups(self) -> Mapping[str, Collection[Connection]]:
+        """The groups that have members, with them. Do not change the hub meanwhile."""
+        return self._groups
+
+    @property
+    def users(self) -> Mapping[str, Collection[Connection]]:
+        """The users who are connected, with their connections. Do not change the hub meanwhile."""
+        return self._users
+
+    def members(self, group: str) -> Collection[Connection]:
+        """Return the members of a group; it exists as long as it has any. Do not change the hub meanwhile."""
+        return self._groups.get(group, ())
+
+    def user(self, user_id: str) -> Collection[Connection]:
+        """Return the connections of a user. Do not change the hub meanwhile."""
+        return self._users.get(user_id, ())
+
+    def add(self, connection: Connection) -> None:
+        """Enter a new connection."""
+        self.connections[connection.connection_id] = connection
+        if connection.user_id is not None:
+            self._users.setdefault(connection.user_id, {})[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection, its memberships too."""
+        del self.connections[connection.connection_id]
+        if connection.user_id is not None:
+            _discard(self._users, connection.user_id, connection)
+        for group in list(connection.groups):
+            self.leave(connection, group)
+
+    def join(self, connection: Connection, group: str) -> None:
+        """Make a connection a member of a group; twice is once (emulator)."""
+        self._groups.setdefault(group, {})[connection] = None
+        connection.groups[group] = None
+
+    def leave(self, connection: Connection, group: str) -> None:
+        """End the membership of a connection that is a member."""
+        del connection.groups[group]
+        _discard(self._groups, group, connection)
+
+
+def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
+    connections = index[key]
+    del connections[connection]
+    if not connections:
+        del index[key]

@@ -1,0 +1,1 @@
+"""What application servers ask for: the operations of the REST API."""

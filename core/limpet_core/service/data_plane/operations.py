@@ -1,0 +1,187 @@
+"""What an application server may do (openapi): the operations of the data plane on a `ServiceCore`.
+
+Connections that are away and may recover are as good as any other. Sending and closing is never an error,
+also if there is nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from limpet_core.service.access.permissions import GroupRules, Permissions
+from limpet_core.service.connections.connection import Connection
+from limpet_core.service.core import ServiceCore
+from limpet_core.service.data_plane.parameters import OperationError, bad_request
+from limpet_core.service.odata.filters import select
+
+__all__ = [
+    "CLOSED",
+    "MAX_PAGE",
+    "Page",
+    "add_connection_to_group",
+    "add_to_groups",
+    "add_user_to_group",
+    "close",
+    "find",
+    "grant",
+    "has_permission",
+    "list_group",
+    "remove_from_groups",
+    "revoke",
+]
+
+CLOSED: Final = "Closed by REST API."
+"""The reason of a close without one (emulator)."""
+
+MAX_PAGE: Final = 200
+_MAX_TOKEN: Final = 2048
+
+
+def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
+    """Return the one connection of a hub with an id, or none."""
+    connection = core.hub(hub).connections.get(connection_id)
+    return [] if connection is None else [connection]
+
+
+def close(
+    core: ServiceCore, connections: Iterable[Connection], reason: str | None = None, excluded: Collection[str] = ()
+) -> None:
+    """End the connections that are not excluded; they learn the reason."""
+    for connection in select(connections, None, excluded):
+        core.close_connection(connection.connection_id, reason or CLOSED)
+
+
+# --- Groups -------------------------------------------------------------------------------------------
+
+
+def add_connection_to_group(core: ServiceCore, hub: str, connection_id: str, group: str) -> None:
+    """Make a connection a member of a group; raises `OperationError` (404) if there is no such connection."""
+    add_to_groups(core, [_existing(core, hub, connection_id)], (group,))
+
+
+def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> None:
+    """Make the connections a user has now members of a group; raises `OperationError` (404) if there are none."""
+    connections = list(core.hub(hub).user(user_id))
+    if not connections:
+        raise OperationError(404, "Info.User.NotExisted", "The user has no connection.")
+    add_to_groups(core, connections, (group,))
+
+
+def add_to_groups(core: ServiceCore, connections: Iterable[Connection], groups: Iterable[str]) -> None:
+    """Make connections members of groups, whatever their permissions."""
+    for connection in connections:
+        for group in groups:
+            core.join(connection, group)
+
+
+def remove_from_groups(
+    core: ServiceCore, connections: Iterable[Connection], groups: Iterable[str] | None = None
+) -> None:
+    """End the memberships of connections, by default all of them."""
+    for connection in list(connections):
+        for group in list(connection.groups) if groups is None else groups:
+            core.leave(connection, group)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of the members of a group, by connection id; ``next_token`` and ``top`` ask for the next part."""
+
+    connections: list[Connection]
+    next_token: str | None = None
+    top: int | None = None
+
+
+def list_group(
+    core: ServiceCore, hub: str, group: str, page_size: int | None, top: int | None, token: str | None
+) -> Page:
+    """Return the members of a group that follow those before ``token``, at most ``top`` and a page (emulator).
+
+    Raises `OperationError` (400) for a token that is none.
+    """
+    members = sorted(core.hub(hub).members(group), key=_connection_id)
+    first = 0 if token is None else bisect_right(members, _read_token(token), key=_connection_id)
+    size = min(page_size or MAX_PAGE, MAX_PAGE if top is None else top)
+    page = members[first : first + size]
+    left = None if top is None else top - len(page)
+    if left == 0 or first + size >= len(members):
+        return Page(page)
+    return Page(page, base64.urlsafe_b64encode(page[-1].connection_id.encode()).decode(), left)
+
+
+def _connection_id(connection: Connection) -> str:
+    return connection.connection_id
+
+
+def _read_token(token: str) -> str:
+    try:
+        if len(token) > _MAX_TOKEN:
+            raise ValueError("too long")
+        return binascii.a2b_base64(token.translate(_STANDARD_ALPHABET).encode("ascii"), strict_mode=True).decode()
+    except ValueError:
+        raise bad_request("The continuation token is not one of this service.") from None
+
+
+_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
+
+
+# --- Permissions --------------------------------------------------------------------------------------
+
+_PERMISSIONS: Final[dict[str, Callable[[Permissions], GroupRules]]] = {
+    "sendtogroup": lambda permissions: permissions.send,
+    "joinleavegroup": lambda permissions: permissions.join_leave,
+}
+_NUMBERED: Final = {"1": "sendtogroup", "2": "joinleavegroup"}
+
+
+def grant(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
+    """Give a connection the permission ``sendToGroup`` or ``joinLeaveGroup``, in any case, for a group.
+
+    Raises `OperationError`: 400 if there is no such permission, 404 if there is no such connection, 409 at the
+    1001st group.
+    """
+    get_rules = _rules(name)
+    _change(get_rules(_existing(core, hub, connection_id).permissions).grant, group)
+
+
+def revoke(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
+    """Take a permission for a group from a connection, if it exists; memberships stay (emulator).
+
+    Raises `OperationError`: 400 if there is no such permission, 409 at the 1001st group.
+    """
+    get_rules = _rules(name)
+    for connection in find(core, hub, connection_id):
+        _change(get_rules(connection.permissions).revoke, group)
+
+
+def has_permission(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> bool:
+    """Tell whether there is a connection with a permission; raises `OperationError` (400) as `grant` does."""
+    get_rules = _rules(name)
+    return any(get_rules(connection.permissions).allows(group) for connection in find(core, hub, connection_id))
+
+
+def _rules(name: str) -> Callable[[Permissions], GroupRules]:
+    lowered = name.lower()
+    get_rules = _PERMISSIONS.get(_NUMBERED.get(lowered, lowered))
+    if get_rules is None:
+        raise bad_request("The permission is sendToGroup or joinLeaveGroup.")
+    return get_rules
+
+
+def _change(change: Callable[[str], None], group: str) -> None:
+    try:
+        change(group)
+    except ValueError as error:
+        raise OperationError(409, "Error.Connection.Conflict", f"The permission cannot change: {error}.") from None
+
+
+def _existing(core: ServiceCore, hub: str, connection_id: str) -> Connection:
+    connections = find(core, hub, connection_id)
+    if not connections:
+        raise OperationError(404, "Info.Connection.NotExisted", "There is no such connection.")
+    return connections[0]

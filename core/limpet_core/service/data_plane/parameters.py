@@ -1,0 +1,165 @@
+"""What the requests of an application server say: query parameters, names in paths, payloads."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterable
+from email.message import Message
+from typing import Final
+
+import msgspec
+
+from limpet_core.protocol.names import is_group_name, is_hub_name
+from limpet_core.service.odata.filters import Filter, InvalidFilter
+from limpet_core.service.wire.charsets import decode_text
+from limpet_core.service.wire.from_client import MAX_TTL, check_json
+
+__all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_request", "group_name", "hub_name", "payload"]
+
+API_VERSIONS: Final = ("2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01")
+"""The versions of the data plane that are generally available (openapi)."""
+
+_DATA_TYPES: Final = {"application/json": "json", "text/plain": "text", "application/octet-stream": "binary"}
+
+
+class OperationError(Exception):
+    """An operation is not possible: HTTP status, error code and text for the answer (openapi)."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status: int = status
+        self.code: str = code
+        self.message: str = message
+
+
+def bad_request(message: str) -> OperationError:
+    """Return the error for a request that makes no sense."""
+    return OperationError(400, "Error.BadRequest", message)
+
+
+class Query:
+    """The parameters of a request's query; names are case-insensitive.
+
+    All methods raise `OperationError` with status 400 for a value that is not allowed, or one too many.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def all(self, name: str) -> list[str]:
+        """Return the values of a parameter that may be repeated."""
+        return self._values.get(name.lower(), [])
+
+    def one(self, name: str) -> str | None:
+        """Return the value of a parameter, ``None`` if it is not there."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise bad_request(f"The parameter {name} is given {len(values)} times.")
+        return values[0] if values else None
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        """Return a whole number between two bounds."""
+        text = self.one(name)
+        if text is None:
+            return None
+        # At most ten digits: the bounds of the data plane need no more.
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
+            raise bad_request(f"The parameter {name} is a number between {low} and {high}.")
+        return int(text)
+
+    def filter(self) -> Filter | None:
+        """Return the OData filter; an empty one is none."""
+        return _filter(self.one("filter"))
+
+    def time_to_live(self) -> int:
+        """Return the seconds after which an undelivered message is dropped, 0 for never."""
+        return self.integer("messageTtlSeconds", 0, MAX_TTL) or 0
+
+    def check_api_version(self) -> None:
+        """Refuse a version that does not exist; the newest one is meant by none (emulator)."""
+        version = self.one("api-version")
+        if version is not None and version not in API_VERSIONS:
+            raise bad_request(f"The api-version is unknown. Known are: {', '.join(API_VERSIONS)}.")
+
+
+def hub_name(name: str) -> str:
+    """Return the name of a hub if it is legal, else raise `OperationError`."""
+    if not is_hub_name(name):
+        raise bad_request("A hub name begins with a letter; letters, digits and _`,.[] follow, at most 127 of them.")
+    return name
+
+
+def group_name(name: str | None) -> str:
+    """Return the name of a group if it is legal, else raise `OperationError`."""
+    if name is None or not is_group_name(name):
+        raise bad_request("A group name has 1 to 1024 characters, not all white space.")
+    return name
+
+
+def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
+    """Return the data type of a message to send, and its data as JSON (openapi).
+
+    Without a content type it is binary (emulator). Raises `OperationError`: 415 for a type or charset that is
+    not supported, 400 for a body that is not what the type says.
+    """
+    header = Message()
+    header["Content-Type"] = content_type or "application/octet-stream"
+    data_type = _DATA_TYPES.get(header.get_content_type())
+    if data_type is None or (content_type and "/" not in content_type):
+        raise _unsupported("The content type is application/json, text/plain or application/octet-stream.")
+    if data_type == "binary":
+        return data_type, msgspec.json.encode(binascii.b2a_base64(body, newline=False).decode())
+    text = _text(body, str(header.get_param("charset", "utf-8")))
+    if data_type == "text":
+        return data_type, msgspec.json.encode(text)
+    try:
+        return data_type, check_json(text.encode()).strip()
+    except ValueError as error:
+        raise bad_request(f"The body is {error}.") from None
+
+
+def _text(body: bytes, charset: str) -> str:
+    try:
+        return decode_text(body, charset).removeprefix("\ufeff")
+    except LookupError:
+        raise _unsupported("The charset is not supported; use UTF-8.") from None
+    except UnicodeDecodeError:
+        raise bad_request("The body is not valid text in its charset.") from None
+
+
+class _GroupChange(msgspec.Struct):
+    groups: list[str]
+    filter: str | None = None
+
+
+class GroupChange(msgspec.Struct, frozen=True):
+    """Which groups which connections, ``None``: all, are to join or leave."""
+
+    groups: tuple[str, ...]
+    filter: Filter | None
+
+    @classmethod
+    def from_body(cls, body: bytes) -> GroupChange:
+        """Read ``{"groups": [...], "filter": "..."}``; raises `OperationError` with status 400."""
+        try:
+            change = msgspec.json.decode(body, type=_GroupChange)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise bad_request('The body is {"groups": ["..."], "filter": "..."}.') from None
+        if not change.groups:
+            raise bad_request("The list of groups is empty.")
+        return cls(tuple(group_name(group) for group in change.groups), _filter(change.filter))
+
+
+def _filter(text: str | None) -> Filter | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        return Filter(text)
+    except InvalidFilter as error:
+        raise bad_request(f"Invalid filter: {error}.") from None
+
+
+def _unsupported(message: str) -> OperationError:
+    return OperationError(415, "Error.UnsupportedMediaType", message)

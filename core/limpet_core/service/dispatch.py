@@ -1,0 +1,144 @@
+"""What clients ask for: joins, leaves, messages to groups and events, in order and each answered once."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from limpet_core.service.application_server import Application, Handled
+from limpet_core.service.connections.connection import Close, Connection
+from limpet_core.service.connections.observers import Observers
+from limpet_core.service.connections.registry import Roster
+from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
+from limpet_core.service.webhooks.handler_context import Waiting
+from limpet_core.service.wire import to_client as downstream
+from limpet_core.service.wire.from_client import Event, JoinGroup, LeaveGroup, SendToGroup
+
+__all__ = ["Requests"]
+
+_NO_HANDLER: Final = Close(1011, "The message could not be handled.")
+_OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
+
+
+class Requests:
+    """Carries out what clients ask for.
+
+    Events go to the `Application`; what a client sends meanwhile waits, so that its order stays.
+    """
+
+    def __init__(self, roster: Roster, application: Application, observers: Observers) -> None:
+        self._roster = roster
+        self._application = application
+        self._observers = observers
+
+    def take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
+        """Handle a message now, or after those before it if one of them is with an event handler."""
+        conversation, limits = connection.conversation, self._roster.limits
+        if conversation is None or conversation.pending is None:
+            self._handle(connection, message, now)
+        elif (
+            len(conversation.waiting) < limits.retained_messages
+            and conversation.waiting_bytes + size <= limits.retained_bytes
+        ):
+            conversation.wait(message, size)
+        else:
+            self._roster.end(connection, _OVERRUN)
+
+    def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
+        """Answer a request that can not be carried out, whatever the others are waiting for."""
+        self._answer(connection, ack_id, ("BadRequest", reason))
+
+    def handled(self, handled: Handled, now: float) -> None:
+        """Answer an event that its handler is done with, and go on with what waits behind it."""
+        connection, conversation, ack_id = handled.connection, handled.conversation, handled.event.ack_id
+        reply = read_reply(handled.outcome)
+        if isinstance(reply, str):
+            error = ("InternalServerError", reply)
+            if not handled.delivered:
+                # The emulator has one name for both, and clients can not tell what has certainly not happened.
+                error = ("NotFound", f"{reply} No event handler was called.")
+            if ack_id is not None and handled.final:
+                connection.remember_failure(ack_id, error)
+            self._answer(connection, ack_id, error)
+            # Repeats that came while the handler worked get the outcome of this call, and cause no other.
+            for _ in range(conversation.drop_repeats(ack_id) if ack_id is not None else 0):
+                self._answer(connection, ack_id, error)
+        else:
+            if reply is not None and self._roster.is_alive(connection):
+                self._roster.deliver((connection,), reply.publication())
+            self._answer(connection, ack_id, None)
+        if isinstance(reply, str) and not self._roster.is_alive(connection):
+            # Nobody is there any more, and the handler does not work: that could take very long.
+            conversation.forget_waiting()
+        while conversation.pending is None and conversation.waiting:
+            self._handle(connection, conversation.next_waiting(), now)
+        self._application.say_goodbye(conversation)
+
+    def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
+        ack_id = message.ack_id
+        error: tuple[str, str] | None
+        if ack_id is not None and connection.has_succeeded(ack_id):
+            error = ("Duplicate", f"Message with ack-id: {ack_id} has been processed")
+        elif isinstance(message, SendToGroup):
+            error = self._publish(connection, message, now)
+        elif isinstance(message, Event):
+            error = None if ack_id is None else connection.failure(ack_id)
+            if error is not None:
+                self._answer(connection, ack_id, error)
+                return
+            self._observers.raised(connection, message)
+            if self._application.hand_over(connection, ClientEvent.from_message(message)):
+                return  # it is acknowledged when the handler has answered
+            hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
+            error = ("NotFound", f"There is no event handler for the event '{message.event}': {hint}")
+        else:
+            error = self._change_membership(connection, message)
+        self._answer(connection, ack_id, error)
+
+    def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
+        """Tell the client what came of a request; ``error`` is a name and a text."""
+        if self._observers:
+            self._observers.answered(connection, ack_id, error)
+        if connection.raw is not None:
+            # Raw clients know no acks: what fails is told by closing (emulator).
+            if error is not None and self._roster.is_alive(connection):
+                self._roster.end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
+            return
+        if ack_id is None:
+            return
+        if error is None:
+            connection.remember(ack_id)
+            self._roster.send(connection, downstream.ack(ack_id))
+        else:
+            self._roster.send(connection, downstream.ack_error(ack_id, *error))
+
+    def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
+        group = message.group
+        if not connection.permissions.send.allows(group):
+            return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
+        members = self._roster.hub(connection.hub).members(group)
+        if self._observers:
+            self._observers.published(connection, message, members)
+        if members:
+            ttl = message.ttl_seconds
+            publication = downstream.group_publication(
+                group,
+                connection.user_id,
+                message.data_type,
+                bytes(message.data),
+                bytes(message.metadata),
+                now + ttl if ttl else math.inf,
+            )
+            self._roster.deliver(members, publication, connection if message.no_echo else None)
+        return None
+
+    def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:
+        group = message.group
+        joins = isinstance(message, JoinGroup)
+        if not connection.permissions.join_leave.allows(group):
+            verb = "join" if joins else "leave"
+            return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
+        # What a client sent before it left is answered by nobody, and it is in no group any more.
+        if self._roster.is_alive(connection):
+            (self._roster.join if joins else self._roster.leave)(connection, group)
+        return None

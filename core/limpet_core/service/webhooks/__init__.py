@@ -1,0 +1,1 @@
+"""Event handlers: which there are, and the HTTP calls to them."""

@@ -1,0 +1,233 @@
+"""CloudEvents over HTTP: what is sent to event handlers, and what their answers mean (Azure docs)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from limpet_core.protocol.names import is_group_name
+from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.webhooks.handlers import Answer, Failure, Headers
+from limpet_core.service.wire.charsets import decode_text
+from limpet_core.service.wire.from_client import DataType, Event, ProtocolViolation, check_json
+from limpet_core.service.wire.metadata import HEADER_PREFIX, InvalidMetadata, encode_metadata
+from limpet_core.service.wire.to_client import Publication, server_publication
+from limpet_core.text import one_line
+
+__all__ = ["Acceptance", "ClientEvent", "ConnectRequest", "Rejection", "Reply", "read_connect_answer", "read_reply"]
+
+CONTENT_TYPES: Final[Mapping[DataType, str]] = {
+    "text": "text/plain",
+    "json": "application/json",
+    "binary": "application/octet-stream",
+    "protobuf": "application/x-protobuf",
+}
+
+_DATA_TYPES: Final[Mapping[str, DataType]] = {media_type: name for name, media_type in CONTENT_TYPES.items()}
+_MAX_REJECTION: Final = 1024
+_MAX_QUOTED: Final = 100
+
+_encode = msgspec.json.encode
+
+
+# --- To the handler --------------------------------------------------------------------------------
+
+
+class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a handler is told about a client that wants to connect, without its tokens.
+
+    ``claims``, ``query`` and ``headers`` are lists of values by name; ``subprotocols`` are the client's offers.
+    """
+
+    claims: dict[str, list[str]] = {}
+    query: dict[str, list[str]] = {}
+    headers: dict[str, list[str]] = {}
+    subprotocols: list[str] = []
+    client_certificates: list[dict[str, str]] = []
+
+    def body(self) -> bytes:
+        """Return it as the body of the connect event."""
+        return _encode(self)
+
+
+class ClientEvent(msgspec.Struct, frozen=True):
+    """An event raised by a client: its payload as plain bytes; ``ack_id`` is ``None`` if no answer is wanted."""
+
+    name: str
+    data_type: DataType
+    payload: bytes
+    ack_id: int | None = None
+    metadata: dict[str, str] = {}
+
+    @classmethod
+    def from_message(cls, message: Event) -> ClientEvent:
+        """Take the payload out of the JSON of a decoded message."""
+        raw = bytes(message.data)
+        if message.data_type == "json":
+            payload = raw
+        else:
+            text = msgspec.json.decode(raw, type=str)
+            payload = text.encode() if message.data_type == "text" else base64.b64decode(text)
+        metadata = bytes(message.metadata)
+        pairs: dict[str, str] = msgspec.json.decode(metadata, type=dict[str, str]) if metadata else {}
+        return cls(message.event, message.data_type, payload, message.ack_id, pairs)
+
+    def metadata_headers(self) -> Headers:
+        """Return the metadata as request headers; keys that differ only in case become one (emulator)."""
+        lowered = {key.lower(): value for key, value in self.metadata.items()}
+        return tuple((HEADER_PREFIX + key, header_value(value)) for key, value in lowered.items())
+
+
+def header_value(text: str) -> str:
+    """Return ``text`` as the value of a header.
+
+    Characters that cannot be in a header are percent-escaped as UTF-8, as the CloudEvents HTTP binding has it
+    (3.1.3.2); others stay as they are, since the official server SDKs do not unescape.
+    """
+    if text.isascii() and text.isprintable() and text == text.strip():
+        return text
+    last = len(text) - 1
+    return "".join(
+        char
+        if (char.isascii() and char.isprintable() and (char != " " or 0 < at < last))
+        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))
+        for at, char in enumerate(text)
+    )
+
+
+# --- From the handler ------------------------------------------------------------------------------
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A client may not connect: the HTTP status and text to answer its handshake with."""
+
+    status: int
+    text: str
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """A client may connect, as ``grant`` has it; the handler may have picked one of its subprotocols."""
+
+    grant: ClientGrant
+    subprotocol: str | None = None
+
+
+class _ConnectAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    user_id: str | None = None
+    groups: list[str] | None = None
+    roles: list[str] | None = None
+    subprotocol: str | None = None
+
+
+_connect_decoder = msgspec.json.Decoder(_ConnectAnswer | None)
+
+
+def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: Sequence[str]) -> Acceptance | Rejection:
+    """Decide about a client: its token's ``grant`` is changed by what the handler answered (emulator)."""
+    if isinstance(outcome, Failure):
+        return Rejection(500, f"The connect event could not be delivered: {outcome.text}.")
+    if not outcome.ok:
+        return _rejection(outcome)
+    if outcome.status == 204 or not outcome.body:
+        return Acceptance(grant)
+    try:
+        answer = _connect_decoder.decode(outcome.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection(500, f"The event handler's answer to the connect event is not valid: {error}.")
+    if answer is None:
+        return Acceptance(grant)
+    if not all(is_group_name(group) for group in answer.groups or ()):
+        return Rejection(500, "The event handler's answer to the connect event holds an invalid group name.")
+    chosen = (answer.subprotocol or "").lower()
+    if chosen and chosen not in [offer.lower() for offer in offers]:
+        return Rejection(500, "The event handler chose a subprotocol that the client does not offer.")
+    if chosen.startswith("protobuf."):
+        return Rejection(500, "The event handler chose protobuf, which this service does not support.")
+    return Acceptance(
+        ClientGrant(
+            grant.user_id if answer.user_id is None else answer.user_id or None,
+            grant.roles if answer.roles is None else tuple(answer.roles),
+            tuple(answer.groups) if answer.groups else grant.groups,
+        ),
+        answer.subprotocol or None,
+    )
+
+
+def _rejection(answer: Answer) -> Rejection:
+    # The client has asked for a WebSocket: a redirect is no answer that it could use.
+    if not 400 <= answer.status < 600:
+        return Rejection(500, f"The event handler answered the connect event with status {answer.status}.")
+    text = ""
+    if answer.status < 500 and answer.content_type[0] in ("", "text/plain", "application/json"):
+        text = answer.body[:_MAX_REJECTION].decode("utf-8", "replace").strip()
+    return Rejection(answer.status, text or f"The event handler refused the connection with status {answer.status}.")
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a handler answers to the client that raised the event: a message from the server."""
+
+    data_type: DataType
+    payload: bytes
+    metadata: bytes = b""
+
+    def publication(self) -> Publication:
+        """Return it as a message to the client."""
+        if self.data_type == "json":
+            data = self.payload
+        elif self.data_type == "text":
+            data = _encode(self.payload.decode())
+        else:
+            data = _encode(self.payload)
+        return server_publication(self.data_type, data, self.metadata)
+
+
+def read_reply(outcome: Answer | Failure) -> Reply | str | None:
+    """Return what to send to the client, ``None`` for nothing, or a text that says why the event failed.
+
+    A reply of metadata alone is an empty text.
+    """
+    if isinstance(outcome, Failure):
+        what = "The event handler failed" if outcome.delivered else "The event could not be delivered"
+        return f"{what}: {outcome.text}."
+    if not outcome.ok:
+        return f"The event handler answered with status {outcome.status}."
+    try:
+        metadata = _metadata(outcome)
+        if not outcome.body or outcome.status == 204:
+            return Reply("text", b"", metadata) if metadata else None
+        return Reply(*_payload(outcome), metadata)
+    except (InvalidMetadata, ProtocolViolation) as error:
+        return f"The event handler's answer is not valid: {error}."
+
+
+def _metadata(answer: Answer) -> bytes:
+    pairs = {
+        name.lower().removeprefix(HEADER_PREFIX): value
+        for name, value in answer.headers
+        if name.lower().startswith(HEADER_PREFIX)
+    }
+    return encode_metadata(pairs.items())
+
+
+def _payload(answer: Answer) -> tuple[DataType, bytes]:
+    media_type, charset = answer.content_type
+    data_type = _DATA_TYPES.get(media_type or "application/octet-stream")
+    if data_type is None:
+        raise ProtocolViolation(f"its content type is {one_line(media_type, _MAX_QUOTED)}")
+    if data_type not in ("text", "json"):
+        return data_type, answer.body
+    try:
+        payload = decode_text(answer.body, charset).encode()
+    except LookupError:
+        raise ProtocolViolation(f"its charset is {one_line(charset, _MAX_QUOTED)}, which is not supported") from None
+    except UnicodeError:
+        raise ProtocolViolation(f"its body is not {charset}") from None
+    if data_type == "json":
+        try:
+            payload = check_json(payload)
+        except ValueError as error:
+            raise ProtocolViolation(f"its body is {error}") from None
+    return data_type, payload

@@ -1,0 +1,291 @@
+"""Messages from the client to the service: decoding and validation.
+
+Whatever is wrong with a message raises `ProtocolViolation`, and only that. JSON is passed on byte by byte, so what
+comes out is JSON that any client can read: no halves of surrogate pairs, no endless nests.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from limpet_core.protocol.lenient_json import is_deep, replace_half_pairs, without_deep_values
+from limpet_core.protocol.names import is_event_name, is_group_name
+from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata
+
+__all__ = [
+    "DataType",
+    "Event",
+    "JoinGroup",
+    "LeaveGroup",
+    "Ping",
+    "ProtocolViolation",
+    "SendToGroup",
+    "SequenceAck",
+    "UpstreamMessage",
+    "check_json",
+    "decode",
+]
+
+MAX_UINT64: Final = 2**64 - 1
+MAX_TTL: Final = 300
+MAX_NESTING: Final = 256
+"""How deep JSON may be nested (RFC 8259 9); the decoders of clients have limits, too."""
+
+# A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
+_Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
+DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
+"""What a payload is."""
+
+
+class ProtocolViolation(Exception):
+    """The client broke the protocol: its transport is closed and its logical connection ends (emulator).
+
+    ``code`` is the WebSocket close code, ``reason`` says what was wrong. With an ``ack_id`` nothing ends: it is a
+    request that is valid JSON but can not be carried out, to be answered with an error.
+    """
+
+    def __init__(self, reason: str, code: int = 1007, ack_id: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+        self.ack_id = ack_id
+
+
+class JoinGroup(msgspec.Struct, frozen=True, tag="joinGroup", tag_field="type", rename="camel"):
+    """Join ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
+
+    group: str
+    ack_id: _Unsigned | None = None
+
+
+class LeaveGroup(msgspec.Struct, frozen=True, tag="leaveGroup", tag_field="type", rename="camel"):
+    """Leave ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
+
+    group: str
+    ack_id: _Unsigned | None = None
+
+
+class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="type", rename="camel"):
+    """Publish ``data`` to ``group``; the sender need not be a member (Azure docs).
+
+    After `decode`, ``data`` and ``metadata`` are valid JSON ready to be copied into a downstream
+    message (``metadata`` is empty if there is none); ``ttl_seconds`` is 0 for "never expires".
+    """
+
+    group: str
+    ack_id: _Unsigned | None = None
+    no_echo: bool = False
+    data_type: DataType = "json"
+    data: msgspec.Raw = msgspec.Raw()
+    ttl_seconds: _Ttl | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+    stream: msgspec.Raw = msgspec.Raw()
+
+
+class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="camel"):
+    """Raise the client event called ``event`` at the application server (Azure docs)."""
+
+    event: str
+    ack_id: _Unsigned | None = None
+    data_type: DataType = "json"
+    data: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class SequenceAck(msgspec.Struct, frozen=True, tag="sequenceAck", tag_field="type", rename="camel"):
+    """Everything up to and including ``sequence_id`` has arrived (client-spec 3.2)."""
+
+    sequence_id: _Unsigned
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
+    """Ask for a pong, which comes at once (Azure docs)."""
+
+
+UpstreamMessage: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event | SequenceAck | Ping
+"""Every message a client may send."""
+
+_TYPES: Final = {
+    name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
+}
+_TOO_DEEP: Final = f"invalid message: JSON may be nested {MAX_NESTING} deep"
+_EMPTY_TEXT: Final = msgspec.Raw(b'""')
+_NOTHING: Final = msgspec.Raw()
+
+_decoder: msgspec.json.Decoder[UpstreamMessage] = msgspec.json.Decoder(UpstreamMessage)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
+_text_decoder = msgspec.json.Decoder(str)
+
+
+def decode(data: bytes) -> UpstreamMessage:
+    """Decode and validate one message.
+
+    Unknown properties are ignored, the type name is matched case-insensitively, ``null`` counts as
+    absent for ``ackId``, ``ttlSeconds`` and ``metadata`` (emulator).
+
+    Raises `ProtocolViolation` for everything that is not a valid message.
+    """
+    try:
+        # Parts of the message are copied to other clients byte by byte, so all of it has to be UTF-8.
+        str(data, "utf-8")
+        return _check(_decode_whole(data))
+    except UnicodeDecodeError:
+        raise ProtocolViolation("the message is not valid UTF-8") from None
+    except RecursionError:
+        message = _decode_whole(without_deep_values(data))
+        if isinstance(message, SendToGroup | Event):  # what is passed on may be what is deep
+            raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message)) from None
+        return _check(message)
+
+
+def _decode_whole(data: bytes) -> UpstreamMessage:
+    try:
+        return _decode_any_case(data)
+    except msgspec.DecodeError as error:
+        mended = replace_half_pairs(data)
+        if mended == data:
+            raise ProtocolViolation(f"invalid message: {error}") from None
+    return _decode_mended(data, mended)
+
+
+def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
+    """Decode a message with halves of surrogate pairs: allowed in data, refused in names."""
+    try:
+        message = _decode_any_case(mended)
+        # Names with another replacement are different if they hold halves.
+        other = _decode_any_case(replace_half_pairs(data, b"\\u0000"))
+    except msgspec.DecodeError as error:
+        raise ProtocolViolation(f"invalid message: {error}") from None
+    if _group(message) != _group(other):
+        raise ProtocolViolation("invalid group name: it holds half of a surrogate pair", ack_id=_ack_id(message))
+    return message
+
+
+def _group(message: UpstreamMessage) -> str | None:
+    return message.group if isinstance(message, JoinGroup | LeaveGroup | SendToGroup) else None
+
+
+def _ack_id(message: UpstreamMessage) -> int | None:
+    """Return the ack id of a message that is not checked yet, if it can be answered."""
+    ack_id = None if isinstance(message, Ping | SequenceAck) else message.ack_id
+    return ack_id if ack_id is not None and ack_id <= MAX_UINT64 else None
+
+
+def check_json(text: bytes) -> bytes:
+    """Return JSON as it can be passed on to clients: U+FFFD stands for halves of surrogate pairs.
+
+    Raises `ValueError` that says what is wrong for what is no JSON in UTF-8, or nested too deeply.
+    """
+    try:
+        str(text, "utf-8")
+        try:
+            _raw_decoder.decode(text)
+        except msgspec.DecodeError:
+            text = replace_half_pairs(text)
+            _raw_decoder.decode(text)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        raise ValueError("not valid JSON") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if is_deep(text, MAX_NESTING):
+        raise ValueError("nested too deeply")
+    return text
+
+
+def _decode_any_case(data: bytes) -> UpstreamMessage:
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        # Rare: either the message is invalid or its type is spelled in another case.
+        fields = _fields_decoder.decode(data)
+        spelled = _text_decoder.decode(fields.get("type", b"null"))
+        name = _TYPES.get(spelled.lower())
+        if name is None or name == spelled:
+            raise
+        fields["type"] = msgspec.Raw(msgspec.json.encode(name))
+        return _decoder.decode(msgspec.json.encode(fields))
+
+
+def _check(message: UpstreamMessage) -> UpstreamMessage:
+    if isinstance(message, Ping):
+        return message
+    if isinstance(message, SequenceAck):
+        _check_uint64(message.sequence_id, "sequenceId")
+        return message
+    if message.ack_id is not None:
+        _check_uint64(message.ack_id, "ackId")
+    if isinstance(message, Event):
+        if not is_event_name(message.event):
+            raise ProtocolViolation("invalid event name")
+    elif not is_group_name(message.group):
+        raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
+    if isinstance(message, SendToGroup):
+        if bytes(message.stream) not in (b"", b"null"):
+            raise ProtocolViolation("streams are not supported by this service")
+        return _check_payload(message)
+    if isinstance(message, Event):
+        return _check_payload(message)
+    return message
+
+
+def _check_uint64(value: int, name: str) -> None:
+    if value > MAX_UINT64:
+        raise ProtocolViolation(f"{name} does not fit in 64 bits")
+
+
+def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
+    """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
+    metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
+    data_type: DataType = message.data_type
+    raw = bytes(message.data)
+    if not raw:
+        if not bytes(metadata):
+            raise ProtocolViolation("data is required")
+        return msgspec.structs.replace(message, data_type="text", data=_EMPTY_TEXT, metadata=metadata)
+    if data_type == "json":
+        if raw == b"null":
+            raise ProtocolViolation("data of type json must not be null")
+        if is_deep(raw, MAX_NESTING):
+            raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
+        data = message.data
+    else:
+        # The decoder also refuses everything that is not a string.
+        try:
+            text = _text_decoder.decode(raw)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolation(f"invalid message: {error}") from None
+        if data_type == "text":
+            data = message.data
+        else:
+            _check_base64(text)
+            data = msgspec.Raw(b'"' + text.encode() + b'"')
+    return msgspec.structs.replace(message, data=data, metadata=metadata)
+
+
+def _check_base64(text: str) -> None:
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise ProtocolViolation("data is not valid base64") from None
+
+
+def _check_metadata(raw: bytes) -> msgspec.Raw:
+    """Return the metadata in compact form, empty for ``null`` and ``{}``."""
+    if raw == b"null":
+        return _NOTHING
+    if not raw.startswith(b"{"):
+        raise ProtocolViolation("metadata must be an object")
+    if is_deep(raw, 1):
+        raise ProtocolViolation("metadata values must be strings")
+    # The pairs hook alone sees a repeated key. Numbers are refused anyway, whatever their size.
+    pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list, parse_int=float)
+    try:
+        return msgspec.Raw(encode_metadata(pairs))
+    except InvalidMetadata as error:
+        raise ProtocolViolation(str(error)) from None
