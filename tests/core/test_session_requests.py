@@ -1074,3 +1074,12 @@ def test_after_a_later_request_was_withdrawn_the_next_one_counts() -> None:
     assert drive.events() == []
     drive.session.join_group("g", drive.now)
     assert [(event.ack_id, event.error.name) for event in drive.events()] == [(leave, "Superseded")]
+
+
+def test_the_error_of_an_event_that_is_not_repeated_tells_of_no_repeats() -> None:
+    drive = connected(ack_timeout=6.0)
+    ASKS["event"](drive)
+    drive.sent()
+    drive.advance(60)
+    (acked,) = drive.events(Acked)
+    assert (acked.error.name, acked.error.message) == ("Timeout", "no answer came to the request")

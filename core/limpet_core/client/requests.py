@@ -346,7 +346,8 @@ class Requests:
             if waits or (not request.superseded and self._use_repeat(request)):
                 self.send(request, now)
             else:
-                missing = "no answer came to the request and its repeats"
+                repeats = "" if self._left_to_service(request) else " and its repeats"
+                missing = f"no answer came to the request{repeats}"
                 if not request.tried:
                     missing = "it could not be sent: the connection takes nothing"
                 settled.append(self._fail(request, "Timeout", missing))
