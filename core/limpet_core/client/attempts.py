@@ -33,6 +33,8 @@ class Attempts:
         "number",
     )
 
+    number: int
+
     def __init__(self, options: Options, random: Callable[[], float]) -> None:
         self._options = options
         self._random = random

@@ -87,8 +87,8 @@ class Requests:
         self._in_flight = 0
         self._transport = 1  # the number of the current or next transport
         self._outbox_gaps = 0  # entries of the outbox that were settled before they could be sent
-        self.answered = 0
-        self.wake_at = math.inf
+        self.answered: int = 0
+        self.wake_at: float = math.inf
 
     # What the application wants
 

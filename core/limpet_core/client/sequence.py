@@ -14,6 +14,10 @@ class Sequence:
 
     __slots__ = ("bytes", "last", "messages")
 
+    last: int
+    messages: int
+    bytes: int
+
     def __init__(self) -> None:
         self.reset()
 

@@ -39,7 +39,7 @@ class Timers:
 
     def __init__(self) -> None:
         self._slots: Final = [math.inf] * len(Timer)
-        self.deadline = math.inf
+        self.deadline: float = math.inf
 
     def __getitem__(self, timer: Timer) -> float:
         return self._slots[timer]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, Final, NoReturn, cast
 
@@ -83,7 +84,7 @@ def is_deep(text: bytes, limit: int) -> bool:
     return max(accumulate(array("b", _STRINGS.sub(b"", brackets))), default=0) > limit
 
 
-may_hold_null = re.compile(b"null").search
+may_hold_null: Callable[[bytes], object] = re.compile(b"null").search
 """Tell whether JSON may hold null, which the encoder writes for nan and inf; the fastest search for it."""
 
 
