@@ -69,6 +69,10 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
         "max_redirects": 0,
         **options,
     }
+    if "use_aiofastnet" in inspect.signature(ws_connect).parameters:
+        # Its transports may close a socket that was reset while the loop still watches it: the next one with the same
+        # number can not be used then.
+        settings.setdefault("use_aiofastnet", False)
     limit: int = settings["max_frame_size"]
 
     async def open_transport(dial: Dial) -> MessageTransport:
