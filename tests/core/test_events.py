@@ -61,7 +61,7 @@ def test_messages_can_be_made_by_hand_and_show_what_is_not_the_default() -> None
     assert repr(ServerMessage(data=7, sequence_id=1)) == "ServerMessage(data=7, sequence_id=1)"
 
 
-def test_events_import_nothing_but_the_errors() -> None:
+def test_events_import_nothing_but_errors_and_messages() -> None:
     tree = ast.parse(inspect.getsource(events))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "typing", "limpet_core.errors"}
+    assert imported == {"__future__", "typing", "limpet_core.errors", "limpet_core.protocol.messages"}
