@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import pydoc
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import limpet
@@ -24,6 +28,30 @@ def test_users_get_every_public_name_of_the_core() -> None:
 @pytest.mark.parametrize("name", [name for name in limpet.__all__ if isinstance(getattr(limpet, name), type)])
 def test_public_classes_say_the_name_that_users_import(name: str) -> None:
     assert getattr(limpet, name).__module__ == "limpet"
+
+
+@pytest.mark.parametrize("name", [name for name in limpet.__all__ if inspect.isroutine(getattr(limpet, name))])
+def test_help_of_every_public_function_can_be_had(name: str) -> None:
+    public = getattr(limpet, name)
+    inspect.signature(public)
+    typing.get_type_hints(public)
+    assert pydoc.render_doc(public)
+
+
+@pytest.mark.parametrize("name", [name for name in limpet.__all__ if isinstance(getattr(limpet, name), type)])
+def test_help_of_every_public_class_can_be_had(name: str) -> None:
+    public = getattr(limpet, name)
+    inspect.signature(public)
+    typing.get_type_hints(public)
+    assert pydoc.render_doc(public)
+
+
+def test_help_of_the_package_can_be_had() -> None:
+    assert "Options" in pydoc.render_doc(limpet)
+
+
+def test_options_can_be_read_from_a_table() -> None:
+    assert msgspec.convert({"resend": "always"}, limpet.Options) == limpet.Options(resend="always")
 
 
 def test_events_and_errors_can_be_pickled() -> None:

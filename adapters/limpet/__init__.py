@@ -4,7 +4,7 @@
 and :class:`Session` and :class:`Link` for those who bring their own event loop or transport.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from limpet._version import __version__
 from limpet_core import (
@@ -108,6 +108,10 @@ def _claim_names() -> None:
     for name in __all__:
         public = globals()[name]
         if getattr(public, "__module__", "").startswith("limpet_core"):
+            if isinstance(public, type):  # what its annotations name can be looked up in its own module only
+                own = vars(public).get("__annotations__", {})
+                hints = get_type_hints(public, include_extras=True)
+                public.__annotations__ = {attribute: hints[attribute] for attribute in own}
             public.__module__ = __name__
 
 

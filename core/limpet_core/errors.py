@@ -24,6 +24,9 @@ Outcome = Literal["rejected", "unsent", "unknown"]
 class LimpetError(Exception):
     """Base of every exception that Limpet raises on purpose."""
 
+    def __init__(self, *args: object) -> None:  # else inspect.signature() finds none
+        super().__init__(*args)
+
 
 class LocalProtocolError(LimpetError):
     """The caller used the client in a way that is never right here; nothing was changed."""
