@@ -26,7 +26,7 @@ class ByteChannel:
 
     def wanted(self) -> bool:
         """Whether the session still wants this transport."""
-        return self._session.dial is self._dial
+        return self._dial.wanted
 
     async def open(self, route: Route) -> bool:
         """Open the transport; return whether it is open and wanted."""

@@ -94,7 +94,7 @@ class Channel:
 
     def wanted(self) -> bool:
         """Whether the session still wants this transport."""
-        return self.session.dial is self.dial
+        return self.dial.wanted
 
     def failed(self, error: BaseException) -> None:
         """There is no transport: whatever somebody's ``connect`` raised."""

@@ -86,7 +86,7 @@ class Route:
 
     def tell(self, session: Session, dial: Dial, answer: object, now: float) -> None:
         """Tell the session the URL it asked for, if it still wants it."""
-        if session.dial is not dial:
+        if not dial.wanted:
             return
         if isinstance(answer, BaseException):
             session.url_failed(answer, now)

@@ -58,6 +58,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._pumping = False
+        self._called_meanwhile = False
         self._delivering: Iterable[Event] = ()  # the events that consumers are called with just now
         self._fault: BaseException | None = None
         self._flushing = self._more = False
@@ -171,6 +172,7 @@ class Driver:
     def pump(self) -> None:
         """Do what the session wants done: the one rule, drain before you wait."""
         if self._pumping:
+            self._called_meanwhile = True
             return  # a callback got us here: the pump below us goes on
         try:
             self._pump()
@@ -183,6 +185,7 @@ class Driver:
         try:
             self._pumping = True
             while True:
+                self._called_meanwhile = False
                 if self._transport is not None:
                     self._transport.write()
                 if session.dial is not self._dial:
@@ -193,6 +196,8 @@ class Driver:
                 self._delivering = events
                 self._deliver(events)
                 self._delivering = ()
+                if not self._called_meanwhile:
+                    break  # nobody has called the session since the drain: another would find nothing
         finally:
             self._pumping = False
         if self._transport is not None:
@@ -286,7 +291,7 @@ class Driver:
     async def _open(self, dial: Dial) -> None:
         if dial.url is None:
             self._route.tell(self.session, dial, await self._route.ask(stray), self._loop.time())
-        if self.session.dial is dial and dial.url is not None:
+        if dial.wanted and dial.url is not None:
             if self._route.connect is None:
                 await self._open_bytes(dial)
             else:
@@ -313,7 +318,7 @@ class Driver:
 
     def opened(self, transport: ByteTransport) -> None:
         """A transport is open, though perhaps no longer wanted."""
-        if transport.wire.link.dial is not self.session.dial:
+        if not transport.wire.link.dial.wanted:
             transport.close()
             return
         self._transport = transport

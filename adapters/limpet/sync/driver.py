@@ -347,7 +347,7 @@ class Driver(Desk):
             with self.lock:
                 self._route.tell(self.session, dial, answer, self.now())
         with self.lock:
-            if self.session.dial is not dial or dial.url is None:
+            if not dial.wanted or dial.url is None:
                 self._ring()
                 return
             if (connect := self._route.blocking_connect) is None:
@@ -359,14 +359,14 @@ class Driver(Desk):
 
     def _open_bytes(self, dial: Dial, wire: Wire) -> None:
         try:
-            sock = connect(wire.address(), lambda: self.session.dial is dial)
+            sock = connect(wire.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
                 wire.failed(error, self.now())
                 self._ring()
             return
         with self.lock:
-            if self.session.dial is dial:
+            if dial.wanted:
                 self._transport = ByteTransport(self.session, wire, sock, self._selector)
                 self._ring()
             else:

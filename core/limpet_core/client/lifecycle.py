@@ -222,8 +222,10 @@ class Machine:
 
     def _let_go(self, hang_up: HangUp | None = None) -> None:
         """The current transport, if any, is no longer wanted; an open one is closed with ``hang_up``."""
-        if self._dial is not None and self._open:
-            self._dial.hang_up = hang_up
+        if self._dial is not None:
+            self._dial.wanted = False
+            if self._open:
+                self._dial.hang_up = hang_up
         self._dial = None
         self._open = False
         self._control.clear()

@@ -149,7 +149,7 @@ class Link:
             self._session.dial_failed(error, now, status=status)
 
     def _is_stale(self) -> bool:
-        if self._session.dial is not self.dial:
+        if not self.dial.wanted:
             self._done = True
         return self._done
 
@@ -162,7 +162,7 @@ class Link:
         no more at the moment.
         """
         out = [*self._pongs, *self._out]
-        if self._open and self._session.dial is self.dial and (messages := self._session.messages_to_send()):
+        if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._text_frame(message) for message in messages]))
         hang_up = self.dial.hang_up
         if hang_up is not None and self._ws.state is ConnectionState.OPEN:

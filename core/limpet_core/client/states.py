@@ -78,11 +78,12 @@ class HangUp(msgspec.Struct, frozen=True, gc=False):
 class Dial(msgspec.Struct, eq=False):
     """A transport that a session wants, from the attempt to open it to its end.
 
-    The session's :attr:`Session.dial` is the one wanted transport. Its identity is what counts: as soon as
-    ``session.dial`` is another object or None, this one is no longer wanted: give up opening it, or send
-    the close that :attr:`hang_up` asks for, if any, and drop it.
+    The session's :attr:`Session.dial` is the one wanted transport. As soon as ``session.dial`` is another object or
+    None, this one is no longer :attr:`wanted`: give up opening it, or send the close that :attr:`hang_up` asks for, if
+    any, and drop it.
 
     Attributes:
+        wanted: whether the session still wants this transport; it never does again once it does not.
         attempt: the number of this attempt since things last went well, from 1.
         protocol: the WebSocket subprotocol to offer.
         recovery: whether this recovers a connection instead of making a new one.
@@ -98,6 +99,7 @@ class Dial(msgspec.Struct, eq=False):
     url: str | None = None
     hang_up: HangUp | None = None
     waits_for: str | None = None
+    wanted: bool = True
 
     def __repr__(self) -> str:
         shown = msgspec.structs.replace(self, url=self.url and redact_url(self.url))
