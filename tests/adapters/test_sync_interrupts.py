@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dis import opmap
 from pathlib import Path
@@ -135,24 +136,34 @@ def tracing(trace_function: Any) -> Generator[None]:
         gc.enable()
 
 
+def interrupted(call: Callable[[], object], step: int) -> tuple[bool, bool]:
+    """Call, interrupted before that opcode; return whether it was, and whether the call has returned."""
+    interrupt = Interrupt(step)
+    try:
+        with tracing(interrupt):
+            call()
+    except KeyboardInterrupt:
+        return True, False
+    return interrupt.happened, True
+
+
 def interrupted_everywhere(call: Callable[[], object], check: Callable[[bool], object], stride: int = 1) -> int:
     """Call, interrupted before its first opcode, its second and so on, until it comes to its end; return the number.
 
-    ``check`` is told each time whether the call has returned.
+    In a thread of its own: to interrupt amid the handling of an exception, as only a trace function can, leaves the
+    interpreter thinking that it is still handled. ``check`` is told each time whether the call has returned.
     """
-    for step in range(0, 20_000, stride):
-        interrupt = Interrupt(step)
-        returned = False
-        try:
-            with tracing(interrupt):
-                call()
-                returned = True
-        except KeyboardInterrupt:
-            pass
-        check(returned)
-        if not interrupt.happened:
-            return step
-    raise AssertionError("it has no end")
+
+    def run() -> int:
+        for step in range(0, 20_000, stride):
+            happened, returned = interrupted(call, step)
+            check(returned)
+            if not happened:
+                return step
+        raise AssertionError("it has no end")
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
 
 
 class Counted:
@@ -316,21 +327,16 @@ def test_start_and_stop_that_are_interrupted_at_any_step_can_be_asked_for_again(
 
         assert interrupted_everywhere(client.start, check, stride=3) > 10
 
-        step = 0
-        while True:
-            client.start()
-            interrupt = Interrupt(step)
-            try:
-                with tracing(interrupt):
-                    client.stop()
-            except KeyboardInterrupt:
-                pass
+        def stop() -> None:
             client.stop()
-            assert client.state is State.STOPPED
-            until(lambda: len(stopped) == len(begun))
-            if not interrupt.happened:
-                break
-            step += 3
-        assert step > 10
+
+        def started_again(_: bool) -> None:
+            check(_)
+            client.start()
+
+        client.start()
+        assert interrupted_everywhere(stop, started_again, stride=3) > 10
+        client.stop()
+        until(lambda: len(stopped) == len(begun))
     assert all(event.error is None for event in stopped)
     until(lambda: set(threading.enumerate()) <= before)

@@ -69,7 +69,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
         "max_redirects": 0,
         **options,
     }
-    if "use_aiofastnet" in inspect.signature(ws_connect).parameters:
+    if "use_aiofastnet" in inspect.signature(cast("Callable[..., Any]", ws_connect)).parameters:
         # Its transports may close a socket that was reset while the loop still watches it: the next one with the same
         # number can not be used then.
         settings.setdefault("use_aiofastnet", False)

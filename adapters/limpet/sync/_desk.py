@@ -9,8 +9,10 @@ import time
 from _thread import get_ident, start_new_thread
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import cast
+from weakref import finalize
 
 from limpet import (
     ClientStopped,
@@ -49,6 +51,11 @@ def _finish() -> None:
         desk.finish()
 
 
+def _close_all(bells: list[Bell]) -> None:
+    while bells:
+        bells.pop().close()
+
+
 class Desk:
     """The half of a driver that the application's threads meet.
 
@@ -67,6 +74,7 @@ class Desk:
         self._process = 0
         self._bell: Bell | None = None
         self._old_bells: list[Bell] = []
+        self._left_bells: finalize[..., Desk] | None = None
         self._ringing: dict[int, None] = {}
         self._asleep = False
         self._flowing = False  # messages without an ack can go out
@@ -189,8 +197,9 @@ class Desk:
         self._submit(call, partial(self._stop, start))
         if not self._inside():
             call.wait()
-            if call.done() and call.result():
-                thread.join(_LEAVE)
+            with suppress(ClientStopped):  # it has ended by itself
+                if call.result():
+                    thread.join(_LEAVE)
 
     def finish(self) -> None:
         """The process ends: what was taken over is written, if that does not take long."""
@@ -203,10 +212,12 @@ class Desk:
         """Wake the thread."""
         me = get_ident()
         self._ringing[me] = None  # before looking for the bell: it is not closed as long as somebody may hold it
-        bell = self._bell
-        if bell is not None:
-            bell.ring()
-        self._ringing.pop(me, None)
+        try:
+            bell = self._bell
+            if bell is not None:
+                bell.ring()
+        finally:
+            self._ringing.pop(me, None)
 
     # ---- In the driver's thread (lock held)
 
@@ -306,12 +317,12 @@ class Desk:
         self._asleep = self._flowing = False
         self._mailbox.clear()
         self._close_bells()
-        self._bell = None
 
     def _put_away_bell(self) -> None:
         """Close the bell when nobody rings it any more.
 
-        Who was interrupted at it counts as ringing until it does so again: that is for the next end then.
+        Who was interrupted at it may count as ringing until it does so again: that is for the next end then, or for
+        that of the client.
         """
         if self._bell is not None:
             self._old_bells.append(self._bell)
@@ -321,11 +332,14 @@ class Desk:
                 self._close_bells()
                 return
             time.sleep(0.001)
+        if self._left_bells is None:
+            self._left_bells = finalize(self, _close_all, self._old_bells)
 
     def _close_bells(self) -> None:
-        for bell in (*self._old_bells, *([] if self._bell is None else [self._bell])):
-            bell.close()
-        self._old_bells.clear()
+        if self._bell is not None:
+            self._old_bells.append(self._bell)
+            self._bell = None
+        _close_all(self._old_bells)
 
     # ---- The driver's
 
