@@ -31,7 +31,12 @@ NOT_OVER_TLS = {
     # it, to end by itself after a minute.
     "asyncio-picows": {"start_fails_without_an_answer_in_time", "many_cuts_lose_nothing_and_repeat_nothing"},
     # Before 3.13, Python forgets to close a socket whose peer has gone between connecting and TLS (SSLSocket._create).
-    "sync-websockets": {"many_cuts_lose_nothing_and_repeat_nothing"},
+    # And the library reads in one thread while it sends the handshake in another: on a busy machine it sometimes sees
+    # no answer. The attempt is given up and recovery goes on, but that connection stays open until open_timeout.
+    "sync-websockets": {
+        "many_cuts_lose_nothing_and_repeat_nothing",
+        "a_connection_is_recovered_and_nobody_notices",
+    },
 }
 
 

@@ -44,7 +44,7 @@ async def a_connection_is_recovered_and_nobody_notices(world: World) -> None:
         await client.join()
         connection_id = client.connection_id
         for number in range(0, 20, 2):
-            await soon(lambda number=number: world.service.cut(reset=bool(number % 4)))  # type: ignore[misc]
+            assert world.service.cut(reset=bool(number % 4)) == 1
             world.service.publish(GROUP, [number])
             await client.send(number + 1)
             assert client.connection_id == connection_id
