@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 from tests.adapters.harness import GROUP, options, soon, url_of
+from tests.helpers.eager import start_eagerly
 
 from limpet import GroupMessage
 from limpet.asyncio import Client
@@ -53,3 +54,33 @@ def test_a_flood_leaves_others_their_turn(run: Any) -> None:
         assert sum(map(bool, turns)) >= 3
 
     run(scenario())
+
+
+def test_a_request_that_is_made_amid_a_callback_is_sent_at_once() -> None:
+    """As a task does that begins at once: the drain goes round again for it, though no other event comes."""
+
+    async def scenario() -> None:
+        asked: list[Any] = []
+        tasks: list[asyncio.Task[None]] = []
+
+        async with Service() as service, Client(url_of(service), options(sequence_ack_interval=60.0)) as client:
+
+            async def reply() -> None:
+                asked.append(await client.join_group("another"))
+
+            def ask(message: GroupMessage) -> None:
+                asyncio.get_running_loop().set_task_factory(start_eagerly)
+                tasks.append(asyncio.create_task(reply()))
+                asyncio.get_running_loop().set_task_factory(None)
+
+            client.on(GroupMessage, ask)
+            await client.join_group(GROUP)
+            await asyncio.sleep(0.05)  # nothing else is on its way, and no flush of this turn of the loop
+            service.core.send_to_group("chat", GROUP, group_publication(GROUP, None, "text", b'"hi"'))
+            service.flush()
+            await soon(lambda: len(tasks) == 1)
+            assert client._session.messages_to_send() == []  # it is not left for a timer
+            await soon(lambda: len(asked) == 1)
+            assert client.groups == {GROUP, "another"}
+
+    asyncio.run(scenario())
