@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from limpet import Acked, Connected, ConnectError, Dial, Event, GroupMessage, HangUp, Session, State, Stopped
+from limpet import Acked, Close, Connected, ConnectError, Dial, Event, GroupMessage, Session, State, Stopped
 
 now = time.monotonic
 
@@ -31,7 +31,7 @@ def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
     while True:
         if session.dial is not dial:  # 1. the transport that is wanted
             if dial is not None and websocket is not None:
-                goodbye = dial.hang_up or HangUp(1001)
+                goodbye = dial.close or Close(1001)
                 websocket.close(goodbye.code, goodbye.reason)
             dial, websocket = session.dial, None
             if dial is not None and dial.url is None:
@@ -89,8 +89,8 @@ def send(session: Session, dial: Dial, websocket: ClientConnection) -> None:
             websocket.send(message.decode())
     except ConnectionClosed as error:
         closed(session, error)
-    if dial.hang_up is not None and session.dial is dial:
-        websocket.close(dial.hang_up.code, dial.hang_up.reason)
+    if dial.close is not None and session.dial is dial:
+        websocket.close(dial.close.code, dial.close.reason)
         session.disconnected(now())
 
 

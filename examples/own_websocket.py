@@ -12,7 +12,7 @@ from websockets.typing import Subprotocol
 
 from limpet import ConnectError, Dial
 from limpet.asyncio import Client
-from limpet.connect import Closed
+from limpet.connect import Close
 
 
 class Transport:
@@ -24,11 +24,11 @@ class Transport:
     async def send(self, message: str) -> None:
         await self.connection.send(message)
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Close:
         try:
             return await self.connection.recv()
         except ConnectionClosed as error:
-            return Closed(error.rcvd.code, error.rcvd.reason) if error.rcvd else Closed(reason=str(error))
+            return Close(error.rcvd.code, error.rcvd.reason) if error.rcvd else Close(reason=str(error))
 
     async def close(self, code: int, reason: str) -> None:
         await self.connection.close(code, reason)

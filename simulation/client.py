@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from limpet import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
-from limpet_core.client.pacing import Pace
+from limpet_core.client.pacing import Pacing
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 
@@ -51,7 +51,7 @@ class Client(Oracle):
         session = world.session_type(options, random=random.random)
         super().__init__(world, name, session)
         session.oracle = self
-        session._pace = Pace(random.choice([2, 5, 150]))
+        session._pacing = Pacing(random.choice([2, 5, 150]))
         self.wire: Wire | None = None
         self.wires = 0
         self.asked_for_url: Dial | None = None

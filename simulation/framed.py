@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from limpet import Dial, Link
-from limpet_core.service import ABNORMAL, Close, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Close, Transport
 from simulation.peer import Peer, accept, close_frame, frame, rejection
 from simulation.wire import END, Wire
 
@@ -73,7 +73,7 @@ class FramedWire(Wire):
     def close(self, close: Close) -> None:
         if not self.ended:
             self.ended = True
-            if close.code != ABNORMAL:
+            if close.code != NO_CLOSE_FRAME:
                 self.carry_data("down", close_frame(close.code, close.reason))
             self.carry("down", END)
 

@@ -294,7 +294,7 @@ class Oracle:
         held.append(requests._memberships)
         assert not any(held), f"something is left behind: {held}"
         assert (requests._in_flight, requests._rejoins, requests._own) == (0, 0, 0), "something counts as in flight"
-        assert session._pace._free == 2 * session._pace._stride, "something counts as published"
+        assert session._pacing._free == 2 * session._pacing._stride, "something counts as published"
         assert session.groups == frozenset()
 
     def check_caught_up(self) -> None:

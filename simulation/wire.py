@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from limpet import Dial
-from limpet_core.service import ABNORMAL, Close, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Close, Transport
 from simulation.oracle import sent
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 
-END = Close(ABNORMAL)
+END = Close(NO_CLOSE_FRAME)
 """On the wire: the end of the stream; any other Close is a close frame."""
 
 
@@ -44,7 +44,7 @@ class Wire:
         self.fault: tuple[str, str, int] | None = None
         self.dead = False
         self.opened = False
-        self.hung_up = False
+        self.close_sent = False
 
     # ---- The client's end
 
@@ -52,18 +52,18 @@ class Wire:
         """Send what the session wants sent."""
         for message in self.client.session.messages_to_send():
             self.carry_data("up", message)
-        if self.dial.hang_up is not None:
-            self.hang_up()
+        if self.dial.close is not None:
+            self.send_close()
 
-    def hang_up(self) -> None:
-        if self.dial.hang_up is not None and not self.hung_up:
-            self.hung_up = True
-            self.carry("up", Close(self.dial.hang_up.code, self.dial.hang_up.reason))
+    def send_close(self) -> None:
+        if self.dial.close is not None and not self.close_sent:
+            self.close_sent = True
+            self.carry("up", Close(self.dial.close.code, self.dial.close.reason))
 
     def abandon(self) -> None:
         """The session wants this one no more."""
-        self.hang_up()
-        if not self.hung_up:
+        self.send_close()
+        if not self.close_sent:
             self.carry("up", END)
 
     def give(self, item: Any) -> None:
@@ -178,7 +178,7 @@ class Wire:
                 self.speak(self.transport, message)
             return
         self.core.disconnected(self.transport, item.code, self.world.now)
-        if item.code != ABNORMAL:
+        if item.code != NO_CLOSE_FRAME:
             self.carry("down", item)
         self.world.serve()
 
@@ -194,5 +194,5 @@ class Wire:
 
     def service_notices(self) -> None:
         if self.transport is not None and self.core is self.world.core:
-            self.core.disconnected(self.transport, ABNORMAL, self.world.now)
+            self.core.disconnected(self.transport, NO_CLOSE_FRAME, self.world.now)
             self.world.serve()

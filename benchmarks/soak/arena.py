@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.soak.plan import GROUP_DOWN, GROUP_UP, Fault, Plan, faults
 
 from limpet.service import Service
-from limpet.testing.network import CuttingProxy
+from limpet.testing.network import ChaosProxy
 from limpet_core.service import JSON, ClientGrant, group_publication
 
 HERE = Path(__file__).resolve().parent
@@ -81,7 +81,7 @@ async def _one(service: Service, name: str, plan: Plan) -> Row:
                     executed.append(int(message["data"]))
             await asyncio.sleep(0.02)
 
-    async with CuttingProxy(service.host, service.port) as proxy:
+    async with ChaosProxy(service.host, service.port) as proxy:
         url = service.client_url(hub, user_id=name, roles=ROLES)
         url = url.replace(f":{service.port}/", f":{proxy.port}/", 1)
         process = await _start(name, url, plan)
@@ -146,7 +146,7 @@ async def _publish(service: Service, hub: str, plan: Plan) -> None:
         service.flush()
 
 
-async def _disturb(proxy: CuttingProxy, schedule: list[Fault]) -> None:
+async def _disturb(proxy: ChaosProxy, schedule: list[Fault]) -> None:
     for fault in schedule:
         await asyncio.sleep(fault.after)
         match fault.kind:

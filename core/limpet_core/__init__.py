@@ -18,7 +18,7 @@ from limpet_core.client.http_connect import Proxy, Tunnel, parse_proxy
 from limpet_core.client.link import Link
 from limpet_core.client.options import Options
 from limpet_core.client.session import Session
-from limpet_core.client.states import Dial, HangUp, State
+from limpet_core.client.states import Dial, State
 from limpet_core.client.url import Endpoint, parse_url, recovery_url, redact
 from limpet_core.errors import (
     ClientStopped,
@@ -31,6 +31,7 @@ from limpet_core.errors import (
     SendError,
     TooManyRequests,
 )
+from limpet_core.protocol.close import Close
 from limpet_core.protocol.messages import GroupMessage, ServerMessage
 from limpet_core.protocol.names import JSON, RELIABLE_JSON
 from limpet_core.protocol.rules import DataType
@@ -42,6 +43,7 @@ __all__ = [
     "Acked",
     "Backoff",
     "ClientStopped",
+    "Close",
     "ConnectError",
     "Connected",
     "DataType",
@@ -50,7 +52,6 @@ __all__ = [
     "Endpoint",
     "Event",
     "GroupMessage",
-    "HangUp",
     "InvalidType",
     "InvalidValue",
     "LimpetError",

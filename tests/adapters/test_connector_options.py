@@ -9,7 +9,7 @@ from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, 
 import limpet.connect
 from limpet import ConnectError, InvalidValue, parse_url
 from limpet.asyncio import Client
-from limpet.connect import BlockingTransport, Closed, MessageTransport
+from limpet.connect import BlockingTransport, MessageTransport
 from limpet.service import Service
 
 
@@ -86,9 +86,9 @@ def test_the_public_names_say_where_they_are() -> None:
     assert limpet.connect.__all__ == [
         "BlockingConnect",
         "BlockingTransport",
-        "Closed",
+        "Close",
         "Connect",
         "MessageTransport",
     ]
-    for public in (BlockingTransport, Closed, MessageTransport):
+    for public in (BlockingTransport, MessageTransport):
         assert public.__module__ == "limpet.connect"

@@ -22,7 +22,7 @@ from limpet import (
     __version__,
 )
 from limpet.asyncio import Client
-from limpet.connect import BlockingTransport, Closed, Connect, MessageTransport
+from limpet.connect import BlockingTransport, Close, Connect, MessageTransport
 from limpet.service import Service
 
 LIBRARIES = ("websockets", "aiohttp", "picows")
@@ -39,7 +39,7 @@ class Threaded:
     async def send(self, message: str) -> None:
         await asyncio.to_thread(self._transport.send, message)
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Close:
         return await asyncio.to_thread(self._transport.receive)
 
     async def close(self, code: int, reason: str) -> None:
@@ -226,14 +226,14 @@ def test_a_handshake_that_is_cancelled_leaves_nothing_open(async_connector: Make
 @pytest.mark.parametrize(
     ("payload", "end"),
     [
-        (b"\x03\xf0gone", Closed(1008, "gone")),
-        (b"\x03\xe8", Closed(1000, "")),
-        (b"\x0f\xa1h\xc3\xb6", Closed(4001, "hö")),
-        (b"", Closed(1005, "")),
+        (b"\x03\xf0gone", Close(1008, "gone")),
+        (b"\x03\xe8", Close(1000, "")),
+        (b"\x0f\xa1h\xc3\xb6", Close(4001, "hö")),
+        (b"", Close(1005, "")),
     ],
 )
 def test_the_peers_close_is_told_as_it_is_behind_the_messages_before_it(
-    connector: Make, payload: bytes, end: Closed
+    connector: Make, payload: bytes, end: Close
 ) -> None:
     async def scenario() -> None:
         async with Scripted() as service:
@@ -255,7 +255,7 @@ def test_a_connection_that_is_lost_ends_with_1006(connector: Make, how: str) -> 
             assert await within(5, transport.receive()) == "first"
             getattr(peer, how)()
             end = await within(5, transport.receive())
-            assert isinstance(end, Closed)
+            assert isinstance(end, Close)
             assert end.code == 1006
             assert end.reason
             with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
@@ -292,7 +292,7 @@ def test_a_message_of_32_mib_gets_through_and_a_larger_one_does_not(connector: M
             half = b"x" * (size // 2)
             peer.raw(frame(TEXT, half, fin=False) + frame(CONTINUATION, half + b"x"))
             end = await within(15, transport.receive())
-            assert isinstance(end, Closed)
+            assert isinstance(end, Close)
             await within(PROMPT, transport.close(1001, ""))
             assert await peer.gone() in (1009, 1006)  # 1006: it was still sending
 
@@ -315,7 +315,7 @@ def test_a_peer_that_breaks_the_rules_is_closed_with_the_right_code(connector: M
             transport, peer = await opened(connector(), service)
             peer.raw(data)
             end = await within(5, transport.receive())
-            assert isinstance(end, Closed)
+            assert isinstance(end, Close)
             assert end.reason
             await within(PROMPT, transport.close(1001, ""))
             assert await peer.gone() == code
@@ -404,7 +404,7 @@ def test_close_ends_a_receive_that_waits(connector: Make) -> None:
             receiving = asyncio.create_task(transport.receive())
             await asyncio.sleep(0.01)
             await within(PROMPT, transport.close(1000, "bye"))
-            assert isinstance(await within(PROMPT, receiving), Closed)
+            assert isinstance(await within(PROMPT, receiving), Close)
             assert await peer.gone() == 1000
 
     run(scenario)

@@ -415,7 +415,7 @@ class _Wire:
     def data_to_send(self) -> bytes:
         return b"a long frame"
 
-    def farewell(self) -> bytes:
+    def close_notify(self) -> bytes:
         return b"goodbye"
 
 

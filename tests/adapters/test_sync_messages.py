@@ -25,7 +25,7 @@ from limpet import (
     Stopped,
 )
 from limpet.asyncio import Client as AsyncioClient
-from limpet.connect import BlockingTransport, Closed
+from limpet.connect import BlockingTransport, Close
 from limpet.sync import Client
 from limpet.testing import BackgroundService
 from limpet.testing.contract.world import fast
@@ -135,7 +135,7 @@ def test_the_longest_of_patience_is_no_fault(stage: Stage) -> None:
     [
         (ConnectionError("gone"), 1001),
         (SystemExit(), 1001),
-        (Closed(1011, "oops"), 1001),
+        (Close(1011, "oops"), 1001),
         (None, 1001),
         (42, 1001),
     ],
@@ -152,7 +152,7 @@ def test_whatever_ends_receive_is_recovered_from(stage: Stage, end: object, code
         until(lambda: stage.transports[0].closed == [code])
 
 
-@pytest.mark.parametrize(("end", "code"), [(b"binary", 1003), (bytearray(b"binary"), 1003), (Closed(1008), 1001)])
+@pytest.mark.parametrize(("end", "code"), [(b"binary", 1003), (bytearray(b"binary"), 1003), (Close(1008), 1001)])
 def test_what_ends_the_connection_leads_to_a_new_one(stage: Stage, end: object, code: int) -> None:
     with client_of(stage) as client:
         lost = client.events(Disconnected)

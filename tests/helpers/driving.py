@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from limpet import Acked, Dial, Event, HangUp, LimpetError, Options, Session, State
+from limpet import Acked, Close, Dial, Event, LimpetError, Options, Session, State
 
 URL = "wss://example.test/client/hubs/chat?access_token=SECRET"
 
@@ -185,11 +185,11 @@ def observed(drive: Drive) -> str:
     except LimpetError as error:
         seen.append(repr(error))
     session.stop(drive.now)
-    seen += [session.messages_to_send(), session.events(), session.dial and session.dial.hang_up, session.deadline]
+    seen += [session.messages_to_send(), session.events(), session.dial and session.dial.close, session.deadline]
     session.disconnected(drive.now)
     return repr([*seen, session.events(), session.state])
 
 
 def closed_with(dial: Dial) -> int | None:
     """The close code that the session asked for on this transport."""
-    return dial.hang_up.code if isinstance(dial.hang_up, HangUp) else None
+    return dial.close.code if isinstance(dial.close, Close) else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from limpet import Dial
-from limpet.connect import BlockingTransport, Closed
+from limpet.connect import BlockingTransport, Close
 
 
 class Transport:
@@ -45,7 +45,7 @@ class Transport:
 
     def close(self, code: int, reason: str) -> None:
         self.closed.append(code)
-        self.say(Closed(1000))
+        self.say(Close(1000))
 
 
 class Stage:

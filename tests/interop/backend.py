@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from limpet.service import Service, ServiceOptions
-from limpet.testing.network import CuttingProxy
+from limpet.testing.network import ChaosProxy
 from limpet_core.service import Connection
 
 WAIT = 15.0
@@ -61,8 +61,8 @@ class Backend:
         self.background = background
         self.service = Service(options)
         background.run(self.service.start())
-        self.proxy = CuttingProxy("127.0.0.1", self.service.port)
-        self.detour = CuttingProxy("127.0.0.1", self.service.port)
+        self.proxy = ChaosProxy("127.0.0.1", self.service.port)
+        self.detour = ChaosProxy("127.0.0.1", self.service.port)
         for proxy in (self.proxy, self.detour):
             proxy.delay = 0.01
             background.run(proxy.start())
@@ -72,7 +72,7 @@ class Backend:
         """All that the official packages are told."""
         return self.service.connection_string
 
-    def over(self, proxy: CuttingProxy, url: str) -> str:
+    def over(self, proxy: ChaosProxy, url: str) -> str:
         """The same URL, over a proxy."""
         return url.replace(f":{self.service.port}/", f":{proxy.port}/", 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.service.sockets import Client, with_service
+from tests.adapters.service.sockets import Client, with_service
 
 from limpet.service import Service, _websocket
 

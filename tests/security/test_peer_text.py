@@ -194,8 +194,8 @@ def test_text_of_the_service_is_one_short_line(door: str, poison: str) -> None:
     events = drive.events()
     assert_fit(overheard.lines, events)
     assert overheard.lines
-    if drive.session.dial is not None and drive.dial.hang_up is not None:
-        assert_fit([drive.dial.hang_up.reason])
+    if drive.session.dial is not None and drive.dial.close is not None:
+        assert_fit([drive.dial.close.reason])
 
 
 @pytest.mark.parametrize("door", ["close, for good", "failed dial", "ack, message", "disconnected message"])
@@ -233,8 +233,8 @@ def test_what_is_told_to_the_service_about_its_fault_can_be_sent() -> None:
     drive.connect()
     dial = drive.dial
     drive.session.transport_broken(1002, "half of a pair: \ud83d", drive.now)
-    assert dial.hang_up is not None
-    assert dial.hang_up.reason == "half of a pair: \\ud83d"
+    assert dial.close is not None
+    assert dial.close.reason == "half of a pair: \\ud83d"
 
 
 def test_a_host_that_python_refuses_is_not_quoted_with_the_password() -> None:

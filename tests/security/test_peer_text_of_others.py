@@ -15,12 +15,12 @@ import websockets
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from tests.adapters.harness import Log, options, run, within
+from tests.adapters.service.sockets import refusal
+from tests.adapters.service.webhook import running, webhook
 from tests.helpers import frames
 from tests.helpers.driving import hello
 from tests.helpers.overheard import BODIES, CLOSE_REASONS, POISON, Overheard, assert_fit
 from tests.helpers.scripted import Scripted
-from tests.service.sockets import refusal
-from tests.service.webhook import running, webhook
 
 from limpet import (
     ConnectError,
@@ -29,7 +29,7 @@ from limpet import (
     Stopped,
 )
 from limpet.asyncio import Client
-from limpet.connect import Closed
+from limpet.connect import Close
 from limpet.sync import Client as BlockingClient
 from limpet.testing import BackgroundService
 from limpet_core.service import JSON
@@ -92,8 +92,8 @@ def _end_of(coroutine: Any) -> Any:
 
 
 ENDS: list[Callable[[str], Any]] = [
-    lambda text: Closed(1008, text),
-    lambda text: Closed(4000, text),
+    lambda text: Close(1008, text),
+    lambda text: Close(4000, text),
     OSError,
     ValueError,
 ]

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from tests.adapters.service.sockets import Client
 from tests.security.scopes import answer_to, opens
 from tests.security.servers import (
     HANDSHAKE,
@@ -24,7 +25,6 @@ from tests.security.servers import (
     signed,
     with_place,
 )
-from tests.service.sockets import Client
 
 from limpet.service import Service, ServiceOptions, create_app
 from limpet.service.rest.operations import OPERATIONS

@@ -9,9 +9,9 @@ import logging
 from typing import Any
 
 import pytest
+from tests.adapters.service.sockets import with_service
+from tests.adapters.service.webhook import ask, open_client, outcome, run, running, tcp, webhook
 from tests.security.servers import HANDSHAKE, KEY, Place, bearer, exchange, read_answer, request, signed, with_place
-from tests.service.sockets import with_service
-from tests.service.webhook import ask, open_client, outcome, run, running, tcp, webhook
 
 from limpet.service import EventHandler, HubOptions, Service, ServiceOptions
 from limpet.service._gateway import Gateway

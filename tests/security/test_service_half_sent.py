@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 import uvicorn
+from tests.adapters.service.sockets import Client, refusal
+from tests.adapters.service.webhook import run, running, webhook
 from tests.security.servers import HANDSHAKE, KEY, Place, bearer, read_answer, request, served, signed, with_place
-from tests.service.sockets import Client, refusal
-from tests.service.webhook import run, running, webhook
 from uvicorn.server import ServerState
 
 from limpet.service import ServiceOptions, _websocket

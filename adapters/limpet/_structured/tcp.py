@@ -69,7 +69,7 @@ class ByteChannel:
         with suppress(*self._kit.broken):  # it may be gone already
             try:
                 # In the midst of a frame, a close frame would be a part of its payload.
-                if not self._halfway and (data := self._wire.farewell()):
+                if not self._halfway and (data := self._wire.close_notify()):
                     await self._stream.send(data)
             finally:
                 await self._stream.aclose()

@@ -7,24 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import msgspec
-
-from limpet import Dial, HangUp, InvalidType, Session
+from limpet import Close, Dial, InvalidType, Session
 from limpet._transports.pipeline import explain
 
 log: logging.Logger = logging.getLogger("limpet")
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """The end of a transport of messages.
-
-    Attributes:
-        code: the peer's close code; 1006 where there was none.
-        reason: the close reason, or the text of the error.
-    """
-
-    code: int = 1006
-    reason: str = ""
 
 
 class MessageTransport(Protocol):
@@ -39,8 +25,8 @@ class MessageTransport(Protocol):
         """Send a text message. Any exception means that the transport is broken."""
         ...
 
-    async def receive(self) -> str | bytes | Closed:
-        """The next message: str for text, bytes for binary; :class:`Closed` or any exception at the end."""
+    async def receive(self) -> str | bytes | Close:
+        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
@@ -59,8 +45,8 @@ class BlockingTransport(Protocol):
         """Send a text message. Any exception means that the transport is broken."""
         ...
 
-    def receive(self) -> str | bytes | Closed:
-        """The next message: str for text, bytes for binary; :class:`Closed` or any exception at the end."""
+    def receive(self) -> str | bytes | Close:
+        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -77,7 +63,7 @@ An exception with an attribute ``status`` tells the HTTP status of a refused han
 BlockingConnect = Callable[[Dial], BlockingTransport]
 """The same for the blocking client: a plain function, called in a thread of its own."""
 
-GONE = HangUp(1001)
+GONE = Close(1001)
 """How to close where the session has no wish: the service keeps the connection for a recovery; 1000 would end it."""
 
 
@@ -117,31 +103,31 @@ class Channel:
             self.session.receive_message(message, self._now())
         elif isinstance(message, bytes | bytearray | memoryview):
             self.session.receive_binary(self._now())
-        elif isinstance(message, Closed):
+        elif isinstance(message, Close):
             self.session.disconnected(self._now(), code=int(message.code), reason=message.reason)  # no IntEnum
         elif isinstance(message, BaseException):
             self.lost(message)
         else:
-            self.lost(InvalidType(f"receive must return a str, bytes or Closed, not {type(message).__name__}"))
+            self.lost(InvalidType(f"receive must return a str, bytes or Close, not {type(message).__name__}"))
 
     def lost(self, error: BaseException) -> None:
         """Whatever the transport raised, it is at an end."""
         if self.wanted():
             self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
 
-    def take(self) -> tuple[list[bytes], HangUp | None]:
+    def take(self) -> tuple[list[bytes], Close | None]:
         """What to send, and how to close behind it if that is to be the last."""
-        return (self.session.messages_to_send(), self.dial.hang_up) if self.wanted() else ([], None)
+        return (self.session.messages_to_send(), self.dial.close) if self.wanted() else ([], None)
 
-    def hung_up(self, farewell: HangUp) -> None:
+    def closed(self, close: Close) -> None:
         """The transport was closed because the session wished it."""
         if self.wanted():
-            self.session.disconnected(self._now(), code=farewell.code)
+            self.session.disconnected(self._now(), code=close.code)
 
     @property
-    def farewell(self) -> HangUp:
+    def final_close(self) -> Close:
         """How to close a transport that is not wanted any more."""
-        return self.dial.hang_up or GONE
+        return self.dial.close or GONE
 
 
 class MessageChannel(Channel):
@@ -189,7 +175,7 @@ class MessageChannel(Channel):
     async def send(self) -> bool:
         """Send what there is to send; return whether there was anything."""
         assert self._transport is not None
-        messages, farewell = self.take()
+        messages, close = self.take()
         try:
             for message in messages:
                 await self._transport.send(message.decode())
@@ -197,23 +183,23 @@ class MessageChannel(Channel):
             if not self._is_theirs(error):
                 raise
             self.lost(error)
-        if farewell is not None and self.wanted():
-            await self._close(farewell)
-            self.hung_up(farewell)
+        if close is not None and self.wanted():
+            await self._close(close)
+            self.closed(close)
         return bool(messages)
 
     async def close(self) -> None:
         """Close the transport that is not wanted any more, with the code that the session wishes."""
-        await self._close(self.farewell)
+        await self._close(self.final_close)
 
     def _is_theirs(self, error: BaseException) -> bool:
         return isinstance(error, Exception) or self._stray(error)
 
-    async def _close(self, farewell: HangUp) -> None:
+    async def _close(self, close: Close) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
             try:
-                await transport.close(farewell.code, farewell.reason)
+                await transport.close(close.code, close.reason)
             except BaseException as error:
                 if not self._is_theirs(error):
                     raise

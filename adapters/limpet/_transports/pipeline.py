@@ -110,7 +110,7 @@ class Wire:
             return data[0] if len(data) == 1 else b"".join(data)
         return self._tls.encrypt(self.link)
 
-    def farewell(self) -> bytes:
+    def close_notify(self) -> bytes:
         """The last bytes of a connection that is not wanted any more."""
         data = self.data_to_send()
         return data + self._tls.close() if self._tls is not None and self._tunnel is None else data

@@ -106,7 +106,7 @@ class ByteTransport(asyncio.Protocol):
 
     def close(self) -> None:
         """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
-        if self.writable and (data := self.wire.farewell()):
+        if self.writable and (data := self.wire.close_notify()):
             self._transport.write(data)
         if self._transport.get_write_buffer_size():
             self._transport.abort()

@@ -18,7 +18,7 @@ from limpet import Backoff, Disconnected, Options, Recovered
 from limpet.asyncio import Client
 from limpet.cli._common import EVERYTHING
 from limpet.service import Service
-from limpet.testing.network import CuttingProxy
+from limpet.testing.network import ChaosProxy
 
 GROUP = "demo"
 
@@ -119,7 +119,7 @@ async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) ->
         highlight=False,
     )
     score = Score([Tally() for _ in range(subscribers)])
-    async with Service() as service, CuttingProxy(service.host, service.port) as proxy:
+    async with Service() as service, ChaosProxy(service.host, service.port) as proxy:
         # The token's audience is the service itself; only the way there leads through the proxy.
         urls = [
             service.client_url(user_id=name, roles=EVERYTHING).replace(f":{service.port}/", f":{proxy.port}/", 1)
@@ -159,7 +159,7 @@ async def _read(client: Client, tally: Tally, news: asyncio.Event) -> None:
 
 
 async def _run(
-    publisher: Client, proxy: CuttingProxy, score: Score, seconds: float, rate: int, chance: random.Random
+    publisher: Client, proxy: ChaosProxy, score: Score, seconds: float, rate: int, chance: random.Random
 ) -> None:
     """Publish at a steady rate through a proxy that cuts, then let everything arrive."""
     cutter = asyncio.create_task(_cut(proxy, chance))
@@ -192,7 +192,7 @@ async def _publish(publisher: Client, score: Score, number: int) -> None:
     score.repeated += ack.duplicate
 
 
-async def _cut(proxy: CuttingProxy, chance: random.Random) -> None:
+async def _cut(proxy: ChaosProxy, chance: random.Random) -> None:
     """Cut connections in every way there is, for as long as this task lives."""
     while True:
         await asyncio.sleep(chance.uniform(0.05, 0.25))
@@ -213,7 +213,7 @@ async def _cut(proxy: CuttingProxy, chance: random.Random) -> None:
                 proxy.resume()
 
 
-async def _watch(console: Console, score: Score, proxy: CuttingProxy, work: Coroutine[Any, Any, None]) -> None:
+async def _watch(console: Console, score: Score, proxy: ChaosProxy, work: Coroutine[Any, Any, None]) -> None:
     """Show the score while ``work`` goes on: a live table on a terminal, else a line now and then."""
     task = asyncio.create_task(work)
     with Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else nullcontext() as live:

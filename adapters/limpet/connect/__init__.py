@@ -12,7 +12,7 @@ To write one takes an object with three methods and a function that opens it::
 
     class Transport:
         async def send(self, message: str) -> None: ...                 # a text message
-        async def receive(self) -> str | bytes | Closed: ...            # str: text, bytes: binary
+        async def receive(self) -> str | bytes | Close: ...            # str: text, bytes: binary
         async def close(self, code: int, reason: str) -> None: ...
 
     async def connect(dial: Dial) -> Transport:
@@ -50,14 +50,15 @@ For the blocking client, :class:`limpet.sync.Client`, all four are plain functio
 - ``close`` is called by any thread, and must end a ``receive`` and a ``send`` that wait.
 """
 
-from limpet._transports.messages import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
+from limpet import Close
+from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, MessageTransport
 
-__all__ = ["BlockingConnect", "BlockingTransport", "Closed", "Connect", "MessageTransport"]
+__all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "MessageTransport"]
 
 
 def _claim_names() -> None:
     """Reprs, pickles and docs name the package that users import."""
-    for public in (BlockingTransport, Closed, MessageTransport):
+    for public in (BlockingTransport, MessageTransport):
         public.__module__ = __name__
 
 

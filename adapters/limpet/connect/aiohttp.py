@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from limpet import ConnectError, Dial
 from limpet._extras import extra
-from limpet.connect import Closed, Connect, MessageTransport
+from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
     BODY,
     FAREWELL,
@@ -142,18 +142,18 @@ class _Transport:
     async def send(self, message: str) -> None:
         await self._websocket.send_str(message)
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Close:
         message = await self._websocket.receive()
         if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
             return cast("str | bytes", message.data)
         if message.type is WSMsgType.CLOSE:
-            return Closed(message.data or 1005, message.extra or "")
+            return Close(message.data or 1005, message.extra or "")
         if message.type is WSMsgType.ERROR:
-            return Closed(reason=str(message.data))
+            return Close(reason=str(message.data))
         if self._closing:
             await self._over.wait()  # our own close; what comes of it is not over yet
         # websocket.close_code would be of no use: it says 1000 for a connection that was lost.
-        return Closed(reason="the transport was closed without a close frame")
+        return Close(reason="the transport was closed without a close frame")
 
     async def close(self, code: int, reason: str) -> None:
         self._closing = True

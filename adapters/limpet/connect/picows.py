@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from limpet import ConnectError, Dial
 from limpet._extras import extra
-from limpet.connect import Closed, Connect, MessageTransport
+from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
     FAREWELL,
     MAX_MESSAGE_SIZE,
@@ -167,7 +167,7 @@ class _Transport(WSListener):
         self._writable.set()
         self._paused = False
         self._closing = False
-        self._end: Closed | None = None
+        self._end: Close | None = None
         # A message in several frames
         self._kind: WSMsgType | None = None
         self._parts: list[bytes] = []
@@ -197,7 +197,7 @@ class _Transport(WSListener):
         handshake: Any = transport.close_handshake  # may be None, other than its type says
         if handshake is not None and handshake.sent is not None:
             reason = handshake.sent.reason or reason  # the library found a fault
-        self._finish(Closed(reason=reason))
+        self._finish(Close(reason=reason))
         self._writable.set()
 
     def pause_writing(self) -> None:
@@ -234,15 +234,15 @@ class _Transport(WSListener):
 
     def _answer_close(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else 1005
-        self._finish(Closed(code, payload[2:].decode("utf-8", "replace")))
+        self._finish(Close(code, payload[2:].decode("utf-8", "replace")))
         self._transport.send_close(cast(WSCloseCode, code) if payload else WSCloseCode.OK)
         self._transport.disconnect()
 
     def _fail(self, code: WSCloseCode, reason: str) -> None:
-        self._finish(Closed(reason=f"the service sent {reason}"))
+        self._finish(Close(reason=f"the service sent {reason}"))
         self._transport.send_close(code, reason)
 
-    def _finish(self, end: Closed) -> None:
+    def _finish(self, end: Close) -> None:
         if self._end is None:
             self._end = end
             self._news.set()
@@ -255,7 +255,7 @@ class _Transport(WSListener):
             raise ConnectionError("the connection is closed")
         self._transport.send(WSMsgType.TEXT, message)
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Close:
         while not self._messages:
             if self._end is not None:
                 return self._end

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from limpet import ConnectError, Dial, Options
 from limpet._extras import extra
-from limpet.connect import BlockingConnect, BlockingTransport, Closed, Connect, MessageTransport
+from limpet.connect import BlockingConnect, BlockingTransport, Close, Connect, MessageTransport
 from limpet.connect._common import (
     FAREWELL,
     MAX_MESSAGE_SIZE,
@@ -130,10 +130,10 @@ def _explained(error: WebSocketException) -> ConnectError:
     return failed(error)
 
 
-def _end(error: ConnectionClosed) -> Closed:
+def _end(error: ConnectionClosed) -> Close:
     if error.rcvd is not None:
-        return Closed(int(error.rcvd.code), error.rcvd.reason)
-    return Closed(reason=str(error.__cause__ or error))
+        return Close(int(error.rcvd.code), error.rcvd.reason)
+    return Close(reason=str(error.__cause__ or error))
 
 
 class _Transport:
@@ -145,7 +145,7 @@ class _Transport:
     async def send(self, message: str) -> None:
         await self._connection.send(message)
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Close:
         try:
             return await self._connection.recv()
         except ConnectionClosed as error:
@@ -183,7 +183,7 @@ class _BlockingTransport:
     def send(self, message: str) -> None:
         self._connection.send(message)
 
-    def receive(self) -> str | bytes | Closed:
+    def receive(self) -> str | bytes | Close:
         try:
             return self._connection.recv()
         except ConnectionClosed as error:

@@ -19,6 +19,7 @@ from limpet.service.options import ServiceOptions
 from limpet.service.tokens import InvalidToken, TokenAuthority
 from limpet_core.service import (
     JSON,
+    NO_CLOSE_FRAME,
     RELIABLE_JSON,
     ClientGrant,
     ConnectionString,
@@ -200,7 +201,7 @@ class Gateway:
         if self._deciding.pop(pending, None) is not None:
             self.core.forget_connect(pending)
         elif pending.transport is not None:
-            self.core.disconnected(pending.transport, 1006, monotonic())
+            self.core.disconnected(pending.transport, NO_CLOSE_FRAME, monotonic())
         self.flush()
 
     def _respond(self, hub: str | None, outcome: Admission | Refusal, respond: Respond) -> None:

@@ -24,7 +24,7 @@ from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
 from limpet.service._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
-from limpet_core.service import ABNORMAL, Binary, PendingConnect, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
 
 __all__ = ["WebSocketProtocol"]
 
@@ -154,7 +154,7 @@ class WebSocketProtocol(asyncio.Protocol):
         # What arrived in time still counts, also if the turn of this client had not come yet.
         while self._frames:
             self._handle_turn()
-        self._detach(1006)
+        self._detach(NO_CLOSE_FRAME)
         self.gateway.flush()
 
     def pause_writing(self) -> None:
@@ -182,7 +182,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if close is None:
             if not self._paused:
                 self._write_messages(client)
-        elif close.code == ABNORMAL:
+        elif close.code == NO_CLOSE_FRAME:
             self.abort()
         elif self._protocol.state is OPEN:
             self._write_messages(client)

@@ -22,7 +22,15 @@ from limpet.service.options import ServiceOptions
 from limpet.service.rest._request import rest_route
 from limpet.service.tokens import mint_client_token
 from limpet.service.trace import trace_routes
-from limpet_core.service import ABNORMAL, Binary, PendingConnect, ServiceCore, Transport, client_endpoint, is_hub_name
+from limpet_core.service import (
+    NO_CLOSE_FRAME,
+    Binary,
+    PendingConnect,
+    ServiceCore,
+    Transport,
+    client_endpoint,
+    is_hub_name,
+)
 from limpet_core.text import one_line
 
 __all__ = ["ServiceApp", "build_app", "create_app"]
@@ -186,7 +194,7 @@ class _ClientEndpoint:
         if isinstance(outcome, Refusal):
             await _refuse(outcome, scope, receive, send)
             return
-        code = 1006
+        code = NO_CLOSE_FRAME
         writer = _AsgiWriter(outcome.transport, send)
         try:
             await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
@@ -273,7 +281,7 @@ class _AsgiWriter:
                 close = self._transport.close
                 if close is not None:
                     # ASGI cannot drop a connection; to the client 1001 means the same: recover.
-                    code = 1001 if close.code == ABNORMAL else close.code
+                    code = 1001 if close.code == NO_CLOSE_FRAME else close.code
                     await self._send({"type": "websocket.close", "code": code, "reason": close.reason})
                     return
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from limpet import HangUp
+from limpet import Close
 from limpet._transports.messages import BlockingConnect, BlockingTransport, Channel, check_blocking_transport
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -50,7 +50,7 @@ class MessageThreads:
         self._reading = False  # may wait until the session reads on
         self._sending = False  # what was handed over is not sent yet
         self._unsent: list[bytes] = []
-        self._farewell: HangUp | None = None
+        self._asked_close: Close | None = None
 
     # ---- For the driver (lock held)
 
@@ -62,8 +62,8 @@ class MessageThreads:
     def write(self) -> None:
         """There may be something to send, and reading may go on."""
         if self._transport is not None and not self._sending:
-            self._unsent, self._farewell = self._channel.take()
-            self._sending = bool(self._unsent) or self._farewell is not None
+            self._unsent, self._asked_close = self._channel.take()
+            self._sending = bool(self._unsent) or self._asked_close is not None
         if self._sending or self._reading:
             self._news.notify_all()
 
@@ -145,11 +145,11 @@ class MessageThreads:
                 except BaseException as error:  # noqa: BLE001 - as above
                     with self._news:
                         channel.lost(error)
-                if self._farewell is not None:
+                if self._asked_close is not None:
                     self._close()
                 with self._news:
-                    if self._farewell is not None:
-                        channel.hung_up(self._farewell)
+                    if self._asked_close is not None:
+                        channel.closed(self._asked_close)
                     self._sending = False
                     self._owner.pump()
         finally:
@@ -161,9 +161,9 @@ class MessageThreads:
             if self._transport is None or self._closing:
                 return
             self._closing = True
-            farewell = self._channel.farewell
+            close = self._channel.final_close
         try:
-            self._transport.close(farewell.code, farewell.reason)
+            self._transport.close(close.code, close.reason)
         except BaseException as error:  # noqa: BLE001 - it is gone, one way or the other
             log.debug("closing a transport failed: %s", self._channel.session.presentable(str(error)))
         with self._news:

@@ -147,7 +147,7 @@ class ByteTransport:
             self._selector.unregister(self._socket)
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
-                self._socket.send(self._wire.farewell())
+                self._socket.send(self._wire.close_notify())
         self._socket.close()
 
     def abort(self) -> None:

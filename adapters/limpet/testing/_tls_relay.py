@@ -6,10 +6,10 @@ import asyncio
 from typing import cast
 
 
-class Relay(asyncio.Protocol):
+class TlsFront(asyncio.Protocol):
     """One end of a TLS connection: what comes in is passed on to the service, and the other way round."""
 
-    def __init__(self, port: int, other: Relay | None = None) -> None:
+    def __init__(self, port: int, other: TlsFront | None = None) -> None:
         self._port = port
         self._other = other
         self._transport: asyncio.Transport | None = None
@@ -28,7 +28,9 @@ class Relay(asyncio.Protocol):
 
     async def _dial(self) -> None:
         try:
-            await asyncio.get_running_loop().create_connection(lambda: Relay(self._port, self), "127.0.0.1", self._port)
+            await asyncio.get_running_loop().create_connection(
+                lambda: TlsFront(self._port, self), "127.0.0.1", self._port
+            )
         except OSError:
             if self._transport is not None:
                 self._transport.abort()

@@ -21,8 +21,8 @@ _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _QUEUE_LIMIT = 1 << 18  # bytes held back by a delay before the sender is held up, too
 
 
-class CuttingProxy:
-    """Stands in front of ``host``:``port`` and disturbs what passes: ``async with CuttingProxy(host, port) as proxy:``.
+class ChaosProxy:
+    """Stands in front of ``host``:``port`` and disturbs what passes: ``async with ChaosProxy(host, port) as proxy:``.
 
     Attributes:
         connections: how many were accepted and not refused.
@@ -84,7 +84,7 @@ class CuttingProxy:
             await self._changed
         await server.wait_closed()
 
-    async def __aenter__(self) -> CuttingProxy:
+    async def __aenter__(self) -> ChaosProxy:
         await self.start()
         return self
 
@@ -220,7 +220,7 @@ class CuttingProxy:
 class _End(asyncio.Protocol):
     """One TCP connection; what it reads goes in ``direction``, to the other end of its pair."""
 
-    def __init__(self, proxy: CuttingProxy, direction: Direction, other: _End | None = None) -> None:
+    def __init__(self, proxy: ChaosProxy, direction: Direction, other: _End | None = None) -> None:
         self.direction: Direction = direction
         self._proxy = proxy
         self._other = other

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from limpet.service import Service, ServiceOptions, client_url
 from limpet.service._listening import stop_listening
-from limpet.testing._tls_relay import Relay
+from limpet.testing._tls_relay import TlsFront
 from limpet.testing.log import EventLog, lose_ack
-from limpet.testing.network import CuttingProxy
+from limpet.testing.network import ChaosProxy
 from limpet_core.protocol.json import encode_json
 from limpet_core.service import group_publication
 
@@ -50,7 +50,7 @@ class BackgroundService:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: Service | None = None
-        self._proxy: CuttingProxy | None = None
+        self._proxy: ChaosProxy | None = None
         self._direct_port = 0
         self._over: asyncio.Event | None = None
         self._failure: BaseException | None = None
@@ -118,11 +118,11 @@ class BackgroundService:
             self._direct_port = service.port
             if self._tls is not None:
                 relay = await asyncio.get_running_loop().create_server(
-                    lambda: Relay(service.port), "127.0.0.1", 0, ssl=self._tls
+                    lambda: TlsFront(service.port), "127.0.0.1", 0, ssl=self._tls
                 )
                 self._direct_port = int(relay.sockets[0].getsockname()[1])
             try:
-                async with CuttingProxy("127.0.0.1", self._direct_port) as proxy:
+                async with ChaosProxy("127.0.0.1", self._direct_port) as proxy:
                     self._service, self._proxy = service, proxy
                     ready.set_result(None)
                     await over.wait()
@@ -210,7 +210,7 @@ class BackgroundService:
     def slow_down(self, delay: float = 0.0, segment: int | None = None) -> None:
         """Hold bytes back for ``delay`` seconds, pass them on in pieces of ``segment`` bytes; ``slow_down()``: undo."""
 
-        def slow_down(_: Service, proxy: CuttingProxy) -> None:
+        def slow_down(_: Service, proxy: ChaosProxy) -> None:
             proxy.delay, proxy.segment = delay, segment
 
         self.call(slow_down)
@@ -218,7 +218,7 @@ class BackgroundService:
     def heal(self) -> None:
         """Undo :meth:`stall`, :meth:`refuse`, and :meth:`cut_after` and :meth:`lose_ack` that have not happened yet."""
 
-        def heal(_: Service, proxy: CuttingProxy) -> None:
+        def heal(_: Service, proxy: ChaosProxy) -> None:
             proxy.heal()
             while self._undo:
                 self._undo.pop()()
@@ -232,7 +232,7 @@ class BackgroundService:
         The same seed gives the same schedule.
         """
 
-        def begin(_: Service, proxy: CuttingProxy) -> asyncio.Task[None]:
+        def begin(_: Service, proxy: ChaosProxy) -> asyncio.Task[None]:
             return asyncio.get_running_loop().create_task(proxy.disturb(random.Random(seed), shortest, longest))
 
         task = self.call(begin)
@@ -266,7 +266,7 @@ class BackgroundService:
         """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
         batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
 
-        def publish(service: Service, _: CuttingProxy) -> None:
+        def publish(service: Service, _: ChaosProxy) -> None:
             for publication in batch:
                 service.core.send_to_group(hub, group, publication)
 
@@ -275,7 +275,7 @@ class BackgroundService:
     def members(self, group: str, *, hub: str = "chat") -> set[str]:
         """The connection ids in a group."""
 
-        def members(service: Service, _: CuttingProxy) -> set[str]:
+        def members(service: Service, _: ChaosProxy) -> set[str]:
             return {connection.connection_id for connection in service.hub(hub).members(group)}
 
         return self.call(members)
@@ -283,13 +283,13 @@ class BackgroundService:
     def retained(self, connection_id: str) -> int | None:
         """How many messages the client has not acknowledged yet; None: the connection is over."""
 
-        def retained(service: Service, _: CuttingProxy) -> int | None:
+        def retained(service: Service, _: ChaosProxy) -> int | None:
             connection = service.core.connection(connection_id)
             return None if connection is None else connection.retained
 
         return self.call(retained)
 
-    def call(self, function: Callable[[Service, CuttingProxy], T]) -> T:
+    def call(self, function: Callable[[Service, ChaosProxy], T]) -> T:
         """Call ``function(service, proxy)`` in the service's thread, send what comes of it, return its result."""
         loop, service, proxy = self._loop, self._service, self._proxy
         if self._thread is None or loop is None or service is None or proxy is None:

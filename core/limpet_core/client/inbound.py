@@ -6,9 +6,10 @@ import logging
 from typing import Final
 
 from limpet_core.client.events import MessagesMissed
-from limpet_core.client.lifecycle import NO_CLOSE_FRAME, Machine, log
-from limpet_core.client.states import CONNECTED, HangUp, State
+from limpet_core.client.lifecycle import Machine, log
+from limpet_core.client.states import CONNECTED, State
 from limpet_core.errors import ConnectError
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.messages import MAX_SEQUENCE_ID, Broken, Ignored, Incoming, SystemMessage
 from limpet_core.text import one_line
 
@@ -53,7 +54,7 @@ class Receiver(Machine):
                     self._secrets.learn(incoming.reconnection_token)
                 self._connected_message(incoming, now)
             elif incoming.event == "disconnected":
-                self._farewell = incoming.message or ""  # the close follows
+                self._disconnected_message = incoming.message or ""  # the close follows
 
     def _connected_message(self, message: SystemMessage, now: float) -> None:
         if not message.connection_id:
@@ -71,7 +72,7 @@ class Receiver(Machine):
             # as the service likes, so the next one comes after a backoff.
             reason = "a connected message of another connection, in the middle of one"
             log.warning("the service sent %s", reason)
-            self._let_go(HangUp(1002, reason))
+            self._let_go(Close(1002, reason))
             self._lose(1002, reason, now)
         else:
             if self._connection_id is not None:
@@ -97,7 +98,7 @@ class Receiver(Machine):
                 self._events.append(MessagesMissed(0, 0))
             return
         self._broken_at = self._sequence.last
-        self._let_go(HangUp(code, reason.encode()[:120].decode(errors="ignore")))
+        self._let_go(Close.because(code, reason))
         if again:
             self._lose(code, reason, now)
         else:

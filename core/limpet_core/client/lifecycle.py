@@ -18,23 +18,21 @@ from limpet_core.client.events import (
     Stopped,
 )
 from limpet_core.client.options import Options
-from limpet_core.client.pacing import Pace
+from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import LEAVE, PUBLISH, REJOIN, Kind, Request, Settled
 from limpet_core.client.requests import Requests
 from limpet_core.client.sequence import Sequence
-from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, HangUp, State
+from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
 from limpet_core.client.timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from limpet_core.client.url import place, recovery_url
 from limpet_core.errors import ClientStopped, ConnectError, InvalidType, LimpetError
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.protocol.json import PING, encode_join, sequence_ack
 from limpet_core.protocol.messages import SystemMessage
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
 log: logging.Logger = logging.getLogger("limpet")
-
-NO_CLOSE_FRAME = 1006
-"""The close code of a transport that ended without one (RFC 6455 7.1.5)."""
 
 _CAUSE: Final = 500
 """Characters of a cause in the text of an error; it may quote others."""
@@ -54,7 +52,7 @@ class Machine:
         self._secrets = Secrets()
         self._requests = Requests(options, random, self._secrets)
         self._attempts = Attempts(options, random)
-        self._pace = Pace()
+        self._pacing = Pacing()
         self._sequence = Sequence()
         self._groups: dict[str, None] = {}
         self._parked: dict[str, None] = {}  # groups whose rejoin waits for the end of a leave
@@ -77,7 +75,7 @@ class Machine:
         self._connection_id: str | None = None
         self._user_id: str | None = None
         self._token: str | None = None
-        self._farewell: str | None = None  # of the service, just before it closes
+        self._disconnected_message: str | None = None  # of the service, just before it closes
         self._progress = (0, 0)  # when it last stood, see _progress_so_far()
         self._broken_at: int | None = None  # the last sequence id before the peer sent something broken
         self._sequence.reset()
@@ -109,7 +107,7 @@ class Machine:
             self._let_go()
             self._recover_later(now)
             return
-        self._let_go(HangUp(1000))
+        self._let_go(Close(1000))
         if final or not self._stood:
             self._finish(error)
         else:
@@ -178,7 +176,7 @@ class Machine:
         """The transport is gone while the connection may live on: recover it, or give it up (client-spec 1.4)."""
         progress = self._state is CONNECTED and self._progress != self._progress_so_far()
         self._let_go()
-        ended = code == 1008 or (code == 1000 and self._farewell is not None)
+        ended = code == 1008 or (code == 1000 and self._disconnected_message is not None)
         if ended or not self.options.reliable or self._token is None:
             self._lose(code, reason, now)
             return
@@ -199,8 +197,8 @@ class Machine:
 
     def _lose(self, code: int, reason: str, now: float) -> None:
         """The connection is gone for good; make a new one."""
-        if self._farewell:
-            reason = without_secrets(self._farewell, secrets=self._secrets)
+        if self._disconnected_message:
+            reason = without_secrets(self._disconnected_message, secrets=self._secrets)
         self._let_go()
         self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
@@ -220,12 +218,12 @@ class Machine:
         self._control.clear()
         self._forget_connection()
 
-    def _let_go(self, hang_up: HangUp | None = None) -> None:
-        """The current transport, if any, is no longer wanted; an open one is closed with ``hang_up``."""
+    def _let_go(self, close: Close | None = None) -> None:
+        """The current transport, if any, is no longer wanted; an open one is closed with ``close``."""
         if self._dial is not None:
             self._dial.wanted = False
             if self._open:
-                self._dial.hang_up = hang_up
+                self._dial.close = close
         self._dial = None
         self._open = False
         self._control.clear()
@@ -235,7 +233,7 @@ class Machine:
     def _fail_requests(self) -> None:
         for settled in self._requests.stop():
             self._settled(settled)
-        self._pace.reset()  # whoever waits for it must not wait any longer
+        self._pacing.reset()  # whoever waits for it must not wait any longer
 
     def _finish(self, error: LimpetError | None) -> None:
         """Stopped: nothing is open and nothing is due."""
@@ -265,7 +263,7 @@ class Machine:
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
         if request.own:
-            self._pace.answered()
+            self._pacing.answered()
             return
         if kind is not PUBLISH and error is None and not request.overtaken:
             if kind is LEAVE:
@@ -417,8 +415,3 @@ def connect_error(what: str, cause: BaseException, secrets: Secrets, status: int
     error = ConnectError(f"{what}: {text or type(cause).__name__}", status=status)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error
-
-
-def describe_close(code: int, reason: str) -> str:
-    """A close for people: the reason, if one was given, and the code."""
-    return f"{one_line(reason)} (close code {code})" if reason else f"close code {code}"

@@ -164,9 +164,9 @@ class Link:
         out = [*self._pongs, *self._out]
         if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._text_frame(message) for message in messages]))
-        hang_up = self.dial.hang_up
-        if hang_up is not None and self._ws.state is ConnectionState.OPEN:
-            out.append(self._ws.send(CloseConnection(code=hang_up.code, reason=hang_up.reason or None)))
+        close = self.dial.close
+        if close is not None and self._ws.state is ConnectionState.OPEN:
+            out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
         if not out:
             return []
         self._out.clear()

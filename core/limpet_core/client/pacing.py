@@ -8,7 +8,7 @@ STRIDE: Final = 150
 """After so many publishes without an ack, one asks for an ack all the same."""
 
 
-class Pace:
+class Pacing:
     """Counts publishes without an ack against the acks of those that asked for one.
 
     Those to a group of one's own come back, and the service gives up on a connection with 1000 unacknowledged

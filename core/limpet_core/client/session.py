@@ -14,13 +14,14 @@ from typing import Any
 
 from limpet_core.client.events import Event
 from limpet_core.client.inbound import Receiver
-from limpet_core.client.lifecycle import NO_CLOSE_FRAME, connect_error, describe_close
+from limpet_core.client.lifecycle import connect_error
 from limpet_core.client.request import JOIN, LEAVE, PUBLISH, Request
-from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, HangUp, State
+from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.timers import Timer
 from limpet_core.client.url import parse_url, place
 from limpet_core.client.wire_log import frames, trace
 from limpet_core.errors import ConnectError, LocalProtocolError
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.protocol.json import (
     ACK_ID_SIZE,
     decode,
@@ -83,7 +84,7 @@ class Session(Receiver):
         with 1000 unacknowledged messages, and reads our acknowledgements only behind what we have published. One that
         is made all the same is sent. See :meth:`sender_waits`.
         """
-        return not self._pace.full
+        return not self._pacing.full
 
     @property
     def connection_id(self) -> str | None:
@@ -152,7 +153,7 @@ class Session(Receiver):
         if dial is None or dial.url is None or self._open:
             return
         self._open = True
-        self._farewell = None
+        self._disconnected_message = None
         if dial.recovery:
             # The service need not say anything after a recovery: a pong will show that it took us back.
             if self._sequence.last:
@@ -332,11 +333,11 @@ class Session(Receiver):
         Raises:
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
         """
-        own = not ack and ack_id is None and self._pace.asks
+        own = not ack and ack_id is None and self._pacing.asks
         key = self._reserve(ack_id, ack, own)
         payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
         if not ack:
-            self._pace.published()
+            self._pacing.published()
         self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
         return key if ack else None
 
@@ -393,10 +394,10 @@ class Session(Receiver):
         Raises:
             ClientStopped, TooManyRequests: as :meth:`send_to_group`.
         """
-        own = publish and self._pace.asks
+        own = publish and self._pacing.asks
         key = self._reserve(None, False, own)
         if publish:
-            self._pace.published()
+            self._pacing.published()
         self._submit(Request(key, PUBLISH, with_ack_id(message, key) if own else message, None, now, own=own), now)
 
     def withdraw(self, ack_id: int) -> bool:
@@ -424,7 +425,7 @@ class Session(Receiver):
         if self._sequence.messages:
             self._acknowledge()
         # 1000 makes the service end the connection at once; anything else would leave it waiting for us.
-        self._dial.hang_up = HangUp(1000)
+        self._dial.close = Close(1000)
         self._go(STOPPING)
         self._timers.stop(*Timer)
         self._timers.set(Timer.CLOSE, now + self.options.close_timeout)

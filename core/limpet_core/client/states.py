@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from limpet_core.protocol.close import Close
 from limpet_core.redaction import redact_url
 
 
@@ -63,23 +64,11 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
 }
 
 
-class HangUp(msgspec.Struct, frozen=True, gc=False):
-    """Close a transport politely.
-
-    Attributes:
-        code: the WebSocket close code to send.
-        reason: the close reason to send, at most 123 bytes of UTF-8.
-    """
-
-    code: int
-    reason: str = ""
-
-
 class Dial(msgspec.Struct, eq=False):
     """A transport that a session wants, from the attempt to open it to its end.
 
     The session's :attr:`Session.dial` is the one wanted transport. As soon as ``session.dial`` is another object or
-    None, this one is no longer :attr:`wanted`: give up opening it, or send the close that :attr:`hang_up` asks for, if
+    None, this one is no longer :attr:`wanted`: give up opening it, or send the close that :attr:`close` asks for, if
     any, and drop it.
 
     Attributes:
@@ -89,7 +78,7 @@ class Dial(msgspec.Struct, eq=False):
         recovery: whether this recovers a connection instead of making a new one.
         url: where to connect. None: ask the application for a Client Access URL, then call
             ``session.url_ready(url, now)``, which fills it in, or ``session.url_failed(error, now)``.
-        hang_up: set: close this transport with that code; messages handed out before go first.
+        close: set: close this transport with that code; messages handed out before go first.
         waits_for: who is to answer now, for the text of a timeout, where that is not the service but, say, a proxy.
     """
 
@@ -97,7 +86,7 @@ class Dial(msgspec.Struct, eq=False):
     protocol: str
     recovery: bool
     url: str | None = None
-    hang_up: HangUp | None = None
+    close: Close | None = None
     waits_for: str | None = None
     wanted: bool = True
 

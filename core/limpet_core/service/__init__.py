@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.names import (
     JSON,
     RELIABLE_JSON,
@@ -23,7 +24,7 @@ from limpet_core.service.access.tokens import (
     client_endpoint,
 )
 from limpet_core.service.application_server import PendingConnect
-from limpet_core.service.connections.connection import ABNORMAL, Close, Connection, Limits, Transport
+from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.snapshot import ConnectionState, HubState, Snapshot, snapshot
@@ -48,7 +49,7 @@ from limpet_core.service.trace import (
     TraceEvent,
 )
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
-from limpet_core.service.webhooks.handler_context import Conversation, EventSettings
+from limpet_core.service.webhooks.handler_context import EventSettings, HandlerContext
 from limpet_core.service.webhooks.handlers import (
     MAX_ANSWER,
     SYSTEM_EVENTS,
@@ -66,9 +67,9 @@ from limpet_core.service.wire.raw import InvalidQuery, RawMode
 from limpet_core.service.wire.to_client import Binary, Publication, group_publication, server_publication
 
 __all__ = [
-    "ABNORMAL",
     "JSON",
     "MAX_ANSWER",
+    "NO_CLOSE_FRAME",
     "RELIABLE_JSON",
     "SUBPROTOCOLS",
     "SYSTEM_EVENTS",
@@ -85,7 +86,6 @@ __all__ = [
     "ConnectionRecovered",
     "ConnectionState",
     "ConnectionString",
-    "Conversation",
     "DataType",
     "EventHandler",
     "EventRaised",
@@ -96,6 +96,7 @@ __all__ = [
     "GroupPattern",
     "GroupRules",
     "HandlerCall",
+    "HandlerContext",
     "HandshakeRefused",
     "Headers",
     "Hub",

@@ -17,11 +17,11 @@ from limpet_core.service.webhooks.cloud_events import (
     Rejection,
     read_connect_answer,
 )
-from limpet_core.service.webhooks.handler_context import Conversation, EventSettings
+from limpet_core.service.webhooks.handler_context import EventSettings, HandlerContext
 from limpet_core.service.webhooks.handlers import Answer, HandlerCall
 from limpet_core.service.wire.raw import RawMode
 
-__all__ = ["Application", "Decided", "Handled", "PendingConnect"]
+__all__ = ["ApplicationServer", "Decided", "Handled", "PendingConnect"]
 
 
 class PendingConnect:
@@ -31,16 +31,16 @@ class PendingConnect:
     answer the handshake with, or a ``rejection``.
     """
 
-    __slots__ = ("call", "conversation", "grant", "hub", "offers", "raw", "rejection", "subprotocol", "transport")
+    __slots__ = ("call", "context", "grant", "hub", "offers", "raw", "rejection", "subprotocol", "transport")
 
     def __init__(
-        self, hub: str, offers: Sequence[str], grant: ClientGrant, raw: RawMode, conversation: Conversation
+        self, hub: str, offers: Sequence[str], grant: ClientGrant, raw: RawMode, context: HandlerContext
     ) -> None:
         self.hub: str = hub
         self.offers: tuple[str, ...] = tuple(offers)
         self.grant: ClientGrant = grant
         self.raw: RawMode = raw
-        self.conversation: Conversation = conversation
+        self.context: HandlerContext = context
         self.call: HandlerCall | None = None
         self.transport: Transport | None = None
         self.subprotocol: str | None = None
@@ -61,31 +61,31 @@ class Handled(msgspec.Struct, frozen=True):
     """
 
     connection: Connection
-    conversation: Conversation
+    context: HandlerContext
     event: ClientEvent
     outcome: Outcome
     delivered: bool
     final: bool
 
 
-class _Welcome(msgspec.Struct, frozen=True):
+class ConnectedCall(msgspec.Struct, frozen=True):
     """The purpose of a call that tells of a connection that came."""
 
-    conversation: Conversation
+    context: HandlerContext
 
 
-class _Errand(msgspec.Struct, frozen=True):
+class EventCall(msgspec.Struct, frozen=True):
     """The purpose of a call with an event of a client."""
 
     connection: Connection
-    conversation: Conversation
+    context: HandlerContext
     event: ClientEvent
 
 
 _Happened: TypeAlias = Decided | Handled
 
 
-class Application:
+class ApplicationServer:
     """Asks the event handlers and tells them; `ServiceCore` acts on what they say."""
 
     def __init__(self, settings: EventSettings) -> None:
@@ -93,11 +93,11 @@ class Application:
         self.calls: HandlerCalls = HandlerCalls(settings)
         self._asking: dict[PendingConnect, None] = {}
 
-    def conversation(self, hub: str, connection_id: str, user_id: str | None) -> Conversation | None:
-        """Begin the conversation about a client; ``None`` if its hub has no handlers."""
+    def context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
+        """Begin the context about a client; ``None`` if its hub has no handlers."""
         if hub not in self.settings.handlers:
             return None
-        return Conversation(hub, connection_id, user_id, self.settings)
+        return HandlerContext(hub, connection_id, user_id, self.settings)
 
     # --- Coming and going -------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class Application:
 
     def ask(self, pending: PendingConnect, request: ConnectRequest) -> None:
         """Ask whether a client may connect."""
-        call = pending.call = pending.conversation.connect(request, pending)
+        call = pending.call = pending.context.connect(request, pending)
         assert call is not None, "only asked if `decides`"
         self._asking[pending] = None
         self.calls.submit(call)
@@ -118,28 +118,28 @@ class Application:
             del self._asking[pending]
             self.calls.cancel(pending.call)
 
-    def came(self, conversation: Conversation, subprotocol: str) -> None:
+    def came(self, context: HandlerContext, subprotocol: str) -> None:
         """Tell of a new connection."""
-        conversation.subprotocol = subprotocol
-        call = conversation.connected(_Welcome(conversation))
+        context.subprotocol = subprotocol
+        call = context.connected(ConnectedCall(context))
         if call is not None:
-            conversation.telling = True
+            context.telling = True
             self.calls.submit(call)
 
-    def went(self, conversation: Conversation, reason: str, *, finish: bool) -> None:
+    def went(self, context: HandlerContext, reason: str, *, finish: bool) -> None:
         """Tell of the end of a connection, after all that it has sent before is done (``finish``) or dropped."""
-        conversation.ended = reason
+        context.ended = reason
         if not finish:
-            conversation.forget_waiting()
-        self.say_goodbye(conversation)
+            context.forget_waiting()
+        self.say_goodbye(context)
 
-    def say_goodbye(self, conversation: Conversation) -> None:
+    def say_goodbye(self, context: HandlerContext) -> None:
         """Tell that the connection is over, if it is and nothing is left to do for it. Repeats do nothing."""
-        reason = conversation.ended
-        if reason is None or conversation.pending is not None or conversation.waiting or conversation.telling:
+        reason = context.ended
+        if reason is None or context.pending is not None or context.waiting or context.telling:
             return
-        conversation.ended = None
-        call = conversation.disconnected(reason, None)
+        context.ended = None
+        call = context.disconnected(reason, None)
         if call is not None:
             self.calls.submit(call)
 
@@ -155,13 +155,13 @@ class Application:
 
     def hand_over(self, connection: Connection, event: ClientEvent) -> bool:
         """Give an event of a client to its handler; false if there is none."""
-        conversation = connection.conversation
-        if conversation is None:
+        context = connection.context
+        if context is None:
             return False
-        call = conversation.user_event(event, _Errand(connection, conversation, event))
+        call = context.user_event(event, EventCall(connection, context, event))
         if call is None:
             return False
-        conversation.pending = call
+        context.pending = call
         self.calls.submit(call)
         return True
 
@@ -172,25 +172,25 @@ class Application:
             purpose = call.purpose
             if isinstance(purpose, PendingConnect):
                 del self._asking[purpose]
-                self._keep(purpose.conversation, call, outcome, with_state=True)
+                self._keep(purpose.context, call, outcome, with_state=True)
                 decision = read_connect_answer(outcome, purpose.grant, purpose.offers)
                 if isinstance(decision, Acceptance):
-                    purpose.conversation.user_id = decision.grant.user_id
+                    purpose.context.user_id = decision.grant.user_id
                 happened.append(Decided(purpose, decision))
-            elif isinstance(purpose, _Errand):
-                purpose.conversation.pending = None
-                self._keep(purpose.conversation, call, outcome, with_state=True)
-                connection, conversation, event = purpose.connection, purpose.conversation, purpose.event
+            elif isinstance(purpose, EventCall):
+                purpose.context.pending = None
+                self._keep(purpose.context, call, outcome, with_state=True)
+                connection, context, event = purpose.connection, purpose.context, purpose.event
                 final = call.delivered and call.handler.resend == "safe"
-                happened.append(Handled(connection, conversation, event, outcome, call.delivered, final))
-            elif isinstance(purpose, _Welcome):
-                self._keep(purpose.conversation, call, outcome, with_state=False)
-                purpose.conversation.telling = False
-                self.say_goodbye(purpose.conversation)
+                happened.append(Handled(connection, context, event, outcome, call.delivered, final))
+            elif isinstance(purpose, ConnectedCall):
+                self._keep(purpose.context, call, outcome, with_state=False)
+                purpose.context.telling = False
+                self.say_goodbye(purpose.context)
         return happened
 
-    def _keep(self, conversation: Conversation, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:
+    def _keep(self, context: HandlerContext, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:
         if isinstance(outcome, Answer) and outcome.ok:
-            conversation.keep_cookies(call, outcome)
+            context.keep_cookies(call, outcome)
             if with_state:
-                conversation.keep_state(outcome)
+                context.keep_state(outcome)

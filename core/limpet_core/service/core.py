@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final, Literal
 
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.names import choose_subprotocol, hub_identity
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.application_server import Application, Decided, PendingConnect
-from limpet_core.service.connections.connection import ABNORMAL, Close, Connection, Limits, Transport
+from limpet_core.service.application_server import ApplicationServer, Decided, PendingConnect
+from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.connections.registry import Roster
+from limpet_core.service.connections.registry import Registry
 from limpet_core.service.dispatch import Requests
 from limpet_core.service.odata.filters import Filter, select
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handler_context import EventSettings
 from limpet_core.service.webhooks.handlers import Answer, Failure, FailureKind, HandlerCall, Headers
-from limpet_core.service.wire import to_client as downstream
+from limpet_core.service.wire import to_client
 from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, decode
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
@@ -25,9 +26,9 @@ from limpet_core.service.wire.to_client import Publication
 __all__ = ["ServiceCore"]
 
 _REFUSED: Final = Close(1008, "The connection can not be recovered any more.")
-_REPLACED: Final = Close(ABNORMAL, "Replaced by a newer transport.")
+_REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
 
-_DROPPED: Final = Close(ABNORMAL, "Dropped.")
+_DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")
 
 _EVENTS: Final = RawMode()
 
@@ -65,9 +66,9 @@ class ServiceCore:
         self._new_connection_id = new_connection_id
         self._check_token = check_reconnection_token
         self.observers: Observers = Observers()
-        self._application = Application(self.events)
-        self._roster = Roster(limits, self._application, self.observers, issue_reconnection_token)
-        self._requests = Requests(self._roster, self._application, self.observers)
+        self._application = ApplicationServer(self.events)
+        self._registry = Registry(limits, self._application, self.observers, issue_reconnection_token)
+        self._requests = Requests(self._registry, self._application, self.observers)
         self._decided: list[PendingConnect] = []
 
     # --- What is true -----------------------------------------------------------------------------
@@ -75,26 +76,26 @@ class ServiceCore:
     @property
     def deadline(self) -> float:
         """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
-        window = self._roster.window_deadline
+        window = self._registry.window_deadline
         return min(window, self._application.calls.deadline) if self.events.handlers else window
 
     @property
     def hubs(self) -> Collection[Hub]:
         """The hubs that have connections. Change nothing while you go through them."""
-        return self._roster.hubs
+        return self._registry.hubs
 
     def hub(self, name: str) -> Hub:
         """Return a hub; it need not have connections yet (Azure docs)."""
-        return self._roster.hub(name)
+        return self._registry.hub(name)
 
     def connection(self, connection_id: str) -> Connection | None:
         """Return the living connection, attached or not, with this id."""
-        return self._roster.connections.get(connection_id)
+        return self._registry.connections.get(connection_id)
 
     @property
     def connection_count(self) -> int:
         """How many connections there are, attached or not, at all hubs."""
-        return len(self._roster.connections)
+        return len(self._registry.connections)
 
     # --- What happened ----------------------------------------------------------------------------
 
@@ -107,9 +108,9 @@ class ServiceCore:
         """
         identity = hub_identity(hub)
         connection_id = self._new_connection_id()
-        conversation = self._application.conversation(identity, connection_id, grant.user_id)
-        connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, conversation)
-        return self._roster.open(connection, grant)
+        context = self._application.context(identity, connection_id, grant.user_id)
+        connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, context)
+        return self._registry.open(connection, grant)
 
     def handler_decides(self, hub: str) -> bool:
         """Tell whether an event handler has to be asked about a new client: `ask_to_connect` instead of `connect`."""
@@ -124,9 +125,9 @@ class ServiceCore:
         client if it turns out to be a raw one.
         """
         identity = hub_identity(hub)
-        conversation = self._application.conversation(identity, self._new_connection_id(), grant.user_id)
-        assert conversation is not None, "only called if handler_decides"
-        pending = PendingConnect(identity, request.subprotocols, grant, raw, conversation)
+        context = self._application.context(identity, self._new_connection_id(), grant.user_id)
+        assert context is not None, "only called if handler_decides"
+        pending = PendingConnect(identity, request.subprotocols, grant, raw, context)
         self._application.ask(pending, request)
         return pending
 
@@ -141,7 +142,7 @@ class ServiceCore:
         or not reliable, the returned transport has no ``connection`` and an order to close with 1008.
         """
         self.wake(now)
-        connection = self._roster.connections.get(connection_id)
+        connection = self._registry.connections.get(connection_id)
         if (
             connection is None
             or not connection.reliable
@@ -149,10 +150,10 @@ class ServiceCore:
             or not self._check_token(reconnection_token, connection_id)
         ):
             self.observers.recovery_refused(hub_identity(hub), connection_id)
-            return self._roster.refuse(_REFUSED)
+            return self._registry.refuse(_REFUSED)
         if connection.transport is not None:
             connection.transport.end(_REPLACED, discard=True)
-        return self._roster.attach(connection, now)
+        return self._registry.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
         """Take one message from a client: JSON, in a text or binary frame; anything from a raw client (Azure docs)."""
@@ -167,12 +168,12 @@ class ServiceCore:
             message = decode(encoded) if connection.raw is None else connection.raw.message(data)
         except ProtocolViolation as violation:
             if violation.ack_id is None:
-                self._roster.end(connection, Close.because(violation.code, violation.reason))
+                self._registry.end(connection, Close.because(violation.code, violation.reason))
             else:
                 self._requests.refuse(connection, violation.ack_id, violation.reason)
             return
         if isinstance(message, Ping):
-            self._roster.send(connection, downstream.PONG)
+            self._registry.send(connection, to_client.PONG)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
             if self.observers:
@@ -190,10 +191,10 @@ class ServiceCore:
             return
         if connection.reliable and code != 1000:
             self.observers.dropped(connection, code, self.limits.recovery_window)
-            self._roster.detach(connection, now)
+            self._registry.detach(connection, now)
         else:
             reason = "The client closed the connection." if code == 1000 else "The client is gone."
-            self._roster.end(connection, None, reason, code=code)
+            self._registry.end(connection, None, reason, code=code)
 
     def transport_broken(self, transport: Transport, code: int, now: float) -> None:
         """Note that a client has broken the rules of WebSockets, for which its transport was closed with this code.
@@ -202,7 +203,7 @@ class ServiceCore:
         """
         connection = transport.connection
         if connection is not None and connection.transport is transport:
-            self._roster.end(connection, None, "The client broke the WebSocket protocol.", code=code)
+            self._registry.end(connection, None, "The client broke the WebSocket protocol.", code=code)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
@@ -216,7 +217,7 @@ class ServiceCore:
 
     def wake(self, now: float) -> None:
         """End the connections whose recovery window is over, and repeat calls that are due."""
-        self._roster.expire(now)
+        self._registry.expire(now)
         self._application.calls.wake(now)
         self._act(now)
 
@@ -252,7 +253,7 @@ class ServiceCore:
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
         """Send a message to one connection, if it exists."""
-        connection = self._roster.connections.get(connection_id)
+        connection = self._registry.connections.get(connection_id)
         if connection is not None:
             self._send(connection.hub, "connection", connection_id, (connection,), publication, None, ())
 
@@ -269,19 +270,19 @@ class ServiceCore:
         if where is not None or excluded:
             receivers = select(receivers, where, excluded)
         self.observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
-        self._roster.deliver(receivers, publication)
+        self._registry.deliver(receivers, publication)
 
     def join(self, connection: Connection, group: str) -> None:
         """Make a living connection a member of a group, whatever its permissions; twice is once (emulator)."""
-        self._roster.join(connection, group)
+        self._registry.join(connection, group)
 
     def leave(self, connection: Connection, group: str) -> None:
         """End a membership of a living connection; it is no error if there is none (emulator)."""
-        self._roster.leave(connection, group)
+        self._registry.leave(connection, group)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
         """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
-        connection = self._roster.connections.get(connection_id)
+        connection = self._registry.connections.get(connection_id)
         if connection is not None:
             self._dismiss(connection, 1000, reason)
 
@@ -290,12 +291,12 @@ class ServiceCore:
 
         ``for_good``: the connection is over as well, so that its recovery is refused.
         """
-        connection = self._roster.connections.get(connection_id)
+        connection = self._registry.connections.get(connection_id)
         if connection is None:
             return False
         transport = connection.transport
         if for_good:
-            self._roster.end(connection, _DROPPED, discard=True)
+            self._registry.end(connection, _DROPPED, discard=True)
         elif transport is not None:
             transport.end(_DROPPED, discard=True)
         return transport is not None
@@ -307,23 +308,23 @@ class ServiceCore:
         """
         for decided in self._application.shut_down():
             self._decide(decided)
-        for connection in self._roster.connections.values():
-            connection.conversation = None
-        for connection in list(self._roster.connections.values()):
+        for connection in self._registry.connections.values():
+            connection.context = None
+        for connection in list(self._registry.connections.values()):
             self._dismiss(connection, 1001, "The service is shutting down.")
         self.observers.shut_down()
 
     def _dismiss(self, connection: Connection, code: int, reason: str) -> None:
         if connection.transport is not None and connection.raw is None:
             # Best effort: it is left out where there is no room for it.
-            connection.transport.send(downstream.disconnected(reason))
-        self._roster.end(connection, Close.because(code, reason))
+            connection.transport.send(to_client.disconnected(reason))
+        self._registry.end(connection, Close.because(code, reason))
 
     # --- What to do -------------------------------------------------------------------------------
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports that got something to send or an order to close since the last call."""
-        return self._roster.transports_with_output()
+        return self._registry.transports_with_output()
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
@@ -354,7 +355,7 @@ class ServiceCore:
             pending.rejection = decision
             return
         name, pending.subprotocol = choose_subprotocol(pending.offers, decision.subprotocol)
-        grant, conversation = decision.grant, pending.conversation
-        connection_id, raw = conversation.connection_id, pending.raw
-        connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, conversation)
-        pending.transport = self._roster.open(connection, grant)
+        grant, context = decision.grant, pending.context
+        connection_id, raw = context.connection_id, pending.raw
+        connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, context)
+        pending.transport = self._registry.open(connection, grant)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from limpet_core.service.application_server import Application, Handled
-from limpet_core.service.connections.connection import Close, Connection
+from limpet_core.protocol.close import Close
+from limpet_core.service.application_server import ApplicationServer, Handled
+from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.connections.registry import Roster
+from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
 from limpet_core.service.webhooks.handler_context import Waiting
-from limpet_core.service.wire import to_client as downstream
+from limpet_core.service.wire import to_client
 from limpet_core.service.wire.from_client import Event, JoinGroup, LeaveGroup, SendToGroup
 
 __all__ = ["Requests"]
@@ -23,26 +24,23 @@ _OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Mak
 class Requests:
     """Carries out what clients ask for.
 
-    Events go to the `Application`; what a client sends meanwhile waits, so that its order stays.
+    Events go to the `ApplicationServer`; what a client sends meanwhile waits, so that its order stays.
     """
 
-    def __init__(self, roster: Roster, application: Application, observers: Observers) -> None:
-        self._roster = roster
+    def __init__(self, registry: Registry, application: ApplicationServer, observers: Observers) -> None:
+        self._registry = registry
         self._application = application
         self._observers = observers
 
     def take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
         """Handle a message now, or after those before it if one of them is with an event handler."""
-        conversation, limits = connection.conversation, self._roster.limits
-        if conversation is None or conversation.pending is None:
+        context, limits = connection.context, self._registry.limits
+        if context is None or context.pending is None:
             self._handle(connection, message, now)
-        elif (
-            len(conversation.waiting) < limits.retained_messages
-            and conversation.waiting_bytes + size <= limits.retained_bytes
-        ):
-            conversation.wait(message, size)
+        elif len(context.waiting) < limits.retained_messages and context.waiting_bytes + size <= limits.retained_bytes:
+            context.wait(message, size)
         else:
-            self._roster.end(connection, _OVERRUN)
+            self._registry.end(connection, _OVERRUN)
 
     def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
         """Answer a request that can not be carried out, whatever the others are waiting for."""
@@ -50,7 +48,7 @@ class Requests:
 
     def handled(self, handled: Handled, now: float) -> None:
         """Answer an event that its handler is done with, and go on with what waits behind it."""
-        connection, conversation, ack_id = handled.connection, handled.conversation, handled.event.ack_id
+        connection, context, ack_id = handled.connection, handled.context, handled.event.ack_id
         reply = read_reply(handled.outcome)
         if isinstance(reply, str):
             error = ("InternalServerError", reply)
@@ -61,18 +59,18 @@ class Requests:
                 connection.remember_failure(ack_id, error)
             self._answer(connection, ack_id, error)
             # Repeats that came while the handler worked get the outcome of this call, and cause no other.
-            for _ in range(conversation.drop_repeats(ack_id) if ack_id is not None else 0):
+            for _ in range(context.drop_repeats(ack_id) if ack_id is not None else 0):
                 self._answer(connection, ack_id, error)
         else:
-            if reply is not None and self._roster.is_alive(connection):
-                self._roster.deliver((connection,), reply.publication())
+            if reply is not None and self._registry.is_alive(connection):
+                self._registry.deliver((connection,), reply.publication())
             self._answer(connection, ack_id, None)
-        if isinstance(reply, str) and not self._roster.is_alive(connection):
+        if isinstance(reply, str) and not self._registry.is_alive(connection):
             # Nobody is there any more, and the handler does not work: that could take very long.
-            conversation.forget_waiting()
-        while conversation.pending is None and conversation.waiting:
-            self._handle(connection, conversation.next_waiting(), now)
-        self._application.say_goodbye(conversation)
+            context.forget_waiting()
+        while context.pending is None and context.waiting:
+            self._handle(connection, context.next_waiting(), now)
+        self._application.say_goodbye(context)
 
     def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
         ack_id = message.ack_id
@@ -101,27 +99,29 @@ class Requests:
             self._observers.answered(connection, ack_id, error)
         if connection.raw is not None:
             # Raw clients know no acks: what fails is told by closing (emulator).
-            if error is not None and self._roster.is_alive(connection):
-                self._roster.end(connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER)
+            if error is not None and self._registry.is_alive(connection):
+                self._registry.end(
+                    connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER
+                )
             return
         if ack_id is None:
             return
         if error is None:
             connection.remember(ack_id)
-            self._roster.send(connection, downstream.ack(ack_id))
+            self._registry.send(connection, to_client.ack(ack_id))
         else:
-            self._roster.send(connection, downstream.ack_error(ack_id, *error))
+            self._registry.send(connection, to_client.ack_error(ack_id, *error))
 
     def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
         group = message.group
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
-        members = self._roster.hub(connection.hub).members(group)
+        members = self._registry.hub(connection.hub).members(group)
         if self._observers:
             self._observers.published(connection, message, members)
         if members:
             ttl = message.ttl_seconds
-            publication = downstream.group_publication(
+            publication = to_client.group_publication(
                 group,
                 connection.user_id,
                 message.data_type,
@@ -129,7 +129,7 @@ class Requests:
                 bytes(message.metadata),
                 now + ttl if ttl else math.inf,
             )
-            self._roster.deliver(members, publication, connection if message.no_echo else None)
+            self._registry.deliver(members, publication, connection if message.no_echo else None)
         return None
 
     def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:
@@ -139,6 +139,6 @@ class Requests:
             verb = "join" if joins else "leave"
             return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
         # What a client sent before it left is answered by nobody, and it is in no group any more.
-        if self._roster.is_alive(connection):
-            (self._roster.join if joins else self._roster.leave)(connection, group)
+        if self._registry.is_alive(connection):
+            (self._registry.join if joins else self._registry.leave)(connection, group)
         return None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from limpet import ConnectError, Dial, Event, Session, State
-from limpet._transports.messages import Closed
+from limpet import Close, ConnectError, Dial, Event, Session, State
 from limpet.testing.virtual.transport import Line
-from limpet_core.service import ABNORMAL
+from limpet_core.service import NO_CLOSE_FRAME
 
 if TYPE_CHECKING:
     from limpet.testing.virtual.service import VirtualService
@@ -102,7 +101,7 @@ class VirtualClient:
 
     def _follow(self, dial: Dial | None) -> None:
         if self._line is not None and self._dial is not None:
-            self._line.close(ABNORMAL if self._dial.hang_up is None else self._dial.hang_up.code)
+            self._line.close(NO_CLOSE_FRAME if self._dial.close is None else self._dial.close.code)
         self._dial, self._line = dial, None
         if dial is not None and dial.url is None:
             self.session.url_ready(self._url, self._service.now)
@@ -125,15 +124,15 @@ class VirtualClient:
             self.sent.append(json.loads(message))
             if not line.over:
                 line.send(message)
-        if dial.hang_up is not None:
-            line.close(dial.hang_up.code)
+        if dial.close is not None:
+            line.close(dial.close.code)
             self._line = None
-            session.disconnected(now, code=dial.hang_up.code)
+            session.disconnected(now, code=dial.close.code)
             return True
         heard: list[bytes] = []
         while line.arrived and session.reading:
             item = line.arrived.popleft()
-            if isinstance(item, Closed):
+            if isinstance(item, Close):
                 session.receive_messages(heard, now)
                 session.disconnected(now, code=item.code, reason=item.reason)
                 return True

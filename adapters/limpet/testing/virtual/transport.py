@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from limpet._transports.messages import Closed
-from limpet_core.service import ABNORMAL, Transport
+from limpet import Close
+from limpet_core.service import NO_CLOSE_FRAME, Transport
 
 if TYPE_CHECKING:
     from limpet.testing.virtual.service import VirtualService
@@ -21,18 +21,18 @@ class Line:
 
     Attributes:
         transport: the service's end.
-        arrived: what has arrived at the client; :class:`Closed` is the last.
+        arrived: what has arrived at the client; :class:`Close` is the last.
         over: nothing more will arrive at either end.
         on_arrival: called when something has arrived at the client.
     """
 
     def __init__(self, service: VirtualService, transport: Transport) -> None:
         self.transport: Transport = transport
-        self.arrived: deque[bytes | Closed] = deque()
+        self.arrived: deque[bytes | Close] = deque()
         self.over: bool = False
         self.on_arrival: Callable[[], None] = lambda: None
         self._service = service
-        self._on_the_way: deque[bytes | Closed] = deque()
+        self._on_the_way: deque[bytes | Close] = deque()
 
     def send(self, message: bytes) -> None:
         """Send a message to the service. Raises ConnectionError after the end."""
@@ -43,12 +43,12 @@ class Line:
     def close(self, code: int) -> None:
         """Close with a code, or abort with 1006."""
         if not self.over:
-            self._on_the_way.append(Closed(code))
+            self._on_the_way.append(Close(code))
 
     def break_off(self) -> None:
         """Cut it: both ends notice, and what is on its way is lost."""
         self._on_the_way.clear()
-        self._end(Closed(ABNORMAL, "cut"))
+        self._end(Close(NO_CLOSE_FRAME, "cut"))
 
     def push(self) -> bool:
         """Give the service what the client has sent; tell whether there was anything."""
@@ -56,7 +56,7 @@ class Line:
         busy = bool(self._on_the_way)
         while self._on_the_way:
             item = self._on_the_way.popleft()
-            if isinstance(item, Closed):
+            if isinstance(item, Close):
                 self._end(item)
             else:
                 core.receive(self.transport, item, now)
@@ -69,11 +69,11 @@ class Line:
         self.arrived.extend(self.transport.messages_to_send(self._service.now))
         close = self.transport.close
         if close is not None:
-            self._end(Closed(close.code, close.reason))
+            self._end(Close(close.code, close.reason))
         self.on_arrival()
         return True
 
-    def _end(self, closed: Closed) -> None:
+    def _end(self, closed: Close) -> None:
         self.over = True
         self.arrived.append(closed)
         self._service.core.disconnected(self.transport, closed.code, self._service.now)
@@ -94,13 +94,13 @@ class MemoryTransport:
         self._line.send(message.encode())
         self._service.settle()
 
-    async def receive(self) -> str | Closed:
+    async def receive(self) -> str | Close:
         """Wait for the next message, or the end."""
         while not self._line.arrived:
             self._arrival.clear()
             await self._arrival.wait()
         item = self._line.arrived.popleft()
-        return item if isinstance(item, Closed) else item.decode()
+        return item if isinstance(item, Close) else item.decode()
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a code."""

@@ -8,23 +8,19 @@ from typing import Final
 
 import msgspec
 
+from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import RELIABLE_JSON, SUBPROTOCOLS
 from limpet_core.service.access.permissions import Permissions
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.webhooks.handler_context import Conversation
+from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
 
-__all__ = ["ABNORMAL", "Close", "Connection", "Limits", "Transport"]
-
-ABNORMAL: Final = 1006
-"""As the code of a `Close`: end the TCP connection without a close frame."""
+__all__ = ["Connection", "Limits", "Transport"]
 
 # What a reliable transport may have queued beyond the messages: acks, pongs, system messages (emulator).
 _CONTROL_FRAMES: Final = 32
 _CONTROL_BYTES: Final = 64 * 1024
-
-_MAX_REASON: Final = 123
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,18 +51,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("retained_messages", "retained_bytes", "max_message_size", "remembered_acks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-
-
-class Close(msgspec.Struct, frozen=True):
-    """An order to close a transport: a WebSocket close code or `ABNORMAL`, a reason of at most 123 bytes."""
-
-    code: int
-    reason: str = ""
-
-    @classmethod
-    def because(cls, code: int, reason: str) -> Close:
-        """Return a close whose reason is cut to what fits into a close frame (RFC 6455 5.5)."""
-        return cls(code, reason.encode("utf-8", "replace")[:_MAX_REASON].decode("utf-8", "ignore"))
 
 
 class Transport:
@@ -168,7 +152,7 @@ class Connection:
     ``deadline`` is when a detached connection ends, in monotonic seconds, `math.inf` while attached;
     ``sequence_id`` is the newest one given out, 0 before the first message; ``subprotocol`` is the negotiated
     one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others;
-    ``conversation`` is the one with its event handlers, ``None`` if its hub has none.
+    ``context`` is the one with its event handlers, ``None`` if its hub has none.
     """
 
     __slots__ = (
@@ -179,7 +163,7 @@ class Connection:
         "_succeeded",
         "_succeeded_order",
         "connection_id",
-        "conversation",
+        "context",
         "deadline",
         "groups",
         "hub",
@@ -200,7 +184,7 @@ class Connection:
         grant: ClientGrant,
         raw: RawMode,
         limits: Limits,
-        conversation: Conversation | None = None,
+        context: HandlerContext | None = None,
     ) -> None:
         self.hub: str = hub
         self.connection_id: str = connection_id
@@ -211,7 +195,7 @@ class Connection:
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
         self.transport: Transport | None = None
-        self.conversation: Conversation | None = conversation
+        self.context: HandlerContext | None = context
         self.deadline: float = math.inf
         self.sequence_id: int = 0
         self._limits = limits

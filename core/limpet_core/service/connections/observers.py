@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from limpet_core.protocol.close import Close
 from limpet_core.service import trace
-from limpet_core.service.connections.connection import Close, Connection
+from limpet_core.service.connections.connection import Connection
 from limpet_core.service.wire.from_client import Event, SendToGroup
 from limpet_core.service.wire.to_client import Publication
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
+from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.connections.connection import ABNORMAL, Close, Connection, Limits, Transport
+from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.webhooks.handler_context import Conversation
-from limpet_core.service.wire import to_client as downstream
+from limpet_core.service.webhooks.handler_context import HandlerContext
+from limpet_core.service.wire import to_client
 from limpet_core.service.wire.to_client import Publication
 
-__all__ = ["Roster"]
+__all__ = ["Registry"]
 
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 
@@ -25,16 +26,16 @@ _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. 
 class ConnectionListener(Protocol):
     """Is told of connections that have a context at event handlers, when they begin and end: the application server."""
 
-    def came(self, conversation: Conversation, subprotocol: str) -> None:
+    def came(self, context: HandlerContext, subprotocol: str) -> None:
         """Tell of a new connection."""
         ...
 
-    def went(self, conversation: Conversation, reason: str, *, finish: bool) -> None:
+    def went(self, context: HandlerContext, reason: str, *, finish: bool) -> None:
         """Tell of the end of a connection, after all that it has sent before is done (``finish``) or dropped."""
         ...
 
 
-class Roster:
+class Registry:
     """All living connections of a service.
 
     The listener and the observers are told of connections that begin and end. ``window_deadline`` is when the
@@ -89,8 +90,8 @@ class Roster:
         self._observers.opened(connection)
         if connection.raw is None:
             self.send(connection, self._connected_message(connection))
-        if connection.conversation is not None:
-            self._listener.came(connection.conversation, connection.subprotocol or "")
+        if connection.context is not None:
+            self._listener.came(connection.context, connection.subprotocol or "")
         return transport
 
     def detach(self, connection: Connection, now: float) -> None:
@@ -131,7 +132,7 @@ class Roster:
         close: Close | None,
         reason: str = "",
         *,
-        code: int = ABNORMAL,
+        code: int = NO_CLOSE_FRAME,
         discard: bool = False,
     ) -> None:
         """End a connection for good.
@@ -156,14 +157,14 @@ class Roster:
             del self._detached[connection]
             self._update_deadline()
         self._observers.closed(connection, close or Close(code, reason))
-        conversation = connection.conversation
-        if conversation is None:
+        context = connection.context
+        if context is None:
             return
         if close is None:
             # What the client has sent before it left still counts.
-            self._listener.went(conversation, reason, finish=True)
+            self._listener.went(context, reason, finish=True)
         else:
-            self._listener.went(conversation, close.reason, finish=False)
+            self._listener.went(context, close.reason, finish=False)
 
     # --- Groups -----------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class Roster:
 
     def _connected_message(self, connection: Connection) -> bytes:
         token = self._issue_token(connection.connection_id) if connection.reliable else None
-        return downstream.connected(connection.connection_id, connection.user_id, token)
+        return to_client.connected(connection.connection_id, connection.user_id, token)
 
     def _update_deadline(self) -> None:
         first = next(iter(self._detached), None)

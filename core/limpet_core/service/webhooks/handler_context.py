@@ -15,7 +15,7 @@ from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent
 from limpet_core.service.webhooks.handlers import Answer, EventHandler, HandlerCall, Headers
 from limpet_core.service.wire.from_client import Event, JoinGroup, LeaveGroup, SendToGroup
 
-__all__ = ["Conversation", "EventSettings", "Waiting"]
+__all__ = ["EventSettings", "HandlerContext", "Waiting"]
 
 _JSON: Final = "application/json; charset=utf-8"
 _MAX_COOKIES: Final = 50
@@ -42,7 +42,7 @@ class EventSettings(msgspec.Struct, kw_only=True):
     origin: str = ""
 
 
-class Conversation:
+class HandlerContext:
     """The events of one client, from the question whether it may connect to its end; survives recoveries.
 
     ``state`` is the handler's own, kept for it; ``pending`` the user event the handler is thinking about, which

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 
-class Impostor:
-    """Answers everything with the same bytes and hangs up: ``with Impostor(b"SSH-2.0\\r\\n") as impostor:``.
+class NotAService:
+    """Answers everything with the same bytes and hangs up: ``with NotAService(b"SSH-2.0\\r\\n") as impostor:``.
 
     Args:
         answer: the bytes; sent when the head of an HTTP request has arrived.

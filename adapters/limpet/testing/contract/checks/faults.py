@@ -19,7 +19,7 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet.testing.contract.checks._not_a_service import Impostor
+from limpet.testing.contract.checks._not_a_service import NotAService
 from limpet.testing.contract.world import GROUP, Log, Steps, Stream, Subject, World, prompt, raises, soon
 
 _TROUBLE = (Recovering, Recovered, Disconnected, Connected, MessagesMissed, Stopped)
@@ -38,7 +38,7 @@ _GARBAGE = (b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 100, b"HTTP/1.1 101 Switching\
 
 async def something_else_that_answers_is_no_service(world: World) -> None:
     for garbage in _GARBAGE:
-        with Impostor(garbage) as impostor:
+        with NotAService(garbage) as impostor:
             error = await _fails(world.client(impostor.url))
         assert error.status is None
         assert "SECRET" not in str(error)
@@ -46,7 +46,7 @@ async def something_else_that_answers_is_no_service(world: World) -> None:
 
 async def a_refusal_tells_status_and_reason_and_no_token(world: World) -> None:
     for status in (400, 401, 403, 404, 429, 500, 503):
-        with Impostor.refusing(status, "out of tea") as impostor:
+        with NotAService.refusing(status, "out of tea") as impostor:
             error = await _fails(world.client(impostor.url))
         assert error.status == status
         assert str(status) in str(error)

@@ -1,0 +1,361 @@
+"""The trace page over HTTP: what it serves, to whom, and a feed that nothing can hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from typing import Any
+
+import httpx
+import pytest
+from tests.adapters.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
+from tests.core.service.virtual import World
+
+from limpet.service import Service, ServiceOptions
+from limpet.service._gateway import Gateway
+from limpet.service.app import build_app
+from limpet.service.trace.feed import Feed
+from limpet_core.service import RELIABLE_JSON, ClientGrant, Transport, server_publication
+
+STATIC = {
+    file.name: file.read_text()
+    for file in (resources.files("limpet.service.trace") / "static").iterdir()
+    if file.is_file()
+}
+
+
+async def batches(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.aiter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+# --- The page and its files -------------------------------------------------------------------------------------
+
+
+def test_the_page_and_all_its_files_are_served_with_headers_that_keep_it_to_itself() -> None:
+    async def scenario(service: Service) -> None:
+        async with httpx.AsyncClient(base_url=service.endpoint) as http:
+            page = await http.get("/")
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+            kinds = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+            for name, text in STATIC.items():
+                answer = await http.get(f"/trace/{name}")
+                assert (answer.status_code, answer.text) == (200, text)
+                assert answer.headers["content-type"].partition(";")[0] == kinds[name.rpartition(".")[2]]
+                assert answer.headers["content-security-policy"] == (
+                    f"default-src 'self'; connect-src 'self' ws://127.0.0.1:{service.port}; "
+                    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+                )
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert answer.headers["cache-control"] == "no-store"
+            for name in ("nothing.js", "page.py", "..%2Fpage.py", "%2e%2e/page.py", ""):
+                assert (await http.get(f"/trace/{name}")).status_code == 404
+            assert (await http.post("/")).status_code == 405
+            assert (await http.head("/")).status_code == 200
+
+    with_service(scenario)
+
+
+def test_every_file_that_a_file_names_is_there_and_none_is_elsewhere() -> None:
+    named = set(re.findall(r'(?:src|href)="trace/([^"]+)"', STATIC["index.html"])) - {"state"}
+    for name, text in STATIC.items():
+        if name.endswith(".js"):
+            named |= set(re.findall(r'(?:from|import) "\./([^"]+)"', text))
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
+        assert "innerHTML" not in text
+    assert named | {"index.html"} == set(STATIC)
+
+
+def test_every_event_has_words() -> None:
+    from limpet_core.service import trace
+
+    kinds = {kind.__struct_config__.tag for kind in trace.TraceEvent.__args__}
+    words = STATIC["words.js"].partition("const WORDS = {")[2].partition("\n};")[0]
+    assert set(re.findall(r"^  (\w+): \[", words, re.MULTILINE)) == kinds
+
+
+def test_the_state_can_be_had_as_json() -> None:
+    async def scenario(service: Service) -> None:
+        client = await Client.open(service.client_url("news", user_id="ann", groups=["room"]))
+        await client.receive()
+        async with httpx.AsyncClient() as http:
+            state = (await http.get(f"{service.endpoint}/trace/state")).json()
+        (hub,) = state["hubs"]
+        assert (hub["name"], hub["groups"], hub["users"]) == ("news", [["room", 1]], [["ann", 1]])
+        assert hub["connections"][0]["attached"]
+        await client.leave()
+
+    with_service(scenario)
+
+
+# --- Who may look -----------------------------------------------------------------------------------------------
+
+LOCAL = ("127.0.0.1", 50000)
+REMOTE = ("203.0.113.9", 50000)
+
+
+@pytest.mark.parametrize("path", ["/", "/trace/main.js", "/trace/state", "/trace/feed"])
+@pytest.mark.parametrize(
+    ("enabled", "client", "host", "expected"),
+    [
+        (None, LOCAL, "localhost:8080", 200),
+        (None, LOCAL, "evil.example", 403),
+        (None, LOCAL, "[", 400),
+        (None, REMOTE, "localhost", 403),
+        (None, REMOTE, "service.example", 403),
+        (True, REMOTE, "service.example", 200),
+        (True, REMOTE, "[;default-src *", 400),
+        (False, LOCAL, "localhost", 403),
+    ],
+)
+def test_only_this_machine_may_look_unless_the_options_say_otherwise(
+    path: str, enabled: bool | None, client: tuple[str, int], host: str, expected: int
+) -> None:
+    gateway = Gateway(ServiceOptions(trace=enabled), None)
+    status, headers = asyncio.run(head_of(gateway, path, client, {"host": host}))
+    assert status == expected
+    assert headers.get("content-security-policy", "").count("default-src") == (expected != 400)
+    assert not gateway.core.observers
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, True),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, False),
+    ],
+)
+def test_other_sites_in_the_same_browser_may_link_but_not_look(headers: dict[str, str], allowed: bool) -> None:
+    gateway = Gateway(ServiceOptions(), None)
+    status, _ = asyncio.run(head_of(gateway, "/", LOCAL, {"host": "localhost", **headers}))
+    assert status == (200 if allowed else 403)
+
+
+def test_a_configured_endpoint_is_where_the_panel_may_connect() -> None:
+    gateway = Gateway(ServiceOptions(), "https://service.example/pubsub")
+    _, headers = asyncio.run(head_of(gateway, "/", LOCAL, {"host": "localhost"}))
+    assert "connect-src 'self' wss://service.example;" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("trace", "host", "shown"),
+    [
+        (None, "127.0.0.1", True),
+        (None, "0.0.0.0", True),
+        (None, "192.0.2.1", False),
+        (True, "192.0.2.1", True),
+        (False, "127.0.0.1", False),
+    ],
+)
+def test_the_url_of_the_page_is_there_if_somebody_can_see_it(trace: bool | None, host: str, shown: bool) -> None:
+    service = Service(ServiceOptions(trace=trace, access_key="k" * 32), host)
+    service._port = 8080
+    assert (service.trace_url is not None) is shown
+
+
+# --- The feed ---------------------------------------------------------------------------------------------------
+
+
+def test_the_feed_shows_what_is_there_and_then_what_happens_but_no_token() -> None:
+    async def scenario(service: Service) -> None:
+        ben = await Client.open(service.client_url(user_id="ben", roles=ROLES))
+        hello = await ben.receive()
+        async with (
+            httpx.AsyncClient(base_url=service.endpoint) as http,
+            http.stream("GET", "/trace/feed") as response,
+        ):
+            assert response.headers["content-type"].startswith("text/event-stream")
+            feed = batches(response)
+            first = await anext(feed)
+            assert first["state"]["hubs"][0]["connections"][0]["userId"] == "ben"
+            url = service.client_url(user_id="ann")
+            ann = await Client.open(url)
+            await refusal(url.replace("access_token", "nothing"), RELIABLE_JSON)
+            await ben.send(type="sendToGroup", group="room", data="hi", ackId=1)
+            await ben.receive()
+            events: list[dict[str, Any]] = []
+            text = ""
+            while len(events) < 4:
+                batch = await anext(feed)
+                events += [noted["event"] for noted in batch.get("events", ())]
+                text += json.dumps(batch)
+            assert [event["kind"] for event in events] == ["opened", "handshakeRefused", "published", "acked"]
+            assert events[1]["status"] == 401
+            for secret in (url.partition("access_token=")[2], hello["reconnectionToken"], service.connection_string):
+                assert secret not in text
+        await ann.leave()
+        await ben.leave()
+        await until(lambda: not service.core.observers)
+
+    with_service(scenario)
+
+
+def test_the_feed_ends_with_the_service_and_does_not_keep_it_from_stopping() -> None:
+    async def run() -> None:
+        service = Service()
+        await service.start()
+        async with (
+            httpx.AsyncClient(base_url=service.endpoint) as http,
+            http.stream("GET", "/trace/feed") as response,
+        ):
+            feed = batches(response)
+            await anext(feed)
+            await asyncio.wait_for(service.stop(), 20)
+            (last,) = [batch async for batch in feed]
+            assert last["events"][-1]["event"] == {"kind": "shutDown"}
+        assert not service.core.observers
+        await nothing_runs()
+
+    asyncio.run(run())
+
+
+def test_only_so_many_pages_can_watch_and_closed_ones_make_room() -> None:
+    async def scenario(service: Service) -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.endpoint, limits=limits) as http:
+            request = http.build_request("GET", "/trace/feed")
+            open_feeds = [await http.send(request, stream=True) for _ in range(16)]
+            assert {feed.status_code for feed in open_feeds} == {200}
+            assert (await http.get("/trace/feed")).status_code == 503
+            assert len(service.core.observers) == 16
+            for feed in open_feeds:
+                await feed.aclose()
+            await until(lambda: not service.core.observers)
+            async with http.stream("GET", "/trace/feed") as feed:
+                assert feed.status_code == 200
+
+    with_service(scenario)
+
+
+def test_a_batch_holds_the_newest_events_and_counts_the_others_too() -> None:
+    world = World()
+    world.connect(groups=("room",))
+    world.connect(groups=("room",))
+    with Feed(world.core, capacity=3) as feed:
+        assert feed.batch().state is not None
+        for number in range(10):
+            world.core.send_to_group("chat", "room", server_publication("json", b"%d" % number))
+        batch = feed.batch()
+        assert [noted.number for noted in batch.events] == [8, 9, 10]
+        assert (batch.skipped, batch.counts.published, batch.counts.delivered) == (7, 10, 20)
+        assert batch.state is not None
+        quiet = feed.batch()
+        assert (quiet.events, quiet.skipped, quiet.counts.published, quiet.state) == ([], 0, 0, None)
+    assert not world.core.observers
+
+
+def test_a_quiet_feed_shows_that_it_is_there() -> None:
+    async def run() -> None:
+        with Feed(World().core, heartbeat=0.01) as feed:
+            chunks = feed.chunks()
+            assert (await anext(chunks)).startswith(b"retry: 1000\n\ndata: {")
+            assert await anext(chunks) == b": still here\n\n"
+            await chunks.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_page_that_does_not_read_holds_nothing_up_and_learns_what_it_missed() -> None:
+    """A slow reader blocks the sending; the service goes on, and what is kept for the page stays small."""
+
+    async def run() -> None:
+        gateway = Gateway(ServiceOptions(), None)
+        core = gateway.core
+        asgi = Asgi("/trace/feed", LOCAL, {"host": "localhost"})
+        task = asyncio.create_task(build_app(gateway)(asgi.scope, asgi.receive, asgi.send))
+        await until(lambda: len(asgi.chunks) == 1)
+
+        asgi.may_send.clear()
+        transport: Transport = core.connect("chat", RELIABLE_JSON, ClientGrant(None, ROLES, ("room",)), 0.0)
+        await until(lambda: asgi.blocked)
+        for number in range(5000):
+            publish = {"type": "sendToGroup", "group": "room", "ackId": number, "data": "x"}
+            core.receive(transport, json.dumps(publish), 0.0)
+            core.receive(transport, json.dumps({"type": "sequenceAck", "sequenceId": number}), 0.0)
+            transport.messages_to_send()
+        assert transport.close is None
+        assert len(asgi.chunks) == 1
+
+        asgi.may_send.set()
+        await until(lambda: len(asgi.chunks) == 3)
+        opened, late = (json.loads(chunk.partition(b"data: ")[2]) for chunk in asgi.chunks[1:])
+        assert [noted["event"]["kind"] for noted in opened["events"]] == ["opened"]
+        assert len(late["events"]) == 200
+        assert late["skipped"] == 15000 - 200
+        assert late["counts"]["published"] == 5000
+        assert late["events"][-1]["number"] == 15001
+
+        asgi.gone.set()
+        await asyncio.wait_for(task, 20)
+        assert not core.observers
+
+    asyncio.run(run())
+
+
+class Asgi:
+    """A request to the application, from a client whose reading can be stopped."""
+
+    def __init__(self, path: str, client: tuple[str, int], headers: dict[str, str]) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": client,
+            "server": ("127.0.0.1", 8080),
+        }
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.chunks: list[bytes] = []
+        self.may_send = asyncio.Event()
+        self.may_send.set()
+        self.gone = asyncio.Event()
+        self.started = asyncio.Event()
+        self.blocked = False
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.blocked = not self.may_send.is_set()
+        await self.may_send.wait()
+        self.blocked = False
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            self.started.set()
+        elif message.get("body"):
+            self.chunks.append(message["body"])
+
+
+async def head_of(
+    gateway: Gateway, path: str, client: tuple[str, int], headers: dict[str, str]
+) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of an answer, and go away."""
+    asgi = Asgi(path, client, headers)
+    task = asyncio.create_task(build_app(gateway)(asgi.scope, asgi.receive, asgi.send))
+    await asyncio.wait_for(asgi.started.wait(), 10)
+    asgi.gone.set()
+    await asyncio.wait_for(task, 10)
+    return asgi.status, asgi.headers

@@ -1,0 +1,352 @@
+"""What observers of the service are told, and what a snapshot shows; under a virtual clock."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.core.service.virtual import World
+
+from limpet_core.service import (
+    JSON,
+    RELIABLE_JSON,
+    Acked,
+    ConnectionClosed,
+    ConnectionDropped,
+    ConnectionOpened,
+    ConnectionRecovered,
+    ConnectionState,
+    EventRaised,
+    HandshakeRefused,
+    HubState,
+    Joined,
+    Left,
+    Published,
+    RecoveryRefused,
+    Refused,
+    SequenceAcked,
+    ShutDown,
+    Snapshot,
+    TraceEvent,
+    server_publication,
+    snapshot,
+)
+from limpet_core.service.data_plane import operations
+
+ANN = ("chat", "c1", "ann")
+
+
+class Watched(World):
+    """A world with an observer, whose notes `seen` returns and forgets."""
+
+    def __init__(self, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.notes: list[TraceEvent] = []
+        self.core.observers.append(self.notes.append)
+
+    def seen(self) -> list[TraceEvent]:
+        notes = self.notes.copy()
+        self.notes.clear()
+        return notes
+
+
+def test_a_client_that_got_no_connection() -> None:
+    world = Watched()
+    world.core.observers.handshake_refused(None, 401, "x" * 1000)
+    assert world.seen() == [HandshakeRefused("", 401, "x" * 239 + "\u2026")]
+
+
+# --- Connections ------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_opens_drops_recovers_and_closes() -> None:
+    world = Watched(recovery_window=30.0)
+    client = world.connect(user="ann", hub="CHAT", groups=("a", "b"))
+    hello = client.hello()
+    assert world.seen() == [ConnectionOpened(*ANN, RELIABLE_JSON, ("a", "b"))]
+    world.core.send_to_all("chat", server_publication("json", b"1"))
+    world.seen()
+    client.drop()
+    assert world.seen() == [ConnectionDropped(*ANN, 1006, 30.0)]
+    again = world.recover(hello)
+    assert world.seen() == [ConnectionRecovered(*ANN, 1, False)]
+    once_more = world.recover(hello)
+    assert world.seen() == [ConnectionRecovered(*ANN, 1, True)]
+    again.drop()
+    assert world.seen() == []
+    once_more.drop(1000)
+    assert world.seen() == [ConnectionClosed(*ANN, 1000, "The client closed the connection.")]
+
+
+def test_a_connection_that_cannot_recover_closes_when_it_is_lost() -> None:
+    world = Watched()
+    world.connect(user="ann", subprotocol=JSON).drop()
+    assert world.seen()[1:] == [ConnectionClosed(*ANN, 1006, "The client is gone.")]
+
+
+def test_a_connection_that_nobody_recovers_closes_when_its_time_is_over() -> None:
+    world = Watched()
+    world.connect(user="ann").drop()
+    world.seen()
+    world.advance(30)
+    assert world.seen() == [ConnectionClosed(*ANN, 1006, "The client did not come back in time.")]
+
+
+def test_a_refused_recovery_is_told_and_shortened() -> None:
+    world = Watched()
+    hello = world.connect(user="ann").hello()
+    world.seen()
+    world.recover(hello, token="wrong")
+    assert world.seen() == [RecoveryRefused("chat", "c1")]
+    world.recover({**hello, "connectionId": "x" * 5000})
+    (refused,) = world.seen()
+    assert isinstance(refused, RecoveryRefused)
+    assert len(refused.connection_id) == 240
+
+
+def test_broken_and_slow_clients_close_with_a_reason() -> None:
+    world = Watched(retained_messages=1)
+    world.connect(user="ann").send_raw("nonsense")
+    closed = world.seen()[1]
+    assert isinstance(closed, ConnectionClosed)
+    assert (closed.code, closed.reason[:15]) == (1007, "invalid message")
+    slow = world.connect(groups=("room",))
+    world.seen()
+    for _ in range(2):
+        slow.publish(1)
+    closed = world.seen()[-1]
+    assert isinstance(closed, ConnectionClosed)
+    assert (closed.code, closed.connection_id) == (1008, "c2")
+
+
+def test_the_application_server_closes_one_and_shutting_down_closes_all() -> None:
+    world = Watched()
+    for user in ("ann", "ben"):
+        world.connect(user=user)
+    world.seen()
+    world.core.close_connection("c1", "Enough.")
+    assert world.seen() == [ConnectionClosed(*ANN, 1000, "Enough.")]
+    world.core.shut_down()
+    assert world.seen() == [ConnectionClosed("chat", "c2", "ben", 1001, "The service is shutting down."), ShutDown()]
+
+
+# --- Requests and messages --------------------------------------------------------------------------------------
+
+
+def test_requests_are_told_with_their_outcome() -> None:
+    world = Watched()
+    client = world.connect(user="ann")
+    world.seen()
+    client.send({"type": "joinGroup", "group": "room", "ackId": 1})
+    client.send({"type": "joinGroup", "group": "room", "ackId": 1})
+    client.send({"type": "leaveGroup", "group": "room"})
+    client.send({"type": "ping"})
+    assert world.seen() == [
+        Joined(*ANN, "room"),
+        Acked(*ANN, 1),
+        Refused(*ANN, 1, "Duplicate", "Message with ack-id: 1 has been processed"),
+        Left(*ANN, "room"),
+    ]
+
+
+@pytest.mark.parametrize("ack_id", [7, None])
+def test_a_refusal_is_told_even_if_the_client_does_not_learn_it(ack_id: int | None) -> None:
+    world = Watched()
+    client = world.connect(user="ann", roles=())
+    world.seen()
+    client.send({"type": "joinGroup", "group": "room", "ackId": ack_id})
+    (refused,) = world.seen()
+    assert isinstance(refused, Refused)
+    assert (refused.ack_id, refused.error) == (ack_id, "Forbidden")
+
+
+def test_an_event_for_the_application_server_is_told() -> None:
+    world = Watched()
+    client = world.connect(user="ann")
+    world.seen()
+    client.send({"type": "event", "event": "order", "dataType": "text", "data": "x"})
+    raised, refused = world.seen()
+    assert raised == EventRaised(*ANN, "order", "text", '"x"', 3)
+    assert isinstance(refused, Refused)
+
+
+def test_a_message_is_told_with_its_receivers_and_what_is_acknowledged() -> None:
+    world = Watched()
+    sender = world.connect(user="ann", groups=("room",))
+    world.connect(user="ben", groups=("room",))
+    world.seen()
+    sender.publish({"a": 1})
+    sender.publish("hi", dataType="text", noEcho=True)
+    sender.publish("aGk=", "empty", dataType="binary")
+    sender.send({"type": "sequenceAck", "sequenceId": 1})
+    assert world.seen() == [
+        Published(*ANN, "group", "room", "json", '{"a": 1}', 8, 2),
+        Published(*ANN, "group", "room", "text", '"hi"', 4, 1),
+        Published(*ANN, "group", "empty", "binary", '"aGk="', 6, 0),
+        SequenceAcked(*ANN, 1, 0),
+    ]
+
+
+def test_messages_of_the_application_server_are_told() -> None:
+    world = Watched()
+    world.connect(user="ann", groups=("room",))
+    world.connect(user="ben")
+    world.seen()
+    publication = server_publication("text", b'"hi"')
+    world.core.send_to_all("CHAT", publication)
+    world.core.send_to_group("chat", "room", publication)
+    world.core.send_to_user("chat", "nobody", publication)
+    world.core.send_to_connection("c2", publication)
+    world.core.send_to_connection("c3", publication)
+    payload = ("text", '"hi"', 4)
+    assert world.seen() == [
+        Published("chat", None, None, "hub", "", *payload, 2),
+        Published("chat", None, None, "group", "room", *payload, 1),
+        Published("chat", None, None, "user", "nobody", *payload, 0),
+        Published("chat", None, None, "connection", "c2", *payload, 1),
+    ]
+
+
+@given(st.text(max_size=600))
+def test_payloads_are_shortened_whatever_they_hold(text: str) -> None:
+    world = Watched()
+    client = world.connect()
+    world.seen()
+    data = json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)
+    client.send_raw(f'{{"type":"sendToGroup","group":"room","data":{data}}}')
+    (published,) = world.seen()
+    assert isinstance(published, Published)
+    assert published.size == len(data.encode())
+    if len(data) <= 240:
+        assert published.data == data
+    else:
+        assert published.data == data[:239] + "…"
+
+
+def test_changes_of_groups_by_the_application_server_are_told_if_they_change_anything() -> None:
+    world = Watched()
+    world.connect(user="ann", groups=("room",))
+    world.connect(user="ben")
+    world.seen()
+    everybody = list(world.core.hub("chat").connections.values())
+    operations.add_to_groups(world.core, everybody, ("room",))
+    operations.remove_from_groups(world.core, everybody, ("room", "never"))
+    operations.add_user_to_group(world.core, "chat", "ann", "x")
+    operations.remove_from_groups(world.core, world.core.hub("chat").user("ann"))
+    ben = ("chat", "c2", "ben")
+    assert world.seen() == [
+        Joined(*ben, "room"),
+        Left(*ANN, "room"),
+        Left(*ben, "room"),
+        Joined(*ANN, "x"),
+        Left(*ANN, "x"),
+    ]
+
+
+# --- Nobody looks -----------------------------------------------------------------------------------------------
+
+
+def a_busy_day(world: World) -> list[object]:
+    """Everything that can happen; returns what the clients received."""
+    ann = world.connect(user="ann", groups=("room",))
+    ben = world.connect(user="ben", roles=(), subprotocol=JSON)
+    hello = ann.hello()
+    received: list[object] = [*ben.received()]
+    received += ann.ask({"type": "joinGroup", "group": "other", "ackId": 1})
+    received += ann.ask({"type": "leaveGroup", "group": "other"})
+    received += ann.ask({"type": "sendToGroup", "group": "room", "data": "x", "ackId": 2})
+    received += ann.ask({"type": "event", "event": "order", "data": 1, "ackId": 3})
+    received += ben.ask({"type": "joinGroup", "group": "room", "ackId": 1})
+    world.core.send_to_all("chat", server_publication("json", b"1"))
+    ann.drop()
+    ann = world.recover(hello)
+    ann.send({"type": "sequenceAck", "sequenceId": 2})
+    received += ann.received() + ben.received()
+    world.recover(hello, token="wrong")
+    ben.send_raw("nonsense")
+    world.core.shut_down()
+    return received
+
+
+def test_watching_changes_nothing_and_without_observers_no_event_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    expected = a_busy_day(watched)
+    kinds = {type(note) for note in watched.seen()}
+    assert len(kinds) == 13, kinds
+
+    def made(*args: object, **kwargs: object) -> None:
+        raise AssertionError("an event was made for nobody")
+
+    for kind in kinds:
+        monkeypatch.setattr(f"limpet_core.service.trace.{kind.__name__}", made)
+    assert a_busy_day(World()) == expected
+
+
+def test_no_event_and_no_snapshot_holds_a_token() -> None:
+    watched = Watched()
+    states: list[Snapshot] = []
+    watched.core.observers.append(lambda _: states.append(snapshot(watched.core.hubs)))
+    a_busy_day(watched)
+    text = msgspec.json.encode([watched.seen(), states]).decode()
+    assert '"c1"' in text
+    assert "token" not in text.lower()
+
+
+def test_an_observer_that_is_gone_is_told_nothing() -> None:
+    world = Watched()
+    world.core.observers.clear()
+    world.connect()
+    assert world.seen() == []
+
+
+# --- Snapshots --------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
+    world = World()
+    world.core.hub("nobody")
+    ann = world.connect(user="ann", groups=("a", "b"))
+    world.connect(user="ann", subprotocol=JSON, groups=("b",))
+    world.connect(hub="Other")
+    world.core.send_to_group("chat", "b", server_publication("json", b"1"))
+    ann.drop()
+    assert snapshot(world.core.hubs) == Snapshot(
+        3,
+        2,
+        (
+            HubState(
+                "chat",
+                2,
+                2,
+                1,
+                (
+                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2, ("a", "b")),
+                    ConnectionState("c2", "ann", JSON, True, 0, 0, 1, ("b",)),
+                ),
+                (("a", 1), ("b", 2)),
+                (("ann", 2),),
+            ),
+            HubState("other", 1, 0, 0, (ConnectionState("c3", None, RELIABLE_JSON, True, 0, 0, 0, ()),), (), ()),
+        ),
+    )
+
+
+def test_a_snapshot_counts_all_and_lists_some() -> None:
+    world = World()
+    for number in range(5):
+        world.connect(user=f"u{number}", groups=tuple(f"g{index}" for index in range(4)))
+        world.connect(hub=f"h{number}")
+    state = snapshot(world.core.hubs, limit=3)
+    assert (state.connection_count, state.hub_count, len(state.hubs)) == (10, 6, 3)
+    hub = state.hubs[0]
+    assert (hub.connection_count, hub.group_count, hub.user_count) == (5, 4, 5)
+    assert [len(listed) for listed in (hub.connections, hub.groups, hub.users)] == [3, 3, 3]
+    assert (hub.connections[0].group_count, len(hub.connections[0].groups)) == (4, 3)
+
+
+def test_a_snapshot_of_nothing_is_empty() -> None:
+    assert snapshot(World().core.hubs) == Snapshot(0, 0, ())
