@@ -49,7 +49,7 @@ CLIENTS = {
 
 
 def missing(name: str) -> str | None:
-    """Why a client can not be measured here, if it can not."""
+    """Why a client cannot be measured here, if it cannot."""
     if name == "js":
         if shutil.which("node") is None:
             return "node is not installed"

@@ -48,4 +48,4 @@ KINDS: Final = {
     "wild-plain": Weather(gentle=False, protocol=JSON),
     "wild-resend": Weather(gentle=False, resend="always"),
 }
-"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that can not recover."""
+"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover."""

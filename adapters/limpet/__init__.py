@@ -95,7 +95,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one of this module's
 
     def __getattr__(name: str) -> Any:
-        if name == "Client":  # an AttributeError would be told as a name that can not be imported, without our text
+        if name == "Client":  # an AttributeError would be told as a name that cannot be imported, without our text
             raise ImportError(
                 "limpet has a Client for each event loop: from limpet.asyncio import Client, or limpet.trio, "
                 "limpet.anyio, or limpet.sync without a loop"

@@ -33,11 +33,11 @@ class LocalProtocolError(LimpetError):
 
 
 class InvalidValue(LocalProtocolError, ValueError):
-    """An argument has a value that can not be used; the message names the argument."""
+    """An argument has a value that cannot be used; the message names the argument."""
 
 
 class InvalidType(LocalProtocolError, TypeError):
-    """An argument has a type that can not be used; the message names the argument."""
+    """An argument has a type that cannot be used; the message names the argument."""
 
 
 class TooManyRequests(LocalProtocolError):
@@ -60,7 +60,7 @@ class SendError(LimpetError):
 
     Attributes:
         ack_id: the request's ack id (int). While the same connection id lives, repeating the request
-            under this ``ack_id`` can not execute it twice (client-spec 3.1.2). The service keeps no ids of
+            under this ``ack_id`` cannot execute it twice (client-spec 3.1.2). The service keeps no ids of
             requests that failed: an event whose handler has failed is handled once more.
         name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
             ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for

@@ -276,7 +276,7 @@ def redact(text: str) -> str:
 
     Knows where tokens travel: the query of a URL, the fields of a JSON message, a header with credentials; quoted,
     percent-encoded and escaped as it may be. What looks like a signed token (JWT) is hidden wherever it is. A value
-    whose end can not be told is hidden to the end of the text.
+    whose end cannot be told is hidden to the end of the text.
     """
     return hide(text, None)
 

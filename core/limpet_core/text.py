@@ -20,7 +20,7 @@ _SEARCHED: Final = 8192
 """Characters that are searched for secrets."""
 
 _NOT_SHOWN: Final = 1024
-"""Characters before that limit that are not shown: a secret that is cut off there can not be recognized."""
+"""Characters before that limit that are not shown: a secret that is cut off there cannot be recognized."""
 
 # Control characters, C1 and line separators among them, halves of surrogate pairs, and changes of the text's direction.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -183,7 +183,7 @@ def test_a_host_that_refuses_is_told_in_our_own_words(connector: Make) -> None:
             client = Client(f"ws://127.0.0.1:{port}/client/hubs/chat", options(), connect=connector())
             with pytest.raises(ConnectError) as caught:
                 await within(10, client.start())
-        assert str(caught.value) == f"can not connect to 127.0.0.1 port {port}: {os.strerror(errno.ECONNREFUSED)}"
+        assert str(caught.value) == f"cannot connect to 127.0.0.1 port {port}: {os.strerror(errno.ECONNREFUSED)}"
 
     run(scenario)
 

@@ -54,7 +54,7 @@ def test_an_attempt_fails_at_once(make: Callable[..., Any], where: str) -> None:
         client = make(cancelled) if where == "url" else make(URL, connect=connect)
         with pytest.raises(ConnectError, match="CancelledError"):
             async with asyncio.timeout(10), client:
-                raise AssertionError("it can not have started")
+                raise AssertionError("it cannot have started")
 
     asyncio.run(scenario())
 

@@ -329,7 +329,7 @@ def test_a_handshake_that_fails_names_the_host(begun: bytes, text: str) -> None:
     pair = Pair()
     pair.wire.data_to_send()
     pair.move([begun, b""] if begun else [b""])
-    assert str(pair.error()).startswith(f"can not connect to service.test port 443: {text}")
+    assert str(pair.error()).startswith(f"cannot connect to service.test port 443: {text}")
 
 
 REFUSED, NO_ROUTE = os.strerror(errno.ECONNREFUSED), os.strerror(errno.EHOSTUNREACH)
@@ -354,4 +354,4 @@ def test_every_address_that_was_tried_is_told_once_and_in_the_same_words() -> No
         pair = Pair()
         error.__cause__ = cause
         pair.wire.failed(error, pair.now)
-        assert str(pair.error()) == f"can not connect to service.test port 443: {text}"
+        assert str(pair.error()) == f"cannot connect to service.test port 443: {text}"

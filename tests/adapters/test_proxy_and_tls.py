@@ -86,7 +86,7 @@ def through(url: str, host: str) -> str:
 
 
 def fails(client: str, url: str, **settings: Any) -> str:
-    """Why the client can not connect; secrets are nowhere, whatever of the error is shown."""
+    """Why the client cannot connect; secrets are nowhere, whatever of the error is shown."""
     with pytest.raises(ConnectError) as caught:
         talk(client, url, **settings)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
@@ -125,7 +125,7 @@ def test_a_client_certificate(world: World, client: str) -> None:
     # Without one:
     with refusing(server) as port:
         error = fails(client, service.url.replace(str(service.port), str(port)), ssl=world.trust)
-    assert f"can not connect to 127.0.0.1 port {port}: TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED" in error
+    assert f"cannot connect to 127.0.0.1 port {port}: TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED" in error
 
 
 @clients
@@ -157,7 +157,7 @@ def test_a_wrong_certificate(
 ) -> None:
     service = world.echo(server_context(world.authority.issue_cert(*names, not_after=expires)))
     error = fails(client, service.url, ssl=world.trust)
-    assert f"can not connect to 127.0.0.1 port {service.port}: the certificate was not accepted" in error
+    assert f"cannot connect to 127.0.0.1 port {service.port}: the certificate was not accepted" in error
     assert cause in error
 
 
@@ -165,7 +165,7 @@ def test_a_wrong_certificate(
 def test_an_unknown_authority(world: World, client: str) -> None:
     for trust in (client_context(trustme.CA()), None):  # None: the system's trust store, which knows neither
         error = fails(client, world.secure.url, ssl=trust)
-        assert f"can not connect to 127.0.0.1 port {world.secure.port}: the certificate was not accepted" in error
+        assert f"cannot connect to 127.0.0.1 port {world.secure.port}: the certificate was not accepted" in error
         assert "unable to get local issuer certificate" in error
 
 
@@ -177,20 +177,20 @@ def test_no_version_in_common(world: World, client: str) -> None:
     trust.minimum_version = ssl.TLSVersion.TLSv1_3
     with refusing(server) as port:
         error = fails(client, f"wss://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET", ssl=trust)
-    assert f"can not connect to 127.0.0.1 port {port}: TLS failed: TLSV1_ALERT_PROTOCOL_VERSION" in error
+    assert f"cannot connect to 127.0.0.1 port {port}: TLS failed: TLSV1_ALERT_PROTOCOL_VERSION" in error
 
 
 @clients
 def test_tls_where_there_is_none(world: World, client: str) -> None:
     error = fails(client, world.plain.url.replace("ws:", "wss:"), ssl=world.trust)
-    assert f"can not connect to 127.0.0.1 port {world.plain.port}: TLS failed: " in error
+    assert f"cannot connect to 127.0.0.1 port {world.plain.port}: TLS failed: " in error
     assert "the URL starts with ws://" in error
 
 
 @clients
 def test_no_tls_where_there_is_some(world: World, client: str) -> None:
     error = fails(client, world.secure.url.replace("wss:", "ws:"))
-    assert f"can not connect to 127.0.0.1 port {world.secure.port}: " in error
+    assert f"cannot connect to 127.0.0.1 port {world.secure.port}: " in error
     assert "the URL starts with wss://" in error
 
 
@@ -213,7 +213,7 @@ async def mute(hangs: bool) -> Any:
 def test_a_service_that_closes_at_once_or_never(world: World, client: str, scheme: str) -> None:
     port = world.stack.enter_context(running(lambda: mute(False)))
     error = fails(client, f"{scheme}://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET")
-    assert f"can not connect to 127.0.0.1 port {port}: the " in error
+    assert f"cannot connect to 127.0.0.1 port {port}: the " in error
     assert "handshake was cut short: " in error
     port = world.stack.enter_context(running(lambda: mute(True)))
     error = fails(client, f"{scheme}://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET", connect_timeout=0.1)
@@ -225,7 +225,7 @@ def test_nobody_listens(world: World, client: str) -> None:
     port = closed_port()
     for host in ("127.0.0.1", "localhost"):
         error = fails(client, f"ws://{host}:{port}/client/hubs/chat?access_token=SECRET")
-        assert error == f"can not connect to {host} port {port}: {os.strerror(errno.ECONNREFUSED)}"
+        assert error == f"cannot connect to {host} port {port}: {os.strerror(errno.ECONNREFUSED)}"
 
 
 # ---- Proxies as they should be
@@ -312,8 +312,8 @@ def test_a_proxy_that_can_not_reach_the_service(world: World, client: str) -> No
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "hang", "PROXY refused .*HTTP status 403 Forbidden"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", "close", "PROXY refused .*HTTP status 502 Bad Gateway"),
         (b"HTTP/1.0 401 Unauthorized\r\n\r\n", "close", r"PROXY wants another user or password \(HTTP status 401\)"),
-        (b"\x15\x03\x01\x00\x02\x02\x28", "close", "PROXY gave an answer that can not be read"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "hang", "PROXY gave an answer that can not be read"),
+        (b"\x15\x03\x01\x00\x02\x02\x28", "close", "PROXY gave an answer that cannot be read"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "hang", "PROXY gave an answer that cannot be read"),
         (b"", "close", "PROXY did not answer: "),
         (b"HTTP/1.1 200 OK\r\nX: ", "close", "PROXY did not answer: "),
         (OK, "close", "by way of PROXY: the TLS handshake was cut short"),
@@ -325,7 +325,7 @@ def test_a_proxy_that_gives_a_bad_answer(world: World, client: str, answer: byte
     proxy = world.stub(answer, then)
     url = f"http://ann:{QUOTED}@127.0.0.1:{proxy.port}"
     error = fails(client, world.secure.url, ssl=world.trust, proxy=url)
-    assert f"can not connect to 127.0.0.1 port {world.secure.port}: " in error
+    assert f"cannot connect to 127.0.0.1 port {world.secure.port}: " in error
     assert re.search(cause.replace("PROXY", f"the proxy 127.0.0.1 port {proxy.port}"), error)
     assert len(proxy.requests) == 1
 
@@ -345,7 +345,7 @@ def test_a_proxy_that_hangs(world: World, client: str, answer: bytes) -> None:
 def test_a_proxy_that_is_not_there(world: World, client: str) -> None:
     port = closed_port()
     error = fails(client, world.plain.url, proxy=f"http://ann:{QUOTED}@127.0.0.1:{port}")
-    there = f"can not connect to 127.0.0.1 port {world.plain.port}"
+    there = f"cannot connect to 127.0.0.1 port {world.plain.port}"
     way = f"by way of the proxy 127.0.0.1 port {port}"
     assert error == f"{there}: {way}: {os.strerror(errno.ECONNREFUSED)}"
 
@@ -358,7 +358,7 @@ def test_a_proxy_of_another_kind(world: World, client: str, scheme: str, monkeyp
         talk(client, world.plain.url, proxy=url)
     monkeypatch.setenv("all_proxy", url)
     error = fails(client, "ws://service.test/client/hubs/chat")
-    assert "can not connect to service.test port 80: the environment has a proxy that can not be used" in error
+    assert "cannot connect to service.test port 80: the environment has a proxy that cannot be used" in error
     assert scheme in error
 
 
@@ -366,7 +366,7 @@ def test_a_proxy_of_another_kind(world: World, client: str, scheme: str, monkeyp
 def test_settings_that_can_not_be_used_are_refused_at_once(client: str, world: World, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for trust in (tmp_path / "missing.pem", str(tmp_path / "empty.pem"), tmp_path):
-        with pytest.raises(InvalidValue, match=r"ssl: the CA file .* can not be used"):
+        with pytest.raises(InvalidValue, match=r"ssl: the CA file .* cannot be used"):
             talk(client, world.secure.url, ssl=trust)
     with pytest.raises(InvalidValue, match="a context for servers"):
         talk(client, world.secure.url, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))

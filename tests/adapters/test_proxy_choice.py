@@ -99,6 +99,6 @@ def test_user_and_password_of_the_environment(environment: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("url", ["https://ann:SECRET@b:2", "socks5h://ann:SECRET@b", "http://ann:SECRET@b:x"])
 def test_a_proxy_that_can_not_be_used_is_told_without_its_password(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("https_proxy", url)
-    with pytest.raises(InvalidValue, match=r"the environment has a proxy that can not be used \(proxy=False") as caught:
+    with pytest.raises(InvalidValue, match=r"the environment has a proxy that cannot be used \(proxy=False") as caught:
         chosen(URL)
     assert "SECRET" not in repr(caught.value)

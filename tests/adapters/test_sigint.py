@@ -47,7 +47,7 @@ PROGRAM = """
         over.set()
 
     number = 0
-    events = []  # all that was told, in order; append can not be interrupted
+    events = []  # all that was told, in order; append cannot be interrupted
     acked = []  # numbers, and how many events were told before each answer
     client = Client(sys.argv[1], Options(close_timeout=2, reconnect=Backoff(initial=0.01)))
     for kind in (GroupMessage, Disconnected, MessagesMissed, Stopped):

@@ -175,7 +175,7 @@ def test_without_what_it_needs_it_does_not_start_and_may_do_so_later(
         }[scarce]
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, none_left)
-            with pytest.raises(ConnectError, match=r"can not start: .*(can't start new thread|Too many open files)"):
+            with pytest.raises(ConnectError, match=r"cannot start: .*(can't start new thread|Too many open files)"):
                 client.start()
         assert client.state is State.STOPPED
         with pytest.raises(StopIteration):  # nothing has happened
@@ -187,7 +187,7 @@ def test_without_what_it_needs_it_does_not_start_and_may_do_so_later(
 
 
 def refuse_threads(patch: pytest.MonkeyPatch, kind: str, times: int) -> list[str]:
-    """So many threads of that name can not be started."""
+    """So many threads of that name cannot be started."""
     start, refused = threading.Thread.start, list[str]()
 
     def none_left(thread: threading.Thread) -> None:
@@ -277,7 +277,7 @@ def test_a_logging_handler_may_publish_and_is_not_let_wait_for_itself(monkeypatc
         stream.close()
         nothing.close()
     assert len(raised) == 2
-    assert all("can not wait for itself" in str(error) for error in raised)
+    assert all("cannot wait for itself" in str(error) for error in raised)
 
 
 # ---- Messages without an ack, taken over before they are sent
@@ -431,7 +431,7 @@ def test_forks_amid_everything_find_a_lock_that_is_free() -> None:
         assert (done.stderr, done.returncode) == ("", 0)
 
 
-# ---- What is asked in a way that can not be meant
+# ---- What is asked in a way that cannot be meant
 
 
 @pytest.mark.parametrize(

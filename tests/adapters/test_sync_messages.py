@@ -198,7 +198,7 @@ def test_a_connect_that_raises_is_told(stage: Stage, failure: BaseException, sta
     def connect(_: Dial) -> BlockingTransport:
         raise failure
 
-    with pytest.raises(ConnectError, match=f"can not connect to .*{failure}") as caught:
+    with pytest.raises(ConnectError, match=f"cannot connect to .*{failure}") as caught:
         client_of(stage, connect=connect).start()
     assert caught.value.status == status
     assert "SECRET" not in str(caught.value)
@@ -341,7 +341,7 @@ def test_without_a_thread_to_close_it_is_closed_when_its_own_is_free(
     until(lambda: stage.transports[0].closed == [1001])
 
 
-# ---- What can not be meant
+# ---- What cannot be meant
 
 
 def test_what_is_no_blocking_connect_is_refused(stage: Stage) -> None:

@@ -29,7 +29,7 @@ def test_it_says_which_client_is_made_for_this_loop(make: Callable[..., Any], ba
 
     async def enter() -> None:
         async with client:
-            raise AssertionError("it can not have started")
+            raise AssertionError("it cannot have started")
 
     async def start() -> None:
         await (client.start if hasattr(client, "start") else client.run)()
@@ -46,7 +46,7 @@ def test_a_transport_for_asyncio_says_so_on_trio(library: str) -> None:
 
     async def scenario() -> None:
         async with limpet.trio.Client(URL, connect=connector()):
-            raise AssertionError("it can not have started")
+            raise AssertionError("it cannot have started")
 
     with pytest.raises(ConnectError, match=f"limpet.connect.{library} is for asyncio"):
         anyio.run(scenario, backend="trio")

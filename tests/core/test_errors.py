@@ -83,7 +83,7 @@ def bad_url(drive: Drive) -> None:
 
 def dial(drive: Drive) -> None:
     drive.session.url_ready(URL, drive.now)
-    drive.session.dial_failed(OSError(f"can not open {URL}"), drive.now)
+    drive.session.dial_failed(OSError(f"cannot open {URL}"), drive.now)
 
 
 def timeout(drive: Drive) -> None:
@@ -122,7 +122,7 @@ def test_no_token_is_in_a_log_or_repr_of_a_recovery(caplog: pytest.LogCaptureFix
     drive.says(hello(token="HIDDEN"))
     drive.drop()
     shown = repr(drive.session.dial)
-    drive.session.dial_failed(OSError(f"can not open {drive.dial.url}"), drive.now)
+    drive.session.dial_failed(OSError(f"cannot open {drive.dial.url}"), drive.now)
     drive.advance(60)
     shown += repr(drive.events()) + caplog.text
     assert "SECRET" not in shown

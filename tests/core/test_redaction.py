@@ -69,7 +69,7 @@ def test_the_value_of_a_field_is_hidden_to_its_end(token: str) -> None:
         html.escape(json.dumps({"accessToken": token})),
         quote(json.dumps({"awps_reconnection_token": token})),
         f"GET {url} HTTP/1.1",
-        f"can not open {quote(url, safe='')}",
+        f"cannot open {quote(url, safe='')}",
         repr({"url": url}),
     ):
         assert PART not in redact(text), text

@@ -108,12 +108,12 @@ def test_the_core_over_a_library_that_blocks_loses_nothing_over_a_dropped_connec
 def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(service: Service) -> None:
     path = EXAMPLES / "blocking_websocket.py"
     for url, text in (
-        ("ws://127.0.0.1:1/client/hubs/chat", "can not connect to 127.0.0.1 port 1: "),
+        ("ws://127.0.0.1:1/client/hubs/chat", "cannot connect to 127.0.0.1 port 1: "),
         (service.client_url("chat") + "x", "HTTP 401"),
     ):
         done = subprocess.run([sys.executable, path, url], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 1
-        assert done.stderr.startswith("-- stopped: can not connect to 127.0.0.1 port ")
+        assert done.stderr.startswith("-- stopped: cannot connect to 127.0.0.1 port ")
         assert text in done.stderr
 
 

@@ -1,7 +1,7 @@
 """HTTP proxies: a real one as a process of its own, and one that answers what a test says.
 
 The real one is proxy.py: it comes from PyPI with the other test dependencies, so that no test depends on what else
-a machine has, and knows what is tested here: CONNECT, Basic authorization, 407, and 502 for what it can not reach.
+a machine has, and knows what is tested here: CONNECT, Basic authorization, 407, and 502 for what it cannot reach.
 """
 
 from __future__ import annotations

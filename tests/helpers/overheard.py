@@ -11,7 +11,7 @@ from typing import Any
 from limpet import GroupMessage, ServerMessage
 
 RAW = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a cursor, ends a line, turns text around, or can not be encoded."""
+"""What moves a cursor, ends a line, turns text around, or cannot be encoded."""
 
 LINE = 2200
 """Characters of a line in a log, or of the text of an error."""

@@ -1,4 +1,4 @@
-"""A hostile client can not make the service keep more than its limits allow."""
+"""A hostile client cannot make the service keep more than its limits allow."""
 
 from __future__ import annotations
 

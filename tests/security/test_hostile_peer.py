@@ -1,4 +1,4 @@
-"""A hostile service can not make a client keep more than its limits allow."""
+"""A hostile service cannot make a client keep more than its limits allow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = 1 << 20
 
 
 class Victim:
-    """A client over bytes, whose driver can not write: the peer does not read."""
+    """A client over bytes, whose driver cannot write: the peer does not read."""
 
     def __init__(self, *, stands: bool = True) -> None:
         self.session = Session(Options(**QUIET, max_message_size=LIMIT), random=lambda: 0.5)  # type: ignore[arg-type]

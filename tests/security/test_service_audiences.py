@@ -426,7 +426,7 @@ def test_a_service_that_listens_everywhere_signs_for_an_address_that_it_accepts(
 
 
 def test_roles_are_those_of_the_token_and_not_of_the_request() -> None:
-    """Whoever holds a token for a client has what it says and can not make another."""
+    """Whoever holds a token for a client has what it says and cannot make another."""
 
     async def scenario(place: Place) -> None:
         client = await Client.open(place.client_url(place.client_token()) + "&role=" + ROLES[1], JSON)

@@ -126,7 +126,7 @@ class AsyncClient(BaseClient[D]):
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
             TooManyRequests: ``max_pending_requests`` wait already.
-            LocalProtocolError: an argument can not be used, or the client is not started.
+            LocalProtocolError: an argument cannot be used, or the client is not started.
         """
         answer = self._driver.answer()
         key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
@@ -282,7 +282,7 @@ class AsyncClient(BaseClient[D]):
         except SendError:
             raise  # that was the answer; its ack id may be in use again
         except BaseException as error:
-            # Cancelled. A request that was sent can not be withdrawn any more. A rejoin may have waited for its end.
+            # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
             if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
                 self._driver.flush()
             raise

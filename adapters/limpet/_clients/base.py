@@ -193,7 +193,7 @@ class BaseClient(Generic[D]):
         function; the blocking client calls plain functions in a thread of its own.
 
         Raises:
-            InvalidType: ``event_type`` is no event type, or ``callback`` can not be called.
+            InvalidType: ``event_type`` is no event type, or ``callback`` cannot be called.
         """
         check_types((event_type,))
         if callback is _NOT_GIVEN:

@@ -253,7 +253,7 @@ class StructuredDriver:
 
     async def _run_callbacks(self, delivery: Delivery) -> None:
         """Await what async callbacks return, one after the other."""
-        await self._kit.checkpoint_if_cancelled()  # to begin what can not go on would be half a callback
+        await self._kit.checkpoint_if_cancelled()  # to begin what cannot go on would be half a callback
         while delivery.busy or self.session.state is not State.STOPPED:
             self._work = self._kit.flag()
             if not delivery.busy:

@@ -50,7 +50,7 @@ class Wire:
         """Host and port to connect to.
 
         Raises:
-            ValueError, OSError: the proxy's URL or the TLS settings can not be used; tell it to :meth:`failed`.
+            ValueError, OSError: the proxy's URL or the TLS settings cannot be used; tell it to :meth:`failed`.
         """
         endpoint = self.link.endpoint
         self._proxy = proxy = choose_proxy(self._setting, endpoint)
@@ -89,7 +89,7 @@ class Wire:
                 self.transport_lost("the peer closed the connection", now)
 
     def transport_lost(self, reason: str, now: float) -> None:
-        """The TCP connection can not be read any more; ``reason`` says why."""
+        """The TCP connection cannot be read any more; ``reason`` says why."""
         if self._tunnel is not None:
             self.link.failed(self._tunnel.lost(reason), now)
         elif self._tls is not None and not self._tls.shaken:
@@ -125,7 +125,7 @@ class _Tls:
         fault: why, if TLS broke.
 
     Raises:
-        ValueError, OSError: ``context`` can not be used, or not for ``host``.
+        ValueError, OSError: ``context`` cannot be used, or not for ``host``.
     """
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
@@ -217,7 +217,7 @@ def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
     try:
         return parse_proxy(url if "://" in url else f"http://{url}")
     except InvalidValue as error:
-        raise InvalidValue(f"the environment has a proxy that can not be used (proxy=False: none): {error}") from None
+        raise InvalidValue(f"the environment has a proxy that cannot be used (proxy=False: none): {error}") from None
 
 
 def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:

@@ -32,7 +32,7 @@ class Route:
         blocking_connect: the same for the blocking client.
 
     Raises:
-        InvalidType, InvalidValue: an argument can not be used; the message names it.
+        InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
     def __init__(
@@ -115,4 +115,4 @@ def _context(tls: object) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=tls)
     except OSError as error:  # ssl.SSLError is one: a file without a certificate
-        raise InvalidValue(f"ssl: the CA file {str(tls)!r} can not be used: {error}") from None
+        raise InvalidValue(f"ssl: the CA file {str(tls)!r} cannot be used: {error}") from None

@@ -66,7 +66,7 @@ class Client(StructuredClient):
             matter then.
 
     Raises:
-        InvalidType, InvalidValue: an argument can not be used; the message names it.
+        InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
     _kit = KIT

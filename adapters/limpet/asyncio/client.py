@@ -33,7 +33,7 @@ class Client(AsyncClient[Driver]):
             matter then.
 
     Raises:
-        InvalidType, InvalidValue: an argument can not be used; the message names it.
+        InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
     def _drive(self, route: Route, options: Options | None) -> Driver:

@@ -59,7 +59,7 @@ def check_options(options: dict[str, Any], ours: Iterable[str]) -> None:
     """Raise InvalidValue if ``options`` has what only we can know."""
     for name in ours:
         if name in options:
-            raise InvalidValue(f"{name} can not be chosen: it comes from the client")
+            raise InvalidValue(f"{name} cannot be chosen: it comes from the client")
 
 
 def cut(sock: socket.socket | None) -> None:

@@ -78,7 +78,7 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
             except ClientResponseError as error:  # its text has the URL, and that has the token
                 if error.status == 101 or error.__cause__ is not None:  # what the service answers is no HTTP, or no 101
                     text = one_line(error.message, LONGEST_REASON)
-                    raise ConnectError(f"the service's answer to the handshake can not be used: {text}") from None
+                    raise ConnectError(f"the service's answer to the handshake cannot be used: {text}") from None
                 raise refused(error.status, None) from None
             except ClientError as error:
                 raise failed(error) from None

@@ -71,7 +71,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
     }
     if "use_aiofastnet" in inspect.signature(cast("Callable[..., Any]", ws_connect)).parameters:
         # Its transports may close a socket that was reset while the loop still watches it: the next one with the same
-        # number can not be used then.
+        # number cannot be used then.
         settings.setdefault("use_aiofastnet", False)
     limit: int = settings["max_frame_size"]
 

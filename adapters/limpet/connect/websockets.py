@@ -79,7 +79,7 @@ def blocking_connector(**options: Any) -> BlockingConnect:
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
             library's own defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
-            (``max_size``), and a logger that keeps silent about tokens. A connection that is being opened can not be
+            (``max_size``), and a logger that keeps silent about tokens. A connection that is being opened cannot be
             given up from outside: when the client does not want it any more, it ends after ``open_timeout`` (30
             seconds) at the latest.
 

@@ -63,7 +63,7 @@ class Driver(_base.Driver, Protocol):
         """Have a request made whose answer nobody wants; ``call`` has a result when it is on its way.
 
         Returns:
-            False where that can not be waited for, since this is the thread that does it.
+            False where that cannot be waited for, since this is the thread that does it.
         """
         ...
 
@@ -131,7 +131,7 @@ class BlockingClient(BaseClient[D]):
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
             TimeoutError: after ``timeout`` seconds; its text says whether the request was sent, and may be executed.
             TooManyRequests: ``max_pending_requests`` wait already.
-            LocalProtocolError: an argument can not be used, the client is not started, or this is a forked child of the
+            LocalProtocolError: an argument cannot be used, the client is not started, or this is a forked child of the
                 process that started it.
         """
         return self._ask(partial(self._session.join_group, group, ack_id=ack_id), timeout)

@@ -37,8 +37,8 @@ _LEAVE = 1.0
 
 
 def no_start(error: BaseException) -> ConnectError:
-    """What says why the client can not start."""
-    return ConnectError(f"the client can not start: {error}")
+    """What says why the client cannot start."""
+    return ConnectError(f"the client cannot start: {error}")
 
 
 RUNNING: set[Desk] = set()
@@ -107,7 +107,7 @@ class Desk:
             )
         if self._inside():
             raise LocalProtocolError(
-                "the client's own thread can not wait for itself: something that it calls (a logging handler, a "
+                "the client's own thread cannot wait for itself: something that it calls (a logging handler, a "
                 "__del__) made a request that waits"
             )
 
@@ -142,7 +142,7 @@ class Desk:
         """Have a request made whose answer nobody wants; ``call`` has a result when it is on its way.
 
         Returns:
-            False where that can not be waited for, since this is the thread that does it.
+            False where that cannot be waited for, since this is the thread that does it.
         """
         inside = self._inside()
         if not inside:

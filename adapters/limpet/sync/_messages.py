@@ -86,7 +86,7 @@ class MessageThreads:
             try:
                 self._owner.spawn("limpet-close", self._close)
             except RuntimeError as error:
-                log.warning("a transport can not be closed before it has sent what it has: %s", error)
+                log.warning("a transport cannot be closed before it has sent what it has: %s", error)
 
     # ---- The threads
 

@@ -30,7 +30,7 @@ def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.sock
     """Connect to the first address of a host that answers; waits, but not longer than that is ``wanted``.
 
     Raises:
-        OSError, ValueError: the name has no address, or can not be looked up.
+        OSError, ValueError: the name has no address, or cannot be looked up.
         ExceptionGroup: what was wrong with each address.
     """
     errors: list[OSError] = []

@@ -28,7 +28,7 @@ class Client(BlockingClient[Driver]):
             ``ssl`` and ``proxy`` are its matter then.
 
     Raises:
-        InvalidType, InvalidValue: an argument can not be used; the message names it.
+        InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
     def _drive(self, route: Route, options: Options | None) -> Driver:

@@ -25,7 +25,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         limit: attempts before giving up (int >= 0), or None for no limit.
 
     Raises:
-        InvalidValue, InvalidType: when a field can not be used.
+        InvalidValue, InvalidType: when a field cannot be used.
     """
 
     initial: float = 1.0

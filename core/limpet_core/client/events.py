@@ -52,7 +52,7 @@ class Recovered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
-    """The connection is over and can not be recovered: messages until the next Connected may be missed.
+    """The connection is over and cannot be recovered: messages until the next Connected may be missed.
 
     Attributes:
         connection_id: the id that is gone.
@@ -78,7 +78,7 @@ class Stopped(msgspec.Struct, frozen=True):
 class MessagesMissed(msgspec.Struct, frozen=True, gc=False):
     """Sequence ids were skipped: these messages were not and will not be delivered.
 
-    Happens when the service drops messages whose time to live is over, or sends one that can not be delivered: ``text``
+    Happens when the service drops messages whose time to live is over, or sends one that cannot be delivered: ``text``
     that is no string, ``binary`` that is no base64, JSON that is nested too deeply.
 
     Attributes:

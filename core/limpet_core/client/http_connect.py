@@ -58,7 +58,7 @@ def parse_proxy(url: str) -> Proxy:
     try:
         endpoint = parse_url(f"ws://{place}")
     except InvalidValue:
-        raise InvalidValue("proxy has a host or a port that can not be one") from None
+        raise InvalidValue("proxy has a host or a port that cannot be one") from None
     if endpoint.port == 0:
         raise InvalidValue("proxy has the port 0")
     user, has_password, password = credentials.partition(":")
@@ -68,7 +68,7 @@ def parse_proxy(url: str) -> Proxy:
     except UnicodeError:
         raise InvalidValue("proxy has a user or a password that is not UTF-8") from None
     if ":" in user:
-        raise InvalidValue("proxy has a user with a colon, which Basic authorization can not send")
+        raise InvalidValue("proxy has a user with a colon, which Basic authorization cannot send")
     named = has_credentials and (user or has_password)
     return Proxy(host=endpoint.host, port=endpoint.port, user=user if named else None, password=password)
 
@@ -111,7 +111,7 @@ class Tunnel:
         """Bytes arrived (``b""``: no more will come); return those that came through the tunnel.
 
         Raises:
-            ConnectError: the proxy refused, or its answer can not be read; ``status`` is the HTTP status.
+            ConnectError: the proxy refused, or its answer cannot be read; ``status`` is the HTTP status.
         """
         if self.open:
             return data
@@ -124,7 +124,7 @@ class Tunnel:
                 event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             text = one_line(str(error), secrets=self._secrets)
-            raise ConnectError(f"{self._name()} gave an answer that can not be read: {text}") from None
+            raise ConnectError(f"{self._name()} gave an answer that cannot be read: {text}") from None
         if not isinstance(event, h11.Response):
             return b""
         if not 200 <= event.status_code < 300:

@@ -105,7 +105,7 @@ class Receiver(Machine):
             self._dropped(code, reason, now)
 
     def _skip(self, sequence_id: int, now: float) -> None:
-        """A message that can not be delivered counts as received all the same; the application is told."""
+        """A message that cannot be delivered counts as received all the same; the application is told."""
         if self.options.reliable:
             if sequence_id > self._sequence.last:
                 self._events.append(MessagesMissed(self._sequence.last + 1, sequence_id))

@@ -361,7 +361,7 @@ class Machine:
     def _silence_due(self, now: float) -> None:
         timeout = self.options.keepalive_timeout
         assert timeout
-        # What is not read can not be heard.
+        # What is not read cannot be heard.
         heard = now if self._deaf else self._heard
         if heard + timeout > now:
             self._timers.set(Timer.SILENCE, heard + timeout)

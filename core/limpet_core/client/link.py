@@ -119,7 +119,7 @@ class Link:
             self._receive_handshake(data, now)
 
     def transport_lost(self, reason: str, now: float) -> None:
-        """The transport can not be read any more; ``reason`` says why, for people. Repeats do nothing."""
+        """The transport cannot be read any more; ``reason`` says why, for people. Repeats do nothing."""
         if self._is_stale():
             return
         if not self._open:
@@ -290,10 +290,10 @@ class Link:
                 if self._done:
                     return
         except (ProtocolError, ValueError) as error:
-            if self._rejection is not None:  # only its body can not be read
+            if self._rejection is not None:  # only its body cannot be read
                 self._rejected(now)
             text = one_line(str(error), LONGEST_REASON)  # the session looks for tokens that it knows, and shows less
-            self.failed(ConnectError(f"the service's answer to the handshake can not be used: {text}"), now)
+            self.failed(ConnectError(f"the service's answer to the handshake cannot be used: {text}"), now)
 
     def _handle(self, event: Event, now: float) -> None:
         if isinstance(event, TextMessage):

@@ -95,7 +95,7 @@ class Requests:
     def reserve(self, ack_id: int | None, ack: bool, own: bool) -> int:
         """Return the key for a new request: the caller's ack id if it can be used, else a fresh one.
 
-        Raises TooManyRequests, or LocalProtocolError where the ack id can not be used; nothing has changed then.
+        Raises TooManyRequests, or LocalProtocolError where the ack id cannot be used; nothing has changed then.
         """
         waiting = len(self.pending) - self._rejoins - self._own
         if waiting >= self._options.max_pending_requests:
@@ -121,7 +121,7 @@ class Requests:
     def add(self, request: Request) -> list[Settled]:
         """Take a request in. :meth:`send` hands it out, at once or when a connection stands.
 
-        Return the end of older ones about the same group that can not be repeated any more.
+        Return the end of older ones about the same group that cannot be repeated any more.
         """
         if request.own or request.kind is REJOIN:
             self._own_key = request.key + 1
@@ -281,7 +281,7 @@ class Requests:
         self._backing_off.clear()
 
     def lost(self) -> list[Settled]:
-        """The connection id is gone. Settle what can not be repeated safely; the rest waits for the next one.
+        """The connection id is gone. Settle what cannot be repeated safely; the rest waits for the next one.
 
         A join or leave is asked again; a publish that was handed to a transport may have been executed.
         """

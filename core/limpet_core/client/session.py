@@ -118,7 +118,7 @@ class Session(Receiver):
             LocalProtocolError: the session is not stopped.
         """
         if self._state is not STOPPED:
-            raise LocalProtocolError(f"the client can not be started: it is {self._state.value}")
+            raise LocalProtocolError(f"the client cannot be started: it is {self._state.value}")
         self._stood, self._failure = False, None
         self._attempts.reset()
         self._connect(now)
@@ -127,7 +127,7 @@ class Session(Receiver):
         """Here is the Client Access URL that the current :attr:`dial` asks for; now open the transport.
 
         Args:
-            url: see :func:`parse_url`; one that can not be used counts as a failed attempt.
+            url: see :func:`parse_url`; one that cannot be used counts as a failed attempt.
             fixed: there will never be another one, so that a refusal of the URL is final.
         """
         dial = self._dial
@@ -137,7 +137,7 @@ class Session(Receiver):
         try:
             parse_url(url)
         except LocalProtocolError as error:
-            self._attempt_failed(ConnectError(f"can not connect: {one_line(str(error))}"), now, final=fixed)
+            self._attempt_failed(ConnectError(f"cannot connect: {one_line(str(error))}"), now, final=fixed)
         else:
             self._url = dial.url = url
             self._secrets.learn_url(url)
@@ -170,7 +170,7 @@ class Session(Receiver):
         if self._dial is None or self._dial.url is None or self._open:
             return
         final = self._fixed_url and status in (401, 403, 404)
-        what = f"can not connect to {place(self._dial.url)}"
+        what = f"cannot connect to {place(self._dial.url)}"
         self._attempt_failed(connect_error(what, error, self._secrets, status), now, final=final)
 
     def receive_message(self, message: str | bytes, now: float) -> None:
@@ -296,7 +296,7 @@ class Session(Receiver):
         Raises:
             ClientStopped: the session is not started.
             TooManyRequests: ``max_pending_requests`` are waiting.
-            LocalProtocolError: an argument can not be used, or ``ack_id`` is in use; the message names it.
+            LocalProtocolError: an argument cannot be used, or ``ack_id`` is in use; the message names it.
         """
         key = self._reserve(ack_id)
         payload = encode_join(group, key)
@@ -378,7 +378,7 @@ class Session(Receiver):
             None for one so large that it has to be sent by :meth:`send_to_group`: it may need an ack id as well.
 
         Raises:
-            InvalidType, InvalidValue: an argument can not be used; the message names it.
+            InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
         limit = self.options.max_request_size
         message = encode_send(group, data, data_type, no_echo, -1, limit)

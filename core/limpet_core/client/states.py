@@ -38,7 +38,7 @@ STOPPED: Final = State.STOPPED
 STOPPING: Final = State.STOPPING
 
 
-# Why each transition happens. Session._go() refuses any other, so this table can not drift from the code;
+# Why each transition happens. Session._go() refuses any other, so this table cannot drift from the code;
 # docs/make_diagram.py draws docs/states.md from it.
 #
 # The one thing to know: CONNECTED is left for RECOVERING as long as the connection id may still be alive on
@@ -51,7 +51,7 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.CONNECTING, State.STOPPED): "first attempt failed, gave up, stop()",
     (State.CONNECTING, State.STOPPING): "stop() with an open transport",
     (State.CONNECTED, State.RECOVERING): "transport lost",
-    (State.CONNECTED, State.WAITING): "transport lost, can not be recovered",
+    (State.CONNECTED, State.WAITING): "transport lost, cannot be recovered",
     (State.CONNECTED, State.STOPPED): "lost for good without auto_reconnect",
     (State.CONNECTED, State.STOPPING): "stop()",
     (State.RECOVERING, State.CONNECTED): "the peer showed life",

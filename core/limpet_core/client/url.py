@@ -56,7 +56,7 @@ def parse_url(url: str) -> Endpoint:
     except ValueError as error:
         # Python's words for a host that changes when it is normalized quote what is before it, too: the password.
         reason = "its host has characters that mean others" if "netloc" in str(error) else error
-        raise InvalidValue(f"url can not be read: {reason}") from None
+        raise InvalidValue(f"url cannot be read: {reason}") from None
     if parts.scheme not in ("ws", "wss"):
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         hint = "; a client URL comes from your server, or from `limpet url`" if parts.scheme else ""
@@ -71,14 +71,14 @@ def parse_url(url: str) -> Endpoint:
     try:
         url.encode()
     except UnicodeEncodeError:
-        raise InvalidValue("url holds characters that can not be encoded as UTF-8") from None
+        raise InvalidValue("url holds characters that cannot be encoded as UTF-8") from None
     try:
         ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise InvalidValue(f"url has a host that can not be encoded: {error}") from None
+        raise InvalidValue(f"url has a host that cannot be encoded: {error}") from None
     # IDNA may turn a character into something else altogether, even into a space.
     if not _HOST.fullmatch(ascii_host):
-        raise InvalidValue(f"url has a host that can not be one: {host!r}")
+        raise InvalidValue(f"url has a host that cannot be one: {host!r}")
     secure = parts.scheme == "wss"
     bracketed = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=-._~")

@@ -34,7 +34,7 @@ def _without_token(text: str, secrets: Secrets) -> str:
     try:
         fields: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return f"a message of {len(text)} characters that can not be read and may hold a token"
+        return f"a message of {len(text)} characters that cannot be read and may hold a token"
     if not isinstance(fields, dict):
         return text
     shown = dict(cast("dict[str, Any]", fields))

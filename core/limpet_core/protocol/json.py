@@ -178,7 +178,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_join(group: str, ack_id: int) -> bytes:
-    """Encode a joinGroup. Raises InvalidType or InvalidValue for a name that can not be one."""
+    """Encode a joinGroup. Raises InvalidType or InvalidValue for a name that cannot be one."""
     check_group(group)
     return _encode(JoinGroup(group, ack_id))
 
@@ -225,7 +225,7 @@ def encode_json(data: Any) -> bytes:
 
     Raises:
         InvalidType: JSON has nothing for a type in it.
-        InvalidValue: JSON can not hold a value in it (nan, inf, half of a surrogate pair), or it is nested too deeply.
+        InvalidValue: JSON cannot hold a value in it (nan, inf, half of a surrogate pair), or it is nested too deeply.
     """
     return _encode_checked(data, data)
 
@@ -238,9 +238,9 @@ def _encode_checked(whole: Any, data: Any) -> bytes:
         if data is not None and may_hold_null(encoded):
             found = find_non_finite(data)
     except TypeError as error:
-        raise InvalidType(f"data can not be encoded as JSON: {error}") from None
+        raise InvalidType(f"data cannot be encoded as JSON: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidValue(f"data can not be encoded as JSON: {error}") from None
+        raise InvalidValue(f"data cannot be encoded as JSON: {error}") from None
     if found is not None:
         path, number = found
         where = f" ({path})" if path != "data" else ""

@@ -1,4 +1,4 @@
-"""Valid JSON that a decoder can not hold, and data that JSON can not hold (RFC 8259).
+"""Valid JSON that a decoder cannot hold, and data that JSON cannot hold (RFC 8259).
 
 The fast decoder refuses halves of surrogate pairs, numbers beyond floats and deep nesting, all of which RFC 8259 allows
 a peer to send; the encoder writes null for nan. These functions are slower, and only called where those two fail.
@@ -99,7 +99,7 @@ def find_non_finite(data: object) -> tuple[str, float] | None:
     except (OverflowError, ValueError, TypeError):
         pass  # there are things that only JSON can hold, as integers of any size
     else:
-        # How MessagePack begins nan and inf, and very large numbers; text can not hold these bytes.
+        # How MessagePack begins nan and inf, and very large numbers; text cannot hold these bytes.
         if b"\xcb\x7f" not in packed and b"\xcb\xff" not in packed:
             return None
     found: list[tuple[str, object]] = [("data", msgspec.to_builtins(data, enc_hook=_skip_raw))]

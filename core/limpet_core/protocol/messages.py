@@ -109,7 +109,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):
-    """A message that does not belong to this protocol, or a data message that can not be delivered.
+    """A message that does not belong to this protocol, or a data message that cannot be delivered.
 
     Attributes:
         reason: what is wrong, for people; never holds the message's data.

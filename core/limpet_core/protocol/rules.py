@@ -79,4 +79,4 @@ def _check_encodable(name: str, text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidValue(f"{name} can not be encoded as UTF-8: {error}") from None
+            raise InvalidValue(f"{name} cannot be encoded as UTF-8: {error}") from None

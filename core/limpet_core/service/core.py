@@ -25,7 +25,7 @@ from limpet_core.service.wire.to_client import Publication
 
 __all__ = ["ServiceCore"]
 
-_REFUSED: Final = Close(1008, "The connection can not be recovered any more.")
+_REFUSED: Final = Close(1008, "The connection cannot be recovered any more.")
 _REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
 
 _DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")

@@ -43,7 +43,7 @@ class Requests:
             self._registry.end(connection, _OVERRUN)
 
     def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
-        """Answer a request that can not be carried out, whatever the others are waiting for."""
+        """Answer a request that cannot be carried out, whatever the others are waiting for."""
         self._answer(connection, ack_id, ("BadRequest", reason))
 
     def handled(self, handled: Handled, now: float) -> None:
@@ -53,7 +53,7 @@ class Requests:
         if isinstance(reply, str):
             error = ("InternalServerError", reply)
             if not handled.delivered:
-                # The emulator has one name for both, and clients can not tell what has certainly not happened.
+                # The emulator has one name for both, and clients cannot tell what has certainly not happened.
                 error = ("NotFound", f"{reply} No event handler was called.")
             if ack_id is not None and handled.final:
                 connection.remember_failure(ack_id, error)

@@ -315,7 +315,7 @@ def test_what_follows_a_refusal_is_no_data(answer: bytes) -> None:
 )
 def test_garbage(answer: bytes) -> None:
     asked = tunnel()
-    with pytest.raises(ConnectError, match=f"{NAME} gave an answer that can not be read: ") as caught:
+    with pytest.raises(ConnectError, match=f"{NAME} gave an answer that cannot be read: ") as caught:
         asked.receive_data(answer)
     assert caught.value.status is None
     assert not asked.open

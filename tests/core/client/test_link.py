@@ -171,7 +171,7 @@ def test_a_refusal_says_status_and_reason(status: int, body: bytes, says: str, f
         wire.gets(b"")
         error = wire.error()
         assert error.status == status
-        assert str(error) == f"can not connect to example.test port 443: the service refused the connection: {says}"
+        assert str(error) == f"cannot connect to example.test port 443: the service refused the connection: {says}"
 
 
 def test_a_refusal_with_a_garbled_body_keeps_its_status() -> None:
@@ -260,8 +260,7 @@ def test_a_handshake_that_is_cut_short_says_what_may_be_wrong(url: str, hint: st
     wire = Wire(url=url)
     wire.gets(b"")
     assert str(wire.error()) == (
-        "can not connect to example.test port 443: "
-        f"the handshake was cut short: the service closed the connection{hint}"
+        f"cannot connect to example.test port 443: the handshake was cut short: the service closed the connection{hint}"
     )
 
 

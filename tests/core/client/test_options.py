@@ -1,4 +1,4 @@
-"""Options and Backoff: what is promised by default, and what can not be chosen."""
+"""Options and Backoff: what is promised by default, and what cannot be chosen."""
 
 from __future__ import annotations
 

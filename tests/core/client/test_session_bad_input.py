@@ -240,7 +240,7 @@ def test_a_deep_nest_where_nobody_looks_hides_no_answer(nested: str) -> None:
     assert drive.state is State.CONNECTED
 
 
-# Data messages that can not be delivered although they are JSON, with sequence id 2.
+# Data messages that cannot be delivered although they are JSON, with sequence id 2.
 UNDELIVERABLE: dict[str, Any] = {
     "base64": news(2, "%%%", dataType="binary"),
     "base64 of protobuf": news(2, "aGk", dataType="protobuf"),

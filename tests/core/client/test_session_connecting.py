@@ -187,7 +187,7 @@ FAILURES: list[tuple[Any, str]] = [
     (provider_gives_nothing, "url must be a str"),
     (provider_gives_what_can_not_be_encoded, "url"),
     (provider_hangs, "timed out: there was no URL in time"),
-    (refused, "can not connect to example.test port 443: connection refused"),
+    (refused, "cannot connect to example.test port 443: connection refused"),
     (rejected_token, "401"),
     (never_upgraded, "the connection timed out: example.test port 443 did not answer in time"),
     (proxy_hangs, "the connection to example.test port 443 timed out: the proxy did not answer in time"),
@@ -308,7 +308,7 @@ def test_a_cause_that_says_the_same_is_left_out_and_its_own_cause_kept() -> None
     explained.__cause__ = cause
     drive.session.dial_failed(explained, drive.now)
     (stopped,) = drive.events(Stopped)
-    assert str(stopped.error) == "can not connect to example.test port 443: boom, by way of a proxy"
+    assert str(stopped.error) == "cannot connect to example.test port 443: boom, by way of a proxy"
     assert stopped.error.__cause__ is cause
 
 
@@ -400,7 +400,7 @@ def test_giving_up_tells_status_and_close_code_of_the_last_failure() -> None:
     (stopped,) = drive.events(Stopped)
     assert (stopped.error.status, stopped.error.code) == (503, None)
     assert str(stopped.error) == (
-        "gave up after 1 attempts to connect again: can not connect to example.test port 443: unavailable"
+        "gave up after 1 attempts to connect again: cannot connect to example.test port 443: unavailable"
     )
     drive.connect()
     drive.lose()
@@ -464,7 +464,7 @@ def test_a_refusal_that_a_fixed_url_can_not_outlive_stops_with_a_clear_error(sta
     assert drive.state is State.STOPPED
     (stopped,) = drive.events()
     assert stopped.error.status == status
-    assert str(stopped.error) == f"can not connect to example.test port 443: HTTP status {status}"
+    assert str(stopped.error) == f"cannot connect to example.test port 443: HTTP status {status}"
 
 
 @pytest.mark.parametrize(("fixed", "state"), [(True, State.STOPPED), (False, State.WAITING)])

@@ -232,7 +232,7 @@ def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCapture
         drive.advance(10)
     assert [record.message for record in caplog.records] == [
         "recovering c1: reset by peer (close code 1006)",
-        "attempt failed: can not connect to example.test port 443: refused",
+        "attempt failed: cannot connect to example.test port 443: refused",
         "attempt failed: the recovery timed out: example.test port 443 did not answer in time",
     ]
 

@@ -32,10 +32,10 @@ def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<",
         ('{"type":"message","data":"a token"}', '< {"type":"message","data":"a token"}'),
         (
             '{"reconnectionToken":"SECRET',
-            "< a message of 28 characters that can not be read and may hold a token",
+            "< a message of 28 characters that cannot be read and may hold a token",
         ),
-        ('{"\\u0074oken":', "< a message of 14 characters that can not be read and may hold a token"),
-        ("[" * 100_000 + "token", "< a message of 100005 characters that can not be read and may hold a token"),
+        ('{"\\u0074oken":', "< a message of 14 characters that cannot be read and may hold a token"),
+        ("[" * 100_000 + "token", "< a message of 100005 characters that cannot be read and may hold a token"),
         ("no JSON\r\n\x1b", "< no JSON\\r\\n\\u001b"),
     ],
 )

@@ -314,13 +314,13 @@ def test_what_is_sent_for_what(data: Any, expected: str) -> None:
 
 @pytest.mark.parametrize("data", [object(), 1j, {None: 1}, {(1, 2): 1}, [object(), None]])
 def test_what_json_has_nothing_for_is_refused(data: Any) -> None:
-    with pytest.raises(InvalidType, match=r"^data can not be encoded"):
+    with pytest.raises(InvalidType, match=r"^data cannot be encoded"):
         encode_json(data)
 
 
 @pytest.mark.parametrize("data", [["\ud800"], {"\ud800": 1}, 10**5000], ids=["text", "key", "digits"])
 def test_what_json_can_not_hold_is_refused(data: Any) -> None:
-    with pytest.raises(InvalidValue, match=r"^data can not be encoded"):
+    with pytest.raises(InvalidValue, match=r"^data cannot be encoded"):
         encode_json(data)
 
 

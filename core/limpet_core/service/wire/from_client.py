@@ -46,7 +46,7 @@ class ProtocolViolation(Exception):
     """The client broke the protocol: its transport is closed and its logical connection ends (emulator).
 
     ``code`` is the WebSocket close code, ``reason`` says what was wrong. With an ``ack_id`` nothing ends: it is a
-    request that is valid JSON but can not be carried out, to be answered with an error.
+    request that is valid JSON but cannot be carried out, to be answered with an error.
     """
 
     def __init__(self, reason: str, code: int = 1007, ack_id: int | None = None) -> None:

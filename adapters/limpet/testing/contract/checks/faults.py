@@ -329,7 +329,7 @@ async def a_consumer_that_is_behind_can_still_send(world: World) -> None:
 async def _fails(client: Subject) -> ConnectError:
     with prompt(), raises(ConnectError) as caught:
         async with client:
-            raise AssertionError("it can not have started")
+            raise AssertionError("it cannot have started")
     assert client.state is State.STOPPED
     return caught.error
 

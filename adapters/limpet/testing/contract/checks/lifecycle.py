@@ -144,7 +144,7 @@ async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
     client = world.client(provider, connect_timeout=0.5)
     world.service.slow_down(0.03)
     for steps in range(10):
-        # A start that blocks can not be cancelled; it ends by itself.
+        # A start that blocks cannot be cancelled; it ends by itself.
         with prompt(), anyio.move_on_after(0.02 * steps):
             async with client:
                 await anyio.sleep_forever()
@@ -152,7 +152,7 @@ async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
     world.service.stall()
     with prompt(), suppress(ConnectError), anyio.move_on_after(0.1):
         async with client:
-            raise AssertionError("it can not have started")
+            raise AssertionError("it cannot have started")
     assert client.state is State.STOPPED
     world.service.slow_down()
     world.service.resume()
@@ -300,7 +300,7 @@ def _is_stopped(client: Subject) -> bool:
 async def _fails(client: Subject) -> ConnectError:
     with prompt(), raises(ConnectError) as caught:
         async with client:
-            raise AssertionError("it can not have started")
+            raise AssertionError("it cannot have started")
     assert client.state is State.STOPPED
     return caught.error
 
