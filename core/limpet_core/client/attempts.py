@@ -7,6 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from limpet_core.client.options import Options
+from limpet_core.errors import ConnectError
+from limpet_core.redaction import Secrets
+from limpet_core.text import one_line
+
+_CAUSE: Final = 500
+"""Characters of a cause in the text of an error; it may quote others."""
 
 _EARLY_ATTEMPTS: Final = 10
 """Attempts to recover that may come early in a row, see :meth:`Attempts.next_recovery`."""
@@ -61,7 +67,7 @@ class Attempts:
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
         return self.began()
 
-    def stands(self, now: float, *, after_recovery: bool) -> None:
+    def established(self, now: float, *, after_recovery: bool) -> None:
         """A new connection stands: attempts count from 1 again.
 
         Args:
@@ -109,3 +115,11 @@ class Attempts:
             return None
         self._steps += 1
         return now + backoff.delay(self._steps, self._random)
+
+
+def connect_error(failed: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
+    """Return a ConnectError that says what failed and why; it keeps the cause unless the cause says no more."""
+    text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
+    error = ConnectError(f"{failed}: {text or type(cause).__name__}", status=status)
+    error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
+    return error

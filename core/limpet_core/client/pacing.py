@@ -1,45 +1,45 @@
-"""Publishes without an ack: no more of them on their way than the service bears."""
+"""Pacing: a send window for publishes without an ack."""
 
 from __future__ import annotations
 
 from typing import Final
 
 STRIDE: Final = 150
-"""After so many publishes without an ack, one asks for an ack all the same."""
+"""Every so many publishes without an ack, the session asks for an ack of its own."""
 
 
 class Pacing:
-    """Counts publishes without an ack against the acks of those that asked for one.
+    """Counts publishes without an ack against the acks that the session asks for.
 
-    Those to a group of one's own come back, and the service gives up on a connection with 1000 unacknowledged
-    messages. It can only know that we have them if it reads what we say before it has published as many more. So every
-    :data:`STRIDE`-th publish asks for an ack, and whoever is two of these ahead should wait.
+    The service drops a connection that has 1000 unacknowledged messages, and it reads our sequence acks only after
+    everything that was sent before them. A client that publishes to its own group without pause would therefore be
+    dropped. So every :data:`STRIDE`-th publish asks for an ack, and senders wait while two such acks are outstanding.
     """
 
-    __slots__ = ("_free", "_stride")
+    __slots__ = ("_room", "_stride")
 
-    def __init__(self, stride: int = STRIDE) -> None:
-        self._stride = stride
+    def __init__(self) -> None:
+        self._stride = STRIDE
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is on its way."""
-        self._free = 2 * self._stride
+        """Open the whole window."""
+        self._room = 2 * self._stride
 
     @property
     def full(self) -> bool:
-        """Whether too many are on their way for another one."""
-        return self._free <= 0
+        """Whether the next publish should wait."""
+        return self._room <= 0
 
     @property
-    def asks(self) -> bool:
-        """Whether the next publish is to ask for an ack."""
-        return self._free % self._stride == 1
+    def asks_for_ack(self) -> bool:
+        """Whether the next publish asks for an ack."""
+        return self._room % self._stride == 1
 
     def published(self) -> None:
-        """One more is on its way."""
-        self._free -= 1
+        """Count a publish."""
+        self._room -= 1
 
     def answered(self) -> None:
-        """One that asked was executed, refused or lost: the service has seen all before it, or will never do."""
-        self._free += self._stride
+        """Reopen the window by one stride: a publish with an ack was executed, refused or lost."""
+        self._room += self._stride

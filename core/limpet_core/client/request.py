@@ -1,4 +1,4 @@
-"""One request: what is asked for, and what is known of it until it is settled."""
+"""Request: a join, leave or send from the call to its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from limpet_core.errors import SendError
-
 
 class Kind(enum.Enum):
-    """What a request asks for: it decides what happens when its connection is lost."""
+    """The kind of a request; it decides what happens when the connection is lost."""
 
     JOIN = "join"
     LEAVE = "leave"
@@ -29,26 +27,29 @@ REJOIN: Final = Kind.REJOIN
 
 
 class Request(msgspec.Struct, eq=False):
-    """One request that is not settled yet.
+    """A request that is not settled yet.
 
     Attributes:
-        key: its ack id, or a negative number where no ack is wanted.
+        key: the ack id; a negative number for a request without an ack.
         payload: the encoded message, the same for every repeat.
-        handed: whether it was handed to a transport since the connection id is what it is.
-        tried: whether it was ever handed to a transport.
-        queued: whether it is in the queue for the transport that is open now.
-        in_flight: whether that transport has it and its answer is awaited.
-        due: when it is repeated, while it waits for its answer or its backoff.
-        submitted: when it was asked for.
-        group: what is joined or left.
+        user_data: comes back with the answer.
+        submitted: the time of the call, in seconds.
+        group: the group to join or leave; empty for a publish.
+        handed: whether the request was handed to a transport under the current connection id.
+        tried: whether the request was ever handed to a transport.
+        queued: whether the request is in the queue for the open transport.
+        in_flight: whether the open transport has the request and its answer is awaited.
+        due: the time of the next repeat, while the request waits for its answer or its backoff.
         failures: repeats used up, by errors that may pass and by missing acks.
         superseded: whether a newer request asks for the opposite, after which a repeat must not come.
-        overtaken: whether that was executed.
-        transport: the number of the transport that it was first handed to.
-        undone: whether the older opposite may have been executed after this join or leave, if that is a duplicate.
-        own: whether only the session wants to know how it ends.
-        event: whether it is for an event handler, which may have been called although the service answers an error.
-        copies: whether it was repeated on this transport: after a refusal of the one, the other may be executed.
+        overtaken: whether that newer request was executed.
+        transport: the number of the transport that the request was first handed to.
+        undone: whether the older opposite may have been executed after this join or leave, if the answer is Duplicate.
+        own: whether the session itself made the publish an acknowledged one, see :class:`Pacing`.
+        event: whether the request is for an event handler, which may have been called although the service answers
+            an error.
+        copies: whether the request was repeated on the open transport: after a refusal of one copy, another may be
+            executed.
         doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
     """
 
@@ -72,11 +73,3 @@ class Request(msgspec.Struct, eq=False):
     event: bool = False
     copies: bool = False
     doubtful: bool = False
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """The end of a request: success where ``error`` is None."""
-
-    request: Request
-    error: SendError | None
-    duplicate: bool

@@ -1,115 +1,152 @@
-"""Session: one client across any number of connections, as a pure state machine.
+"""Session: one client over any number of connections, as a pure state machine.
 
-It reads no clock, draws no randomness and does no IO: the time comes in as ``now``, the same inputs give the
-same outputs. The one rule: **after any call, drain before you wait**: open or drop what :attr:`Session.dial`
-says, send what :meth:`Session.messages_to_send` returns, handle what :meth:`Session.events` returns, and call
-:meth:`Session.wake` at :attr:`Session.deadline`.
+The session reads no clock, draws no randomness and does no IO: the time comes in as ``now``, and the same inputs give
+the same outputs. There is one rule: **after any call, drain before you wait**: open or drop the transport that
+:attr:`Session.dial` asks for, send the messages of :meth:`Session.messages_to_send`, handle the events of
+:meth:`Session.events`, and call :meth:`Session.wake` at :attr:`Session.deadline`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from limpet_core.client.attempts import connect_error
+from limpet_core.client.control import Control
 from limpet_core.client.events import Event
-from limpet_core.client.inbound import Receiver
-from limpet_core.client.lifecycle import connect_error
+from limpet_core.client.groups import Groups
+from limpet_core.client.inbound import Inbound
+from limpet_core.client.lifecycle import Lifecycle
+from limpet_core.client.options import Options
+from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import JOIN, LEAVE, PUBLISH, Request
+from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
-from limpet_core.client.timers import Timer
+from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url, place
 from limpet_core.client.wire_log import frames, trace
-from limpet_core.errors import ConnectError, LocalProtocolError
-from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
-from limpet_core.protocol.json import (
-    ACK_ID_SIZE,
-    decode,
-    encode_event,
-    encode_join,
-    encode_leave,
-    encode_send,
-    with_ack_id,
-)
+from limpet_core.errors import ConnectError, InvalidType, LocalProtocolError
+from limpet_core.protocol.close import NO_CLOSE_FRAME
+from limpet_core.protocol.codec import codec_for
 from limpet_core.protocol.messages import AckMessage, GroupMessage, ServerMessage
 from limpet_core.protocol.rules import DataType
+from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
 
-class Session(Receiver):
+class Session:
     """One client, from ``start()`` to ``Stopped`` and again, over any number of connections.
+
+    The methods are of four kinds, in this order: getters; handlers, which tell the session what happened (they never
+    raise because of the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises
+    LocalProtocolError and changes nothing); outputs.
 
     Args:
         options: see :class:`Options`.
-        random: draws from [0, 1), for the jitter of delays; ``random.random`` will do.
+        random: draws from [0, 1), for the jitter of delays, such as ``random.random``.
 
-    The methods are of four kinds, in this order: what is true; what happened (these never raise because of
-    the peer, and repeated or stale calls do nothing); what the application wants (wrong use raises
-    LocalProtocolError and changes nothing); what to do about it.
+    Raises:
+        InvalidType: ``options`` is no :class:`Options`.
     """
 
-    # ---- What is true
+    __slots__ = (
+        "__weakref__",
+        "_codec",
+        "_control",
+        "_events",
+        "_groups",
+        "_inbound",
+        "_lifecycle",
+        "_pacing",
+        "_requests",
+        "_secrets",
+        "_timers",
+        "options",
+    )
+
+    def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
+        if options is None:
+            options = Options()
+        elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidType(f"options must be an Options, not {type(options).__name__}")
+        self.options: Options = options
+        self._events: list[Event] = []  # all parts append to this one list
+        self._secrets = Secrets()
+        self._codec = codec_for(options.protocol)
+        self._timers = Timers()
+        self._groups = Groups()
+        self._pacing = Pacing()
+        self._control = Control(self._codec)
+        self._requests = Requests(options, random, self._codec, self._secrets, self._groups, self._pacing, self._events)
+        self._lifecycle = Lifecycle(
+            options, random, self._secrets, self._requests, self._control, self._timers, self._events
+        )
+        self._inbound = Inbound(options, self._codec, self._secrets, self._lifecycle, self._events)
+
+    # ---- Getters
 
     @property
     def state(self) -> State:
-        """Where the session is in its life."""
-        return self._state
+        """The current state."""
+        return self._lifecycle.state
 
     @property
     def deadline(self) -> float:
-        """When to call :meth:`wake`, in the clock of ``now``; ``math.inf``: nothing is due."""
+        """The time of the next :meth:`wake`, in seconds of the clock of ``now``; ``math.inf``: nothing is due."""
         return self._timers.deadline
 
     @property
     def dial(self) -> Dial | None:
-        """The one transport that is wanted, see :class:`Dial`; None: none at all."""
-        return self._dial
+        """The one transport that is wanted, see :class:`Dial`; None: no transport."""
+        return self._lifecycle.dial
 
     @property
     def reading(self) -> bool:
-        """Whether to read from the transport now.
+        """Whether the driver should read from the transport.
 
-        False while the consumer is too slow (:meth:`reading_paused`), with two exceptions: until a connection stands,
-        which could not be made or recovered otherwise, and while requests wait for their answers or senders for the
-        transport (:meth:`sender_waits`), since the slow consumer may be one of these. While it is False, silence
-        means nothing.
+        False only while the consumer has asked for a pause (:meth:`reading_paused`) on an established connection, and
+        nobody waits for an answer or for room to send (:meth:`sender_waits`). While it is False, the keepalive timeout
+        does not run.
         """
-        return not self._deaf or self._state is not CONNECTED
+        return self._lifecycle.state is not CONNECTED or not self._lifecycle.stalled
 
     @property
     def publishing(self) -> bool:
-        """Whether to make publishes without an ack now.
+        """Whether to publish without an ack now.
 
-        False while so many are on their way that their echoes could end the connection: the service gives up on one
-        with 1000 unacknowledged messages, and reads our acknowledgements only behind what we have published. One that
-        is made all the same is sent. See :meth:`sender_waits`.
+        False while so many publishes are outstanding that the service could drop the connection: it gives up on a
+        connection with 1000 unacknowledged messages, and a client may receive its own publishes. A publish that is made
+        nevertheless is sent. To wait for True, see :meth:`sender_waits`.
         """
         return not self._pacing.full
 
     @property
     def connection_id(self) -> str | None:
-        """The id of the connection, also while it is recovered; None without one."""
-        return self._connection_id
+        """The id of the connection, also while it is recovered; None without a connection."""
+        connection = self._lifecycle.connection
+        return None if connection is None else connection.id
 
     @property
     def user_id(self) -> str | None:
-        """The user the service took us for; None without a connection, or for an anonymous user."""
-        return self._user_id
+        """The user id that the service gave the connection; None without a connection, or for an anonymous user."""
+        connection = self._lifecycle.connection
+        return None if connection is None else connection.user_id
 
     @property
     def groups(self) -> frozenset[str]:
         """The groups joined by this client, those to be joined again included."""
-        return frozenset(self._groups)
+        return frozenset(self._groups.joined)
 
     def presentable(self, text: str) -> str:
-        """``text`` of the service, or of a library that may quote it or a URL, as it may be logged or shown.
+        """Return ``text``, which may quote the service or a URL, fit to be logged or shown.
 
-        One line, at most 300 characters, escapes for what a terminal would obey, and none of the tokens that this
-        session knows, nor what looks like one.
+        The result is one line of at most 300 characters, with escapes for control characters, without the tokens that
+        this session knows and without text that looks like a token.
         """
         return one_line(text, secrets=self._secrets)
 
-    # ---- What happened
+    # ---- Handlers
 
     def start(self, now: float) -> None:
         """Connect. :attr:`dial` asks for a URL now; the answer is ``Connected``, or ``Stopped`` with an error.
@@ -117,48 +154,48 @@ class Session(Receiver):
         Raises:
             LocalProtocolError: the session is not stopped.
         """
-        if self._state is not STOPPED:
-            raise LocalProtocolError(f"the client cannot be started: it is {self._state.value}")
-        self._stood, self._failure = False, None
-        self._attempts.reset()
-        self._connect(now)
+        if self.state is not STOPPED:
+            raise LocalProtocolError(f"the client cannot be started: it is {self.state.value}")
+        self._lifecycle.start(now)
 
     def url_ready(self, url: str, now: float, *, fixed: bool = False) -> None:
-        """Here is the Client Access URL that the current :attr:`dial` asks for; now open the transport.
+        """Give the Client Access URL that the current :attr:`dial` asks for; next, open the transport.
 
         Args:
-            url: see :func:`parse_url`; one that cannot be used counts as a failed attempt.
-            fixed: there will never be another one, so that a refusal of the URL is final.
+            url: see :func:`parse_url`; a URL that cannot be used counts as a failed attempt.
+            fixed: there will never be another URL, so that a refusal is final.
         """
-        dial = self._dial
+        lifecycle = self._lifecycle
+        dial = lifecycle.dial
         if dial is None or dial.url is not None:
             return
-        self._fixed_url = fixed
         try:
             parse_url(url)
         except LocalProtocolError as error:
-            self._attempt_failed(ConnectError(f"cannot connect: {one_line(str(error))}"), now, final=fixed)
+            lifecycle.attempt_failed(ConnectError(f"cannot connect: {one_line(str(error))}"), now, final=fixed)
         else:
-            self._url = dial.url = url
-            self._secrets.learn_url(url)
+            dial.url = url
+            lifecycle.use_url(url, fixed=fixed)
 
     def url_failed(self, error: BaseException, now: float) -> None:
         """The application has no URL for the current :attr:`dial`; ``error`` says why."""
-        if self._dial is not None and self._dial.url is None:
-            self._attempt_failed(connect_error("no URL to connect to", error, self._secrets), now)
+        if self.dial is not None and self.dial.url is None:
+            self._lifecycle.attempt_failed(connect_error("no URL to connect to", error, self._secrets), now)
 
     def connected(self, now: float) -> None:
         """The transport for the current :attr:`dial` is open, the WebSocket handshake done."""
-        dial = self._dial
-        if dial is None or dial.url is None or self._open:
+        lifecycle = self._lifecycle
+        dial = lifecycle.dial
+        if dial is None or dial.url is None or lifecycle.open:
             return
-        self._open = True
-        self._disconnected_message = None
-        if dial.recovery:
-            # The service need not say anything after a recovery: a pong will show that it took us back.
-            if self._sequence.last:
-                self._acknowledge()
-            self._ping()
+        lifecycle.open = True
+        lifecycle.disconnected_message = None
+        connection = lifecycle.connection
+        if dial.recovery and connection is not None:
+            # The service need not say anything after a recovery: a pong will show that it took the client back.
+            if connection.sequence_id:
+                lifecycle.acknowledge(connection)
+            self._control.ping()
 
     def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
         """No transport could be opened for the current :attr:`dial`.
@@ -167,11 +204,12 @@ class Session(Receiver):
             error: why; its text is shown to people.
             status: the HTTP status, where the handshake was refused with one.
         """
-        if self._dial is None or self._dial.url is None or self._open:
+        lifecycle = self._lifecycle
+        dial = lifecycle.dial
+        if dial is None or dial.url is None or lifecycle.open:
             return
-        final = self._fixed_url and status in (401, 403, 404)
-        what = f"cannot connect to {place(self._dial.url)}"
-        self._attempt_failed(connect_error(what, error, self._secrets, status), now, final=final)
+        error = connect_error(f"cannot connect to {place(dial.url)}", error, self._secrets, status)
+        lifecycle.attempt_failed(error, now, final=lifecycle.is_final(status))
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         """One whole text message arrived, as str or as its UTF-8 bytes."""
@@ -179,111 +217,106 @@ class Session(Receiver):
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
-        if not self._open or self._state is STOPPING or not messages:
+        lifecycle = self._lifecycle
+        if not lifecycle.open or lifecycle.state is STOPPING or not messages:
             return
-        self._heard = now
+        lifecycle.heard = now
         if frames.isEnabledFor(logging.DEBUG):
             trace("<", messages, self._secrets)
-        sequence = self._sequence
+        if lifecycle.state is not CONNECTED:
+            messages = self._inbound.receive_first(messages, now)
+        connection = lifecycle.connection
+        if connection is None or not lifecycle.open:
+            return
+        decode = self._codec.decode
         append = self._events.append
         reliable = self.options.reliable
         sequenced = 0
         for message in messages:
             incoming = decode(message)
-            if self._state is not CONNECTED and self._receive_first(incoming, now):
-                if not self._open:
-                    return
-                continue
             if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
                 if reliable and (sequence_id := incoming.sequence_id) is not None:
                     sequenced += 1
-                    if sequence_id != sequence.last + 1 and not self._skip_to(sequence_id, now):
-                        if not self._open:
+                    if sequence_id != connection.sequence_id + 1 and not self._inbound.is_new(
+                        connection, sequence_id, now
+                    ):
+                        if not lifecycle.open:
                             return
                         continue
-                    sequence.last = sequence_id
+                    connection.sequence_id = sequence_id
                 append(incoming)
             elif type(incoming) is AckMessage:
-                if (settled := self._requests.acked(incoming, now)) is not None:
-                    self._settled(settled)
+                self._requests.acked(incoming, now)
             else:
-                self._receive(incoming, now)
-                if not self._open:
-                    return  # what follows will be sent again on the next transport
-        if sequenced and sequence.last:  # 0: none of them had an id that could be acknowledged
-            sequence.messages += sequenced
-            sequence.bytes += sum(map(len, messages))
-            self._schedule_sequence_ack(now)
-        self._schedule_requests()
+                self._inbound.receive(incoming, now)
+                if not lifecycle.open:
+                    return  # the service sends the messages that follow again on the next transport
+        if sequenced and connection.sequence_id:  # 0: none of them had an id that could be acknowledged
+            connection.received(sequenced, sum(map(len, messages)))
+            lifecycle.schedule_sequence_ack(connection, now)
+        lifecycle.schedule_requests()
 
     def receive_binary(self, now: float) -> None:
-        """A binary message arrived, which has no place in these subprotocols."""
-        if self._open and self._state is not STOPPING:
-            self._heard = now
-            self._broken(1003, "a binary message where text belongs", now)
+        """Handle a binary message, which has no place in the JSON subprotocols."""
+        if self._lifecycle.open and self.state is not STOPPING:
+            self._lifecycle.heard = now
+            self._inbound.broken(1003, "a binary message where text belongs", now)
 
     def heard(self, now: float) -> None:
-        """The peer showed life without a whole message: some bytes, a WebSocket ping or pong."""
-        self._heard = now
+        """Note that the peer showed life without a whole message: some bytes, a WebSocket ping or pong."""
+        self._lifecycle.heard = now
 
     def reading_paused(self, now: float) -> None:
-        """The consumer is too slow: no more messages for now. See :attr:`reading`."""
-        self._paused = True
+        """Pause reading: the consumer is too slow. See :attr:`reading`."""
+        self._lifecycle.paused = True
 
     def reading_resumed(self, now: float) -> None:
-        """The consumer has caught up."""
-        if self._paused:
-            self._paused = False
-            self._heard = now
+        """Resume reading: the consumer has caught up."""
+        if self._lifecycle.paused:
+            self._lifecycle.paused = False
+            self._lifecycle.heard = now
 
     def sender_waits(self, now: float) -> None:
-        """Somebody waits until the transport can take more or until :attr:`publishing`; :meth:`sender_goes_on` ends it.
+        """Note that a sender waits for room: in the transport, or for :attr:`publishing`.
 
-        Until then there is reading even if the consumer is too slow, so that a peer that is gone can be told from one
-        that is busy.
+        Call :meth:`sender_goes_on` when the wait is over. Meanwhile :attr:`reading` is True even if the consumer is too
+        slow, so that a dead peer can be told from a busy one.
         """
-        self._hear_from(now)
-        self._senders += 1
+        self._lifecycle.expect_to_hear(now)
+        self._lifecycle.senders += 1
 
     def sender_goes_on(self) -> None:
-        """One of those who waited goes on, or has given up."""
-        self._senders -= 1
+        """Note that a sender no longer waits."""
+        self._lifecycle.senders -= 1
 
     def transport_broken(self, code: int, reason: str, now: float) -> None:
-        """The peer broke the rules of the transport, which can only be closed, with ``code`` (1002, 1007, 1009)."""
-        if self._open and self._state is STOPPING:
-            self._finish(None)
-        elif self._open:
-            self._broken(code, reason, now, can_skip=False)
-
-    def disconnected(self, now: float, *, code: int = NO_CLOSE_FRAME, reason: str = "") -> None:
-        """The transport of the current :attr:`dial` is gone.
+        """Handle a peer that broke the rules of WebSocket: the transport can only be closed.
 
         Args:
-            code: the peer's close code; 1006 where there was none.
+            code: the close code to send: 1002, 1007 or 1009.
+            reason: what the peer did, for people.
+        """
+        if self._lifecycle.open and self.state is STOPPING:
+            self._lifecycle.finish(None)
+        elif self._lifecycle.open:
+            self._inbound.broken(code, reason, now, can_skip=False)
+
+    def disconnected(self, now: float, *, code: int = NO_CLOSE_FRAME, reason: str = "") -> None:
+        """Handle the end of the transport of the current :attr:`dial`.
+
+        Args:
+            code: the peer's close code; 1006 without a close frame.
             reason: the close reason, or the text of the error.
         """
-        if self._dial is None or not self._open:
-            return
-        reason = without_secrets(reason, secrets=self._secrets) if reason else ""
-        if self._state is STOPPING:
-            self._finish(None)
-        elif self._state is State.CONNECTING:
-            error = ConnectError(
-                f"the connection was closed before it stood: {describe_close(code, reason)}", code=code
-            )
-            self._attempt_failed(error, now)
-        else:
-            self._dropped(code, reason, now)
+        if self._lifecycle.open:
+            reason = without_secrets(reason, secrets=self._secrets) if reason else ""
+            self._lifecycle.transport_lost(code, reason, now)
 
     def wake(self, now: float) -> None:
-        """Do what is due. To be called at :attr:`deadline`; too early or too often does nothing."""
-        for timer in self._timers.expired(now):
-            if self._timers[timer] <= now:  # else one before it has moved or stopped it
-                self._timers.stop(timer)
-                self._ON_TIMER[timer](self, now)
+        """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing."""
+        self._lifecycle.wake(now)
 
-    # ---- What the application wants
+    # ---- Requests of the application
 
     def join_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to join ``group``; the answer is an :class:`Acked` with the returned ack id.
@@ -299,13 +332,13 @@ class Session(Receiver):
             LocalProtocolError: an argument cannot be used, or ``ack_id`` is in use; the message names it.
         """
         key = self._reserve(ack_id)
-        payload = encode_join(group, key)
+        payload = self._codec.encode_join(group, key)
         return self._submit(Request(key, JOIN, payload, user_data, now, group), now)
 
     def leave_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(ack_id)
-        payload = encode_leave(group, key)
+        payload = self._codec.encode_leave(group, key)
         return self._submit(Request(key, LEAVE, payload, user_data, now, group), now)
 
     def send_to_group(
@@ -333,9 +366,9 @@ class Session(Receiver):
         Raises:
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
         """
-        own = not ack and ack_id is None and self._pacing.asks
+        own = not ack and ack_id is None and self._pacing.asks_for_ack
         key = self._reserve(ack_id, ack, own)
-        payload = encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
+        payload = self._codec.encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
         if not ack:
             self._pacing.published()
         self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
@@ -365,7 +398,7 @@ class Session(Receiver):
             As :meth:`send_to_group`.
         """
         key = self._reserve(ack_id, ack)
-        payload = encode_event(event, data, data_type, key, self.options.max_request_size)
+        payload = self._codec.encode_event(event, data, data_type, key, self.options.max_request_size)
         self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
         return key if ack else None
 
@@ -381,12 +414,12 @@ class Session(Receiver):
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
         limit = self.options.max_request_size
-        message = encode_send(group, data, data_type, no_echo, -1, limit)
-        return message if len(message) + ACK_ID_SIZE <= limit else None
+        message = self._codec.encode_send(group, data, data_type, no_echo, -1, limit)
+        return message if len(message) + self._codec.ack_id_size <= limit else None
 
     def prepare_event(self, event: str, data: Any, *, data_type: DataType | None = None) -> bytes:
         """The same for an event without an ack."""
-        return encode_event(event, data, data_type, -1, self.options.max_request_size)
+        return self._codec.encode_event(event, data, data_type, -1, self.options.max_request_size)
 
     def send_prepared(self, message: bytes, now: float, *, publish: bool) -> None:
         """Send what :meth:`prepare_send` (``publish``) or :meth:`prepare_event` returned.
@@ -394,11 +427,13 @@ class Session(Receiver):
         Raises:
             ClientStopped, TooManyRequests: as :meth:`send_to_group`.
         """
-        own = publish and self._pacing.asks
+        own = publish and self._pacing.asks_for_ack
         key = self._reserve(None, False, own)
         if publish:
             self._pacing.published()
-        self._submit(Request(key, PUBLISH, with_ack_id(message, key) if own else message, None, now, own=own), now)
+        self._submit(
+            Request(key, PUBLISH, self._codec.with_ack_id(message, key) if own else message, None, now, own=own), now
+        )
 
     def withdraw(self, ack_id: int) -> bool:
         """Take a request back that was never handed to a transport, without an ``Acked``.
@@ -406,52 +441,56 @@ class Session(Receiver):
         Returns:
             False where it is too late or the ack id is unknown: then everything goes on as before.
         """
-        request = self._requests.withdraw(ack_id)
-        if request is not None and request.kind is LEAVE:
-            self._unpark(request.group)
-        return request is not None
+        withdrawn = self._requests.withdraw(ack_id)
+        self._lifecycle.schedule_requests()
+        return withdrawn
 
     def stop(self, now: float) -> None:
         """Stop, in whatever state; the answer is ``Stopped``, at the latest after ``close_timeout``.
 
         What waits for an answer fails: ``unsent`` if it was never handed to a transport, else ``unknown``.
         """
-        if self._state is STOPPED or self._state is STOPPING:
-            return
-        if not self._open or self._dial is None:
-            self._finish(None)
-            return
-        self._fail_requests()
-        if self._sequence.messages:
-            self._acknowledge()
-        # 1000 makes the service end the connection at once; anything else would leave it waiting for us.
-        self._dial.close = Close(1000)
-        self._go(STOPPING)
-        self._timers.stop(*Timer)
-        self._timers.set(Timer.CLOSE, now + self.options.close_timeout)
+        if self.state is not STOPPED and self.state is not STOPPING:
+            self._lifecycle.stop(now)
 
-    # ---- What to do about it
+    def check_running(self) -> None:
+        """Raise ClientStopped, with the reason, before the start and from the stop on."""
+        self._lifecycle.check_running()
+
+    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
+        self._lifecycle.check_running()
+        return self._requests.reserve(ack_id, ack, own)
+
+    def _submit(self, request: Request, now: float) -> int:
+        self._lifecycle.expect_to_hear(now)
+        self._requests.submit(request, now)
+        self._lifecycle.schedule_requests()
+        return request.key
+
+    # ---- Outputs
 
     def events(self) -> list[Event]:
-        """What has happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         if not self._events:
             return []
-        events, self._events = self._events, []
+        events = self._events.copy()
+        self._events.clear()
         return events
 
     def messages_to_send(self) -> list[bytes]:
-        """The text messages to send now, in order; to be called only when the transport can take them.
+        """Return the messages to send now, in order; call it only when the transport can take them.
 
-        From here on they count as sent: whether the service has seen them is known only by its acks.
+        From here on they count as sent: only acks tell whether the service has seen them.
         """
-        if not self._open:
+        if not self._lifecycle.open:
             return []
         messages = self._requests.take()
-        if not messages and not self._control:
+        control = self._control.messages
+        if not messages and not control:
             return messages
-        if self._control:
-            messages[:0] = self._control
-            self._control.clear()
+        if control:
+            messages[:0] = control
+            control.clear()
         if frames.isEnabledFor(logging.DEBUG):
             trace(">", messages, self._secrets)
         return messages

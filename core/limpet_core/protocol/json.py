@@ -29,8 +29,6 @@ from limpet_core.protocol.messages import (
 )
 from limpet_core.protocol.rules import check_data, check_event_name, check_group
 
-PING: Final = b'{"type":"ping"}'
-
 
 class _DataMessage(msgspec.Struct, frozen=True, gc=False, tag="message"):
     """Stands for data messages where only the ``type`` is looked at."""
@@ -211,12 +209,8 @@ def encode_event(event: str, data: Any, data_type: str | None, key: int, limit: 
     return _encode_data(SendEvent(event, data_type, data, key if key > 0 else None), limit)
 
 
-ACK_ID_SIZE: Final = 32
-"""By how many bytes :func:`with_ack_id` makes a message longer, at most."""
-
-
 def with_ack_id(message: bytes, ack_id: int) -> bytes:
-    """``message``, which was encoded without one, with an ack id."""
+    """Return ``message``, which was encoded without an ack id, with ``ack_id``."""
     return b'%b,"ackId":%d}' % (message[:-1], ack_id)
 
 
@@ -260,5 +254,20 @@ def _encode_data(request: SendToGroup | SendEvent, limit: int) -> bytes:
 
 
 def sequence_ack(sequence_id: int) -> bytes:
-    """The message that acknowledges everything up to ``sequence_id`` (client-spec 3.2.3)."""
+    """Encode the message that acknowledges everything up to ``sequence_id`` (client-spec 3.2.3)."""
     return b'{"type":"sequenceAck","sequenceId":%d}' % sequence_id
+
+
+class JsonCodec:
+    """The :class:`~limpet_core.protocol.codec.Codec` of both JSON subprotocols."""
+
+    binary: bool = False
+    ping: bytes = b'{"type":"ping"}'
+    ack_id_size: int = 32
+    decode = staticmethod(decode)
+    encode_join = staticmethod(encode_join)
+    encode_leave = staticmethod(encode_leave)
+    encode_send = staticmethod(encode_send)
+    encode_event = staticmethod(encode_event)
+    with_ack_id = staticmethod(with_ack_id)
+    sequence_ack = staticmethod(sequence_ack)

@@ -192,7 +192,7 @@ FAILURES: list[tuple[Any, str]] = [
     (never_upgraded, "the connection timed out: example.test port 443 did not answer in time"),
     (proxy_hangs, "the connection to example.test port 443 timed out: the proxy did not answer in time"),
     (no_connected_message, "timed out"),
-    (gone_at_once, "^the connection was closed before it stood: close code 1006$"),
+    (gone_at_once, "^the connection was closed before it was established: close code 1006$"),
     (closed_at_once, r"internal error \(close code 1011\)"),
     (broken_first_message, "not JSON"),
     (data_before_connected, "^the service sent a message before the connected message$"),

@@ -1,0 +1,49 @@
+"""Connection: what the client knows about one connection of the service, and forgets when its id is gone."""
+
+from __future__ import annotations
+
+
+class Connection:
+    """One connection id of the service, over any number of transports.
+
+    Attributes:
+        id: the connection id.
+        user_id: the user id from the service; None for an anonymous user.
+        token: the reconnection token; empty: the connection cannot be recovered.
+        sequence_id: the largest sequence id received; 0: none yet (client-spec 3.2).
+        unacked_messages: messages received since the last sequence ack, duplicates included.
+        unacked_bytes: their size in bytes.
+        broken_at: ``sequence_id`` when the peer last broke the protocol; None: never.
+        progress: ``sequence_id`` and the number of answers when the connection was last established or recovered.
+    """
+
+    __slots__ = (
+        "broken_at",
+        "id",
+        "progress",
+        "sequence_id",
+        "token",
+        "unacked_bytes",
+        "unacked_messages",
+        "user_id",
+    )
+
+    def __init__(self, id: str, user_id: str | None, token: str) -> None:
+        self.id: str = id
+        self.user_id: str | None = user_id
+        self.token: str = token
+        self.sequence_id: int = 0
+        self.unacked_messages: int = 0
+        self.unacked_bytes: int = 0
+        self.broken_at: int | None = None
+        self.progress: tuple[int, int] = (0, 0)
+
+    def received(self, messages: int, size: int) -> None:
+        """Count received messages, of ``size`` bytes in all, for the next sequence ack."""
+        self.unacked_messages += messages
+        self.unacked_bytes += size
+
+    def acknowledge(self) -> int:
+        """Return the sequence id to acknowledge, which covers all messages received; count from 0 again."""
+        self.unacked_messages = self.unacked_bytes = 0
+        return self.sequence_id

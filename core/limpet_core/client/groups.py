@@ -1,0 +1,144 @@
+"""Groups: membership of groups, from the join to the leave, over reconnects."""
+
+from __future__ import annotations
+
+from limpet_core.client.request import JOIN, LEAVE, Request
+from limpet_core.errors import SendError
+
+
+class Groups:
+    """The groups of a client, and the joins and leaves that wait for an answer.
+
+    A repeat of a join must not come after a newer leave of the same group, nor the other way round: the older request
+    is *superseded* as soon as the newer one is made, and *overtaken* when the newer one is executed.
+
+    Attributes:
+        joined: the groups that the application has joined, in order. They outlive a connection: the session joins
+            them again (a *rejoin*) when a new one is established.
+    """
+
+    __slots__ = ("_pending", "_rejoins", "joined")
+
+    def __init__(self) -> None:
+        self.joined: dict[str, None] = {}
+        self._pending: dict[str, list[Request]] = {}  # joins and leaves without an answer, of each group
+        self._rejoins: dict[str, None] = {}  # groups to join again if the pending leave fails
+
+    def add(self, request: Request) -> list[Request]:
+        """Add a join or leave; return the older requests that it supersedes."""
+        opposites = self._opposites_before(request)
+        for older in opposites:
+            older.superseded = True
+        self._pending.setdefault(request.group, []).append(request)
+        return opposites
+
+    def remove(self, request: Request) -> None:
+        """Remove a join or leave."""
+        pending = self._pending[request.group]
+        pending.remove(request)
+        if not pending:
+            del self._pending[request.group]
+
+    def withdraw(self, request: Request) -> None:
+        """Remove a join or leave that was never sent, as if it had never been made."""
+        opposites = self._opposites_before(request)
+        self.remove(request)
+        pending = self._pending.get(request.group, [])
+        for older in opposites:
+            later = pending[pending.index(older) :]
+            older.superseded = older.overtaken or any(other.kind is request.kind for other in later)
+
+    def settle(self, request: Request, error: SendError | None, duplicate: bool, transport: int) -> None:
+        """Remove a join or leave that has its answer, or that will get none.
+
+        Args:
+            error: None: the request was executed.
+            duplicate: whether the service answered that the request was executed before.
+            transport: the number of the open transport.
+        """
+        group = request.group
+        self._order(request, executed=error is None, now=error is None and not duplicate, transport=transport)
+        self.remove(request)
+        if error is None and not request.overtaken:
+            if request.kind is JOIN:
+                self.joined[group] = None
+            else:
+                self.joined.pop(group, None)
+        if request.kind is JOIN:
+            if request.undone and duplicate:  # the leave before may have been executed after it
+                self._rejoins[group] = None
+        elif error is None:
+            self._rejoins.pop(group, None)
+        elif request.undone and error.name == "Superseded":  # the join before was executed after it
+            self.joined[group] = None
+
+    def _order(self, request: Request, *, executed: bool, now: bool, transport: int) -> None:
+        """Note for the other requests of the group in which order the service executed them."""
+        if executed:
+            for older in self._opposites_before(request):
+                older.overtaken = True
+        pending = self._pending[request.group]
+        for later in pending[pending.index(request) + 1 :]:
+            if later.kind is request.kind:
+                later.undone &= not now
+            elif later.handed and (now or request.kind is LEAVE):
+                # This request and a later opposite were repeated after a recovery. If the service failed to execute
+                # this one the first time, it may have executed it after the other one now: a duplicate then.
+                later.undone |= later.transport < transport
+
+    def _opposites_before(self, request: Request) -> list[Request]:
+        """Return the older requests for the same group that ask for the opposite."""
+        opposites: list[Request] = []
+        for other in self._pending.get(request.group, ()):
+            if other is request:
+                break
+            if other.kind is not request.kind:
+                opposites.append(other)
+        return opposites
+
+    def transport_lost(self) -> None:
+        """Note that the open transport is lost: pending leaves may have been executed on it, and in order."""
+        for pending in self._pending.values():
+            for request in pending:
+                request.undone &= request.kind is not LEAVE
+
+    # ---- Rejoins
+
+    def rejoin_unless_left(self, group: str) -> None:
+        """Join ``group`` again, if the leave of it that is pending fails."""
+        self._rejoins[group] = None
+
+    def rejoin_refused(self, group: str) -> None:
+        """Note that the service refused to let the client join ``group`` again."""
+        self.joined.pop(group, None)
+
+    def connection_lost(self) -> None:
+        """Forget the rejoins: all groups that are joined are joined again on the next connection."""
+        self._rejoins.clear()
+
+    def all_to_rejoin(self) -> list[str]:
+        """Return the groups to join on a new connection; those with a pending leave wait for its end."""
+        self._rejoins.update((group, None) for group in self.joined if self._is_leaving(group))
+        return [group for group in self.joined if group not in self._rejoins]
+
+    def has_rejoin(self, group: str) -> bool:
+        """Whether ``group`` is to be joined again once no leave of it is pending."""
+        return group in self._rejoins
+
+    def take_rejoins(self) -> list[str]:
+        """Return the groups whose leave has failed, to be joined again now."""
+        if not self._rejoins:
+            return []
+        groups = [group for group in self._rejoins if not self._is_leaving(group)]
+        for group in groups:
+            del self._rejoins[group]
+        return groups
+
+    def _is_leaving(self, group: str) -> bool:
+        return any(request.kind is LEAVE for request in self._pending.get(group, ()))
+
+    def clear(self) -> None:
+        """Forget all groups and requests."""
+        self.joined.clear()
+        self._pending.clear()
+        self._rejoins.clear()

@@ -1,0 +1,94 @@
+"""Outbox: requests on their way to the open transport, and in flight on it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from limpet_core.client.request import Request
+
+_WINDOW: Final = 500
+"""The most requests in flight at a time.
+
+The service remembers the last 1000 ack ids that it executed (client-spec 3.1.2): with more in flight, a repeat after a
+recovery could be executed again. The service also drops a connection with 1000 unacknowledged messages: those that a
+burst of publishes to the client's own group brings back must be acknowledged before more are published.
+"""
+
+_GAPS: Final = 32
+"""Settled requests that may stay in the queue before it is cleared of them."""
+
+
+class Outbox:
+    """A queue of requests for the open transport, with a window for the requests that wait for their answer.
+
+    Attributes:
+        transport: the number of the open transport, or of the next one.
+    """
+
+    __slots__ = ("_gaps", "_in_flight", "_queue", "_repeats", "transport")
+
+    def __init__(self) -> None:
+        # Lists: a deque takes 0.7 KiB, even empty.
+        self._queue: list[Request] = []
+        self._repeats: list[Request] = []  # of requests in flight: the window does not hold them up
+        self._in_flight = 0
+        self._gaps = 0  # requests of the queue that were settled before they could be sent
+        self.transport: int = 1
+
+    @property
+    def full(self) -> bool:
+        """Whether the window is full."""
+        return self._in_flight >= _WINDOW
+
+    def put(self, request: Request) -> None:
+        """Queue a request. Repeats do nothing."""
+        if not request.queued:
+            request.queued = True
+            (self._repeats if request.in_flight else self._queue).append(request)
+
+    def take(self) -> list[Request]:
+        """Return the requests to send now, in order; from here on they count as handed to the transport."""
+        if not self._queue and not self._repeats:
+            return []
+        taken: list[Request] = []
+        for request in self._repeats:
+            if request.in_flight:  # else answered since
+                request.queued = False
+                request.copies = True
+                taken.append(request)
+        self._repeats.clear()
+        done = 0
+        for request in self._queue:
+            if request.queued:
+                if request.key > 0:
+                    if self._in_flight >= _WINDOW:
+                        break
+                    self._in_flight += 1
+                    request.in_flight = True
+                request.queued = False
+                if not request.handed:
+                    request.handed = request.tried = True
+                    request.transport = self.transport
+                taken.append(request)
+            done += 1
+        del self._queue[:done]
+        return taken
+
+    def remove(self, request: Request) -> None:
+        """Remove a request that is answered or settled."""
+        if request.in_flight:
+            request.in_flight = False
+            self._in_flight -= 1
+        elif request.queued:
+            self._gaps += 1
+            if self._gaps > _GAPS and 2 * self._gaps > len(self._queue):
+                self._queue = [waiting for waiting in self._queue if waiting.queued and waiting is not request]
+                self._gaps = 0
+        request.queued = False
+
+    def transport_lost(self) -> None:
+        """Forget the queue: the transport is lost. The requests' own fields are their owner's matter."""
+        self._queue.clear()
+        self._repeats.clear()
+        self._in_flight = self._gaps = 0
+        self.transport += 1

@@ -1,0 +1,73 @@
+"""Codec: how the messages of a subprotocol are written and read. JSON is the only one so far."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from limpet_core.protocol.json import JsonCodec
+from limpet_core.protocol.messages import Incoming
+from limpet_core.protocol.names import JSON, RELIABLE_JSON
+
+
+class Codec(Protocol):
+    """Writes what a client sends, and reads what the service sends.
+
+    Attributes:
+        binary: whether messages travel in binary frames; else in text frames, as UTF-8.
+        ping: the message that asks for a pong.
+        ack_id_size: by how many bytes :meth:`with_ack_id` makes a message longer, at most.
+    """
+
+    binary: bool
+    ping: bytes
+    ack_id_size: int
+
+    def decode(self, message: bytes, /) -> Incoming:
+        """Decode one message; never raises, whatever the peer sends."""
+        ...
+
+    def encode_join(self, group: str, ack_id: int, /) -> bytes:
+        """Encode a request to join ``group``.
+
+        Raises:
+            InvalidType, InvalidValue: ``group`` is no group name; the message names the argument.
+        """
+        ...
+
+    def encode_leave(self, group: str, ack_id: int, /) -> bytes:
+        """Encode a request to leave ``group``. Raises as :meth:`encode_join`."""
+        ...
+
+    def encode_send(
+        self, group: str, data: Any, data_type: str | None, no_echo: bool, key: int, limit: int, /
+    ) -> bytes:
+        """Encode a publish to ``group``.
+
+        Args:
+            key: the ack id, or a negative number for none.
+            limit: the largest size in bytes.
+
+        Raises:
+            InvalidType, InvalidValue: the message names the argument.
+        """
+        ...
+
+    def encode_event(self, event: str, data: Any, data_type: str | None, key: int, limit: int, /) -> bytes:
+        """Encode an event for the application server. Arguments and errors are those of :meth:`encode_send`."""
+        ...
+
+    def with_ack_id(self, message: bytes, ack_id: int, /) -> bytes:
+        """Return ``message``, which was encoded without an ack id, with ``ack_id``."""
+        ...
+
+    def sequence_ack(self, sequence_id: int, /) -> bytes:
+        """Encode the message that acknowledges everything up to ``sequence_id`` (client-spec 3.2.3)."""
+        ...
+
+
+_CODECS: Final[dict[str, Codec]] = dict.fromkeys((RELIABLE_JSON, JSON), JsonCodec())
+
+
+def codec_for(subprotocol: str) -> Codec:
+    """Return the codec of a subprotocol that :class:`~limpet.Options` accepts."""
+    return _CODECS[subprotocol]
