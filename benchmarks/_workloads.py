@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
 import limpet
 from limpet_core.protocol.json import decode
+
+sys.path.append(str(Path(__file__).parents[1]))  # these are scripts
+from simulation.inspect import see_up_to
 
 BATCH = 1000
 URL = "ws://bench.test/client/hubs/bench"
@@ -72,7 +77,7 @@ def receiving(name: str, size: int, *, fast_lane: bool) -> Workload:
     data = b"".join(frame(message(number, size)) for number in range(1, BATCH + 1))
 
     def run() -> None:
-        session._sequence.last = 0
+        see_up_to(session, 0)
         link.receive_data(data, 0.0)
         assert len(session.events()) == BATCH
         link.data_to_send()

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 
 from _workloads import BATCH, CONNECTED, URL, connected, frame, message, opened
+from simulation.inspect import pending, see_up_to
 
 import limpet
 
@@ -48,7 +49,7 @@ def connections(count: int) -> tuple[float, float, float]:
 
     def receive() -> None:
         for session, link in many * rounds:
-            session._sequence.last = 0
+            see_up_to(session, 0)
             link.receive_data(data, 0.0)
             session.events()
             link.data_to_send()
@@ -69,7 +70,7 @@ def groups(count: int) -> tuple[float, float]:
     assert len(session.groups) == count
 
     def receive() -> None:
-        session._sequence.last = 0
+        see_up_to(session, 0)
         link.receive_data(GROUP_MESSAGES, 0.0)
         assert len(session.events()) == BATCH
         link.data_to_send()
@@ -123,13 +124,13 @@ def rejoins(count: int) -> float:
     session.url_ready(URL, 2.0)
     start = time.process_time()
     link = opened(session, CONNECTED, 2.0)
-    waiting = list(session._requests.pending)
+    waiting = [request.key for request in pending(session)]
     for at in range(0, count, 500):
         link.data_to_send()
         link.receive_data(b"".join([frame(ACK % key) for key in waiting[at : at + 500]]), 2.0)
     spent = time.process_time() - start
     assert len(session.groups) == count
-    assert not session._requests.pending
+    assert not pending(session)
     return 1e6 * spent / count
 
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from limpet import Backoff, ClientStopped, Dial, Options, Session, State, TooManyRequests
-from limpet_core.client.pacing import Pacing
+from simulation.inspect import pending, set_stride
 from simulation.oracle import Asked, Oracle
 from simulation.wire import Wire
 
@@ -22,9 +22,13 @@ class Watched(Session):
     oracle: Oracle
 
     def messages_to_send(self) -> list[bytes]:
-        messages = super().messages_to_send()
+        messages = self.hands_out(super().messages_to_send())
         for message in messages:
             self.oracle.sends(message)
+        return messages
+
+    def hands_out(self, messages: list[bytes]) -> list[bytes]:
+        """Return what the driver gets of ``messages``; a faulty session may change them."""
         return messages
 
 
@@ -51,7 +55,7 @@ class Client(Oracle):
         session = world.session_type(options, random=random.random)
         super().__init__(world, name, session)
         session.oracle = self
-        session._pacing = Pacing(random.choice([2, 5, 150]))
+        set_stride(session, random.choice([2, 5, 150]))
         self.wire: Wire | None = None
         self.wires = 0
         self.asked_for_url: Dial | None = None
@@ -124,7 +128,7 @@ class Client(Oracle):
             asked.ack_id = make(asked)
         except TooManyRequests:
             self.world.log("%s: too many requests", self.name)
-            assert len(self.session._requests.pending) >= self.options.max_pending_requests
+            assert len(pending(self.session)) >= self.options.max_pending_requests
         except ClientStopped:
             assert self.session.state in (State.STOPPED, State.STOPPING)
         else:
@@ -192,7 +196,7 @@ class Client(Oracle):
             or self.wire is None
             or self.wire.dead
             or self.session.state is not State.CONNECTED
-            or bool(self.session._requests.pending)
+            or bool(pending(self.session))
             or connection is None
             or connection.transport is None
             or (self.options.reliable and (self.last != connection.sequence_id or connection.retained > 0))

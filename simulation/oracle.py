@@ -25,6 +25,7 @@ from limpet import (
     Stopped,
 )
 from limpet_core.service import Transport
+from simulation.inspect import inspect
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -289,12 +290,8 @@ class Oracle:
     def check_nothing_left(self) -> None:
         """Stopped: no buffer of the session holds anything."""
         session = self.session
-        requests = session._requests
-        held = [requests.pending, requests._outbox, requests._unanswered, requests._backing_off, session._control]
-        held.append(requests._memberships)
-        assert not any(held), f"something is left behind: {held}"
-        assert (requests._in_flight, requests._rejoins, requests._own) == (0, 0, 0), "something counts as in flight"
-        assert session._pacing._free == 2 * session._pacing._stride, "something counts as published"
+        left = inspect(session).left
+        assert not left, f"something is left behind: {left}"
         assert session.groups == frozenset()
 
     def check_caught_up(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import typing
@@ -118,3 +120,28 @@ def test_the_command_line_without_its_packages_says_how_to_get_them() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "limpet: click is not installed; get it with: pip install 'limpet[cli]'\n"
+
+
+KNOWS_THE_CORE = ROOT / "simulation" / "inspect.py"
+CORE_OBJECTS = {"session", "link", "core", "connection", "requests", "dial"}
+
+
+def private_uses(path: Path) -> list[str]:
+    """Where the code of ``path`` uses a private name of an object or module of the core, as far as names tell."""
+    used: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("limpet_core"):
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1].lstrip("_") in (CORE_OBJECTS):
+            names = [node.attr]
+        else:
+            continue
+        used += [f"{path.relative_to(ROOT)}:{node.lineno}: {name}" for name in names if re.match("_[a-z]", name)]
+    return used
+
+
+@pytest.mark.parametrize("folder", ["tests", "simulation", "fuzz", "benchmarks"])
+def test_one_module_alone_knows_the_private_state_of_the_core(folder: str) -> None:
+    assert private_uses(KNOWS_THE_CORE), "the check still finds what it looks for"
+    found = [use for path in (ROOT / folder).rglob("*.py") if path != KNOWS_THE_CORE for use in private_uses(path)]
+    assert not found

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from simulation.inspect import pending
 from tests.adapters.test_sync import program
 
 from limpet import (
@@ -88,7 +89,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
         service.stall("to_client")
         request = threading.Thread(target=wait, args=(lambda: client.send_to_group(GROUP, 1),))
         request.start()
-        soon(lambda: client._session._requests.pending)
+        soon(lambda: pending(client._session))
         monkeypatch.setattr(owner or client._driver._selector, method, fail)
         if method.startswith("receive"):
             service.resume()
@@ -314,7 +315,7 @@ def test_what_was_taken_over_is_sent_in_order_though_there_is_no_room_for_a_whil
         waiting = [threading.Thread(target=client.send_to_group, args=("other", 1)) for _ in range(2)]
         for thread in waiting:
             thread.start()
-        soon(lambda: len(client._session._requests.pending) == 2)
+        soon(lambda: len(pending(client._session)) == 2)
         client.send_to_group(GROUP, "first", ack=False)
         soon(lambda: client._driver._promised)
         with pytest.raises(TimeoutError, match="too far behind"):

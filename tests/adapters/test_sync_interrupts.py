@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import trustme
+from simulation.inspect import inspect
 from tests.helpers.echo import server_context
 
 from limpet import GroupMessage, Session, State, Stopped
@@ -234,7 +235,7 @@ def test_a_send_that_has_to_wait_and_is_interrupted_leaves_nobody_waiting(servic
 
         interrupted_everywhere(send, lambda _: None)
         until(lambda: not client._driver._senders)
-        assert client._session._senders == 0
+        assert inspect(client._session).senders == 0
         service.resume()
         counted.end()
 

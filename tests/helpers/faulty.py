@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
+from simulation import inspect
 from simulation.client import Watched
 
-from limpet import Acked, GroupMessage, MessagesMissed, Recovered, ServerMessage
-from limpet_core.client.request import Request, Settled
+from limpet import Acked, Connected, GroupMessage, MessagesMissed, Recovered, ServerMessage, State, Stopped
+from limpet_core.client.request import Request
 from limpet_core.client.timers import Timer
 from limpet_core.service import ServiceCore, Transport
+
+SEQUENCE_ACK = b'{"type":"sequenceAck"'
+SEQUENCE_ID = re.compile(rb'"sequenceId":(\d+)')
 
 # ---- Sessions
 
 
+class Meddles(Watched):
+    """A session that meddles with its state around the inputs that lose, find or end a connection."""
+
+    def before(self) -> None: ...
+
+    def after(self) -> None: ...
+
+    def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
+        self.before()
+        super().receive_messages(messages, now)
+        self.after()
+
+    def disconnected(self, now: float, **close: Any) -> None:
+        self.before()
+        super().disconnected(now, **close)
+        self.after()
+
+    def wake(self, now: float) -> None:
+        self.before()
+        super().wake(now)
+        self.after()
+
+
 class NeverAcknowledges(Watched):
-    def _schedule_sequence_ack(self, now: float) -> None:
-        pass
+    def hands_out(self, messages: list[bytes]) -> list[bytes]:
+        return [message for message in messages if not message.startswith(SEQUENCE_ACK)]
 
 
 class AcknowledgesTooMuch(Watched):
-    def messages_to_send(self) -> list[bytes]:
-        if self._sequence.messages:
-            self._control.append(b'{"type":"sequenceAck","sequenceId":%d}' % (self._sequence.last + 5))
-        return super().messages_to_send()
+    def hands_out(self, messages: list[bytes]) -> list[bytes]:
+        return [
+            SEQUENCE_ID.sub(lambda found: b'"sequenceId":%d' % (int(found[1]) + 5), message)
+            if message.startswith(SEQUENCE_ACK)
+            else message
+            for message in messages
+        ]
 
 
 class LosesAReplay(Watched):
@@ -43,7 +76,7 @@ class LosesAReplay(Watched):
 
 
 class TellsOthers(Watched):
-    """What it tells of every fifth message or answer is up to a subclass."""
+    """In place of every fifth message or answer a subclass tells other events."""
 
     _counted = 0
 
@@ -87,159 +120,213 @@ class AnswersTwice(TellsOthers):
         return [event, event] if isinstance(event, Acked) else [event]
 
 
-class DeliversTwice(Watched):
+class IgnoresOrder(Watched):
+    """Takes every message for the next one where :meth:`wrong` says so."""
+
+    def wrong(self, sequence_id: int, last: int) -> bool:
+        raise NotImplementedError
+
+    def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
+        for message in messages:
+            found = SEQUENCE_ID.search(message)
+            last = inspect.inspect(self).last
+            if found and self.wrong(int(found[1]), last):
+                inspect.see_up_to(self, int(found[1]) - 1)
+            super().receive_messages([message], now)
+            inspect.see_up_to(self, max(last, inspect.inspect(self).last) if self.connection_id else 0)
+
+
+class DeliversTwice(IgnoresOrder):
     """Sequence ids seen before are delivered again."""
 
-    def _skip_to(self, sequence_id: int, now: float) -> bool:
-        return sequence_id <= self._sequence.last or super()._skip_to(sequence_id, now)
+    def wrong(self, sequence_id: int, last: int) -> bool:
+        return sequence_id <= last
 
 
-class HidesGaps(Watched):
-    def _skip_to(self, sequence_id: int, now: float) -> bool:
-        return sequence_id > self._sequence.last
+class HidesGaps(IgnoresOrder):
+    def wrong(self, sequence_id: int, last: int) -> bool:
+        return sequence_id > last
 
 
-class FreshAckIds(Watched):
+class FreshAckIds(Meddles):
     """After a lost transport, what was not answered is asked again under another ack id."""
 
-    def _dropped(self, code: int, reason: str, now: float) -> None:
-        super()._dropped(code, reason, now)
-        for request in self._requests.pending.values():
-            request.payload = request.payload.replace(b'"ackId":', b'"ackId":9')
+    was: State = State.STOPPED
+
+    def before(self) -> None:
+        self.was = self.state
+
+    def after(self) -> None:
+        if self.was is State.CONNECTED and self.state is not State.CONNECTED:
+            for request in inspect.pending(self):
+                request.payload = request.payload.replace(b'"ackId":', b'"ackId":9')
 
 
-class ForgetsWhatWaits(Watched):
-    def _recovered(self, now: float) -> None:
-        for request in list(self._requests.pending.values()):
-            if request.handed:
-                self._requests._forget(request)
-        super()._recovered(now)
+class ForgetsWhatWaits(Meddles):
+    def before(self) -> None:
+        if self.state is State.RECOVERING:
+            for request in inspect.pending(self):
+                if request.handed:
+                    inspect.forget(self, request)
 
 
-class RepeatsPublishes(Watched):
+class RepeatsPublishes(Meddles):
     """A publication of unknown outcome is sent again on another connection."""
 
-    def _end_connection(self, code: int, reason: str) -> None:
-        for request in self._requests.pending.values():
+    def disconnected(self, now: float, **close: Any) -> None:
+        self.as_if_never_handed(lambda: super(RepeatsPublishes, self).disconnected(now, **close))
+
+    def wake(self, now: float) -> None:
+        self.as_if_never_handed(lambda: super(RepeatsPublishes, self).wake(now))
+
+    def as_if_never_handed(self, call: Callable[[], None]) -> None:
+        handed = [request for request in inspect.pending(self) if request.handed]
+        connection_id = self.connection_id
+        for request in handed:
             request.handed = False
-        super()._end_connection(code, reason)
+        call()
+        if self.connection_id == connection_id:
+            for request in handed:
+                request.handed = True
 
 
-class RepeatsInDisorder(Watched):
-    def _recovered(self, now: float) -> None:
-        requests = self._requests
-        requests.pending = dict(reversed(requests.pending.items()))
-        super()._recovered(now)
+class RepeatsInDisorder(Meddles):
+    def before(self) -> None:
+        if self.state is State.RECOVERING:
+            inspect.reverse_pending(self)
 
 
-class SaysUnsent(Watched):
+class SaysUnsent(Meddles):
     """A publication that was handed to a transport is called unsent."""
 
-    def _end_connection(self, code: int, reason: str) -> None:
-        for request in self._requests.pending.values():
+    tried: Sequence[Request] = ()
+
+    def before(self) -> None:
+        self.tried = [request for request in inspect.pending(self) if request.tried]
+        for request in self.tried:
             request.tried = False
-        super()._end_connection(code, reason)
+
+    def after(self) -> None:
+        for request in self.tried:
+            request.tried = True
 
 
 class SaysDone(Watched):
     """A request counts as done as soon as it is handed out, whatever becomes of it."""
 
-    def messages_to_send(self) -> list[bytes]:
-        messages = super().messages_to_send()
-        for request in list(self._requests.pending.values()):
-            if request.in_flight and request.key > 0:
-                self._settled(self._requests._settle(request))
+    def hands_out(self, messages: list[bytes]) -> list[bytes]:
+        if self.state is State.CONNECTED:
+            for request in inspect.pending(self):
+                if request.in_flight and request.key > 0:
+                    ack = b'{"type":"ack","ackId":%d,"success":true}' % request.key
+                    self.receive_messages([ack], self.oracle.world.now)
         return messages
 
 
 class ConnectedAgain(Watched):
     """A recovery is told as a new connection."""
 
-    def _recovered(self, now: float) -> None:
-        super()._recovered(now)
-        from limpet import Connected
-
-        assert self._connection_id is not None
-        self._events.append(Connected(self._connection_id))
+    def events(self) -> list[Any]:
+        told: list[Any] = []
+        for event in super().events():
+            told += [event, Connected(event.connection_id)] if isinstance(event, Recovered) else [event]
+        return told
 
 
 class StopWaitsForEver(Watched):
     def stop(self, now: float) -> None:
         super().stop(now)
-        self._timers.stop(Timer.CLOSE)
+        inspect.set_timer(self, Timer.CLOSE, math.inf)
 
 
-class NoKeepalive(Watched):
-    def _flow(self, now: float) -> None:
-        super()._flow(now)
-        self._timers.stop(Timer.SILENCE)
+class NoKeepalive(Meddles):
+    def after(self) -> None:
+        inspect.set_timer(self, Timer.SILENCE, math.inf)
 
 
 class WakesForEver(Watched):
     def wake(self, now: float) -> None:
         super().wake(now)
-        self._timers.set(Timer.PING, now)
+        inspect.set_timer(self, Timer.PING, now)
 
 
 class LeavesATimer(Watched):
-    def _finish(self, error: Any) -> None:
-        super()._finish(error)
-        self._timers.set(Timer.PING, 1e9)
+    def events(self) -> list[Any]:
+        events = super().events()
+        if any(isinstance(event, Stopped) for event in events):
+            inspect.set_timer(self, Timer.PING, 1e9)
+        return events
 
 
 class FailsLate(Watched):
-    """The time that a request may take counts from when it is sent."""
+    """The time that a request may take counts from 3 s after the call."""
 
-    def _submit(self, request: Request, now: float) -> int:
-        request.submitted += 3.0
-        return super()._submit(request, now)
+    known: list[Request]
+
+    def events(self) -> list[Any]:
+        pending = inspect.pending(self)
+        for request in pending:
+            if not any(request is other for other in self.__dict__.setdefault("known", [])):
+                request.submitted += 3.0
+        self.known = list(pending)
+        return super().events()
 
 
 class TakesARefusalForFinal(Watched):
     """A provider could give a better URL, but is not asked."""
 
-    def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
-        self._fixed_url = True
-        super().dial_failed(error, now, status=status)
+    def url_ready(self, url: str, now: float, *, fixed: bool = False) -> None:
+        super().url_ready(url, now, fixed=True)
 
 
 class HopesForever(Watched):
     """The token of a fixed URL has expired, and is tried again and again."""
 
-    def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
-        self._fixed_url = False
-        super().dial_failed(error, now, status=status)
+    def url_ready(self, url: str, now: float, *, fixed: bool = False) -> None:
+        super().url_ready(url, now, fixed=False)
 
 
-class LosesGroups(Watched):
+class LosesGroups(Meddles):
     """Groups are not joined again on a new connection."""
 
-    def _stands(self, message: Any, now: float) -> None:
-        self._groups.clear()
-        super()._stands(message, now)
+    def before(self) -> None:
+        if self.state is State.CONNECTING:
+            inspect.forget_groups(self)
 
 
-class LosesGroupsToLeaves(Watched):
+class LosesGroupsToLeaves(Meddles):
     """A leave that was not executed costs the group: its rejoin is never made."""
 
-    def _unpark(self, group: str) -> None:
-        self._parked.pop(group, None)
+    def after(self) -> None:
+        inside = inspect.inspect(self)
+        for group in inside.parked - inside.leaving:
+            inspect.unpark(self, group)
 
 
 class WithdrawsTooLate(Watched):
     def withdraw(self, ack_id: int) -> bool:
-        request: Request | None = self._requests.pending.get(ack_id)
-        if request is not None:
-            request.tried = False
+        for request in inspect.pending(self):
+            if request.key == ack_id:
+                request.tried = False
         return super().withdraw(ack_id)
 
 
-class PacesForEver(Watched):
+class PacesForEver(Meddles):
     """A publish of its own that was lost with its connection never counts as answered."""
 
-    def _settled(self, settled: Settled) -> None:
-        if not (settled.request.own and settled.error is not None):
-            super()._settled(settled)
+    own: Sequence[Request] = ()
+
+    def before(self) -> None:
+        self.own = [request for request in inspect.pending(self) if request.own]
+
+    def after(self) -> None:
+        left = {request.key for request in inspect.pending(self)}
+        for request in self.own:
+            if request.key not in left and self.state is not State.STOPPED:
+                inspect.unanswer(self)
+
+    def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
+        Watched.receive_messages(self, messages, now)  # these are answers
 
 
 SESSIONS: Final[dict[str, type[Watched]]] = {
@@ -279,8 +366,7 @@ class ForgetsAckIds(ServiceCore):
     """Executes a repeated request again."""
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
-        if transport.connection is not None:
-            transport.connection._succeeded.clear()
+        inspect.forget_ack_ids(transport)
         super().receive(transport, data, now)
 
 
@@ -288,9 +374,7 @@ class LosesRetained(ServiceCore):
     """Replays all but the newest retained message, and keeps the sequence id that it had."""
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
-        connection = self.connection(connection_id)
-        if connection is not None and connection._retained:
-            connection._retained.pop()
+        inspect.lose_newest_retained(self, connection_id)
         return super().recover(hub, connection_id, reconnection_token, now)
 
 
@@ -299,8 +383,8 @@ class NeverExecutes(ServiceCore):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        publish, numbers = self._requests._publish, itertools.count(1)
-        self._requests._publish = lambda *args: None if next(numbers) % 10 == 0 else publish(*args)  # type: ignore
+        numbers = itertools.count(1)
+        inspect.wrap_publish(self, lambda publish: lambda *args: (next(numbers) % 10 and publish(*args)) or None)
 
 
 class SendsTwice(ServiceCore):
@@ -308,8 +392,7 @@ class SendsTwice(ServiceCore):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        publish = self._requests._publish
-        self._requests._publish = lambda *args: publish(*args) or publish(*args)  # type: ignore
+        inspect.wrap_publish(self, lambda publish: lambda *args: publish(*args) or publish(*args))
 
 
 class Echoes(ServiceCore):
@@ -317,8 +400,10 @@ class Echoes(ServiceCore):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        publish, replace = self._requests._publish, msgspec.structs.replace
-        self._requests._publish = lambda of, message, now: publish(of, replace(message, no_echo=False), now)  # type: ignore
+        replace = msgspec.structs.replace
+        inspect.wrap_publish(
+            self, lambda publish: lambda of, message, now: publish(of, replace(message, no_echo=False), now)
+        )
 
 
 class KeepsWhoLeft(ServiceCore):

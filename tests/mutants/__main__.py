@@ -43,6 +43,7 @@ def prepare() -> None:
     for link, target in (
         ("src/limpet_core", "../../core/limpet_core"),
         ("tests", "../tests"),
+        ("simulation", "../simulation"),
         ("pyproject.toml", "../pyproject.toml"),
     ):
         if not (PLACE / link).is_symlink():

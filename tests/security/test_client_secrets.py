@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from simulation.inspect import inspect
 from tests.adapters.harness import options, run, url_of, within
 from tests.adapters.test_connectors import serve, url_at
 from tests.helpers import frames
@@ -66,7 +67,7 @@ def test_no_token_is_in_a_log_of_ours_or_of_a_library(library: str | None, caplo
                 assert client.connection_id is not None
                 service.drop(client.connection_id)
                 await within(5, asyncio.ensure_future(client.send_to_group("g", "x")))
-                token = client._session._token
+                token = inspect(client._session).token
                 assert token
                 secrets.append(token)
             with pytest.raises(ConnectError):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from simulation.inspect import put_back
 from tests.helpers import frames
 from tests.helpers.driving import Drive, hello, ok, refused
 from tests.helpers.overheard import BODIES, CLOSE_REASONS, POISON, Overheard, assert_fit
@@ -119,7 +120,7 @@ def refused_rejoin(drive: Drive, text: str) -> None:
     drive.says(refused(rejoin["ackId"], text, text))
     events = drive.events()
     assert any(isinstance(event, RejoinGroupFailed) for event in events)
-    drive.session._events += events
+    put_back(drive.session, events)
 
 
 def no_json(drive: Drive, text: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulation.inspect import inspect
 from tests.helpers import frames
 from tests.helpers.driving import Drive, hello, refused
 from tests.helpers.overheard import Overheard, errors_of, told
@@ -143,7 +144,7 @@ def says_what_is_unknown(drive: Drive, text: str) -> None:
 def can_not_be_dialled(drive: Drive, text: str) -> None:
     drive.drop(1008, "gone")
     drive.until_dial()
-    drive.session.url_ready(drive.session._url, drive.now)
+    drive.session.url_ready(inspect(drive.session).url, drive.now)
     drive.session.dial_failed(OSError(text), drive.now)
     drive.until_dial()
     drive.session.url_failed(ValueError(text), drive.now)

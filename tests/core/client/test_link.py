@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulation.inspect import pending
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, encoded, hello, news
 from tests.helpers.profiles import examples
@@ -571,7 +572,7 @@ def test_whatever_is_sent_is_read_back_by_wsproto(texts: list[str], fast_lane: b
     wire = Wire(fast_lane=fast_lane).upgrade()
     for text in texts:
         wire.session.send_to_group("g", text, wire.now)
-    expected = [request.payload.decode() for request in wire.session._requests.pending.values()]
+    expected = [request.payload.decode() for request in pending(wire.session)]
     assert read_back(wire) == expected
 
 

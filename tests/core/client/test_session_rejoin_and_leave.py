@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from simulation.inspect import inspect
 from tests.helpers.driving import OWN, Drive, hello, ok, refused
 
 from limpet import RejoinGroupFailed, State
@@ -122,7 +123,7 @@ def flowing(drive: Drive) -> None:
     if drive.state is State.RECOVERING:
         if drive.session.dial is None:
             drive.until_dial()
-        if not drive.session._open:
+        if not inspect(drive.session).open:
             drive.open()
         drive.says({"type": "pong"})
     drive.advance(0)  # as a driver does: wake at the deadline
@@ -258,4 +259,4 @@ def test_a_join_that_was_repeated_on_the_same_transport_is_not_made_again() -> N
     drive.says(refused(join, "Duplicate"))
     drive.advance(0)
     drive.sent()
-    assert drive.session._parked == {}
+    assert not inspect(drive.session).parked

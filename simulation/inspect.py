@@ -1,0 +1,151 @@
+"""The private state of the core: the only module outside it that knows the names.
+
+:func:`inspect` takes a record of a session. The functions below it change one: benchmarks and tests of rare states
+use them, and sessions and services that are faulty on purpose (``tests/helpers/faulty.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from limpet import Event, Session
+from limpet_core.client.pacing import Pacing
+from limpet_core.client.request import Request
+from limpet_core.client.timers import Timer
+from limpet_core.service import ServiceCore, Transport
+
+# ---- What there is
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The private state of a session at one moment.
+
+    Attributes:
+        url: the Client Access URL that was used last.
+        token: the reconnection token of the connection, if any.
+        open: whether the transport is open.
+        senders: how many senders wait for the transport or for the window of publishes.
+        last: the largest sequence id seen on this connection.
+        pending: the requests that are not settled, in the order of the calls; the objects are live.
+        parked: the groups whose rejoin waits for the end of a leave.
+        leaving: the groups with a leave that is not settled.
+        left: names and contents of the buffers and counters that are not as they are in a new session.
+    """
+
+    url: str
+    token: str | None
+    open: bool
+    senders: int
+    last: int
+    pending: tuple[Request, ...]
+    parked: frozenset[str]
+    leaving: frozenset[str]
+    left: dict[str, object]
+
+
+def inspect(session: Session) -> Inside:
+    """Take a record of ``session``."""
+    requests = session._requests
+    buffers: dict[str, object] = {
+        "pending": requests.pending,
+        "outbox": requests._outbox,
+        "repeats": requests._repeats,
+        "unanswered": requests._unanswered,
+        "backing off": requests._backing_off,
+        "memberships": requests._memberships,
+        "control": session._control,
+        "parked": session._parked,
+        "in flight": requests._in_flight,
+        "rejoins": requests._rejoins,
+        "own": requests._own,
+        "publishes on their way": 2 * session._pacing._stride - session._pacing._free,
+    }
+    return Inside(
+        url=session._url,
+        token=session._token,
+        open=session._open,
+        senders=session._senders,
+        last=session._sequence.last,
+        pending=pending(session),
+        parked=frozenset(session._parked),
+        leaving=frozenset(requests.leaving()),
+        left={name: held for name, held in buffers.items() if held},
+    )
+
+
+def pending(session: Session) -> tuple[Request, ...]:
+    """Return the requests that are not settled, in the order of the calls; safe while another thread runs."""
+    return tuple(session._requests.pending.values())
+
+
+# ---- Changes to a session
+
+
+def see_up_to(session: Session, sequence_id: int) -> None:
+    """Let ``sequence_id`` be the largest that the session has seen on this connection; 0: none."""
+    session._sequence.last = sequence_id
+
+
+def set_stride(session: Session, stride: int) -> None:
+    """Let every ``stride``-th publish without an ack ask for one."""
+    session._pacing = Pacing(stride)
+
+
+def unanswer(session: Session) -> None:
+    """Take back that the last publish of the session's own was answered."""
+    session._pacing._free -= session._pacing._stride
+
+
+def put_back(session: Session, events: list[Event]) -> None:
+    """Return events that :meth:`Session.events` has given out."""
+    session._events += events
+
+
+def forget(session: Session, request: Request) -> None:
+    """Forget a pending request without an answer."""
+    session._requests._forget(request)
+
+
+def reverse_pending(session: Session) -> None:
+    """Turn the order of the pending requests around."""
+    requests = session._requests
+    requests.pending = dict(reversed(requests.pending.items()))
+
+
+def forget_groups(session: Session) -> None:
+    """Forget the groups to join again."""
+    session._groups.clear()
+
+
+def unpark(session: Session, group: str) -> None:
+    """Forget the rejoin of ``group`` that waits for the end of a leave."""
+    session._parked.pop(group, None)
+
+
+def set_timer(session: Session, timer: Timer, deadline: float) -> None:
+    """Arm ``timer`` for ``deadline``; ``math.inf`` disarms it."""
+    session._timers.set(timer, deadline)
+
+
+# ---- Changes to a service
+
+
+def forget_ack_ids(transport: Transport) -> None:
+    """Forget the ack ids that were executed on the connection of ``transport``."""
+    if transport.connection is not None:
+        transport.connection._succeeded.clear()
+
+
+def lose_newest_retained(core: ServiceCore, connection_id: str) -> None:
+    """Forget the newest message that is retained for a connection; its sequence id stays used."""
+    connection = core.connection(connection_id)
+    if connection is not None and connection._retained:
+        connection._retained.pop()
+
+
+def wrap_publish(core: ServiceCore, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace the function that executes a publish by ``wrap(function)``."""
+    core._requests._publish = wrap(core._requests._publish)  # type: ignore[method-assign]
