@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpet import Event, Session
-from limpet_core.client.pacing import Pacing
-from limpet_core.client.request import Request
+from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
 from limpet_core.service import ServiceCore, Transport
 
@@ -30,7 +29,7 @@ class Inside:
         senders: how many senders wait for the transport or for the window of publishes.
         last: the largest sequence id seen on this connection.
         pending: the requests that are not settled, in the order of the calls; the objects are live.
-        parked: the groups whose rejoin waits for the end of a leave.
+        rejoins: the groups to join again if the leave that is pending fails.
         leaving: the groups with a leave that is not settled.
         left: names and contents of the buffers and counters that are not as they are in a new session.
     """
@@ -41,37 +40,42 @@ class Inside:
     senders: int
     last: int
     pending: tuple[Request, ...]
-    parked: frozenset[str]
+    rejoins: frozenset[str]
     leaving: frozenset[str]
     left: dict[str, object]
 
 
 def inspect(session: Session) -> Inside:
     """Take a record of ``session``."""
-    requests = session._requests
+    lifecycle, requests, groups, outbox = (
+        session._lifecycle,
+        session._requests,
+        session._groups,
+        session._requests._outbox,
+    )
+    connection = lifecycle.connection
     buffers: dict[str, object] = {
         "pending": requests.pending,
-        "outbox": requests._outbox,
-        "repeats": requests._repeats,
+        "outbox": outbox.queue,
+        "repeats": outbox.repeats,
+        "in flight": outbox._in_flight,
         "unanswered": requests._unanswered,
         "backing off": requests._backing_off,
-        "memberships": requests._memberships,
-        "control": session._control,
-        "parked": session._parked,
-        "in flight": requests._in_flight,
-        "rejoins": requests._rejoins,
         "own": requests._own,
-        "publishes on their way": 2 * session._pacing._stride - session._pacing._free,
+        "memberships": groups._pending,
+        "rejoins": groups._rejoins,
+        "control": session._control.messages,
+        "publishes on their way": 2 * session._pacing._stride - session._pacing._room,
     }
     return Inside(
-        url=session._url,
-        token=session._token,
-        open=session._open,
-        senders=session._senders,
-        last=session._sequence.last,
+        url=lifecycle._url,
+        token=None if connection is None else connection.token,
+        open=lifecycle.open,
+        senders=lifecycle.senders,
+        last=0 if connection is None else connection.sequence_id,
         pending=pending(session),
-        parked=frozenset(session._parked),
-        leaving=frozenset(requests.leaving()),
+        rejoins=frozenset(groups._rejoins),
+        leaving=frozenset(request.group for request in requests.pending.values() if request.kind is Kind.LEAVE),
         left={name: held for name, held in buffers.items() if held},
     )
 
@@ -86,17 +90,19 @@ def pending(session: Session) -> tuple[Request, ...]:
 
 def see_up_to(session: Session, sequence_id: int) -> None:
     """Let ``sequence_id`` be the largest that the session has seen on this connection; 0: none."""
-    session._sequence.last = sequence_id
+    if session._lifecycle.connection is not None:
+        session._lifecycle.connection.sequence_id = sequence_id
 
 
 def set_stride(session: Session, stride: int) -> None:
     """Let every ``stride``-th publish without an ack ask for one."""
-    session._pacing = Pacing(stride)
+    session._pacing._stride = stride
+    session._pacing.reset()
 
 
 def unanswer(session: Session) -> None:
     """Take back that the last publish of the session's own was answered."""
-    session._pacing._free -= session._pacing._stride
+    session._pacing._room -= session._pacing._stride
 
 
 def put_back(session: Session, events: list[Event]) -> None:
@@ -117,12 +123,12 @@ def reverse_pending(session: Session) -> None:
 
 def forget_groups(session: Session) -> None:
     """Forget the groups to join again."""
-    session._groups.clear()
+    session._groups.joined.clear()
 
 
-def unpark(session: Session, group: str) -> None:
+def forget_rejoin(session: Session, group: str) -> None:
     """Forget the rejoin of ``group`` that waits for the end of a leave."""
-    session._parked.pop(group, None)
+    session._groups._rejoins.pop(group, None)
 
 
 def set_timer(session: Session, timer: Timer, deadline: float) -> None:

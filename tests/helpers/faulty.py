@@ -299,8 +299,8 @@ class LosesGroupsToLeaves(Meddles):
 
     def after(self) -> None:
         inside = inspect.inspect(self)
-        for group in inside.parked - inside.leaving:
-            inspect.unpark(self, group)
+        for group in inside.rejoins - inside.leaving:
+            inspect.forget_rejoin(self, group)
 
 
 class WithdrawsTooLate(Watched):

@@ -22,15 +22,17 @@ class Outbox:
     """A queue of requests for the open transport, with a window for the requests that wait for their answer.
 
     Attributes:
+        queue: the requests to send, in order.
+        repeats: repeats of requests in flight, to send first; the window does not hold them up.
         transport: the number of the open transport, or of the next one.
     """
 
-    __slots__ = ("_gaps", "_in_flight", "_queue", "_repeats", "transport")
+    __slots__ = ("_gaps", "_in_flight", "queue", "repeats", "transport")
 
     def __init__(self) -> None:
         # Lists: a deque takes 0.7 KiB, even empty.
-        self._queue: list[Request] = []
-        self._repeats: list[Request] = []  # of requests in flight: the window does not hold them up
+        self.queue: list[Request] = []
+        self.repeats: list[Request] = []
         self._in_flight = 0
         self._gaps = 0  # requests of the queue that were settled before they could be sent
         self.transport: int = 1
@@ -44,21 +46,19 @@ class Outbox:
         """Queue a request. Repeats do nothing."""
         if not request.queued:
             request.queued = True
-            (self._repeats if request.in_flight else self._queue).append(request)
+            (self.repeats if request.in_flight else self.queue).append(request)
 
     def take(self) -> list[Request]:
         """Return the requests to send now, in order; from here on they count as handed to the transport."""
-        if not self._queue and not self._repeats:
-            return []
         taken: list[Request] = []
-        for request in self._repeats:
+        for request in self.repeats:
             if request.in_flight:  # else answered since
                 request.queued = False
                 request.copies = True
                 taken.append(request)
-        self._repeats.clear()
+        self.repeats.clear()
         done = 0
-        for request in self._queue:
+        for request in self.queue:
             if request.queued:
                 if request.key > 0:
                     if self._in_flight >= _WINDOW:
@@ -71,7 +71,7 @@ class Outbox:
                     request.transport = self.transport
                 taken.append(request)
             done += 1
-        del self._queue[:done]
+        del self.queue[:done]
         return taken
 
     def remove(self, request: Request) -> None:
@@ -81,14 +81,14 @@ class Outbox:
             self._in_flight -= 1
         elif request.queued:
             self._gaps += 1
-            if self._gaps > _GAPS and 2 * self._gaps > len(self._queue):
-                self._queue = [waiting for waiting in self._queue if waiting.queued and waiting is not request]
+            if self._gaps > _GAPS and 2 * self._gaps > len(self.queue):
+                self.queue = [waiting for waiting in self.queue if waiting.queued and waiting is not request]
                 self._gaps = 0
         request.queued = False
 
     def transport_lost(self) -> None:
         """Forget the queue: the transport is lost. The requests' own fields are their owner's matter."""
-        self._queue.clear()
-        self._repeats.clear()
+        self.queue.clear()
+        self.repeats.clear()
         self._in_flight = self._gaps = 0
         self.transport += 1

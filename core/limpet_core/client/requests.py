@@ -71,6 +71,7 @@ class Requests:
         secrets: Secrets,
         groups: Groups,
         pacing: Pacing,
+        outbox: Outbox,
         events: list[Event],
     ) -> None:
         self._options = options
@@ -80,7 +81,7 @@ class Requests:
         self._groups = groups
         self._pacing = pacing
         self._events = events
-        self._outbox = Outbox()
+        self._outbox = outbox
         self._established = False
         self._next_key = 1
         self._own_key = _OWN_KEYS

@@ -19,6 +19,7 @@ from limpet_core.client.groups import Groups
 from limpet_core.client.inbound import Inbound
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.options import Options
+from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import JOIN, LEAVE, PUBLISH, Request
 from limpet_core.client.requests import Requests
@@ -58,6 +59,7 @@ class Session:
         "_groups",
         "_inbound",
         "_lifecycle",
+        "_outbox",
         "_pacing",
         "_requests",
         "_secrets",
@@ -78,7 +80,10 @@ class Session:
         self._groups = Groups()
         self._pacing = Pacing()
         self._control = Control(self._codec)
-        self._requests = Requests(options, random, self._codec, self._secrets, self._groups, self._pacing, self._events)
+        self._outbox = Outbox()
+        self._requests = Requests(
+            options, random, self._codec, self._secrets, self._groups, self._pacing, self._outbox, self._events
+        )
         self._lifecycle = Lifecycle(
             options, random, self._secrets, self._requests, self._control, self._timers, self._events
         )
@@ -484,8 +489,8 @@ class Session:
         """
         if not self._lifecycle.open:
             return []
-        messages = self._requests.take()
-        control = self._control.messages
+        outbox, control = self._outbox, self._control.messages
+        messages = self._requests.take() if outbox.queue or outbox.repeats else []
         if not messages and not control:
             return messages
         if control:

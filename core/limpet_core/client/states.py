@@ -12,15 +12,15 @@ from limpet_core.redaction import redact_url
 
 
 class State(enum.Enum):
-    """Where a client, or a :class:`~limpet.Session`, is in its life.
+    """A state of a client, or of a :class:`~limpet.Session`.
 
     Attributes:
-        STOPPED: nothing is open and nothing is due. ``start()`` leads out.
+        STOPPED: no transport is open and nothing is due, until ``start()``.
         CONNECTING: a new connection is being made: URL, transport, handshake, first message. Requests wait.
-        CONNECTED: messages flow.
-        RECOVERING: the transport was lost; the service still keeps the connection, and requests wait.
-        WAITING: the connection is gone; the next attempt waits for its backoff, and requests wait for that.
-        STOPPING: our close was sent; the service's answer is awaited.
+        CONNECTED: the connection is established and messages flow.
+        RECOVERING: the transport was lost; the service still keeps the connection. Requests wait.
+        WAITING: the connection is gone; the next attempt waits for its backoff. Requests wait.
+        STOPPING: the client has sent its close and waits for the service's close.
     """
 
     STOPPED = "stopped"
@@ -31,19 +31,19 @@ class State(enum.Enum):
     STOPPING = "stopping"
 
 
-# On Python 3.11, to look up a member of an enum costs as much as a tenth of a message. The members that every message
+# On Python 3.11, the look-up of an enum's member costs as much as a tenth of a message. The members that every message
 # or request needs have names of their own: here, and in the same way next to other enums.
 CONNECTED: Final = State.CONNECTED
 STOPPED: Final = State.STOPPED
 STOPPING: Final = State.STOPPING
 
 
-# Why each transition happens. Session._go() refuses any other, so this table cannot drift from the code;
+# Why each transition happens. Lifecycle._go() refuses all others, so this table cannot drift from the code;
 # docs/make_diagram.py draws docs/states.md from it.
 #
-# The one thing to know: CONNECTED is left for RECOVERING as long as the connection id may still be alive on
-# the service, and for WAITING only when it is certainly gone. Requests and sequence ids survive the first
-# and are settled by the second.
+# CONNECTED is left for RECOVERING as long as the service may still keep the connection, and for WAITING only when the
+# connection is certainly gone. Requests and sequence ids survive RECOVERING; WAITING settles requests and forgets the
+# sequence ids.
 TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.STOPPED, State.CONNECTING): "start()",
     (State.CONNECTING, State.CONNECTED): "connected message",
@@ -65,21 +65,21 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
 
 
 class Dial(msgspec.Struct, eq=False):
-    """A transport that a session wants, from the attempt to open it to its end.
+    """A transport that a session wants, from the attempt to open the transport to its end.
 
-    The session's :attr:`Session.dial` is the one wanted transport. As soon as ``session.dial`` is another object or
-    None, this one is no longer :attr:`wanted`: give up opening it, or send the close that :attr:`close` asks for, if
-    any, and drop it.
+    :attr:`Session.dial` is the one wanted transport. When :attr:`wanted` becomes False, stop opening the transport; if
+    it is open, send the close frame of :attr:`close`, if there is one, and drop it.
 
     Attributes:
-        wanted: whether the session still wants this transport; it never does again once it does not.
-        attempt: the number of this attempt since things last went well, from 1.
+        attempt: the number of this attempt since a connection was last established or recovered, from 1.
         protocol: the WebSocket subprotocol to offer.
-        recovery: whether this recovers a connection instead of making a new one.
-        url: where to connect. None: ask the application for a Client Access URL, then call
+        recovery: whether this transport is to recover a connection, instead of making a new one.
+        url: the URL to connect to. None: ask the application for a Client Access URL, then call
             ``session.url_ready(url, now)``, which fills it in, or ``session.url_failed(error, now)``.
-        close: set: close this transport with that code; messages handed out before go first.
-        waits_for: who is to answer now, for the text of a timeout, where that is not the service but, say, a proxy.
+        close: not None: close this transport with that code and reason, behind the messages handed out before.
+        waits_for: the peer that is to answer now, for the text of a timeout, if that is not the service but, say, a
+            proxy.
+        wanted: whether the session still wants this transport. Once False, it stays False.
     """
 
     attempt: int

@@ -259,4 +259,4 @@ def test_a_join_that_was_repeated_on_the_same_transport_is_not_made_again() -> N
     drive.says(refused(join, "Duplicate"))
     drive.advance(0)
     drive.sent()
-    assert not inspect(drive.session).parked
+    assert not inspect(drive.session).rejoins
