@@ -44,7 +44,7 @@ mutants: $(VENV)/.mutating
 
 # The core, line by line and branch by branch.
 coverage: $(VENV)/.tested
-	$(BIN)/coverage run --source=limpet_core -m pytest -q tests/core
+	$(BIN)/coverage run --source=limpet_core -m pytest -q tests/core tests/adapters/service
 	$(BIN)/coverage report --include="core/*" --show-missing --skip-covered --fail-under=100
 
 # Ours beside the official clients, in one run against one server; writes tables and chart into docs/performance.md.

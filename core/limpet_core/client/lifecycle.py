@@ -109,8 +109,7 @@ class Lifecycle:
         self._failure: LimpetError | None = None  # why the last run ended, if not by stop()
 
     def _go(self, state: State) -> None:
-        if (self.state, state) not in TRANSITIONS:
-            raise AssertionError(f"bug: {self.state} -> {state}")
+        assert (self.state, state) in TRANSITIONS, f"bug: {self.state} -> {state}"
         self.state = state
 
     def check_running(self) -> None:

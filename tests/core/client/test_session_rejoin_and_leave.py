@@ -260,3 +260,29 @@ def test_a_join_that_was_repeated_on_the_same_transport_is_not_made_again() -> N
     drive.advance(0)
     drive.sent()
     assert not inspect(drive.session).rejoins
+
+
+def test_a_leave_withholds_the_rejoin_of_its_own_group_alone() -> None:
+    drive = joined()
+    stands_again(drive)
+    drive.says({"type": "pong"})
+    drive.session.leave_group("another", drive.now)
+    assert [(message["type"], message["group"]) for message in drive.sent()] == [
+        ("joinGroup", "g"),
+        ("leaveGroup", "another"),
+    ]
+
+
+def test_the_rejoins_of_two_groups_are_told_apart() -> None:
+    drive = joined()
+    stands_again(drive)
+    join = drive.session.join_group("h", drive.now)
+    drive.sent()
+    drive.says(ok(join), ok(OWN))
+    drive.lose()
+    stands_again(drive, "c3")
+    drive.session.leave_group("h", drive.now)
+    assert [(message["type"], message["group"]) for message in drive.sent()] == [
+        ("joinGroup", "g"),
+        ("leaveGroup", "h"),
+    ]
