@@ -19,8 +19,8 @@ def diagram() -> str:
     lines = [
         "# The states of a session",
         "",
-        "`docs/make_diagram.py` draws this page from the table in `core/limpet_core/client/states.py`. A session makes no",
-        "other transition.",
+        "`docs/make_diagram.py` draws this page from the table in `core/limpet_core/client/states.py`. A session makes",
+        "no other transition.",
         "",
         "```mermaid",
         "stateDiagram-v2",
