@@ -1,6 +1,6 @@
 """Draw docs/states.md from the transition table of the core: ``python docs/make_diagram.py``.
 
-With ``--check`` nothing is written, and the exit status says whether the file is up to date.
+``--check`` writes nothing; the exit status is 0 if the file is up to date.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ TARGET = Path(__file__).parent / "states.md"
 
 
 def diagram() -> str:
-    """The whole of docs/states.md."""
+    """Return the text of docs/states.md."""
     lines = [
         "# The states of a session",
         "",
-        "Drawn by `docs/make_diagram.py` from the table in `core/limpet_core/client/states.py`, which the code obeys.",
+        "`docs/make_diagram.py` draws this page from the table in `core/limpet_core/client/states.py`. A session makes",
+        "no other transition.",
         "",
         "```mermaid",
         "stateDiagram-v2",
@@ -33,7 +34,7 @@ def diagram() -> str:
 
 
 def _meanings() -> dict[str, str]:
-    """What the docstring of State says of each of its members."""
+    """Return the meaning of each state, from the docstring of State."""
     lines = re.findall(r"^ +([A-Z]+): (.+)$", State.__doc__ or "", re.MULTILINE)
     return {name: meaning[0].upper() + meaning[1:].replace("``", "`") for name, meaning in lines}
 

@@ -1,6 +1,6 @@
-"""Limpet's core over a WebSocket library that blocks: no `Link`, no threads of ours, no asyncio.
+"""Limpet's core over a blocking WebSocket library: no `Link`, no threads, no asyncio.
 
-It joins a group, publishes five messages to it, and stops when all have come back, whatever the network does meanwhile:
+It joins a group, publishes five messages to it, and stops when all have come back. Drops of the network do no harm:
 
     python examples/blocking_websocket.py URL
 """
@@ -24,23 +24,23 @@ now = time.monotonic
 
 
 def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
-    """Until the session has stopped; the rule: after any call to it, do what it wants before you wait."""
+    """Run until the session has stopped. After any call to the session, drain before you wait."""
     dial: Dial | None = None
     websocket: ClientConnection | None = None
     session.start(now())
     while True:
-        if session.dial is not dial:  # 1. the transport that is wanted
+        if session.dial is not dial:  # 1. the wanted transport
             if dial is not None and websocket is not None:
-                goodbye = dial.close or Close(1001)
-                websocket.close(goodbye.code, goodbye.reason)
+                close = dial.close or Close(1001)
+                websocket.close(close.code, close.reason)
             dial, websocket = session.dial, None
             if dial is not None and dial.url is None:
                 session.url_ready(url, now(), fixed=True)
             if dial is not None and session.dial is dial:
                 websocket = open_websocket(session, dial)
-        if dial is not None and websocket is not None:  # 2. what there is to send
+        if dial is not None and websocket is not None:  # 2. data to send
             send(session, dial, websocket)
-        events = session.events()  # 3. what has happened
+        events = session.events()  # 3. events
         for event in events:
             handle(event)
         if events or session.dial is not dial:
@@ -56,10 +56,10 @@ def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
 
 
 def open_websocket(session: Session, dial: Dial) -> ClientConnection | None:
-    """Open what ``dial`` asks for, and tell the session how that went."""
+    """Open the WebSocket that ``dial`` asks for, and report the result to the session."""
     assert dial.url is not None
     try:
-        websocket = ExitStack().enter_context(  # not `with`: it is closed when and how the session says
+        websocket = ExitStack().enter_context(  # not `with`: the session decides when and how to close
             connect(
                 dial.url,
                 subprotocols=[Subprotocol(dial.protocol)],
@@ -83,7 +83,7 @@ def open_websocket(session: Session, dial: Dial) -> ClientConnection | None:
 
 
 def send(session: Session, dial: Dial, websocket: ClientConnection) -> None:
-    """Send what there is to send, and the close if the session wants one."""
+    """Send the waiting messages, and the close if the session asks for one."""
     try:
         for message in session.messages_to_send():
             websocket.send(message.decode())
@@ -95,7 +95,7 @@ def send(session: Session, dial: Dial, websocket: ClientConnection) -> None:
 
 
 def receive(session: Session, websocket: ClientConnection, timeout: float | None) -> None:
-    """Wait for one message, but no longer than until the deadline."""
+    """Wait for one message, at most until the deadline."""
     try:
         message = websocket.recv(timeout)
     except TimeoutError:
@@ -110,7 +110,7 @@ def receive(session: Session, websocket: ClientConnection, timeout: float | None
 
 
 def closed(session: Session, error: ConnectionClosed) -> None:
-    """The transport is over; the close code says whether it can be recovered."""
+    """Report the end of the transport; the close code decides whether the connection can be recovered."""
     if error.rcvd is None:
         session.disconnected(now(), reason=str(error))
     else:

@@ -1,10 +1,10 @@
-"""The local service inside an application of your own: it makes the client URLs and knows who is there.
+"""The local service inside an application: the application makes the client URLs and lists the users.
 
 python examples/mounted_service.py PORT
 
 curl -X POST "http://127.0.0.1:PORT/login?user=ann"     a URL for a client, to use with the other examples
-curl http://127.0.0.1:PORT/people                       who is there
-curl -X POST http://127.0.0.1:PORT/kick/ann             not any more
+curl http://127.0.0.1:PORT/people                       the connected users
+curl -X POST http://127.0.0.1:PORT/kick/ann             end the connections of a user
 
 With FastAPI it is the same: app.mount("/pubsub", pubsub).
 """

@@ -1,4 +1,4 @@
-"""A client over somebody else's WebSocket: `connect=` opens it, the client keeps its promises over it.
+"""A client over another WebSocket library: `connect=` opens the transport; all promises hold.
 
 python examples/own_websocket.py URL
 """
@@ -16,7 +16,7 @@ from limpet.connect import Close
 
 
 class Transport:
-    """What the client needs of a WebSocket: three methods."""
+    """A transport of messages: the three methods that the client needs."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -41,7 +41,7 @@ async def open_transport(dial: Dial) -> Transport:
             dial.url,
             subprotocols=[Subprotocol(dial.protocol)],
             max_size=32 << 20,  # the service's messages may be longer than the library's 1 MiB
-            ping_interval=None,  # the client has pings of its own
+            ping_interval=None,  # the client sends pings itself
             close_timeout=0.5,
         )
     except InvalidStatus as error:
@@ -55,7 +55,7 @@ async def open_transport(dial: Dial) -> Transport:
 
 async def main(url: str) -> None:
     async with Client(url, connect=open_transport) as client, client.subscribe("lobby") as messages:
-        await client.send_to_group("lobby", "hello from somebody else's WebSocket")
+        await client.send_to_group("lobby", "hello from another WebSocket library")
         async for message in messages:
             print(message.data)
             break

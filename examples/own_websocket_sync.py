@@ -1,4 +1,4 @@
-"""The blocking client over somebody else's WebSocket: `connect=` opens it, in a thread of its own.
+"""The blocking client over another WebSocket library: `connect=` opens the transport, in its own thread.
 
 python examples/own_websocket_sync.py URL
 """
@@ -13,7 +13,7 @@ if len(sys.argv) != 2:
 url = sys.argv[1]
 
 with Client(url, connect=blocking_connector()) as client, client.subscribe("lobby") as messages:
-    client.send_to_group("lobby", "hello from somebody else's threads")
+    client.send_to_group("lobby", "hello from other threads")
     for message in messages:
         print(message.data)
         break

@@ -21,17 +21,17 @@ from collections.abc import Callable
 
 from limpet import Acked, Connected, Dial, Event, GroupMessage, Link, Recovered, Recovering, Session, State, Stopped
 
-RECORD = 16 * 1024  # no TLS record is larger, so a bigger buffer would be allocated in vain for each
+RECORD = 16 * 1024  # no TLS record is larger: a bigger buffer would be a waste
 now = time.monotonic
 
 
 class Connection:
-    """One TCP connection with a Link on it. It knows nothing of the loop and of other connections."""
+    """One TCP connection with a Link. It knows neither the loop nor other connections."""
 
     def __init__(self, session: Session, dial: Dial) -> None:
         self.link = Link(session, dial, random_bytes=os.urandom)
         self.unsent = b""
-        # To keep this short, name look-up, TCP connect and TLS handshake block, for a few seconds at most.
+        # For brevity, the name look-up, the TCP connect and the TLS handshake block, for a few seconds at most.
         endpoint = self.link.endpoint
         self.sock = socket.create_connection((endpoint.host, endpoint.port), timeout=10)
         if endpoint.secure:
@@ -39,11 +39,11 @@ class Connection:
         self.sock.setblocking(False)
 
     def receive(self) -> None:
-        """The socket can be read."""
+        """Read the socket, which is ready."""
         try:
             data = self.sock.recv(RECORD)
             while isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
-                data += self.sock.recv(RECORD)  # no selector sees what TLS has decrypted already
+                data += self.sock.recv(RECORD)  # the selector does not see decrypted data
         except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError as error:
@@ -52,7 +52,7 @@ class Connection:
             self.link.receive_data(data, now())  # b"": the peer will send no more
 
     def send(self) -> None:
-        """Write what there is to write; take more only when that is gone."""
+        """Write the waiting data; take more from the link only when all of it is written."""
         try:
             while data := self.unsent or b"".join(self.link.data_to_send()):
                 self.unsent = data
@@ -63,13 +63,13 @@ class Connection:
             self.link.transport_lost(str(error), now())
 
     def close(self) -> None:
-        """Say goodbye if the session wants that, and close."""
+        """Send the close frame if the session asks for one, and close the socket."""
         self.send()
         self.sock.close()
 
 
 class Loop:
-    """Keeps one session going, and hands its events to the application."""
+    """The driver of one session. It passes events to the application."""
 
     def __init__(self, url: str, handle: Callable[[Event], None]) -> None:
         self.session = Session(random=random.random)
@@ -80,7 +80,7 @@ class Loop:
         self.connection: Connection | None = None
 
     def run(self) -> None:
-        """Until the session has stopped."""
+        """Run until the session has stopped."""
         self.session.start(now())
         self.drain()
         while self.session.state is not State.STOPPED:
@@ -90,20 +90,20 @@ class Loop:
         self.selector.close()
 
     def drain(self) -> None:
-        """The one rule: after any call to the session, do what it wants before you wait."""
+        """Drain the session: after any call to it, and before waiting."""
         while True:
-            if self.session.dial is not self.dial:  # 1. the transport that is wanted
+            if self.session.dial is not self.dial:  # 1. the wanted transport
                 self.redial()
-            if self.connection is not None:  # 2. what there is to send
+            if self.connection is not None:  # 2. data to send
                 self.connection.send()
-            events = self.session.events()  # 3. what has happened
+            events = self.session.events()  # 3. events
             for event in events:
                 self.handle(event)
             if not events and self.session.dial is self.dial:
-                return  # else again: handling an event, or a failure to send, may have given us more to do
+                return  # otherwise again: an event or a failed write may have called the session
 
     def redial(self) -> None:
-        """The session wants another transport than the one there is, or none."""
+        """Replace the transport by the one that the session wants, or by none."""
         if self.connection is not None:
             self.selector.unregister(self.connection.sock)
             self.connection.close()
@@ -121,10 +121,10 @@ class Loop:
             self.selector.register(self.connection.sock, selectors.EVENT_READ)
 
     def wait(self) -> None:
-        """Until the socket is ready or something is due; then read."""
+        """Wait until the socket is ready or the deadline has come; then read."""
         timeout = None if self.session.deadline == math.inf else max(0.0, self.session.deadline - now())
         if self.connection is None:
-            time.sleep(timeout or 0.0)  # not every selector can wait for nothing
+            time.sleep(timeout or 0.0)  # not every selector can wait without a socket
             return
         more = selectors.EVENT_WRITE if self.connection.unsent else 0
         self.selector.modify(self.connection.sock, selectors.EVENT_READ | more)
@@ -134,7 +134,7 @@ class Loop:
 
 
 class Application:
-    """Publishes ten messages to a group it is in, and stops when all have come back."""
+    """The application: it publishes ten messages to its own group, and stops when all have come back."""
 
     def __init__(self, url: str) -> None:
         self.loop = Loop(url, self.handle)
@@ -150,8 +150,8 @@ class Application:
             print(event.data)
             self.received += 1
             if self.received == 5 and self.loop.connection is not None:
-                self.loop.connection.sock.shutdown(socket.SHUT_RDWR)  # what a bad network does
-                self.publish(5, 10)  # the session will find out, recover, and send these again
+                self.loop.connection.sock.shutdown(socket.SHUT_RDWR)  # as a bad network does
+                self.publish(5, 10)  # the session notices the drop, recovers, and sends these again
         elif isinstance(event, Acked):
             self.unanswered.discard(event.ack_id)
         elif isinstance(event, Recovering | Recovered):

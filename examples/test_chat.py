@@ -1,4 +1,4 @@
-"""Tests of a small application: sockets that break, and a day in virtual time.
+"""Tests of a small application: over sockets that break, and over a day in virtual time.
 
 ``pytest -p limpet.testing.plugin examples/test_chat.py``; usually the plugin is named in ``conftest.py``.
 """
@@ -13,7 +13,7 @@ from limpet.testing import trace
 
 
 class Chat:
-    """The application: keeps what was said in a room, and knows when it may have missed something."""
+    """The application: it keeps the lines of a room, and notices when it may have missed some."""
 
     def __init__(self, client, room="room"):
         self.client, self.room = client, room
@@ -25,7 +25,7 @@ class Chat:
         self.complete = False
 
     async def say(self, text):
-        """Say something; True once the service has it, False if nobody can tell."""
+        """Publish a line. Return True when the service has it, False when the outcome is unknown."""
         try:
             await self.client.send_to_group(self.room, text)
         except SendError as error:
@@ -35,7 +35,7 @@ class Chat:
         return True
 
 
-# ---- Over sockets: the whole way, with a network that breaks
+# ---- Over sockets, with a network that breaks
 
 
 @pytest.mark.parametrize("reset", [True, False])
@@ -79,7 +79,7 @@ def test_the_application_notices_that_it_missed_something(limpet_service):
     asyncio.run(scenario())
 
 
-# ---- In memory: hours in no time
+# ---- In memory, under a virtual clock
 
 
 def test_nobody_hangs_for_ever_behind_a_black_hole(limpet_virtual):

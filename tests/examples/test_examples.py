@@ -119,12 +119,12 @@ def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(servic
 
 def test_somebody_elses_websocket(service: Service) -> None:
     with example("own_websocket.py", service.client_url("chat", roles=ROLES)) as chat:
-        assert chat.finish() == ["hello from somebody else's WebSocket"]
+        assert chat.finish() == ["hello from another WebSocket library"]
 
 
 def test_somebody_elses_websocket_in_threads(service: Service) -> None:
     with example("own_websocket_sync.py", service.client_url("chat", roles=ROLES)) as chat:
-        assert chat.finish() == ["hello from somebody else's threads"]
+        assert chat.finish() == ["hello from other threads"]
 
 
 def test_the_service_mounted_in_an_application() -> None:
@@ -140,7 +140,7 @@ def test_the_service_mounted_in_an_application() -> None:
         url = http.post("/login?user=ann").json()["url"]
         assert url.startswith(f"ws://127.0.0.1:{port}/pubsub/client/hubs/chat?")
         with example("own_websocket.py", url) as chat:
-            assert chat.finish() == ["hello from somebody else's WebSocket"]
+            assert chat.finish() == ["hello from another WebSocket library"]
         with example("asyncio_chat.py", url) as ann:
             ann.say("hello")
             assert ann.hear() == "ann: hello"
