@@ -17,6 +17,7 @@ from tests.core.service.backend import (
 from tests.core.service.virtual import Client, World
 
 from limpet_core.service import (
+    JSON,
     Binary,
     RawMode,
 )
@@ -259,3 +260,13 @@ def test_connected_is_not_waited_for_but_disconnected_comes_last() -> None:
     assert backend.calls() == [connected]
     backend.answer(connected, status=400)
     assert backend.call().event == "disconnected"
+
+
+def test_a_connection_that_ends_amid_its_opening_is_told_as_connected_first() -> None:
+    # Not even the connected message has room.
+    world = World(NEWS, retained_bytes=1)
+    backend, client = Backend(world), world.connect(subprotocol=JSON)
+    assert client.close_code == 1008
+    assert backend.answer().event == "connected"
+    assert backend.answer().event == "disconnected"
+    assert backend.idle()
