@@ -7,8 +7,6 @@ from typing import Any
 
 from limpet_core.text import escape
 
-__all__ = ["SafeFormatter"]
-
 
 class SafeFormatter(logging.Formatter):
     """Formats log records whose messages and exceptions quote others."""
