@@ -129,7 +129,7 @@ class _Writer:
             self._task.cancel()
 
     async def _run(self) -> None:
-        # By the ASGI specification, OSError means that the client is gone; `receive` reports it as well.
+        # By the ASGI specification, OSError means that the client is gone; ``receive`` reports it as well.
         with suppress(OSError):
             while True:
                 await self._flushed.wait()

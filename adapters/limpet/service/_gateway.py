@@ -50,7 +50,10 @@ class Gateway:
 
     Args:
         options: of the service.
-        endpoint: the configured URL of the service, if any (`ValueError` if it is not one).
+        endpoint: the configured URL of the service, if any.
+
+    Raises:
+        ValueError: if ``endpoint`` is not a URL of a service.
 
     Attributes:
         options: of the service.

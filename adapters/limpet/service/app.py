@@ -35,7 +35,7 @@ def create_app(options: ServiceOptions | None = None, *, endpoint: str | None = 
     given up at the end of the lifespan; a mounted application has no lifespan.
 
     Args:
-        options: how the service behaves. Give an access key, or nobody can sign tokens.
+        options: how the service behaves. Give an access key: without one no application server can sign tokens.
         endpoint: the http(s) URL of the service for clients and tokens, with the path at which it is mounted. Tokens
             for any other URL are refused, also those of server SDKs. By default any address that a client or server
             used is right, and tokens signed here are for the address at which the server listens.
@@ -81,7 +81,7 @@ class ServiceApp(Starlette):
 
     @property
     def connection_string(self) -> str:
-        """The connection string, with the access key; `RuntimeError` if the application was given no endpoint."""
+        """The connection string, with the access key; :exc:`RuntimeError` without an endpoint."""
         identity = self._gateway.identity
         if identity.endpoint is None:
             raise RuntimeError("the service does not know its URL: give endpoint= to create_app")

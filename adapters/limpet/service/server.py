@@ -61,7 +61,7 @@ class Service:
 
     @property
     def port(self) -> int:
-        """The TCP port of the service; `RuntimeError` before the first start."""
+        """The TCP port of the service; :exc:`RuntimeError` before the first start."""
         if self._port is None:
             raise RuntimeError("the service was not started yet")
         return self._port

@@ -28,7 +28,7 @@ ROOM = RawMode("room")
 SEND = ("webpubsub.sendToGroup.room",)
 
 
-# --- The query --------------------------------------------------------------------------------------------------
+# ---- The query
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_query_that_makes_no_sense_is_refused(query: dict[str, list[str]]) -> 
         RawMode.from_query(query)
 
 
-# --- The logic --------------------------------------------------------------------------------------------------
+# ---- The logic
 
 
 def test_frames_are_published_to_the_group_and_come_back_unless_no_echo() -> None:
@@ -147,7 +147,7 @@ def test_text_that_is_no_unicode_is_a_protocol_violation() -> None:
         ROOM.message("\ud800")
 
 
-# --- Over sockets -----------------------------------------------------------------------------------------------
+# ---- Over sockets
 
 
 async def open_raw(service: Service, query: str = "", offers: tuple[str, ...] = (), **grant: Any) -> ClientConnection:

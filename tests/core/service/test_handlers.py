@@ -21,7 +21,7 @@ from tests.core.service.virtual import Client, World
 
 from limpet_core.service import JSON, RELIABLE_JSON, EventHandler
 
-# --- The request -----------------------------------------------------------------------------------
+# ---- The request
 
 
 def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
@@ -159,7 +159,7 @@ def test_a_handler_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         EventHandler(url="http://h/", user_events="*")  # type: ignore[arg-type]
 
 
-# --- Answers to user events ------------------------------------------------------------------------
+# ---- Answers to user events
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_what_was_done_is_not_done_again() -> None:
     assert backend.idle()
 
 
-# --- State and cookies -----------------------------------------------------------------------------
+# ---- State and cookies
 
 
 def test_the_state_is_kept_and_returned_and_only_successful_blocking_events_set_it() -> None:

@@ -22,7 +22,7 @@ from limpet_core.service import (
     RawMode,
 )
 
-# --- Order -----------------------------------------------------------------------------------------
+# ---- Order
 
 
 def test_a_slow_handler_holds_up_what_comes_after_but_no_ping_and_no_sequence_ack() -> None:
@@ -212,7 +212,7 @@ def test_a_raw_client_that_left_cannot_be_closed() -> None:
     assert backend.answer().event == "disconnected"
 
 
-# --- Connected and disconnected --------------------------------------------------------------------
+# ---- Connected and disconnected
 
 
 def test_connections_that_come_and_go_are_told_once_each() -> None:

@@ -119,7 +119,7 @@ def test_group_changes_that_are_refused(body: bytes) -> None:
     assert raised.value.status == 400
 
 
-# --- Metadata ---------------------------------------------------------------------------------------------------
+# ---- Metadata
 
 
 @pytest.mark.parametrize(
@@ -161,4 +161,4 @@ def test_the_largest_metadata() -> None:
     assert json.loads(encode_metadata(pairs)) == dict(pairs)
 
 
-# --- Audiences --------------------------------------------------------------------------------------------------
+# ---- Audiences

@@ -133,7 +133,7 @@ class HandlerCalls:
         if call.deadline == math.inf:
             call.deadline = now + call.timeout
         elif call.deadline <= now:
-            # Whether an earlier attempt has reached the handler is in `call.delivered`.
+            # Whether an earlier attempt has reached the handler is in ``call.delivered``.
             self._settle(call, Failure("unreachable", "it could not be called in time"), now)
             return False
         if call.validation_url is not None and not self._allowed(call, call.validation_url, now):
