@@ -19,6 +19,7 @@ from tests.core.service.virtual import Client, World
 from limpet_core.service import (
     JSON,
     Binary,
+    EventHandler,
     RawMode,
 )
 
@@ -269,4 +270,12 @@ def test_a_connection_that_ends_amid_its_opening_is_told_as_connected_first() ->
     assert client.close_code == 1008
     assert backend.answer().event == "connected"
     assert backend.answer().event == "disconnected"
+    assert backend.idle()
+
+
+def test_a_handler_of_the_beginnings_alone_is_not_told_of_the_ends() -> None:
+    world = World(EventHandler(url="http://app.example/{event}", user_events=(), system_events=("connected",)))
+    backend, client = Backend(world), world.connect()
+    assert backend.answer().event == "connected"
+    client.drop(1000)
     assert backend.idle()

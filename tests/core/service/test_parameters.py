@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from limpet_core.service import InvalidMetadata, encode_metadata, metadata_from_headers
-from limpet_core.service.data_plane.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
+from limpet_core.service.data_plane.parameters import (
+    API_VERSIONS,
+    GroupChange,
+    OperationError,
+    Query,
+    group_name,
+    hub_name,
+    payload,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,15 @@ def test_versions_that_exist(version: str | None) -> None:
 def test_versions_that_do_not(versions: list[str]) -> None:
     with pytest.raises(OperationError, match="api-version"):
         Query([("api-version", version) for version in versions]).check_api_version()
+
+
+def test_names_in_paths() -> None:
+    assert (hub_name("Chat_1"), group_name(" room ")) == ("Chat_1", " room ")
+    for check, names in ((hub_name, ("1st", "", "a b")), (group_name, (None, "", " ", "r" * 1025))):
+        for name in names:
+            with pytest.raises(OperationError) as caught:
+                check(name)
+            assert caught.value.status == 400
 
 
 def test_group_changes() -> None:

@@ -300,6 +300,7 @@ def test_an_observer_that_is_gone_is_told_nothing() -> None:
     world = Watched()
     world.core.observers.clear()
     world.connect()
+    world.core.observers.handshake_refused("chat", 401, "no token")
     assert world.seen() == []
 
 
