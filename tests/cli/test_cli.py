@@ -139,7 +139,7 @@ def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -
     with running("sub", "--url", service["url"]) as subscriber:
         assert subscriber.stderr is not None
         assert "connected as" in subscriber.stderr.readline()
-        assert "no GROUP to join" in subscriber.stderr.readline()
+        assert "no GROUP was given" in subscriber.stderr.readline()
 
 
 EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028"
@@ -276,7 +276,7 @@ def test_the_demo_loses_nothing() -> None:
 @pytest.mark.parametrize(("recoveries", "told"), [(3, False), (2, True)])
 def test_the_demo_explains_why_there_are_fewer_recoveries_than_cuts(recoveries: int, told: bool) -> None:
     table = Score([], cuts=3, recoveries=recoveries).table("Result", final=True)
-    assert ("cut again before it is back" in str(table.caption)) == told
+    assert ("cut again before its recovery" in str(table.caption)) == told
 
 
 def test_the_version_is_told() -> None:

@@ -13,7 +13,7 @@ PING = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
 
 
 def test_a_client_that_pings_and_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_websocket, "_MOST_WAITING", 1 << 20)
+    monkeypatch.setattr(_websocket, "_MAX_BUFFERED", 1 << 20)
 
     async def scenario(service: Service) -> None:
         client = await Client.open(service.client_url())

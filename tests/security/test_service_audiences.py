@@ -98,7 +98,7 @@ async def is_untouched(place: Place, client: Client, connection_id: str) -> None
     await client.leave()
 
 
-# --- The data plane ---------------------------------------------------------------------------------------------
+# ---- The data plane
 
 
 @every_style
@@ -211,7 +211,7 @@ def test_what_application_servers_may_sign(style: str) -> None:
     with_place(scenario, style)
 
 
-# --- The endpoint that counts -----------------------------------------------------------------------------------
+# ---- The endpoint that counts
 
 
 @every_style
@@ -243,7 +243,7 @@ def test_an_endpoint_is_a_url_of_a_service(endpoint: str) -> None:
         create_app(ServiceOptions(access_key=KEY), endpoint=endpoint)
 
 
-# --- What is signed ---------------------------------------------------------------------------------------------
+# ---- What is signed
 
 
 @every_style
@@ -330,7 +330,7 @@ def test_a_path_that_the_peer_chooses_is_not_in_what_is_signed() -> None:
     asyncio.run(scenario())
 
 
-# --- Host -------------------------------------------------------------------------------------------------------
+# ---- Host
 
 
 @every_style

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.service import ServiceOptions
-from limpet.service._gateway import Gateway, Handshake, Refusal
+from limpet.service._admission import Handshake, Refusal
+from limpet.service._gateway import Gateway
 from limpet.service.tokens import InvalidToken, TokenAuthority
 from limpet_core.service import RELIABLE_JSON
 
@@ -145,4 +146,6 @@ def test_with_an_endpoint_of_its_own_the_host_header_does_not_choose_the_audienc
 def test_keys_and_tokens_are_in_no_repr() -> None:
     options = ServiceOptions(access_key=KEY)
     gateway = Gateway(options, None)
-    assert KEY not in f"{options!r} {gateway!r} {gateway.tokens!r} {gateway.connection_string(HERE)!r}"
+    assert (
+        KEY not in f"{options!r} {gateway!r} {gateway.identity.tokens!r} {gateway.identity.connection_string(HERE)!r}"
+    )

@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; the entry point of ``limpet``."""
+    """Run the command line. The entry point of ``limpet``."""
     try:
         with extra("cli"):
             from limpet.cli.commands import cli

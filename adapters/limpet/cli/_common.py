@@ -1,4 +1,4 @@
-"""What the commands share: where to connect, how to run, how to fail."""
+"""Options, running and errors of the commands."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from limpet.cli._terminal import SafeFormatter
 from limpet.service import client_url
 from limpet_core.text import escape
 
-EVERYTHING = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
-"""The roles that allow joining and sending to every group."""
+ALL_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
+"""The roles for joining and sending to every group."""
 
 INTERRUPTED = 130
-"""The exit status of a program that Ctrl-C ended, as shells count it."""
+"""The exit status after Ctrl-C, as in shells."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where to connect: a URL as it is, or a connection string to make URLs with."""
+    """The service to connect to: a fixed client URL, or a connection string that client URLs are made with."""
 
     fixed_url: str | None
     connection_string: str | None
@@ -37,7 +37,7 @@ class Source:
     user: str | None
 
     def url(self) -> str | Callable[[], str]:
-        """What a client takes: the URL, or a function that makes a fresh one for each connection."""
+        """Return the argument for a client: the URL, or a function that returns a fresh URL for each connection."""
         if self.fixed_url is not None:
             return self.fixed_url
         if self.connection_string is None:
@@ -45,14 +45,14 @@ class Source:
                 "Where to? Give --url or --connection-string (or set LIMPET_URL or LIMPET_CONNECTION_STRING); "
                 "`limpet serve` prints both."
             )
-        make = functools.partial(client_url, self.connection_string, self.hub, user_id=self.user, roles=EVERYTHING)
-        with complain():
-            make()  # a bad connection string is best told at once
+        make = functools.partial(client_url, self.connection_string, self.hub, user_id=self.user, roles=ALL_ROLES)
+        with user_errors():
+            make()  # report a bad connection string now, before any connection
         return make
 
 
 def client_options(command: F) -> F:
-    """Options of the commands that connect; they become one argument ``source``."""
+    """Add the options of commands that connect, as one argument ``source``."""
 
     @click.option("--url", envvar="LIMPET_URL", show_envvar=True, help="Client URL, as `limpet url` prints it.")
     @click.option(
@@ -60,7 +60,7 @@ def client_options(command: F) -> F:
         "-c",
         envvar="LIMPET_CONNECTION_STRING",
         show_envvar=True,
-        help="Make client URLs with this key, fresh ones for each connection.",
+        help="Sign client URLs with the key in this connection string, a fresh one for each connection.",
     )
     @click.option("--hub", default="chat", show_default=True, help="Hub, with --connection-string.")
     @click.option("--user", help="User id, with --connection-string.")
@@ -72,7 +72,7 @@ def client_options(command: F) -> F:
 
 
 def token_options(command: F) -> F:
-    """Options of the commands that sign tokens."""
+    """Add the options of commands that sign tokens."""
 
     @click.option(
         "--connection-string",
@@ -80,7 +80,7 @@ def token_options(command: F) -> F:
         envvar="LIMPET_CONNECTION_STRING",
         show_envvar=True,
         required=True,
-        help="As `limpet serve` or the cloud's portal prints it.",
+        help="As printed by `limpet serve`, or shown in the portal of the cloud.",
     )
     @click.option("--hub", default="chat", show_default=True)
     @click.option("--user", "user_id", help="User id; without it the client is anonymous.")
@@ -88,10 +88,10 @@ def token_options(command: F) -> F:
         "--role",
         "roles",
         multiple=True,
-        default=EVERYTHING,
-        help="May be repeated, such as webpubsub.sendToGroup.GROUP. By default joining and sending to every group.",
+        default=ALL_ROLES,
+        help="Role, such as webpubsub.sendToGroup.GROUP; repeatable. By default joining and sending to every group.",
     )
-    @click.option("--group", "groups", multiple=True, help="Group to be in from the start; may be repeated.")
+    @click.option("--group", "groups", multiple=True, help="Group that the client is in from the start; repeatable.")
     @click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(min=0, min_open=True))
     @functools.wraps(command)
     def wrapper(minutes: float, **others: Any) -> Any:
@@ -101,14 +101,12 @@ def token_options(command: F) -> F:
 
 
 def verbose_option(command: F) -> F:
-    """``--verbose``, which becomes the argument ``verbose``."""
-    return click.option("--verbose", "-v", is_flag=True, help="Show every message on the wire, without tokens.")(
-        command
-    )
+    """Add the option ``--verbose``, as the argument ``verbose``."""
+    return click.option("--verbose", "-v", is_flag=True, help="Log every message on the wire, without tokens.")(command)
 
 
-def show_frames(verbose: bool) -> None:
-    """Log warnings, or with ``verbose`` everything, to standard error."""
+def log_to_stderr(verbose: bool) -> None:
+    """Log warnings, or with ``verbose`` all messages on the wire, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SafeFormatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("limpet")
@@ -117,8 +115,8 @@ def show_frames(verbose: bool) -> None:
 
 
 def run(main: Coroutine[Any, Any, int | None]) -> NoReturn:
-    """Run ``main`` to its exit status; Ctrl-C and errors end it cleanly."""
-    with complain():
+    """Run ``main`` and exit with the status that it returns; handle Ctrl-C and user errors."""
+    with user_errors():
         try:
             status = asyncio.run(main)
         except KeyboardInterrupt:
@@ -127,8 +125,8 @@ def run(main: Coroutine[Any, Any, int | None]) -> NoReturn:
 
 
 @contextmanager
-def complain() -> Generator[None]:
-    """Turn errors that concern the user into one clear line and exit status 1."""
+def user_errors() -> Generator[None]:
+    """Report errors of the user, the network and the service in one line, with exit status 1."""
     try:
         yield
     except OSError as error:

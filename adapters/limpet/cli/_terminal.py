@@ -1,4 +1,4 @@
-"""Text of others on a terminal: it must not move the cursor, change colours or pretend to be a line of ours."""
+"""Untrusted text on a terminal: it must not move the cursor, change colours, or imitate a line of the program."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Any
 
 from limpet_core.text import escape
 
-__all__ = ["SafeFormatter"]
-
 
 class SafeFormatter(logging.Formatter):
-    """Formats log records whose messages and exceptions quote others."""
+    """Escapes the messages and exceptions of log records, which may quote untrusted text."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the lines of a traceback."""
         return "\n".join(map(escape, super().formatException(ei).split("\n")))

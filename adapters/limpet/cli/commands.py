@@ -1,4 +1,4 @@
-"""The commands and their options; each does its work in a module of its own."""
+"""The commands and their options."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import click
 
 from limpet import __version__
 from limpet.cli._common import (
-    EVERYTHING,
+    ALL_ROLES,
     Source,
     client_options,
-    complain,
+    log_to_stderr,
     run,
-    show_frames,
     token_options,
+    user_errors,
     verbose_option,
 )
 from limpet.cli.demo import demo
@@ -27,7 +27,7 @@ from limpet.service.config import parse_event_handler, with_hubs
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="limpet")
 def cli() -> None:
-    """A Web PubSub client that holds on, and a local service that speaks the same protocol."""
+    """A reliable Web PubSub client, and a local service for development and tests."""
 
 
 @cli.command("serve")
@@ -46,14 +46,14 @@ def cli() -> None:
     "access_key",
     envvar="LIMPET_ACCESS_KEY",
     show_envvar=True,
-    help="Signs the tokens, at least 32 bytes. By default a new one for each start.",
+    help="Key that signs tokens, at least 32 bytes. By default a new one for each start.",
 )
 @click.option(
     "--secondary-key",
     "secondary_access_key",
     envvar="LIMPET_SECONDARY_ACCESS_KEY",
     show_envvar=True,
-    help="A second key whose tokens are as good, so that keys can be changed one by one.",
+    help="Second key whose tokens are accepted as well, so that keys can be rotated.",
 )
 @click.option(
     "--anonymous", "anonymous_hubs", metavar="HUB", multiple=True, help="Hub that needs no token; repeatable."
@@ -63,11 +63,11 @@ def cli() -> None:
     "event_handlers",
     metavar="HUB=URL[;...]",
     multiple=True,
-    help="Call URL about clients of HUB; {hub} and {event} in it stand for the names. It gets all events unless "
-    "';user-events=A,B' or ';system-events=connect,connected,disconnected' says which, and has 100 seconds for "
-    "each unless ';timeout=SECONDS' says how many. After a network error, 408 or 5xx it is called again, after 1, 3 "
-    "and 5 seconds: ';retries=0' is never, ';retry-delays=0.5,1' at other times, and ';resend=safe' only if it could "
-    "not be reached. Repeatable; the first that gets an event is called.",
+    help="Send the events of HUB to URL; {hub} and {event} in it stand for the names. The handler gets all events, or "
+    "those of ';user-events=A,B' and ';system-events=connect,connected,disconnected'. The timeout of an event is 100 "
+    "seconds, or ';timeout=SECONDS'. After a network error, 408 or 5xx the handler is called again, after 1, 3 and 5 "
+    "seconds: with ';retries=0' never, with ';retry-delays=0.5,1' after other times, with ';resend=safe' only if there "
+    "was no connection. Repeatable; the first handler that gets an event is called.",
 )
 @verbose_option
 def serve_command(
@@ -82,7 +82,7 @@ def serve_command(
     verbose: bool,
 ) -> None:
     """Run the local service until Ctrl-C."""
-    show_frames(verbose)
+    log_to_stderr(verbose)
 
     def ready(service: Service) -> None:
         click.echo(f"Limpet's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
@@ -94,14 +94,14 @@ def serve_command(
         click.echo(f"Client URLs for the hub {hub!r}. They may join and send to every group; connect within an hour.")
         for user in ("alice", "bob"):
             click.echo(f"As user {user}:")
-            click.echo(f"  {service.client_url(hub, user_id=user, roles=EVERYTHING)}")
+            click.echo(f"  {service.client_url(hub, user_id=user, roles=ALL_ROLES)}")
         if service.options.access_key is None:
             click.echo(
                 "\nThe access key was made for this start: the next one refuses these URLs and this connection string."
             )
             click.echo("To keep them good, give a key of your own with --key or LIMPET_ACCESS_KEY.")
 
-    with complain():
+    with user_errors():
         options = ServiceOptions() if config is None else load_options(config)
         options = dataclasses.replace(
             options,
@@ -109,7 +109,7 @@ def serve_command(
             secondary_access_key=secondary_access_key or options.secondary_access_key,
         )
         options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
-        # What is named first is asked first.
+        # The first handler on the command line is the first to be asked.
         options = with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
         serve(options, host, port, on_start=ready)
     click.echo("Stopped.")
@@ -119,7 +119,7 @@ def serve_command(
 @token_options
 def token_command(connection_string: str, hub: str, **grant: Any) -> None:
     """Print an access token for a client."""
-    with complain():
+    with user_errors():
         click.echo(mint_client_token(connection_string, hub, **grant))
 
 
@@ -127,7 +127,7 @@ def token_command(connection_string: str, hub: str, **grant: Any) -> None:
 @token_options
 def url_command(connection_string: str, hub: str, **grant: Any) -> None:
     """Print a client URL, with a token in it."""
-    with complain():
+    with user_errors():
         click.echo(client_url(connection_string, hub, **grant))
 
 
@@ -138,11 +138,11 @@ def url_command(connection_string: str, hub: str, **grant: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print each message as one line of JSON.")
 @verbose_option
 def sub_command(source: Source, groups: tuple[str, ...], count: int | None, as_json: bool, verbose: bool) -> None:
-    """Join GROUPs and print what arrives; server messages are printed as well.
+    """Join GROUPs and print their messages, and messages from the server.
 
-    What happens to the connection is told on standard error.
+    Changes of the connection are reported on standard error.
     """
-    show_frames(verbose)
+    log_to_stderr(verbose)
     run(subscribe(source.url(), groups, count, as_json))
 
 
@@ -154,8 +154,8 @@ def sub_command(source: Source, groups: tuple[str, ...], count: int | None, as_j
 @click.option("--json", "as_json", is_flag=True, help="DATA is JSON instead of text.")
 @verbose_option
 def pub_command(source: Source, target: str, data: tuple[str, ...], event: bool, as_json: bool, verbose: bool) -> None:
-    """Send each DATA to GROUP and wait until the service has it; without DATA, each line of standard input."""
-    show_frames(verbose)
+    """Send each DATA to GROUP and wait for the acknowledgement; without DATA, send each line of standard input."""
+    log_to_stderr(verbose)
     run(publish(source.url(), target, data, event, as_json))
 
 
@@ -166,10 +166,11 @@ def pub_command(source: Source, target: str, data: tuple[str, ...], event: bool,
 @click.option("--seed", type=int, help="Repeat an earlier schedule of cuts.")
 @verbose_option
 def demo_command(seconds: float, rate: int, subscribers: int, seed: int | None, verbose: bool) -> None:
-    """Show that nothing is lost: publish through connections that are cut again and again.
+    """Show that no message is lost: publish through connections that are cut again and again.
 
-    Everything runs here: the local service, a publisher and subscribers over real sockets, and a proxy between
-    them that cuts. The exit status is 0 only if nothing was lost, duplicated or out of order.
+    All parts run on this machine: the local service, a publisher and subscribers over real sockets, and a proxy
+    between them that cuts the connections. The exit status is 0 only if no message was lost, duplicated or out of
+    order.
     """
-    show_frames(verbose)
+    log_to_stderr(verbose)
     run(demo(seconds, rate, subscribers, seed))

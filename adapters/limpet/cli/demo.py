@@ -1,4 +1,4 @@
-"""``limpet demo``: publish through connections that are cut again and again, and count what arrives."""
+"""``limpet demo``: publish through connections that are cut again and again, and count the deliveries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from rich.table import Table
 
 from limpet import Backoff, Disconnected, Options, Recovered
 from limpet.asyncio import Client
-from limpet.cli._common import EVERYTHING
+from limpet.cli._common import ALL_ROLES
+from limpet.cli._tally import Tally
 from limpet.service import Service
 from limpet.testing.network import ChaosProxy
 
 GROUP = "demo"
 
-# Cuts come every fraction of a second here, so recover faster than one would from a real network.
+# Several cuts a second: recover faster than is sensible on a real network.
 OPTIONS = Options(
     recovery_interval=0.05,
     connect_timeout=5.0,
@@ -32,29 +33,19 @@ OPTIONS = Options(
 
 
 @dataclasses.dataclass
-class Tally:
-    """What one subscriber has seen."""
-
-    delivered: int = 0
-    duplicated: int = 0
-    out_of_order: int = 0
-    highest: int = -1
-    seen: set[int] = dataclasses.field(default_factory=set[int])
-
-    def count(self, number: int) -> None:
-        """Count a message that has arrived."""
-        self.delivered += 1
-        if number in self.seen:
-            self.duplicated += 1
-        elif number < self.highest:
-            self.out_of_order += 1
-        self.seen.add(number)
-        self.highest = max(self.highest, number)
-
-
-@dataclasses.dataclass
 class Score:
-    """The whole demo so far."""
+    """The counts of the demo.
+
+    Attributes:
+        tallies: of each subscriber.
+        asked: messages that the publisher has begun to send.
+        published: messages that were acknowledged.
+        repeated: published messages that the service had executed before a cut, and did not execute twice.
+        recoveries: recovered connections.
+        reconnects: connections that could not be recovered.
+        cuts: connections cut by the proxy.
+        delivery: set at each delivery.
+    """
 
     tallies: list[Tally]
     asked: int = 0
@@ -63,30 +54,30 @@ class Score:
     recoveries: int = 0
     reconnects: int = 0
     cuts: int = 0
-    news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    delivery: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     @property
     def delivered(self) -> int:
-        """Deliveries to all subscribers."""
+        """The deliveries to all subscribers."""
         return sum(tally.delivered for tally in self.tallies)
 
     @property
     def lost(self) -> int:
-        """Deliveries that are missing, counting a message once for each subscriber."""
-        return sum(self.published - len(tally.seen) for tally in self.tallies)
+        """The missing deliveries; a message counts once for each subscriber."""
+        return sum(tally.lost(self.published) for tally in self.tallies)
 
     @property
     def duplicated(self) -> int:
-        """Deliveries that came again."""
+        """The repeated deliveries."""
         return sum(tally.duplicated for tally in self.tallies)
 
     @property
     def out_of_order(self) -> int:
-        """Deliveries that came after a later one."""
+        """The deliveries after one with a higher number."""
         return sum(tally.out_of_order for tally in self.tallies)
 
     def table(self, title: str, *, final: bool) -> Table:
-        """The score for people; what is lost is known only at the end."""
+        """Return the score as a table; the number of lost messages is known only at the end."""
         table = Table(title=title, show_header=False, title_justify="left")
         table.add_column(min_width=48)
         table.add_column(justify="right", min_width=9)
@@ -105,12 +96,14 @@ class Score:
         table.add_row("cut between executed and acked, not sent twice", f"{self.repeated:,}")
         table.add_row("connections lost for good", f"{self.reconnects:,}")
         if final and self.recoveries < self.cuts:
-            table.caption = "Fewer recoveries than cuts: what is cut again before it is back is recovered once."
+            table.caption = (
+                "Fewer recoveries than cuts: a connection that is cut again before its recovery is recovered once."
+            )
         return table
 
 
 async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) -> int:
-    """Run the demo; the result is its exit status: 0 if nothing was lost, duplicated or out of order."""
+    """Run the demo. Return the exit status: 0 if no message was lost, duplicated or out of order."""
     seed = random.randrange(1_000_000) if seed is None else seed
     console = Console()
     console.print(
@@ -120,9 +113,9 @@ async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) ->
     )
     score = Score([Tally() for _ in range(subscribers)])
     async with Service() as service, ChaosProxy(service.host, service.port) as proxy:
-        # The token's audience is the service itself; only the way there leads through the proxy.
+        # The audience of the token is the service itself; only the connection goes through the proxy.
         urls = [
-            service.client_url(user_id=name, roles=EVERYTHING).replace(f":{service.port}/", f":{proxy.port}/", 1)
+            service.client_url(user_id=name, roles=ALL_ROLES).replace(f":{service.port}/", f":{proxy.port}/", 1)
             for name in ("publisher", *(f"subscriber-{index + 1}" for index in range(subscribers)))
         ]
         clients = [Client(url, OPTIONS) for url in urls]
@@ -133,7 +126,7 @@ async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) ->
             for client in clients:
                 tasks.create_task(client.start())
         readers = [
-            asyncio.create_task(_read(client, tally, score.news))
+            asyncio.create_task(_read(client, tally, score.delivery))
             for client, tally in zip(clients[1:], score.tallies, strict=True)
         ]
         for client in clients[1:]:
@@ -152,16 +145,16 @@ def _add(score: Score, name: str) -> None:
     setattr(score, name, getattr(score, name) + 1)
 
 
-async def _read(client: Client, tally: Tally, news: asyncio.Event) -> None:
+async def _read(client: Client, tally: Tally, delivery: asyncio.Event) -> None:
     async for message in client:
-        tally.count(message.data)
-        news.set()
+        tally.add(message.data)
+        delivery.set()
 
 
 async def _run(
     publisher: Client, proxy: ChaosProxy, score: Score, seconds: float, rate: int, chance: random.Random
 ) -> None:
-    """Publish at a steady rate through a proxy that cuts, then let everything arrive."""
+    """Publish at a steady rate through a proxy that cuts connections, then wait for the deliveries."""
     cutter = asyncio.create_task(_cut(proxy, chance))
     requests: set[asyncio.Task[None]] = set()
     begin = time.monotonic()
@@ -180,10 +173,10 @@ async def _run(
     try:
         async with asyncio.timeout(15):
             while score.lost > 0:
-                score.news.clear()
-                await score.news.wait()
+                score.delivery.clear()
+                await score.delivery.wait()
     except TimeoutError:
-        return  # the table will say what is lost
+        return  # the table shows the lost messages
 
 
 async def _publish(publisher: Client, score: Score, number: int) -> None:
@@ -193,7 +186,7 @@ async def _publish(publisher: Client, score: Score, number: int) -> None:
 
 
 async def _cut(proxy: ChaosProxy, chance: random.Random) -> None:
-    """Cut connections in every way there is, for as long as this task lives."""
+    """Cut connections in all ways of the proxy until this task is cancelled."""
     while True:
         await asyncio.sleep(chance.uniform(0.05, 0.25))
         match chance.randrange(5):
@@ -202,7 +195,7 @@ async def _cut(proxy: ChaosProxy, chance: random.Random) -> None:
             case 1:
                 proxy.cut(reset=False)
             case 2:
-                # What goes to the service still arrives there, the acks do not come back.
+                # Messages still arrive at the service, but their acks do not come back.
                 proxy.cut_after(chance.randrange(1, 400), direction="to_client")
             case 3:
                 proxy.cut_after(chance.randrange(1, 400), direction="to_service")
@@ -214,7 +207,7 @@ async def _cut(proxy: ChaosProxy, chance: random.Random) -> None:
 
 
 async def _watch(console: Console, score: Score, proxy: ChaosProxy, work: Coroutine[Any, Any, None]) -> None:
-    """Show the score while ``work`` goes on: a live table on a terminal, else a line now and then."""
+    """Show the score while ``work`` runs: a live table on a terminal, else a line every two seconds."""
     task = asyncio.create_task(work)
     with Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while not task.done():

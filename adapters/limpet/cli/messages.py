@@ -29,16 +29,16 @@ _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFaile
 
 
 async def subscribe(url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool) -> None:
-    """Print messages until ``count`` of them have come."""
+    """Print messages, ``count`` of them if it is given."""
     client = Client(url)
     for event_type in _EVENTS:
-        client.on(event_type, _tell)
+        client.on(event_type, _report)
     async with client:
         for group in groups:
             await client.join_group(group)
         _note(f"connected as {client.connection_id}" + (f", user {client.user_id}" if client.user_id else ""))
         if not groups:
-            _note("no GROUP to join was given: only what comes without joining is printed")
+            _note("no GROUP was given: only messages to this user, this connection or the whole hub are printed")
         async for message in client:
             try:
                 text = _as_json(message) if as_json else _as_text(message)
@@ -53,13 +53,13 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
 
 
 async def publish(url: str | Callable[[], str], target: str, data: tuple[str, ...], event: bool, as_json: bool) -> None:
-    """Send everything, each when the one before was acknowledged."""
+    """Send each text of ``data``, or each line of standard input, after the acknowledgement of the one before."""
     client = Client(url)
     for event_type in _EVENTS:
-        client.on(event_type, _tell)
+        client.on(event_type, _report)
     sent = 0
     async with client:
-        async for text in _given(data) if data else _lines():
+        async for text in _texts(data) if data else _lines():
             value: Any = _parse(text) if as_json else text
             if event:
                 await client.send_event(target, value)
@@ -69,13 +69,13 @@ async def publish(url: str | Callable[[], str], target: str, data: tuple[str, ..
     _note(f"{sent} message{'s' if sent != 1 else ''} sent and acknowledged")
 
 
-async def _given(data: Iterable[str]) -> AsyncIterator[str]:
+async def _texts(data: Iterable[str]) -> AsyncIterator[str]:
     for text in data:
         yield text
 
 
 async def _lines() -> AsyncIterator[str]:
-    """The lines of standard input, read where they do not hold up the connection."""
+    """Yield the lines of standard input, read in a thread so that the connection goes on."""
     while line := await asyncio.to_thread(sys.stdin.readline):
         yield line.rstrip("\r\n")
 
@@ -93,16 +93,16 @@ def _as_json(message: Any) -> str:
     try:
         return encode_json(message).decode()
     except InvalidValue:
-        # inf stands for a number beyond floats: it is shown as one, where the encoder would write null.
-        return msgspec.json.encode(_spelled(msgspec.to_builtins(message))).decode()
+        # A number beyond floats was decoded as inf: write such a number, where the encoder would write null.
+        return msgspec.json.encode(_with_large_numbers(msgspec.to_builtins(message))).decode()
 
 
-def _spelled(value: object) -> object:
-    """What was received, with numbers beyond floats as they are spelled in JSON."""
+def _with_large_numbers(value: object) -> object:
+    """Return a value with each infinity replaced by a JSON number beyond floats."""
     if isinstance(value, dict):
-        return {key: _spelled(item) for key, item in cast("dict[str, object]", value).items()}
+        return {key: _with_large_numbers(item) for key, item in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
-        return [_spelled(item) for item in cast("list[object]", value)]
+        return [_with_large_numbers(item) for item in cast("list[object]", value)]
     if isinstance(value, float) and math.isinf(value):
         return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
     return value
@@ -119,7 +119,7 @@ def _as_text(message: Message) -> str:
     return f"{sender}: {data}"
 
 
-def _tell(event: object) -> None:
+def _report(event: object) -> None:
     match event:
         case Recovering(reason=reason):
             _note(f"connection dropped ({reason}), recovering")

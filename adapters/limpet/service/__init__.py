@@ -1,4 +1,4 @@
-"""The local service: speaks the Web PubSub protocol on your machine, without a cloud account."""
+"""The local service: the Web PubSub protocol on your machine, without a cloud account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP under uvicorn: without an access log, and with a limit to the time that a request may take to arrive."""
+"""HTTP under uvicorn: without an access log, and with a timeout for the arrival of requests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any, Final, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["HttpProtocol"]
-
 _TOO_SLOW: Final = b"The request did not arrive in time.\n"
 _ANSWER: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
@@ -17,57 +15,54 @@ _ANSWER: Final = (
 
 
 class HttpProtocol(H11Protocol):
-    """One TCP connection of the service, until a WebSocket takes it over.
+    """A TCP connection of the service, until a WebSocket takes it over.
 
-    `bound_to` gives the class to hand to ``uvicorn.Config(http=...)``.
+    :meth:`bound_to` returns the class for ``uvicorn.Config(http=...)``.
     """
 
     request_timeout: float | None = None
 
     @classmethod
     def bound_to(cls, request_timeout: float | None) -> type[HttpProtocol]:
-        """Return a subclass whose requests arrive within so many seconds: the head, and then the body."""
+        """Return a subclass with a timeout, in seconds, for the head of each request and for its body."""
         return type("BoundHttpProtocol", (cls,), {"request_timeout": request_timeout})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # URLs have tokens in them.
+        # URLs contain tokens.
         self.access_log = False
         self._expected: tuple[object, ...] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
         super().connection_made(transport)
         self._expect((self.cycle, h11.IDLE))
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request, or of some."""
         super().data_received(data)
         self._expect_next(begun=True)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, if some of it is there already."""
+        """Set the timer for the next request, if a part of it has arrived already."""
         super().on_response_complete()
         self._expect_next(begun=bool(self.conn.trailing_data[0]))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
         self._expect(None)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the TCP connection over, with what the client has sent right behind its handshake."""
+        """Hand over the TCP connection, with the bytes that the client sent behind its handshake."""
         super().handle_websocket_upgrade(event)
         early = self.conn.trailing_data[0]
         if early and not self.transport.is_closing():
             cast(asyncio.Protocol, self.transport.get_protocol()).data_received(early)
 
     def _expect_next(self, *, begun: bool) -> None:
-        """Set the timer for the head or body that is to arrive next; small pieces of one do not set it anew."""
+        """Set the timer for the head or body that arrives next; a part of the same one does not restart the timer."""
         state = self.conn.their_state
         ours = self.transport.get_protocol() is self and not self.transport.is_closing()
-        # Between two requests uvicorn has its own limit.
+        # Between two requests uvicorn has a timeout of its own.
         if ours and (state is h11.SEND_BODY or (state is h11.IDLE and begun)):
             self._expect((self.cycle, state))
         else:
@@ -81,11 +76,11 @@ class HttpProtocol(H11Protocol):
             self._timer.cancel()
             self._timer = None
         if expected is not None and self.request_timeout is not None:
-            self._timer = self.loop.call_later(self.request_timeout, self._too_slow)
+            self._timer = self.loop.call_later(self.request_timeout, self._timed_out)
 
-    def _too_slow(self) -> None:
+    def _timed_out(self) -> None:
         if self.conn.their_state is h11.SEND_BODY and not self.cycle.response_complete:
-            # Whoever reads the body has the same limit, and answers.
+            # The reader of the body has the same timeout, and answers.
             self.cycle.keep_alive = False
             return
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:

@@ -1,4 +1,4 @@
-"""Servers of asyncio that end without leaving anything open."""
+"""The end of asyncio servers, without sockets left open."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import suppress
 
 
 async def stop_listening(server: asyncio.Server) -> None:
-    """Close ``server``, whose every connection has its protocol when this is done.
+    """Close ``server`` after every accepted connection has its protocol.
 
-    ``close()`` alone loses one that was accepted a turn of the loop ago (seen with CPython 3.11): its transport is
-    refused by the closed server, and its socket stays open.
+    ``close()`` alone loses a connection that was accepted one turn of the event loop before (seen with CPython 3.11):
+    the closed server refuses its transport, and its socket stays open.
     """
     loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # loops of Windows have no readers
+    with suppress(NotImplementedError):  # event loops of Windows have no readers
         for sock in server.sockets:
             loop.remove_reader(sock.fileno())
     for _ in range(5):

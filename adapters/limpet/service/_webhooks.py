@@ -1,4 +1,4 @@
-"""Carries out the calls to event handlers that the service's logic wants made."""
+"""The HTTP calls to event handlers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from limpet._version import __version__
 from limpet_core.service import MAX_ANSWER, FailureKind, HandlerCall, ServiceCore
 from limpet_core.text import one_line
 
-__all__ = ["Upstream"]
-
 _LOGGER = logging.getLogger("limpet.service")
 
-# Calls to one host at the same time; the others wait.
+# Concurrent calls to one host; further calls wait.
 _CONCURRENCY = 100
 
-# Shorter than that of servers: a request on a connection that the server is just closing fails.
+# Seconds, fewer than on servers: a request on a connection that the server is closing fails.
 _KEEPALIVE = 2.0
 
-# The libraries below us log URLs, which may hold secrets, and headers. They are others' too: only our calls are silent.
+# These libraries log URLs, which may have secrets, and headers. The application may use them, too: only the calls of
+# the service are not logged.
 _SILENT = ("httpx", "httpcore.connection", "httpcore.http11")
-_is_ours: ContextVar[bool] = ContextVar("limpet.service.upstream", default=False)
+_in_call: ContextVar[bool] = ContextVar("limpet.service.webhooks", default=False)
 
 
-def _is_of_others(record: logging.LogRecord) -> bool:
-    return not _is_ours.get()
+def _is_outside_call(record: logging.LogRecord) -> bool:
+    return not _in_call.get()
 
 
 for _name in _SILENT:
-    logging.getLogger(_name).addFilter(_is_of_others)
+    logging.getLogger(_name).addFilter(_is_outside_call)
 
 _HEADERS = {"User-Agent": f"limpet/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -52,10 +51,10 @@ class _TooLargeError(Exception):
     """The body of an answer is larger than the service reads."""
 
 
-class Upstream:
-    """Makes HTTP requests and reports how they end; ``flush`` is called after each report.
+class WebhookClient:
+    """Makes the calls and reports their ends to the service's logic; calls ``flush`` after each report.
 
-    Belongs to one event loop until it is closed, and may be used in another one afterwards.
+    Belongs to one event loop until it is closed; then it may be used in another one.
     """
 
     def __init__(self, core: ServiceCore, flush: Callable[[], None]) -> None:
@@ -66,7 +65,7 @@ class Upstream:
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     def carry_out(self, calls: Iterable[HandlerCall]) -> None:
-        """Start calls, and stop those that are cancelled."""
+        """Start calls, and stop cancelled ones."""
         for call in calls:
             if call.cancelled:
                 task = self._tasks.get(call)
@@ -74,7 +73,7 @@ class Upstream:
                     task.cancel()
                 continue
             task = self._tasks[call] = asyncio.create_task(self._run(call))
-            task.add_done_callback(partial(self._forget, call))
+            task.add_done_callback(partial(self._discard, call))
 
     async def close(self) -> None:
         """Stop all calls and close all connections."""
@@ -88,14 +87,14 @@ class Upstream:
         if client is not None:
             await client.aclose()
 
-    def _forget(self, call: HandlerCall, task: asyncio.Task[None]) -> None:
-        # The call may have been started again already, for another attempt.
+    def _discard(self, call: HandlerCall, task: asyncio.Task[None]) -> None:
+        # The call may have been started again, for another attempt.
         if self._tasks.get(call) is task:
             del self._tasks[call]
 
     async def _run(self, call: HandlerCall) -> None:
-        _is_ours.set(True)  # in this task
-        begun = False  # once there is a connection
+        _in_call.set(True)  # in this task
+        begun = False  # whether the request was sent on a connection
 
         async def trace(event: str, info: object) -> None:
             nonlocal begun
@@ -113,7 +112,7 @@ class Upstream:
             self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             kind: FailureKind = "broken" if begun else "unreachable"
-            # It may quote megabytes of the answer, and clients are told.
+            # The error may quote megabytes of the answer, and its text goes to clients.
             self._failed(call, kind, one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
@@ -129,7 +128,7 @@ class Upstream:
             self._client = _new_client()
         url = httpx.URL(call.url)
         slots: AbstractAsyncContextManager[object] = nullcontext()
-        # Whether calls are allowed has to be known in time, however many are running; there is one question at most.
+        # A validation does not wait for slots: it must be answered in time, and there is at most one for each URL.
         if call.validation_url is not None:
             slots = self._slots.setdefault(url.netloc.decode(), asyncio.Semaphore(_CONCURRENCY))
         # Each character of a header stands for one byte.
@@ -160,6 +159,6 @@ def _new_client() -> httpx.AsyncClient:
         follow_redirects=False,
         timeout=None,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEEPALIVE),
-        # Handlers are near: what a proxy or a .netrc of the environment is for is elsewhere.
+        # Handlers are near: the proxies and the .netrc of the environment are for other hosts.
         trust_env=False,
     )

@@ -1,7 +1,7 @@
 """One WebSocket under uvicorn, without the detour over ASGI messages.
 
-There is no task and no queue per connection: what a client sends goes straight into the service's logic, and
-what the logic has for any client goes straight to its TCP connection, many messages in one write.
+There is no task and no queue per connection: messages of a client go straight into the service's logic, and the output
+for a client goes straight to its TCP connection, many messages in one write.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, ClassVar, cast
@@ -23,42 +22,37 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
-from limpet.service._gateway import Admission, Gateway, Handshake, Refusal, hub_of_path
-from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
+from limpet.service._admission import Admission, Handshake, Refusal, hub_of_path
+from limpet.service._frames import encode_frames
+from limpet.service._gateway import Gateway
+from limpet_core.service import NO_CLOSE_FRAME, PendingConnect, Transport
 
-__all__ = ["WebSocketProtocol"]
-
-# The client's answer to a close frame, and the delivery of what is before it, may take this long, in seconds.
+# Seconds in which the client may read what is before a close frame, and answer the close frame.
 _CLOSE_TIMEOUT = 5.0
 
-# Messages of one client handled before it is the others' turn: receivers have to get a chance to acknowledge.
-_TURN = 64
+# Frames of one client handled before it is the other clients' turn: receivers need a chance to acknowledge.
+_FRAMES_PER_TURN = 64
 
-# Bytes a client may send before its handshake is answered; the WebSocket protocol has it wait.
+# Bytes that a client may send before its handshake is answered; the WebSocket protocol has it wait.
 _MAX_EARLY = 1 << 16
 
-# Bytes waiting in the TCP connection before messages wait in the outbox instead, where they are counted.
+# Bytes in the write buffer of the TCP connection above which messages stay in the outbox, where they are counted.
 _HIGH_WATER = 1 << 20
+
+# Bytes in the write buffer above which a client is dropped: the answers to a flood of pings are counted nowhere else.
+_MAX_BUFFERED = 64 << 20
 
 # The library behind this logger shows headers and messages at the debug level, tokens among them.
 _SILENT = logging.getLogger("limpet.service.websocket")
 _SILENT.setLevel(logging.ERROR)
 
-# First bytes of an unfragmented frame (RFC 6455 5.2).
-_TEXT = 0x81
-_BINARY = 0x82
-# Bytes waiting there beyond which a client is dropped: the answers to a flood of pings are counted nowhere else.
-_MOST_WAITING = 64 << 20
-
 _NOT_A_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-
-_SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
 
 class WebSocketProtocol(asyncio.Protocol):
     """Takes a TCP connection over from uvicorn's HTTP protocol when a client asks for a WebSocket.
 
-    `bound_to` gives the class to hand to ``uvicorn.Config(ws=...)``.
+    :meth:`bound_to` returns the class for ``uvicorn.Config(ws=...)``.
     """
 
     gateway: ClassVar[Gateway]
@@ -89,37 +83,36 @@ class WebSocketProtocol(asyncio.Protocol):
         self._fragments = bytearray()
         self._raw = False
         self._text = False
-        self._handling = False
-        self._paused = False
-        self._heard = True
-        self._opening: asyncio.TimerHandle | None = None
-        self._keepalive: asyncio.TimerHandle | None = None
+        self._turn_scheduled = False
+        self._writing_paused = False
+        self._received_since_ping = True
+        self._handshake_timer: asyncio.TimerHandle | None = None
+        self._ping_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
-    # --- From uvicorn and asyncio -------------------------------------------------------------------
+    # ---- Called by uvicorn and asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over the TCP connection."""
-        # Not an assertion: the transports of other event loops need not be subclasses.
+        # A cast, not an assertion: the transports of other event loops need not be subclasses.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
-        # uvicorn does so only after the handshake: were there a fault in that, nobody would tell us of the end.
+        # uvicorn does this only after the handshake: after an error in the handshake, connection_lost would not come.
         self.transport.set_protocol(self)
         self._open_connections.add(self)
         seconds = self.gateway.options.request_timeout
         if seconds is not None:
-            self._opening = self._loop.call_later(seconds, self.abort)
+            self._handshake_timer = self._loop.call_later(seconds, self.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client, the opening handshake first."""
-        self._heard = True
+        """Handle bytes of the client, the handshake first."""
+        self._received_since_ping = True
         if self._pending is not None:
             self._early += data
             if len(self._early) > _MAX_EARLY:
                 self.abort()
             return
         if self._target is None:
-            data = self._take_target(data)
+            self._target, data = _split_target(data)
         protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():
@@ -133,37 +126,35 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.transport.write(_NOT_A_HANDSHAKE)
             self._close_soon()
         self._write_protocol_output()
-        if not self._handling:
+        if not self._turn_scheduled:
             self._handle_frames()
 
     def eof_received(self) -> None:
-        """Note that the client will not send more; asyncio then closes the TCP connection."""
+        """Handle the end of the client's bytes; asyncio then closes the TCP connection."""
         if self._pending is None:
             self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the TCP connection is gone."""
         self._open_connections.discard(self)
         self.transport = None
         if self._pending is not None:
             self.gateway.forget(self._pending)
             self._pending = None
-        for timer in (self._opening, self._keepalive, self._close_timer):
+        for timer in (self._handshake_timer, self._ping_timer, self._close_timer):
             if timer is not None:
                 timer.cancel()
-        # What arrived in time still counts, also if the turn of this client had not come yet.
+        # Frames that arrived before the end count, also if this client's turn had not come yet.
         while self._frames:
             self._handle_turn()
         self._detach(NO_CLOSE_FRAME)
         self.gateway.flush()
 
     def pause_writing(self) -> None:
-        """Leave messages in the outbox from now on: the client is slow."""
-        self._paused = True
+        """Leave messages in the outbox: the client is slow."""
+        self._writing_paused = True
 
     def resume_writing(self) -> None:
-        """Go on sending."""
-        self._paused = False
+        self._writing_paused = False
         self.flush()
 
     def shutdown(self) -> None:
@@ -171,16 +162,16 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
-    # --- From the gateway ---------------------------------------------------------------------------
+    # ---- Called by the gateway
 
     def flush(self) -> None:
-        """Send what the service has for this client, then carry out its order to close."""
+        """Send the output for this client, then carry out the order to close."""
         client = self._client
         if client is None or self.transport is None:
             return
         close = client.close
         if close is None:
-            if not self._paused:
+            if not self._writing_paused:
                 self._write_messages(client)
         elif close.code == NO_CLOSE_FRAME:
             self.abort()
@@ -195,35 +186,24 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    # --- Opening ------------------------------------------------------------------------------------
-
-    def _take_target(self, data: bytes) -> bytes:
-        """Keep the path and query of the handshake, which uvicorn passes on in one piece, to ourselves.
-
-        A token with many roles would be too long for the WebSocket library, and is none of its business.
-        """
-        line, _, rest = data.partition(b"\r\n")
-        method, _, line = line.partition(b" ")
-        target, _, version = line.rpartition(b" ")
-        self._target = target.decode("latin-1")
-        return b"%b / %b\r\n%b" % (method, version, rest)
+    # ---- Opening
 
     def _open(self, request: Request) -> None:
-        if self._opening is not None:
-            # From now on the answer is up to us, or to an event handler, which has a limit of its own.
-            self._opening.cancel()
-        protocol = self._protocol
+        if self._handshake_timer is not None:
+            # The handshake is complete: the answer depends on the service, or on an event handler with its own limit.
+            self._handshake_timer.cancel()
+        target = self._target or ""
         headers = request.headers
         origin = origin_of("http", headers.get_all("Host"), self._root_path)
-        if origin is None or not (self._target or "").startswith("/"):
+        if origin is None or not target.startswith("/"):
             self._refuse(Refusal(400, WRONG_HOST))
             return
-        response = protocol.accept(request)
+        response = self._protocol.accept(request)
         if response.status_code != 101:
-            protocol.send_response(response)
+            self._protocol.send_response(response)
             self._close_soon()
             return
-        path, _, query = (self._target or "").partition("?")
+        path, _, query = target.partition("?")
         found = hub_of_path(path.removeprefix(self._root_path))
         if found is None:
             self._refuse(Refusal(404, "Connect to /client/hubs/{hub}."))
@@ -239,10 +219,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 subprotocols=[offer.strip() for offer in offered],
                 headers=headers.raw_items(),
             ),
-            self._decided,
+            self._respond,
         )
 
-    def _decided(self, outcome: Admission | Refusal) -> None:
+    def _respond(self, outcome: Admission | Refusal) -> None:
         """Answer the handshake, at once or when an event handler has decided."""
         waited = self._pending is not None
         self._pending = None
@@ -250,7 +230,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(outcome)
             return
         response = self._response
-        assert response is not None, "set before anybody is asked"
+        assert response is not None, "set before the gateway decides"
         if outcome.subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = outcome.subprotocol
         self._protocol.send_response(response)
@@ -258,7 +238,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._client = outcome.transport
         self._raw = outcome.raw
         self.gateway.attach(outcome.transport, self)
-        self._schedule_keepalive()
+        self._schedule_ping()
         if waited and self._early:
             early, self._early = self._early, b""
             self.data_received(early)
@@ -271,19 +251,19 @@ class WebSocketProtocol(asyncio.Protocol):
         self._protocol.send_response(response)
         self._close_soon()
 
-    # --- Receiving ----------------------------------------------------------------------------------
+    # ---- Receiving
 
     def _handle_frames(self) -> None:
-        """Handle what has arrived, in turns with the other clients."""
+        """Handle the received frames, in turns with the other clients."""
         self._handle_turn()
         if self._frames:
-            if not self._handling and self.transport is not None:
+            if not self._turn_scheduled and self.transport is not None:
                 self.transport.pause_reading()
-            self._handling = True
+            self._turn_scheduled = True
             self._loop.call_soon(self._handle_frames)
             return
-        if self._handling:
-            self._handling = False
+        if self._turn_scheduled:
+            self._turn_scheduled = False
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
         exception = self._protocol.parser_exc
@@ -292,67 +272,53 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close_soon()
 
     def _handle_turn(self) -> None:
-        client = self._client
-        for frame in self._next_frames():
+        for _ in range(min(len(self._frames), _FRAMES_PER_TURN)):
+            frame = self._frames.popleft()
             if frame.opcode is Opcode.CLOSE:
                 closed = self._protocol.close_rcvd
                 self._detach(1005 if closed is None else int(closed.code))
                 self._close_soon()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                if frame.opcode is not Opcode.CONT:
-                    self._text = frame.opcode is Opcode.TEXT
-                self._fragments += frame.data
-                if frame.fin:
-                    message = bytes(self._fragments)
-                    self._fragments.clear()
-                    if client is not None:
-                        # Only of raw clients it matters which kind of frame it was. What is not valid UTF-8
-                        # becomes lone surrogates, which the service's logic refuses.
-                        is_text = self._raw and self._text
-                        self.gateway.receive(client, message.decode("utf-8", "surrogateescape") if is_text else message)
+                self._handle_data(frame)
         self.gateway.flush()
 
-    def _next_frames(self) -> Iterator[Frame]:
-        for _ in range(min(len(self._frames), _TURN)):
-            yield self._frames.popleft()
+    def _handle_data(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._text = frame.opcode is Opcode.TEXT
+        self._fragments += frame.data
+        if not frame.fin:
+            return
+        message = bytes(self._fragments)
+        self._fragments.clear()
+        if self._client is not None:
+            # Only for raw clients the kind of frame matters. Invalid UTF-8 becomes lone surrogates, which the
+            # service's logic refuses.
+            is_text = self._raw and self._text
+            self.gateway.receive(self._client, message.decode("utf-8", "surrogateescape") if is_text else message)
 
     def _detach(self, code: int, *, broken: bool = False) -> None:
         if self._client is not None:
             self.gateway.detach(self._client, code, broken=broken)
 
-    # --- Sending ------------------------------------------------------------------------------------
+    # ---- Sending
 
     def _write_messages(self, client: Transport) -> None:
-        """Write whole frames, unmasked as RFC 6455 5.1 has it for a server."""
         if self.transport is None or self._protocol.state is not OPEN:
             return
         messages = client.messages_to_send(monotonic())
-        if not messages:
-            return
-        parts: list[bytes] = []
-        for message in messages:
-            length = len(message)
-            if length < 126:
-                parts.append(_SHORT[length])
-            elif length < 65536:
-                parts.append(b"\x81\x7e" + length.to_bytes(2, "big"))
-            else:
-                parts.append(b"\x81\x7f" + length.to_bytes(8, "big"))
-            if self._raw and isinstance(message, Binary):
-                parts[-1] = bytes((_BINARY,)) + parts[-1][1:]
-            parts.append(message)
-        self.transport.write(b"".join(parts))
+        if messages:
+            self.transport.write(encode_frames(messages, raw=self._raw))
 
     def _write_protocol_output(self) -> None:
         output = self._protocol.data_to_send()
         if not output or self.transport is None or self.transport.is_closing():
             return
         self.transport.write(b"".join(output))
-        if self.transport.get_write_buffer_size() > _MOST_WAITING:
-            self.abort()  # it makes us answer and does not read
+        if self.transport.get_write_buffer_size() > _MAX_BUFFERED:
+            self.abort()  # the client asks for answers and does not read them
             return
-        # An empty chunk stands for the end. Half-closing lets the close frame arrive even if the client is
-        # still sending: closing would reset the connection.
+        # An empty chunk means the end. Half-closing lets the close frame arrive even if the client is still sending:
+        # closing would reset the connection.
         if b"" in output:
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -360,24 +326,36 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.transport.close()
 
     def _close_soon(self) -> None:
-        """Send what is left, then give the client a moment to close the TCP connection."""
+        """Send the remaining output, then give the client a moment to close the TCP connection."""
         self._write_protocol_output()
         if self._close_timer is None and self.transport is not None:
             self._close_timer = self._loop.call_later(_CLOSE_TIMEOUT, self.abort)
 
-    # --- Keepalive ----------------------------------------------------------------------------------
+    # ---- Keepalive
 
-    def _schedule_keepalive(self) -> None:
+    def _schedule_ping(self) -> None:
         interval = self.gateway.options.keepalive_interval
         if interval is not None:
-            self._keepalive = self._loop.call_later(interval, self._keep_alive)
+            self._ping_timer = self._loop.call_later(interval, self._ping)
 
-    def _keep_alive(self) -> None:
-        if not self._heard:
+    def _ping(self) -> None:
+        if not self._received_since_ping:
             self.abort()
             return
-        self._heard = False
+        self._received_since_ping = False
         if self._protocol.state is OPEN:
             self._protocol.send_ping(b"")
             self._write_protocol_output()
-        self._schedule_keepalive()
+        self._schedule_ping()
+
+
+def _split_target(data: bytes) -> tuple[str, bytes]:
+    """Return the target of the request line, and the request with ``/`` in its place.
+
+    uvicorn passes the request line on in one piece. With a token of many roles the target would be too long for the
+    WebSocket library, which does not need it.
+    """
+    line, _, rest = data.partition(b"\r\n")
+    method, _, line = line.partition(b" ")
+    target, _, version = line.rpartition(b" ")
+    return target.decode("latin-1"), b"%b / %b\r\n%b" % (method, version, rest)

@@ -1,4 +1,4 @@
-"""Options of the local service from a TOML file and from short texts on a command line."""
+"""Options of the local service from a TOML file and from the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ import msgspec
 from limpet.service.options import HubOptions, ServiceOptions
 from limpet_core.service import EventHandler
 
-__all__ = ["load_options", "parse_event_handler", "with_hubs"]
-
 _NAMES = ("user-events", "system-events")
 _SETTINGS = (*_NAMES, "timeout", "retries", "retry-delays", "resend")
 
 
 def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
-    """Read options from a TOML file, under the names that `ServiceOptions`, `HubOptions` and `EventHandler` use.
+    """Read options from a TOML file: those of :class:`ServiceOptions`, :class:`HubOptions` and :class:`EventHandler`.
 
     ::
 
@@ -37,8 +35,9 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         retry_delays = [1, 3, 5]
         resend = "always"
 
-    Raises `ValueError`, in one line with the file's name, for anything that cannot be used; `OSError` if the file
-    cannot be read.
+    Raises:
+        ValueError: for unusable contents; the message is one line with the file's name.
+        OSError: if the file cannot be read.
     """
     try:
         table = tomllib.loads(Path(path).read_text("utf-8"))
@@ -49,7 +48,7 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
 
 
 def _check_names(table: Mapping[str, Any]) -> None:
-    """Refuse names that would be ignored otherwise."""
+    """Refuse unknown names, which would be ignored otherwise."""
     _check_keys(table, ServiceOptions, "")
     hubs = table.get("hubs")
     if isinstance(hubs, dict):
@@ -66,12 +65,16 @@ def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
 
 
 def parse_event_handler(text: str) -> tuple[str, HubOptions]:
-    """Read ``HUB=URL;user-events=A,B;system-events=connect;timeout=5``, all but the first part optional.
+    """Parse ``HUB=URL;user-events=A,B;system-events=connect;timeout=5``; all but the first part are optional.
 
-    The settings are those of `EventHandler`, with a hyphen for an underscore; the others are ``retries=0``,
+    The settings are those of :class:`EventHandler`, with a hyphen for an underscore; the others are ``retries=0``,
     ``retry-delays=1,3,5`` and ``resend=safe``.
 
-    Returns the hub and what is special about it. Raises `ValueError` for anything else.
+    Returns:
+        The name of the hub, and its options.
+
+    Raises:
+        ValueError: for any other text.
     """
     address, *listed = text.split(";")
     hub, _, url = address.partition("=")
@@ -88,31 +91,32 @@ def parse_event_handler(text: str) -> tuple[str, HubOptions]:
 
 def _setting(name: str, value: str) -> object:
     listed = [part.strip() for part in value.split(",") if part.strip()]
-    what = "a number of seconds"
+    kind = "a number of seconds"
     try:
         if name == "timeout":
             return float(value)
         if name == "retries":
-            what = "a whole number"
+            kind = "a whole number"
             return int(value)
         if name == "retry-delays":
             return tuple(map(float, listed))
     except ValueError:
-        raise ValueError(f"{name} is {what}, not {value!r}") from None
+        raise ValueError(f"{name} is {kind}, not {value!r}") from None
     return tuple(listed) if name in _NAMES else value.strip()
 
 
 def with_hubs(options: ServiceOptions, hubs: Iterable[tuple[str, HubOptions]]) -> ServiceOptions:
-    """Return ``options`` with more about some hubs; the last event handlers are asked before those there already.
+    """Return ``options`` with additional options of hubs. Event handlers are put in front of those already there.
 
-    Raises `ValueError` for an illegal hub name.
+    Raises:
+        ValueError: for an illegal hub name.
     """
     combined = dict(options.hubs)
     spelled = {hub.lower(): hub for hub in combined}
-    for hub, more in hubs:
+    for hub, added in hubs:
         name = spelled.setdefault(hub.lower(), hub)
         known = combined.get(name, HubOptions())
         combined[name] = HubOptions(
-            anonymous=known.anonymous or more.anonymous, event_handlers=more.event_handlers + known.event_handlers
+            anonymous=known.anonymous or added.anonymous, event_handlers=added.event_handlers + known.event_handlers
         )
     return dataclasses.replace(options, hubs=combined)

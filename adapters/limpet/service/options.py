@@ -1,4 +1,4 @@
-"""Options of the local service."""
+"""The options of the local service."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from types import MappingProxyType
 
 from limpet_core.service import EventHandler, Limits, is_hub_name
 
-__all__ = ["MIN_ACCESS_KEY_BYTES", "HubOptions", "ServiceOptions"]
-
 MIN_ACCESS_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """What is special about one hub.
+    """The options of one hub.
 
-    Args:
-        anonymous: accept clients without any token; they get no roles.
-        event_handlers: the application server's endpoints; the first that gets an event is called.
+    Attributes:
+        anonymous: accept clients without a token; they get no roles.
+        event_handlers: endpoints of the application server; the first that gets an event is called.
     """
 
     anonymous: bool = False
@@ -31,32 +29,34 @@ _NO_HUBS: Mapping[str, HubOptions] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceOptions:
-    """How the local service behaves; validated at construction (`ValueError`).
+    """The options of the local service.
 
-    Args:
-        access_key: signs the tokens, at least 32 bytes of UTF-8 without semicolons; ``None``: a random one
-            for each start.
-        secondary_access_key: a second key, whose tokens are as good, so that keys can be changed one by one.
-        anonymous: accept clients without any token at every hub; they get no roles.
-        hubs: what is special about single hubs, by name in any case. Hubs need not be named here to exist.
-        negotiate: offer ``/negotiate``, which gives everybody who asks a token to join and send to all
-            groups; ``None``: only to clients on this very machine.
-        trace: offer the trace page at ``/``, which shows everything that happens in the service, to everybody
-            who can reach it; ``None``: only to browsers on this very machine.
+    Attributes:
+        access_key: signs tokens; at least 32 bytes of UTF-8 without semicolons. ``None``: a random key for each start.
+        secondary_access_key: a second key, whose tokens are accepted as well, so that keys can be rotated.
+        anonymous: accept clients without a token at every hub; they get no roles.
+        hubs: options of single hubs, by name in any case. A hub exists without options, too.
+        negotiate: offer ``/negotiate``, which gives any client a token for joining and sending to all groups;
+            ``None``: only to clients on this machine.
+        trace: offer the trace page at ``/``, which shows all trace events of the service, to any browser that can
+            reach it; ``None``: only to browsers on this machine.
         max_connections: connections at all hubs together; further clients are answered with HTTP 429. ``None``: any
             number.
-        recovery_window: seconds a dropped reliable connection is kept, for at least 30 clients rely on it.
-        retained_messages: unacknowledged or unsent messages per connection; one more ends it.
+        recovery_window: seconds that a dropped reliable connection is kept; clients rely on at least 30.
+        retained_messages: unacknowledged or unsent messages per connection; one more ends the connection.
         retained_bytes: the same in bytes.
         max_message_size: bytes of one message from a client.
-        connected_after_recovery: the first message after a recovery says connected, with a fresh reconnection
-            token; switch it off to behave like Microsoft's emulator.
-        keepalive_interval: seconds between WebSocket pings to a client; one that stays silent for another
-            interval is dropped. ``None``: no pings. For `Service`; other servers have their own option.
-        request_timeout: seconds in which a request has to arrive: its head, counted from the first byte or, on a new
-            TCP connection, from its beginning, and then its body; a handshake likewise. What takes longer is answered
-            with HTTP 408 and ended. ``None``: no limit. Under other servers than `Service` only for bodies that are
-            read; the head is the server's own matter.
+        connected_after_recovery: send a connected message, with a fresh reconnection token, first after a recovery;
+            switch it off to behave like Microsoft's emulator.
+        keepalive_interval: seconds between WebSocket pings to a client; a client that sends nothing for another
+            interval is dropped. ``None``: no pings. For :class:`Service`; other servers have an option of their own.
+        request_timeout: seconds for the arrival of a request: of the head, from its first byte or, on a new TCP
+            connection, from the beginning, and of the body; of a handshake likewise. A slower request is answered with
+            HTTP 408 and ended. ``None``: no limit. Under other servers than :class:`Service` only for bodies; for
+            heads, servers have an option of their own.
+
+    Raises:
+        ValueError: for an illegal value.
     """
 
     access_key: str | None = field(default=None, repr=False)
@@ -93,12 +93,12 @@ class ServiceOptions:
         self.limits()
 
     def hub(self, name: str) -> HubOptions:
-        """Return what is special about a hub; case does not matter."""
+        """Return the options of a hub, by name in any case."""
         identity = name.lower()
-        return next((options for hub, options in self.hubs.items() if hub.lower() == identity), _ORDINARY)
+        return next((options for hub, options in self.hubs.items() if hub.lower() == identity), _DEFAULT)
 
     def limits(self) -> Limits:
-        """Return the part of the options that concerns the service's logic."""
+        """Return the limits of the service's logic."""
         return Limits(
             recovery_window=self.recovery_window,
             retained_messages=self.retained_messages,
@@ -108,7 +108,7 @@ class ServiceOptions:
         )
 
 
-_ORDINARY = HubOptions()
+_DEFAULT = HubOptions()
 
 
 def _check_key(name: str, key: str | None) -> None:

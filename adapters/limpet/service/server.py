@@ -1,4 +1,4 @@
-"""The local service on a port of its own, inside the current event loop."""
+"""The local service on a TCP port, in the current event loop."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from limpet.service.options import ServiceOptions
 from limpet.service.tokens import client_url
 from limpet_core.service import Hub, ServiceCore
 
-__all__ = ["Service", "serve"]
-
-# Clients may take this long, in seconds, to answer the close frame when the service stops.
+# Seconds in which clients may answer the close frame when the service stops.
 _STOP_TIMEOUT = 1.0
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -34,13 +32,15 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 class Service:
     """The local service: ``async with Service() as service: ... service.client_url()``.
 
+    Runs in the event loop that starts it, installs no signal handlers, and keeps all state in memory.
+
     Args:
-        options: how it behaves.
-        host: the address to listen on. Any but a loopback address requires ``options.access_key``
-            (`ValueError`).
+        options: how the service behaves.
+        host: the address to listen on.
         port: the TCP port; 0 picks a free one.
 
-    It runs in the event loop that starts it, touches no signal handlers, and keeps everything in memory.
+    Raises:
+        ValueError: if ``host`` is not a loopback address and there is no ``options.access_key``.
     """
 
     def __init__(self, options: ServiceOptions | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -57,11 +57,11 @@ class Service:
         self._state = ServerState()
         self._server: asyncio.Server | None = None
 
-    # --- What is true -------------------------------------------------------------------------------
+    # ---- State
 
     @property
     def port(self) -> int:
-        """The TCP port it listens on; `RuntimeError` before the first start."""
+        """The TCP port of the service; :exc:`RuntimeError` before the first start."""
         if self._port is None:
             raise RuntimeError("the service was not started yet")
         return self._port
@@ -74,7 +74,7 @@ class Service:
 
     @property
     def trace_url(self) -> str | None:
-        """The URL of the trace page; ``None`` if the options or the address to listen on leave nobody to see it."""
+        """The URL of the trace page; ``None`` if the options, or the address to listen on, make it inaccessible."""
         shown = self.options.trace
         if shown is None:
             shown = is_loopback(_ANY_ADDRESS.get(self.host, self.host))
@@ -82,12 +82,12 @@ class Service:
 
     @property
     def connection_string(self) -> str:
-        """The connection string, with the access key, for server SDKs and `client_url`."""
-        return self._gateway.connection_string(self.endpoint).build()
+        """The connection string, with the access key, for server SDKs and :func:`limpet.service.client_url`."""
+        return self._gateway.identity.connection_string(self.endpoint).build()
 
     @property
     def core(self) -> ServiceCore:
-        """The service's logic: look as you like; call `flush` after changing something."""
+        """The service's logic, to inspect or change: call :meth:`flush` after a change."""
         return self._gateway.core
 
     def hub(self, name: str = "chat") -> Hub:
@@ -103,9 +103,9 @@ class Service:
         groups: Iterable[str] = (),
         expires_in: float = 3600.0,
     ) -> str:
-        """Return a URL with a token for a client; arguments and errors of `mint_client_token`."""
+        """Return the URL for a client, with a token; arguments and errors of :func:`mint_client_token`."""
         return client_url(
-            self._gateway.connection_string(self.endpoint),
+            self._gateway.identity.connection_string(self.endpoint),
             hub,
             user_id=user_id,
             roles=roles,
@@ -113,10 +113,15 @@ class Service:
             expires_in=expires_in,
         )
 
-    # --- Start and stop -----------------------------------------------------------------------------
+    # ---- Start and stop
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` if the port is taken, `RuntimeError` if it is listening already."""
+        """Listen.
+
+        Raises:
+            OSError: if the port is taken.
+            RuntimeError: if the service is running already.
+        """
         if self._server is not None:
             raise RuntimeError("the service is running already")
         http = HttpProtocol.bound_to(self.options.request_timeout)
@@ -149,10 +154,10 @@ class Service:
         self._gateway.listens_on(self.endpoint)
 
     async def stop(self) -> None:
-        """Close all clients with 1001 and stop listening; nothing is left behind. Repeats do nothing.
+        """Close all clients with 1001 and stop listening; no socket or task is left. Repeats do nothing.
 
-        Takes as long as the clients need to answer the close, at most a second. Running calls of event handlers are
-        given up, and none are made for the connections that end.
+        Waits for the clients' answers to the close, at most a second. Running calls of event handlers are given up, and
+        no disconnected events are sent.
         """
         server = self._server
         if server is None:
@@ -168,8 +173,8 @@ class Service:
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._wait_for_clients()
-        if self._gateway.upstream is not None:
-            await self._gateway.upstream.close()
+        if self._gateway.webhooks is not None:
+            await self._gateway.webhooks.close()
         await server.wait_closed()
 
     def _connections(self) -> set[Any]:
@@ -179,7 +184,7 @@ class Service:
         for connection in list(self._connections()):
             if isinstance(connection, HttpProtocol):
                 connection.shutdown()
-        # uvicorn keeps sets, not events, and asyncio needs some turns of the loop to close sockets.
+        # uvicorn has sets to poll, not events, and asyncio needs some turns of the loop to close sockets.
         while self._connections() or self._state.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -195,16 +200,16 @@ class Service:
     ) -> None:
         await self.stop()
 
-    # --- For tests ----------------------------------------------------------------------------------
+    # ---- For tests
 
     def flush(self) -> None:
-        """Send what calls to `core` have produced."""
+        """Send the output of calls to :attr:`core`."""
         self._gateway.flush()
 
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Abort the TCP connection of a client without a close frame; false if it is not connected.
+        """Abort the TCP connection of a client without a close frame; return whether there was one.
 
-        ``for_good``: its recovery is refused.
+        ``for_good``: end the connection as well, so that its recovery is refused.
         """
         dropped = self.core.drop(connection_id, for_good=for_good)
         self.flush()
@@ -220,8 +225,15 @@ def serve(
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM.
 
-    ``on_start`` is called when it listens, for example to print ``service.client_url()``. Errors of `Service`
-    and `Service.start`.
+    Args:
+        options: how the service behaves.
+        host: the address to listen on.
+        port: the TCP port; 0 picks a free one.
+        on_start: called when the service listens, for example to print ``service.client_url()``.
+
+    Raises:
+        ValueError: as :class:`Service` does.
+        OSError: if the port is taken.
     """
 
     async def run() -> None:

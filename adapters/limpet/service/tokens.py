@@ -1,4 +1,4 @@
-"""Signed tokens: access tokens of clients and reconnection tokens."""
+"""Signed tokens: access tokens and reconnection tokens."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ from limpet_core.service import (
 )
 from limpet_core.text import one_line
 
-__all__ = ["InvalidToken", "TokenAuthority", "client_url", "mint_client_token"]
-
 _ALGORITHM = "HS256"
 _LEEWAY = 300.0
 _ISSUER = "https://webpubsub.azure.com"
 _RECONNECTION_LIFETIME = 7 * 24 * 3600
 
-# Audiences are compared afterwards.
-_FOR_ANYBODY: dict[str, Any] = {"leeway": _LEEWAY, "options": {"require": ["exp", "aud"], "verify_aud": False}}
+# The caller compares the audience.
+_ANY_AUDIENCE: dict[str, Any] = {"leeway": _LEEWAY, "options": {"require": ["exp", "aud"], "verify_aud": False}}
 
 
 class InvalidToken(Exception):
-    """The token is malformed, badly signed, expired or for somebody else; the message says which."""
+    """A token is malformed, badly signed, expired or for another audience; the message says which."""
 
 
 def mint_client_token(
@@ -47,16 +45,16 @@ def mint_client_token(
     groups: Iterable[str] = (),
     expires_in: float = 3600.0,
 ) -> str:
-    """Sign a token that lets a client connect to ``hub`` (Azure docs).
+    """Return a signed token for a client of ``hub`` (Azure docs).
 
     Args:
         connection_string: of this or any other Web PubSub service.
         hub: the hub's name.
-        user_id: who the client is; ``None``: anonymous.
+        user_id: the user of the client; ``None``: anonymous.
         roles: such as ``webpubsub.joinLeaveGroup`` or ``webpubsub.sendToGroup.<group>``.
         groups: joined at once, which needs no role.
-        expires_in: seconds in which the client may connect; an open connection outlives them. The local service takes a
-            token for five minutes more, so that clocks may differ.
+        expires_in: seconds in which the client may connect; an open connection stays open. The local service accepts
+            a token for five more minutes, so that clocks may differ.
 
     Raises:
         ValueError: for an illegal connection string, hub, user id or group name, or ``expires_in`` not positive.
@@ -93,7 +91,7 @@ def client_url(
     groups: Iterable[str] = (),
     expires_in: float = 3600.0,
 ) -> str:
-    """Return the URL for a client, with a token in it; arguments and errors of `mint_client_token`."""
+    """Return the URL for a client, with a token; arguments and errors of :func:`mint_client_token`."""
     connection = _parsed(connection_string)
     token = mint_client_token(connection, hub, user_id=user_id, roles=roles, groups=groups, expires_in=expires_in)
     return f"{client_endpoint(connection.endpoint, hub)}?access_token={quote(token)}"
@@ -106,10 +104,10 @@ def _parsed(connection_string: str | ConnectionString) -> ConnectionString:
 
 
 class TokenAuthority:
-    """Issues and checks the tokens of one service.
+    """Signs and verifies the tokens of one service.
 
-    It signs with the first of its keys and accepts the signature of any. PyJWT compares signatures in constant
-    time (`hmac.compare_digest`).
+    Signs with the first access key and accepts signatures of any. PyJWT compares signatures in constant time
+    (``hmac.compare_digest``).
     """
 
     def __init__(self, *access_keys: str) -> None:
@@ -118,9 +116,12 @@ class TokenAuthority:
     def client_claims(self, token: str, endpoints: tuple[str, ...], hub: str) -> dict[str, Any]:
         """Return the claims of a client's token for a hub at one of the endpoints.
 
-        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        Five minutes of clock skew are tolerated (emulator).
+
+        Raises:
+            InvalidToken: if the token is not valid, or for another service or hub.
         """
-        claims = self._decode(token, **_FOR_ANYBODY)
+        claims = self._decode(token, **_ANY_AUDIENCE)
         if not audience_matches(claims["aud"], endpoints, hub):
             raise InvalidToken("it is for another service or hub")
         return claims
@@ -128,13 +129,16 @@ class TokenAuthority:
     def check_request(self, token: str, endpoints: tuple[str, ...], path: str, query: str) -> None:
         """Check the token of a request to the data plane at one of the endpoints (Azure docs).
 
-        Five minutes of clock skew are tolerated (emulator). Raises `InvalidToken`.
+        Five minutes of clock skew are tolerated (emulator).
+
+        Raises:
+            InvalidToken: if the token is not valid, or for another request.
         """
-        if not request_audience_matches(self._decode(token, **_FOR_ANYBODY)["aud"], endpoints, path, query):
+        if not request_audience_matches(self._decode(token, **_ANY_AUDIENCE)["aud"], endpoints, path, query):
             raise InvalidToken("it is for another request: its audience is not this URL")
 
     def issue_reconnection_token(self, connection_id: str) -> str:
-        """Sign a token that recovers one connection, for seven days (client-spec 2.2, emulator)."""
+        """Return a token that recovers a connection, for seven days (client-spec 2.2, emulator)."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -146,7 +150,7 @@ class TokenAuthority:
         return jwt.encode(claims, self._keys[0], _ALGORITHM)
 
     def check_reconnection_token(self, token: str, connection_id: str) -> bool:
-        """Tell whether a token recovers this connection; no clock skew is tolerated (emulator)."""
+        """Return whether a token recovers this connection; no clock skew is tolerated (emulator)."""
         try:
             self._decode(token, audience=connection_id, issuer=_ISSUER, options={"require": ["exp", "aud", "iss"]})
         except InvalidToken:
@@ -161,7 +165,7 @@ class TokenAuthority:
             except jwt.InvalidSignatureError as error:
                 reason = str(error)
             except (jwt.PyJWTError, ValueError, RecursionError) as error:
-                # It may quote the header of the token, which nobody has signed yet.
+                # The error may quote the header of the token, which is not verified.
                 raise InvalidToken(one_line(str(error))) from None
             else:
                 return claims

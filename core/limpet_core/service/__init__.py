@@ -1,4 +1,4 @@
-"""The local service's brain: hubs, connections, permissions and messages, without IO, clock or chance."""
+"""The logic of the local service: hubs, connections, permissions and messages, without IO, clock or randomness."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.snapshot import ConnectionState, HubState, Snapshot, snapshot
 from limpet_core.service.core import ServiceCore
-from limpet_core.service.odata.filters import Filter, InvalidFilter
+from limpet_core.service.odata.expressions import InvalidFilter
+from limpet_core.service.odata.filters import Filter
 from limpet_core.service.trace import (
     Acked,
     ConnectionClosed,
@@ -49,12 +50,13 @@ from limpet_core.service.trace import (
     TraceEvent,
 )
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
-from limpet_core.service.webhooks.handler_context import EventSettings, HandlerContext
+from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import (
     MAX_ANSWER,
     SYSTEM_EVENTS,
     Answer,
     EventHandler,
+    EventSettings,
     Failure,
     FailureKind,
     HandlerCall,

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.webhooks.calls import HandlerCalls, Outcome
@@ -17,18 +18,26 @@ from limpet_core.service.webhooks.cloud_events import (
     Rejection,
     read_connect_answer,
 )
-from limpet_core.service.webhooks.handler_context import EventSettings, HandlerContext
-from limpet_core.service.webhooks.handlers import Answer, HandlerCall
+from limpet_core.service.webhooks.handler_context import HandlerContext
+from limpet_core.service.webhooks.handlers import Answer, EventSettings, HandlerCall
 from limpet_core.service.wire.raw import RawMode
-
-__all__ = ["ApplicationServer", "Decided", "Handled", "PendingConnect"]
 
 
 class PendingConnect:
-    """A client that waits while a handler is asked whether it may connect. Compared by identity.
+    """A client that waits for an event handler's decision whether it may connect. Compared by identity.
 
-    Once handed out by `ServiceCore.decided_connects`, it has either a ``transport``, and the ``subprotocol`` to
-    answer the handshake with, or a ``rejection``.
+    Once handed out by :meth:`ServiceCore.decided_connects`, it has either a ``transport`` or a ``rejection``.
+
+    Attributes:
+        hub: the lower-case name of the hub.
+        offers: the subprotocols that the client offers.
+        grant: the rights that the client's token gives.
+        raw: the mode of the client if it becomes a raw one.
+        context: the state shared with the event handlers; it has the id of the future connection.
+        call: the connect event.
+        transport: set if the client may connect.
+        subprotocol: to answer the handshake with, if the client may connect.
+        rejection: set if the client may not connect.
     """
 
     __slots__ = ("call", "context", "grant", "hub", "offers", "raw", "rejection", "subprotocol", "transport")
@@ -55,9 +64,11 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """The call of a handler for a client's event is over; ``delivered`` says whether the handler may have got it.
+    """The call with a client's event has ended.
 
-    ``final``: the handler must not get the event again.
+    Attributes:
+        delivered: whether the handler may have got the event.
+        final: the handler must not get the event again.
     """
 
     connection: Connection
@@ -69,7 +80,7 @@ class Handled(msgspec.Struct, frozen=True):
 
 
 class ConnectedCall(msgspec.Struct, frozen=True):
-    """The purpose of a call that tells of a connection that came."""
+    """The purpose of a call with the connected event."""
 
     context: HandlerContext
 
@@ -82,115 +93,126 @@ class EventCall(msgspec.Struct, frozen=True):
     event: ClientEvent
 
 
-_Happened: TypeAlias = Decided | Handled
+_Result: TypeAlias = Decided | Handled
 
 
 class ApplicationServer:
-    """Asks the event handlers and tells them; `ServiceCore` acts on what they say."""
+    """Turns the events of clients and connections into calls, and the ends of calls into results.
+
+    :class:`ServiceCore` acts on the results.
+    """
 
     def __init__(self, settings: EventSettings) -> None:
         self.settings: EventSettings = settings
         self.calls: HandlerCalls = HandlerCalls(settings)
-        self._asking: dict[PendingConnect, None] = {}
+        self._undecided: dict[PendingConnect, None] = {}
 
-    def context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
-        """Begin the context about a client; ``None`` if its hub has no handlers."""
+    def new_context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
+        """Return the context of a new client; ``None`` if its hub has no handlers."""
         if hub not in self.settings.handlers:
             return None
         return HandlerContext(hub, connection_id, user_id, self.settings)
 
-    # --- Coming and going -------------------------------------------------------------------------
+    # ---- The connect event
 
     def decides(self, hub: str) -> bool:
-        """Tell whether a handler decides about the clients of a hub."""
+        """Return whether a handler decides about the clients of a hub."""
         return any(handler.gets_system_event("connect") for handler in self.settings.handlers.get(hub, ()))
 
-    def ask(self, pending: PendingConnect, request: ConnectRequest) -> None:
-        """Ask whether a client may connect."""
+    def submit_connect(self, pending: PendingConnect, request: ConnectRequest) -> None:
         call = pending.call = pending.context.connect(request, pending)
-        assert call is not None, "only asked if `decides`"
-        self._asking[pending] = None
+        assert call is not None, "only called if decides()"
+        self._undecided[pending] = None
         self.calls.submit(call)
 
-    def forget(self, pending: PendingConnect) -> None:
-        """Note that the client is gone before there was a decision."""
-        if pending.call is not None and pending in self._asking:
-            del self._asking[pending]
+    def cancel_connect(self, pending: PendingConnect) -> None:
+        """Give up the connect event of a client that has left. Repeats do nothing."""
+        if pending.call is not None and pending in self._undecided:
+            del self._undecided[pending]
             self.calls.cancel(pending.call)
 
-    def came(self, context: HandlerContext, subprotocol: str) -> None:
-        """Tell of a new connection."""
-        context.subprotocol = subprotocol
+    # ---- Connections: the registry announces their beginnings and ends
+
+    def opened(self, connection: Connection) -> None:
+        context = connection.context
+        if context is None:
+            return
+        context.subprotocol = connection.subprotocol or ""
         call = context.connected(ConnectedCall(context))
         if call is not None:
-            context.telling = True
+            context.connected_running = True
             self.calls.submit(call)
 
-    def went(self, context: HandlerContext, reason: str, *, finish: bool) -> None:
-        """Tell of the end of a connection, after all that it has sent before is done (``finish``) or dropped."""
-        context.ended = reason
-        if not finish:
-            context.forget_waiting()
-        self.say_goodbye(context)
-
-    def say_goodbye(self, context: HandlerContext) -> None:
-        """Tell that the connection is over, if it is and nothing is left to do for it. Repeats do nothing."""
-        reason = context.ended
-        if reason is None or context.pending is not None or context.waiting or context.telling:
+    def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
+        """Submit the disconnected event: after the queued messages if the client closed, else without them."""
+        context = connection.context
+        if context is None:
             return
-        context.ended = None
+        context.close_reason = close.reason
+        if not by_client:
+            context.clear_queue()
+        self.submit_disconnected(context)
+
+    def submit_disconnected(self, context: HandlerContext) -> None:
+        """Submit the disconnected event once the connection is over and all before it is done. Repeats do nothing."""
+        reason = context.close_reason
+        if reason is None or context.event_running is not None or context.queue or context.connected_running:
+            return
+        context.close_reason = None
         call = context.disconnected(reason, None)
         if call is not None:
             self.calls.submit(call)
 
     def shut_down(self) -> list[Decided]:
-        """Give everything up; return the rejections of those who are still waiting."""
+        """Give up all calls; return the rejections of the clients that still wait for a decision."""
         self.calls.cancel_all()
         rejection = Rejection(503, "The service is shutting down.")
-        decided = [Decided(pending, rejection) for pending in self._asking]
-        self._asking.clear()
+        decided = [Decided(pending, rejection) for pending in self._undecided]
+        self._undecided.clear()
         return decided
 
-    # --- Events -----------------------------------------------------------------------------------
+    # ---- Events of clients
 
-    def hand_over(self, connection: Connection, event: ClientEvent) -> bool:
-        """Give an event of a client to its handler; false if there is none."""
+    def submit_event(self, connection: Connection, event: ClientEvent) -> bool:
+        """Submit an event of a client; return whether there is a handler for it."""
         context = connection.context
         if context is None:
             return False
         call = context.user_event(event, EventCall(connection, context, event))
         if call is None:
             return False
-        context.pending = call
+        context.event_running = call
         self.calls.submit(call)
         return True
 
-    def happened(self) -> list[_Happened]:
-        """Return what handlers have decided and done since the last time."""
-        happened: list[_Happened] = []
+    # ---- Results
+
+    def results(self) -> list[_Result]:
+        """Return the decisions and handled events since the last call."""
+        results: list[_Result] = []
         for call, outcome in self.calls.settled():
             purpose = call.purpose
             if isinstance(purpose, PendingConnect):
-                del self._asking[purpose]
-                self._keep(purpose.context, call, outcome, with_state=True)
+                del self._undecided[purpose]
+                self._store(purpose.context, call, outcome, with_state=True)
                 decision = read_connect_answer(outcome, purpose.grant, purpose.offers)
                 if isinstance(decision, Acceptance):
                     purpose.context.user_id = decision.grant.user_id
-                happened.append(Decided(purpose, decision))
+                results.append(Decided(purpose, decision))
             elif isinstance(purpose, EventCall):
-                purpose.context.pending = None
-                self._keep(purpose.context, call, outcome, with_state=True)
+                purpose.context.event_running = None
+                self._store(purpose.context, call, outcome, with_state=True)
                 connection, context, event = purpose.connection, purpose.context, purpose.event
                 final = call.delivered and call.handler.resend == "safe"
-                happened.append(Handled(connection, context, event, outcome, call.delivered, final))
+                results.append(Handled(connection, context, event, outcome, call.delivered, final))
             elif isinstance(purpose, ConnectedCall):
-                self._keep(purpose.context, call, outcome, with_state=False)
-                purpose.context.telling = False
-                self.say_goodbye(purpose.context)
-        return happened
+                self._store(purpose.context, call, outcome, with_state=False)
+                purpose.context.connected_running = False
+                self.submit_disconnected(purpose.context)
+        return results
 
-    def _keep(self, context: HandlerContext, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:
+    def _store(self, context: HandlerContext, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:
         if isinstance(outcome, Answer) and outcome.ok:
-            context.keep_cookies(call, outcome)
+            context.store_cookies(call, outcome)
             if with_state:
-                context.keep_state(outcome)
+                context.store_state(outcome)

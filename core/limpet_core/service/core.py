@@ -1,4 +1,4 @@
-"""The service as a state machine: connections come, speak, drop, recover and end."""
+"""The logic of the service as a state machine: its inputs, its state and its outputs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from limpet_core.service.connections.connection import Connection, Limits, Trans
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
-from limpet_core.service.dispatch import Requests
+from limpet_core.service.dispatch import Dispatcher
 from limpet_core.service.odata.filters import Filter, select
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
-from limpet_core.service.webhooks.handler_context import EventSettings
-from limpet_core.service.webhooks.handlers import Answer, Failure, FailureKind, HandlerCall, Headers
+from limpet_core.service.webhooks.handlers import Answer, EventSettings, Failure, FailureKind, HandlerCall, Headers
 from limpet_core.service.wire import to_client
 from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, decode
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
-
-__all__ = ["ServiceCore"]
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered any more.")
 _REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
@@ -34,22 +31,23 @@ _EVENTS: Final = RawMode()
 
 
 class ServiceCore:
-    """All hubs of one service, without IO, clock or chance.
+    """All hubs of one service, without IO, clock or randomness.
 
-    **The rule: after any call carry out `transports_with_output`, `handler_calls` and `decided_connects`, and call
-    `wake` at `deadline`.** Without event handlers the first is enough.
+    **After any call carry out** :meth:`transports_with_output`, :meth:`handler_calls` **and** :meth:`decided_connects`,
+    **and call** :meth:`wake` **at** :attr:`deadline`. Without event handlers the first is enough.
 
     Args:
         limits: sizes, counts and times.
         new_connection_id: returns an id that was never used before.
-        issue_reconnection_token: returns a token for recovering the connection with the given id.
-        check_reconnection_token: tells whether a token (first) entitles to a connection id (second).
-        events: the event handlers and what is needed to call them; ``None``: there are none.
+        issue_reconnection_token: returns a token for the recovery of a connection, given its id.
+        check_reconnection_token: returns whether a token (first argument) recovers a connection (its id, second).
+        events: the event handlers and the settings of calls to them; ``None``: there are none.
 
-    ``observers`` are told everything that happens: append a function to watch (see `TraceEvent`).
+    Attributes:
+        observers: functions that are called with every trace event; append one to watch the service.
 
-    Times are monotonic seconds and never go back. Calls about a transport that was closed or replaced do
-    nothing. Nothing a client sends raises.
+    Times are monotonic seconds and never decrease. Calls about a transport that was closed or replaced do nothing.
+    No input of a client makes a method raise.
     """
 
     def __init__(
@@ -68,78 +66,78 @@ class ServiceCore:
         self.observers: Observers = Observers()
         self._application = ApplicationServer(self.events)
         self._registry = Registry(limits, self._application, self.observers, issue_reconnection_token)
-        self._requests = Requests(self._registry, self._application, self.observers)
+        self._dispatcher = Dispatcher(self._registry, self._application, self.observers)
         self._decided: list[PendingConnect] = []
 
-    # --- What is true -----------------------------------------------------------------------------
+    # ---- State
 
     @property
     def deadline(self) -> float:
-        """When to call `wake`, in monotonic seconds; `math.inf`: nothing is due."""
+        """When to call :meth:`wake`, in monotonic seconds; ``math.inf``: never."""
         window = self._registry.window_deadline
         return min(window, self._application.calls.deadline) if self.events.handlers else window
 
     @property
     def hubs(self) -> Collection[Hub]:
-        """The hubs that have connections. Change nothing while you go through them."""
+        """The hubs that have connections. Do not change the service while you iterate."""
         return self._registry.hubs
 
     def hub(self, name: str) -> Hub:
-        """Return a hub; it need not have connections yet (Azure docs)."""
+        """Return a hub, perhaps without connections (Azure docs)."""
         return self._registry.hub(name)
 
     def connection(self, connection_id: str) -> Connection | None:
-        """Return the living connection, attached or not, with this id."""
+        """Return a connection, attached or detached; ``None`` if there is none with this id."""
         return self._registry.connections.get(connection_id)
 
     @property
     def connection_count(self) -> int:
-        """How many connections there are, attached or not, at all hubs."""
+        """The number of connections at all hubs, attached or detached."""
         return len(self._registry.connections)
 
-    # --- What happened ----------------------------------------------------------------------------
+    # ---- Inputs: clients
 
     def connect(
         self, hub: str, subprotocol: str | None, grant: ClientGrant, now: float, raw: RawMode = _EVENTS
     ) -> Transport:
-        """Open a new connection; its first message says connected (client-spec 1.2).
+        """Open a new connection; return its transport, which has the connected message (client-spec 1.2).
 
-        A client without a subprotocol of ours is a raw one and gets no such message; ``raw`` is its mode.
+        A client without a subprotocol of Web PubSub is a raw one and gets no such message; ``raw`` is its mode.
         """
         identity = hub_identity(hub)
         connection_id = self._new_connection_id()
-        context = self._application.context(identity, connection_id, grant.user_id)
+        context = self._application.new_context(identity, connection_id, grant.user_id)
         connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, context)
         return self._registry.open(connection, grant)
 
     def handler_decides(self, hub: str) -> bool:
-        """Tell whether an event handler has to be asked about a new client: `ask_to_connect` instead of `connect`."""
+        """Return whether an event handler decides about new clients: :meth:`ask_to_connect`, not :meth:`connect`."""
         return self._application.decides(hub_identity(hub))
 
     def ask_to_connect(
         self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode = _EVENTS
     ) -> PendingConnect:
-        """Ask the event handler whether a client may connect; ``grant`` is what its token entitles to.
+        """Ask the event handler whether a client may connect. ``grant`` are the rights that its token gives.
 
-        The answer comes with `decided_connects`, unless `forget_connect` is called. ``raw`` is the mode of the
-        client if it turns out to be a raw one.
+        The decision comes with :meth:`decided_connects`, unless :meth:`forget_connect` is called. ``raw`` is the mode
+        of the client if it becomes a raw one.
         """
         identity = hub_identity(hub)
-        context = self._application.context(identity, self._new_connection_id(), grant.user_id)
+        context = self._application.new_context(identity, self._new_connection_id(), grant.user_id)
         assert context is not None, "only called if handler_decides"
         pending = PendingConnect(identity, request.subprotocols, grant, raw, context)
-        self._application.ask(pending, request)
+        self._application.submit_connect(pending, request)
         return pending
 
     def forget_connect(self, pending: PendingConnect) -> None:
-        """Note that a client left before it was decided about."""
-        self._application.forget(pending)
+        """Handle that a client has left before the decision about it."""
+        self._application.cancel_connect(pending)
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
-        """Attach a new transport to a connection and send again what was not acknowledged (client-spec 1.4).
+        """Attach a new transport to a connection and send the unacknowledged messages again (client-spec 1.4).
 
-        A transport still attached is replaced (emulator). If the token is wrong, the connection unknown, over
-        or not reliable, the returned transport has no ``connection`` and an order to close with 1008.
+        A transport that is still attached is replaced (emulator). If the token is wrong, or the connection is unknown,
+        over or not reliable, the returned transport has no ``connection`` and the order to close with 1008.
         """
         self.wake(now)
         connection = self._registry.connections.get(connection_id)
@@ -156,12 +154,15 @@ class ServiceCore:
         return self._registry.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
-        """Take one message from a client: JSON, in a text or binary frame; anything from a raw client (Azure docs)."""
+        """Handle a message from a client: JSON in a text or binary frame; any payload of a raw client (Azure docs).
+
+        ``str`` is a text frame, ``bytes`` is a binary frame, or a text frame as UTF-8 unless the client is a raw one.
+        """
         connection = transport.connection
         if connection is None or connection.transport is not transport:
             return
         try:
-            # A lone surrogate cannot come from a WebSocket, but from other callers.
+            # Lone surrogates cannot come from a WebSocket, but from other callers.
             encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
             if len(encoded) > self.limits.max_message_size:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
@@ -170,7 +171,7 @@ class ServiceCore:
             if violation.ack_id is None:
                 self._registry.end(connection, Close.because(violation.code, violation.reason))
             else:
-                self._requests.refuse(connection, violation.ack_id, violation.reason)
+                self._dispatcher.refuse(connection, violation.ack_id, violation.reason)
             return
         if isinstance(message, Ping):
             self._registry.send(connection, to_client.PONG)
@@ -179,10 +180,10 @@ class ServiceCore:
             if self.observers:
                 self.observers.sequence_acked(connection, message.sequence_id)
         else:
-            self._requests.take(connection, message, len(encoded), now)
+            self._dispatcher.dispatch(connection, message, len(encoded), now)
 
     def disconnected(self, transport: Transport, code: int, now: float) -> None:
-        """Note that a client has closed a transport, with this code, or lost it (1006).
+        """Handle the end of a transport: the client closed it with this code, or it was lost (1006).
 
         A reliable connection is kept for the recovery window, unless the code is 1000 (emulator).
         """
@@ -197,36 +198,36 @@ class ServiceCore:
             self._registry.end(connection, None, reason, code=code)
 
     def transport_broken(self, transport: Transport, code: int, now: float) -> None:
-        """Note that a client has broken the rules of WebSockets, for which its transport was closed with this code.
+        """Handle the end of a transport that the driver closed with this code: the client broke the WebSocket protocol.
 
-        There is nothing to recover (emulator).
+        The connection ends and cannot be recovered (emulator).
         """
         connection = transport.connection
         if connection is not None and connection.transport is transport:
             self._registry.end(connection, None, "The client broke the WebSocket protocol.", code=code)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
-        """Take the answer to a call of an event handler; characters of headers stand for bytes (latin-1)."""
+        """Handle the answer to a call of an event handler; each character of a header stands for a byte (latin-1)."""
         self._application.calls.ended(call, Answer(status, headers, body), now)
-        self._act(now)
+        self._act_on_results(now)
 
     def handler_failed(self, call: HandlerCall, kind: FailureKind, text: str, now: float) -> None:
-        """Note that a call got no answer; ``text`` says why, for people."""
+        """Handle the end of a call without an answer; ``text`` is for people."""
         self._application.calls.ended(call, Failure(kind, text), now)
-        self._act(now)
+        self._act_on_results(now)
 
     def wake(self, now: float) -> None:
-        """End the connections whose recovery window is over, and repeat calls that are due."""
+        """End the connections whose recovery window is over, and repeat the calls that are due."""
         self._registry.expire(now)
         self._application.calls.wake(now)
-        self._act(now)
+        self._act_on_results(now)
 
-    # --- What the application server wants --------------------------------------------------------
+    # ---- Inputs: the application server
 
     def send_to_all(
         self, hub: str, publication: Publication, where: Filter | None = None, excluded: Collection[str] = ()
     ) -> None:
-        """Send a message to the connections of a hub that fulfil a filter and whose ids are not excluded."""
+        """Send a message to the connections of a hub that match a filter and whose ids are not excluded."""
         self._send(hub, "hub", "", self.hub(hub).connections.values(), publication, where, excluded)
 
     def send_to_group(
@@ -237,7 +238,7 @@ class ServiceCore:
         where: Filter | None = None,
         excluded: Collection[str] = (),
     ) -> None:
-        """Send a message to members of a group, chosen as by `send_to_all`."""
+        """Send a message to members of a group, selected as by :meth:`send_to_all`."""
         self._send(hub, "group", group, self.hub(hub).members(group), publication, where, excluded)
 
     def send_to_user(
@@ -248,11 +249,11 @@ class ServiceCore:
         where: Filter | None = None,
         excluded: Collection[str] = (),
     ) -> None:
-        """Send a message to connections of a user, chosen as by `send_to_all`."""
+        """Send a message to connections of a user, selected as by :meth:`send_to_all`."""
         self._send(hub, "user", user_id, self.hub(hub).user(user_id), publication, where, excluded)
 
     def send_to_connection(self, connection_id: str, publication: Publication) -> None:
-        """Send a message to one connection, if it exists."""
+        """Send a message to a connection, if it exists."""
         connection = self._registry.connections.get(connection_id)
         if connection is not None:
             self._send(connection.hub, "connection", connection_id, (connection,), publication, None, ())
@@ -273,23 +274,23 @@ class ServiceCore:
         self._registry.deliver(receivers, publication)
 
     def join(self, connection: Connection, group: str) -> None:
-        """Make a living connection a member of a group, whatever its permissions; twice is once (emulator)."""
+        """Make a connection a member of a group, whatever its permissions. Does nothing if it is one (emulator)."""
         self._registry.join(connection, group)
 
     def leave(self, connection: Connection, group: str) -> None:
-        """End a membership of a living connection; it is no error if there is none (emulator)."""
+        """End the membership of a connection in a group. Does nothing if it is no member (emulator)."""
         self._registry.leave(connection, group)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
-        """End a connection, if it exists: disconnected message, then close 1000 (client-spec 1.3)."""
+        """End a connection, if it exists, with a disconnected message and close code 1000 (client-spec 1.3)."""
         connection = self._registry.connections.get(connection_id)
         if connection is not None:
             self._dismiss(connection, 1000, reason)
 
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Cut the transport of a connection without a close frame, as networks do; false if there is none.
+        """Cut the transport of a connection without a close frame, as networks do; return whether there was one.
 
-        ``for_good``: the connection is over as well, so that its recovery is refused.
+        ``for_good``: end the connection as well, so that its recovery is refused.
         """
         connection = self._registry.connections.get(connection_id)
         if connection is None:
@@ -302,7 +303,7 @@ class ServiceCore:
         return transport is not None
 
     def shut_down(self) -> None:
-        """End all connections: disconnected message, then close 1001; no handler is told.
+        """End all connections with a disconnected message and close code 1001, without disconnected events.
 
         The service may be used again.
         """
@@ -316,14 +317,14 @@ class ServiceCore:
 
     def _dismiss(self, connection: Connection, code: int, reason: str) -> None:
         if connection.transport is not None and connection.raw is None:
-            # Best effort: it is left out where there is no room for it.
+            # Best effort: left out if the transport has no room.
             connection.transport.send(to_client.disconnected(reason))
         self._registry.end(connection, Close.because(code, reason))
 
-    # --- What to do -------------------------------------------------------------------------------
+    # ---- Outputs
 
     def transports_with_output(self) -> list[Transport]:
-        """Return the transports that got something to send or an order to close since the last call."""
+        """Return the transports with new messages or an order to close since the last call."""
         return self._registry.transports_with_output()
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
@@ -332,21 +333,20 @@ class ServiceCore:
         return calls.take(now) if calls.waiting else []
 
     def decided_connects(self) -> list[PendingConnect]:
-        """Return the clients that have been decided about since the last call."""
+        """Return the clients about whom a decision was made since the last call."""
         if not self._decided:
             return []
         decided, self._decided = self._decided, []
         return decided
 
-    # --- Event handlers ---------------------------------------------------------------------------
+    # ---- Results of event handlers
 
-    def _act(self, now: float) -> None:
-        """Do what the event handlers have decided."""
-        for happened in self._application.happened():
-            if isinstance(happened, Decided):
-                self._decide(happened)
+    def _act_on_results(self, now: float) -> None:
+        for result in self._application.results():
+            if isinstance(result, Decided):
+                self._decide(result)
             else:
-                self._requests.handled(happened, now)
+                self._dispatcher.event_handled(result, now)
 
     def _decide(self, decided: Decided) -> None:
         pending, decision = decided.pending, decided.decision

@@ -1,4 +1,4 @@
-"""What clients ask for: joins, leaves, messages to groups and events, in order and each answered once."""
+"""Dispatch of clients' messages: joins, leaves, publishes and events, in order, each answered once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
-from limpet_core.service.webhooks.handler_context import Waiting
 from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import Event, JoinGroup, LeaveGroup, SendToGroup
-
-__all__ = ["Requests"]
+from limpet_core.service.wire.from_client import ClientRequest, Event, JoinGroup, LeaveGroup, SendToGroup
 
 _NO_HANDLER: Final = Close(1011, "The message could not be handled.")
 _OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 
 
-class Requests:
-    """Carries out what clients ask for.
+class Dispatcher:
+    """Carries out the requests of clients.
 
-    Events go to the `ApplicationServer`; what a client sends meanwhile waits, so that its order stays.
+    Events go to the :class:`ApplicationServer`. While an event handler works, the client's later requests are queued,
+    so that their order stays.
     """
 
     def __init__(self, registry: Registry, application: ApplicationServer, observers: Observers) -> None:
@@ -32,22 +30,22 @@ class Requests:
         self._application = application
         self._observers = observers
 
-    def take(self, connection: Connection, message: Waiting, size: int, now: float) -> None:
-        """Handle a message now, or after those before it if one of them is with an event handler."""
+    def dispatch(self, connection: Connection, request: ClientRequest, size: int, now: float) -> None:
+        """Carry out a request now, or queue it while an event handler works on an earlier event."""
         context, limits = connection.context, self._registry.limits
-        if context is None or context.pending is None:
-            self._handle(connection, message, now)
-        elif len(context.waiting) < limits.retained_messages and context.waiting_bytes + size <= limits.retained_bytes:
-            context.wait(message, size)
+        if context is None or context.event_running is None:
+            self._carry_out(connection, request, now)
+        elif len(context.queue) < limits.retained_messages and context.queued_bytes + size <= limits.retained_bytes:
+            context.enqueue(request, size)
         else:
             self._registry.end(connection, _OVERRUN)
 
     def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
-        """Answer a request that cannot be carried out, whatever the others are waiting for."""
+        """Answer a request that cannot be carried out, ahead of any queued ones."""
         self._answer(connection, ack_id, ("BadRequest", reason))
 
-    def handled(self, handled: Handled, now: float) -> None:
-        """Answer an event that its handler is done with, and go on with what waits behind it."""
+    def event_handled(self, handled: Handled, now: float) -> None:
+        """Answer an event whose call has ended, and carry out the requests queued behind it."""
         connection, context, ack_id = handled.connection, handled.context, handled.event.ack_id
         reply = read_reply(handled.outcome)
         if isinstance(reply, str):
@@ -66,39 +64,39 @@ class Requests:
                 self._registry.deliver((connection,), reply.publication())
             self._answer(connection, ack_id, None)
         if isinstance(reply, str) and not self._registry.is_alive(connection):
-            # Nobody is there any more, and the handler does not work: that could take very long.
-            context.forget_waiting()
-        while context.pending is None and context.waiting:
-            self._handle(connection, context.next_waiting(), now)
-        self._application.say_goodbye(context)
+            # The client is gone and the handler fails: calls for the rest of the queue could take very long.
+            context.clear_queue()
+        while context.event_running is None and context.queue:
+            self._carry_out(connection, context.dequeue(), now)
+        self._application.submit_disconnected(context)
 
-    def _handle(self, connection: Connection, message: Waiting, now: float) -> None:
-        ack_id = message.ack_id
+    def _carry_out(self, connection: Connection, request: ClientRequest, now: float) -> None:
+        ack_id = request.ack_id
         error: tuple[str, str] | None
         if ack_id is not None and connection.has_succeeded(ack_id):
             error = ("Duplicate", f"Message with ack-id: {ack_id} has been processed")
-        elif isinstance(message, SendToGroup):
-            error = self._publish(connection, message, now)
-        elif isinstance(message, Event):
+        elif isinstance(request, SendToGroup):
+            error = self._publish(connection, request, now)
+        elif isinstance(request, Event):
             error = None if ack_id is None else connection.failure(ack_id)
             if error is not None:
                 self._answer(connection, ack_id, error)
                 return
-            self._observers.raised(connection, message)
-            if self._application.hand_over(connection, ClientEvent.from_message(message)):
-                return  # it is acknowledged when the handler has answered
+            self._observers.raised(connection, request)
+            if self._application.submit_event(connection, ClientEvent.from_message(request)):
+                return  # acknowledged when the handler has answered
             hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
-            error = ("NotFound", f"There is no event handler for the event '{message.event}': {hint}")
+            error = ("NotFound", f"There is no event handler for the event '{request.event}': {hint}")
         else:
-            error = self._change_membership(connection, message)
+            error = self._change_membership(connection, request)
         self._answer(connection, ack_id, error)
 
     def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
-        """Tell the client what came of a request; ``error`` is a name and a text."""
+        """Send the outcome of a request to the client; ``error`` is a name and a text."""
         if self._observers:
             self._observers.answered(connection, ack_id, error)
         if connection.raw is not None:
-            # Raw clients know no acks: what fails is told by closing (emulator).
+            # Raw clients know no acks: a failure closes the connection (emulator).
             if error is not None and self._registry.is_alive(connection):
                 self._registry.end(
                     connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER
@@ -138,7 +136,7 @@ class Requests:
         if not connection.permissions.join_leave.allows(group):
             verb = "join" if joins else "leave"
             return ("Forbidden", f"The client does not have permission to {verb} group '{group}'.")
-        # What a client sent before it left is answered by nobody, and it is in no group any more.
+        # Requests queued before the client left are still carried out, but a closed connection is in no group.
         if self._registry.is_alive(connection):
             (self._registry.join if joins else self._registry.leave)(connection, group)
         return None

@@ -1,8 +1,8 @@
-"""What an observer of the service is told: one small struct for each thing that happens.
+"""Trace events: what an observer of the service is called with, one struct for each kind.
 
-An observer is any function in `ServiceCore.observers`. It is called in the middle of the service's work, so
-it has to be quick, must not raise and must not call the service. Without observers no event is even made.
-No event holds a token or key; payloads are shortened.
+An observer is any function in :attr:`ServiceCore.observers`. The service calls it in the middle of its own work, so an
+observer must be quick, must not raise and must not call the service. Without observers no event is made. No event holds
+a token or key; payloads are shortened.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ConnectionOpened(msgspec.Struct, frozen=True, tag_field="kind", tag="opene
 
 
 class ConnectionDropped(msgspec.Struct, frozen=True, tag_field="kind", tag="dropped", rename="camel"):
-    """A reliable connection lost its transport; it can be recovered for ``window`` seconds."""
+    """A reliable connection lost its transport; the client can recover it for ``window`` seconds."""
 
     hub: str
     connection_id: str
@@ -53,9 +53,11 @@ class ConnectionDropped(msgspec.Struct, frozen=True, tag_field="kind", tag="drop
 
 
 class ConnectionRecovered(msgspec.Struct, frozen=True, tag_field="kind", tag="recovered", rename="camel"):
-    """A connection has a new transport; ``replayed`` messages were sent again.
+    """A connection has a new transport.
 
-    ``replaced``: the transport before was still attached.
+    Attributes:
+        replayed: the number of messages that were sent again.
+        replaced: whether the previous transport was still attached.
     """
 
     hub: str
@@ -66,14 +68,14 @@ class ConnectionRecovered(msgspec.Struct, frozen=True, tag_field="kind", tag="re
 
 
 class RecoveryRefused(msgspec.Struct, frozen=True, tag_field="kind", tag="recoveryRefused", rename="camel"):
-    """An attempt to recover was refused: the connection is unknown or over, or the token is wrong."""
+    """A recovery was refused: the connection is unknown or over, or the token is wrong."""
 
     hub: str
     connection_id: str
 
 
 class ConnectionClosed(msgspec.Struct, frozen=True, tag_field="kind", tag="closed", rename="camel"):
-    """A connection is over, with the close code and the reason in words."""
+    """A connection is over."""
 
     hub: str
     connection_id: str
@@ -83,7 +85,7 @@ class ConnectionClosed(msgspec.Struct, frozen=True, tag_field="kind", tag="close
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True, tag_field="kind", tag="handshakeRefused", rename="camel"):
-    """A client was answered with an HTTP error instead of a WebSocket; ``reason`` says why."""
+    """A client was answered with an HTTP error instead of a WebSocket."""
 
     hub: str
     status: int
@@ -111,8 +113,12 @@ class Left(msgspec.Struct, frozen=True, tag_field="kind", tag="left", rename="ca
 class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", rename="camel"):
     """A message was sent to ``receivers`` connections.
 
-    ``connection_id`` is ``None`` if the application server sent it; ``to`` says what ``name`` names, which is
-    empty for a whole hub; ``data`` is the beginning of the payload as JSON, ``size`` its length in bytes.
+    Attributes:
+        connection_id: the sender; ``None``: the application server.
+        to: the kind of receivers.
+        name: the name of the group, the user id or the connection id; empty for a hub.
+        data: the beginning of the payload, as JSON.
+        size: the length of the whole payload as JSON, in bytes.
     """
 
     hub: str
@@ -127,7 +133,7 @@ class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", 
 
 
 class EventRaised(msgspec.Struct, frozen=True, tag_field="kind", tag="raised", rename="camel"):
-    """A client sent an event for the application server; ``data`` and ``size`` as in `Published`."""
+    """A client sent an event to the application server; ``data`` and ``size`` as in :class:`Published`."""
 
     hub: str
     connection_id: str
@@ -139,7 +145,7 @@ class EventRaised(msgspec.Struct, frozen=True, tag_field="kind", tag="raised", r
 
 
 class Acked(msgspec.Struct, frozen=True, tag_field="kind", tag="acked", rename="camel"):
-    """A request was carried out, and the client was told so."""
+    """A request was carried out and acknowledged."""
 
     hub: str
     connection_id: str
@@ -148,7 +154,7 @@ class Acked(msgspec.Struct, frozen=True, tag_field="kind", tag="acked", rename="
 
 
 class Refused(msgspec.Struct, frozen=True, tag_field="kind", tag="refused", rename="camel"):
-    """A request was not carried out. Without an ``ack_id`` the client does not learn it."""
+    """A request was not carried out. Without an ``ack_id`` the client is not told."""
 
     hub: str
     connection_id: str
@@ -159,7 +165,7 @@ class Refused(msgspec.Struct, frozen=True, tag_field="kind", tag="refused", rena
 
 
 class SequenceAcked(msgspec.Struct, frozen=True, tag_field="kind", tag="sequenceAcked", rename="camel"):
-    """A client has everything up to ``sequence_id``; ``unacknowledged`` messages are still kept for it."""
+    """A client acknowledged all messages up to ``sequence_id``; ``unacknowledged`` messages are still retained."""
 
     hub: str
     connection_id: str
@@ -188,7 +194,7 @@ TraceEvent: TypeAlias = (
     | SequenceAcked
     | ShutDown
 )
-"""Everything an observer is told."""
+"""Any trace event."""
 
 Observer: TypeAlias = Callable[[TraceEvent], None]
-"""Called with every event; quick, and does not raise."""
+"""A function that is called with every trace event; it must be quick and must not raise."""

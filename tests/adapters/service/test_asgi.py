@@ -150,7 +150,7 @@ def test_raw_clients_are_served_by_any_server() -> None:
 
 
 def test_what_is_on_the_way_to_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limpet.service.app._CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("limpet.service._asgi._CLOSE_TIMEOUT", 0.05)
 
     async def run() -> None:
         app = create_app(ServiceOptions(access_key=KEY, retained_messages=3))

@@ -164,7 +164,7 @@ def serve(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[S
     served: list[ServiceOptions] = []
     monkeypatch.setattr("limpet.cli.commands.serve", lambda options, *_, **__: served.append(options))
     # It would change the loggers of the process.
-    monkeypatch.setattr("limpet.cli.commands.show_frames", lambda verbose: None)
+    monkeypatch.setattr("limpet.cli.commands.log_to_stderr", lambda verbose: None)
     result = CliRunner().invoke(cli, ["serve", *arguments])
     return result.output, served
 

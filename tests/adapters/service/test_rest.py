@@ -80,7 +80,7 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, error["code"]
 
 
-# --- Operations -------------------------------------------------------------------------------------------------
+# ---- Operations
 
 TEXT = {"content": "hi", "headers": {"Content-Type": "text/plain"}}
 GROUPS = {"json": {"groups": ["a", "b"], "filter": "userId eq 'ann'"}}
@@ -256,7 +256,7 @@ def test_what_the_application_server_does_is_told_to_observers() -> None:
     asyncio.run(scenario())
 
 
-# --- Lists and tokens -------------------------------------------------------------------------------------------
+# ---- Lists and tokens
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_generated_tokens_are_for_the_endpoint_of_the_request() -> None:
     asyncio.run(run())
 
 
-# --- Authorization ----------------------------------------------------------------------------------------------
+# ---- Authorization
 
 
 def test_what_a_request_may_be_signed_with() -> None:
@@ -359,7 +359,7 @@ def test_health_needs_no_token() -> None:
     asyncio.run(run())
 
 
-# --- Sizes ------------------------------------------------------------------------------------------------------
+# ---- Sizes
 
 
 def test_a_body_has_at_most_a_mebibyte_whether_it_tells_or_not() -> None:

@@ -72,7 +72,7 @@ async def silent(*clients: Client) -> None:
         assert await client.receive() == {"type": "pong"}
 
 
-# --- Messages ---------------------------------------------------------------------------------------------------
+# ---- Messages
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_metadata_and_time_to_live_travel_with_a_message() -> None:
     with_backend(scenario)
 
 
-# --- Groups and connections -------------------------------------------------------------------------------------
+# ---- Groups and connections
 
 
 def test_groups_of_a_connection_and_of_a_user() -> None:
@@ -247,7 +247,7 @@ def test_the_members_of_a_group_in_pages() -> None:
     with_backend(scenario)
 
 
-# --- Closing ----------------------------------------------------------------------------------------------------
+# ---- Closing
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_closing_nobody_is_no_error_and_a_long_reason_is_cut() -> None:
     with_backend(scenario)
 
 
-# --- Permissions and tokens -------------------------------------------------------------------------------------
+# ---- Permissions and tokens
 
 
 def test_permissions() -> None:

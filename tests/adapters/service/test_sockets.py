@@ -32,7 +32,7 @@ def signed(service: Service, **claims: Any) -> str:
     return f"ws://127.0.0.1:{service.port}/client/hubs/chat?access_token={jwt.encode(merged, key, 'HS256')}"
 
 
-# --- Admission --------------------------------------------------------------------------------------------------
+# ---- Admission
 
 
 @pytest.mark.parametrize("offer", [JSON, RELIABLE_JSON, RELIABLE_JSON.upper()])
@@ -230,7 +230,7 @@ def test_tokens_and_keys_are_never_logged(caplog: pytest.LogCaptureFixture) -> N
     assert KEY not in repr(ConnectionString("http://a", KEY))
 
 
-# --- Messages and closes ----------------------------------------------------------------------------------------
+# ---- Messages and closes
 
 
 def test_clients_talk_to_each_other_in_messages_of_every_length() -> None:
@@ -327,7 +327,7 @@ def test_a_close_by_the_application_server_is_announced_and_final() -> None:
     with_service(scenario)
 
 
-# --- Recovery ---------------------------------------------------------------------------------------------------
+# ---- Recovery
 
 
 @pytest.mark.parametrize("hello_again", [True, False])
@@ -500,7 +500,7 @@ def test_a_client_that_does_not_answer_pings_is_dropped() -> None:
     with_service(scenario, ServiceOptions(keepalive_interval=0.1))
 
 
-# --- Over HTTP --------------------------------------------------------------------------------------------------
+# ---- Over HTTP
 
 
 def test_health_and_wrong_requests() -> None:
@@ -550,7 +550,7 @@ def test_negotiation_is_for_this_machine_unless_enabled(enabled: bool | None, ho
     with_service(scenario, ServiceOptions(negotiate=enabled))
 
 
-# --- Start and stop ---------------------------------------------------------------------------------------------
+# ---- Start and stop
 
 
 def test_stopping_is_prompt_and_closes_clients_with_1001_even_ones_that_do_not_read() -> None:
@@ -641,7 +641,7 @@ def test_serve_runs_until_it_is_interrupted() -> None:
         assert (process.returncode, output, errors) == (0, "stopped\n", "")
 
 
-# --- Tokens and options -----------------------------------------------------------------------------------------
+# ---- Tokens and options
 
 
 def test_client_urls_and_tokens_come_from_a_connection_string() -> None:

@@ -38,7 +38,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-# --- The page and its files -------------------------------------------------------------------------------------
+# ---- The page and its files
 
 
 def test_the_page_and_all_its_files_are_served_with_headers_that_keep_it_to_itself() -> None:
@@ -97,7 +97,7 @@ def test_the_state_can_be_had_as_json() -> None:
     with_service(scenario)
 
 
-# --- Who may look -----------------------------------------------------------------------------------------------
+# ---- Who may look
 
 LOCAL = ("127.0.0.1", 50000)
 REMOTE = ("203.0.113.9", 50000)
@@ -167,7 +167,7 @@ def test_the_url_of_the_page_is_there_if_somebody_can_see_it(trace: bool | None,
     assert (service.trace_url is not None) is shown
 
 
-# --- The feed ---------------------------------------------------------------------------------------------------
+# ---- The feed
 
 
 def test_the_feed_shows_what_is_there_and_then_what_happens_but_no_token() -> None:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.adapters.service.sockets import Client
 from tests.adapters.service.webhook import KEYS, QUIET, Webhook, ask, open_client, outcome, run, running, tcp, webhook
 
-from limpet.service._webhooks import Upstream
+from limpet.service._webhooks import WebhookClient
 from limpet_core.service import MAX_ANSWER, RELIABLE_JSON, EventHandler, HandlerCall
 
 
@@ -237,13 +237,13 @@ async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def _how_a_call_ends(url: str, seconds: float) -> str:
     reports = _Reports()
     reported = asyncio.Event()
-    upstream = Upstream(reports, reported.set)  # type: ignore[arg-type]
+    webhooks = WebhookClient(reports, reported.set)  # type: ignore[arg-type]
     handler = EventHandler(url=url)
     call = HandlerCall("POST", url, (), b"x", handler=handler, event="order", validation_url=url)
     call.deadline = time.monotonic() + seconds
-    upstream.carry_out([call])
+    webhooks.carry_out([call])
     await reported.wait()
-    await upstream.close()
+    await webhooks.close()
     (kind,) = reports.kinds
     return kind
 

@@ -98,7 +98,7 @@ def test_endpoints(text: str, good: bool) -> None:
     assert is_endpoint(text) is good
 
 
-# --- Clients ----------------------------------------------------------------------------------------------------
+# ---- Clients
 
 CLIENT = f"{HERE}/client/hubs/chat"
 
@@ -149,7 +149,7 @@ def test_the_audience_of_a_client(audience: object, endpoint: str, good: bool) -
     assert not audience_matches(audience, ["http://other"], "chat")
 
 
-# --- Requests ---------------------------------------------------------------------------------------------------
+# ---- Requests
 
 PATH, QUERY = "/api/hubs/chat/groups/a%20b/:send", "api-version=2024-12-01&filter=userId%20eq%20'x'"
 BARE = HERE + PATH

@@ -22,7 +22,7 @@ def ids(messages: list[dict[str, object]]) -> list[object]:
     return [message["sequenceId"] for message in messages]
 
 
-# --- Connecting -------------------------------------------------------------------------------------------------
+# ---- Connecting
 
 
 def test_the_first_message_of_a_reliable_client_says_connected_with_a_token() -> None:
@@ -49,7 +49,7 @@ def test_hubs_are_one_whatever_the_case_and_groups_are_not() -> None:
     assert [message["group"] for message in receiver.received()] == ["ROOM"]
 
 
-# --- Requests ---------------------------------------------------------------------------------------------------
+# ---- Requests
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_message_of_exactly_the_limit_is_fine_and_one_byte_more_closes_with_10
     assert client.close_code == 1009
 
 
-# --- Reliability ------------------------------------------------------------------------------------------------
+# ---- Reliability
 
 
 def test_what_is_not_acknowledged_comes_again_in_order_after_a_recovery() -> None:
@@ -606,7 +606,7 @@ def test_a_second_transport_replaces_the_first_which_is_aborted() -> None:
     assert world.core.deadline == math.inf
 
 
-# --- What the application server does ---------------------------------------------------------------------------
+# ---- What the application server does
 
 
 def test_the_service_closes_with_a_disconnected_message_and_1000() -> None:
@@ -697,7 +697,7 @@ def test_limits_are_validated() -> None:
             Limits(**wrong)
 
 
-# --- Properties -------------------------------------------------------------------------------------------------
+# ---- Properties
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -783,7 +783,7 @@ def test_over_any_drops_each_message_is_delivered_once_and_in_order(steps: list[
     assert delivered == list(range(1, published + 1))
 
 
-# --- Hubs -------------------------------------------------------------------------------------------------------
+# ---- Hubs
 
 
 def test_a_hub_lasts_as_long_as_its_connections() -> None:

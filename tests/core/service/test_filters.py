@@ -149,7 +149,7 @@ def test_a_hundred_conditions_and_thirty_levels_are_fine() -> None:
     assert Filter("(" * 30 + "true" + ")" * 30).matches(ANN)
 
 
-# --- Against plain Python ---------------------------------------------------------------------------------------
+# ---- Against plain Python
 
 Predicate = Callable[[Somebody], Any]
 Case = tuple[str, Predicate]

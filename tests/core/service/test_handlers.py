@@ -19,9 +19,9 @@ from tests.core.service.backend import (
 )
 from tests.core.service.virtual import Client, World
 
-from limpet_core.service import JSON, RELIABLE_JSON, EventHandler
+from limpet_core.service import JSON, RELIABLE_JSON, EventHandler, index_by_hub
 
-# --- The request -----------------------------------------------------------------------------------
+# ---- The request
 
 
 def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
@@ -150,6 +150,11 @@ def test_names_in_urls_are_escaped(template: str, url: str) -> None:
         {"url": "http://h/", "timeout": 0.0},
         {"url": "http://h/", "timeout": float("inf")},
         {"url": "http://h/", "retry_delays": (-1.0,)},
+        {"url": "http://h/", "retries": -1},
+        {"url": "http://h/", "retries": 1.0},
+        {"url": "http://h/", "retries": True},
+        {"url": "http://h/", "retries": 1, "retry_delays": ()},
+        {"url": "http://h/", "resend": "never"},
     ],
 )
 def test_a_handler_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
@@ -159,7 +164,12 @@ def test_a_handler_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         EventHandler(url="http://h/", user_events="*")  # type: ignore[arg-type]
 
 
-# --- Answers to user events ------------------------------------------------------------------------
+def test_handlers_are_found_by_the_lower_case_name_of_their_hub() -> None:
+    handler = EventHandler(url="http://h/")
+    assert index_by_hub({"Chat": [handler], "news": []}) == {"chat": (handler,)}
+
+
+# ---- Answers to user events
 
 
 @pytest.mark.parametrize(
@@ -258,7 +268,7 @@ def test_what_was_done_is_not_done_again() -> None:
     assert backend.idle()
 
 
-# --- State and cookies -----------------------------------------------------------------------------
+# ---- State and cookies
 
 
 def test_the_state_is_kept_and_returned_and_only_successful_blocking_events_set_it() -> None:

@@ -23,7 +23,7 @@ from limpet_core.service import (
     HandlerCall,
 )
 
-# --- Attempts --------------------------------------------------------------------------------------
+# ---- Attempts
 
 
 @pytest.mark.parametrize("trouble", [408, 500, 503, "unreachable", "broken"])
@@ -150,7 +150,7 @@ def test_a_handler_that_must_not_get_an_event_twice_gets_none_again_after_a_reco
     assert not backend.idle()
 
 
-# --- What the client is told -----------------------------------------------------------------------
+# ---- What the client is told
 
 
 def told(client: Client) -> tuple[str, str]:
@@ -218,7 +218,7 @@ def test_an_event_that_is_asked_again_while_its_handler_works_is_handled_once_we
         assert backend.idle(), "handled once"
 
 
-# --- Permission ------------------------------------------------------------------------------------
+# ---- Permission
 
 
 def asked(handler: EventHandler = EVENTS_ONLY) -> tuple[World, Backend, Client]:
@@ -341,7 +341,7 @@ def test_waiting_for_permission_counts() -> None:
     assert failure(client.received()) == (1, "NotFound")
 
 
-# --- The end ---------------------------------------------------------------------------------------
+# ---- The end
 
 
 def test_shutting_down_gives_everything_up() -> None:

@@ -17,11 +17,13 @@ from tests.core.service.backend import (
 from tests.core.service.virtual import Client, World
 
 from limpet_core.service import (
+    JSON,
     Binary,
+    EventHandler,
     RawMode,
 )
 
-# --- Order -----------------------------------------------------------------------------------------
+# ---- Order
 
 
 def test_a_slow_handler_holds_up_what_comes_after_but_no_ping_and_no_sequence_ack() -> None:
@@ -211,7 +213,7 @@ def test_a_raw_client_that_left_cannot_be_closed() -> None:
     assert backend.answer().event == "disconnected"
 
 
-# --- Connected and disconnected --------------------------------------------------------------------
+# ---- Connected and disconnected
 
 
 def test_connections_that_come_and_go_are_told_once_each() -> None:
@@ -259,3 +261,21 @@ def test_connected_is_not_waited_for_but_disconnected_comes_last() -> None:
     assert backend.calls() == [connected]
     backend.answer(connected, status=400)
     assert backend.call().event == "disconnected"
+
+
+def test_a_connection_that_ends_amid_its_opening_is_told_as_connected_first() -> None:
+    # Not even the connected message has room.
+    world = World(NEWS, retained_bytes=1)
+    backend, client = Backend(world), world.connect(subprotocol=JSON)
+    assert client.close_code == 1008
+    assert backend.answer().event == "connected"
+    assert backend.answer().event == "disconnected"
+    assert backend.idle()
+
+
+def test_a_handler_of_the_beginnings_alone_is_not_told_of_the_ends() -> None:
+    world = World(EventHandler(url="http://app.example/{event}", user_events=(), system_events=("connected",)))
+    backend, client = Backend(world), world.connect()
+    assert backend.answer().event == "connected"
+    client.drop(1000)
+    assert backend.idle()

@@ -55,7 +55,7 @@ def ids(connections: list[Connection]) -> list[str]:
     return [connection.connection_id for connection in connections]
 
 
-# --- Who --------------------------------------------------------------------------------------------------------
+# ---- Who
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_connection_is_found_only_at_its_hub() -> None:
     assert operations.find(town.core, "nowhere", "c1") == []
 
 
-# --- Closing ----------------------------------------------------------------------------------------------------
+# ---- Closing
 
 
 def test_close_tells_the_reason_and_spares_the_excluded() -> None:
@@ -122,7 +122,7 @@ def test_what_is_done_to_a_connection_that_is_away_counts_when_it_comes_back() -
     assert town.world.recover(hello).close_code == 1008
 
 
-# --- Groups -----------------------------------------------------------------------------------------------------
+# ---- Groups
 
 
 def test_joining_and_leaving() -> None:
@@ -164,7 +164,7 @@ def test_nobody_cannot_join() -> None:
     assert error_of(lambda: operations.add_user_to_group(core, "chat", "zoe", "room"))[0] == 404
 
 
-# --- Lists ------------------------------------------------------------------------------------------------------
+# ---- Lists
 
 
 @given(
@@ -199,7 +199,7 @@ def test_a_token_that_is_none_of_ours(token: str) -> None:
     assert error_of(lambda: operations.list_group(core, "chat", "room", None, None, token))[0] == 400
 
 
-# --- Permissions ------------------------------------------------------------------------------------------------
+# ---- Permissions
 
 
 @pytest.mark.parametrize(

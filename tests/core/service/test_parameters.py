@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from limpet_core.service import InvalidMetadata, encode_metadata, metadata_from_headers
-from limpet_core.service.data_plane.parameters import API_VERSIONS, GroupChange, OperationError, Query, payload
+from limpet_core.service.data_plane.parameters import (
+    API_VERSIONS,
+    GroupChange,
+    OperationError,
+    Query,
+    group_name,
+    hub_name,
+    payload,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +96,15 @@ def test_versions_that_do_not(versions: list[str]) -> None:
         Query([("api-version", version) for version in versions]).check_api_version()
 
 
+def test_names_in_paths() -> None:
+    assert (hub_name("Chat_1"), group_name(" room ")) == ("Chat_1", " room ")
+    for check, names in ((hub_name, ("1st", "", "a b")), (group_name, (None, "", " ", "r" * 1025))):
+        for name in names:
+            with pytest.raises(OperationError) as caught:
+                check(name)
+            assert caught.value.status == 400
+
+
 def test_group_changes() -> None:
     change = GroupChange.from_body(b'{"groups": ["a", "b"], "filter": "userId eq null", "more": 1}')
     assert change.groups == ("a", "b")
@@ -119,7 +136,7 @@ def test_group_changes_that_are_refused(body: bytes) -> None:
     assert raised.value.status == 400
 
 
-# --- Metadata ---------------------------------------------------------------------------------------------------
+# ---- Metadata
 
 
 @pytest.mark.parametrize(
@@ -161,4 +178,4 @@ def test_the_largest_metadata() -> None:
     assert json.loads(encode_metadata(pairs)) == dict(pairs)
 
 
-# --- Audiences --------------------------------------------------------------------------------------------------
+# ---- Audiences

@@ -60,7 +60,7 @@ def test_a_client_that_got_no_connection() -> None:
     assert world.seen() == [HandshakeRefused("", 401, "x" * 239 + "\u2026")]
 
 
-# --- Connections ------------------------------------------------------------------------------------------------
+# ---- Connections
 
 
 def test_a_connection_opens_drops_recovers_and_closes() -> None:
@@ -134,7 +134,7 @@ def test_the_application_server_closes_one_and_shutting_down_closes_all() -> Non
     assert world.seen() == [ConnectionClosed("chat", "c2", "ben", 1001, "The service is shutting down."), ShutDown()]
 
 
-# --- Requests and messages --------------------------------------------------------------------------------------
+# ---- Requests and messages
 
 
 def test_requests_are_told_with_their_outcome() -> None:
@@ -247,7 +247,7 @@ def test_changes_of_groups_by_the_application_server_are_told_if_they_change_any
     ]
 
 
-# --- Nobody looks -----------------------------------------------------------------------------------------------
+# ---- Nobody looks
 
 
 def a_busy_day(world: World) -> list[object]:
@@ -300,10 +300,11 @@ def test_an_observer_that_is_gone_is_told_nothing() -> None:
     world = Watched()
     world.core.observers.clear()
     world.connect()
+    world.core.observers.handshake_refused("chat", 401, "no token")
     assert world.seen() == []
 
 
-# --- Snapshots --------------------------------------------------------------------------------------------------
+# ---- Snapshots
 
 
 def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:

@@ -1,1 +1,1 @@
-"""The REST data plane over HTTP."""
+"""The data plane over HTTP: the REST API."""

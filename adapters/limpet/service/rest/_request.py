@@ -1,4 +1,4 @@
-"""The way of a request to an operation of the data plane: its path, its token, its body; and of errors back."""
+"""Requests to the data plane: path, token and body on the way to an operation, and the answers of errors."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from limpet.service._access import REACHED, Reached
+from limpet.service._access import ADDRESS, RequestAddress
 from limpet.service._gateway import Gateway
 from limpet.service.rest.operations import OPERATIONS, Call, Operation
 from limpet.service.tokens import InvalidToken
 from limpet_core.service.data_plane.parameters import OperationError, hub_name
 
-__all__ = ["MAX_BODY", "rest_route"]
-
 MAX_BODY = 1024 * 1024
-"""Bytes of the body of one request (emulator)."""
+"""The maximum size of a request's body, in bytes (emulator)."""
 
 _BELOW = "limpet.below"
 
 
 def rest_route(gateway: Gateway) -> BaseRoute:
-    """Return the route of everything below ``/api``."""
+    """Return the route of all paths below ``/api``."""
 
     async def health(request: Request) -> Response:
         return Response()
@@ -41,7 +39,7 @@ def rest_route(gateway: Gateway) -> BaseRoute:
     api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
     api.router.redirect_slashes = False
     mount = Mount("/api", app=_Paths(api))
-    # Names may hold line breaks.
+    # Names may contain line breaks.
     mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
     return mount
 
@@ -51,15 +49,15 @@ def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[R
         _authorize(gateway, request)
         operation = operations.get(request.method)
         if operation is None:
-            # Starlette takes HEAD for a kind of GET.
+            # Starlette passes on HEAD where GET is allowed.
             raise HTTPException(405)
         hub_name(request.path_params["hub"])
         body = await _read_body(request, gateway.options.request_timeout)
-        reached: Reached = request.scope[REACHED]
-        base = (gateway.endpoint or reached.origin).rstrip("/")
+        address: RequestAddress = request.scope[ADDRESS]
+        base = (gateway.identity.endpoint or address.origin).rstrip("/")
         try:
             url = f"{base}/api{request.scope[_BELOW]}"
-            return operation(Call(gateway, request, url, gateway.signed_endpoint(reached.own_urls), body))
+            return operation(Call(gateway, request, url, gateway.identity.signing_endpoint(address.own_urls), body))
         finally:
             gateway.flush()
 
@@ -70,13 +68,14 @@ def _authorize(gateway: Gateway, request: Request) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise _unauthorized("Sign the request: Authorization: Bearer <token>, with the URL as its audience.")
-    reached: Reached = request.scope[REACHED]
-    endpoints = gateway.endpoints(reached.origin, reached.own_urls)
+    address: RequestAddress = request.scope[ADDRESS]
+    endpoints = gateway.identity.accepted_endpoints(address.origin, address.own_urls)
     query = request.scope["query_string"].decode("latin-1")
     try:
-        gateway.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)
+        gateway.identity.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)
     except InvalidToken as error:
-        known = "" if gateway.endpoint is None else f" The URL of this service is {gateway.endpoint}."
+        endpoint = gateway.identity.endpoint
+        known = "" if endpoint is None else f" The URL of this service is {endpoint}."
         raise _unauthorized(f"The token is not valid: {error}.{known}") from None
 
 
@@ -101,13 +100,13 @@ async def _receive_body(request: Request) -> bytes:
     return bytes(body)
 
 
-# --- Paths ----------------------------------------------------------------------------------------------
+# ---- Paths
 
 
 class _Paths:
-    """Decodes the path anew, since a slash in a name is none between names.
+    """Decodes the path again, since a slash in a name does not separate names.
 
-    As in the cloud, percent-encoding is taken off once, but ``%2F`` stays as it is (emulator).
+    As in the cloud, percent-encoding is removed once, but ``%2F`` stays encoded (emulator).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -120,7 +119,7 @@ class _Paths:
         root: str = scope["root_path"]
         path: str = scope["path"]
         raw = scope.get("raw_path") or quote(path, safe="/:").encode()
-        # The root is known only decoded: as many slashes belong to it in both forms.
+        # The root path is known only decoded; its number of slashes is the same in both forms.
         parts = raw.decode("latin-1").split("/")
         below = "/" + "/".join(parts[root.count("/") + 1 :])
         scope = {
@@ -131,7 +130,7 @@ class _Paths:
         await self._app(scope, receive, send)
 
 
-# --- Errors ---------------------------------------------------------------------------------------------
+# ---- Errors
 
 
 def _unauthorized(message: str) -> OperationError:

@@ -1,6 +1,6 @@
-"""The data plane over HTTP: what an application server asks for, as the official server SDKs do (openapi).
+"""The operations of the data plane over HTTP, as the official server SDKs call them (openapi).
 
-Each operation is a few lines that read the request and call `limpet_core.service.data_plane.operations`.
+Each one reads the request and calls :mod:`limpet_core.service.data_plane.operations`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import GroupChange, Query, bad_request, group_name, payload
 from limpet_core.service.odata.filters import select
 
-__all__ = ["OPERATIONS", "Call", "Operation"]
-
 _MAX_INT32 = 2**31 - 1
 
 
 class Call:
-    """One authorized request to the data plane.
+    """An authorized request to the data plane.
 
-    ``url`` is the URL that the application server used, without the query; ``endpoint`` the URL that tokens for
-    clients are signed for.
+    Attributes:
+        url: the URL that the application server used, without the query.
+        endpoint: the URL for which tokens of clients are signed.
+        body: of the request.
+        query: the parameters in the query.
     """
 
     def __init__(self, gateway: Gateway, request: Request, url: str, endpoint: str, body: bytes) -> None:
@@ -65,7 +66,7 @@ class Call:
 
     @property
     def target(self) -> str:
-        """The name of the group that a permission is about."""
+        """The name of the group of a permission."""
         return group_name(self.query.one("targetName"))
 
     @property
@@ -80,20 +81,20 @@ class Call:
 
     @property
     def connection(self) -> Collection[Connection]:
-        """The connection in the path, or none."""
+        """The connection in the path, in a collection; empty if there is none."""
         return operations.find(self.core, self.path("hub"), self.path("connection"))
 
     @property
     def excluded(self) -> Collection[str]:
-        """The ids of the connections that are left out."""
+        """The ids of the connections to leave out."""
         return set(self.query.all("excluded"))
 
     def path(self, name: str) -> str:
-        """Return a part of the path."""
+        """Return a parameter in the path."""
         return str(self.request.path_params[name])
 
     def publication(self, group: str | None = None) -> Publication:
-        """Return the message in the body, from the application server or as one to a group."""
+        """Return the message in the body: a server message, or a group message if there is a ``group``."""
         data_type, data = payload(self.request.headers.get("content-type"), self.body)
         try:
             metadata = metadata_from_headers(self.request.headers.items())
@@ -109,7 +110,7 @@ class Call:
 Operation: TypeAlias = Callable[[Call], Response]
 
 
-# --- Messages and ends --------------------------------------------------------------------------------
+# ---- Sending and closing
 
 
 def _send_to_all(call: Call) -> Response:
@@ -145,7 +146,7 @@ def _exists(connections: Collection[Connection]) -> Response:
     return Response(status_code=200 if connections else 404)
 
 
-# --- Groups -------------------------------------------------------------------------------------------
+# ---- Groups
 
 
 def _add_connection_to_group(call: Call) -> Response:
@@ -202,7 +203,7 @@ def _member(connection: Connection) -> dict[str, str]:
     return member if connection.user_id is None else {**member, "userId": connection.user_id}
 
 
-# --- Permissions and tokens ---------------------------------------------------------------------------
+# ---- Permissions and tokens
 
 
 def _grant(call: Call) -> Response:
@@ -228,7 +229,7 @@ def _generate_token(call: Call) -> Response:
         raise bad_request("The service knows no clients but those of the type Default.")
     minutes = query.integer("minutesToExpire", 1, _MAX_INT32)
     token = mint_client_token(
-        call.gateway.connection_string(call.endpoint),
+        call.gateway.identity.connection_string(call.endpoint),
         call.path("hub"),
         user_id=query.one("userId") or None,
         roles=query.all("role"),
@@ -238,7 +239,7 @@ def _generate_token(call: Call) -> Response:
     return Response(msgspec.json.encode({"token": token}), media_type="application/json")
 
 
-# --- All of them --------------------------------------------------------------------------------------
+# ---- Paths
 
 _GROUP = "/hubs/{hub}/groups/{group}"
 _USER = "/hubs/{hub}/users/{user}"
@@ -275,4 +276,4 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     _PERMISSION: {"PUT": _grant, "DELETE": _revoke, "HEAD": _has_permission},
     "/hubs/{hub}/:generateToken": {"POST": _generate_token},
 }
-"""The operations by path below ``/api`` and by method."""
+"""The operations, by path below ``/api`` and by method."""

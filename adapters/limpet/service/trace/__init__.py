@@ -1,7 +1,7 @@
-"""The trace page: what happens in the running service, live in a browser.
+"""The trace page: the events and the state of the running service, live in a browser.
 
-`feed` turns the service's events into a stream that can never hold up the service, `page` answers the
-requests, and ``static/`` is the page itself: plain HTML, CSS and JavaScript modules.
+:mod:`~limpet.service.trace.feed` makes a stream of the service's events that never blocks the service,
+:mod:`~limpet.service.trace.page` answers the requests, and ``static/`` is the page: HTML, CSS and JavaScript modules.
 """
 
 from __future__ import annotations

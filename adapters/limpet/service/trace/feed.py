@@ -1,4 +1,4 @@
-"""The live feed: events and state for one page, in batches, bounded whatever happens."""
+"""The live feed: events and state for one page, in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ from limpet_core.service import (
     snapshot,
 )
 
-__all__ = ["Batch", "Counts", "Feed", "Noted"]
 
-
-class Noted(msgspec.Struct, frozen=True):
-    """An event with its time, in seconds since 1970, and its number: 1 is the first this feed was told."""
+class TimedEvent(msgspec.Struct, frozen=True):
+    """An event with its number, from 1 on in each feed, and its time, in seconds since 1970."""
 
     number: int
     at: float
@@ -38,7 +36,7 @@ class Noted(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """How much happened since the last batch, also of what was skipped."""
+    """Numbers of events since the last batch, skipped events included."""
 
     published: int = 0
     delivered: int = 0
@@ -66,14 +64,15 @@ class Counts(msgspec.Struct):
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the page gets at a time.
+    """One update of the page.
 
-    ``skipped`` events came before ``events`` and were too many to show; ``state`` is left out if it is what
-    it was in the batch before.
+    Attributes:
+        skipped: the number of events before ``events`` that were too many to show.
+        state: ``None`` if it is the same as in the last batch.
     """
 
     counts: Counts
-    events: list[Noted] = []
+    events: list[TimedEvent] = []
     skipped: int = 0
     state: Snapshot | None = None
 
@@ -81,31 +80,30 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 class Feed:
     """Watches a service for one page: ``with Feed(core) as feed: async for chunk in feed.chunks(): ...``.
 
-    A page that reads slowly, or not at all, costs the memory of ``capacity`` events: newer ones push out
-    the oldest, and the next batch says how many were skipped.
+    A page that reads slowly, or not at all, costs the memory of ``capacity`` events: newer events replace the oldest,
+    and the next batch has the number of the skipped ones.
 
     Args:
         core: the service to watch.
         capacity: events in one batch.
         pause: seconds between two batches, at least.
-        heartbeat: seconds after which a quiet feed shows that it is there; this also finds out that the page
-            is gone.
+        heartbeat: seconds without an event after which a comment is sent, which also detects that the page is gone.
     """
 
     def __init__(self, core: ServiceCore, *, capacity: int = 200, pause: float = 0.2, heartbeat: float = 15.0) -> None:
         self._core = core
         self._pause = pause
         self._heartbeat = heartbeat
-        self._events: deque[Noted] = deque(maxlen=capacity)
-        self._noted = 0
-        self._told = 0
+        self._events: deque[TimedEvent] = deque(maxlen=capacity)
+        self._recorded = 0
+        self._reported = 0
         self._counts = Counts()
         self._last_state: Snapshot | None = None
-        self._wanted = asyncio.Event()
-        self._over = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._stopped = asyncio.Event()
 
     def __enter__(self) -> Feed:
-        self._core.observers.append(self._note)
+        self._core.observers.append(self._record)
         return self
 
     def __exit__(
@@ -114,14 +112,14 @@ class Feed:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._core.observers.remove(self._note)
+        self._core.observers.remove(self._record)
 
     def batch(self) -> Batch:
-        """Return what happened since the last batch."""
+        """Return the events since the last batch, and the state."""
         events = list(self._events)
         self._events.clear()
-        skipped = self._noted - self._told - len(events)
-        self._told = self._noted
+        skipped = self._recorded - self._reported - len(events)
+        self._reported = self._recorded
         counts, self._counts = self._counts, Counts()
         state = snapshot(self._core.hubs)
         if state == self._last_state:
@@ -130,31 +128,31 @@ class Feed:
         return Batch(counts, events, skipped, state)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give server-sent events until the service stops (HTML standard, 9.2)."""
-        # A page whose service is gone tries again every second.
+        """Yield server-sent events until the service stops (HTML standard, 9.2)."""
+        # The page reconnects every second after the service is gone.
         yield b"retry: 1000\n\n" + self._encoded()
-        while not self._over.is_set():
-            if await _is_set(self._wanted, self._heartbeat):
+        while not self._stopped.is_set():
+            if await _is_set(self._changed, self._heartbeat):
                 yield self._encoded()
-                await _is_set(self._over, self._pause)
+                await _is_set(self._stopped, self._pause)
             else:
                 yield b": still here\n\n"
 
     def _encoded(self) -> bytes:
-        self._wanted.clear()
+        self._changed.clear()
         return b"data: " + msgspec.json.encode(self.batch()) + b"\n\n"
 
-    def _note(self, event: TraceEvent) -> None:
-        self._noted += 1
-        self._events.append(Noted(self._noted, time.time(), event))
+    def _record(self, event: TraceEvent) -> None:
+        self._recorded += 1
+        self._events.append(TimedEvent(self._recorded, time.time(), event))
         self._counts.add(event)
-        self._wanted.set()
+        self._changed.set()
         if isinstance(event, ShutDown):
-            self._over.set()
+            self._stopped.set()
 
 
-async def _is_set(event: asyncio.Event, patience: float) -> bool:
+async def _is_set(event: asyncio.Event, timeout: float) -> bool:
     with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             await event.wait()
     return event.is_set()

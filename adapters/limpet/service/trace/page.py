@@ -13,14 +13,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from limpet.service._access import REACHED, Reached, is_allowed
+from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
 from limpet.service.trace.feed import Feed
 from limpet_core.service import snapshot
 
-__all__ = ["trace_routes"]
-
-# Each costs the service a little; nobody looks at so many.
+# Each open page costs the service a little.
 _MAX_FEEDS = 16
 
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -31,7 +29,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def trace_routes(gateway: Gateway) -> list[Route]:
-    """Return the routes ``/`` and ``/trace/...`` of the page that shows what happens behind ``gateway``."""
+    """Return the routes ``/`` and ``/trace/...`` of the trace page of a gateway."""
     pages = _Pages(gateway)
     return [
         Route("/", pages.guarded(pages.index), methods=["GET"]),
@@ -42,14 +40,14 @@ def trace_routes(gateway: Gateway) -> list[Route]:
 
 
 class _Pages:
-    """Answers the requests of all pages of one service."""
+    """The endpoints of the trace page of one service."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._feeds: set[Feed] = set()
 
     def guarded(self, endpoint: _Endpoint) -> _Endpoint:
-        """Wrap an endpoint: only who may look gets an answer, and no answer is of use to another site."""
+        """Wrap an endpoint: refuse requests without access, and make answers useless to other sites."""
 
         async def answer(request: Request) -> Response:
             if not is_allowed(request, self._gateway.options.trace):
@@ -80,12 +78,12 @@ class _Pages:
         return _file_response("index.html")
 
     async def file(self, request: Request) -> Response:
-        """Answer with one of the page's files."""
+        """Answer with a file of the page."""
         name: str = request.path_params["name"]
         return _file_response(name) if name in _files() else PlainTextResponse("There is no such file.\n", 404)
 
     async def state(self, request: Request) -> Response:
-        """Answer with the present state as JSON: for scripts, and for a look without a browser."""
+        """Answer with the present state as JSON, for scripts."""
         state = snapshot(self._gateway.core.hubs)
         return Response(msgspec.json.format(msgspec.json.encode(state)) + b"\n", media_type="application/json")
 
@@ -96,21 +94,21 @@ class _Pages:
         return _FeedResponse(Feed(self._gateway.core), self._feeds)
 
     def _policy(self, request: Request) -> str:
-        """Return the Content-Security-Policy: nothing from elsewhere, and the one WebSocket of the try-it panel.
+        """Return the Content-Security-Policy: nothing from other sites, except the WebSocket of the try-it panel.
 
-        Not every browser takes 'self' for WebSockets too, and a configured endpoint can be another host.
+        Not every browser applies 'self' to WebSockets, and a configured endpoint can be another host.
         """
         connect = "connect-src 'self'"
-        reached: Reached = request.scope[REACHED]
-        # The host comes from the request: nothing but a host may get into the header.
-        origin = _ORIGIN.match(self._gateway.endpoint or reached.origin)
+        address: RequestAddress = request.scope[ADDRESS]
+        # The host comes from the request: only a host may get into the header.
+        origin = _ORIGIN.match(self._gateway.identity.endpoint or address.origin)
         if origin is not None:
             connect += f" ws{origin[1]}"
         return f"default-src 'self'; {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class _FeedResponse(StreamingResponse):
-    """A feed that watches exactly as long as somebody is there to read."""
+    """A feed that watches the service only while the response is sent."""
 
     def __init__(self, feed: Feed, feeds: set[Feed]) -> None:
         super().__init__(feed.chunks(), media_type="text/event-stream")
@@ -127,13 +125,13 @@ class _FeedResponse(StreamingResponse):
 
 
 def _is_visit(request: Request) -> bool:
-    """Tell whether somebody follows a link to the page, from wherever."""
+    """Return whether the request is a visit of the page, perhaps over a link of another site."""
     return request.headers.get("sec-fetch-mode") == "navigate" and request.headers.get("sec-fetch-dest") == "document"
 
 
 @cache
 def _files() -> dict[str, bytes]:
-    """Read the few files of the page, once; nothing else can ever be asked for."""
+    """Read the files of the page, once; no other file can be requested."""
     static = resources.files("limpet.service.trace") / "static"
     return {entry.name: entry.read_bytes() for entry in static.iterdir() if entry.is_file()}
 

@@ -1,1 +1,1 @@
-"""Who may do what: tokens, audiences, permissions."""
+"""Access: tokens, audiences and permissions."""

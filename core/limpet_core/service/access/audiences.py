@@ -1,4 +1,4 @@
-"""The audiences of tokens: URLs that are compared part by part, so that no text can pass for another."""
+"""The audiences of tokens: URLs that are compared part by part, so that no crafted text passes for another."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from urllib.parse import unquote
 
 import msgspec
 
-__all__ = ["audience_matches", "is_endpoint", "parse_host", "request_audience_matches", "strings_in"]
-
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.~-]+))(?::([0-9]{0,5}))?", re.ASCII)
 _URL: Final = re.compile(r"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?", re.ASCII | re.IGNORECASE)
 _STANDARD_PORTS: Final = {"http": 80, "https": 443}
 
 
 def parse_host(text: str) -> tuple[str, int | None] | None:
-    """Read ``host`` or ``host:port``, an IPv6 address in brackets (RFC 3986 3.2.2); ``None`` for anything else.
+    """Parse ``host`` or ``host:port``, with an IPv6 address in brackets (RFC 3986 3.2.2).
 
-    Returns the host in lower case, an address in its short form without brackets, and the port if one is given.
     Percent-encoding and most punctuation, which RFC 3986 allows in names, are refused: no real host has them.
+
+    Returns:
+        The host in lower case, an IPv6 address in its short form without brackets, and the port if there is one;
+        ``None`` for any other text.
     """
     match = _HOST.fullmatch(text)
     if match is None:
@@ -39,7 +40,7 @@ def parse_host(text: str) -> tuple[str, int | None] | None:
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    """An http(s) URL in parts, each decoded for itself; ``standard``: the port is the one of the scheme."""
+    """An http(s) URL in parts, each decoded separately; ``standard``: the port is the default one of the scheme."""
 
     host: str
     port: int | None
@@ -48,7 +49,7 @@ class _Parts(msgspec.Struct, frozen=True):
     query: tuple[tuple[str, ...], ...]
 
     def is_at(self, other: _Parts) -> bool:
-        """Tell whether host and port are the same, whether they say http or https."""
+        """Return whether host and port are the same; http and https are not told apart."""
         return self.host == other.host and (self.port == other.port or (self.standard and other.standard))
 
 
@@ -63,7 +64,7 @@ def _parse_url(text: str) -> _Parts | None:
 
 
 def _segments(path: str) -> tuple[str, ...]:
-    """Return the names in a path; slashes at its end do not count, encoded ones divide nothing."""
+    """Return the segments of a path without trailing slashes; an encoded slash is part of a segment."""
     names = path.rstrip("/").split("/")[1:]
     return tuple(_decoded(name) for name in names)
 
@@ -75,7 +76,7 @@ def _parameters(query: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _decoded(text: str) -> str:
-    # Bytes that are no text stay different from each other.
+    # Different bytes that are not UTF-8 stay different.
     return unquote(text, errors="surrogateescape").lower()
 
 
@@ -83,15 +84,15 @@ _ANY_OPERATION: Final = _Parts("webpubsub.azure.com", None, True, (), ())
 
 
 def is_endpoint(text: str) -> bool:
-    """Tell whether a text is the URL of a service: http or https, host and perhaps port and path, nothing else."""
+    """Return whether a text is the URL of a service: http or https, host, optional port and path, nothing else."""
     match = _URL.fullmatch(text)
     return match is not None and match[4] is None and parse_host(match[2]) is not None
 
 
 def audience_matches(claim: object, endpoints: Iterable[str], hub: str) -> bool:
-    """Tell whether an ``aud`` claim, a string or a list of them, names ``hub`` at one of the endpoints.
+    """Return whether an ``aud`` claim, a string or a list of strings, names ``hub`` at one of the endpoints.
 
-    Case does not matter, nor whether it says http or https, nor a trailing slash (emulator).
+    Case, a trailing slash, and the difference between http and https do not matter (emulator).
     """
     return any(
         audience.path == (*endpoint.path, "client", "hubs", hub.lower()) and not audience.query
@@ -100,12 +101,17 @@ def audience_matches(claim: object, endpoints: Iterable[str], hub: str) -> bool:
 
 
 def request_audience_matches(claim: object, endpoints: Iterable[str], path: str, query: str = "") -> bool:
-    """Tell whether an ``aud`` claim names a request to the data plane at one of the endpoints.
+    """Return whether an ``aud`` claim names a request to the data plane at one of the endpoints.
 
-    ``path`` is the one below the endpoint and ``query`` the query string, both still percent-encoded. A claim may
-    leave the query out (Azure docs) or have it (pysvc). Case does not matter, nor which characters are
-    percent-encoded, nor a trailing slash (emulator). The audience of Microsoft Entra tokens names any request, so
-    that code written for such tokens can be tried with a key. What is not below ``/api`` is no request.
+    The claim may leave out the query (Azure docs) or have it (pysvc). Case, a trailing slash, and which characters are
+    percent-encoded do not matter (emulator). The audience of Microsoft Entra tokens names any request, so that code
+    written for such tokens can be tried with a key. A path that is not below ``/api`` is no request.
+
+    Args:
+        claim: the claim, a string or a list of strings.
+        endpoints: the URLs of the service.
+        path: below the endpoint, percent-encoded.
+        query: the query string, percent-encoded.
     """
     names = _segments(path)
     if names[:1] != ("api",):
@@ -120,7 +126,7 @@ def request_audience_matches(claim: object, endpoints: Iterable[str], path: str,
 
 
 def _pairs(claim: object, endpoints: Iterable[str]) -> list[tuple[_Parts, _Parts]]:
-    """Return each audience with each endpoint that is at the same host and port."""
+    """Return the pairs of an audience and an endpoint at the same host and port."""
     known = [parts for parts in map(_parse_url, endpoints) if parts is not None]
     return [(audience, endpoint) for audience in _audiences(claim) for endpoint in known if audience.is_at(endpoint)]
 
@@ -130,7 +136,7 @@ def _audiences(claim: object) -> list[_Parts]:
 
 
 def strings_in(claim: object) -> tuple[str, ...]:
-    """Return a claim as strings; nothing if it is anything but a string or a list of strings."""
+    """Return the strings of a claim; none if it is neither a string nor a list of strings."""
     if isinstance(claim, str):
         return (claim,)
     try:

@@ -1,36 +1,36 @@
-"""Patterns over group names: ``?``, ``*`` and ``**`` as in `GroupPattern`."""
+"""Patterns of group names, with the wildcards ``?``, ``*`` and ``**``."""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_PATTERN_LENGTH", "MAX_STARS", "GroupPattern", "InvalidPattern"]
-
 MAX_PATTERN_LENGTH: Final = 1024
 MAX_STARS: Final = 5
-"""``*`` characters in one pattern, each half of ``**`` counted (Azure docs)."""
+"""The maximum number of ``*`` characters in a pattern; ``**`` counts as two (Azure docs)."""
 
 
 class InvalidPattern(ValueError):
-    """The text is not a pattern; the message says why."""
+    """A text is not a pattern; the message says why."""
 
 
 class GroupPattern:
     """A compiled pattern of group names (Azure docs, wildcard group roles).
 
-    ``?`` stands for one character that is not a dot, ``*`` for any number of characters without a dot,
-    ``**`` for any number of characters; ``\\`` takes the meaning from ``\\``, ``*`` and ``?`` and may stand
-    before nothing else. A pattern is case-sensitive and describes the whole name.
+    ``?`` stands for one character that is not a dot, ``*`` for any number of characters without a dot, ``**`` for any
+    number of characters. ``\\`` makes a following ``\\``, ``*`` or ``?`` literal and is allowed nowhere else. A
+    pattern is case-sensitive and describes the whole name.
 
-    Raises `InvalidPattern` if the text is empty, longer than 1024 characters, has more than 5 stars or
-    a misplaced backslash.
+    Attributes:
+        text: the pattern.
+        literal: the only name that matches, if the pattern has no wildcard; else ``None``.
+        matches_everything: whether the pattern is ``**``.
 
-    ``literal`` is the only name it matches if there is no wildcard in it, else ``None``;
-    ``matches_everything`` is true for ``**`` alone.
+    Raises:
+        InvalidPattern: for an empty text, more than 1024 characters, more than 5 stars, or a misplaced backslash.
     """
 
-    # The matcher is a bit-parallel automaton: bit i of the state says "the first i tokens are matched".
-    # Patterns come from tokens of strangers, and this one has no bad case: its cost is linear in the name.
+    # The matcher is a bit-parallel automaton: bit i of the state says "the first i tokens are matched". Patterns come
+    # from untrusted tokens, so the cost must be linear in the name in all cases.
     __slots__ = (
         "_any",
         "_count",
@@ -47,11 +47,11 @@ class GroupPattern:
         if not 1 <= len(text) <= MAX_PATTERN_LENGTH:
             raise InvalidPattern(f"a pattern has 1 to {MAX_PATTERN_LENGTH} characters")
         self.text: str = text
-        self._exact: dict[str, int] = {}  # character -> the tokens that are this character
-        self._one = 0  # the tokens "?"
-        self._not_dot = 0  # the tokens "*"
-        self._any = 0  # the tokens "**"
-        self._stars: list[int] = []  # the positions of both, ascending
+        self._exact: dict[str, int] = {}  # character -> the positions of this character, as bits
+        self._one = 0  # the positions of "?"
+        self._not_dot = 0  # the positions of "*"
+        self._any = 0  # the positions of "**"
+        self._stars: list[int] = []  # the positions of "*" and "**", ascending
         characters: list[str] = []
         stars = 0
         position = 0
@@ -89,7 +89,7 @@ class GroupPattern:
         self.matches_everything: bool = text == "**"
 
     def matches(self, name: str) -> bool:
-        """Tell whether the whole of ``name`` fits the pattern."""
+        """Return whether the whole ``name`` matches the pattern."""
         state = self._skip_stars(1)
         for character in name:
             step = self._exact.get(character, 0)
@@ -104,7 +104,7 @@ class GroupPattern:
         return bool(state >> self._count & 1)
 
     def _skip_stars(self, state: int) -> int:
-        # A star also stands for nothing; ascending order lets a state skip several in a row.
+        # A star also matches the empty string; ascending order lets a state skip several stars in a row.
         for position in self._stars:
             if state >> position & 1:
                 state |= 2 << position

@@ -1,4 +1,4 @@
-"""What a connection may do: roles from its token, later grants and revocations."""
+"""The permissions of a connection: roles of its token, later grants and revocations."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from typing import Final
 from limpet_core.protocol.names import is_group_name
 from limpet_core.service.access.patterns import GroupPattern
 
-__all__ = ["MAX_LITERALS", "MAX_PATTERNS", "GroupRules", "Permissions"]
-
 MAX_LITERALS: Final = 1000
 MAX_PATTERNS: Final = 9
-"""Rules of one kind for one permission of one connection (emulator: ten with the default one)."""
+"""The maximum number of patterns for one permission of one connection (emulator: ten with the default rule)."""
 
 _JOIN_LEAVE: Final = "webpubsub.joinLeaveGroup"
 _SEND: Final = "webpubsub.sendToGroup"
 
 
 class GroupRules:
-    """For which groups a connection holds one permission.
+    """The rules of one permission of a connection.
 
-    A rule for the very group decides; without one any matching pattern allows; else the default, which
-    denies unless the permission was given for all groups (emulator).
+    A rule for exactly this group decides; else any matching pattern allows; else the default rule, which denies unless
+    the permission was granted for all groups (emulator).
     """
 
     __slots__ = ("_all", "_literals", "_patterns")
@@ -34,18 +32,19 @@ class GroupRules:
         self._patterns: list[GroupPattern] = []
 
     def allows(self, group: str) -> bool:
-        """Tell whether the permission holds for ``group``."""
+        """Return whether the connection has the permission for ``group``."""
         explicit = self._literals.get(group)
         return self._falls_back(group) if explicit is None else explicit
 
     def allows_all(self) -> bool:
-        """Tell whether the permission was given for all groups."""
+        """Return whether the permission was granted for all groups."""
         return self._all
 
     def grant(self, group: str | None = None) -> None:
-        """Give the permission for ``group``, a plain name, or for all groups.
+        """Grant the permission for ``group``, a plain name, or for all groups (``None``).
 
-        Afterwards `allows` is true for the group. Raises `ValueError` at the 1001st single group.
+        Raises:
+            ValueError: for the 1001st single group.
         """
         if group is None:
             self._all = True
@@ -53,10 +52,12 @@ class GroupRules:
             self._set(group, allowed=True)
 
     def revoke(self, group: str | None = None) -> None:
-        """Take the permission away for ``group`` or for all groups; memberships stay (emulator).
+        """Revoke the permission for ``group`` or for all groups (``None``); memberships stay (emulator).
 
-        A single group stays denied under a permission for all groups. Raises `ValueError` at the 1001st
-        single group.
+        A single revoked group stays denied even under a permission for all groups.
+
+        Raises:
+            ValueError: for the 1001st single group.
         """
         if group is None:
             self._all = False
@@ -64,10 +65,13 @@ class GroupRules:
             self._set(group, allowed=False)
 
     def grant_pattern(self, text: str) -> None:
-        """Give the permission for all groups that fit a pattern.
+        """Grant the permission for all groups that match a pattern.
 
-        A pattern without wildcards is a plain name, ``**`` means all groups (emulator). Raises
-        `InvalidPattern` (a `ValueError`) for no pattern at all and `ValueError` at the tenth pattern.
+        A pattern without wildcards is a plain name, ``**`` means all groups (emulator).
+
+        Raises:
+            InvalidPattern: for a text that is not a pattern.
+            ValueError: for the tenth pattern, or the 1001st single group.
         """
         pattern = GroupPattern(text)
         if pattern.literal is not None:
@@ -83,7 +87,7 @@ class GroupRules:
         return self._all or any(pattern.matches(group) for pattern in self._patterns)
 
     def _set(self, group: str, *, allowed: bool) -> None:
-        # Taking back the opposite rule is enough where what lies below it already says the same.
+        # Removing the opposite rule is enough if the patterns or the default rule give the wanted result.
         opposite = self._literals.get(group) is (not allowed)
         if opposite:
             del self._literals[group]
@@ -95,7 +99,15 @@ class GroupRules:
 
 
 class Permissions:
-    """The two permissions over groups of one logical connection; they survive a recovery (emulator)."""
+    """The two permissions of a logical connection; they survive a recovery (emulator).
+
+    Args:
+        roles: of the client's token, such as ``webpubsub.joinLeaveGroup``; unknown ones are ignored.
+
+    Attributes:
+        join_leave: the permission to join and leave groups.
+        send: the permission to send to groups.
+    """
 
     __slots__ = ("join_leave", "send")
 
@@ -103,12 +115,12 @@ class Permissions:
         self.join_leave: GroupRules = GroupRules()
         self.send: GroupRules = GroupRules()
         for role in roles:
-            # A role that cannot be read, or is one too many, gives nothing (emulator).
+            # An invalid role, or a role beyond the limits, grants nothing (emulator).
             with suppress(ValueError):
                 self._add_role(role)
 
     def _add_role(self, role: str) -> None:
-        # A role this service does not know gives nothing.
+        # An unknown role grants nothing.
         for name, rules in ((_JOIN_LEAVE, self.join_leave), (_SEND, self.send)):
             if role == name:
                 rules.grant()

@@ -1,4 +1,4 @@
-"""Connection strings, the audience of client tokens and what one entitles to; signatures are for the adapter."""
+"""Connection strings, and the audience and claims of client tokens. The adapter signs and verifies tokens."""
 
 from __future__ import annotations
 
@@ -11,26 +11,19 @@ import msgspec
 from limpet_core.protocol.names import is_group_name, is_hub_name, is_text
 from limpet_core.service.access.audiences import strings_in
 
-__all__ = [
-    "ClientGrant",
-    "ConnectionString",
-    "InvalidClaims",
-    "client_audience",
-    "client_claims",
-    "client_endpoint",
-]
-
 _VERSION: Final = "1.0"
 
 
 class InvalidClaims(ValueError):
-    """A token is signed correctly but asks for something that does not exist; the message says what."""
+    """A correctly signed token has unusable claims; the message says which."""
 
 
 class ConnectionString(msgspec.Struct, frozen=True):
-    """Where a service is and the key to it: ``Endpoint=https://host;AccessKey=...;Version=1.0;``.
+    """The URL and the access key of a service: ``Endpoint=https://host;AccessKey=...;Version=1.0;``.
 
-    ``endpoint`` is an http(s) URL without a trailing slash. The key does not show in the repr.
+    Attributes:
+        endpoint: an http(s) URL without a trailing slash.
+        access_key: left out of the repr.
     """
 
     endpoint: str
@@ -38,9 +31,10 @@ class ConnectionString(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> ConnectionString:
-        """Read a connection string; names are case-insensitive and ``Port`` is optional (pysvc).
+        """Parse a connection string; names are case-insensitive and ``Port`` is optional (pysvc).
 
-        Raises `ValueError` that says what is missing, never showing the key.
+        Raises:
+            ValueError: if a part is missing or invalid; the message never has the key.
         """
         parts: dict[str, str] = {}
         if text.strip().lower().startswith(("ws://", "wss://", "http://", "https://")):
@@ -48,7 +42,7 @@ class ConnectionString(msgspec.Struct, frozen=True):
         for part in text.strip().split(";"):
             if not part.strip():
                 continue
-            # A key may itself contain "=": only the first one separates.
+            # A key may contain "=": only the first one separates.
             name, separator, value = part.partition("=")
             if not separator:
                 raise ValueError("a connection string is made of Name=value parts, divided by semicolons")
@@ -71,7 +65,7 @@ class ConnectionString(msgspec.Struct, frozen=True):
         return cls(endpoint, access_key)
 
     def build(self) -> str:
-        """Write the connection string, in the form all official server SDKs read."""
+        """Return the text of the connection string, in the form that all official server SDKs read."""
         return f"Endpoint={self.endpoint};AccessKey={self.access_key};Version={_VERSION};"
 
     def __repr__(self) -> str:
@@ -79,14 +73,15 @@ class ConnectionString(msgspec.Struct, frozen=True):
 
 
 def client_audience(endpoint: str, hub: str) -> str:
-    """Return the ``aud`` claim of tokens for the clients of a hub: an http(s) URL (pysvc)."""
+    """Return the ``aud`` claim of client tokens for a hub: an http(s) URL (pysvc)."""
     return f"{endpoint.rstrip('/')}/client/hubs/{hub}"
 
 
 def client_endpoint(endpoint: str, hub: str) -> str:
     """Return the WebSocket URL of a hub, without a token: ``ws`` for an http endpoint, ``wss`` for https.
 
-    Raises `ValueError` for an illegal hub name.
+    Raises:
+        ValueError: for an illegal hub name.
     """
     if not is_hub_name(hub):
         raise ValueError(f"not a hub name: {hub!r}; a letter, then at most 127 letters, digits or _`,.[]")
@@ -95,7 +90,13 @@ def client_endpoint(endpoint: str, hub: str) -> str:
 
 
 class ClientGrant(msgspec.Struct, frozen=True):
-    """What a new connection starts with: its user (``None``: anonymous), its roles, the groups it is in."""
+    """The rights of a new connection.
+
+    Attributes:
+        user_id: ``None``: anonymous.
+        roles: such as ``webpubsub.joinLeaveGroup``.
+        groups: joined at once.
+    """
 
     user_id: str | None = None
     roles: tuple[str, ...] = ()
@@ -105,8 +106,8 @@ class ClientGrant(msgspec.Struct, frozen=True):
     def from_claims(cls, claims: Mapping[str, object]) -> ClientGrant:
         """Read the claims of a verified client token (Azure docs).
 
-        Raises `InvalidClaims` for an illegal group name or claims of a wrong type, to be answered
-        with HTTP 400.
+        Raises:
+            InvalidClaims: for an illegal group name or a claim of a wrong type. Answer with HTTP 400.
         """
         user_id = claims.get("sub")
         if user_id is not None and not isinstance(user_id, str):
@@ -121,7 +122,7 @@ class ClientGrant(msgspec.Struct, frozen=True):
 
 
 def client_claims(grant: ClientGrant) -> dict[str, object]:
-    """Return the claims that entitle to ``grant``, the reverse of `ClientGrant.from_claims`."""
+    """Return the claims for a grant, the reverse of :meth:`ClientGrant.from_claims`."""
     claims: dict[str, object] = {}
     if grant.user_id:
         claims["sub"] = grant.user_id

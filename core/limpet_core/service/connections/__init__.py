@@ -1,1 +1,1 @@
-"""The connections of the service: what it keeps of each, by hub and by group."""
+"""Connections, hubs, the registry of them, observers and snapshots."""

@@ -1,4 +1,4 @@
-"""One client: a logical connection and the transports that carry it, one after the other."""
+"""A logical connection, and the transports that carry it one after the other."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
 
-__all__ = ["Connection", "Limits", "Transport"]
-
-# What a reliable transport may have queued beyond the messages: acks, pongs, system messages (emulator).
+# Room in the outbox of a reliable transport beyond the messages: for acks, pongs, system messages (emulator).
 _CONTROL_FRAMES: Final = 32
 _CONTROL_BYTES: Final = 64 * 1024
 
@@ -26,16 +24,16 @@ _CONTROL_BYTES: Final = 64 * 1024
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, counts and times of the service.
 
-    Args:
-        recovery_window: seconds a dropped reliable connection is kept (client-spec 1.4: at least 30).
-        retained_messages: messages kept for a connection until it acknowledges them, messages queued for a
-            slow one, and messages from it that wait for a slow event handler; one more ends the connection
+    Attributes:
+        recovery_window: seconds that a dropped reliable connection is kept (client-spec 1.4: at least 30).
+        retained_messages: of one connection, the most messages that are kept until acknowledged, that are queued
+            for a slow client, and that wait for a slow event handler; one more ends the connection
             (client-spec 3.2.2).
         retained_bytes: the same in bytes of encoded messages.
         max_message_size: bytes of one message from a client (Azure docs).
-        remembered_acks: newest ack ids of successful requests remembered per connection (emulator).
+        remembered_acks: ack ids of successful requests remembered per connection, the newest ones (emulator).
         connected_after_recovery: send a connected message first after a recovery (client-spec 1.2.4 leaves
-            it to the service; Microsoft's emulator sends none).
+            this to the service; Microsoft's emulator sends none).
     """
 
     recovery_window: float = 30.0
@@ -56,11 +54,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Transport:
     """One WebSocket of a client, as the service sees it. Compared by identity.
 
-    Once handed out by `ServiceCore.transports_with_output`, write `messages_to_send` and then carry out
-    `close`, if set.
+    Once handed out by :meth:`ServiceCore.transports_with_output`: write :meth:`messages_to_send`, then carry out
+    ``close``, if set.
 
-    ``close`` is the order to close, ``None`` while it stays open; ``connection`` is ``None`` if a recovery
-    was refused; ``ready`` is true while it waits to be handed out.
+    Attributes:
+        close: the order to close; ``None`` while the transport stays open.
+        connection: ``None`` if a recovery was refused.
+        ready: whether the transport waits to be handed out.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Transport:
         self._waiting = waiting
         self._outbox: list[bytes] = []
         self._bytes = 0
-        # Which of the messages expire, and when: (index, monotonic seconds).
+        # The messages that expire: (index in the outbox, monotonic seconds).
         self._expiring: list[tuple[int, float]] = []
         reliable = connection is not None and connection.reliable
         self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
@@ -91,7 +91,7 @@ class Transport:
     def messages_to_send(self, now: float = -math.inf) -> list[bytes]:
         """Return the messages queued since the last call, without those that have expired by ``now``.
 
-        Each is to be sent as one text frame, a `Binary` as one binary frame.
+        Send each as one text frame, a :class:`Binary` as one binary frame.
         """
         outbox = self._outbox
         if outbox:
@@ -104,9 +104,9 @@ class Transport:
         return outbox
 
     def send(self, message: bytes, expires: float = math.inf) -> bool:
-        """Queue a message; false if the client is too slow: there is no room for it (emulator).
+        """Queue a message; return False if there is no room for it: the client is too slow (emulator).
 
-        After the order to close it is dropped.
+        After the order to close, drop the message.
         """
         if self.close is not None:
             return True
@@ -118,12 +118,12 @@ class Transport:
         return True
 
     def replay(self, messages: list[tuple[bytes, float]]) -> None:
-        """Queue messages, with the times they expire, that have been within the limits before."""
+        """Queue retained messages, each with the time when it expires; they are within the limits already."""
         for message, expires in messages:
             self._queue(message, expires)
 
     def end(self, close: Close, *, discard: bool = False) -> None:
-        """Order the transport to close, after what is queued or at once; the first order counts."""
+        """Order the transport to close, after the queued messages or without them. Repeats do nothing."""
         if self.close is not None:
             return
         self.close = close
@@ -147,12 +147,21 @@ class Transport:
 
 
 class Connection:
-    """A logical connection: everything that outlives a transport (client-spec 1.4).
+    """A logical connection: the state of a client that outlives its transports (client-spec 1.4).
 
-    ``deadline`` is when a detached connection ends, in monotonic seconds, `math.inf` while attached;
-    ``sequence_id`` is the newest one given out, 0 before the first message; ``subprotocol`` is the negotiated
-    one, if any; ``raw`` says what becomes of the messages of a raw client, and is ``None`` for all others;
-    ``context`` is the one with its event handlers, ``None`` if its hub has none.
+    Attributes:
+        hub: the lower-case name of the hub.
+        connection_id: unique in the service.
+        subprotocol: the negotiated one, if any.
+        raw: the mode of a raw client; ``None`` for a client with a subprotocol of Web PubSub.
+        reliable: whether the connection can be recovered.
+        user_id: ``None``: anonymous.
+        permissions: what the client may do in groups.
+        groups: the groups that the client is in, as keys.
+        transport: ``None`` while detached.
+        context: the state shared with event handlers; ``None`` if the hub has no handlers.
+        deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` while attached.
+        sequence_id: the newest one used; 0 before the first message.
     """
 
     __slots__ = (
@@ -208,13 +217,13 @@ class Connection:
 
     @property
     def retained(self) -> int:
-        """How many messages the client has not acknowledged yet."""
+        """The number of messages that the client has not acknowledged yet."""
         return len(self._retained)
 
     def deliver(self, publication: Publication) -> bool:
         """Queue a message for the client, and retain it if the connection is reliable (client-spec 3.2).
 
-        False if that would exceed the limits; the connection has to end then.
+        Return False if that would exceed the limits; the connection has to end then.
         """
         transport = self.transport
         if not self.reliable:
@@ -229,14 +238,14 @@ class Connection:
         return transport is None or transport.send(publication.numbered(self.sequence_id), publication.expires)
 
     def acknowledge(self, sequence_id: int) -> None:
-        """Forget the messages up to ``sequence_id``; all of them if it was never given out."""
+        """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""
         retained = self._retained
         unacknowledged = max(self.sequence_id - sequence_id, 0)
         while len(retained) > unacknowledged:
             self._retained_bytes -= retained.popleft().size
 
     def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
-        """Return the messages to send again after a recovery, in order, and when they expire; none that has."""
+        """Return the retained messages that have not expired, in order, each with the time when it expires."""
         first = self.sequence_id - len(self._retained) + 1
         return [
             (publication.numbered(sequence_id), publication.expires)
@@ -245,11 +254,11 @@ class Connection:
         ]
 
     def has_succeeded(self, ack_id: int) -> bool:
-        """Tell whether a request with this ack id was carried out before (client-spec 3.1)."""
+        """Return whether a request with this ack id was carried out before (client-spec 3.1)."""
         return ack_id in self._succeeded
 
     def remember(self, ack_id: int) -> None:
-        """Note the success of a request; the oldest notes make room for the newest (emulator)."""
+        """Remember the ack id of a successful request; forget the oldest beyond the limit (emulator)."""
         order = self._succeeded_order
         if len(order) >= self._limits.remembered_acks:
             self._succeeded.discard(order.popleft())
@@ -257,11 +266,11 @@ class Connection:
         order.append(ack_id)
 
     def failure(self, ack_id: int) -> tuple[str, str] | None:
-        """Return the error, a name and a text, of a request with this ack id that must not be carried out again."""
+        """Return the remembered error (name and text) of a request that must not be carried out again."""
         return self._failed.get(ack_id)
 
     def remember_failure(self, ack_id: int, error: tuple[str, str]) -> None:
-        """Note that a request has failed for good; the oldest notes make room for the newest."""
+        """Remember the error of a request that must not be carried out again; forget the oldest beyond the limit."""
         if len(self._failed) >= self._limits.remembered_acks:
             del self._failed[next(iter(self._failed))]
         self._failed[ack_id] = error

@@ -1,4 +1,4 @@
-"""One hub: who is connected, and who is in which group."""
+"""A hub: its connections, by id, by user and by group."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping
 
 from limpet_core.service.connections.connection import Connection
 
-__all__ = ["Hub"]
-
 
 class Hub:
-    """The connections of a hub, by connection id, by user and by group.
+    """The connections of one hub.
 
-    Dictionaries without values stand for ordered sets: members receive in the order they joined.
+    Dictionaries without values serve as ordered sets: members receive in the order in which they joined.
+
+    Attributes:
+        name: in lower case.
+        connections: by connection id.
     """
 
     def __init__(self, name: str) -> None:
@@ -23,30 +25,30 @@ class Hub:
 
     @property
     def groups(self) -> Mapping[str, Collection[Connection]]:
-        """The groups that have members, with them. Do not change the hub meanwhile."""
+        """The members of each group that has any. Do not change the hub while you iterate."""
         return self._groups
 
     @property
     def users(self) -> Mapping[str, Collection[Connection]]:
-        """The users who are connected, with their connections. Do not change the hub meanwhile."""
+        """The connections of each user who has any. Do not change the hub while you iterate."""
         return self._users
 
     def members(self, group: str) -> Collection[Connection]:
-        """Return the members of a group; it exists as long as it has any. Do not change the hub meanwhile."""
+        """Return the members of a group, perhaps none. Do not change the hub while you iterate."""
         return self._groups.get(group, ())
 
     def user(self, user_id: str) -> Collection[Connection]:
-        """Return the connections of a user. Do not change the hub meanwhile."""
+        """Return the connections of a user, perhaps none. Do not change the hub while you iterate."""
         return self._users.get(user_id, ())
 
     def add(self, connection: Connection) -> None:
-        """Enter a new connection."""
+        """Add a new connection."""
         self.connections[connection.connection_id] = connection
         if connection.user_id is not None:
             self._users.setdefault(connection.user_id, {})[connection] = None
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection, its memberships too."""
+        """Remove a connection and its memberships."""
         del self.connections[connection.connection_id]
         if connection.user_id is not None:
             _discard(self._users, connection.user_id, connection)
@@ -54,7 +56,7 @@ class Hub:
             self.leave(connection, group)
 
     def join(self, connection: Connection, group: str) -> None:
-        """Make a connection a member of a group; twice is once (emulator)."""
+        """Make a connection a member of a group; a repeat changes nothing (emulator)."""
         self._groups.setdefault(group, {})[connection] = None
         connection.groups[group] = None
 

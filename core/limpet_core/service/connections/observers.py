@@ -1,4 +1,4 @@
-"""Telling the observers: from the service's own objects to the events of `limpet_core.service.trace`."""
+"""The observers of a service, and the trace events that they are called with."""
 
 from __future__ import annotations
 
@@ -13,80 +13,73 @@ from limpet_core.service.connections.connection import Connection
 from limpet_core.service.wire.from_client import Event, SendToGroup
 from limpet_core.service.wire.to_client import Publication
 
-__all__ = ["Observers"]
-
 SHORT: Final = 240
-"""Longest payload or foreign text in an event, in characters."""
+"""Longest payload or foreign text in a trace event, in characters."""
 
 
 class Observers(list[trace.Observer]):
-    """The functions that are told what happens; usually none.
+    """The functions called with every trace event; usually there are none.
 
-    Nothing is made for nobody: every method looks first, but for `published`, `answered` and `sequence_acked`. There
-    messages pass by the thousand, and the caller asks ``if observers:`` itself, which saves even the call.
+    Without observers no event is made: each method checks this first. For :meth:`published`, :meth:`answered` and
+    :meth:`sequence_acked`, called once or more per message, the caller checks instead, which saves the call.
     """
 
     __slots__ = ()
 
-    def tell(self, event: trace.TraceEvent) -> None:
-        """Call everybody with an event; any of them may leave meanwhile."""
+    def notify(self, event: trace.TraceEvent) -> None:
+        """Call all observers with an event; an observer may remove itself meanwhile."""
         for observer in tuple(self):
             observer(event)
 
-    # --- Connections ------------------------------------------------------------------------------
+    # ---- Connections
 
     def opened(self, connection: Connection) -> None:
-        """Tell of a new connection, which has its groups already."""
         if self:
-            self.tell(trace.ConnectionOpened(*_who(connection), connection.subprotocol or "", tuple(connection.groups)))
+            self.notify(
+                trace.ConnectionOpened(*_identity(connection), connection.subprotocol or "", tuple(connection.groups))
+            )
 
     def dropped(self, connection: Connection, code: int, window: float) -> None:
-        """Tell of the loss of a transport that can be recovered from."""
         if self:
-            self.tell(trace.ConnectionDropped(*_who(connection), code, window))
+            self.notify(trace.ConnectionDropped(*_identity(connection), code, window))
 
     def recovered(self, connection: Connection, replayed: int, replaced: bool) -> None:
-        """Tell of a recovery."""
         if self:
-            self.tell(trace.ConnectionRecovered(*_who(connection), replayed, replaced))
+            self.notify(trace.ConnectionRecovered(*_identity(connection), replayed, replaced))
 
     def recovery_refused(self, hub: str, connection_id: str) -> None:
-        """Tell of a recovery that was refused; what the client calls its connection can be anything."""
+        """Report a refused recovery. The connection id comes from the client: it can be any text."""
         if self:
-            self.tell(trace.RecoveryRefused(hub, shortened(connection_id)))
+            self.notify(trace.RecoveryRefused(hub, shortened(connection_id)))
 
     def handshake_refused(self, hub: str | None, status: int, reason: str) -> None:
-        """Tell of a client that got no connection; ``hub`` is what it asked for, which can be anything."""
+        """Report a refused client. ``hub`` comes from the client: it can be any text."""
         if self:
-            self.tell(trace.HandshakeRefused(shortened(hub or ""), status, shortened(reason)))
+            self.notify(trace.HandshakeRefused(shortened(hub or ""), status, shortened(reason)))
 
-    def closed(self, connection: Connection, close: Close) -> None:
-        """Tell of the end of a connection."""
+    def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
         if self:
-            self.tell(trace.ConnectionClosed(*_who(connection), close.code, close.reason))
+            self.notify(trace.ConnectionClosed(*_identity(connection), close.code, close.reason))
 
     def shut_down(self) -> None:
-        """Tell of the end of the service."""
         if self:
-            self.tell(trace.ShutDown())
+            self.notify(trace.ShutDown())
 
-    # --- Requests and messages --------------------------------------------------------------------
+    # ---- Requests and messages
 
     def joined(self, connection: Connection, group: str) -> None:
-        """Tell of a new membership, asked for by the client or the application server."""
         if self:
-            self.tell(trace.Joined(*_who(connection), group))
+            self.notify(trace.Joined(*_identity(connection), group))
 
     def left(self, connection: Connection, group: str) -> None:
-        """Tell of the end of a membership."""
         if self:
-            self.tell(trace.Left(*_who(connection), group))
+            self.notify(trace.Left(*_identity(connection), group))
 
     def published(self, connection: Connection, message: SendToGroup, members: Collection[Connection]) -> None:
-        """Tell of a client's message to a group, before it is delivered."""
+        """Report a client's message to a group, before its delivery."""
         receivers = len(members) - (message.no_echo and connection in members)
         payload = _payload(message.data_type, bytes(message.data))
-        self.tell(trace.Published(*_who(connection), "group", message.group, *payload, receivers))
+        self.notify(trace.Published(*_identity(connection), "group", message.group, *payload, receivers))
 
     def server_published(
         self,
@@ -96,33 +89,32 @@ class Observers(list[trace.Observer]):
         publication: Publication,
         receivers: int,
     ) -> None:
-        """Tell of a message of the application server, before it is delivered."""
+        """Report a message of the application server, before its delivery."""
         if self:
             message = _message_decoder.decode(publication.plain)
             payload = _payload(message.data_type, bytes(message.data))
-            self.tell(trace.Published(hub, None, None, to, name, *payload, receivers))
+            self.notify(trace.Published(hub, None, None, to, name, *payload, receivers))
 
     def raised(self, connection: Connection, message: Event) -> None:
-        """Tell of a client's event for the application server."""
         if self:
             payload = _payload(message.data_type, bytes(message.data))
-            self.tell(trace.EventRaised(*_who(connection), message.event, *payload))
+            self.notify(trace.EventRaised(*_identity(connection), message.event, *payload))
 
     def answered(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
-        """Tell of the outcome of a request; one that succeeds without an ack id has none."""
+        """Report the outcome of a request, unless it succeeded and has no ack id."""
         if error is not None:
             name, text = error
-            self.tell(trace.Refused(*_who(connection), ack_id, name, shortened(text)))
+            self.notify(trace.Refused(*_identity(connection), ack_id, name, shortened(text)))
         elif ack_id is not None:
-            self.tell(trace.Acked(*_who(connection), ack_id))
+            self.notify(trace.Acked(*_identity(connection), ack_id))
 
     def sequence_acked(self, connection: Connection, sequence_id: int) -> None:
-        """Tell of a sequence ack, after what it acknowledges was let go."""
-        self.tell(trace.SequenceAcked(*_who(connection), sequence_id, connection.retained))
+        """Report a sequence ack, after the acknowledged messages were released."""
+        self.notify(trace.SequenceAcked(*_identity(connection), sequence_id, connection.retained))
 
 
 def shortened(text: str) -> str:
-    """Return at most `SHORT` characters of a text; an ellipsis stands for what was left out."""
+    """Return a text, cut to ``SHORT`` characters with an ellipsis at the end if it is longer."""
     return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
 
 
@@ -134,10 +126,10 @@ class _Message(msgspec.Struct, rename="camel"):
 _message_decoder = msgspec.json.Decoder(_Message)
 
 
-def _who(connection: Connection) -> tuple[str, str, str | None]:
+def _identity(connection: Connection) -> tuple[str, str, str | None]:
     return connection.hub, connection.connection_id, connection.user_id
 
 
 def _payload(data_type: str, data: bytes) -> tuple[str, str, int]:
-    # No character takes more than four bytes: a megabyte is never decoded for the sake of its beginning.
+    # A character takes at most four bytes, so the beginning is enough: a megabyte is never decoded for it.
     return data_type, shortened(data[: SHORT * 4 + 4].decode("utf-8", "replace")), len(data)

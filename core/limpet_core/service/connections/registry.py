@@ -1,4 +1,4 @@
-"""Who is connected: hubs, connections and their transports, how messages reach them and how they end."""
+"""The registry: all hubs and connections, their transports, delivery, and the ends of connections."""
 
 from __future__ import annotations
 
@@ -14,51 +14,50 @@ from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.wire import to_client
 from limpet_core.service.wire.to_client import Publication
-
-__all__ = ["Registry"]
 
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 
 
 class ConnectionListener(Protocol):
-    """Is told of connections that have a context at event handlers, when they begin and end: the application server."""
+    """Is called when a connection begins and when it ends."""
 
-    def came(self, context: HandlerContext, subprotocol: str) -> None:
-        """Tell of a new connection."""
+    def opened(self, connection: Connection) -> None:
+        """Handle a new connection, which has the groups of its grant already."""
         ...
 
-    def went(self, context: HandlerContext, reason: str, *, finish: bool) -> None:
-        """Tell of the end of a connection, after all that it has sent before is done (``finish``) or dropped."""
+    def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
+        """Handle the end of a connection, with the close code and reason; ``by_client``: the client left."""
         ...
 
 
 class Registry:
-    """All living connections of a service.
+    """All connections of a service that are not over, attached or detached.
 
-    The listener and the observers are told of connections that begin and end. ``window_deadline`` is when the
-    recovery window of a connection is over, in monotonic seconds, `math.inf` if none is detached.
+    Attributes:
+        limits: sizes, counts and times.
+        connections: by connection id.
+        window_deadline: when the next recovery window ends, in monotonic seconds; ``math.inf``: nothing is detached.
     """
 
     def __init__(
-        self, limits: Limits, listener: ConnectionListener, observers: Observers, issue_token: Callable[[str], str]
+        self, limits: Limits, application: ConnectionListener, observers: Observers, issue_token: Callable[[str], str]
     ) -> None:
         self.limits: Limits = limits
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf
-        self._listener = listener
         self._observers = observers
+        self._listeners: tuple[ConnectionListener, ...] = (observers, application)
         self._issue_token = issue_token
         self._hubs: dict[str, Hub] = {}
-        # Whoever asks for a hub may keep it until clients come; one that nobody keeps is gone.
+        # An application may hold a hub without connections; connections that come later belong to the same object.
         self._named: WeakValueDictionary[str, Hub] = WeakValueDictionary()
-        # The window is the same for all, so the order of dropping is the order of ending.
+        # The window is the same for all, so connections end in the order in which they were detached.
         self._detached: OrderedDict[Connection, None] = OrderedDict()
         self._ready: list[Transport] = []
 
-    # --- What is true -----------------------------------------------------------------------------
+    # ---- What is true
 
     @property
     def hubs(self) -> Collection[Hub]:
@@ -74,24 +73,23 @@ class Registry:
         return hub
 
     def is_alive(self, connection: Connection) -> bool:
-        """Tell whether a connection is not over."""
+        """Return whether a connection is not over."""
         return self.connections.get(connection.connection_id) is connection
 
-    # --- Beginnings and ends ----------------------------------------------------------------------
+    # ---- Beginnings and ends
 
     def open(self, connection: Connection, grant: ClientGrant) -> Transport:
-        """Enter a new connection, with its groups and its first transport."""
+        """Add a new connection, with its groups and its first transport; return the transport."""
         self.connections[connection.connection_id] = connection
         hub = self._hubs[connection.hub] = self.hub(connection.hub)
         hub.add(connection)
         for group in grant.groups:
             hub.join(connection, group)
         transport = connection.transport = Transport(self._ready, self.limits, connection)
-        self._observers.opened(connection)
+        for listener in self._listeners:
+            listener.opened(connection)
         if connection.raw is None:
             self.send(connection, self._connected_message(connection))
-        if connection.context is not None:
-            self._listener.came(connection.context, connection.subprotocol or "")
         return transport
 
     def detach(self, connection: Connection, now: float) -> None:
@@ -102,7 +100,7 @@ class Registry:
         self._update_deadline()
 
     def attach(self, connection: Connection, now: float) -> Transport:
-        """Give a connection a new transport, and send again what was not acknowledged (client-spec 1.4)."""
+        """Give a connection a new transport, and send the unacknowledged messages again (client-spec 1.4)."""
         replaced = connection not in self._detached
         self._detached.pop(connection, None)
         connection.deadline = math.inf
@@ -116,7 +114,7 @@ class Registry:
         return transport
 
     def refuse(self, close: Close) -> Transport:
-        """Return a transport of no connection, with an order to close."""
+        """Return a transport without a connection, which has the order to close."""
         transport = Transport(self._ready, self.limits, None)
         transport.end(close)
         return transport
@@ -138,11 +136,11 @@ class Registry:
         """End a connection for good.
 
         Args:
-            connection: a living one.
-            close: how the service closes the transport; ``None`` if it was the client that left.
+            connection: one that is not over.
+            close: how the service closes the transport; ``None`` if the client left.
             reason: why the client left.
-            code: the close code with which it left, if it did.
-            discard: drop what is queued for the client.
+            code: the close code of the client, if it left.
+            discard: drop the messages queued for the client.
         """
         del self.connections[connection.connection_id]
         hub = self._hubs[connection.hub]
@@ -156,55 +154,48 @@ class Registry:
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
-        self._observers.closed(connection, close or Close(code, reason))
-        context = connection.context
-        if context is None:
-            return
-        if close is None:
-            # What the client has sent before it left still counts.
-            self._listener.went(context, reason, finish=True)
-        else:
-            self._listener.went(context, close.reason, finish=False)
+        for listener in self._listeners:
+            listener.closed(connection, close or Close(code, reason), by_client=close is None)
 
-    # --- Groups -----------------------------------------------------------------------------------
+    # ---- Groups
 
     def join(self, connection: Connection, group: str) -> None:
-        """Make a living connection a member of a group; it is no error if it is one already."""
+        """Make a connection that is not over a member of a group. Does nothing if it is a member already."""
         if group not in connection.groups:
             self._hubs[connection.hub].join(connection, group)
             self._observers.joined(connection, group)
 
     def leave(self, connection: Connection, group: str) -> None:
-        """End a membership of a living connection; it is no error if there is none."""
+        """End a membership of a connection that is not over. Does nothing if it is no member."""
         if group in connection.groups:
             self._hubs[connection.hub].leave(connection, group)
             self._observers.left(connection, group)
 
-    # --- Messages ---------------------------------------------------------------------------------
+    # ---- Messages
 
     def deliver(
         self, receivers: Iterable[Connection], publication: Publication, left_out: Connection | None = None
     ) -> None:
-        """Send a message to all receivers but one; those with no room for it end (client-spec 3.2.2)."""
+        """Send a message to all receivers but ``left_out``; a receiver without room for it ends (client-spec 3.2.2)."""
         overflowing = [
             connection for connection in receivers if connection is not left_out and not connection.deliver(publication)
         ]
-        # Ending a connection changes the very group that is being served: only now.
+        # After the loop, since ending a connection changes the group that is iterated over.
         for connection in overflowing:
             self.end(connection, _TOO_SLOW, discard=True)
 
     def send(self, connection: Connection, message: bytes) -> None:
-        """Send a message without a sequence id; if there is no room for it, the connection ends."""
+        """Send a message without a sequence id; without room for it the connection ends."""
         transport = connection.transport
         if transport is not None and not transport.send(message):
             self.end(connection, _TOO_SLOW, discard=True)
 
     def transports_with_output(self) -> list[Transport]:
-        """Return the transports that got something to send or an order to close since the last call."""
+        """Return the transports with new messages or an order to close since the last call."""
         ready = self._ready
         if not ready:
             return []
-        # The transports share the list, so it is emptied in place.
+        # The transports share the list, so clear it in place.
         transports = ready.copy()
         ready.clear()
         for transport in transports:

@@ -1,4 +1,4 @@
-"""What is true of the service at one moment, in a form to show: no tokens, no payloads, bounded in length."""
+"""Snapshots of the service's state for people: without tokens and payloads, bounded in length."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import msgspec
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.hub import Hub
 
-__all__ = ["ConnectionState", "HubState", "Snapshot", "snapshot"]
-
 
 class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
-    """One connection; ``group_count`` counts also those beyond the listed ``groups``."""
+    """The state of a connection.
+
+    Attributes:
+        attached: whether the connection has a transport.
+        unacknowledged: the number of retained messages.
+        group_count: the number of groups, also of those beyond the limit for ``groups``.
+    """
 
     connection_id: str
     user_id: str | None
@@ -27,9 +31,11 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HubState(msgspec.Struct, frozen=True, rename="camel"):
-    """One hub: how much there is, and the first of each in the order they came.
+    """The state of a hub: all counts, and the oldest entries of each kind.
 
-    ``groups`` are pairs of name and number of members, ``users`` of user id and number of connections.
+    Attributes:
+        groups: pairs of a group's name and its number of members.
+        users: pairs of a user id and the user's number of connections.
     """
 
     name: str
@@ -42,7 +48,7 @@ class HubState(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
-    """The service at one moment; ``hub_count`` counts also the hubs beyond those in ``hubs``."""
+    """The state of the service; ``hub_count`` also counts hubs beyond the limit for ``hubs``."""
 
     connection_count: int
     hub_count: int
@@ -50,7 +56,7 @@ class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def snapshot(hubs: Collection[Hub], limit: int = 100) -> Snapshot:
-    """Describe `ServiceCore.hubs`; no list in the result has more than ``limit`` entries."""
+    """Return the state of :attr:`ServiceCore.hubs`; no list in it has more than ``limit`` entries."""
     return Snapshot(
         sum(len(hub.connections) for hub in hubs),
         len(hubs),

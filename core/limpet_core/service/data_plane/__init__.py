@@ -1,1 +1,1 @@
-"""What application servers ask for: the operations of the REST API."""
+"""The data plane: the operations of the REST API and their parameters."""

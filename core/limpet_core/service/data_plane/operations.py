@@ -1,7 +1,6 @@
-"""What an application server may do (openapi): the operations of the data plane on a `ServiceCore`.
+"""The operations of the data plane (openapi) on a :class:`ServiceCore`.
 
-Connections that are away and may recover are as good as any other. Sending and closing is never an error,
-also if there is nobody.
+Detached connections count like attached ones. Sending and closing is never an error, also without receivers.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _MAX_TOKEN: Final = 2048
 
 
 def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
-    """Return the one connection of a hub with an id, or none."""
+    """Return a list of the connection of a hub with this id; empty if there is none."""
     connection = core.hub(hub).connections.get(connection_id)
     return [] if connection is None else [connection]
 
@@ -51,21 +50,29 @@ def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
 def close(
     core: ServiceCore, connections: Iterable[Connection], reason: str | None = None, excluded: Collection[str] = ()
 ) -> None:
-    """End the connections that are not excluded; they learn the reason."""
+    """End the connections that are not excluded; each gets the reason."""
     for connection in select(connections, None, excluded):
         core.close_connection(connection.connection_id, reason or CLOSED)
 
 
-# --- Groups -------------------------------------------------------------------------------------------
+# ---- Groups
 
 
 def add_connection_to_group(core: ServiceCore, hub: str, connection_id: str, group: str) -> None:
-    """Make a connection a member of a group; raises `OperationError` (404) if there is no such connection."""
+    """Make a connection a member of a group.
+
+    Raises:
+        OperationError: 404 if there is no such connection.
+    """
     add_to_groups(core, [_existing(core, hub, connection_id)], (group,))
 
 
 def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> None:
-    """Make the connections a user has now members of a group; raises `OperationError` (404) if there are none."""
+    """Make the present connections of a user members of a group.
+
+    Raises:
+        OperationError: 404 if there are none.
+    """
     connections = list(core.hub(hub).user(user_id))
     if not connections:
         raise OperationError(404, "Info.User.NotExisted", "The user has no connection.")
@@ -90,7 +97,7 @@ def remove_from_groups(
 
 @dataclass(frozen=True)
 class Page:
-    """A part of the members of a group, by connection id; ``next_token`` and ``top`` ask for the next part."""
+    """A part of the members of a group, by connection id; ``next_token`` and ``top`` select the next part."""
 
     connections: list[Connection]
     next_token: str | None = None
@@ -100,9 +107,10 @@ class Page:
 def list_group(
     core: ServiceCore, hub: str, group: str, page_size: int | None, top: int | None, token: str | None
 ) -> Page:
-    """Return the members of a group that follow those before ``token``, at most ``top`` and a page (emulator).
+    """Return a page of the members of a group, from ``token`` on, at most ``top`` of them (emulator).
 
-    Raises `OperationError` (400) for a token that is none.
+    Raises:
+        OperationError: 400 for an invalid token.
     """
     members = sorted(core.hub(hub).members(group), key=_connection_id)
     first = 0 if token is None else bisect_right(members, _read_token(token), key=_connection_id)
@@ -130,7 +138,7 @@ def _read_token(token: str) -> str:
 _STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
-# --- Permissions --------------------------------------------------------------------------------------
+# ---- Permissions
 
 _PERMISSIONS: Final[dict[str, Callable[[Permissions], GroupRules]]] = {
     "sendtogroup": lambda permissions: permissions.send,
@@ -140,19 +148,21 @@ _NUMBERED: Final = {"1": "sendtogroup", "2": "joinleavegroup"}
 
 
 def grant(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
-    """Give a connection the permission ``sendToGroup`` or ``joinLeaveGroup``, in any case, for a group.
+    """Grant a connection the permission ``name`` for a group: ``sendToGroup`` or ``joinLeaveGroup``, in any case.
 
-    Raises `OperationError`: 400 if there is no such permission, 404 if there is no such connection, 409 at the
-    1001st group.
+    Raises:
+        OperationError: 400 if there is no such permission, 404 if there is no such connection, 409 for the 1001st
+            group.
     """
     get_rules = _rules(name)
     _change(get_rules(_existing(core, hub, connection_id).permissions).grant, group)
 
 
 def revoke(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
-    """Take a permission for a group from a connection, if it exists; memberships stay (emulator).
+    """Revoke a permission of a connection, if it exists, for a group; memberships stay (emulator).
 
-    Raises `OperationError`: 400 if there is no such permission, 409 at the 1001st group.
+    Raises:
+        OperationError: 400 if there is no such permission, 409 for the 1001st group.
     """
     get_rules = _rules(name)
     for connection in find(core, hub, connection_id):
@@ -160,7 +170,11 @@ def revoke(core: ServiceCore, hub: str, name: str, connection_id: str, group: st
 
 
 def has_permission(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> bool:
-    """Tell whether there is a connection with a permission; raises `OperationError` (400) as `grant` does."""
+    """Return whether there is such a connection and it has a permission for a group.
+
+    Raises:
+        OperationError: 400 if there is no such permission.
+    """
     get_rules = _rules(name)
     return any(get_rules(connection.permissions).allows(group) for connection in find(core, hub, connection_id))
 

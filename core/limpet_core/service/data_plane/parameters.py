@@ -1,4 +1,4 @@
-"""What the requests of an application server say: query parameters, names in paths, payloads."""
+"""The parameters of requests to the data plane: query parameters, names in paths, payloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from limpet_core.protocol.names import is_group_name, is_hub_name
-from limpet_core.service.odata.filters import Filter, InvalidFilter
+from limpet_core.service.odata.expressions import InvalidFilter
+from limpet_core.service.odata.filters import Filter
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.from_client import MAX_TTL, check_json
 
@@ -23,7 +24,13 @@ _DATA_TYPES: Final = {"application/json": "json", "text/plain": "text", "applica
 
 
 class OperationError(Exception):
-    """An operation is not possible: HTTP status, error code and text for the answer (openapi)."""
+    """An operation is refused or not possible (openapi).
+
+    Attributes:
+        status: the HTTP status of the answer.
+        code: the error code.
+        message: for people.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,14 +40,15 @@ class OperationError(Exception):
 
 
 def bad_request(message: str) -> OperationError:
-    """Return the error for a request that makes no sense."""
+    """Return the error for an invalid request."""
     return OperationError(400, "Error.BadRequest", message)
 
 
 class Query:
-    """The parameters of a request's query; names are case-insensitive.
+    """The query parameters of a request; names are case-insensitive.
 
-    All methods raise `OperationError` with status 400 for a value that is not allowed, or one too many.
+    All methods raise :class:`OperationError` with status 400 for an illegal value, or for more than one where one is
+    allowed.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -49,18 +57,18 @@ class Query:
             self._values.setdefault(name.lower(), []).append(value)
 
     def all(self, name: str) -> list[str]:
-        """Return the values of a parameter that may be repeated."""
+        """Return the values of a repeatable parameter."""
         return self._values.get(name.lower(), [])
 
     def one(self, name: str) -> str | None:
-        """Return the value of a parameter, ``None`` if it is not there."""
+        """Return the value of a parameter; ``None`` if it is missing."""
         values = self.all(name)
         if len(values) > 1:
             raise bad_request(f"The parameter {name} is given {len(values)} times.")
         return values[0] if values else None
 
     def integer(self, name: str, low: int, high: int) -> int | None:
-        """Return a whole number between two bounds."""
+        """Return the value of a parameter as a whole number between two bounds; ``None`` if it is missing."""
         text = self.one(name)
         if text is None:
             return None
@@ -70,29 +78,29 @@ class Query:
         return int(text)
 
     def filter(self) -> Filter | None:
-        """Return the OData filter; an empty one is none."""
+        """Return the OData filter; ``None`` if it is missing or empty."""
         return _filter(self.one("filter"))
 
     def time_to_live(self) -> int:
-        """Return the seconds after which an undelivered message is dropped, 0 for never."""
+        """Return the seconds after which an undelivered message is dropped; 0: never."""
         return self.integer("messageTtlSeconds", 0, MAX_TTL) or 0
 
     def check_api_version(self) -> None:
-        """Refuse a version that does not exist; the newest one is meant by none (emulator)."""
+        """Refuse an unknown version; a missing one means the newest (emulator)."""
         version = self.one("api-version")
         if version is not None and version not in API_VERSIONS:
             raise bad_request(f"The api-version is unknown. Known are: {', '.join(API_VERSIONS)}.")
 
 
 def hub_name(name: str) -> str:
-    """Return the name of a hub if it is legal, else raise `OperationError`."""
+    """Return the name of a hub; raise :class:`OperationError` if it is illegal."""
     if not is_hub_name(name):
         raise bad_request("A hub name begins with a letter; letters, digits and _`,.[] follow, at most 127 of them.")
     return name
 
 
 def group_name(name: str | None) -> str:
-    """Return the name of a group if it is legal, else raise `OperationError`."""
+    """Return the name of a group; raise :class:`OperationError` if it is illegal."""
     if name is None or not is_group_name(name):
         raise bad_request("A group name has 1 to 1024 characters, not all white space.")
     return name
@@ -101,8 +109,11 @@ def group_name(name: str | None) -> str:
 def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
     """Return the data type of a message to send, and its data as JSON (openapi).
 
-    Without a content type it is binary (emulator). Raises `OperationError`: 415 for a type or charset that is
-    not supported, 400 for a body that is not what the type says.
+    Without a content type the data type is binary (emulator).
+
+    Raises:
+        OperationError: 415 for a content type or charset that is not supported, 400 for a body that does not have its
+            content type.
     """
     header = Message()
     header["Content-Type"] = content_type or "application/octet-stream"
@@ -135,14 +146,18 @@ class _GroupChange(msgspec.Struct):
 
 
 class GroupChange(msgspec.Struct, frozen=True):
-    """Which groups which connections, ``None``: all, are to join or leave."""
+    """The groups to join or leave, and the filter for the connections; ``None``: all connections."""
 
     groups: tuple[str, ...]
     filter: Filter | None
 
     @classmethod
     def from_body(cls, body: bytes) -> GroupChange:
-        """Read ``{"groups": [...], "filter": "..."}``; raises `OperationError` with status 400."""
+        """Read ``{"groups": [...], "filter": "..."}``.
+
+        Raises:
+            OperationError: 400 for any other body.
+        """
         try:
             change = msgspec.json.decode(body, type=_GroupChange)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,1 +1,1 @@
-"""OData filters: which connections a message or an operation is for."""
+"""OData filters."""

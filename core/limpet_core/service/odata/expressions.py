@@ -1,6 +1,6 @@
-"""What OData filters are made of: typed expressions over a connection, and their operators and functions.
+"""Expressions of OData filters: typed values of a connection, operators and functions.
 
-Whatever does not fit together is refused when an expression is built, so that evaluating it never fails.
+Types are checked when an expression is built, so that its evaluation never fails.
 """
 
 from __future__ import annotations
@@ -10,28 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-__all__ = [
-    "COMPARISONS",
-    "FUNCTIONS",
-    "IDENTIFIERS",
-    "Candidate",
-    "Expression",
-    "InvalidFilter",
-    "call",
-    "combine",
-    "compare",
-    "is_in",
-    "literal",
-    "negate",
-]
-
 
 class InvalidFilter(ValueError):
-    """The text is not a filter; the message says why."""
+    """A text is not a filter; the message says why."""
 
 
 class Candidate(Protocol):
-    """What a filter looks at: a `Connection`, or anything like it."""
+    """An object that a filter is applied to, such as a :class:`Connection`."""
 
     @property
     def connection_id(self) -> str:
@@ -40,29 +25,29 @@ class Candidate(Protocol):
 
     @property
     def user_id(self) -> str | None:
-        """Its user, ``None`` if anonymous."""
+        """The user of the connection; ``None``: anonymous."""
         ...
 
     @property
     def subprotocol(self) -> str | None:
-        """The negotiated subprotocol."""
+        """The negotiated subprotocol, if any."""
         ...
 
     @property
     def groups(self) -> Collection[str]:
-        """The groups it is in."""
+        """The groups that the connection is in."""
         ...
 
 
 Kind: TypeAlias = Literal["string", "integer", "boolean", "null", "groups"]
 
-# A value is of the type its kind says, or None: null, also as the result of a function of null (OData).
+# A value has the type of its kind, or is None for null; a function of null returns null (OData).
 _Evaluate: TypeAlias = Callable[[Candidate], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A part of a filter: what kind of value it has, and how to get it from a connection."""
+    """A part of a filter: the kind of its value, and the function that computes the value for a connection."""
 
     kind: Kind
     evaluate: _Evaluate
@@ -74,7 +59,7 @@ IDENTIFIERS: Final = {
     "protocol": Expression("string", lambda candidate: candidate.subprotocol),
     "groups": Expression("groups", lambda candidate: candidate.groups),
 }
-"""What a filter may name, in lower case: names are case-insensitive (Azure docs, emulator)."""
+"""The properties of a connection, by name in lower case; names are case-insensitive (Azure docs, emulator)."""
 
 COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "eq": operator.eq,
@@ -97,10 +82,9 @@ def literal(value: str | int | bool | None) -> Expression:
 
 
 def compare(name: str, left: Expression, right: Expression) -> Expression:
-    """Compare two values of one kind, or one of them with null, by an operator of `COMPARISONS`.
+    """Return the comparison of two values of one kind, or of a value with null, by an operator of ``COMPARISONS``.
 
-    Null equals null and nothing else, and is neither greater nor less than anything (OData). Text is compared
-    by code points.
+    Null equals only null, and is neither greater nor less than any value (OData). Text is compared by code points.
     """
     kinds = {left.kind, right.kind} - {"null"}
     if len(kinds) > 1 or "groups" in kinds:
@@ -114,7 +98,7 @@ def compare(name: str, left: Expression, right: Expression) -> Expression:
 
 
 def is_in(left: Expression, right: Expression | Sequence[str | int | bool | None]) -> Expression:
-    """Tell whether a value is one of a list of constants, or text is one of the groups."""
+    """Return the test whether a value is in a list of constants, or a text is one of the groups."""
     if isinstance(right, Expression):
         if left.kind != "string" or right.kind != "groups":
             raise InvalidFilter("'in' needs a list on its right, or text on its left and groups on its right")
@@ -127,13 +111,13 @@ def is_in(left: Expression, right: Expression | Sequence[str | int | bool | None
 
 
 def negate(operand: Expression) -> Expression:
-    """Turn true into false and false into true; null stays null (OData)."""
+    """Return the negation of a condition; null stays null (OData)."""
     _check_boolean("not", operand)
     return _boolean(_of_known(operator.not_, (operand,)))
 
 
 def combine(name: Literal["and", "or"], operands: Sequence[Expression]) -> Expression:
-    """Combine by ``and`` or ``or``; null stands for "unknown" (OData)."""
+    """Return the combination of conditions by ``and`` or ``or``; null means "unknown" (OData)."""
     for operand in operands:
         _check_boolean(name, operand)
     decisive = name == "or"
@@ -153,17 +137,18 @@ def combine(name: Literal["and", "or"], operands: Sequence[Expression]) -> Expre
 
 
 def call(name: str, arguments: Sequence[Expression]) -> Expression:
-    """Call a function of `FUNCTIONS`; of null it is null (OData)."""
+    """Return the call of a function of ``FUNCTIONS``; a function of null returns null (OData)."""
     overloads = FUNCTIONS.get(name.lower())
     if overloads is None:
         raise InvalidFilter(f"there is no function '{name}'")
     kinds = [argument.kind for argument in arguments]
-    for takes, gives, function in overloads:
-        if len(takes) == len(kinds) and all(
-            kind == wanted or (kind == "null" and wanted != "groups") for kind, wanted in zip(kinds, takes, strict=True)
+    for parameters, result, function in overloads:
+        if len(parameters) == len(kinds) and all(
+            kind == expected or (kind == "null" and expected != "groups")
+            for kind, expected in zip(kinds, parameters, strict=True)
         ):
-            return Expression(gives, _of_known(function, arguments))
-    usage = " or ".join(f"{name}({', '.join(takes)})" for takes, _, _ in overloads)
+            return Expression(result, _of_known(function, arguments))
+    usage = " or ".join(f"{name}({', '.join(parameters)})" for parameters, _, _ in overloads)
     raise InvalidFilter(f"'{name}' cannot take ({', '.join(kinds)}); it is used as {usage}")
 
 
@@ -189,7 +174,10 @@ FUNCTIONS: Final[dict[str, list[_Overload]]] = {
     "indexof": [(("string", "string"), "integer", str.find)],
     "length": [(("string",), "integer", len), (("groups",), "integer", len)],
 }
-"""By name in lower case: what each takes, what it gives, what it does (Azure docs). Indexes count from 0."""
+"""By name in lower case: the kinds of the arguments, the kind of the result, the function (Azure docs).
+
+Indexes count from 0.
+"""
 
 
 def _boolean(evaluate: _Evaluate) -> Expression:

@@ -1,4 +1,4 @@
-"""OData filters over connections, as in ``filter='group1' in groups and userId ne null`` (Azure docs)."""
+"""OData filters of connections, such as ``'group1' in groups and userId ne null`` (Azure docs)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from limpet_core.service.odata.expressions import (
     negate,
 )
 
-__all__ = ["Candidate", "Filter", "InvalidFilter", "select"]
-
 C = TypeVar("C", bound=Candidate)
 
 MAX_CLAUSES: Final = 100
-"""Conditions in one filter; the service may refuse more (Azure docs)."""
+"""The maximum number of conditions in a filter; the service may refuse more (Azure docs)."""
 
 _MAX_DEPTH: Final = 32
 _MAX_INTEGER: Final = 2**63 - 1
@@ -43,13 +41,13 @@ _CONSTANTS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null
 class Filter:
     """A condition on connections.
 
-    There are ``userId`` (text or null), ``connectionId``, ``protocol`` (text or null) and ``groups``; the operators
-    ``not``, ``eq ne gt ge lt le in``, ``and``, ``or``, in the order in which they bind; parentheses; and the functions
-    ``tolower toupper trim substring concat contains startswith endswith indexof length``. Names and operators
-    are case-insensitive. ``in`` takes a list of constants or ``groups``.
+    The properties are ``userId`` (text or null), ``connectionId``, ``protocol`` (text or null) and ``groups``. The
+    operators are, in the order of precedence, ``not``, ``eq ne gt ge lt le in``, ``and``, ``or``, with parentheses. The
+    functions are ``tolower toupper trim substring concat contains startswith endswith indexof length``. Names and
+    operators are case-insensitive. ``in`` takes a list of constants or ``groups``.
 
-    Raises `InvalidFilter` for a text that is no such condition or has more than 100 parts joined by ``and`` and
-    ``or``.
+    Raises:
+        InvalidFilter: for a text that is not such a condition, or has more than 100 parts joined by ``and`` and ``or``.
     """
 
     __slots__ = ("_condition", "text")
@@ -59,12 +57,12 @@ class Filter:
         self._condition = _Parser(text).parse()
 
     def matches(self, candidate: Candidate) -> bool:
-        """Tell whether a connection fulfils the condition; what is null does not (OData)."""
+        """Return whether a connection meets the condition; null counts as false (OData)."""
         return self._condition.evaluate(candidate) is True
 
 
 def select(candidates: Iterable[C], where: Filter | None = None, excluded: Collection[str] = ()) -> list[C]:
-    """Return those that fulfil a filter and whose connection ids are not excluded."""
+    """Return the candidates that match a filter and whose connection ids are not excluded."""
     return [
         candidate
         for candidate in candidates
@@ -73,12 +71,12 @@ def select(candidates: Iterable[C], where: Filter | None = None, excluded: Colle
 
 
 class _Parser:
-    """Recursive descent, one method for each level of binding."""
+    """A recursive descent parser, with a method for each level of precedence."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._position = 0  # of the token that is looked at
-        self._end = 0  # behind it
+        self._position = 0  # of the current token
+        self._end = 0  # of the current token, exclusive
         self._kind = ""  # "string", "integer", "name", "mark", or "end"
         self._token = ""
         self._depth = 0
@@ -175,7 +173,7 @@ class _Parser:
         self._advance()
         return value
 
-    # --- Tokens ---------------------------------------------------------------------------------------------
+    # ---- Tokens
 
     def _advance(self) -> None:
         match = _TOKEN.match(self._text, self._end)

@@ -1,1 +1,1 @@
-"""Event handlers: which there are, and the HTTP calls to them."""
+"""Event handlers: their settings, the HTTP calls to them, and CloudEvents."""

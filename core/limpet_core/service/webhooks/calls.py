@@ -1,4 +1,4 @@
-"""When calls to event handlers are made, repeated and given up; and whether a handler allows them at all."""
+"""The attempts of calls to event handlers: their start, repetition and end, and validation (abuse protection)."""
 
 from __future__ import annotations
 
@@ -8,45 +8,43 @@ import logging
 import math
 from typing import Final, Literal, TypeAlias
 
-from limpet_core.service.webhooks.handler_context import EventSettings
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, Failure, HandlerCall
+from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, Failure, HandlerCall
 from limpet_core.text import one_line
 
-__all__ = ["HandlerCalls", "Outcome"]
-
 Outcome: TypeAlias = Answer | Failure
-"""How a call ended, after all its attempts."""
+"""The end of a call, after all its attempts."""
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 
-# Permission is asked for again after this long; after a refusal first soon, then less and less often (emulator).
+# A permission is renewed after 60 seconds; a refusal after 1, 2, 4, ... and at most 60 seconds (emulator).
 _REFRESH: Final = 60.0
 _FIRST_RETRY: Final = 1.0
 _VALIDATION_TIMEOUT: Final = 10.0
 
 
 class _Permission:
-    """Whether one URL of a handler lets itself be called: the abuse protection of the webhook specification.
+    """Whether a URL of a handler allows calls: the abuse protection of the webhook specification.
 
-    ``fresh_until`` is when to ask again; ``asking`` is the running question; ``waiting`` the calls behind it.
+    Attributes:
+        fresh_until: when to ask again, in monotonic seconds.
+        interval: seconds from the last answer to ``fresh_until``.
+        validation: the running call that asks for permission.
+        waiting: the calls that wait for its answer.
     """
 
-    __slots__ = ("allowed", "asking", "fresh_until", "interval", "reason", "waiting")
+    __slots__ = ("allowed", "fresh_until", "interval", "reason", "validation", "waiting")
 
     def __init__(self) -> None:
         self.allowed = False
         self.reason = ""
         self.fresh_until = -math.inf
         self.interval = 0.0
-        self.asking: HandlerCall | None = None
+        self.validation: HandlerCall | None = None
         self.waiting: list[HandlerCall] = []
 
 
 class HandlerCalls:
-    """All calls of one service to its event handlers.
-
-    `submit` takes a call; what `take` returns is to be carried out; the end is in `settled`.
-    """
+    """All calls of one service to its event handlers: submitted, taken by the driver, ended, settled."""
 
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
@@ -59,34 +57,34 @@ class HandlerCalls:
         self._settled: list[tuple[HandlerCall, Outcome]] = []
         self._settled_at = 0.0
 
-    # --- What is true -----------------------------------------------------------------------------
+    # ---- State
 
     @property
     def deadline(self) -> float:
-        """When to call `wake`; now if something is settled."""
+        """When to call :meth:`wake`, in monotonic seconds; in the past if calls are settled."""
         if self._settled:
             return self._settled_at
         return self._repeats[0][0] if self._repeats else math.inf
 
     @property
     def waiting(self) -> bool:
-        """Whether `take` has anything to say."""
+        """Whether :meth:`take` may return calls."""
         return bool(self._submitted or self._cancelled)
 
-    # --- What is wanted ---------------------------------------------------------------------------
+    # ---- Submission
 
     def submit(self, call: HandlerCall) -> None:
-        """Make a call; the time it may take begins when `take` sees it."""
+        """Submit a call; its timeout begins with :meth:`take`."""
         self._submitted.append(call)
 
     def cancel(self, call: HandlerCall) -> None:
-        """Give a call up: there will be no outcome. Repeats do nothing."""
+        """Give up a call: it gets no outcome. Repeats do nothing."""
         call.cancelled = True
         if self._running.pop(call, False):
             self._cancelled.append(call)
 
     def cancel_all(self) -> None:
-        """Give all calls up and forget which handlers allow them."""
+        """Give up all calls and forget all permissions."""
         for call in (*self._running, *self._submitted, *(call for _, _, call in self._repeats)):
             self.cancel(call)
         for permission in self._permissions.values():
@@ -95,46 +93,47 @@ class HandlerCalls:
         self._permissions.clear()
         self._settled.clear()
 
-    # --- What happened ----------------------------------------------------------------------------
+    # ---- Inputs
 
     def ended(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
-        """Take the end of an attempt. Attempts that were cancelled are over already."""
+        """Handle the end of an attempt. A cancelled attempt has ended already: ignore it."""
         if not self._running.pop(call, False):
             return
         call.delivered |= isinstance(outcome, Answer) or outcome.delivered
         if call.validation_url is None:
-            self._answered(call, outcome, now)
+            self._validated(call, outcome, now)
         elif not self._repeat(call, outcome, now):
             self._settle(call, outcome, now)
 
     def wake(self, now: float) -> None:
-        """Begin the attempts that are due."""
+        """Submit the repeats that are due."""
         while self._repeats and self._repeats[0][0] <= now:
             self._submitted.append(heapq.heappop(self._repeats)[2])
 
-    # --- What to do -------------------------------------------------------------------------------
+    # ---- Outputs
 
     def take(self, now: float) -> list[HandlerCall]:
-        """Return the calls to start, and those to give up (``cancelled``), since the last time."""
+        """Return the calls to start, and to give up (``cancelled``), since the last call."""
         calls, self._cancelled = self._cancelled, []
-        # Starting a call may put a question in front of it.
+        # Starting a call may submit a validation.
         while self._submitted:
             submitted, self._submitted = self._submitted, []
-            calls += [call for call in submitted if not call.cancelled and self._starts(call, now)]
+            calls += [call for call in submitted if not call.cancelled and self._start(call, now)]
         return calls
 
     def settled(self) -> list[tuple[HandlerCall, Outcome]]:
-        """Return the calls that have ended since the last time, and that somebody still waits for."""
+        """Return the calls that have ended since the last call, without cancelled ones."""
         settled, self._settled = self._settled, []
         return [(call, outcome) for call, outcome in settled if not call.cancelled]
 
-    # --- Attempts ---------------------------------------------------------------------------------
+    # ---- Attempts
 
-    def _starts(self, call: HandlerCall, now: float) -> bool:
+    def _start(self, call: HandlerCall, now: float) -> bool:
+        """Begin an attempt; return False if the call has failed already, or waits for a permission."""
         if call.deadline == math.inf:
             call.deadline = now + call.timeout
         elif call.deadline <= now:
-            # Only earlier attempts can have reached it.
+            # Whether an earlier attempt has reached the handler is in ``call.delivered``.
             self._settle(call, Failure("unreachable", "it could not be called in time"), now)
             return False
         if call.validation_url is not None and not self._allowed(call, call.validation_url, now):
@@ -144,7 +143,7 @@ class HandlerCalls:
         return True
 
     def _repeat(self, call: HandlerCall, outcome: Outcome, now: float) -> bool:
-        """Plan another attempt if there is hope, attempts are left and it would not be too late (emulator)."""
+        """Schedule another attempt if it may succeed, attempts are left and the deadline is later (emulator)."""
         if isinstance(outcome, Answer):
             hopeful = outcome.status == 408 or outcome.status >= 500
         else:
@@ -168,47 +167,49 @@ class HandlerCalls:
         self._settled.append((call, outcome))
         self._settled_at = now
 
-    # --- Abuse protection -------------------------------------------------------------------------
+    # ---- Abuse protection
 
     def _allowed(self, call: HandlerCall, url: str, now: float) -> bool:
-        """Tell whether the handler allows calls; if that is not known yet, the call waits for it."""
+        """Return whether the handler allows calls. If this is not known yet, keep the call until it is."""
         permission = self._permissions.get(url)
         if permission is None:
             permission = self._permissions[url] = _Permission()
-        if permission.fresh_until <= now and permission.asking is None:
-            self._ask(permission, "OPTIONS", url, call.handler)
-        # A permission that is not fresh still counts while it is renewed (emulator).
+        if permission.fresh_until <= now and permission.validation is None:
+            self._validate(permission, "OPTIONS", url, call.handler)
+        # An old permission counts while it is renewed (emulator).
         if permission.allowed:
             return True
-        if permission.asking is not None:
+        if permission.validation is not None:
             permission.waiting.append(call)
         else:
             self._settle(call, Failure("not allowed", permission.reason), now)
         return False
 
-    def _ask(self, permission: _Permission, method: Literal["OPTIONS", "GET"], url: str, handler: EventHandler) -> None:
+    def _validate(
+        self, permission: _Permission, method: Literal["OPTIONS", "GET"], url: str, handler: EventHandler
+    ) -> None:
         headers = (("WebHook-Request-Origin", self._settings.origin), ("ce-awpsversion", "1.0"))
-        permission.asking = HandlerCall(method, url, headers, b"", handler=handler, event="validate")
-        permission.asking.timeout = min(_VALIDATION_TIMEOUT, handler.timeout)
-        self._submitted.append(permission.asking)
+        permission.validation = HandlerCall(method, url, headers, b"", handler=handler, event="validate")
+        permission.validation.timeout = min(_VALIDATION_TIMEOUT, handler.timeout)
+        self._submitted.append(permission.validation)
 
-    def _answered(self, question: HandlerCall, outcome: Outcome, now: float) -> None:
-        permission = self._permissions[question.url]
-        if isinstance(outcome, Answer) and outcome.status == 404 and question.method == "OPTIONS":
+    def _validated(self, validation: HandlerCall, outcome: Outcome, now: float) -> None:
+        permission = self._permissions[validation.url]
+        if isinstance(outcome, Answer) and outcome.status == 404 and validation.method == "OPTIONS":
             # Some servers have no way to answer OPTIONS (emulator).
-            self._ask(permission, "GET", question.url, question.handler)
+            self._validate(permission, "GET", validation.url, validation.handler)
             return
         reason = self._refusal(outcome)
         if reason is None:
             permission.interval = _REFRESH
         else:
-            _LOGGER.warning("event handler %s is not called: %s", question.address, one_line(reason))
+            _LOGGER.warning("event handler %s is not called: %s", validation.address, one_line(reason))
             again = permission.interval == 0 or permission.allowed
             permission.interval = _FIRST_RETRY if again else min(2 * permission.interval, _REFRESH)
             permission.reason = reason
         permission.allowed = reason is None
         permission.fresh_until = now + permission.interval
-        permission.asking = None
+        permission.validation = None
         self._submitted += permission.waiting
         permission.waiting = []
 

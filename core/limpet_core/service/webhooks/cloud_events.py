@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP: what is sent to event handlers, and what their answers mean (Azure docs)."""
+"""CloudEvents over HTTP: the bodies of calls to event handlers, and the meaning of their answers (Azure docs)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from limpet_core.service.wire.metadata import HEADER_PREFIX, InvalidMetadata, en
 from limpet_core.service.wire.to_client import Publication, server_publication
 from limpet_core.text import one_line
 
-__all__ = ["Acceptance", "ClientEvent", "ConnectRequest", "Rejection", "Reply", "read_connect_answer", "read_reply"]
-
 CONTENT_TYPES: Final[Mapping[DataType, str]] = {
     "text": "text/plain",
     "json": "application/json",
@@ -33,13 +31,15 @@ _MAX_QUOTED: Final = 100
 _encode = msgspec.json.encode
 
 
-# --- To the handler --------------------------------------------------------------------------------
+# ---- To the handler
 
 
 class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a handler is told about a client that wants to connect, without its tokens.
+    """The body of a connect event: a client that wants to connect, without its tokens.
 
-    ``claims``, ``query`` and ``headers`` are lists of values by name; ``subprotocols`` are the client's offers.
+    Attributes:
+        claims: values by name; ``query`` and ``headers`` likewise.
+        subprotocols: the client's offers.
     """
 
     claims: dict[str, list[str]] = {}
@@ -49,12 +49,12 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     client_certificates: list[dict[str, str]] = []
 
     def body(self) -> bytes:
-        """Return it as the body of the connect event."""
+        """Return the body as JSON."""
         return _encode(self)
 
 
 class ClientEvent(msgspec.Struct, frozen=True):
-    """An event raised by a client: its payload as plain bytes; ``ack_id`` is ``None`` if no answer is wanted."""
+    """An event of a client, its payload decoded; ``ack_id`` is ``None`` if no answer is wanted."""
 
     name: str
     data_type: DataType
@@ -64,7 +64,7 @@ class ClientEvent(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_message(cls, message: Event) -> ClientEvent:
-        """Take the payload out of the JSON of a decoded message."""
+        """Return the event of a decoded message."""
         raw = bytes(message.data)
         if message.data_type == "json":
             payload = raw
@@ -98,18 +98,18 @@ def header_value(text: str) -> str:
     )
 
 
-# --- From the handler ------------------------------------------------------------------------------
+# ---- From the handler
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A client may not connect: the HTTP status and text to answer its handshake with."""
+    """A client may not connect: the HTTP status and text for the answer to its handshake."""
 
     status: int
     text: str
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """A client may connect, as ``grant`` has it; the handler may have picked one of its subprotocols."""
+    """A client may connect with ``grant``; ``subprotocol`` is the one that the handler has picked, if any."""
 
     grant: ClientGrant
     subprotocol: str | None = None
@@ -126,7 +126,7 @@ _connect_decoder = msgspec.json.Decoder(_ConnectAnswer | None)
 
 
 def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: Sequence[str]) -> Acceptance | Rejection:
-    """Decide about a client: its token's ``grant`` is changed by what the handler answered (emulator)."""
+    """Return the decision about a client. The handler's answer may change the ``grant`` of the token (emulator)."""
     if isinstance(outcome, Failure):
         return Rejection(500, f"The connect event could not be delivered: {outcome.text}.")
     if not outcome.ok:
@@ -157,7 +157,7 @@ def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: S
 
 
 def _rejection(answer: Answer) -> Rejection:
-    # The client has asked for a WebSocket: a redirect is no answer that it could use.
+    # A client that asks for a WebSocket cannot use a redirect.
     if not 400 <= answer.status < 600:
         return Rejection(500, f"The event handler answered the connect event with status {answer.status}.")
     text = ""
@@ -167,14 +167,14 @@ def _rejection(answer: Answer) -> Rejection:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a handler answers to the client that raised the event: a message from the server."""
+    """A handler's reply to the client that raised the event."""
 
     data_type: DataType
     payload: bytes
     metadata: bytes = b""
 
     def publication(self) -> Publication:
-        """Return it as a message to the client."""
+        """Return the reply as a message from the server."""
         if self.data_type == "json":
             data = self.payload
         elif self.data_type == "text":
@@ -185,13 +185,13 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def read_reply(outcome: Answer | Failure) -> Reply | str | None:
-    """Return what to send to the client, ``None`` for nothing, or a text that says why the event failed.
+    """Return the reply to the client, ``None`` if there is none, or the text of an error if the event failed.
 
     A reply of metadata alone is an empty text.
     """
     if isinstance(outcome, Failure):
-        what = "The event handler failed" if outcome.delivered else "The event could not be delivered"
-        return f"{what}: {outcome.text}."
+        problem = "The event handler failed" if outcome.delivered else "The event could not be delivered"
+        return f"{problem}: {outcome.text}."
     if not outcome.ok:
         return f"The event handler answered with status {outcome.status}."
     try:

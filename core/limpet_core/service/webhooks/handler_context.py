@@ -1,53 +1,38 @@
-"""What one client and its event handlers know of each other, and what of the client waits for an answer."""
+"""The state of one client at its event handlers, and the queue of its requests behind a running event."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, HandlerCall, Headers
-from limpet_core.service.wire.from_client import Event, JoinGroup, LeaveGroup, SendToGroup
-
-__all__ = ["EventSettings", "HandlerContext", "Waiting"]
+from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, HandlerCall, Headers
+from limpet_core.service.wire.from_client import ClientRequest, Event
 
 _JSON: Final = "application/json; charset=utf-8"
 _MAX_COOKIES: Final = 50
 _MAX_COOKIE: Final = 4096
 
-Waiting: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event
-"""What can wait until a handler has answered what came before."""
-
-
-class EventSettings(msgspec.Struct, kw_only=True):
-    """What the service needs to call event handlers.
-
-    Args:
-        handlers: of each hub, by lower-case name; the first that gets an event is called.
-        access_keys: whose signatures prove to a handler where a call is from, the primary one first.
-        utc_time: returns the present time like ``2026-01-31T12:00:00Z``.
-        origin: the host of the service, with its port unless that is the scheme's own. Handlers are asked whether
-            they allow calls from there, so it has to be set before the first client connects.
-    """
-
-    handlers: Mapping[str, tuple[EventHandler, ...]] = {}
-    access_keys: tuple[str, ...] = ()
-    utc_time: Callable[[], str] = lambda: "1970-01-01T00:00:00Z"
-    origin: str = ""
-
 
 class HandlerContext:
-    """The events of one client, from the question whether it may connect to its end; survives recoveries.
+    """The state of one client at its event handlers, from the connect event to the disconnected event.
 
-    ``state`` is the handler's own, kept for it; ``pending`` the user event the handler is thinking about, which
-    holds up what the client sends after it; ``telling`` is true until the handler was told of the connection;
-    ``ended`` is why the connection is over, once it is.
+    It survives recoveries.
+
+    Attributes:
+        subprotocol: the negotiated one, or empty.
+        handlers: those of the hub, in order.
+        state: the connection state that a handler has set; sent with each call.
+        event_running: the call with an event of the client; later requests of the client are queued behind it.
+        connected_running: whether the connected event has not ended yet.
+        close_reason: why the connection is over; ``None`` before, and after the disconnected event was submitted.
+        queue: the client's requests behind ``event_running``, each with its size in bytes.
+        queued_bytes: the sizes together.
     """
 
     __slots__ = (
@@ -55,17 +40,17 @@ class HandlerContext:
         "_next_id",
         "_settings",
         "_signature",
+        "close_reason",
+        "connected_running",
         "connection_id",
-        "ended",
+        "event_running",
         "handlers",
         "hub",
-        "pending",
+        "queue",
+        "queued_bytes",
         "state",
         "subprotocol",
-        "telling",
         "user_id",
-        "waiting",
-        "waiting_bytes",
     )
 
     def __init__(self, hub: str, connection_id: str, user_id: str | None, settings: EventSettings) -> None:
@@ -75,62 +60,59 @@ class HandlerContext:
         self.subprotocol: str = ""
         self.handlers: tuple[EventHandler, ...] = settings.handlers[hub]
         self.state: str = ""
-        self.pending: HandlerCall | None = None
-        self.telling: bool = False
-        self.ended: str | None = None
-        self.waiting: deque[tuple[Waiting, int]] = deque()
-        self.waiting_bytes: int = 0
+        self.event_running: HandlerCall | None = None
+        self.connected_running: bool = False
+        self.close_reason: str | None = None
+        self.queue: deque[tuple[ClientRequest, int]] = deque()
+        self.queued_bytes: int = 0
         self._settings = settings
         self._signature = ",".join(
             f"sha256={hmac.new(key.encode(), connection_id.encode(), hashlib.sha256).hexdigest()}"
             for key in settings.access_keys
         )
         self._next_id = 1
-        # By host, since cookies are nobody else's business.
+        # By host: a handler's cookies go to no other host.
         self._cookies: dict[str, dict[str, str]] = {}
 
-    # --- What the client has sent -------------------------------------------------------------------
+    # ---- The queue
 
-    def wait(self, message: Waiting, size: int) -> None:
-        """Keep a message until the handler has answered."""
-        self.waiting.append((message, size))
-        self.waiting_bytes += size
+    def enqueue(self, request: ClientRequest, size: int) -> None:
+        self.queue.append((request, size))
+        self.queued_bytes += size
 
-    def next_waiting(self) -> Waiting:
-        """Return the message whose turn it is."""
-        message, size = self.waiting.popleft()
-        self.waiting_bytes -= size
-        return message
+    def dequeue(self) -> ClientRequest:
+        request, size = self.queue.popleft()
+        self.queued_bytes -= size
+        return request
 
     def drop_repeats(self, ack_id: int) -> int:
-        """Drop the waiting events with an ack id; return how many there were."""
-        kept = deque((message, size) for message, size in self.waiting if not _is_event(message, ack_id))
-        found = len(self.waiting) - len(kept)
+        """Drop the queued events with an ack id; return their number."""
+        kept = deque((request, size) for request, size in self.queue if not _is_event(request, ack_id))
+        found = len(self.queue) - len(kept)
         if found:
-            self.waiting, self.waiting_bytes = kept, sum(size for _, size in kept)
+            self.queue, self.queued_bytes = kept, sum(size for _, size in kept)
         return found
 
-    def forget_waiting(self) -> None:
-        """Drop everything that waits."""
-        self.waiting.clear()
-        self.waiting_bytes = 0
+    def clear_queue(self) -> None:
+        self.queue.clear()
+        self.queued_bytes = 0
 
-    # --- Calls ----------------------------------------------------------------------------------------
+    # ---- Calls
 
     def connect(self, request: ConnectRequest, purpose: object) -> HandlerCall | None:
-        """Return the question whether the client may connect, ``None`` if nobody wants to be asked."""
+        """Return the call with the connect event; ``None`` if no handler gets it."""
         return self._system("connect", request.body(), "0", purpose)
 
     def connected(self, purpose: object) -> HandlerCall | None:
-        """Return the news that the client is connected, ``None`` if nobody wants them."""
+        """Return the call with the connected event; ``None`` if no handler gets it."""
         return self._system("connected", b"{}", None, purpose)
 
     def disconnected(self, reason: str, purpose: object) -> HandlerCall | None:
-        """Return the news that the connection is over, ``None`` if nobody wants them."""
+        """Return the call with the disconnected event; ``None`` if no handler gets it."""
         return self._system("disconnected", msgspec.json.encode({"reason": reason}), None, purpose)
 
     def user_event(self, event: ClientEvent, purpose: object) -> HandlerCall | None:
-        """Return the call for an event of the client, ``None`` if nobody wants it."""
+        """Return the call with an event of the client; ``None`` if no handler gets it."""
         handler = next((handler for handler in self.handlers if handler.gets_user_event(event.name)), None)
         if handler is None:
             return None
@@ -188,16 +170,16 @@ class HandlerContext:
             validation_url=handler.url_for(self.hub, "validate"),
         )
 
-    # --- Answers --------------------------------------------------------------------------------------
+    # ---- Answers
 
-    def keep_state(self, answer: Answer) -> None:
-        """Keep the state that an answer sets, also an empty one."""
+    def store_state(self, answer: Answer) -> None:
+        """Store the connection state that an answer sets, also an empty one."""
         state = answer.last("ce-connectionstate")
         if state is not None:
             self.state = state
 
-    def keep_cookies(self, call: HandlerCall, answer: Answer) -> None:
-        """Keep the cookies that an answer sets, for later calls to the same host; empty ones are deleted."""
+    def store_cookies(self, call: HandlerCall, answer: Answer) -> None:
+        """Store the cookies that an answer sets, for later calls to the same host; delete empty and expired ones."""
         for value in answer.all("set-cookie"):
             pair, *attributes = value[:_MAX_COOKIE].split(";")
             name, separator, content = pair.strip().partition("=")
@@ -211,8 +193,8 @@ class HandlerContext:
                 kept[name] = content
 
 
-def _is_event(message: Waiting, ack_id: int) -> bool:
-    return isinstance(message, Event) and message.ack_id == ack_id
+def _is_event(request: ClientRequest, ack_id: int) -> bool:
+    return isinstance(request, Event) and request.ack_id == ack_id
 
 
 def _host(url: str) -> str:

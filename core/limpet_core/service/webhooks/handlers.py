@@ -1,14 +1,14 @@
-"""Event handlers: which one gets which event, and the calls made to them.
+"""Event handlers: which events each gets, and the calls to them.
 
-An event handler is the HTTP endpoint of the application server. The service asks it before a client may connect,
-tells it of connections that came and went, and hands it the events that clients raise (Azure docs).
+An event handler is an HTTP endpoint of the application server. The service asks it whether a client may connect,
+informs it of connections that begin and end, and sends it the events of clients (Azure docs).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -16,45 +16,36 @@ import msgspec
 
 from limpet_core.protocol.names import hub_identity, is_event_name
 
-__all__ = [
-    "MAX_ANSWER",
-    "SYSTEM_EVENTS",
-    "Answer",
-    "EventHandler",
-    "Failure",
-    "FailureKind",
-    "HandlerCall",
-    "Headers",
-    "index_by_hub",
-]
-
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
-"""The events the service itself raises."""
+"""The events that the service itself raises."""
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes of an answer's body; one with more is a failure (emulator)."""
+"""Bytes of an answer's body; an answer with more is a failure (emulator)."""
 
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
 class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An HTTP endpoint of the application server, and the events it gets.
+    """An HTTP endpoint of the application server, and the events that it gets.
 
-    Args:
+    Attributes:
         url: an http or https URL; in its path and query ``{hub}`` and ``{event}`` stand for the names (Azure docs).
-        user_events: names of the client events it gets, case-insensitive; ``*`` stands for all.
-        system_events: which of connect, connected and disconnected it gets. With connect it decides about every
-            client before it may connect.
-        timeout: seconds one event may take, retries included. After that it has failed, and is not tried again.
+        user_events: names of the client events, case-insensitive; ``*`` stands for all.
+        system_events: any of connect, connected and disconnected. A handler that gets connect decides whether a
+            client may connect.
+        timeout: seconds for one event, retries included. After that the event has failed and is not tried again.
         retries: further attempts at most; ``None``: as many as there are ``retry_delays``. 0: none.
-        retry_delays: seconds to wait before each further attempt, the last also before all after it (emulator).
+        retry_delays: seconds to wait before each further attempt; the last delay repeats (emulator).
         resend: ``"always"``: try again after a network error and after status 408 or 5xx, so that the handler may get
-            one event several times (emulator); ``"safe"``: only while it certainly got nothing, since no connection
-            could be made. A client that asks again under the same ack id, after a recovery, gets the same answer then.
+            an event more than once (emulator); ``"safe"``: try again only while no connection could be made, so that
+            the handler certainly got nothing. With ``"safe"`` a client that repeats a request under the same ack id,
+            after a recovery, gets the first outcome again.
 
-    Other statuses, answers that cannot be used and time that is up are never tried again (emulator).
+    Other statuses, unusable answers and timeouts are never tried again (emulator).
 
-    Raises `ValueError` for a URL, name, number or time that cannot be used.
+    Raises:
+        ValueError: for an unusable URL, name, number or time.
+        TypeError: for a single string instead of a list of names.
     """
 
     url: str
@@ -96,17 +87,17 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
 
     def retry_delay(self, attempts: int) -> float | None:
-        """Return the seconds to wait after so many attempts, or ``None`` if there is to be no other."""
+        """Return the seconds to wait after this number of attempts; ``None``: there is no further attempt."""
         delays = self.retry_delays
         retries = len(delays) if self.retries is None else self.retries
         return None if attempts > retries else delays[min(attempts, len(delays)) - 1]
 
     def gets_user_event(self, name: str) -> bool:
-        """Tell whether it gets a client event; case does not matter (emulator)."""
+        """Return whether the handler gets a client event; case does not matter (emulator)."""
         return any(event == "*" or event.lower() == name.lower() for event in self.user_events)
 
     def gets_system_event(self, name: str) -> bool:
-        """Tell whether it gets one of `SYSTEM_EVENTS`."""
+        """Return whether the handler gets one of ``SYSTEM_EVENTS``."""
         return any(event.lower() == name for event in self.system_events)
 
     def url_for(self, hub: str, event: str) -> str:
@@ -116,7 +107,7 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def _address(url: str) -> str:
-    """Return a URL without credentials and query, which may hold secrets."""
+    """Return a URL without its credentials and query, which may hold secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -145,12 +136,21 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class HandlerCall:
-    """An HTTP request to make, without following redirects. Compared by identity.
+    """An HTTP request to an event handler. Compared by identity.
 
-    Once handed out by `ServiceCore.handler_calls`: make the request and report with `ServiceCore.handler_answered`
-    or `ServiceCore.handler_failed`, after ``deadline`` at the latest, in monotonic seconds. If ``cancelled`` is set,
-    nobody waits for the answer any more: give the request up. A call can be handed out again, for another attempt.
-    ``delivered`` is set once an attempt may have reached the handler.
+    Once handed out by :meth:`ServiceCore.handler_calls`: make the request, without following redirects, and report the
+    end with :meth:`ServiceCore.handler_answered` or :meth:`ServiceCore.handler_failed`, at ``deadline`` at the latest.
+    The same call may be handed out again, for another attempt.
+
+    Attributes:
+        deadline: in monotonic seconds.
+        cancelled: give the request up; its answer is not wanted any more.
+        event: the name of the event, or ``validate``; for people.
+        purpose: what the answer is used for.
+        validation_url: where the handler is asked for permission; ``None`` for the validation itself.
+        timeout: seconds for all attempts.
+        attempts: the number of attempts begun.
+        delivered: whether an attempt may have reached the handler.
     """
 
     __slots__ = (
@@ -188,16 +188,16 @@ class HandlerCall:
         self.deadline: float = math.inf
         self.cancelled: bool = False
         self.handler: EventHandler = handler
-        self.event: str = event  # for people: the name of the event, or "validate"
-        self.purpose: object = purpose  # what the answer is for
-        self.validation_url: str | None = validation_url  # where to ask for permission; None for asking itself
+        self.event: str = event
+        self.purpose: object = purpose
+        self.validation_url: str | None = validation_url
         self.timeout: float = handler.timeout
         self.attempts: int = 0
         self.delivered: bool = False
 
     @property
     def address(self) -> str:
-        """The URL without credentials and query, which may hold secrets: for logs."""
+        """The URL without its credentials and query, which may hold secrets: for logs."""
         return _address(self.url)
 
     def __repr__(self) -> str:
@@ -205,7 +205,7 @@ class HandlerCall:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler answered. Names of headers are compared without case."""
+    """The HTTP response of a handler. Names of headers are compared without case."""
 
     status: int
     headers: Headers
@@ -221,12 +221,12 @@ class Answer(msgspec.Struct, frozen=True):
         return [value for key, value in self.headers if key.lower() == name]
 
     def last(self, name: str) -> str | None:
-        """Return a header's value; of several the last one counts (emulator)."""
+        """Return the last value of a header (emulator)."""
         return next(iter(self.all(name)[::-1]), None)
 
     @property
     def content_type(self) -> tuple[str, str]:
-        """The media type in lower case, empty without one, and the charset, utf-8 without one."""
+        """The media type in lower case, by default empty, and the charset, by default utf-8."""
         media_type, *parameters = (self.last("content-type") or "").split(";")
         charset = "utf-8"
         for parameter in parameters:
@@ -237,21 +237,40 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 FailureKind: TypeAlias = Literal["unreachable", "broken", "timeout", "too large", "not allowed"]
-"""Why there is no answer. After ``unreachable`` and ``not allowed`` the handler certainly got nothing; ``broken`` is a
-network error after the request was begun. Only ``unreachable`` and ``broken`` are worth another attempt.
+"""Why there is no answer.
+
+After ``unreachable`` and ``not allowed`` the handler certainly got nothing. ``broken`` is a network error after the
+request had begun. Another attempt is made only after ``unreachable`` and ``broken``.
 """
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A call without a usable answer; ``text`` says why, for people."""
+    """The end of a call without a usable answer; ``text`` is for people."""
 
     kind: FailureKind
     text: str
 
     @property
     def delivered(self) -> bool:
-        """Whether the handler may have got the request all the same."""
+        """Whether the handler may have got the request."""
         return self.kind not in ("unreachable", "not allowed")
+
+
+class EventSettings(msgspec.Struct, kw_only=True):
+    """The event handlers of all hubs, and what calls to them contain.
+
+    Attributes:
+        handlers: of each hub, by lower-case name; the first handler that gets an event is called.
+        access_keys: sign each call, so that a handler can verify its origin; the primary key first.
+        utc_time: returns the present time like ``2026-01-31T12:00:00Z``.
+        origin: the host of the service, with the port unless it is the default one of the scheme. Handlers are asked
+            whether they allow calls from this origin, so set it before the first client connects.
+    """
+
+    handlers: Mapping[str, tuple[EventHandler, ...]] = {}
+    access_keys: tuple[str, ...] = ()
+    utc_time: Callable[[], str] = lambda: "1970-01-01T00:00:00Z"
+    origin: str = ""
 
 
 def index_by_hub(handlers: Mapping[str, Iterable[EventHandler]]) -> dict[str, tuple[EventHandler, ...]]:

@@ -1,1 +1,1 @@
-"""What clients and the service say to each other, from the service's side."""
+"""Messages between the service and its clients: decoding and encoding."""

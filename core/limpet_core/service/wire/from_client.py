@@ -1,7 +1,7 @@
 """Messages from the client to the service: decoding and validation.
 
-Whatever is wrong with a message raises `ProtocolViolation`, and only that. JSON is passed on byte by byte, so what
-comes out is JSON that any client can read: no halves of surrogate pairs, no endless nests.
+An invalid message raises :class:`ProtocolViolation`, and nothing else. JSON payloads are passed on byte by byte, so
+they are made readable for every client here: no lone surrogates, no deep nesting.
 """
 
 from __future__ import annotations
@@ -16,37 +16,26 @@ from limpet_core.protocol.lenient_json import is_deep, replace_half_pairs, witho
 from limpet_core.protocol.names import is_event_name, is_group_name
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata
 
-__all__ = [
-    "DataType",
-    "Event",
-    "JoinGroup",
-    "LeaveGroup",
-    "Ping",
-    "ProtocolViolation",
-    "SendToGroup",
-    "SequenceAck",
-    "UpstreamMessage",
-    "check_json",
-    "decode",
-]
-
 MAX_UINT64: Final = 2**64 - 1
 MAX_TTL: Final = 300
 MAX_NESTING: Final = 256
-"""How deep JSON may be nested (RFC 8259 9); the decoders of clients have limits, too."""
+"""The maximum depth of nested JSON (RFC 8259 9); the decoders of clients have limits, too."""
 
 # A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 _Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
 DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
-"""What a payload is."""
+"""The kind of a payload."""
 
 
 class ProtocolViolation(Exception):
-    """The client broke the protocol: its transport is closed and its logical connection ends (emulator).
+    """A client broke the protocol: its transport is closed and its logical connection ends (emulator).
 
-    ``code`` is the WebSocket close code, ``reason`` says what was wrong. With an ``ack_id`` nothing ends: it is a
-    request that is valid JSON but cannot be carried out, to be answered with an error.
+    Attributes:
+        reason: for people.
+        code: the WebSocket close code.
+        ack_id: set if the connection goes on: the message is a request in valid JSON that cannot be carried out, to be
+            answered with an error.
     """
 
     def __init__(self, reason: str, code: int = 1007, ack_id: int | None = None) -> None:
@@ -73,8 +62,8 @@ class LeaveGroup(msgspec.Struct, frozen=True, tag="leaveGroup", tag_field="type"
 class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="type", rename="camel"):
     """Publish ``data`` to ``group``; the sender need not be a member (Azure docs).
 
-    After `decode`, ``data`` and ``metadata`` are valid JSON ready to be copied into a downstream
-    message (``metadata`` is empty if there is none); ``ttl_seconds`` is 0 for "never expires".
+    After :func:`decode`, ``data`` and ``metadata`` are valid JSON, to be copied into a message to clients
+    (``metadata`` is empty if there is none). Without ``ttl_seconds``, or with 0, the message never expires.
     """
 
     group: str
@@ -88,7 +77,7 @@ class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="typ
 
 
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="camel"):
-    """Raise the client event called ``event`` at the application server (Azure docs)."""
+    """Send the event ``event`` to the application server (Azure docs)."""
 
     event: str
     ack_id: _Unsigned | None = None
@@ -98,17 +87,20 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="
 
 
 class SequenceAck(msgspec.Struct, frozen=True, tag="sequenceAck", tag_field="type", rename="camel"):
-    """Everything up to and including ``sequence_id`` has arrived (client-spec 3.2)."""
+    """Acknowledge all messages up to ``sequence_id`` (client-spec 3.2)."""
 
     sequence_id: _Unsigned
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
-    """Ask for a pong, which comes at once (Azure docs)."""
+    """Ask for a pong (Azure docs)."""
 
 
-UpstreamMessage: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event | SequenceAck | Ping
-"""Every message a client may send."""
+ClientRequest: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event
+"""A message that can be acknowledged."""
+
+ClientMessage: TypeAlias = ClientRequest | SequenceAck | Ping
+"""Any message from a client."""
 
 _TYPES: Final = {
     name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
@@ -117,34 +109,35 @@ _TOO_DEEP: Final = f"invalid message: JSON may be nested {MAX_NESTING} deep"
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
 _NOTHING: Final = msgspec.Raw()
 
-_decoder: msgspec.json.Decoder[UpstreamMessage] = msgspec.json.Decoder(UpstreamMessage)
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _text_decoder = msgspec.json.Decoder(str)
 
 
-def decode(data: bytes) -> UpstreamMessage:
+def decode(data: bytes) -> ClientMessage:
     """Decode and validate one message.
 
-    Unknown properties are ignored, the type name is matched case-insensitively, ``null`` counts as
-    absent for ``ackId``, ``ttlSeconds`` and ``metadata`` (emulator).
+    Unknown properties are ignored, the case of the type does not matter, and ``null`` means absent for ``ackId``,
+    ``ttlSeconds`` and ``metadata`` (emulator).
 
-    Raises `ProtocolViolation` for everything that is not a valid message.
+    Raises:
+        ProtocolViolation: for an invalid message.
     """
     try:
-        # Parts of the message are copied to other clients byte by byte, so all of it has to be UTF-8.
+        # Parts of the message are copied to other clients byte by byte, so all of it must be UTF-8.
         str(data, "utf-8")
         return _check(_decode_whole(data))
     except UnicodeDecodeError:
         raise ProtocolViolation("the message is not valid UTF-8") from None
     except RecursionError:
         message = _decode_whole(without_deep_values(data))
-        if isinstance(message, SendToGroup | Event):  # what is passed on may be what is deep
+        if isinstance(message, SendToGroup | Event):  # perhaps the payload is deep
             raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message)) from None
         return _check(message)
 
 
-def _decode_whole(data: bytes) -> UpstreamMessage:
+def _decode_whole(data: bytes) -> ClientMessage:
     try:
         return _decode_any_case(data)
     except msgspec.DecodeError as error:
@@ -154,11 +147,11 @@ def _decode_whole(data: bytes) -> UpstreamMessage:
     return _decode_mended(data, mended)
 
 
-def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
-    """Decode a message with halves of surrogate pairs: allowed in data, refused in names."""
+def _decode_mended(data: bytes, mended: bytes) -> ClientMessage:
+    """Decode a message with lone surrogates: allowed in data, refused in names."""
     try:
         message = _decode_any_case(mended)
-        # Names with another replacement are different if they hold halves.
+        # With another replacement a name that has lone surrogates is different.
         other = _decode_any_case(replace_half_pairs(data, b"\\u0000"))
     except msgspec.DecodeError as error:
         raise ProtocolViolation(f"invalid message: {error}") from None
@@ -167,20 +160,21 @@ def _decode_mended(data: bytes, mended: bytes) -> UpstreamMessage:
     return message
 
 
-def _group(message: UpstreamMessage) -> str | None:
+def _group(message: ClientMessage) -> str | None:
     return message.group if isinstance(message, JoinGroup | LeaveGroup | SendToGroup) else None
 
 
-def _ack_id(message: UpstreamMessage) -> int | None:
-    """Return the ack id of a message that is not checked yet, if it can be answered."""
+def _ack_id(message: ClientMessage) -> int | None:
+    """Return the ack id of an unchecked message; ``None`` if it cannot be answered."""
     ack_id = None if isinstance(message, Ping | SequenceAck) else message.ack_id
     return ack_id if ack_id is not None and ack_id <= MAX_UINT64 else None
 
 
 def check_json(text: bytes) -> bytes:
-    """Return JSON as it can be passed on to clients: U+FFFD stands for halves of surrogate pairs.
+    """Return JSON that any client can read: lone surrogates are replaced by U+FFFD.
 
-    Raises `ValueError` that says what is wrong for what is no JSON in UTF-8, or nested too deeply.
+    Raises:
+        ValueError: for text that is not JSON in UTF-8, or nested too deeply.
     """
     try:
         str(text, "utf-8")
@@ -198,11 +192,11 @@ def check_json(text: bytes) -> bytes:
     return text
 
 
-def _decode_any_case(data: bytes) -> UpstreamMessage:
+def _decode_any_case(data: bytes) -> ClientMessage:
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:
-        # Rare: either the message is invalid or its type is spelled in another case.
+        # Rare: the message is invalid, or its type has another case.
         fields = _fields_decoder.decode(data)
         spelled = _text_decoder.decode(fields.get("type", b"null"))
         name = _TYPES.get(spelled.lower())
@@ -212,7 +206,7 @@ def _decode_any_case(data: bytes) -> UpstreamMessage:
         return _decoder.decode(msgspec.json.encode(fields))
 
 
-def _check(message: UpstreamMessage) -> UpstreamMessage:
+def _check(message: ClientMessage) -> ClientMessage:
     if isinstance(message, Ping):
         return message
     if isinstance(message, SequenceAck):
@@ -283,7 +277,7 @@ def _check_metadata(raw: bytes) -> msgspec.Raw:
         raise ProtocolViolation("metadata must be an object")
     if is_deep(raw, 1):
         raise ProtocolViolation("metadata values must be strings")
-    # The pairs hook alone sees a repeated key. Numbers are refused anyway, whatever their size.
+    # Only the pairs hook sees repeated keys. Numbers are refused later, whatever their size.
     pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list, parse_int=float)
     try:
         return msgspec.Raw(encode_metadata(pairs))

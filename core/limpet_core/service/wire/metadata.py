@@ -1,4 +1,4 @@
-"""Metadata: pairs of text that travel with a message (emulator)."""
+"""Metadata: names and values that accompany a message (emulator)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["HEADER_PREFIX", "InvalidMetadata", "encode_metadata", "metadata_from_headers"]
-
 _KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _MAX_VALUE: Final = 1024
 _MAX_TOTAL: Final = 8192
 
 HEADER_PREFIX: Final = "x-webpubsub-metadata-"
-"""What the names of headers with metadata begin with, before the key."""
+"""The prefix of the names of headers with metadata."""
 
 
 class InvalidMetadata(ValueError):
@@ -23,10 +21,13 @@ class InvalidMetadata(ValueError):
 
 
 def encode_metadata(pairs: Iterable[tuple[str, object]]) -> bytes:
-    """Return metadata as a JSON object, ready for a `Publication`; empty if there are no pairs.
+    """Return metadata as a JSON object for a :class:`Publication`; empty if there are no pairs.
 
-    A key is a token of HTTP of at most 256 characters, a value ASCII text of at most 1024; all of them have
-    at most 8192. Raises `InvalidMetadata` for anything else and for a repeated key.
+    A key is an HTTP token of at most 256 characters, a value is ASCII text of at most 1024 characters; all together
+    have at most 8192 characters.
+
+    Raises:
+        InvalidMetadata: for anything else and for a repeated key.
     """
     metadata: dict[str, str] = {}
     total = 0
@@ -45,10 +46,12 @@ def encode_metadata(pairs: Iterable[tuple[str, object]]) -> bytes:
 
 
 def metadata_from_headers(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return the metadata in ``X-WebPubSub-Metadata-<key>`` headers, encoded as by `encode_metadata`.
+    """Return the metadata of ``X-WebPubSub-Metadata-<key>`` headers, encoded as by :func:`encode_metadata`.
 
-    Keys become lower case; of a repeated header the last one counts, and of a list with commas its last
-    part (emulator). Raises `InvalidMetadata`.
+    Keys become lower case. The last of repeated headers counts, and the last part of a list with commas (emulator).
+
+    Raises:
+        InvalidMetadata: as :func:`encode_metadata` does.
     """
     metadata: dict[str, object] = {}
     for name, value in headers:

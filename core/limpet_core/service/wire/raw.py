@@ -1,4 +1,4 @@
-"""Clients without a subprotocol of ours: each of their messages is nothing but a payload."""
+"""Raw clients: those without a subprotocol of Web PubSub. Each of their messages is only a payload."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import msgspec
 from limpet_core.protocol.names import is_group_name
 from limpet_core.service.wire.from_client import Event, ProtocolViolation, SendToGroup
 
-__all__ = ["InvalidQuery", "RawMode"]
-
 _EVENT = "message"
 
 
 class InvalidQuery(ValueError):
-    """The query of a client asks for something that does not exist; the message says what."""
+    """The query of a client has an unknown value; the message says which."""
 
 
 class RawMode(msgspec.Struct, frozen=True):
-    """What becomes of the messages of a raw client (Azure docs, client protocols).
+    """The meaning of a raw client's messages (Azure docs, client protocols).
 
-    They are published to ``group``, with ``no_echo`` not to the client itself; without a group each is an event
-    called ``message``.
+    Attributes:
+        group: each message is published to this group; ``None``: each is an event called ``message``.
+        no_echo: do not deliver the client's messages to itself.
     """
 
     group: str | None = None
@@ -32,9 +31,10 @@ class RawMode(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_query(cls, query: Mapping[str, Sequence[str]]) -> RawMode:
-        """Read ``webpubsub_mode``, ``group`` and ``noEcho``; the last of repeated ones counts (emulator).
+        """Read ``webpubsub_mode``, ``group`` and ``noEcho``; the last of repeated values counts (emulator).
 
-        Raises `InvalidQuery`, to be answered with HTTP 400 whatever the subprotocol.
+        Raises:
+            InvalidQuery: for an unknown value. Answer with HTTP 400, whatever the subprotocol.
         """
         mode = _last(query, "webpubsub_mode").lower() or "sendevent"
         if mode not in ("sendevent", "sendtogroup"):
@@ -50,9 +50,10 @@ class RawMode(msgspec.Struct, frozen=True):
         return cls(group, no_echo == "true")
 
     def message(self, data: str | bytes) -> Event | SendToGroup:
-        """Return what a client asks for with the payload of a text frame (`str`) or a binary one.
+        """Return the request that stands for the payload of a text frame (``str``) or a binary frame (``bytes``).
 
-        Raises `ProtocolViolation` for text that is not valid Unicode.
+        Raises:
+            ProtocolViolation: for text that is not valid Unicode.
         """
         text = data if isinstance(data, str) else binascii.b2a_base64(data, newline=False).decode()
         data_type: Literal["text", "binary"] = "text" if isinstance(data, str) else "binary"

@@ -1,6 +1,6 @@
 """Messages from the service to the client: encoding.
 
-A published message is encoded once; each reliable receiver gets its own sequence id spliced in front.
+A publication is encoded once; the sequence id of each reliable receiver is put in front.
 """
 
 from __future__ import annotations
@@ -11,18 +11,6 @@ from typing import Final
 
 import msgspec
 
-__all__ = [
-    "PONG",
-    "Binary",
-    "Publication",
-    "ack",
-    "ack_error",
-    "connected",
-    "disconnected",
-    "group_publication",
-    "server_publication",
-]
-
 PONG: Final = b'{"type":"pong"}'
 """The answer to a ping (Azure docs)."""
 
@@ -31,14 +19,16 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class Binary(bytes):
-    """A message for a binary frame; all other messages go into text frames."""
+    """A message for a binary frame; all other messages are for text frames."""
 
 
 class Publication:
-    """One message on its way to any number of receivers, encoded once.
+    """A message to any number of receivers, encoded once.
 
-    ``size`` is the length in bytes of a copy without its sequence id, which is what the limits count;
-    ``expires`` is when an undelivered copy is dropped, in monotonic seconds (`math.inf`: never).
+    Attributes:
+        plain: the encoded message without a sequence id.
+        size: the length of ``plain`` in bytes; the limits of the service count it.
+        expires: when an undelivered copy is dropped, in monotonic seconds; ``math.inf``: never.
     """
 
     __slots__ = ("_data", "_data_type", "_payload", "_tail", "expires", "plain", "size")
@@ -58,7 +48,7 @@ class Publication:
 
     @property
     def payload(self) -> bytes:
-        """The payload alone, as raw clients get it (Azure docs): `Binary` unless it is text or JSON."""
+        """The payload alone, for raw clients (Azure docs): :class:`Binary` unless it is text or JSON."""
         if self._payload is None:
             if self._data_type == "json":
                 self._payload = self._data
@@ -68,7 +58,7 @@ class Publication:
         return self._payload
 
     def numbered(self, sequence_id: int) -> bytes:
-        """Return the message for a reliable connection, where every message is numbered (client-spec 3.2)."""
+        """Return the message with a sequence id, for a reliable connection (client-spec 3.2)."""
         return b'{"sequenceId":%d,%b' % (sequence_id, self._tail)
 
 
@@ -80,13 +70,13 @@ def group_publication(
     metadata: bytes = b"",
     expires: float = math.inf,
 ) -> Publication:
-    """Encode a message to a group; ``data`` and ``metadata`` (empty: none) are JSON, copied as they are."""
+    """Return a message to a group; ``data`` and ``metadata`` (empty: none) are JSON, copied unchanged."""
     head = b'"from":"group","group":%b,"fromUserId":%b' % (_encode(group), _encode(from_user_id))
     return Publication(head, data_type, data, metadata, expires)
 
 
 def server_publication(data_type: str, data: bytes, metadata: bytes = b"", expires: float = math.inf) -> Publication:
-    """Encode a message of the application server; ``data`` and ``metadata`` are JSON, copied as they are."""
+    """Return a message of the application server; ``data`` and ``metadata`` are JSON, copied unchanged."""
     return Publication(b'"from":"server"', data_type, data, metadata, expires)
 
 
@@ -125,15 +115,15 @@ def disconnected(message: str) -> bytes:
 
 
 def ack(ack_id: int) -> bytes:
-    """Encode a successful answer to a request (client-spec 3.1)."""
+    """Encode the success of a request (client-spec 3.1)."""
     return b'{"type":"ack","ackId":%d,"success":true}' % ack_id
 
 
 def ack_error(ack_id: int, name: str, message: str) -> bytes:
-    """Encode an unsuccessful answer: `Forbidden`, `Duplicate`, `NotFound`, `InternalServerError` (Azure docs)."""
+    """Encode the failure of a request; ``name`` is such as ``Forbidden`` or ``NotFound`` (Azure docs)."""
     return _encode(_Ack(ack_id, False, _Error(name, _readable(message))))
 
 
 def _readable(text: str) -> str:
-    """Return text for people without halves of surrogate pairs, which cannot be sent."""
+    """Return text without lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "replace").decode()

@@ -4,7 +4,7 @@ const SUBPROTOCOL = "json.reliable.webpubsub.azure.v1";
 const RECOVERY_WINDOW = 30_000;
 const RECOVERY_INTERVAL = 1_000;
 const SEQUENCE_ACK_INTERVAL = 1_000;
-// Not a code after which the service gives the connection up.
+// A close code after which the service keeps the connection for recovery.
 const CUT = 4000;
 
 /**

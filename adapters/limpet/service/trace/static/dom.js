@@ -1,4 +1,4 @@
-// Small helpers to build and update the page. Text is only ever set as text, never as HTML.
+// Small helpers to build and update the page. Text is set as text, never as HTML.
 
 /** Makes an element: `element("li", { className: "event" }, "text", anotherElement)`. */
 export function element(name, properties = {}, ...children) {
@@ -7,7 +7,7 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Sets an element's text where it differs, so that nothing is announced or selected anew for no reason. */
+/** Sets an element's text if it differs, so that screen readers and selections are not disturbed. */
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }

@@ -1,4 +1,4 @@
-// The live feed: server-sent events from the service, with a word about how the feed itself is doing.
+// The live feed: server-sent events from the service, and the status of the feed.
 
 /**
  * Calls `onBatch` with every batch and `onState` with "live", "waiting" (the service is gone, the browser
@@ -9,7 +9,7 @@ export function openFeed(onBatch, onState) {
   source.onopen = () => onState("live");
   source.onmessage = (message) => onBatch(JSON.parse(message.data));
   source.onerror = () => onState(source.readyState === EventSource.CLOSED ? "refused" : "waiting");
-  // A page that comes back from the browser's history has to start its feed anew.
+  // A page restored from the browser's history must start its feed again.
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 }

@@ -1,4 +1,4 @@
-// Who is connected: hubs, their connections, groups and users, kept as the snapshots say.
+// The hubs with their connections, groups and users, as in the last snapshot.
 
 import { count, element, keep, setText } from "./dom.js";
 import { short } from "./words.js";
@@ -6,7 +6,7 @@ import { short } from "./words.js";
 const list = document.getElementById("hubs");
 const nobody = document.getElementById("nobody");
 
-/** Shows a snapshot; `onPick` is called with a name or connection id that somebody wants to follow. */
+/** Shows a snapshot; `onPick` is called with the name or connection id to filter by. */
 export function showState(state, onPick) {
   nobody.hidden = state.hubs.length > 0;
   keep(list, state.hubs, (hub) => hub.name, createHub, (child, hub) => updateHub(child, hub, onPick));
@@ -68,7 +68,7 @@ function updateConnection(child, connection) {
   setText(child.querySelector(".facts"), facts.filter(Boolean).join(" · "));
 }
 
-/** Shows pairs of a name and a number as chips, under a heading that is only there with them. */
+/** Shows pairs of a name and a number as chips, under a heading; without pairs there is no heading. */
 function showPairs(target, pairs, total, onPick) {
   target.hidden = target.previousElementSibling.hidden = pairs.length === 0;
   const shown = total > pairs.length ? [...pairs, [`and ${total - pairs.length} more`, null]] : pairs;

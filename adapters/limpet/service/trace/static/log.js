@@ -1,4 +1,4 @@
-// The list of events: the newest first, filtered, paused at will, and never longer than a page can bear.
+// The list of events: the newest first, with a filter, a pause and a maximum length.
 
 import { count, element, setText } from "./dom.js";
 import { CATEGORIES, describe, short } from "./words.js";
@@ -11,7 +11,7 @@ const shownText = document.getElementById("shown");
 const filter = document.getElementById("filter");
 const pause = document.getElementById("pause");
 
-/** The newest is last. An entry is an event or, with `skipped`, the place of events that were too many. */
+/** The newest is last. An entry is an event or, with `skipped`, stands for events that were too many. */
 let entries = [];
 let waiting = [];
 let paused = false;
@@ -29,7 +29,7 @@ export function addEvents(events, skipped) {
   }
 }
 
-/** Shows only what contains `text`. */
+/** Shows only the entries that contain `text`. */
 export function setFilter(text) {
   filter.value = text;
   showAll();

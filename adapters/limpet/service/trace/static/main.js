@@ -1,4 +1,4 @@
-// Joins the parts of the page: what the feed brings goes to the tiles, the hubs and the log.
+// Connects the parts of the page: batches of the feed go to the tiles, the hubs and the log.
 
 import { setText } from "./dom.js";
 import { openFeed } from "./feed.js";

@@ -1,4 +1,4 @@
-// The tiles: how much has happened since the page was opened, and how fast.
+// The tiles: numbers of events since the page was opened, and their rates.
 
 import { setText } from "./dom.js";
 

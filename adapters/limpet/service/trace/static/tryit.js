@@ -1,4 +1,4 @@
-// The try-it panel: a client of this very service, with a URL from /negotiate.
+// The try-it panel: a client of this service, with a URL from /negotiate.
 
 import { Client } from "./client.js";
 import { element, setText } from "./dom.js";
@@ -23,7 +23,7 @@ function say(text, isError = false) {
   status.classList.toggle("error", isError);
 }
 
-/** Shows whether there is a client at all, and whether it can be used now. */
+/** Shows whether there is a client, and whether it can be used now. */
 function show(hasClient, isUsable) {
   setText(connectButton, hasClient ? "Disconnect" : "Connect");
   connectButton.classList.toggle("main", !hasClient);
@@ -72,7 +72,7 @@ function onMessage(message) {
   while (received.childElementCount > RECEIVED) received.lastElementChild.remove();
 }
 
-/** Sends a request and says how it went. */
+/** Sends a request and shows its outcome. */
 async function ask(message, done) {
   try {
     await client.request(message);

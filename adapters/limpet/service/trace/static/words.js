@@ -1,4 +1,4 @@
-// What the service's events mean, in words. The names of the events are those of limpet_core.service.trace.
+// Descriptions of the trace events. The kinds are those of limpet_core.service.trace.
 
 import { count } from "./dom.js";
 

@@ -1,0 +1,203 @@
+"""Admission: the decision about a client before its WebSocket is open (emulator)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import parse_qs, unquote
+
+from limpet.service._connect_event import connect_request
+from limpet.service._identity import Identity
+from limpet.service.options import ServiceOptions
+from limpet.service.tokens import InvalidToken
+from limpet_core.service import (
+    JSON,
+    RELIABLE_JSON,
+    ClientGrant,
+    InvalidClaims,
+    InvalidQuery,
+    PendingConnect,
+    RawMode,
+    ServiceCore,
+    Transport,
+    is_hub_name,
+    select_subprotocol,
+)
+
+_PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?")
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """The parts of a request for a WebSocket that matter.
+
+    Attributes:
+        hub: the hub in the path; ``None`` if the query has to name it.
+        query: the raw query string.
+        origin: the URL of the service as the client has it, such as ``http://localhost:8080``.
+        authorization: the header, or empty.
+        subprotocols: the client's offers.
+        headers: all headers.
+        own_urls: the URLs of the address at which the server took the connection (:class:`RequestAddress`).
+    """
+
+    hub: str | None
+    query: str
+    origin: str
+    authorization: str
+    subprotocols: list[str]
+    headers: Iterable[tuple[str, str]]
+    own_urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Answer the handshake with this HTTP status, and a text that says what to do."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Open the WebSocket, then call :meth:`Gateway.attach` with a writer for the transport.
+
+    Attributes:
+        subprotocol: for the answer, in the client's own spelling; ``None``: no subprotocol.
+    """
+
+    transport: Transport
+    subprotocol: str | None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the client is a raw one: text and binary frames differ, in both directions."""
+        connection = self.transport.connection
+        return connection is not None and connection.raw is not None
+
+
+def hub_of_path(path: str) -> tuple[str | None] | None:
+    """Return the hub in the path of the client endpoint; ``None`` for any other path.
+
+    The hub itself is ``None`` where the query has to name it (Azure docs), and empty where it is missing in the path.
+    """
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    return (None if match[1] is None else unquote(match[2] or ""),)
+
+
+class Decision:
+    """The decision about one handshake, in steps. Each step reads one part of the handshake, or refuses the client."""
+
+    def __init__(self, core: ServiceCore, identity: Identity, options: ServiceOptions, handshake: Handshake) -> None:
+        self._core = core
+        self._identity = identity
+        self._options = options
+        self._handshake = handshake
+        self._query = parse_qs(handshake.query, keep_blank_values=True)
+        self._hub = self._parameter("hub") if handshake.hub is None else handshake.hub
+        self._selected = select_subprotocol(handshake.subprotocols)
+        self._raw = RawMode()
+        self._claims: Mapping[str, object] = {}
+        self._grant = ClientGrant()
+
+    def decide(self) -> Admission | Refusal | PendingConnect:
+        refusal = self._check_hub()
+        if refusal is not None:
+            return refusal
+        connection_id = self._parameter("awps_connection_id")
+        if connection_id:
+            return self._recover(connection_id)
+        for step in (
+            self._check_subprotocol,
+            self._read_raw_mode,
+            self._verify_token,
+            self._read_grant,
+            self._check_capacity,
+        ):
+            refusal = step()
+            if refusal is not None:
+                return refusal
+        return self._connect()
+
+    def _recover(self, connection_id: str) -> Admission:
+        token = self._parameter("awps_reconnection_token")
+        transport = self._core.recover(self._hub, connection_id, token, monotonic())
+        subprotocol = None if self._selected is None else self._selected[1]
+        if transport.connection is not None:
+            # A recovered connection keeps its subprotocol, whatever the client offers now (emulator).
+            original = transport.connection.subprotocol
+            if subprotocol is None or subprotocol.lower() != original:
+                subprotocol = original
+        return Admission(transport, subprotocol)
+
+    def _connect(self) -> Admission | PendingConnect:
+        handshake = self._handshake
+        if self._core.handler_decides(self._hub):
+            request = connect_request(self._claims, self._query, handshake.headers, handshake.subprotocols)
+            return self._core.ask_to_connect(self._hub, self._grant, request, self._raw)
+        # A custom subprotocol is not accepted: the client becomes a raw one without any (emulator).
+        name, subprotocol = self._selected or (None, None)
+        return Admission(self._core.connect(self._hub, name, self._grant, monotonic(), self._raw), subprotocol)
+
+    # ---- Steps
+
+    def _check_hub(self) -> Refusal | None:
+        if not self._hub:
+            return Refusal(400, "Name a hub: connect to /client/hubs/{hub}.")
+        if not is_hub_name(self._hub):
+            return Refusal(400, "Invalid hub name: a letter, then at most 127 letters, digits or _`,.[]")
+        return None
+
+    def _check_subprotocol(self) -> Refusal | None:
+        offers = self._handshake.subprotocols
+        if self._selected is None and any(offer.lower().startswith("protobuf.") for offer in offers):
+            return Refusal(400, f"protobuf is not supported by this service; offer {RELIABLE_JSON} or {JSON}.")
+        return None
+
+    def _read_raw_mode(self) -> Refusal | None:
+        try:
+            self._raw = RawMode.from_query(self._query)
+        except InvalidQuery as error:
+            return Refusal(400, f"Wrong query: {error}.")
+        return None
+
+    def _verify_token(self) -> Refusal | None:
+        handshake = self._handshake
+        token = self._parameter("access_token") or _bearer_token(handshake.authorization)
+        if not token:
+            if self._options.anonymous or self._options.hub(self._hub).anonymous:
+                return None
+            return Refusal(401, "The URL has no access token. Get a client URL from your server, or from `limpet url`.")
+        endpoints = self._identity.accepted_endpoints(handshake.origin, handshake.own_urls)
+        try:
+            self._claims = self._identity.tokens.client_claims(token, endpoints, self._hub)
+        except InvalidToken as error:
+            return Refusal(401, f"The access token is not valid: {error}. Get a new client URL.")
+        return None
+
+    def _read_grant(self) -> Refusal | None:
+        try:
+            self._grant = ClientGrant.from_claims(self._claims)
+        except InvalidClaims as error:
+            return Refusal(400, f"The access token is not usable: {error}.")
+        return None
+
+    def _check_capacity(self) -> Refusal | None:
+        most = self._options.max_connections
+        if most is not None and self._core.connection_count >= most:
+            return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
+        return None
+
+    def _parameter(self, name: str) -> str:
+        """Return the last value of a query parameter, or an empty text."""
+        values = self._query.get(name)
+        return values[-1] if values else ""
+
+
+def _bearer_token(authorization: str) -> str:
+    scheme, _, credentials = authorization.partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
