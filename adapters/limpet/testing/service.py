@@ -14,16 +14,14 @@ from typing import Any, Literal, TypeVar
 
 from limpet.service import Service, ServiceOptions, client_url
 from limpet.service._listening import stop_listening
-from limpet.testing._tls_relay import TlsFront
+from limpet.testing._tls_front import TlsFront
+from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog, lose_ack
 from limpet.testing.network import ChaosProxy
 from limpet_core.protocol.json import encode_json
 from limpet_core.service import group_publication
 
 T = TypeVar("T")
-
-ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
-"""What a client may do that asks for nothing else: join, leave and send to all groups."""
 
 _BOUND = 10.0
 """Seconds that anything may take here; more is a fault, and raises TimeoutError."""
