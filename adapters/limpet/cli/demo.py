@@ -17,6 +17,7 @@ from rich.table import Table
 from limpet import Backoff, Disconnected, Options, Recovered
 from limpet.asyncio import Client
 from limpet.cli._common import EVERYTHING
+from limpet.cli._tally import Tally
 from limpet.service import Service
 from limpet.testing.network import ChaosProxy
 
@@ -29,27 +30,6 @@ OPTIONS = Options(
     reconnect=Backoff(initial=0.05, maximum=1.0),
     max_pending_requests=100_000,
 )
-
-
-@dataclasses.dataclass
-class Tally:
-    """What one subscriber has seen."""
-
-    delivered: int = 0
-    duplicated: int = 0
-    out_of_order: int = 0
-    highest: int = -1
-    seen: set[int] = dataclasses.field(default_factory=set[int])
-
-    def count(self, number: int) -> None:
-        """Count a message that has arrived."""
-        self.delivered += 1
-        if number in self.seen:
-            self.duplicated += 1
-        elif number < self.highest:
-            self.out_of_order += 1
-        self.seen.add(number)
-        self.highest = max(self.highest, number)
 
 
 @dataclasses.dataclass
@@ -73,7 +53,7 @@ class Score:
     @property
     def lost(self) -> int:
         """Deliveries that are missing, counting a message once for each subscriber."""
-        return sum(self.published - len(tally.seen) for tally in self.tallies)
+        return sum(tally.lost(self.published) for tally in self.tallies)
 
     @property
     def duplicated(self) -> int:
@@ -154,7 +134,7 @@ def _add(score: Score, name: str) -> None:
 
 async def _read(client: Client, tally: Tally, news: asyncio.Event) -> None:
     async for message in client:
-        tally.count(message.data)
+        tally.add(message.data)
         news.set()
 
 
