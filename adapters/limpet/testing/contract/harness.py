@@ -35,15 +35,15 @@ _FAST: dict[str, Any] = {
 
 
 def fast(**changes: Any) -> Options:
-    """Options with times that suit a test on one machine."""
+    """Return options with times that suit a test on one machine."""
     return Options(**(_FAST | changes))
 
 
 class Harness:
-    """One check's surroundings.
+    """The surroundings of one check.
 
     Attributes:
-        service: to be reached by way of a proxy that cuts.
+        service: the service; clients reach it by way of a proxy that cuts.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Harness:
         self._tls = tls[1] if tls else None
 
     def another(self, options: ServiceOptions) -> BackgroundService:
-        """A service of the check's own, to be started, with a network of its own."""
+        """Return a second service, not started yet, with a network of its own."""
         return BackgroundService(options, tls=self._service_tls)
 
     def client(self, url: Any = None, **options: Any) -> Subject:
-        """A client, not started yet; by default by way of the proxy and with quick :func:`fast` options."""
+        """Return a client, not started yet, with :func:`fast` options; by default its URL goes by way of the proxy."""
         where = self.service.url() if url is None else url
         return self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls))
 
     def undisturbed(self, **options: Any) -> Subject:
-        """A client past the proxy."""
+        """Return a client past the proxy."""
         return self.client(self.service.direct_url(), **options)
 
 
@@ -112,7 +112,7 @@ class _Errors(logging.Handler):
 
 @contextmanager
 def logged() -> Generator[list[str]]:
-    """The texts of warnings and of exceptions that are logged meanwhile, whichever the logger."""
+    """Collect the texts of the warnings and exceptions that are logged within the block, by any logger."""
     handler = _Errors()
     root = logging.getLogger()
     root.addHandler(handler)
@@ -141,7 +141,7 @@ def raises(kind: type[E]) -> Generator[Caught[E]]:
 
 
 async def soon(true: Callable[[], object], what: str = "what was to come", seconds: float = WAIT) -> None:
-    """Wait until something is true."""
+    """Wait until ``true()``; AssertionError after ``seconds``."""
     end = anyio.current_time() + seconds
     while not true():
         if anyio.current_time() > end:

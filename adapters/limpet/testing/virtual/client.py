@@ -15,8 +15,8 @@ E = TypeVar("E")
 class VirtualClient:
     """A :class:`limpet.Session` joined to a :class:`VirtualService`, which makes it.
 
-    Its methods do their work, and all that comes of it, before they return. Others of the session take the service's
-    ``now``; call ``settle()`` of the service afterwards.
+    Every method returns when the messages that it causes have arrived. For other methods of the session pass the
+    service's ``now``, and call ``settle()`` of the service afterwards.
 
     Attributes:
         session: the session.
@@ -33,7 +33,7 @@ class VirtualClient:
         self._dial: Dial | None = None
         self._line: Line | None = None
 
-    # ---- What is true
+    # ---- State
 
     @property
     def state(self) -> State:
@@ -49,7 +49,7 @@ class VirtualClient:
         """The events of one type."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    # ---- What to do
+    # ---- Calls
 
     def start(self) -> None:
         """Call ``start``."""
@@ -84,7 +84,7 @@ class VirtualClient:
     # ---- The driver: what adapters do
 
     def exchange(self) -> bool:
-        """Do what the session wants done; tell whether there was anything. For the service to call."""
+        """Do what the session wants done; return whether there was anything. The network calls this."""
         events = self.session.events()
         self.events += events
         if self.session.dial is not self._dial:

@@ -57,7 +57,7 @@ class Line:
             self._on_the_way.append(Close(code))
 
     def break_off(self) -> None:
-        """Cut it: both ends notice, and what is on its way is lost."""
+        """Cut the line: both ends notice, and messages on their way are lost."""
         self._on_the_way.clear()
         self._end(Close(NO_CLOSE_FRAME, "cut"))
 
@@ -114,15 +114,15 @@ class VirtualNetwork:
 
     @property
     def deadline(self) -> float:
-        """When something is due, in the service or for one of the sessions; `math.inf`: never."""
+        """The next deadline of the service or of a session; ``math.inf``: none."""
         return min([self.core.deadline, *(party.session.deadline for party in self._parties)])
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and everything happen that is due on the way."""
+        """Let ``seconds`` pass, and wake the service and the sessions at their deadlines on the way."""
         self.advance_to(self.now + seconds)
 
     def advance_to(self, now: float) -> None:
-        """The same up to a time; one that has passed changes nothing."""
+        """Let time pass up to ``now``, as :meth:`advance` does; a time that has passed changes nothing."""
         while (due := self.deadline) <= now:
             self.now = max(self.now, due)
             if self.core.deadline <= self.now:
@@ -134,7 +134,7 @@ class VirtualNetwork:
         self.now = max(self.now, now)
 
     def settle(self) -> None:
-        """Carry messages both ways until nobody has anything to say. Every verb of this class does so."""
+        """Carry messages both ways until there are none. Every verb of this class does so."""
         if self._settling:
             return
         self._settling = True
@@ -150,7 +150,7 @@ class VirtualNetwork:
     # ---- The network
 
     def cut(self) -> int:
-        """Cut every transport; what is on its way is lost. Return how many there were."""
+        """Cut every transport; messages on their way are lost. Return how many transports there were."""
         lines = list(self._lines.values())
         for line in lines:
             line.break_off()
@@ -158,7 +158,7 @@ class VirtualNetwork:
         return len(lines)
 
     def stall(self, direction: Direction | None = None) -> None:
-        """Pass nothing on any more in ``direction`` (None: both), and open no transport: a black hole."""
+        """Hold back all messages in ``direction`` (None: both), and open no transport: a black hole."""
         self._stalled.update(("to_client", "to_service") if direction is None else (direction,))
 
     def resume(self) -> None:
@@ -191,7 +191,7 @@ class VirtualNetwork:
     # ---- Transports
 
     def dial(self, dial: Dial) -> Line:
-        """Open a transport; raises ConnectError, with a ``status`` if it was the service that refused."""
+        """Open a line; raise ConnectError, with a ``status`` if the service refused."""
         if self._refusing:
             raise ConnectError("the network refuses connections")
         # A recovery has the same URL, with more in its query.

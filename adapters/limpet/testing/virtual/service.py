@@ -85,7 +85,7 @@ class VirtualService(VirtualNetwork):
         groups: Iterable[str] = (),
         hub: str = "chat",
     ) -> str:
-        """A URL with a token for a client."""
+        """Return a URL with a token for a client."""
         if isinstance(roles, str) or isinstance(groups, str):
             raise TypeError("roles and groups are lists of strings, not a single string")
         url = f"{client_endpoint(_ENDPOINT, hub)}?access_token=t{len(self._grants)}"
@@ -102,14 +102,14 @@ class VirtualService(VirtualNetwork):
         options: Options | None = None,
         random: Callable[[], float] = lambda: 0.5,
     ) -> VirtualClient:
-        """A session that is joined to the service; it is stopped still. ``random`` is its randomness."""
+        """Return a session, not started yet, with a driver to this service; ``random`` is its randomness."""
         url = self.url(user_id, roles=roles, groups=groups, hub=hub)
         client = VirtualClient(self, url, Session(options, random=random))
         self._parties.append(client)
         return client
 
     async def connect(self, dial: Dial) -> MessageTransport:
-        """``connect=`` of a client of :mod:`limpet.asyncio`, within :meth:`run`."""
+        """Open a transport: for ``connect=`` of a client of :mod:`limpet.asyncio`, within :meth:`run`."""
         await self.let_through()
         line = self.dial(dial)
         self.settle()
@@ -118,8 +118,8 @@ class VirtualService(VirtualNetwork):
     def run(self, main: Coroutine[Any, Any, T], *, limit: float = MONTH) -> T:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
 
-        Whenever every task waits, the clock jumps to the next timer, of whomever: in the loop there is no other
-        input than this service's, no socket and no thread.
+        Whenever every task waits, the clock jumps to the next timer of a task, a session or the service: the loop has
+        no other input, no socket and no thread.
 
         Args:
             main: what to run; its clients have ``connect=service.connect``.
@@ -156,7 +156,7 @@ class VirtualService(VirtualNetwork):
         self.resume()
 
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Cut a client's transport at the service; ``for_good``: and refuse its recovery. False: it has none."""
+        """Cut a client's transport at the service; return False if it has none. ``for_good``: refuse its recovery."""
         dropped = self.core.drop(connection_id, for_good=for_good)
         self.settle()
         return dropped
@@ -169,21 +169,21 @@ class VirtualService(VirtualNetwork):
     def lose_ack(self, connection_id: str | None = None) -> None:
         """Carry out the next request of a client (None: of any), and cut its transport before the answer.
 
-        Once, however long that takes to come; :meth:`heal` takes it back.
+        This happens once, no matter when the request comes; :meth:`heal` takes the order back.
         """
         self._undo.append(lose_ack(self.core, connection_id))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
+        """Publish JSON messages to a group, in order and at once; raise as ``send_to_group`` for what is no JSON."""
         for data in messages:
             self.core.send_to_group(hub, group, group_publication(group, None, "json", encode_json(data)))
         self.settle()
 
     def members(self, group: str, *, hub: str = "chat") -> set[str]:
-        """The connection ids in a group."""
+        """Return the connection ids in a group."""
         return {connection.connection_id for connection in self.core.hub(hub).members(group)}
 
     def retained(self, connection_id: str) -> int | None:
-        """How many messages the client has not acknowledged yet; None: the connection is over."""
+        """Return the number of messages that the client has not acknowledged; None: the connection has ended."""
         connection = self.core.connection(connection_id)
         return None if connection is None else connection.retained

@@ -42,8 +42,8 @@ _GARBAGE = (b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 100, b"HTTP/1.1 101 Switching\
 @check("transport")
 async def something_else_that_answers_is_no_service(harness: Harness) -> None:
     for garbage in _GARBAGE:
-        with NotAService(garbage) as impostor:
-            error = await _fails(harness.client(impostor.url))
+        with NotAService(garbage) as server:
+            error = await _fails(harness.client(server.url))
         assert error.status is None
         assert "SECRET" not in str(error)
 
@@ -51,8 +51,8 @@ async def something_else_that_answers_is_no_service(harness: Harness) -> None:
 @check("transport")
 async def a_refusal_tells_status_and_reason_and_no_token(harness: Harness) -> None:
     for status in (400, 401, 403, 404, 429, 500, 503):
-        with NotAService.refusing(status, "out of tea") as impostor:
-            error = await _fails(harness.client(impostor.url))
+        with NotAService.refusing(status, "out of tea") as server:
+            error = await _fails(harness.client(server.url))
         assert error.status == status
         assert str(status) in str(error)
         assert "out of tea" in str(error)
