@@ -8,25 +8,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 from fuzz.service import filters_on_connections, messages_into_service, requests_into_service
+from simulation.oracle import Ask, SessionOracle
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 
 from limpet import (
-    Acked,
     Backoff,
     Connected,
-    GroupMessage,
     Link,
     LocalProtocolError,
-    MessagesMissed,
     Options,
-    ServerMessage,
     Session,
     State,
-    Stopped,
 )
 
 URL = "ws://service.test/client/hubs/chat?access_token=secret"
@@ -72,33 +67,34 @@ def messages_into_session(data: bytes) -> None:
     session.url_ready(URL, 0.0)
     session.connected(0.0)
     session.receive_message(HELLO, 0.0)
-    last = 0
+    oracle = Oracle(reliable=True)
+    oracle.started()
     for number, line in enumerate(data.split(b"\n")):
         now = float(number)
         text = line.decode("utf-8", "replace").encode()  # a transport has checked that it is UTF-8
         standing = session.dial if session.state is State.CONNECTED else None
         session.receive_message(text, now)
-        last = check_order(session.events(), last)
+        oracle.saw_all(session.events())
         if standing is not None and (sequence_id := sequence_id_of(text)) is not None:
-            assert last >= sequence_id, "a whole message is delivered, or told as missed at once"
+            assert oracle.last >= sequence_id, "a whole message is delivered, or told as missed at once"
             assert session.dial is standing, "and the connection is left alone"
-        session.messages_to_send()
+        for message in session.messages_to_send():
+            oracle.sends(message)
         if session.dial is not None:
             session.connected(now)
         session.wake(now)
         assert session.deadline > now
     session.stop(1e6)
     session.disconnected(1e6)
-    assert session.state is State.STOPPED
+    oracle.saw_all(session.events())
+    assert (session.state, oracle.running) == (State.STOPPED, False)
 
 
 def operations_on_session(data: bytes) -> None:
     """Any sequence of calls: misuse raises LocalProtocolError alone, all requests settle once, nothing stays due."""
     session = Session(OPTIONS, random=lambda: 0.5)
-    now, last = 0.0, 0
-    waiting: set[int] = set()
+    now, oracle = 0.0, Oracle(reliable=True)
     operations = iter(data)
-    starts = stops = 0
     for code in operations:
         argument = next(operations, 0)
         before = session.state
@@ -109,26 +105,28 @@ def operations_on_session(data: bytes) -> None:
             assert session.state is before
         if isinstance(result, float):
             now = result
+        elif isinstance(result, list):
+            for message in result:
+                oracle.sends(message)
         elif type(result) is int:
-            assert result not in waiting
-            waiting.add(result)
-        starts += before is State.STOPPED and session.state is not State.STOPPED
-        events = session.events()
-        last = check_order(events, last)
-        for event in events:
-            stops += isinstance(event, Stopped)
-            if isinstance(event, Acked):
-                waiting.remove(event.ack_id)
+            oracle.asks(Ask("request", result))
+        if before is State.STOPPED and session.state is not State.STOPPED:
+            oracle.started()
+        oracle.saw_all(session.events())
     session.stop(now)
     session.disconnected(now)
-    for event in session.events():
-        stops += isinstance(event, Stopped)
-        if isinstance(event, Acked):
-            waiting.remove(event.ack_id)
+    oracle.saw_all(session.events())
     assert (session.state, session.deadline, session.dial) == (State.STOPPED, math.inf, None)
     assert session.messages_to_send() == []
-    assert waiting == set()
-    assert starts == stops
+    assert not oracle.running
+
+
+class Oracle(SessionOracle):
+    """For a peer that may use a connection id twice."""
+
+    def connected(self, event: Connected) -> None:
+        self.connection_ids.clear()
+        super().connected(event)
 
 
 def sequence_id_of(text: bytes) -> int | None:
@@ -143,21 +141,7 @@ def sequence_id_of(text: bytes) -> int | None:
     return sequence_id if type(sequence_id) is int and 1 <= sequence_id < 2**64 else None
 
 
-def check_order(events: list[Any], last: int) -> int:
-    """Fail unless sequence ids only grow by one, or by a gap that is told; return the last."""
-    for event in events:
-        if isinstance(event, Connected):
-            last = 0
-        elif isinstance(event, MessagesMissed) and event != MessagesMissed(0, 0):
-            assert last + 1 == event.first <= event.last
-            last = event.last
-        elif isinstance(event, GroupMessage | ServerMessage) and event.sequence_id is not None:
-            assert event.sequence_id == last + 1
-            last = event.sequence_id
-    return last
-
-
-# ---- The operations: each takes an argument of one byte, and may return an ack id or a new time
+# ---- The operations: each takes an argument of one byte, and may return an ack id, messages or a new time
 
 
 def _hello(session: Session, argument: int, now: float) -> None:
@@ -202,7 +186,7 @@ OPERATIONS: list[Callable[[Session, int, float], object]] = [
     _wake,
     _answer,
     _news,
-    lambda session, argument, now: session.messages_to_send() and None,
+    lambda session, argument, now: session.messages_to_send(),
     lambda session, argument, now: session.join_group("gh"[argument & 1], now),
     lambda session, argument, now: session.leave_group("gh"[argument & 1], now),
     lambda session, argument, now: session.send_to_group("g", argument, now, ack=argument < 200),

@@ -67,7 +67,7 @@ def main() -> int:
 
 def replay(kind: str, seed: int) -> int:
     try:
-        print("\n".join(run(kind, seed).trace))
+        print("\n".join(run(kind, seed).clock.trace))
     except Violation as violation:
         print(violation.story(last=10_000))
         print(f"\nReduced:\n{shrink(violation).story()}")

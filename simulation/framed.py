@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from limpet import Dial, Link
+from limpet import Link
 from limpet_core.service import NO_CLOSE_FRAME, Close, Transport
+from simulation.line import END, Line
 from simulation.peer import Peer, accept, close_frame, frame, rejection
-from simulation.wire import END, Wire
-
-if TYPE_CHECKING:
-    from simulation.client import Client
-    from simulation.world import World
 
 
-class FramedWire(Wire):
+class FramedLine(Line):
     """Carries bytes: a Link at the client's end, a Peer at the service's. It breaks at any byte."""
 
-    def __init__(self, world: World, client: Client, dial: Dial, random: Random) -> None:
-        super().__init__(world, client, dial, random)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.link: Link | None = None  # from the moment the network answers
         self.peer = Peer()
         self.ended = False
@@ -41,9 +36,9 @@ class FramedWire(Wire):
         data = b"".join(item) if isinstance(item, list) else b""
         middle = self.random.randrange(2 * len(data)) if data else 0
         if 0 < middle < len(data):
-            self.link.receive_data(data[:middle], self.world.now)
+            self.link.receive_data(data[:middle], self.clock.now)
             data = data[middle:]
-        self.link.receive_data(data, self.world.now)
+        self.link.receive_data(data, self.clock.now)
 
     def refuse(self, status: int | None) -> None:
         if status is None or self.client.session.dial is not self.dial:
@@ -52,7 +47,7 @@ class FramedWire(Wire):
             self.dead = True
             self.begin()
             assert self.link is not None
-            self.link.receive_data(rejection(status), self.world.now)
+            self.link.receive_data(rejection(status), self.clock.now)
             self.client.drain()
 
     def tear(self, items: list[bytes]) -> None:
@@ -65,7 +60,7 @@ class FramedWire(Wire):
 
     def serve(self, transport: Transport) -> None:
         for message in transport.messages_to_send():
-            self.world.ledger.sends(transport, message)
+            self.service.ledger.sends(transport, message)
             self.carry_data("down", frame(message))
         if transport.close is not None:
             self.close(transport.close)
@@ -78,7 +73,7 @@ class FramedWire(Wire):
             self.carry("down", END)
 
     def at_service(self, item: Any) -> None:
-        if self.core is not self.world.core:
+        if self.core is not self.service.core:
             self.breaks("cut")  # the service crashed under the handshake
         if self.ended or self.dead:
             return
@@ -90,15 +85,15 @@ class FramedWire(Wire):
                 return
             if isinstance(message, Close):
                 if self.transport is not None:
-                    self.core.disconnected(self.transport, message.code, self.world.now)
+                    self.core.disconnected(self.transport, message.code, self.clock.now)
                 self.close(message)
             elif self.transport is not None:
                 self.speak(self.transport, message)
-            elif self.world.admits(self.dial):
+            elif self.service.admits(self.dial):
                 self.carry_data("down", accept(message, self.dial.protocol))
-                self.world.enter(self)
+                self.enter()
             else:
                 self.carry_data("down", rejection(401))
                 self.carry("down", END)
                 self.ended = True
-            self.world.serve()
+            self.service.serve()

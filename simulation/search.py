@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from limpet_core.service import ServiceCore
-from simulation.client import Watched
 from simulation.weather import KINDS
+from simulation.witness import Watched
 from simulation.world import World
 
 
@@ -17,8 +17,8 @@ class Violation(AssertionError):
 
     def story(self, last: int = 60) -> str:
         """The schedule of faults and acts, and the end of the log."""
-        schedule = [f"{at:9.3f} {name}: {what}" for at, name, what in self.world.schedule]
-        return "\n".join(["Schedule:", *schedule, "Log:", *self.world.trace[-last:], f"Violation: {self}"])
+        schedule = [f"{at:9.3f} {name}: {what}" for at, name, what in self.world.clock.schedule]
+        return "\n".join(["Schedule:", *schedule, "Log:", *self.world.clock.trace[-last:], f"Violation: {self}"])
 
 
 def run(
@@ -42,10 +42,10 @@ def shrink(violation: Violation, *, tries: int = 400) -> Violation:
     """Leave out clients, faults and acts as long as some promise is still broken; at most ``tries`` runs."""
     world = violation.world
     smallest = violation
-    without = world.without
-    size = max(1, len(world.schedule) // 2)
+    without = world.clock.without
+    size = max(1, len(world.clock.schedule) // 2)
     while tries > 0:
-        names = [name for _, name, _ in smallest.world.schedule]
+        names = [name for _, name, _ in smallest.world.clock.schedule]
         # From the end: what comes first makes what follows.
         chunks = [frozenset(names[max(0, end - size) : end]) for end in range(len(names), 0, -size)]
         found = False
@@ -62,7 +62,7 @@ def shrink(violation: Violation, *, tries: int = 400) -> Violation:
                     service_type=world.service_type,
                 )
             except Violation as smaller:
-                if len(smaller.world.schedule) < len(smallest.world.schedule):
+                if len(smaller.world.clock.schedule) < len(smallest.world.clock.schedule):
                     smallest, without, found = smaller, without | chunk, True
                     break
         if not found:

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.soak.plan import GROUP_DOWN, GROUP_UP, Fault, Plan, faults
 
+from limpet.cli._tally import Tally
 from limpet.service import Service
 from limpet.testing.network import ChaosProxy
 from limpet_core.service import JSON, ClientGrant, group_publication
@@ -176,18 +177,15 @@ async def _disturb(proxy: ChaosProxy, schedule: list[Fault]) -> None:
 
 def judge(row: Row, plan: Plan, report: dict[str, Any], executed: list[int]) -> None:
     """Compare what the client says with what the service knows."""
-    received: list[int] = report["received"]
+    received = Tally()
+    for number in report["received"]:
+        received.add(number)
     times = Counter(executed)
     row.messages = 2 * plan.messages
-    row.lost = plan.messages - len(set(received)) + sum(number not in times for number in report["done"])
-    row.duplicated = len(received) - len(set(received))
+    row.lost = received.lost(plan.messages) + sum(number not in times for number in report["done"])
+    row.duplicated = received.duplicated
     row.executed_twice = sum(count > 1 for count in times.values())
-    highest = -1
-    seen: set[int] = set()
-    for number in received:
-        row.out_of_order += number < highest and number not in seen
-        highest = max(highest, number)
-        seen.add(number)
+    row.out_of_order = received.out_of_order
     row.failed = sum(report["failed"].values())
     row.stalled = report["stalled"]
     row.leaked = sum(max(count, 0) for count in report["left"].values())

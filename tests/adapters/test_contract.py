@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import trustme
 
-from limpet.testing.contract.adapters import Adapter, connectors, own
-from limpet.testing.contract.run import CHECKS, Check, run_check
-
-OVER_TLS = {
-    "it_starts_again_and_callbacks_stay",
-    "start_fails_without_an_answer_in_time",
-    "stop_in_a_black_hole_is_bounded",
-    "every_kind_of_data_arrives_as_it_was_sent",
-    "a_connection_is_recovered_and_nobody_notices",
-    "many_cuts_lose_nothing_and_repeat_nothing",
-    "a_slow_consumer_pauses_reading_and_loses_nothing",
-}
-
-
-NOT_FOR_CONNECTORS = {"a_message_that_is_too_large_is_not_taken_in_and_that_is_told"}
-"""The library has a limit of its own."""
+from limpet.testing.contract import CHECKS, Adapter, Check, marks_of, run_check
+from limpet.testing.contract.own import connectors, own
 
 NOT_OVER_TLS = {
     # The library tells the event loop's exception handler of a handshake that is cut short, and leaves its timer for
@@ -40,20 +25,31 @@ NOT_OVER_TLS = {
 }
 
 
-def combinations(checks: Iterable[Check], *, tls: bool = False) -> list[Any]:
-    """Every check for every client, but for what is the matter of somebody else's library."""
-    connected = connectors()
+ONE_CONNECTOR = "asyncio-websockets"
+"""It runs every check. The other connectors, and uvloop, differ from it, or from asyncio, by their transport alone."""
+
+
+def runs(check: Check, adapter: Adapter, *, tls: bool = False) -> bool:
+    """Whether a check is worth a run with an adapter, and no matter of somebody else's library."""
+    marks, connects = marks_of(check), adapter in CONNECTED
+    if tls:
+        return "tls" in marks and check.__name__ not in NOT_OVER_TLS.get(adapter.name, ())
+    if "size limit" in marks and connects:  # the library has a limit of its own
+        return False
+    transport_alone = adapter.name == "asyncio-uvloop" or (connects and adapter.name != ONE_CONNECTOR)
+    return "transport" in marks or not transport_alone
+
+
+CONNECTED = connectors()
+
+
+def combinations(*, tls: bool = False) -> list[Any]:
     return [
-        pytest.param(check, adapter, id=f"{name(check)}-{name(adapter)}")
-        for check in checks
-        for adapter in [*own(), *connected]
-        if not (name(check) in NOT_FOR_CONNECTORS and adapter in connected)
-        and not (tls and name(check) in NOT_OVER_TLS.get(adapter.name, ()))
+        pytest.param(check, adapter, id=f"{check.__name__}-{adapter.name}")
+        for check in CHECKS
+        for adapter in [*own(), *CONNECTED]
+        if runs(check, adapter, tls=tls)
     ]
-
-
-def name(value: Any) -> str:
-    return str(value.name if isinstance(value, Adapter) else value.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +61,18 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-@pytest.mark.parametrize(("check", "adapter"), combinations(CHECKS))
+@pytest.mark.parametrize(("check", "adapter"), combinations())
 def test_contract(check: Check, adapter: Adapter) -> None:
     run_check(check, adapter)
 
 
-@pytest.mark.parametrize(
-    ("check", "adapter"), combinations([check for check in CHECKS if name(check) in OVER_TLS], tls=True)
-)
+@pytest.mark.parametrize(("check", "adapter"), combinations(tls=True))
 def test_contract_over_tls(check: Check, adapter: Adapter, tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     run_check(check, adapter, tls=tls)
 
 
-def test_the_names_above_are_names_of_checks() -> None:
-    assert {name(check) for check in CHECKS} >= OVER_TLS | NOT_FOR_CONNECTORS
-    assert set().union(*NOT_OVER_TLS.values()) <= OVER_TLS
+def test_every_check_has_a_name_of_its_own_and_the_names_above_are_names_of_checks() -> None:
+    names = [check.__name__ for check in CHECKS]
+    assert len(set(names)) == len(names)
+    assert set().union(*NOT_OVER_TLS.values()) <= {check.__name__ for check in CHECKS if "tls" in marks_of(check)}
+    assert {adapter.name for adapter in CONNECTED} >= {ONE_CONNECTOR, *NOT_OVER_TLS}

@@ -31,7 +31,7 @@ from limpet._structured.tcp import ByteChannel
 from limpet._transports.route import Route
 from limpet.anyio.client import KIT
 from limpet.testing import BackgroundService
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 
 GROUP = "g"
 Make = Callable[..., Any]

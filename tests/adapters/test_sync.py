@@ -29,7 +29,7 @@ from limpet import (
 from limpet.sync import Client
 from limpet.sync import _tcp as _sockets
 from limpet.testing import BackgroundService
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 
 GROUP = "g"
 

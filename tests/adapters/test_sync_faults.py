@@ -33,7 +33,7 @@ from limpet._transports.pipeline import Wire
 from limpet.sync import Client, _blocking
 from limpet.sync._streams import Waiter
 from limpet.testing import BackgroundService
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 
 GROUP = "g"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

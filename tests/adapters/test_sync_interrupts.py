@@ -25,7 +25,7 @@ from tests.helpers.echo import server_context
 from limpet import GroupMessage, Session, State, Stopped
 from limpet.sync import Client
 from limpet.testing import BackgroundService, trace
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 
 GROUP = "interrupted"
 WAYS = ["tcp", "tls", "connect"]

@@ -28,7 +28,7 @@ from limpet.asyncio import Client as AsyncioClient
 from limpet.connect import BlockingTransport, Close
 from limpet.sync import Client
 from limpet.testing import BackgroundService
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 
 URL = "ws://service/client/hubs/chat?access_token=SECRET"
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from limpet import ConnectError, GroupMessage, SendError
 from limpet.testing import BackgroundService
-from limpet.testing.contract.world import fast
+from limpet.testing.contract.harness import fast
 from limpet.trio import Client
 
 GROUP = "g"

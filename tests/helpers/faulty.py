@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from simulation import inspect
-from simulation.client import Watched
+from simulation.witness import Watched
 
 from limpet import Acked, Connected, GroupMessage, MessagesMissed, Recovered, ServerMessage, State, Stopped
 from limpet_core.client.request import Request
@@ -219,7 +219,7 @@ class SaysDone(Watched):
             for request in inspect.pending(self):
                 if request.in_flight and request.key > 0:
                     ack = b'{"type":"ack","ackId":%d,"success":true}' % request.key
-                    self.receive_messages([ack], self.oracle.world.now)
+                    self.receive_messages([ack], self.oracle.clock.now)
         return messages
 
 
@@ -330,7 +330,6 @@ class PacesForEver(Meddles):
 
 
 SESSIONS: Final[dict[str, type[Watched]]] = {
-    "holds publishes back for ever": PacesForEver,
     "never acknowledges": NeverAcknowledges,
     "acknowledges what it has not seen": AcknowledgesTooMuch,
     "loses the first replayed message": LosesAReplay,

@@ -7,7 +7,8 @@
 from limpet._extras import extra
 
 with extra("service"):
-    from limpet.testing.service import ROLES, BackgroundService
+    from limpet.testing.service import BackgroundService
+from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog
 from limpet.testing.virtual.service import VirtualClient, VirtualService
 from limpet_core.service import trace

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from limpet.service import Service, ServiceOptions, client_url
 from limpet.service._listening import stop_listening
-from limpet.testing._tls_relay import TlsFront
+from limpet.testing._tls_front import TlsFront
+from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog, lose_ack
 from limpet.testing.network import ChaosProxy
 from limpet_core.protocol.json import encode_json
@@ -22,18 +23,15 @@ from limpet_core.service import group_publication
 
 T = TypeVar("T")
 
-ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
-"""What a client may do that asks for nothing else: join, leave and send to all groups."""
-
 _BOUND = 10.0
-"""Seconds that anything may take here; more is a fault, and raises TimeoutError."""
+"""Seconds within which the thread of the service must answer, start and end; else TimeoutError."""
 
 
 class BackgroundService:
-    """The local service and a proxy in front of it that cuts: ``with BackgroundService() as service:``.
+    """The local service behind a :class:`~limpet.testing.network.ChaosProxy`: ``with BackgroundService() as service:``.
 
-    It has a thread and an event loop of its own, so that it can be used from any event loop and from code that
-    blocks; every method does its work before it returns, in a millisecond or so.
+    The service has a thread and an event loop of its own, so that tests on any event loop, and tests that block, can
+    use it; every method does its work before it returns, in a millisecond or so.
 
     Args:
         options: of the service.
@@ -59,7 +57,7 @@ class BackgroundService:
     # ---- Life
 
     def start(self) -> None:
-        """Listen. Raises what went wrong; RuntimeError if it is running already."""
+        """Start to listen; raise the error that prevents it, or RuntimeError if the service is running."""
         if self._thread is not None:
             raise RuntimeError("the service is running already")
         ready: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -141,7 +139,7 @@ class BackgroundService:
         groups: Iterable[str] = (),
         hub: str = "chat",
     ) -> str:
-        """A URL with a token for a client, by way of the proxy."""
+        """Return a URL with a token for a client, by way of the proxy."""
         return client_url(self.connection_string, hub, user_id=user_id, roles=roles, groups=groups)
 
     def direct_url(
@@ -152,17 +150,17 @@ class BackgroundService:
         groups: Iterable[str] = (),
         hub: str = "chat",
     ) -> str:
-        """The same past the proxy: nothing disturbs that client."""
+        """Return a URL as :meth:`url` does, but past the proxy: nothing disturbs that client."""
         return client_url(self.direct_connection_string, hub, user_id=user_id, roles=roles, groups=groups)
 
     @property
     def connection_string(self) -> str:
-        """What an application server needs, for requests and for clients by way of the proxy."""
+        """The connection string for an application server; requests and clients go by way of the proxy."""
         return self.call(lambda service, proxy: self._at(service, proxy.port))
 
     @property
     def direct_connection_string(self) -> str:
-        """The same past the proxy."""
+        """The connection string for an application server; requests and clients go past the proxy."""
         return self.call(lambda service, _: self._at(service, self._direct_port))
 
     def _at(self, service: Service, port: int) -> str:
@@ -173,12 +171,12 @@ class BackgroundService:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections the proxy has accepted so far."""
+        """The number of TCP connections that the proxy has accepted."""
         return self.call(lambda _, proxy: proxy.connections)
 
     @property
     def cuts(self) -> int:
-        """How many connections the proxy has cut so far."""
+        """The number of connections that the proxy has cut."""
         return self.call(lambda _, proxy: proxy.cuts)
 
     def cut(self, reset: bool = True) -> int:
@@ -192,7 +190,7 @@ class BackgroundService:
         self.call(lambda _, proxy: proxy.cut_after(n_bytes, direction, reset=reset))
 
     def stall(self, direction: Literal["to_client", "to_service"] | None = None) -> None:
-        """Pass nothing on any more in ``direction`` (None: both): a black hole."""
+        """Hold back all bytes in ``direction`` (None: both): a black hole."""
         self.call(lambda _, proxy: proxy.stall(direction))
 
     def resume(self) -> None:
@@ -245,9 +243,9 @@ class BackgroundService:
     # ---- The service
 
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Abort a client's TCP connection at the service. False: it is not connected.
+        """Abort a client's TCP connection at the service; return False if the client is not connected.
 
-        The client can recover; ``for_good``: it tries to, and is refused.
+        The client can recover; with ``for_good`` its recovery is refused.
         """
         return self.call(lambda service, _: service.drop(connection_id, for_good=for_good))
 
@@ -258,12 +256,12 @@ class BackgroundService:
     def lose_ack(self, connection_id: str | None = None) -> None:
         """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer.
 
-        Once, however long that takes to come; :meth:`heal` takes it back.
+        This happens once, no matter when the request comes; :meth:`heal` takes the order back.
         """
         self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
+        """Publish JSON messages to a group, in order and at once; raise as ``send_to_group`` for what is no JSON."""
         batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
 
         def publish(service: Service, _: ChaosProxy) -> None:
@@ -273,7 +271,7 @@ class BackgroundService:
         self.call(publish)
 
     def members(self, group: str, *, hub: str = "chat") -> set[str]:
-        """The connection ids in a group."""
+        """Return the connection ids in a group."""
 
         def members(service: Service, _: ChaosProxy) -> set[str]:
             return {connection.connection_id for connection in service.hub(hub).members(group)}
@@ -281,7 +279,7 @@ class BackgroundService:
         return self.call(members)
 
     def retained(self, connection_id: str) -> int | None:
-        """How many messages the client has not acknowledged yet; None: the connection is over."""
+        """Return the number of messages that the client has not acknowledged; None: the connection has ended."""
 
         def retained(service: Service, _: ChaosProxy) -> int | None:
             connection = service.core.connection(connection_id)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from simulation.oracle import Ask, SessionOracle
 from tests.helpers.driving import URL, encoded, hello, news, ok, refused
 from tests.helpers.profiles import examples
 from tests.helpers.strategies import ODD_TEXTS
@@ -21,20 +19,12 @@ from limpet import (
     Acked,
     Backoff,
     ClientStopped,
-    Connected,
     Dial,
-    Disconnected,
-    GroupMessage,
     LocalProtocolError,
-    MessagesMissed,
     Options,
-    Recovered,
     Recovering,
-    RejoinGroupFailed,
-    ServerMessage,
     Session,
     State,
-    Stopped,
 )
 
 GROUPS = st.sampled_from(["g", "h"])
@@ -43,116 +33,26 @@ RELATIVES = st.sampled_from([1, 1, 1, 1, 0, -1, 2, 5])
 ERRORS = st.sampled_from(["Duplicate", "Forbidden", "InternalServerError", "NotFound", "Odd"])
 
 
-@dataclass(eq=False)
-class Ask:
-    """A request as the model knows it: what went out, and how often it came back."""
+class Model(SessionOracle):
+    """The oracle, and what the service answered."""
 
-    kind: str
-    ack_id: int | None
-    sent: int = 0
-    sent_on: str | None = None
-    payload: bytes | None = None
-    settled: int = 0
-    withdrawn: bool = False
+    answered: dict[int, str]
 
-
-@dataclass
-class Model:
-    """What an application may rely on; it learns from events, and says which events may come."""
-
-    reliable: bool
-    running: bool = False
-    connection_id: str | None = None
-    last: int = 0
-    recovering: bool = False
-    connection_ids: set[str] = field(default_factory=set)
-    asks: list[Ask] = field(default_factory=list)
-    newest_sent: int = -1
+    def acked(self, event: Acked) -> Ask:
+        ask = super().acked(event)
+        assert ask is event.user_data
+        if event.error is None:
+            assert self.answered.get(event.ack_id) == ("Duplicate" if event.duplicate else "ok")
+        elif event.error.outcome == "rejected" and event.error.name != "Superseded":
+            assert self.answered.get(event.ack_id) == event.error.name
+        return ask
 
     def open(self) -> list[Ask]:
-        return [ask for ask in self.asks if not ask.settled and not ask.withdrawn and ask.ack_id is not None]
+        return list(self.waiting.values())
 
-    def asked(self, ack_id: int) -> Ask | None:
-        return next((ask for ask in self.open() if ask.ack_id == ack_id), None)
-
-    # What the session says
-
-    def sees(self, event: Any, answered: dict[int, str]) -> None:
-        assert self.running, f"{event} while stopped"
-        if isinstance(event, Connected):
-            assert self.connection_id is None
-            assert event.connection_id not in self.connection_ids, "Connected once per connection"
-            self.connection_ids.add(event.connection_id)
-            self.connection_id, self.last, self.recovering = event.connection_id, 0, False
-        elif isinstance(event, Recovering):
-            assert self.reliable
-            assert (event.connection_id, self.recovering) == (self.connection_id, False)
-            self.recovering = True
-        elif isinstance(event, Recovered):
-            assert (event.connection_id, self.recovering) == (self.connection_id, True)
-            self.recovering = False
-        elif isinstance(event, Disconnected):
-            assert event.connection_id == self.connection_id
-            self.connection_id, self.recovering = None, False
-        elif isinstance(event, Stopped):
-            assert self.connection_id is None, "Disconnected comes before Stopped"
-            assert not self.open(), "requests are settled before Stopped"
-            self.running = False
-        elif event == MessagesMissed(0, 0):
-            assert self.connection_id is not None, "something without a sequence id was skipped"
-        elif isinstance(event, MessagesMissed):
-            assert self.reliable
-            assert self.last + 1 == event.first <= event.last
-            self.last = event.last
-        elif isinstance(event, GroupMessage | ServerMessage):
-            assert self.connection_id is not None
-            assert not self.recovering
-            if self.reliable and event.sequence_id is not None:
-                assert event.sequence_id == self.last + 1, "at most once, in order, without silent gaps"
-                self.last = event.sequence_id
-        elif isinstance(event, Acked):
-            self.settles(event, answered)
-        else:
-            assert isinstance(event, RejoinGroupFailed)
-
-    def settles(self, event: Acked, answered: dict[int, str]) -> None:
-        ask = event.user_data
-        assert isinstance(ask, Ask)
-        assert ask in self.asks
-        assert ask.ack_id == event.ack_id
-        assert not ask.withdrawn
-        ask.settled += 1
-        assert ask.settled == 1, "settled once"
-        if event.error is None:
-            assert answered.get(event.ack_id) == ("Duplicate" if event.duplicate else "ok")
-        elif event.error.outcome == "rejected":
-            assert answered.get(event.ack_id) == event.error.name
-        elif event.error.outcome == "unsent":
-            assert ask.sent == 0
-        else:
-            assert ask.sent > 0
-
-    # What the session sends
-
-    def sends(self, raw: bytes) -> None:
-        message = json.loads(raw)
-        kind = message["type"]
-        if kind == "sequenceAck":
-            assert self.reliable
-            assert 0 < message["sequenceId"] <= self.last, "only what was delivered is acknowledged"
-        elif kind != "ping":
-            ask = self.asked(message["ackId"]) if "ackId" in message else None
-            if ask is None:  # untracked, or a join of the session's own
-                assert "ackId" not in message or kind == "joinGroup"
-                return
-            if ask.kind == "publish" and ask.sent:
-                assert ask.sent_on == self.connection_id, "a publish is never repeated on another connection"
-            assert ask.payload in (None, raw), "a repeat is the same, with its ack id"
-            if not ask.sent:
-                place = self.asks.index(ask)
-                assert place > self.newest_sent, "sent in the order of the calls"
-                self.newest_sent = place
-            ask.payload, ask.sent_on, ask.sent = raw, self.connection_id, ask.sent + 1
+    def unanswered(self) -> list[Ask]:
+        """The requests that the current connection was asked to execute."""
+        return [ask for ask in self.open() if ask.times and ask.sent_on == self.connection_id]
 
 
 class SessionAgainstModel(RuleBasedStateMachine):
@@ -172,22 +72,21 @@ class SessionAgainstModel(RuleBasedStateMachine):
             sequence_ack_messages=3,
         )
         self.session = Session(self.options, random=lambda: 0.5)
-        self.model = Model(self.options.reliable)
+        self.model = Model(reliable=self.options.reliable)
         self.now = 100.0
         self.connections = 0
         self.current: str | None = None  # the id of the last connected message
         self.transport: Dial | None = None
         self.taking = True
         self.dropped_at = 0.0
-        self.starts = self.stops = 0
 
     # ---- After each call: drain, and let the model judge
 
     def drained(self, answered: dict[int, str] | None = None) -> None:
         session, model = self.session, self.model
+        model.answered = answered or {}
         for event in session.events():
-            model.sees(event, answered or {})
-            self.stops += isinstance(event, Stopped)
+            model.saw(event)
             if isinstance(event, Recovering):
                 self.dropped_at = self.now
         if session.dial is not self.transport:
@@ -202,7 +101,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
     def agrees(self) -> None:
         session, model = self.session, self.model
         assert model.running is (session.state is not State.STOPPED)
-        assert self.stops == self.starts - model.running
+        assert model.stops == model.starts - model.running
         assert session.connection_id == model.connection_id or session.state is State.STOPPING
         assert (session.state is State.RECOVERING) <= model.recovering
         if session.state is State.CONNECTED:
@@ -226,8 +125,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
             with pytest.raises(LocalProtocolError):
                 self.session.start(self.now)
         else:
-            self.starts += 1
-            self.model.running = True
+            self.model.started()
             self.session.start(self.now)
         self.drained()
 
@@ -245,7 +143,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
     )
     def ask(self, kind: str, group: str, ack_id: int | None) -> None:
         session, now = self.session, self.now
-        ask = Ask("publish" if kind == "event" else kind, None)
+        ask = Ask(kind)
         try:
             if kind == "join":
                 ask.ack_id = session.join_group(group, now, ack_id=ack_id, user_data=ask)
@@ -261,12 +159,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
         except ClientStopped:
             assert session.state in (State.STOPPED, State.STOPPING)
         except LocalProtocolError:
-            in_use = ack_id is not None and self.model.asked(ack_id) is not None
-            assert in_use or len(self.model.open()) >= 1  # a rejoin may have it, or they are too many
+            assert self.model.waiting, "one of them has the ack id, or they are too many"
         else:
-            assert ask.ack_id is None or self.model.asked(ask.ack_id) is None
             assert ack_id is None or kind == "untracked" or ask.ack_id == ack_id
-            self.model.asks.append(ask)
+            self.model.asks(ask)
         self.drained()
 
     @rule(kinds=st.lists(st.sampled_from(["join", "leave", "publish", "event", "untracked"]), min_size=2, max_size=4))
@@ -279,8 +175,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         if connected:
             self.go_on()
         self.ask("publish", "g", None)
-        sent = [ask for ask in self.model.open() if ask.sent_on == self.model.connection_id and ask.sent]
-        self.answers(error, max(len(sent) - 1, 0))
+        self.answers(error, max(len(self.model.unanswered()) - 1, 0))
 
     @rule(index=st.integers(0, 5))
     def withdraw(self, index: int) -> None:
@@ -288,8 +183,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
         if index < len(asks):
             ask = asks[index]
             assert ask.ack_id is not None
-            ask.withdrawn = self.session.withdraw(ask.ack_id)
-            assert ask.withdrawn is (ask.sent == 0)
+            withdrawn = self.session.withdraw(ask.ack_id)
+            assert withdrawn is (ask.times == 0)
+            if withdrawn:
+                self.model.withdrew(ask)
         else:
             assert self.session.withdraw(2**50 + index) is False
         self.drained()
@@ -395,27 +292,27 @@ class SessionAgainstModel(RuleBasedStateMachine):
 
     @rule(error=st.one_of(st.none(), ERRORS), index=st.integers(0, 3))
     def answers(self, error: str | None, index: int) -> None:
-        asks = [ask for ask in self.model.open() if ask.sent_on == self.model.connection_id and ask.sent]
+        asks = self.model.unanswered()
         ack_id = asks[index].ack_id if index < len(asks) else 2**51
         assert ack_id is not None
         answer = ok(ack_id) if error is None else refused(ack_id, error)
         known = index < len(asks) and self.session.state is State.CONNECTED
         self.says(encoded(answer), answered={ack_id: error or "ok"})
         if known and error != "InternalServerError":
-            assert asks[index].settled == 1, "an answer settles"
+            assert asks[index].outcomes, "an answer settles"
 
     @rule()
     def answers_what_was_never_sent(self) -> None:
-        for ask in [ask for ask in self.model.open() if not ask.sent]:
+        for ask in [ask for ask in self.model.open() if not ask.times]:
             assert ask.ack_id is not None
             self.taking = False
             self.says(encoded(ok(ask.ack_id)))
-            assert not ask.settled
+            assert not ask.outcomes
 
     @rule(first=ODD_TEXTS, ack_id=st.integers(-3, 12))
     def says_odd(self, first: str, ack_id: int) -> None:
         self.says(encoded(first), encoded({"type": "system", "event": "disconnected", "message": "bye"}))
-        unknown = self.model.asked(ack_id) is None
+        unknown = ack_id not in self.model.waiting
         if unknown:
             self.says(encoded(ok(ack_id)))
 
@@ -448,7 +345,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         while self.session.deadline <= end:
             self.wake(0.0)
         self.now = end
-        assert all(ask.settled or ask.withdrawn or ask.ack_id is None for ask in self.model.asks)
+        assert not self.model.waiting
 
     def teardown(self) -> None:
         self.session.stop(self.now)

@@ -1,12 +1,4 @@
-"""The contract of a client: what holds for every adapter, stated once.
-
-    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-    def test_contract(check):
-        run_check(check, Adapter("mine", my_package.Client))
-
-A check is an async function of one :class:`World`; its name says what holds. :func:`run_check` runs one against one
-adapter in an event loop of its own and looks at what is left behind: tasks, threads, timers, sockets, unseen errors.
-"""
+"""Run one check against one adapter, and look at what is left behind: tasks, threads, timers, sockets, errors."""
 
 from __future__ import annotations
 
@@ -19,35 +11,16 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import anyio
 
-from limpet.testing.contract.adapters import Adapter
-from limpet.testing.contract.checks import callbacks as _callbacks
-from limpet.testing.contract.checks import event_handlers as _handlers
-from limpet.testing.contract.checks import faults as _faults
-from limpet.testing.contract.checks import iteration as _iteration
-from limpet.testing.contract.checks import lifecycle as _life
-from limpet.testing.contract.checks import recovery as _recovery
-from limpet.testing.contract.checks import requests as _requests
-from limpet.testing.contract.world import World
+from limpet.testing.contract.check import Check
+from limpet.testing.contract.harness import Harness
+from limpet.testing.contract.subject import Adapter
 from limpet.testing.service import BackgroundService
-
-Check = Callable[[World], Awaitable[None]]
-
-CHECKS: tuple[Check, ...] = (
-    *_life.CHECKS,
-    *_requests.CHECKS,
-    *_handlers.CHECKS,
-    *_callbacks.CHECKS,
-    *_iteration.CHECKS,
-    *_recovery.CHECKS,
-    *_faults.CHECKS,
-)
-"""All of them."""
 
 
 def run_check(
@@ -68,11 +41,11 @@ def run_check(
     threads, sockets = set(threading.enumerate()), _open_sockets()
     with _unseen_errors() as unseen:
         with BackgroundService(tls=tls[0] if tls else None) as service:
-            world = World(service, adapter.make, adapter.subject, tls)
+            harness = Harness(service, adapter, tls)
             anyio.run(
                 _play,
                 check,
-                world,
+                harness,
                 limit,
                 unseen,
                 adapter.backend,
@@ -91,13 +64,13 @@ def run_check(
     )
 
 
-async def _play(check: Check, world: World, limit: float, unseen: list[object], backend: str) -> None:
+async def _play(check: Check, harness: Harness, limit: float, unseen: list[object], backend: str) -> None:
     if backend == "asyncio":
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: unseen.append(context))
     before = _busy(backend)
     with anyio.fail_after(limit):
-        await check(world)
+        await check(harness)
     left: list[object] = []
     for _ in range(100):
         left = [one for one in _busy(backend) if one not in before]

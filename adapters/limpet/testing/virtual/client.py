@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from limpet import Close, ConnectError, Dial, Event, Session, State
-from limpet.testing.virtual.transport import Line
+from limpet.testing.virtual.network import Line, VirtualNetwork
 from limpet_core.service import NO_CLOSE_FRAME
-
-if TYPE_CHECKING:
-    from limpet.testing.virtual.service import VirtualService
 
 E = TypeVar("E")
 
@@ -18,8 +15,8 @@ E = TypeVar("E")
 class VirtualClient:
     """A :class:`limpet.Session` joined to a :class:`VirtualService`, which makes it.
 
-    Its methods do their work, and all that comes of it, before they return. Others of the session take the service's
-    ``now``; call ``settle()`` of the service afterwards.
+    Every method returns when the messages that it causes have arrived. For other methods of the session pass the
+    service's ``now``, and call ``settle()`` of the service afterwards.
 
     Attributes:
         session: the session.
@@ -27,16 +24,16 @@ class VirtualClient:
         events: what has happened to it; the same.
     """
 
-    def __init__(self, service: VirtualService, url: str, session: Session) -> None:
+    def __init__(self, network: VirtualNetwork, url: str, session: Session) -> None:
         self.session: Session = session
         self.sent: list[dict[str, Any]] = []
         self.events: list[Event] = []
-        self._service = service
+        self._network = network
         self._url = url
         self._dial: Dial | None = None
         self._line: Line | None = None
 
-    # ---- What is true
+    # ---- State
 
     @property
     def state(self) -> State:
@@ -52,42 +49,42 @@ class VirtualClient:
         """The events of one type."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    # ---- What to do
+    # ---- Calls
 
     def start(self) -> None:
         """Call ``start``."""
-        self.session.start(self._service.now)
-        self._service.settle()
+        self.session.start(self._network.now)
+        self._network.settle()
 
     def stop(self) -> None:
         """Call ``stop``."""
-        self.session.stop(self._service.now)
-        self._service.settle()
+        self.session.stop(self._network.now)
+        self._network.settle()
 
     def join_group(self, group: str, **options: Any) -> int | None:
         """Call ``join_group`` and return the ack id."""
-        return self._ask(self.session.join_group(group, self._service.now, **options))
+        return self._ask(self.session.join_group(group, self._network.now, **options))
 
     def leave_group(self, group: str, **options: Any) -> int | None:
         """Call ``leave_group`` and return the ack id."""
-        return self._ask(self.session.leave_group(group, self._service.now, **options))
+        return self._ask(self.session.leave_group(group, self._network.now, **options))
 
     def send_to_group(self, group: str, data: Any, **options: Any) -> int | None:
         """Call ``send_to_group`` and return the ack id."""
-        return self._ask(self.session.send_to_group(group, data, self._service.now, **options))
+        return self._ask(self.session.send_to_group(group, data, self._network.now, **options))
 
     def send_event(self, event: str, data: Any, **options: Any) -> int | None:
         """Call ``send_event`` and return the ack id."""
-        return self._ask(self.session.send_event(event, data, self._service.now, **options))
+        return self._ask(self.session.send_event(event, data, self._network.now, **options))
 
     def _ask(self, ack_id: int | None) -> int | None:
-        self._service.settle()
+        self._network.settle()
         return ack_id
 
     # ---- The driver: what adapters do
 
     def exchange(self) -> bool:
-        """Do what the session wants done; tell whether there was anything. For the service to call."""
+        """Do what the session wants done; return whether there was anything. The network calls this."""
         events = self.session.events()
         self.events += events
         if self.session.dial is not self._dial:
@@ -104,21 +101,21 @@ class VirtualClient:
             self._line.close(NO_CLOSE_FRAME if self._dial.close is None else self._dial.close.code)
         self._dial, self._line = dial, None
         if dial is not None and dial.url is None:
-            self.session.url_ready(self._url, self._service.now)
+            self.session.url_ready(self._url, self._network.now)
 
     def _open(self, dial: Dial) -> bool:
-        if self._service.is_stalled():
+        if self._network.is_stalled():
             return False
         try:
-            self._line = self._service.dial(dial)
+            self._line = self._network.dial(dial)
         except ConnectError as error:
-            self.session.dial_failed(error, self._service.now, status=error.status)
+            self.session.dial_failed(error, self._network.now, status=error.status)
         else:
-            self.session.connected(self._service.now)
+            self.session.connected(self._network.now)
         return True
 
     def _talk(self, dial: Dial, line: Line) -> bool:
-        session, now = self.session, self._service.now
+        session, now = self.session, self._network.now
         said = session.messages_to_send()
         for message in said:
             self.sent.append(json.loads(message))

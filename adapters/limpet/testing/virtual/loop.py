@@ -6,16 +6,15 @@ import asyncio
 import math
 import selectors
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from limpet.testing.virtual.service import VirtualService
+from limpet.testing.virtual.network import VirtualNetwork
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that lets time pass instead of waiting for it."""
 
-    def __init__(self, clock: VirtualService) -> None:
+    def __init__(self, clock: VirtualNetwork) -> None:
         self._clock = clock
         self._jump = _Jump(clock)
         super().__init__(self._jump)
@@ -32,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Jump(selectors.SelectSelector):
     """Waits for nothing: the only file here is the one by which the loop wakes itself."""
 
-    def __init__(self, clock: VirtualService) -> None:
+    def __init__(self, clock: VirtualNetwork) -> None:
         super().__init__()
         self._clock = clock
         self.limit = math.inf

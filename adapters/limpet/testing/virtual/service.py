@@ -6,22 +6,21 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
-from limpet import ConnectError, Dial, Options, Session
+from limpet import Dial, Options, Session
 from limpet._transports.messages import MessageTransport
+from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog, lose_ack
-from limpet.testing.service import ROLES
 from limpet.testing.virtual.client import VirtualClient
 from limpet.testing.virtual.loop import VirtualLoop
-from limpet.testing.virtual.transport import Direction, Line, MemoryTransport
+from limpet.testing.virtual.network import VirtualNetwork
+from limpet.testing.virtual.transport import MemoryTransport
 from limpet_core.protocol.json import encode_json
 from limpet_core.service import (
     ClientGrant,
     EventSettings,
     Limits,
     ServiceCore,
-    Transport,
     client_endpoint,
     group_publication,
 )
@@ -36,7 +35,7 @@ MONTH = 30 * 24 * 3600.0
 _ENDPOINT = "http://service.test"
 
 
-class VirtualService:
+class VirtualService(VirtualNetwork):
     """The local service's logic, a network in memory, and a clock that moves only when it is told to.
 
     It has the verbs of :class:`limpet.testing.BackgroundService`, and two kinds of clients::
@@ -64,23 +63,16 @@ class VirtualService:
 
     def __init__(self, limits: Limits | None = None, *, events: EventSettings | None = None) -> None:
         connections, tokens = itertools.count(1), itertools.count(1)
-        self.now: float = 100.0
         self.log: EventLog = EventLog()
-        self.core: ServiceCore = ServiceCore(
+        core = ServiceCore(
             limits or Limits(),
             new_connection_id=lambda: f"c{next(connections)}",
             issue_reconnection_token=lambda connection_id: f"token-of-{connection_id}/{next(tokens)}",
             check_reconnection_token=lambda token, connection_id: token.startswith(f"token-of-{connection_id}/"),
             events=events,
         )
+        super().__init__(core)
         self.core.observers.append(self.log.note)
-        self._grants: dict[str, ClientGrant] = {}
-        self._clients: list[VirtualClient] = []
-        self._lines: dict[Transport, Line] = {}
-        self._stalled: set[Direction] = set()
-        self._held_up: list[asyncio.Future[None]] = []
-        self._refusing = False
-        self._settling = False
         self._undo: list[Callable[[], None]] = []
 
     # ---- Clients
@@ -93,7 +85,7 @@ class VirtualService:
         groups: Iterable[str] = (),
         hub: str = "chat",
     ) -> str:
-        """A URL with a token for a client."""
+        """Return a URL with a token for a client."""
         if isinstance(roles, str) or isinstance(groups, str):
             raise TypeError("roles and groups are lists of strings, not a single string")
         url = f"{client_endpoint(_ENDPOINT, hub)}?access_token=t{len(self._grants)}"
@@ -110,17 +102,15 @@ class VirtualService:
         options: Options | None = None,
         random: Callable[[], float] = lambda: 0.5,
     ) -> VirtualClient:
-        """A session that is joined to the service; it is stopped still. ``random`` is its randomness."""
+        """Return a session, not started yet, with a driver to this service; ``random`` is its randomness."""
         url = self.url(user_id, roles=roles, groups=groups, hub=hub)
         client = VirtualClient(self, url, Session(options, random=random))
-        self._clients.append(client)
+        self._parties.append(client)
         return client
 
     async def connect(self, dial: Dial) -> MessageTransport:
-        """``connect=`` of a client of :mod:`limpet.asyncio`, within :meth:`run`."""
-        while self._stalled:
-            self._held_up.append(asyncio.get_running_loop().create_future())
-            await self._held_up[-1]
+        """Open a transport: for ``connect=`` of a client of :mod:`limpet.asyncio`, within :meth:`run`."""
+        await self.let_through()
         line = self.dial(dial)
         self.settle()
         return MemoryTransport(self, line)
@@ -128,8 +118,8 @@ class VirtualService:
     def run(self, main: Coroutine[Any, Any, T], *, limit: float = MONTH) -> T:
         """Run a coroutine in an asyncio event loop whose time is :attr:`now`, and return its result.
 
-        Whenever every task waits, the clock jumps to the next timer, of whomever: in the loop there is no other
-        input than this service's, no socket and no thread.
+        Whenever every task waits, the clock jumps to the next timer of a task, a session or the service: the loop has
+        no other input, no socket and no thread.
 
         Args:
             main: what to run; its clients have ``connect=service.connect``.
@@ -156,73 +146,7 @@ class VirtualService:
             assert isinstance(loop, VirtualLoop)
             return runner.run(limited(loop))
 
-    # ---- Time
-
-    @property
-    def deadline(self) -> float:
-        """When something is due, in the service or for one of the sessions; `math.inf`: never."""
-        return min([self.core.deadline, *(client.session.deadline for client in self._clients)])
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, and everything happen that is due on the way."""
-        self.advance_to(self.now + seconds)
-
-    def advance_to(self, now: float) -> None:
-        """The same up to a time; one that has passed changes nothing."""
-        while (due := self.deadline) <= now:
-            self.now = max(self.now, due)
-            if self.core.deadline <= self.now:
-                self.core.wake(self.now)
-            for client in self._clients:
-                if client.session.deadline <= self.now:
-                    client.session.wake(self.now)
-            self.settle()
-        self.now = max(self.now, now)
-
-    def settle(self) -> None:
-        """Carry messages both ways until nobody has anything to say. Every verb of this class does so."""
-        if self._settling:
-            return
-        self._settling = True
-        try:
-            busy = True
-            while busy:
-                busy = self._deliver()
-                for client in self._clients:
-                    busy |= client.exchange()
-        finally:
-            self._settling = False
-
-    # ---- The network
-
-    def cut(self) -> int:
-        """Cut every transport; what is on its way is lost. Return how many there were."""
-        lines = list(self._lines.values())
-        for line in lines:
-            line.break_off()
-        self.settle()
-        return len(lines)
-
-    def stall(self, direction: Direction | None = None) -> None:
-        """Pass nothing on any more in ``direction`` (None: both), and open no transport: a black hole."""
-        self._stalled.update(("to_client", "to_service") if direction is None else (direction,))
-
-    def resume(self) -> None:
-        """Undo :meth:`stall`: what was held up arrives."""
-        self._stalled.clear()
-        for waiting in self._held_up:
-            if not waiting.done():
-                waiting.set_result(None)
-        self._held_up.clear()
-        self.settle()
-
-    def refuse(self) -> None:
-        """Refuse every new transport, until :meth:`accept`."""
-        self._refusing = True
-
-    def accept(self) -> None:
-        """Undo :meth:`refuse`."""
-        self._refusing = False
+    # ---- The service
 
     def heal(self) -> None:
         """Undo :meth:`stall` and :meth:`refuse`, and :meth:`lose_ack` where it has not happened yet."""
@@ -231,14 +155,8 @@ class VirtualService:
         self.accept()
         self.resume()
 
-    def is_stalled(self, direction: Direction | None = None) -> bool:
-        """Whether nothing passes in ``direction`` (None: in one of them)."""
-        return direction in self._stalled if direction is not None else bool(self._stalled)
-
-    # ---- The service
-
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Cut a client's transport at the service; ``for_good``: and refuse its recovery. False: it has none."""
+        """Cut a client's transport at the service; return False if it has none. ``for_good``: refuse its recovery."""
         dropped = self.core.drop(connection_id, for_good=for_good)
         self.settle()
         return dropped
@@ -251,57 +169,21 @@ class VirtualService:
     def lose_ack(self, connection_id: str | None = None) -> None:
         """Carry out the next request of a client (None: of any), and cut its transport before the answer.
 
-        Once, however long that takes to come; :meth:`heal` takes it back.
+        This happens once, no matter when the request comes; :meth:`heal` takes the order back.
         """
         self._undo.append(lose_ack(self.core, connection_id))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order, in one go; raises as ``send_to_group`` for what is no JSON."""
+        """Publish JSON messages to a group, in order and at once; raise as ``send_to_group`` for what is no JSON."""
         for data in messages:
             self.core.send_to_group(hub, group, group_publication(group, None, "json", encode_json(data)))
         self.settle()
 
     def members(self, group: str, *, hub: str = "chat") -> set[str]:
-        """The connection ids in a group."""
+        """Return the connection ids in a group."""
         return {connection.connection_id for connection in self.core.hub(hub).members(group)}
 
     def retained(self, connection_id: str) -> int | None:
-        """How many messages the client has not acknowledged yet; None: the connection is over."""
+        """Return the number of messages that the client has not acknowledged; None: the connection has ended."""
         connection = self.core.connection(connection_id)
         return None if connection is None else connection.retained
-
-    # ---- Transports
-
-    def dial(self, dial: Dial) -> Line:
-        """Open a transport; raises ConnectError, with a ``status`` if it was the service that refused."""
-        if self._refusing:
-            raise ConnectError("the network refuses connections")
-        # A recovery has the same URL, with more in its query.
-        wanted = dial.url or ""
-        grant = self._grants.get(wanted.partition("&")[0])
-        if grant is None:
-            raise ConnectError("the URL is not one of this service: make it with url()", status=401)
-        url = urlsplit(wanted)
-        hub = url.path.rpartition("/")[2]
-        if dial.recovery:
-            query = parse_qs(url.query)
-            (connection_id,), (token,) = query["awps_connection_id"], query["awps_reconnection_token"]
-            transport = self.core.recover(hub, connection_id, token, self.now)
-        else:
-            transport = self.core.connect(hub, dial.protocol, grant, self.now)
-        line = self._lines[transport] = Line(self, transport)
-        return line
-
-    def _deliver(self) -> bool:
-        """Carry what waits on either side to the other; tell whether there was anything."""
-        busy = False
-        if not self.is_stalled("to_service"):
-            for line in list(self._lines.values()):
-                busy |= line.push()
-        if not self.is_stalled("to_client"):
-            for transport in self.core.transports_with_output():
-                if transport in self._lines:
-                    busy |= self._lines[transport].pull()
-        for transport in [transport for transport, line in self._lines.items() if line.over]:
-            del self._lines[transport]
-        return busy

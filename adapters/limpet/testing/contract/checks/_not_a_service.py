@@ -1,4 +1,4 @@
-"""Something that listens where a service should and is none."""
+"""A listener that is no service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class NotAService:
-    """Answers everything with the same bytes and hangs up: ``with NotAService(b"SSH-2.0\\r\\n") as impostor:``.
+    """Answers everything with the same bytes and hangs up: ``with NotAService(b"SSH-2.0\\r\\n") as server:``.
 
     Args:
         answer: the bytes; sent when the head of an HTTP request has arrived.
@@ -30,18 +30,18 @@ class NotAService:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, name="limpet-impostor", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, name="limpet-not-a-service", daemon=True
         )
 
     @classmethod
     def refusing(cls, status: int, text: str) -> Self:
-        """One that answers with an HTTP status."""
+        """Return a listener that answers with an HTTP status."""
         head = f"HTTP/1.1 {status} No\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
         return cls(f"{head}Connection: close\r\n\r\n{text}".encode())
 
     @property
     def url(self) -> str:
-        """For a client."""
+        """The URL for a client."""
         return f"ws://127.0.0.1:{self._server.server_address[1]}/client/hubs/chat?access_token=SECRET"
 
     def __enter__(self) -> Self:

@@ -7,10 +7,13 @@ from typing import Any
 import anyio
 
 from limpet import GroupMessage, InvalidType, LocalProtocolError, State, Stopped
-from limpet.testing.contract.world import GROUP, Log, Steps, World, logged, prompt, raises, soon
+from limpet.testing.contract.check import check
+from limpet.testing.contract.harness import Harness, Log, logged, prompt, raises, soon
+from limpet.testing.contract.subject import GROUP, Steps
 
 
-async def callbacks_run_in_order_one_at_a_time(world: World) -> None:
+@check()
+async def callbacks_run_in_order_one_at_a_time(harness: Harness) -> None:
     calls: list[tuple[str, int]] = []
     running: list[int] = []
 
@@ -25,18 +28,19 @@ async def callbacks_run_in_order_one_at_a_time(world: World) -> None:
         calls.append(("waiting", message.data))
         running.clear()
 
-    async with world.client() as client:
+    async with harness.client() as client:
         client.on_steps(GroupMessage, waiting)
         client.on(GroupMessage, plain)
         await client.join()
-        world.service.publish(GROUP, range(20))
+        harness.service.publish(GROUP, range(20))
         for number in range(20, 30):
             await client.send(number)
         await soon(lambda: len(calls) == 60)
         assert calls == [(name, number) for number in range(30) for name in ("waiting", "plain")]
 
 
-async def a_callback_that_raises_is_logged_and_holds_up_nothing(world: World) -> None:
+@check()
+async def a_callback_that_raises_is_logged_and_holds_up_nothing(harness: Harness) -> None:
     seen: list[int] = []
 
     def bad(message: GroupMessage) -> None:
@@ -47,19 +51,20 @@ async def a_callback_that_raises_is_logged_and_holds_up_nothing(world: World) ->
         raise ZeroDivisionError("worse")
 
     with logged() as errors:
-        async with world.client() as client:
+        async with harness.client() as client:
             client.on(GroupMessage, bad)
             client.on_steps(GroupMessage, worse)
             client.on(GroupMessage, bad)
             client.on(GroupMessage, lambda message: seen.append(message.data))
             await client.join()
-            world.service.publish(GROUP, range(5))
+            harness.service.publish(GROUP, range(5))
             await soon(lambda: 4 in seen)
     assert seen == list(range(5))
     assert errors == ["bad", "worse", "bad"] * 5
 
 
-async def a_callback_may_call_the_client(world: World) -> None:
+@check()
+async def a_callback_may_call_the_client(harness: Harness) -> None:
     log: list[Any] = []
 
     def answer(message: GroupMessage) -> Steps:
@@ -69,16 +74,17 @@ async def a_callback_may_call_the_client(world: World) -> None:
         else:
             log.append(message.data)
 
-    async with world.client() as client:
+    async with harness.client() as client:
         client.on_steps(GroupMessage, answer)
         await client.join()
         await client.join("answers")
-        world.service.publish(GROUP, range(20))
+        harness.service.publish(GROUP, range(20))
         await soon(lambda: len(log) == 20)
         assert log == list(range(20))
 
 
-async def a_callback_may_register_others_and_itself_no_more(world: World) -> None:
+@check()
+async def a_callback_may_register_others_and_itself_no_more(harness: Harness) -> None:
     log: list[tuple[str, int]] = []
 
     def later(message: GroupMessage) -> None:
@@ -89,7 +95,7 @@ async def a_callback_may_register_others_and_itself_no_more(world: World) -> Non
         client.client.off(GroupMessage, once)
         client.client.on(GroupMessage, later)
 
-    async with world.client() as client:
+    async with harness.client() as client:
         client.on(GroupMessage, once)
         await client.join()
         await client.send(1)
@@ -106,14 +112,15 @@ async def a_callback_may_register_others_and_itself_no_more(world: World) -> Non
         assert len(log) == 3
 
 
-async def a_callback_may_stop_the_client(world: World) -> None:
+@check("transport")
+async def a_callback_may_stop_the_client(harness: Harness) -> None:
     done: list[bool] = []
 
     def stop(_: GroupMessage) -> Steps:
         yield ("stop",)
         done.append(True)
 
-    client = world.client()
+    client = harness.client()
     log = Log(client, Stopped)
     client.on_steps(GroupMessage, stop)
     async with client:
@@ -126,7 +133,8 @@ async def a_callback_may_stop_the_client(world: World) -> None:
     assert log.events == [Stopped(None)]
 
 
-async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(world: World) -> None:
+@check()
+async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(harness: Harness) -> None:
     ended: list[object] = []
 
     def waiting(event: GroupMessage | Stopped) -> Steps:
@@ -136,14 +144,14 @@ async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(world: World)
         ended.append(event.data if isinstance(event, GroupMessage) else event)
 
     began: list[object] = []
-    client = world.client()
+    client = harness.client()
     client.on_steps(GroupMessage, waiting)
     client.on_steps(Stopped, waiting)
     log = Log(client, GroupMessage, Stopped)
     with anyio.CancelScope() as scope:
         async with client:
             await client.join()
-            world.service.publish(GROUP, range(3))
+            harness.service.publish(GROUP, range(3))
             await soon(lambda: began)
             scope.cancel()
             await anyio.sleep_forever()
@@ -159,8 +167,9 @@ async def callbacks_go_on_after_a_body_that_was_cancelled_amid_one(world: World)
     await log.wait(Stopped, 2)
 
 
-async def wrong_callbacks_and_types_raise(world: World) -> None:
-    client = world.client().client
+@check()
+async def wrong_callbacks_and_types_raise(harness: Harness) -> None:
+    client = harness.client().client
     for wrong in (int, "GroupMessage", GroupMessage | Stopped, None):
         with raises(InvalidType):
             client.on(wrong, print)
@@ -178,14 +187,3 @@ async def wrong_callbacks_and_types_raise(world: World) -> None:
     client.off(GroupMessage, print)
     with raises(LocalProtocolError):
         client.off(GroupMessage, print)
-
-
-CHECKS = (
-    callbacks_run_in_order_one_at_a_time,
-    a_callback_that_raises_is_logged_and_holds_up_nothing,
-    a_callback_may_call_the_client,
-    a_callback_may_register_others_and_itself_no_more,
-    a_callback_may_stop_the_client,
-    callbacks_go_on_after_a_body_that_was_cancelled_amid_one,
-    wrong_callbacks_and_types_raise,
-)

@@ -13,7 +13,8 @@ import msgspec
 
 from limpet import Ack, GroupMessage, Recovered, SendError, ServerMessage, State
 from limpet.service import EventHandler, HubOptions, ServiceOptions
-from limpet.testing.contract.world import Log, World, raises, soon
+from limpet.testing.contract.check import check
+from limpet.testing.contract.harness import Harness, Log, raises, soon
 from limpet.testing.service import BackgroundService
 
 Answer = tuple[int, str, bytes]
@@ -89,14 +90,15 @@ class _Server:
 
 
 @contextmanager
-def _handled(world: World, answer: Callable[[Call], Answer]) -> Generator[tuple[BackgroundService, _Server]]:
+def _handled(harness: Harness, answer: Callable[[Call], Answer]) -> Generator[tuple[BackgroundService, _Server]]:
     """A service whose events are answered."""
     server = _Server(answer)
-    with server.running(), world.another(server.options()) as service:
+    with server.running(), harness.another(server.options()) as service:
         yield service, server
 
 
-async def an_event_is_acknowledged_when_its_handler_has_answered(world: World) -> None:
+@check()
+async def an_event_is_acknowledged_when_its_handler_has_answered(harness: Harness) -> None:
     def answer(call: Call) -> Answer:
         if call.event == "text":
             return 200, "text/plain", "grün".encode()
@@ -112,8 +114,8 @@ async def an_event_is_acknowledged_when_its_handler_has_answered(world: World) -
         ("json", {"id": 7}, b'{"id":7}', "application/json"),
         ("binary", b"\x00\x01", b"\x00\x01", "application/octet-stream"),
     )
-    with _handled(world, answer) as (service, server):
-        async with world.client(service.url("ann")) as client:
+    with _handled(harness, answer) as (service, server):
+        async with harness.client(service.url("ann")) as client:
             log = Log(client, ServerMessage)
             for number, (event, data, _, _) in enumerate(sent):
                 assert isinstance(await client.call("send_event", event, data), Ack)
@@ -131,14 +133,15 @@ async def an_event_is_acknowledged_when_its_handler_has_answered(world: World) -
         assert call.data_type.startswith(content_type)
 
 
-async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_wanted(world: World) -> None:
+@check()
+async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_wanted(harness: Harness) -> None:
     failing = 1
 
     def answer(call: Call) -> Answer:
         return (500, "text/plain", b"out of tea") if len(server.calls) <= failing else _NOTHING
 
-    with _handled(world, answer) as (service, server):
-        async with world.client(service.url("ann")) as client:
+    with _handled(harness, answer) as (service, server):
+        async with harness.client(service.url("ann")) as client:
             with raises(SendError) as caught:
                 await client.call("send_event", "order", 0)
             assert (caught.error.name, caught.error.outcome) == ("InternalServerError", "unknown")
@@ -146,7 +149,7 @@ async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_
             assert isinstance(await client.call("send_event", "order", 0), Ack)
             assert [call.data for call in server.calls] == [b"0"] * 2  # both of them wanted
         server.calls.clear()
-        async with world.client(service.url("ann"), resend="always") as client:
+        async with harness.client(service.url("ann"), resend="always") as client:
             assert isinstance(await client.call("send_event", "order", 1), Ack)
             assert [call.data for call in server.calls] == [b"1", b"1"]
             failing = 1000
@@ -157,7 +160,8 @@ async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_
             assert client.state is State.CONNECTED
 
 
-async def an_event_is_handled_once_whatever_the_network_does(world: World) -> None:
+@check()
+async def an_event_is_handled_once_whatever_the_network_does(harness: Harness) -> None:
     """The connection drops while the handler thinks: its answer and the ack arrive on the recovered one."""
     go_on = threading.Event()
 
@@ -167,8 +171,8 @@ async def an_event_is_handled_once_whatever_the_network_does(world: World) -> No
         return 200, "text/plain", call.event.encode()
 
     try:
-        with _handled(world, answer) as (service, server):
-            async with world.client(service.url("ann")) as client, anyio.create_task_group() as tasks:
+        with _handled(harness, answer) as (service, server):
+            async with harness.client(service.url("ann")) as client, anyio.create_task_group() as tasks:
                 life, messages = Log(client, Recovered), Log(client, ServerMessage)
                 acks: list[Ack] = []
 
@@ -189,10 +193,11 @@ async def an_event_is_handled_once_whatever_the_network_does(world: World) -> No
         go_on.set()
 
 
-async def events_without_ack_arrive_in_order_and_nothing_else_waits_for_them(world: World) -> None:
+@check()
+async def events_without_ack_arrive_in_order_and_nothing_else_waits_for_them(harness: Harness) -> None:
     count = 300
-    with _handled(world, lambda _: _NOTHING) as (service, server):
-        async with world.client(service.url("ann")) as client:
+    with _handled(harness, lambda _: _NOTHING) as (service, server):
+        async with harness.client(service.url("ann")) as client:
             log = Log(client, GroupMessage)
             await client.join("answers")
             for number in range(count):
@@ -201,11 +206,3 @@ async def events_without_ack_arrive_in_order_and_nothing_else_waits_for_them(wor
             await log.upto("published")
             await soon(lambda: len(server.calls) == count)
     assert [call.data for call in server.calls] == [b"%d" % number for number in range(count)]
-
-
-CHECKS = (
-    an_event_is_acknowledged_when_its_handler_has_answered,
-    an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_wanted,
-    an_event_is_handled_once_whatever_the_network_does,
-    events_without_ack_arrive_in_order_and_nothing_else_waits_for_them,
-)

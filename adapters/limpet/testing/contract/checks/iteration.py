@@ -17,7 +17,9 @@ from limpet import (
     SendError,
     Stopped,
 )
-from limpet.testing.contract.world import GROUP, Stream, World, logged, prompt, raises, soon
+from limpet.testing.contract.check import check
+from limpet.testing.contract.harness import Harness, logged, prompt, raises, soon
+from limpet.testing.contract.subject import GROUP, Stream
 
 _LIMIT = 20
 
@@ -32,13 +34,14 @@ async def _rest(stream: Stream) -> list[Any]:
     return [event async for event in stream]
 
 
-# --- Iteration
+# ---- Iteration
 
 
-async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(harness: Harness) -> None:
+    async with harness.client() as client:
         await client.join()
-        world.service.publish(GROUP, range(30))
+        harness.service.publish(GROUP, range(30))
         await client.send(30)
         seen: list[int] = []
         while len(seen) < 31:
@@ -48,8 +51,9 @@ async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(world: W
         assert seen == list(range(31))
 
 
-async def a_cancelled_iteration_loses_nothing(world: World) -> None:
-    async with world.client() as client, anyio.create_task_group() as tasks:
+@check()
+async def a_cancelled_iteration_loses_nothing(harness: Harness) -> None:
+    async with harness.client() as client, anyio.create_task_group() as tasks:
         await client.join()
         seen: list[int] = []
 
@@ -62,7 +66,7 @@ async def a_cancelled_iteration_loses_nothing(world: World) -> None:
                 async with anyio.create_task_group() as reader:
                     reader.start_soon(read)
                     await anyio.lowlevel.checkpoint()
-                    world.service.publish(GROUP, [number])
+                    harness.service.publish(GROUP, [number])
                     for _ in range(number % 7):
                         await anyio.sleep(0.0002)
                     scope.cancel()
@@ -72,14 +76,15 @@ async def a_cancelled_iteration_loses_nothing(world: World) -> None:
         await client.stop()
 
 
-async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(world: World) -> None:
-    client = world.client()
+@check()
+async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(harness: Harness) -> None:
+    client = harness.client()
     everything = client.events(Connected, GroupMessage, Recovered, Stopped)
     messages = client.events(GroupMessage)
     async with client:
         await client.join()
         await client.send(1)
-        world.service.cut()
+        harness.service.cut()
         await client.send(2)
         both: list[list[Any]] = []
 
@@ -106,8 +111,9 @@ async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(world: W
         stream.close()
 
 
-async def streams_raise_when_the_client_can_not_go_on(world: World) -> None:
-    async with world.client(auto_reconnect=False) as client, anyio.create_task_group() as tasks:
+@check()
+async def streams_raise_when_the_client_cannot_go_on(harness: Harness) -> None:
+    async with harness.client(auto_reconnect=False) as client, anyio.create_task_group() as tasks:
         errors: list[ConnectError] = []
 
         async def read(stream: Stream) -> None:
@@ -123,14 +129,15 @@ async def streams_raise_when_the_client_can_not_go_on(world: World) -> None:
         for stream in (aiter(client), client.events(GroupMessage)):
             tasks.start_soon(read, stream)
         await anyio.sleep(0.01)
-        world.service.publish(GROUP, [1, 2])
+        harness.service.publish(GROUP, [1, 2])
         assert client.connection_id
-        world.service.end(client.connection_id)
+        harness.service.end(client.connection_id)
         await soon(lambda: len(errors) == 2)
 
 
-async def an_iteration_may_begin_before_the_start(world: World) -> None:
-    client = world.client()
+@check()
+async def an_iteration_may_begin_before_the_start(harness: Harness) -> None:
+    client = harness.client()
     seen: list[Any] = []
 
     async def read(stream: Stream) -> None:
@@ -146,15 +153,16 @@ async def an_iteration_may_begin_before_the_start(world: World) -> None:
     assert seen == [1]
 
 
-async def two_readers_of_one_stream_are_told(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def two_readers_of_one_stream_are_told(harness: Harness) -> None:
+    async with harness.client() as client:
         await client.join()
         stream = client.events(GroupMessage)
-        await _one_is_told(world, stream, stream)
-        await _one_is_told(world, aiter(client), aiter(client))  # which share what arrives for nobody else
+        await _one_is_told(harness, stream, stream)
+        await _one_is_told(harness, aiter(client), aiter(client))  # which share what arrives for nobody else
 
 
-async def _one_is_told(world: World, *streams: Stream) -> None:
+async def _one_is_told(harness: Harness, *streams: Stream) -> None:
     """Read from both at once: one gets what is published, the other what to do instead."""
     outcome: list[object] = []
 
@@ -168,15 +176,16 @@ async def _one_is_told(world: World, *streams: Stream) -> None:
         for stream in streams:
             tasks.start_soon(read, stream)
         await soon(lambda: outcome)
-        world.service.publish(GROUP, [1])
+        harness.service.publish(GROUP, [1])
     assert "client.events(GroupMessage)" in str(outcome[0])
     assert outcome[1:] == [1]
     for stream in streams:
         stream.close()
 
 
-async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(harness: Harness) -> None:
+    async with harness.client() as client:
         await client.join()
         ended: list[list[Any]] = []
 
@@ -198,9 +207,10 @@ async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(world: World) -> 
         assert await _rest(stream) == []
 
 
-async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(world: World) -> None:
+@check()
+async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(harness: Harness) -> None:
     with logged() as warnings:
-        async with world.client(max_buffered_messages=_LIMIT) as client:
+        async with harness.client(max_buffered_messages=_LIMIT) as client:
             await client.join()
             for number in range(100):
                 await client.send(number)
@@ -212,11 +222,12 @@ async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(world
     assert [text.split(";")[0] for text in warnings] == ["nobody takes the messages that arrive"]
 
 
-# --- Subscriptions
+# ---- Subscriptions
 
 
-async def subscribe_joins_iterates_and_leaves(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def subscribe_joins_iterates_and_leaves(harness: Harness) -> None:
+    async with harness.client() as client:
         async with client.subscribe("a") as a, client.subscribe("b") as b:
             assert client.groups == {"a", "b"}
             for number in range(5):
@@ -229,11 +240,12 @@ async def subscribe_joins_iterates_and_leaves(world: World) -> None:
                 assert await _take(again, 1) == await _take(a, 1) == ["both"]
             assert client.groups == {"a", "b"}
         await soon(lambda: client.groups == frozenset())
-        await soon(lambda: not world.service.members("a") | world.service.members("b"))
+        await soon(lambda: not harness.service.members("a") | harness.service.members("b"))
 
 
-async def subscribe_that_is_refused_raises(world: World) -> None:
-    async with world.client(world.service.url(roles=())) as client:
+@check()
+async def subscribe_that_is_refused_raises(harness: Harness) -> None:
+    async with harness.client(harness.service.url(roles=())) as client:
         with raises(SendError) as caught:
             async with client.subscribe():
                 raise AssertionError("not joined")
@@ -243,8 +255,9 @@ async def subscribe_that_is_refused_raises(world: World) -> None:
                 raise AssertionError("not joined")
 
 
-async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(world: World) -> None:
-    async with world.client() as client, client.subscribe() as messages:
+@check()
+async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(harness: Harness) -> None:
+    async with harness.client() as client, client.subscribe() as messages:
         await client.send(1)
         await client.stop()
         assert [message.data for message in await _rest(messages)] == [1]
@@ -255,45 +268,30 @@ async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(worl
         await soon(lambda: client.groups == frozenset())
 
 
-async def a_cancelled_subscription_does_not_stay_in_the_group(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def a_cancelled_subscription_does_not_stay_in_the_group(harness: Harness) -> None:
+    async with harness.client() as client:
         with anyio.move_on_after(0.1):
             async with client.subscribe() as messages:
                 await _rest(messages)
-        await soon(lambda: not world.service.members(GROUP))
+        await soon(lambda: not harness.service.members(GROUP))
         await soon(lambda: client.groups == frozenset())
 
 
-async def a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group(world: World) -> None:
-    async with world.client() as client, anyio.create_task_group() as tasks:
-        world.service.stall("to_client")
+@check()
+async def a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group(harness: Harness) -> None:
+    async with harness.client() as client, anyio.create_task_group() as tasks:
+        harness.service.stall("to_client")
         with anyio.CancelScope() as scope:
 
             async def cancel() -> None:
-                await soon(lambda: world.service.members(GROUP))
+                await soon(lambda: harness.service.members(GROUP))
                 scope.cancel()  # a call that blocks ends with the answer
                 await anyio.sleep(0.1)
-                world.service.resume()
+                harness.service.resume()
 
             tasks.start_soon(cancel)
             async with client.subscribe() as messages:
                 await _rest(messages)
-        await soon(lambda: not world.service.members(GROUP))
+        await soon(lambda: not harness.service.members(GROUP))
         await soon(lambda: client.groups == frozenset())
-
-
-CHECKS = (
-    iteration_gives_what_came_before_it_and_a_break_loses_nothing,
-    a_cancelled_iteration_loses_nothing,
-    streams_of_events_give_what_was_asked_for_and_end_at_the_stop,
-    streams_raise_when_the_client_can_not_go_on,
-    an_iteration_may_begin_before_the_start,
-    two_readers_of_one_stream_are_told,
-    a_closed_stream_ends_and_what_waits_in_it_is_dropped,
-    without_a_reader_requests_go_on_and_the_newest_messages_are_kept,
-    subscribe_joins_iterates_and_leaves,
-    subscribe_that_is_refused_raises,
-    subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised,
-    a_cancelled_subscription_does_not_stay_in_the_group,
-    a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group,
-)

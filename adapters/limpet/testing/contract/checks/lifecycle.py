@@ -23,11 +23,14 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet.testing.contract.world import GROUP, Log, Subject, World, prompt, raises, soon
+from limpet.testing.contract.check import check
+from limpet.testing.contract.harness import Harness, Log, prompt, raises, soon
+from limpet.testing.contract.subject import GROUP, Subject
 
 
-async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
-    client = world.client(world.service.url("ann"))
+@check("transport")
+async def it_starts_knows_who_it_is_and_stops(harness: Harness) -> None:
+    client = harness.client(harness.service.url("ann"))
     log = Log(client, Connected, Stopped)
     assert _is_stopped(client)
     async with client:
@@ -43,8 +46,9 @@ async def it_starts_knows_who_it_is_and_stops(world: World) -> None:
         await client.stop()
 
 
-async def it_starts_again_and_callbacks_stay(world: World) -> None:
-    client = world.client()
+@check("transport", "tls")
+async def it_starts_again_and_callbacks_stay(harness: Harness) -> None:
+    client = harness.client()
     log = Log(client, Connected)
     for count in range(1, 4):
         async with client:
@@ -57,56 +61,62 @@ async def it_starts_again_and_callbacks_stay(world: World) -> None:
     assert len({event.connection_id for event in log.events}) == 3
 
 
-async def a_second_start_raises_and_harms_nothing(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def a_second_start_raises_and_harms_nothing(harness: Harness) -> None:
+    async with harness.client() as client:
         with raises(LocalProtocolError):
             await client.__aenter__()
         await client.join()
         assert client.state is State.CONNECTED
 
 
-async def wrong_arguments_raise_at_once(world: World) -> None:
+@check()
+async def wrong_arguments_raise_at_once(harness: Harness) -> None:
     for url in ("http://example.test", "ws://", "example.test", "", "ws://a b/", "ws://h:99999/"):
         with raises(InvalidValue) as caught:
-            world.client(url)
+            harness.client(url)
         assert "url" in str(caught.error)
     for rubbish in (7, b"ws://example.test", ["ws://example.test"], object()):
         with raises(InvalidType) as mistaken:
-            world.client(rubbish)
+            harness.client(rubbish)
         assert "url" in str(mistaken.error)
 
 
-async def start_fails_on_a_port_where_nobody_listens(world: World) -> None:
+@check("transport")
+async def start_fails_on_a_port_where_nobody_listens(harness: Harness) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    client = world.client(f"ws://127.0.0.1:{port}/client/hubs/chat")
+    client = harness.client(f"ws://127.0.0.1:{port}/client/hubs/chat")
     log = Log(client, Stopped)
     error = await _fails(client)
     assert f"127.0.0.1 port {port}" in str(error)
     assert (await log.wait(Stopped)).error is error
 
 
-async def start_fails_when_connections_are_reset(world: World) -> None:
-    client = world.client()
-    world.service.refuse()
+@check("transport")
+async def start_fails_when_connections_are_reset(harness: Harness) -> None:
+    client = harness.client()
+    harness.service.refuse()
     await _fails(client)
-    world.service.accept()
+    harness.service.accept()
     async with client:
         await client.join()
 
 
-async def start_fails_on_a_bad_token_and_says_so(world: World) -> None:
-    url = world.service.url() + "x"
+@check("transport")
+async def start_fails_on_a_bad_token_and_says_so(harness: Harness) -> None:
+    url = harness.service.url() + "x"
     for where in (url, lambda: url):
-        error = await _fails(world.client(where))
+        error = await _fails(harness.client(where))
         assert error.status == 401
         assert "the access token was refused" in str(error)
         assert url.partition("access_token=")[2] not in str(error)
 
 
-async def start_fails_with_the_error_of_the_provider(world: World) -> None:
-    answers: list[Any] = [ZeroDivisionError("no URL today"), "http://example.test", 7, None, world.service.url()]
+@check()
+async def start_fails_with_the_error_of_the_provider(harness: Harness) -> None:
+    answers: list[Any] = [ZeroDivisionError("no URL today"), "http://example.test", 7, None, harness.service.url()]
 
     def provide() -> Any:
         answer = answers.pop(0)
@@ -114,7 +124,7 @@ async def start_fails_with_the_error_of_the_provider(world: World) -> None:
             raise answer
         return answer
 
-    client = world.client(provide)
+    client = harness.client(provide)
     error = await _fails(client)
     assert isinstance(error.__cause__, ZeroDivisionError)
     assert "no URL today" in str(error)
@@ -124,63 +134,69 @@ async def start_fails_with_the_error_of_the_provider(world: World) -> None:
         assert client.state is State.CONNECTED
 
 
-async def start_fails_in_time_when_the_provider_hangs(world: World) -> None:
-    provider = world.client().slow_provider(world.service.url, seconds=0.5)
-    assert "timed out" in str(await _fails(world.client(provider, connect_timeout=0.1)))
+@check()
+async def start_fails_in_time_when_the_provider_hangs(harness: Harness) -> None:
+    provider = harness.client().slow_provider(harness.service.url, seconds=0.5)
+    assert "timed out" in str(await _fails(harness.client(provider, connect_timeout=0.1)))
 
 
-async def start_fails_without_an_answer_in_time(world: World) -> None:
-    client = world.client(connect_timeout=0.15)
-    world.service.stall()
+@check("transport", "tls")
+async def start_fails_without_an_answer_in_time(harness: Harness) -> None:
+    client = harness.client(connect_timeout=0.15)
+    harness.service.stall()
     await _fails(client)
-    world.service.resume()
+    harness.service.resume()
     async with client:
         await client.join()
 
 
-async def a_cancelled_start_leaves_nothing_behind(world: World) -> None:
+@check("transport")
+async def a_cancelled_start_leaves_nothing_behind(harness: Harness) -> None:
     """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
-    provider = world.client().slow_provider(world.service.url, seconds=0.02)
-    client = world.client(provider, connect_timeout=0.5)
-    world.service.slow_down(0.03)
+    provider = harness.client().slow_provider(harness.service.url, seconds=0.02)
+    client = harness.client(provider, connect_timeout=0.5)
+    harness.service.slow_down(0.03)
     for steps in range(10):
         # A start that blocks cannot be cancelled; it ends by itself.
         with prompt(), anyio.move_on_after(0.02 * steps):
             async with client:
                 await anyio.sleep_forever()
         await soon(lambda: client.state is State.STOPPED)  # on asyncio, anyio cancels the end as well, over and over
-    world.service.stall()
+    harness.service.stall()
     with prompt(), suppress(ConnectError), anyio.move_on_after(0.1):
         async with client:
             raise AssertionError("it cannot have started")
     assert client.state is State.STOPPED
-    world.service.slow_down()
-    world.service.resume()
+    harness.service.slow_down()
+    harness.service.resume()
     async with client:
         await client.join()
 
 
-async def what_the_body_raises_passes_unchanged(world: World) -> None:
-    client = world.client()
+@check()
+async def what_the_body_raises_passes_unchanged(harness: Harness) -> None:
+    client = harness.client()
     with raises(ZeroDivisionError):
         async with client:
             raise ZeroDivisionError
     assert client.state is State.STOPPED
 
 
-async def a_cancelled_body_ends_politely(world: World) -> None:
-    client = world.client()
+@check("transport")
+async def a_cancelled_body_ends_politely(harness: Harness) -> None:
+    client = harness.client()
     with anyio.move_on_after(0.1) as scope:
         async with client:
             await client.join()
             await anyio.sleep(10)
     assert scope.cancelled_caught
     await soon(lambda: client.state is State.STOPPED)
-    await soon(lambda: not world.service.members(GROUP), "the end of the connection at the service")
+    await soon(lambda: not harness.service.members(GROUP), "the end of the connection at the service")
 
 
-async def stop_may_be_called_by_many_and_by_one_who_never_started(world: World) -> None:
-    client = world.client()
+@check()
+async def stop_may_be_called_by_many_and_by_one_who_never_started(harness: Harness) -> None:
+    client = harness.client()
     await client.stop()
     async with client:
         with prompt():
@@ -192,10 +208,11 @@ async def stop_may_be_called_by_many_and_by_one_who_never_started(world: World) 
             await client.join()
 
 
-async def stop_during_a_start_ends_it(world: World) -> None:
+@check("transport")
+async def stop_during_a_start_ends_it(harness: Harness) -> None:
     """While it asks for the URL, connects, shakes hands, or waits for the service's first message."""
-    provider = world.client().slow_provider(world.service.url, seconds=0.02)
-    client = world.client(provider, close_timeout=0.2)
+    provider = harness.client().slow_provider(harness.service.url, seconds=0.02)
+    client = harness.client(provider, close_timeout=0.2)
     outcome: list[object] = []
 
     async def start() -> None:
@@ -205,10 +222,10 @@ async def stop_during_a_start_ends_it(world: World) -> None:
         except ClientStopped as error:
             outcome.append(error)
 
-    world.service.slow_down(0.03)
+    harness.service.slow_down(0.03)
     for steps in range(10):
         if steps == 9:
-            world.service.stall()
+            harness.service.stall()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(start)
             await soon(lambda: client.state is not State.STOPPED)
@@ -221,13 +238,14 @@ async def stop_during_a_start_ends_it(world: World) -> None:
     assert isinstance(outcome[-1], ClientStopped)
 
 
-async def stop_settles_what_waits_for_an_answer(world: World) -> None:
+@check("transport")
+async def stop_settles_what_waits_for_an_answer(harness: Harness) -> None:
     failures: list[SendError] = []
-    client = world.client(close_timeout=0.2)
-    async with client, world.undisturbed() as other, anyio.create_task_group() as tasks:
+    client = harness.client(close_timeout=0.2)
+    async with client, harness.undisturbed() as other, anyio.create_task_group() as tasks:
         log = Log(other, GroupMessage)
         await other.join()
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         _send_later(tasks, client, failures, 5)
         await log.wait(GroupMessage, 5)
         with prompt():
@@ -236,12 +254,13 @@ async def stop_settles_what_waits_for_an_answer(world: World) -> None:
     assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unknown")}
 
 
-async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
+@check()
+async def stop_while_it_recovers_is_prompt_and_settles(harness: Harness) -> None:
     failures: list[SendError] = []
-    client = world.client()
+    client = harness.client()
     async with client, anyio.create_task_group() as tasks:
-        world.service.refuse()
-        world.service.cut()
+        harness.service.refuse()
+        harness.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
         _send_later(tasks, client, failures, 3)
         await anyio.sleep(0.3)
@@ -251,13 +270,14 @@ async def stop_while_it_recovers_is_prompt_and_settles(world: World) -> None:
     assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
 
 
-async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(world: World) -> None:
+@check()
+async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(harness: Harness) -> None:
     failures: list[SendError] = []
-    client = world.client(recovery_timeout=0.05, reconnect=Backoff(initial=30.0, maximum=30.0, jitter=0.0))
+    client = harness.client(recovery_timeout=0.05, reconnect=Backoff(initial=30.0, maximum=30.0, jitter=0.0))
     log = Log(client, Disconnected)
     async with client, anyio.create_task_group() as tasks:
-        world.service.refuse()
-        world.service.cut()
+        harness.service.refuse()
+        harness.service.cut()
         await log.wait(Disconnected)
         _send_later(tasks, client, failures, 3)
         await anyio.sleep(0.3)
@@ -267,22 +287,24 @@ async def stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles(world: 
     assert {(error.name, error.outcome) for error in failures} == {("Stopped", "unsent")}
 
 
-async def stop_in_a_black_hole_is_bounded(world: World) -> None:
-    client = world.client(close_timeout=0.3)
+@check("transport", "tls")
+async def stop_in_a_black_hole_is_bounded(harness: Harness) -> None:
+    client = harness.client(close_timeout=0.3)
     async with client:
-        world.service.stall()
+        harness.service.stall()
         with prompt():
             await client.stop()
     assert client.state is State.STOPPED
 
 
-async def a_client_that_can_not_go_on_stops_and_says_why(world: World) -> None:
-    client = world.client(auto_reconnect=False)
+@check()
+async def a_client_that_cannot_go_on_stops_and_says_why(harness: Harness) -> None:
+    client = harness.client(auto_reconnect=False)
     log = Log(client, Stopped)
     async with client:
         stream = aiter(client)
         assert client.connection_id
-        world.service.end(client.connection_id, "enough")
+        harness.service.end(client.connection_id, "enough")
         with raises(ConnectError):
             await anext(stream)
         with raises(LocalProtocolError):
@@ -315,27 +337,3 @@ def _send_later(tasks: TaskGroup, client: Subject, failures: list[SendError], co
 
     for _ in range(count):
         tasks.start_soon(send)
-
-
-CHECKS = (
-    it_starts_knows_who_it_is_and_stops,
-    it_starts_again_and_callbacks_stay,
-    a_second_start_raises_and_harms_nothing,
-    wrong_arguments_raise_at_once,
-    start_fails_on_a_port_where_nobody_listens,
-    start_fails_when_connections_are_reset,
-    start_fails_on_a_bad_token_and_says_so,
-    start_fails_with_the_error_of_the_provider,
-    start_fails_in_time_when_the_provider_hangs,
-    start_fails_without_an_answer_in_time,
-    a_cancelled_start_leaves_nothing_behind,
-    what_the_body_raises_passes_unchanged,
-    a_cancelled_body_ends_politely,
-    stop_may_be_called_by_many_and_by_one_who_never_started,
-    stop_during_a_start_ends_it,
-    stop_settles_what_waits_for_an_answer,
-    stop_while_it_recovers_is_prompt_and_settles,
-    stop_while_it_waits_for_the_next_attempt_is_prompt_and_settles,
-    stop_in_a_black_hole_is_bounded,
-    a_client_that_can_not_go_on_stops_and_says_why,
-)

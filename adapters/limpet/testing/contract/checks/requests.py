@@ -20,7 +20,9 @@ from limpet import (
     State,
     TooManyRequests,
 )
-from limpet.testing.contract.world import GROUP, Log, Subject, World, prompt, raises, soon
+from limpet.testing.contract.check import check
+from limpet.testing.contract.harness import Harness, Log, prompt, raises, soon
+from limpet.testing.contract.subject import GROUP, Subject
 
 _DATA: tuple[tuple[Any, str | None, Any, str], ...] = (
     ("text", None, "text", "text"),
@@ -40,8 +42,9 @@ _DATA: tuple[tuple[Any, str | None, Any, str], ...] = (
 """What is sent, with which ``data_type``, and what arrives."""
 
 
-async def every_kind_of_data_arrives_as_it_was_sent(world: World) -> None:
-    async with world.client(world.service.url("ann")) as client:
+@check("transport", "tls")
+async def every_kind_of_data_arrives_as_it_was_sent(harness: Harness) -> None:
+    async with harness.client(harness.service.url("ann")) as client:
         log = Log(client, GroupMessage)
         await client.join()
         for data, data_type, _, _ in _DATA:
@@ -52,18 +55,19 @@ async def every_kind_of_data_arrives_as_it_was_sent(world: World) -> None:
         assert (first.group, first.from_user_id, first.sequence_id) == (GROUP, "ann", 1)
 
 
-async def join_leave_and_no_echo_do_what_they_say(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def join_leave_and_no_echo_do_what_they_say(harness: Harness) -> None:
+    async with harness.client() as client:
         log = Log(client, GroupMessage)
         assert not (await client.join()).duplicate
         assert client.groups == {GROUP}
-        assert world.service.members(GROUP) == {client.connection_id}
+        assert harness.service.members(GROUP) == {client.connection_id}
         await client.send(1)
         await client.send(2, no_echo=True)
         await client.send(3, "another")
         await client.leave()
         assert client.groups == frozenset()
-        assert not world.service.members(GROUP)
+        assert not harness.service.members(GROUP)
         await client.send(4)
         await client.join()
         await client.send(5)
@@ -71,8 +75,9 @@ async def join_leave_and_no_echo_do_what_they_say(world: World) -> None:
         assert log.data == [1, 5]
 
 
-async def without_ack_nothing_is_waited_for_and_order_is_kept(world: World) -> None:
-    async with world.client() as client:
+@check("transport")
+async def without_ack_nothing_is_waited_for_and_order_is_kept(harness: Harness) -> None:
+    async with harness.client() as client:
         log = Log(client, GroupMessage)
         await client.join()
         for number in range(200):
@@ -86,19 +91,21 @@ async def without_ack_nothing_is_waited_for_and_order_is_kept(world: World) -> N
         assert log.data == [*range(200), "last"]
 
 
-async def what_is_sent_right_before_a_stop_is_sent(world: World) -> None:
-    async with world.undisturbed() as other:
+@check("transport")
+async def what_is_sent_right_before_a_stop_is_sent(harness: Harness) -> None:
+    async with harness.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
-        async with world.client() as client:
+        async with harness.client() as client:
             for number in range(50):
                 await client.send(number, ack=False)
         await log.upto(49)
         assert log.data == list(range(50))
 
 
-async def an_ack_id_that_comes_again_is_a_duplicate(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def an_ack_id_that_comes_again_is_a_duplicate(harness: Harness) -> None:
+    async with harness.client() as client:
         log = Log(client, GroupMessage)
         await client.join()
         assert await client.send("once", ack_id=77) == Ack(77, duplicate=False)
@@ -110,8 +117,9 @@ async def an_ack_id_that_comes_again_is_a_duplicate(world: World) -> None:
         assert await client.leave("another", ack_id=1001) == Ack(1001)
 
 
-async def a_refusal_is_an_error_with_a_name(world: World) -> None:
-    async with world.client(world.service.url(roles=())) as client:
+@check()
+async def a_refusal_is_an_error_with_a_name(harness: Harness) -> None:
+    async with harness.client(harness.service.url(roles=())) as client:
         for call in (client.join, client.leave, lambda: client.send("x")):
             with raises(SendError) as caught:
                 await call()
@@ -124,8 +132,9 @@ async def a_refusal_is_an_error_with_a_name(world: World) -> None:
         assert client.groups == frozenset()
 
 
-async def misuse_raises_at_once_and_harms_nothing(world: World) -> None:
-    client = world.client()
+@check()
+async def misuse_raises_at_once_and_harms_nothing(harness: Harness) -> None:
+    client = harness.client()
     for stopped in (client.join, client.leave, lambda: client.send("x"), lambda: client.send("x", ack=False)):
         with raises(ClientStopped):
             await stopped()
@@ -151,13 +160,14 @@ async def misuse_raises_at_once_and_harms_nothing(world: World) -> None:
                 await wrong()
         with prompt():
             await client.join()
-        assert world.service.connections == 1
+        assert harness.service.connections == 1
 
 
-async def many_requests_at_once_are_told_apart_and_harm_nothing(world: World) -> None:
+@check("transport")
+async def many_requests_at_once_are_told_apart_and_harm_nothing(harness: Harness) -> None:
     """The service ends a connection with 1000 unacknowledged messages: what comes back must be acknowledged in time."""
     count = 1500
-    async with world.client() as client, anyio.create_task_group() as tasks:
+    async with harness.client() as client, anyio.create_task_group() as tasks:
         log = Log(client, GroupMessage)
         lost = Log(client, Disconnected)
         await client.join()
@@ -176,14 +186,15 @@ async def many_requests_at_once_are_told_apart_and_harm_nothing(world: World) ->
         assert not lost.events
 
 
-async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) -> None:
+@check("transport")
+async def without_ack_as_many_as_one_likes_go_out_without_a_pause(harness: Harness) -> None:
     """All of them come back, and the service must hear in time that they have, over a line that takes its time."""
     count = 4000
-    async with world.client() as client:
+    async with harness.client() as client:
         log, trouble = Log(client, GroupMessage), Log(client, Recovering, Disconnected, MessagesMissed)
         await client.join()
         connection_id = client.connection_id
-        world.service.slow_down(0.02)
+        harness.service.slow_down(0.02)
         await client.repeat(count, "send_to_group", GROUP, ack=False)
         await log.wait(GroupMessage, count)
         assert log.data == list(range(count))
@@ -191,8 +202,9 @@ async def without_ack_as_many_as_one_likes_go_out_without_a_pause(world: World) 
         assert client.connection_id == connection_id
 
 
-async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> None:
-    client = world.client(close_timeout=0.2)
+@check()
+async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(harness: Harness) -> None:
+    client = harness.client(close_timeout=0.2)
     log = Log(client, GroupMessage)
     async with client, anyio.create_task_group() as tasks:
         outcome: list[str] = []
@@ -204,22 +216,22 @@ async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> N
             except ClientStopped:
                 outcome.append("stopped")
 
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         tasks.start_soon(send)
         await anyio.sleep(0.2)
         assert not outcome
         assert client.connection_id
-        world.service.end(client.connection_id)
-        world.service.cut()
-        world.service.resume()
+        harness.service.end(client.connection_id)
+        harness.service.cut()
+        harness.service.resume()
         await soon(lambda: outcome == ["sent"])
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         tasks.start_soon(send)
         await anyio.sleep(0.2)
         assert outcome == ["sent"]
         await client.stop()
         await soon(lambda: outcome == ["sent", "stopped"])
-    world.service.resume()
+    harness.service.resume()
     async with client:
         await client.join()
         await client.repeat(1000, "send_to_group", GROUP, ack=False)
@@ -227,25 +239,27 @@ async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(world: World) -> N
         assert log.data == list(range(1000))
 
 
-async def who_sends_without_a_pause_receives_all_the_same(world: World) -> None:
+@check("transport")
+async def who_sends_without_a_pause_receives_all_the_same(harness: Harness) -> None:
     for method, to in (("send_event", "order"), ("send_to_group", "another")):
-        async with world.client() as client:
+        async with harness.client() as client:
             log = Log(client, GroupMessage)
             await client.join()
-            world.service.publish(GROUP, [1])
+            harness.service.publish(GROUP, [1])
             await client.repeat(1_000_000, method, to, ack=False, until=lambda log=log: log.events)  # type: ignore[misc]
             assert log.data == [1]
 
 
-async def a_request_that_is_given_up_leaves_the_client_healthy(world: World) -> None:
-    async with world.client() as client, world.undisturbed() as other:
+@check()
+async def a_request_that_is_given_up_leaves_the_client_healthy(harness: Harness) -> None:
+    async with harness.client() as client, harness.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         for number in range(3):
             assert await client.gives_up(0.05, "send_to_group", GROUP, number)
         await log.upto(2)
-        world.service.resume()
+        harness.service.resume()
         for number in range(3, 6):
             await client.send(number)
         await log.upto(5)
@@ -253,24 +267,26 @@ async def a_request_that_is_given_up_leaves_the_client_healthy(world: World) -> 
         assert client.state is State.CONNECTED
 
 
-async def a_request_given_up_before_it_was_sent_is_withdrawn(world: World) -> None:
-    async with world.client() as client:
+@check()
+async def a_request_given_up_before_it_was_sent_is_withdrawn(harness: Harness) -> None:
+    async with harness.client() as client:
         log = Log(client, GroupMessage)
         await client.join()
-        world.service.refuse()
-        world.service.cut()
+        harness.service.refuse()
+        harness.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
         assert await client.gives_up(0.05, "send_to_group", GROUP, "withdrawn")
-        world.service.accept()
+        harness.service.accept()
         await client.send("sent")
         await log.upto("sent")
         assert log.data == ["sent"]
 
 
-async def over_the_limit_there_are_too_many_requests(world: World) -> None:
+@check()
+async def over_the_limit_there_are_too_many_requests(harness: Harness) -> None:
     async with (
-        world.client(max_pending_requests=2) as client,
-        world.undisturbed() as other,
+        harness.client(max_pending_requests=2) as client,
+        harness.undisturbed() as other,
         anyio.create_task_group() as tasks,
     ):
         log = Log(other, GroupMessage)
@@ -280,27 +296,28 @@ async def over_the_limit_there_are_too_many_requests(world: World) -> None:
         async def send(number: int) -> None:
             acks.append(await client.send(number))
 
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         tasks.start_soon(send, 1)
         tasks.start_soon(send, 2)
         await log.wait(GroupMessage, 2)
         with prompt(), raises(TooManyRequests):
             await client.send(3)
-        world.service.resume()
+        harness.service.resume()
         await soon(lambda: len(acks) == 2)
         await client.send(4)
 
 
-async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: World) -> None:
-    async with world.client(ack_timeout=0.3) as client, world.undisturbed() as other:
+@check()
+async def a_request_without_an_answer_is_unknown_and_may_be_repeated(harness: Harness) -> None:
+    async with harness.client(ack_timeout=0.3) as client, harness.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         with raises(SendError) as caught:
             await client.send("x")
         assert (caught.error.name, caught.error.outcome) == ("Timeout", "unknown")
-        world.service.cut()
-        world.service.resume()
+        harness.service.cut()
+        harness.service.resume()
         again = await client.send("x", ack_id=caught.error.ack_id)
         assert again == Ack(caught.error.ack_id, duplicate=True)
         await client.send("last")
@@ -308,11 +325,12 @@ async def a_request_without_an_answer_is_unknown_and_may_be_repeated(world: Worl
         assert log.data == ["x", "last"]
 
 
-async def a_request_timeout_holds_during_an_outage(world: World) -> None:
+@check()
+async def a_request_timeout_holds_during_an_outage(harness: Harness) -> None:
     failures: dict[str, SendError] = {}
     async with (
-        world.client(request_timeout=1.5) as client,
-        world.undisturbed() as other,
+        harness.client(request_timeout=1.5) as client,
+        harness.undisturbed() as other,
         anyio.create_task_group() as tasks,
     ):
         log = Log(other, GroupMessage)
@@ -323,11 +341,11 @@ async def a_request_timeout_holds_during_an_outage(world: World) -> None:
                 await client.send(data)
             failures[data] = caught.error
 
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         tasks.start_soon(send, "sent")
         await log.upto("sent")
-        world.service.refuse()
-        world.service.cut()
+        harness.service.refuse()
+        harness.service.cut()
         await soon(lambda: client.state is State.RECOVERING)
         tasks.start_soon(send, "unsent")
         await soon(lambda: len(failures) == 2)
@@ -335,7 +353,7 @@ async def a_request_timeout_holds_during_an_outage(world: World) -> None:
         assert (failures[data].name, failures[data].outcome) == ("Timeout", outcome)
 
 
-async def _lost_with_its_connection(world: World, client: Subject, data: str) -> Ack | SendError:
+async def _lost_with_its_connection(harness: Harness, client: Subject, data: str) -> Ack | SendError:
     """Send ``data``; it is executed, but its connection ends before the answer arrives."""
     outcome: list[Ack | SendError] = []
 
@@ -345,17 +363,17 @@ async def _lost_with_its_connection(world: World, client: Subject, data: str) ->
         except SendError as error:
             outcome.append(error)
 
-    async with world.undisturbed() as other, anyio.create_task_group() as tasks:
+    async with harness.undisturbed() as other, anyio.create_task_group() as tasks:
         log = Log(other, GroupMessage)
         connections = Log(client, Connected)
         await other.join()
-        world.service.stall("to_client")
+        harness.service.stall("to_client")
         tasks.start_soon(send)
         await log.upto(data)
         assert client.connection_id
-        world.service.end(client.connection_id)
-        world.service.cut()
-        world.service.resume()
+        harness.service.end(client.connection_id)
+        harness.service.cut()
+        harness.service.resume()
         await connections.wait(Connected)
         await soon(lambda: outcome)
         await client.send("last")
@@ -364,35 +382,15 @@ async def _lost_with_its_connection(world: World, client: Subject, data: str) ->
     return outcome[0]
 
 
-async def what_is_lost_with_its_connection_is_unknown_and_not_sent_twice(world: World) -> None:
-    async with world.client() as client:
-        outcome = await _lost_with_its_connection(world, client, "x")
+@check()
+async def what_is_lost_with_its_connection_is_unknown_and_not_sent_twice(harness: Harness) -> None:
+    async with harness.client() as client:
+        outcome = await _lost_with_its_connection(harness, client, "x")
         assert isinstance(outcome, SendError)
         assert (outcome.name, outcome.outcome) == ("ConnectionLost", "unknown")
 
 
-async def with_resend_always_it_is_sent_again(world: World) -> None:
-    async with world.client(resend="always") as client:
-        assert isinstance(await _lost_with_its_connection(world, client, "x"), Ack)
-
-
-CHECKS = (
-    every_kind_of_data_arrives_as_it_was_sent,
-    join_leave_and_no_echo_do_what_they_say,
-    without_ack_nothing_is_waited_for_and_order_is_kept,
-    what_is_sent_right_before_a_stop_is_sent,
-    an_ack_id_that_comes_again_is_a_duplicate,
-    a_refusal_is_an_error_with_a_name,
-    misuse_raises_at_once_and_harms_nothing,
-    many_requests_at_once_are_told_apart_and_harm_nothing,
-    without_ack_as_many_as_one_likes_go_out_without_a_pause,
-    who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop,
-    who_sends_without_a_pause_receives_all_the_same,
-    a_request_that_is_given_up_leaves_the_client_healthy,
-    a_request_given_up_before_it_was_sent_is_withdrawn,
-    over_the_limit_there_are_too_many_requests,
-    a_request_without_an_answer_is_unknown_and_may_be_repeated,
-    a_request_timeout_holds_during_an_outage,
-    what_is_lost_with_its_connection_is_unknown_and_not_sent_twice,
-    with_resend_always_it_is_sent_again,
-)
+@check()
+async def with_resend_always_it_is_sent_again(harness: Harness) -> None:
+    async with harness.client(resend="always") as client:
+        assert isinstance(await _lost_with_its_connection(harness, client, "x"), Ack)

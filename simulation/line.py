@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from limpet import Dial
+from limpet import Dial, Session
 from limpet_core.service import NO_CLOSE_FRAME, Close, Transport
+from simulation.clock import Clock
 from simulation.oracle import sent
-
-if TYPE_CHECKING:
-    from simulation.client import Client
-    from simulation.world import World
-
+from simulation.service import Service
 
 END = Close(NO_CLOSE_FRAME)
-"""On the wire: the end of the stream; any other Close is a close frame."""
+"""On a line: the end of the stream; any other Close is a close frame."""
+
+
+class Driver(Protocol):
+    """Drives a session over lines, one at a time.
+
+    Attributes:
+        line: the line in use.
+    """
+
+    name: str
+    line: Line | None
+
+    @property
+    def session(self) -> Session: ...
+
+    def receives(self, line: Line, item: Any) -> None: ...
+
+    def drain(self) -> None: ...
 
 
 def refusal_of(request: bytes, name: str) -> bytes:
@@ -26,19 +41,20 @@ def refusal_of(request: bytes, name: str) -> bytes:
     )
 
 
-class Wire:
+class Line:
     """Two directions that keep their order, until it breaks. This one carries whole messages.
 
     What is on the way is a list of messages, "open" or a Close. ``fault``: how, in which direction and after how many
     of these it breaks.
     """
 
-    def __init__(self, world: World, client: Client, dial: Dial, random: Random) -> None:
-        self.world, self.client, self.dial, self.random = world, client, dial, random
-        self.core = world.core
+    def __init__(self, name: str, clock: Clock, service: Service, client: Driver, dial: Dial, random: Random) -> None:
+        self.name, self.clock, self.service, self.client = name, clock, service, client
+        self.dial, self.random = dial, random
+        self.core = service.core
         self.transport: Transport | None = None
         self.latency = random.choice([0.0, 0.01, 0.05, 0.3, 0.9])
-        self.arrivals = {"up": world.now, "down": world.now}
+        self.arrivals = {"up": clock.now, "down": clock.now}
         self.passed = {"up": 0, "down": 0}
         self.last: dict[str, tuple[float, list[bytes]] | None] = {"up": None, "down": None}
         self.fault: tuple[str, str, int] | None = None
@@ -68,7 +84,7 @@ class Wire:
 
     def give(self, item: Any) -> None:
         """Tell the session what arrived."""
-        session, now = self.client.session, self.world.now
+        session, now = self.client.session, self.clock.now
         if isinstance(item, list):
             session.receive_messages(item, now)
         elif item == "open":
@@ -85,7 +101,7 @@ class Wire:
         self.dead = True
         if self.client.session.dial is self.dial:
             self.client.session.dial_failed(
-                OSError(f"HTTP status {status}" if status else "refused"), self.world.now, status=status
+                OSError(f"HTTP status {status}" if status else "refused"), self.clock.now, status=status
             )
             self.client.drain()
 
@@ -94,19 +110,19 @@ class Wire:
     def carry_data(self, direction: str, data: bytes) -> None:
         """What is sent at the same time may arrive at the same time."""
         last = self.last[direction]
-        if last is not None and last[0] == self.world.now and self.random.random() < 0.7:
+        if last is not None and last[0] == self.clock.now and self.random.random() < 0.7:
             last[1].append(data)
         else:
             items = [data]
             self.carry(direction, items)
-            self.last[direction] = (self.world.now, items)
+            self.last[direction] = (self.clock.now, items)
 
     def carry(self, direction: str, item: Any) -> None:
         latency = self.latency * (1.0 + self.random.random())
-        arrival = max(self.arrivals[direction], self.world.now + latency)
+        arrival = max(self.arrivals[direction], self.clock.now + latency)
         self.arrivals[direction] = arrival
         self.last[direction] = None
-        self.world.at(arrival, self.arrived, direction, item)
+        self.clock.at(arrival, self.arrived, direction, item)
 
     def arrived(self, direction: str, item: Any) -> None:
         last = self.last[direction]
@@ -126,7 +142,7 @@ class Wire:
             self.breaks(self.fault[0])
 
     def tear(self, items: list[bytes]) -> None:
-        """Leave of these what arrives before the wire breaks."""
+        """Leave of these what arrives before the line breaks."""
         del items[self.random.randint(1, len(items)) :]
 
     def breaks(self, how: str) -> None:
@@ -134,11 +150,11 @@ class Wire:
         if self.dead:
             return
         self.dead = True
-        world, random = self.world, self.random
-        world.log("%s: %s of attempt %s after %s", self.client.name, how, self.dial.attempt, dict(self.passed))
+        random, after = self.random, self.clock.after
+        self.clock.log("%s: %s of attempt %s after %s", self.client.name, how, self.dial.attempt, dict(self.passed))
         if how == "cut":
-            world.at(world.now + random.choice([0.0, 0.1, 1.0]), self.at_client, END)
-        world.at(world.now + random.choice([0.0, 0.1, 2.0, 8.0, 20.0]), self.service_notices)
+            after(random.choice([0.0, 0.1, 1.0]), self.at_client, END)
+        after(random.choice([0.0, 0.1, 2.0, 8.0, 20.0]), self.service_notices)
 
     def at_client(self, item: Any) -> None:
         self.client.receives(self, item)
@@ -147,52 +163,58 @@ class Wire:
 
     def begin(self) -> None:
         """The network lets this one through."""
-        self.world.at(self.world.now + self.latency, self.accepted)
+        self.clock.after(self.latency, self.accepted)
 
     def accepted(self) -> None:
-        if self.dead or self.client.wire is not self:
+        if self.dead or self.client.line is not self:
             return
-        if self.core is not self.world.core:
+        if self.core is not self.service.core:
             self.breaks("cut")  # the service crashed under the handshake
             return
-        if not self.world.admits(self.dial):
+        if not self.service.admits(self.dial):
             self.refuse(401)
             return
-        self.world.enter(self)
+        self.enter()
         self.carry("down", "open")
-        self.world.serve()
+        self.service.serve()
+
+    def enter(self) -> None:
+        """The service takes the client in."""
+        self.transport = self.service.enter(self.dial, self, user=self.client.name, random=self.random, where=self.name)
 
     def serve(self, transport: Transport) -> None:
         """Send what the service wants sent."""
         for message in transport.messages_to_send():
-            self.world.ledger.sends(transport, message)
+            self.service.ledger.sends(transport, message)
             self.carry_data("down", message)
         if transport.close is not None:
             self.carry("down", transport.close)
 
     def at_service(self, item: Any) -> None:
-        if self.core is not self.world.core or self.transport is None:
+        if self.core is not self.service.core or self.transport is None:
             return
         if isinstance(item, list):
             for message in item:
                 self.speak(self.transport, message)
             return
-        self.core.disconnected(self.transport, item.code, self.world.now)
+        self.core.disconnected(self.transport, item.code, self.clock.now)
         if item.code != NO_CLOSE_FRAME:
             self.carry("down", item)
-        self.world.serve()
+        self.service.serve()
 
     def speak(self, transport: Transport, message: bytes) -> None:
         """The service takes a message; what many of them cause does not wait for the last."""
         if transport.connection is not None:
-            self.world.speaking = transport.connection.connection_id
-            if message.startswith(b'{"type":"leaveGroup"') and (refusal := self.world.refusal(self, message)):
-                self.carry_data("down", refusal_of(message, refusal))
-                return
-        self.core.receive(transport, message, self.world.now)
-        self.world.serve()
+            self.service.speaking = transport.connection.connection_id
+            if message.startswith(b'{"type":"leaveGroup"'):
+                where = f"{self.name} item {self.passed['up']}"
+                if refusal := self.service.refusal(message, self.random, where):
+                    self.carry_data("down", refusal_of(message, refusal))
+                    return
+        self.core.receive(transport, message, self.clock.now)
+        self.service.serve()
 
     def service_notices(self) -> None:
-        if self.transport is not None and self.core is self.world.core:
-            self.core.disconnected(self.transport, NO_CLOSE_FRAME, self.world.now)
-            self.world.serve()
+        if self.transport is not None and self.core is self.service.core:
+            self.core.disconnected(self.transport, NO_CLOSE_FRAME, self.clock.now)
+            self.service.serve()

@@ -1,14 +1,10 @@
-"""Limpet's own clients, each with the event loop it runs on."""
+"""A client that blocks, with the face of the others."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from ssl import SSLContext
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,29 +12,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from limpet import Options
-from limpet.testing.contract.world import Steps, Stream, Subject
+from limpet.testing.contract.subject import Steps, Stream, Subject, walk
 
 _POLL = 0.02
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A client and the event loop it is to be checked on.
-
-    Args:
-        name: for the reader of a report.
-        make: ``make(url, options, ssl=...)`` returns a client.
-        backend: ``asyncio`` or ``trio``, as for ``anyio.run``.
-        backend_options: the same.
-        subject: the client's face; :class:`Blocking` for one that blocks.
-    """
-
-    name: str
-    make: Callable[..., Any]
-    backend: str = "asyncio"
-    backend_options: dict[str, Any] = field(default_factory=dict[str, Any])
-    subject: type[Subject] = Subject
 
 
 class BlockingStream(Stream):
@@ -118,9 +94,13 @@ class Blocking(Subject):
         """The steps are taken in the client's thread for callbacks."""
 
         def take(event: Any) -> None:
-            _walk(callback(event), self.client)
+            with suppress(StopIteration):
+                walk(callback(event), self._step).send(None)  # to its end: no step suspends
 
         self.client.on(event_type, take)
+
+    async def _step(self, method: str, *args: Any) -> Any:
+        return (time.sleep if method == "sleep" else getattr(self.client, method))(*args)
 
     def __aiter__(self) -> Stream:
         return BlockingStream(iter(self.client))
@@ -140,21 +120,6 @@ class Blocking(Subject):
                 await anyio.to_thread.run_sync(manager.__exit__, None, None, None, limiter=_LIMITERS.get())
 
 
-def _walk(steps: Steps, client: Any) -> None:
-    outcome: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            name, *args = steps.throw(error) if error is not None else steps.send(outcome)
-        except StopIteration:
-            return
-        outcome, error = None, None
-        try:
-            outcome = (time.sleep if name == "sleep" else getattr(client, name))(*args)
-        except Exception as raised:  # noqa: BLE001 - it is the callback's
-            error = raised
-
-
 class _Limiters:
     """Enough threads for many calls at once; a limiter belongs to one event loop."""
 
@@ -172,42 +137,3 @@ class _Limiters:
 
 _LIMITERS = _Limiters()
 _LATE, _NONE = object(), object()
-
-
-def own() -> list[Adapter]:
-    """Limpet's clients on every event loop that is installed here."""
-    adapters = [
-        Adapter("asyncio", _client("asyncio"), backend_options={"debug": True}),
-        Adapter("anyio-asyncio", _client("anyio")),
-        Adapter("sync", _client("sync"), subject=Blocking),
-    ]
-    if importlib.util.find_spec("uvloop") is not None:
-        adapters.append(Adapter("asyncio-uvloop", _client("asyncio"), backend_options={"use_uvloop": True}))
-    if importlib.util.find_spec("trio") is not None:
-        adapters.append(Adapter("trio", _client("trio"), backend="trio"))
-        adapters.append(Adapter("anyio-trio", _client("anyio"), backend="trio"))
-    return adapters
-
-
-def connectors() -> list[Adapter]:
-    """Limpet's asyncio and blocking clients over every WebSocket library that is installed here, by ``connect=``."""
-    libraries = {"websockets": "ssl", "aiohttp": "ssl", "picows": "ssl_context"}
-    installed = {library: ssl for library, ssl in libraries.items() if importlib.util.find_spec(library) is not None}
-    adapters = [Adapter(f"asyncio-{library}", _over("asyncio", library, ssl)) for library, ssl in installed.items()]
-    if "websockets" in installed:
-        over = _over("sync", "websockets", "ssl", "blocking_connector")
-        adapters.append(Adapter("sync-websockets", over, subject=Blocking))
-    return adapters
-
-
-def _client(name: str) -> Callable[..., Any]:
-    return importlib.import_module(f"limpet.{name}").Client  # type: ignore[no-any-return]
-
-
-def _over(client: str, library: str, ssl_option: str, kind: str = "connector") -> Callable[..., Any]:
-    connector = getattr(importlib.import_module(f"limpet.connect.{library}"), kind)
-
-    def make(url: Any, options: Options, ssl: SSLContext | None = None) -> Any:
-        return _client(client)(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})))
-
-    return make
