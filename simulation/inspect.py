@@ -154,4 +154,4 @@ def lose_newest_retained(core: ServiceCore, connection_id: str) -> None:
 
 def wrap_publish(core: ServiceCore, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace the function that executes a publish by ``wrap(function)``."""
-    core._requests._publish = wrap(core._requests._publish)  # type: ignore[method-assign]
+    core._dispatcher._publish = wrap(core._dispatcher._publish)  # type: ignore[method-assign]
