@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
-from limpet._clients import base as _base
 from limpet._clients.base import BaseClient, BaseStream
 from limpet._clients.delivery import Buffer
+from limpet._clients.driver import AsyncDriver, AsyncWaiter
 from limpet._transports.messages import Connect
 from limpet._transports.pipeline import ProxySetting
 from limpet._transports.route import Provider, Route, TlsSetting
@@ -19,44 +19,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Answer(_base.Answer[T], Protocol[T]):
-    """Something to await, once."""
-
-    def __await__(self) -> Generator[Any, Any, T]: ...
+D = TypeVar("D", bound=AsyncDriver[Any])
 
 
-class Driver(_base.Driver, Protocol):
-    """Keeps a Session going on one event loop."""
-
-    def answer(self) -> Answer[Any]:
-        """A new thing to wait for."""
-        ...
-
-    async def give_turn(self) -> None:
-        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
-        ...
-
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out."""
-        ...
-
-    async def taking(self, publish: bool) -> None:
-        """Wait until that may be so."""
-        ...
-
-    async def stop(self) -> None:
-        """Stop the session and wait until it has stopped."""
-        ...
-
-    def raise_later(self, error: BaseException) -> None:
-        """Raise ``error``, which came from a callback, out of the event loop or nursery, after this call."""
-        ...
-
-
-D = TypeVar("D", bound=Driver)
-
-
-class EventStream(BaseStream[T_co, Answer[None]]):
+class EventStream(BaseStream[T_co, AsyncWaiter[None]]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
     It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
@@ -97,6 +63,8 @@ class EventStream(BaseStream[T_co, Answer[None]]):
 class AsyncClient(BaseClient[D]):
     """The part of a client that is the same on every event loop."""
 
+    _driver_type: type[D]
+
     def __init__(
         self,
         url: Provider,
@@ -106,13 +74,7 @@ class AsyncClient(BaseClient[D]):
         proxy: ProxySetting = None,
         connect: Connect | None = None,
     ) -> None:
-        super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
-        self._delivery.raise_later = self._driver.raise_later
-        self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
-
-    def _drive(self, route: Route, options: Options | None) -> D:
-        """The driver for this client's event loop."""
-        raise AssertionError("each client has its own")
+        super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
 
     # ---- Requests
 
@@ -128,17 +90,17 @@ class AsyncClient(BaseClient[D]):
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
-        answer = self._driver.answer()
-        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        waiter = self._driver.waiter()
+        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=waiter)
         self._driver.flush()
-        return await self._settled(key, answer)
+        return await self._settled(key, waiter)
 
     async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        answer = self._driver.answer()
-        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
+        waiter = self._driver.waiter()
+        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=waiter)
         self._driver.flush()
-        return await self._settled(key, answer)
+        return await self._settled(key, waiter)
 
     @overload
     async def send_to_group(
@@ -187,7 +149,7 @@ class AsyncClient(BaseClient[D]):
         """
         if not ack:
             await self._room(publish=True)
-        answer = self._driver.answer() if ack else None
+        waiter = self._driver.waiter() if ack else None
         key = self._session.send_to_group(
             group,
             data,
@@ -196,10 +158,10 @@ class AsyncClient(BaseClient[D]):
             no_echo=no_echo,
             ack=ack,
             ack_id=ack_id,
-            user_data=answer,
+            user_data=waiter,
         )
         self._driver.flush()
-        return await self._settled(key, answer) if ack else None
+        return await self._settled(key, waiter) if ack else None
 
     @overload
     async def send_event(
@@ -235,12 +197,12 @@ class AsyncClient(BaseClient[D]):
         """
         if not ack:
             await self._room(publish=False)
-        answer = self._driver.answer() if ack else None
+        waiter = self._driver.waiter() if ack else None
         key = self._session.send_event(
-            event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
+            event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=waiter
         )
         self._driver.flush()
-        return await self._settled(key, answer) if ack else None
+        return await self._settled(key, waiter) if ack else None
 
     # ---- Events
 
@@ -272,13 +234,13 @@ class AsyncClient(BaseClient[D]):
     # ---- Inside
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver.answer, self._guard)
+        return EventStream(buffer, self._driver.waiter, self._guard)
 
-    async def _settled(self, key: int | None, answer: Any) -> Ack:
+    async def _settled(self, key: int | None, waiter: Any) -> Ack:
         assert key is not None
-        self._waiting[answer] = key
+        self._driver.waiting[waiter] = key
         try:
-            return await answer  # type: ignore[no-any-return]
+            return await waiter  # type: ignore[no-any-return]
         except SendError:
             raise  # that was the answer; its ack id may be in use again
         except BaseException as error:
@@ -287,24 +249,17 @@ class AsyncClient(BaseClient[D]):
                 self._driver.flush()
             raise
         finally:
-            del self._waiting[answer]
-
-    def _abandon(self) -> None:
-        """Fail the calls that still wait for an answer: the session may have forgotten them."""
-        for answer, key in self._waiting.items():
-            if not answer.done():
-                text = "the client was stopped before the answer came"
-                answer.set_exception(SendError(key, "Stopped", text, "unknown"))
+            del self._driver.waiting[waiter]
 
     async def _room(self, *, publish: bool) -> None:
         """Wait until one more message without an ack can go out."""
         driver = self._driver
-        await driver.give_turn()
-        if not driver.takes(publish):
+        await driver.checkpoint()
+        if not driver.can_send(publish):
             self._session.sender_waits(driver.now())
             driver.flush()  # for there may be reading now
             try:
-                while not driver.takes(publish):
-                    await driver.taking(publish)
+                while not driver.can_send(publish):
+                    await driver.wait_writable(publish)
             finally:
                 self._session.sender_goes_on()

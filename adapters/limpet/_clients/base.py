@@ -7,83 +7,45 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from limpet import (
-    Ack,
-    Acked,
-    Connected,
-    Event,
     GroupMessage,
     InvalidType,
     LimpetError,
     LocalProtocolError,
     SendError,
-    Session,
     State,
-    Stopped,
 )
-from limpet._clients.delivery import Buffer, Callback, Delivery, check_types
+from limpet._clients.delivery import Buffer, Callback, check_types
+from limpet._clients.driver import BaseDriver, Waiter
 from limpet_core.text import one_line
 
 log: logging.Logger = logging.getLogger("limpet")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
-A = TypeVar("A", bound="Answer[Any]")
+W = TypeVar("W", bound=Waiter[Any])
 F = TypeVar("F", bound=Callback)
+D = TypeVar("D", bound=BaseDriver[Any])
 
 
 _NOT_GIVEN: Any = object()  # None is a likely slip: on(GroupMessage, print("x"))
 
 
-class Answer(Protocol[T_contra]):
-    """Something to wait for, once; a ``Future`` of asyncio or of concurrent.futures is one."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: T_contra, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-
-
-class Driver(Protocol):
-    """Keeps a Session going."""
-
-    session: Session
-
-    def now(self) -> float:
-        """The session's time."""
-        ...
-
-    def flush(self) -> None:
-        """Something was added to the session: send it soon."""
-        ...
-
-    def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind."""
-        ...
-
-    def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell those who wait for it."""
-        ...
-
-
-D = TypeVar("D", bound=Driver)
-
-
-class BaseStream(Generic[T_co, A]):
+class BaseStream(Generic[T_co, W]):
     """Iteration, but for the waiting."""
 
     _END: ClassVar[type[Exception]]
 
-    def __init__(self, buffer: Buffer, answer: Callable[[], A], guard: AbstractContextManager[Any]) -> None:
+    def __init__(self, buffer: Buffer, waiter: Callable[[], W], guard: AbstractContextManager[Any]) -> None:
         self._buffer = buffer
-        self._answer = answer
+        self._waiter = waiter
         self._guard = guard
-        self._news: A | None = None
+        self._news: W | None = None
         self._closed = False
 
-    def _wait_for(self) -> A:
+    def _wait_for(self) -> W:
         """What to wait for, since there is nothing to take; raises at the end. ``buffer.wake`` is to be reset then."""
         buffer = self._buffer
         if self._closed or (buffer.ended and buffer.error is None):
@@ -98,7 +60,7 @@ class BaseStream(Generic[T_co, A]):
             log.warning(
                 "nothing arrives before the client is started: `async with client:` or `with client:` does that"
             )
-        self._news = news = self._answer()
+        self._news = news = self._waiter()
         buffer.wake = self._wake
         return news
 
@@ -141,7 +103,7 @@ class BaseClient(Generic[D]):
     """State, callbacks, buffers and answers; requests and iteration are each client's own.
 
     Args:
-        driver: keeps the session going; it is given the client's ``_deliver``.
+        driver: keeps the session going.
         guard: held while session and buffers are touched; a client of many threads has a lock.
     """
 
@@ -149,8 +111,7 @@ class BaseClient(Generic[D]):
         self._driver = driver
         self._session = driver.session
         self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
-        limit = self._session.options.max_buffered_messages
-        self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
+        self._delivery = driver.delivery
         self._subscriptions: Counter[str] = Counter()
         self._to_leave: set[str] = set()  # groups that one of these has joined
 
@@ -252,17 +213,3 @@ class BaseClient(Generic[D]):
                 log.warning("could not leave the group %s: %s", one_line(repr(group)), error)
             else:
                 self._driver.flush()
-
-    def _deliver(self, events: list[Event]) -> None:
-        """Hand out what has happened."""
-        self._delivery.deliver(events)
-
-
-def _answer(event: Acked) -> None:
-    """Give the end of a request to the one who waits for it."""
-    answer: Answer[Ack] | None = event.user_data
-    if answer is not None and not answer.done():
-        if event.error is None:
-            answer.set_result(Ack(event.ack_id, event.duplicate))
-        else:
-            answer.set_exception(event.error)

@@ -7,13 +7,12 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from limpet import Event, LocalProtocolError, Options
+from limpet import LocalProtocolError
 from limpet._clients import async_client as _client
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.delivery import Buffer, Callback
-from limpet._structured.backend import FlagAnswer, Kit, Nursery
+from limpet._structured.backend import FlagAnswer, Nursery
 from limpet._structured.driver import StructuredDriver
-from limpet._transports.route import Route
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -30,7 +29,7 @@ class EventStream(_client.EventStream[T_co]):
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
-        super().__init__(buffer, driver.answer, guard)
+        super().__init__(buffer, driver.waiter, guard)
         self._turn = driver.turn
 
     async def __anext__(self) -> T_co:
@@ -50,23 +49,14 @@ class EventStream(_client.EventStream[T_co]):
 class StructuredClient(AsyncClient[StructuredDriver]):
     """A client that lives in a nursery."""
 
-    _kit: Kit
     _home: AbstractAsyncContextManager[Nursery] | None = None
 
-    def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
-        return StructuredDriver(self._kit, route, options, self._deliver)
-
     def _register(self, event_type: type[Any], callback: F) -> F:
-        self._delivery.wrap = self._kit.protect()
+        self._delivery.wrap = self._driver.kit.protect()
         return super()._register(event_type, callback)
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver, self._guard)
-
-    def _deliver(self, events: list[Event]) -> None:
-        super()._deliver(events)
-        if self._delivery.busy:
-            self._driver.await_callbacks()
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
@@ -77,9 +67,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     async def __aenter__(self) -> Self:
         self._check_loop()
-        home = self._kit.nursery()
+        home = self._driver.kit.nursery()
         nursery = await home.__aenter__()
-        started = self._driver.answer()
+        started = self._driver.waiter()
         try:
             # Not start(): on trio, that does not bear two interrupts.
             nursery.start_soon(self._run_for, started)
@@ -92,7 +82,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     async def _run_for(self, started: FlagAnswer[None]) -> None:
         try:
-            await self._driver.run(self._delivery, lambda: started.set_result(None))
+            await self._driver.run(lambda: started.set_result(None))
         except Exception as error:
             if started.done():
                 raise
@@ -105,7 +95,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         assert home is not None
         # The body's own exception passes by the nursery, which would wrap it into a group.
         try:
-            with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+            with self._driver.kit.scope(self._driver.kit.now() + self._session.options.close_timeout + 1.0, True):
                 await self._driver.stop()
         except BaseException as late:  # Ctrl-C, once more
             await _leave(home, late)
@@ -113,7 +103,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
-            if not isinstance(error, Exception) or _ends_the_program(late, self._kit.cancelled()):
+            if not isinstance(error, Exception) or _ends_the_program(late, self._driver.kit.cancelled()):
                 raise  # the body may have failed only because of that: its requests were given up
             if isinstance(late, Exception):
                 # The body's own exception goes on.
@@ -134,12 +124,12 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             LocalProtocolError: it was started already, or is not made for this event loop.
         """
         self._check_loop()
-        await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
+        await self._driver.run(task_status.started if task_status is not None else _nothing)
 
     def _check_loop(self) -> None:
-        self._kit.protect()
+        self._driver.kit.protect()
         try:
-            self._kit.now()
+            self._driver.kit.now()
         except RuntimeError:
             raise LocalProtocolError(
                 f"{type(self).__module__}.Client does not run in this event loop: "

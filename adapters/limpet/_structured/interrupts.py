@@ -16,10 +16,12 @@ from limpet._clients.base import BaseClient, BaseStream
 from limpet._clients.delivery import Callback, Delivery
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
+from limpet._structured.tasks import TransportTasks
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
     # In the client's tasks. Delivery.run is missing: it awaits coroutines of the application.
-    (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
+    (StructuredDriver, "run _run _connect_and_keep_time _serve stop"),
+    (TransportTasks, "_write"),
     (Delivery, "_next _call skip_awaited drop"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),

@@ -19,24 +19,20 @@ class ByteChannel:
     def __init__(self, kit: Kit, session: Session, dial: Dial) -> None:
         self._kit = kit
         self._session = session
-        self._dial = dial
+        self.dial: Dial = dial
         self._stream: ByteStream | None = None
         self._halfway = False  # a piece was begun and not sent to its end
         self._wire: Wire | None = None
 
-    def wanted(self) -> bool:
-        """Whether the session still wants this transport."""
-        return self._dial.wanted
-
     async def open(self, route: Route) -> bool:
         """Open the transport; return whether it is open and wanted."""
-        self._wire = route.wire(self._session, self._dial)
+        self._wire = route.wire(self._session, self.dial)
         try:
             self._stream = await self._kit.dial(*self._wire.address())
         except (OSError, ValueError) as error:
             self._wire.failed(error, self._kit.now())
             return False
-        return self.wanted()
+        return self.dial.wanted
 
     async def receive(self) -> None:
         """Receive some bytes, or the end."""

@@ -78,13 +78,9 @@ class Channel:
         self.dial: Dial = dial
         self._now = now
 
-    def wanted(self) -> bool:
-        """Whether the session still wants this transport."""
-        return self.dial.wanted
-
     def failed(self, error: BaseException) -> None:
         """There is no transport: whatever somebody's ``connect`` raised."""
-        if self.wanted():
+        if self.dial.wanted:
             status = getattr(error, "status", None)
             if isinstance(error, OSError):
                 error = explain(error)
@@ -92,12 +88,12 @@ class Channel:
 
     def opened(self) -> None:
         """The transport is open."""
-        if self.wanted():
+        if self.dial.wanted:
             self.session.connected(self._now())
 
     def received(self, message: object) -> None:
         """``receive`` has returned that, or raised it."""
-        if not self.wanted():
+        if not self.dial.wanted:
             return
         if isinstance(message, str):
             self.session.receive_message(message, self._now())
@@ -112,16 +108,16 @@ class Channel:
 
     def lost(self, error: BaseException) -> None:
         """Whatever the transport raised, it is at an end."""
-        if self.wanted():
+        if self.dial.wanted:
             self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
 
     def take(self) -> tuple[list[bytes], Close | None]:
         """What to send, and how to close behind it if that is to be the last."""
-        return (self.session.messages_to_send(), self.dial.close) if self.wanted() else ([], None)
+        return (self.session.messages_to_send(), self.dial.close) if self.dial.wanted else ([], None)
 
     def closed(self, close: Close) -> None:
         """The transport was closed because the session wished it."""
-        if self.wanted():
+        if self.dial.wanted:
             self.session.disconnected(self._now(), code=close.code)
 
     @property
@@ -158,7 +154,7 @@ class MessageChannel(Channel):
             self.failed(error)  # whatever it is, there is no transport
             return False
         self.opened()
-        return self.wanted()
+        return self.dial.wanted
 
     async def receive(self) -> None:
         """Receive one message, or the end."""
@@ -183,7 +179,7 @@ class MessageChannel(Channel):
             if not self._is_theirs(error):
                 raise
             self.lost(error)
-        if close is not None and self.wanted():
+        if close is not None and self.dial.wanted:
             await self._close(close)
             self.closed(close)
         return bool(messages)

@@ -11,6 +11,7 @@ import anyio.lowlevel
 from limpet._clients.cancellation import stray
 from limpet._structured.backend import Kit
 from limpet._structured.client import StructuredClient
+from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
 
 
@@ -48,6 +49,10 @@ KIT = Kit(
 )
 
 
+class _Driver(StructuredDriver):
+    kit = KIT
+
+
 class Client(StructuredClient):
     """A Web PubSub client that holds on, for anyio.
 
@@ -69,4 +74,4 @@ class Client(StructuredClient):
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
-    _kit = KIT
+    _driver_type = _Driver

@@ -14,7 +14,7 @@ class MessageTasks:
 
     Args:
         channel: is open.
-        pump: called after every call to the session.
+        drain: called after every call to the session.
         spawn: runs a coroutine that nobody waits for.
         failed: called with the exception that ended a task, if that was not cancelled.
     """
@@ -22,13 +22,13 @@ class MessageTasks:
     def __init__(
         self,
         channel: MessageChannel,
-        pump: Callable[[], None],
+        drain: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.writable: bool = True
         self._channel = channel
-        self._pump = pump
+        self._drain = drain
         self._spawn = spawn
         self._failed = failed
         self._output = asyncio.Event()
@@ -63,20 +63,20 @@ class MessageTasks:
             raise
 
     async def _read(self) -> None:
-        while self._channel.wanted():
+        while self._channel.dial.wanted:
             await self._readable.wait()
             await self._channel.receive()
-            self._pump()
+            self._drain()
 
     async def _write(self) -> None:
-        while self._channel.wanted():
+        while self._channel.dial.wanted:
             self._output.clear()
             self.writable = False
             sent = await self._channel.send()
             self.writable = True
-            if not sent and self._channel.wanted():
+            if not sent and self._channel.dial.wanted:
                 await self._output.wait()
-            self._pump()
+            self._drain()
 
     async def _close(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -18,7 +18,7 @@ class Owner(Protocol):
         """The connection stands."""
         ...
 
-    def pump(self) -> None:
+    def drain(self) -> None:
         """To be called after every call to the session."""
         ...
 
@@ -57,7 +57,7 @@ class ByteTransport(asyncio.Protocol):
         except BaseException as error:
             self._owner.failed(error)
             raise
-        self._owner.pump()
+        self._owner.drain()
 
     def _rested(self) -> None:
         self._taken, self._resting = 0, False
@@ -73,7 +73,7 @@ class ByteTransport(asyncio.Protocol):
         except BaseException as error:
             self._owner.failed(error)
             raise
-        self._owner.pump()
+        self._owner.drain()
 
     def pause_writing(self) -> None:
         """The peer is too slow to take what we write."""
@@ -82,7 +82,7 @@ class ByteTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has caught up."""
         self.writable = True
-        self._owner.pump()
+        self._owner.drain()
 
     def write(self) -> None:
         """Write what there is to send, unless the peer is too slow to take it now."""

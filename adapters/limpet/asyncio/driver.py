@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Iterable
+import math
 from typing import Any
 
 from limpet import (
@@ -13,16 +12,16 @@ from limpet import (
     Connected,
     ConnectError,
     Dial,
-    Event,
     LocalProtocolError,
     Options,
-    Session,
     State,
     Stopped,
 )
 from limpet._clients.cancellation import stray
+from limpet._clients.driver import AsyncDriver
 from limpet._transports.messages import Connect, MessageChannel
 from limpet._transports.route import Route
+from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageTasks
 from limpet.asyncio._tcp import ByteTransport
 
@@ -32,39 +31,19 @@ _SENDS = 64
 """Messages to send without waiting for anything before others get their turn."""
 
 
-class Driver:
-    """Keeps one Session's transport, timer and outputs going.
+class Driver(AsyncDriver[ByteTransport | MessageTasks]):
+    """Keeps one Session's transport, timer and outputs going."""
 
-    Args:
-        deliver: called with the events, in order.
-        abandon: fails the calls that still wait for an answer, after the session may have forgotten them.
-    """
-
-    def __init__(
-        self,
-        route: Route,
-        options: Options | None,
-        deliver: Callable[[list[Event]], None],
-        abandon: Callable[[], None],
-    ) -> None:
-        self.session: Session = Session(options, random=random.random)
-        self._route = route
-        self._deliver = deliver
-        self._abandon = abandon
-        self._dial: Dial | None = None
-        self._transport: ByteTransport | MessageTasks | None = None
+    def __init__(self, route: Route, options: Options | None) -> None:
+        super().__init__(route, options)
+        self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery, self.raise_later)
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = float("inf")
-        self._pumping = False
-        self._called_meanwhile = False
-        self._delivering: Iterable[Event] = ()  # the events that consumers are called with just now
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
         self._turn = min(_SENDS, self.session.options.max_pending_requests)
-        self._senders: dict[bool, asyncio.Future[None]] = {}  # that wait, whether they publish
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
         self._home: asyncio.AbstractEventLoop | None = None
@@ -76,12 +55,12 @@ class Driver:
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).time()
 
-    def answer(self) -> asyncio.Future[Any]:
-        """A new thing to wait for."""
+    def waiter(self) -> asyncio.Future[Any]:
+        """Return a new waiter."""
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
-    def running_loop(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
         """The loop that runs here. Raises LocalProtocolError if that is not asyncio's."""
         try:
             return asyncio.get_running_loop()
@@ -100,12 +79,15 @@ class Driver:
 
     async def start(self) -> Connected | Stopped:
         """Start the session; the result is the first Connected or Stopped."""
-        loop = self.running_loop()
+        loop = self._running_loop()
+        if self.session.state is State.STOPPED:
+            self.callbacks.forget(loop)
+        self.delivery.begin()
         self.session.start(self.now())
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
-        self.pump()
+        self.drain()
         return await starting
 
     async def stop(self) -> None:
@@ -116,7 +98,7 @@ class Driver:
                 self._stopping = self._loop.create_future()
             stopping = self._stopping
             self.session.stop(now)
-            self.pump()
+            self.drain()
             await asyncio.shield(stopping)  # others may wait for the same
         if self._background:
             await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
@@ -131,86 +113,43 @@ class Driver:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
             self._flushing, self._more = True, False
-            self.pump()
+            self.drain()
         else:
             self._more = True
 
     def _flushed(self) -> None:
         self._flushing, self._sends = False, 0
         if self._more:
-            self.pump()
+            self.drain()
 
-    async def give_turn(self) -> None:
+    async def checkpoint(self) -> None:
         """Leave the loop its turn now and then: the caller may be one who never has to wait."""
         self._sends += 1
         if self._sends > self._turn:
             await asyncio.sleep(0)
 
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out."""
-        writable = self._transport is None or self._transport.writable
-        return writable and (not publish or self.session.publishing)
-
-    async def taking(self, publish: bool) -> None:
-        """Wait until that may be so."""
+    async def wait_writable(self, publish: bool) -> None:
+        """Wait until :meth:`can_send` may have become true."""
         if publish not in self._senders:
             self._senders[publish] = self._loop.create_future()
         await asyncio.shield(self._senders[publish])  # others may wait for the same
 
     def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind."""
-        if self._loop.is_closed():
-            return  # a stream that outlived its loop is collected now
-        if ready:
-            self.session.reading_resumed(self._loop.time())
-        else:
-            self.session.reading_paused(self._loop.time())
-        self.pump()
+        """Pause or resume reading."""
+        if not self._loop.is_closed():  # else a stream that outlived its loop is collected now
+            super().consumers_ready(ready)
 
     # ---- After every call to the session
 
-    def pump(self) -> None:
-        """Do what the session wants done: the one rule, drain before you wait."""
-        if self._pumping:
-            self._called_meanwhile = True
-            return  # a callback got us here: the pump below us goes on
-        try:
-            self._pump()
-        except BaseException as error:
-            self.failed(error)
-            raise
-
-    def _pump(self) -> None:
-        session = self.session
-        try:
-            self._pumping = True
-            while True:
-                self._called_meanwhile = False
-                if self._transport is not None:
-                    self._transport.write()
-                if session.dial is not self._dial:
-                    self._redial()
-                events = session.events()
-                if not events:
-                    break
-                self._delivering = events
-                self._deliver(events)
-                self._delivering = ()
-                if not self._called_meanwhile:
-                    break  # nobody has called the session since the drain: another would find nothing
-        finally:
-            self._pumping = False
-        if self._transport is not None:
-            self._transport.read(session.reading)
-        for publish in tuple(self._senders) if self._senders else ():
-            if self.takes(publish):
-                self._senders.pop(publish).set_result(None)
+    def _arm(self, deadline: float) -> None:
         # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
-        if session.deadline < self._armed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed = session.deadline
-            self._timer = self._loop.call_at(self._armed, self._wake)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = self._loop.call_at(deadline, self._wake)
+
+    def _run_callbacks(self) -> None:
+        self.callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
@@ -231,20 +170,22 @@ class Driver:
         failure.__cause__ = error
         log.error("the client stops: %s", failure)
         now = self._loop.time()
-        self._pumping = True  # pump() only once the session has stopped
+        self._draining = True  # drain() only once the session has stopped
         try:
             self.session.stop(now)
             self.session.disconnected(now)  # the answer to its close is not waited for
         finally:
-            self._pumping, self._fault = False, None
+            self._draining, self._fault = False, None
             # Calls that wait for an answer must get it, whatever other events were lost.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
-            self._deliver([*events, Stopped(failure)])
+            self.delivery.deliver([*events, Stopped(failure)])
+            if self.delivery.busy:
+                self.callbacks.wake()
             self._abandon()
-            self.pump()
+            self.drain()
 
     def settle(self, event: Connected | Stopped) -> None:
         """The session stands or has stopped: tell those who wait for it."""
@@ -257,16 +198,17 @@ class Driver:
                 self._stopping = None
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer, self._armed = None, float("inf")
+                self._timer, self._armed = None, math.inf
+            self.callbacks.wake()
 
     def _wake(self) -> None:
         try:
-            self._timer, self._armed = None, float("inf")
+            self._timer, self._armed = None, math.inf
             self.session.wake(self._loop.time())
         except BaseException as error:
             self.failed(error)
             raise
-        self.pump()
+        self.drain()
 
     def spawn(self, work: Any) -> None:
         """Run a coroutine that somebody must remember."""
@@ -298,7 +240,7 @@ class Driver:
                 await self._open_messages(dial, self._route.connect)
         if self._dial is dial:
             self._connecting = None
-            self.pump()
+            self.drain()
 
     async def _open_bytes(self, dial: Dial) -> None:
         wire = self._route.wire(self.session, dial)
@@ -311,9 +253,9 @@ class Driver:
         channel = MessageChannel(self.session, dial, self._loop.time, stray)
         try:
             if await channel.open(connect):
-                self._transport = MessageTasks(channel, self.pump, self.spawn, self.failed)
+                self._transport = MessageTasks(channel, self.drain, self.spawn, self.failed)
         finally:
-            if not channel.wanted():
+            if not channel.dial.wanted:
                 self.spawn(channel.close())
 
     def opened(self, transport: ByteTransport) -> None:
@@ -322,7 +264,7 @@ class Driver:
             transport.close()
             return
         self._transport = transport
-        self.pump()
+        self.drain()
 
 
 def _throw(error: BaseException) -> None:

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
-from limpet import Ack, DataType, Event, GroupMessage, InvalidType, Message, Options, State
-from limpet._clients import base as _base
+from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options, State
 from limpet._clients.base import BaseClient, Subscription
 from limpet._clients.delivery import Callback
 from limpet._transports.messages import BlockingConnect
@@ -21,6 +20,7 @@ from limpet._transports.route import Route, TlsSetting
 from limpet.sync._calls import Call, Request
 from limpet.sync._forks import FORKS
 from limpet.sync._streams import EventStream, InboxStream, Streams, Subscribing, SubscriptionStream, check_timeout
+from limpet.sync.driver import Driver
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -37,61 +37,7 @@ LOOK = 0.1
 """Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
 
 
-class Driver(_base.Driver, Protocol):
-    """Keeps a Session going in threads.
-
-    Attributes:
-        lock: held by its threads while they touch session and buffers; never by one of the application's.
-    """
-
-    lock: threading.RLock
-
-    @property
-    def running(self) -> bool:
-        """Whether its thread is there."""
-        ...
-
-    def check_waiting(self) -> None:
-        """Raise LocalProtocolError in a forked child, and in a thread that would wait for itself."""
-        ...
-
-    def ask(self, call: Call) -> None:
-        """Have a request made whose answer is that of ``call``. Raises LocalProtocolError where there will be none."""
-        ...
-
-    def tell(self, call: Call) -> bool:
-        """Have a request made whose answer nobody wants; ``call`` has a result when it is on its way.
-
-        Returns:
-            False where that cannot be waited for, since this is the thread that does it.
-        """
-        ...
-
-    def tell_soon(self, message: bytes, publish: bool) -> bool:
-        """Have a message sent that was prepared and wants no ack, if it can go out at once; return whether."""
-        ...
-
-    def withdraw(self, call: Call) -> None:
-        """Nobody waits for ``call`` any more; see its ``unsent``. For :meth:`post` and :meth:`perform`."""
-        ...
-
-    def post(self, work: Callable[[], None]) -> None:
-        """Have the driver's thread do something soon, with the lock held, or when it starts."""
-        ...
-
-    def perform(self, work: Callable[[], None]) -> None:
-        """The same, and wait until that is done."""
-        ...
-
-    def forked(self) -> None:
-        """This is a forked child now."""
-        ...
-
-
-D = TypeVar("D", bound=Driver)
-
-
-class BlockingClient(BaseClient[D]):
+class BlockingClient(BaseClient[Driver]):
     """The part of a client with blocking methods that does not depend on how its connection is kept."""
 
     def __init__(
@@ -103,8 +49,9 @@ class BlockingClient(BaseClient[D]):
         proxy: ProxySetting = None,
         connect: BlockingConnect | None = None,
     ) -> None:
-        driver = self._drive(Route(url, ssl, proxy, blocking_connect=connect), options)
+        driver = Driver(Route(url, ssl, proxy, blocking_connect=connect), options)
         super().__init__(driver, threading.RLock())  # among the application's threads
+        driver.run_callbacks, driver.keep_house = self._run_callbacks, self._keep_house
         self._delivery.busy = True  # callbacks always wait for their thread
         self._work = threading.Condition(driver.lock)
         self._caller: threading.Thread | None = None
@@ -112,10 +59,6 @@ class BlockingClient(BaseClient[D]):
         self._streams = Streams(driver)
         self._retry_at = math.inf
         FORKS.watch(self, self._forked)
-
-    def _drive(self, route: Route, options: Options | None) -> D:
-        """The driver for this client."""
-        raise AssertionError("each client has its own")
 
     # ---- Requests
 
@@ -331,8 +274,7 @@ class BlockingClient(BaseClient[D]):
             raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
         call.result()
 
-    def _deliver(self, events: list[Event]) -> None:
-        super()._deliver(events)
+    def _run_callbacks(self) -> None:
         self._need_caller()
         self._work.notify()
 

@@ -19,13 +19,15 @@ from limpet import (
     Connected,
     ConnectError,
     LocalProtocolError,
-    Session,
+    Options,
     State,
     Stopped,
     TooManyRequests,
 )
+from limpet._clients.driver import BaseDriver
 from limpet.sync._calls import Call
-from limpet.sync._tcp import Bell
+from limpet.sync._messages import MessageThreads
+from limpet.sync._tcp import Bell, ByteTransport
 
 _AHEAD = 64
 """Messages without an ack that the application may be ahead of the thread: to wait for it each time takes three times
@@ -56,7 +58,7 @@ def _close_all(bells: list[Bell]) -> None:
         bells.pop().close()
 
 
-class Desk:
+class Desk(BaseDriver[ByteTransport | MessageThreads]):
     """The half of a driver that the application's threads meet.
 
     Such a thread can be interrupted at any moment. It never holds :attr:`lock` and never touches the session, but
@@ -66,8 +68,8 @@ class Desk:
         lock: held by the driver's threads amid their work.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session: Session = session
+    def __init__(self, options: Options | None) -> None:
+        super().__init__(options)
         self.lock: threading.RLock = threading.RLock()
         self._mailbox: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
@@ -242,7 +244,7 @@ class Desk:
         call.key = call.request(self.now(), user_data=call)
 
     def _tell(self, call: Call) -> None:
-        room = self._keep_promises() and self._takes(call.publish)
+        room = self._keep_promises() and self.can_send(call.publish)
         if room or self.session.state is State.STOPPED:
             self._send(call)
         else:
@@ -275,25 +277,21 @@ class Desk:
             self._promised.popleft()
         return True
 
-    def _takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out."""
-        return self._writable() and (not publish or self.session.publishing)
-
     def _go_on(self) -> None:
         """Those who wait to send something without an ack go on, as far as it can go out."""
         waiting = -1
         while self._promised and len(self._promised) != waiting:
             waiting = len(self._promised)
             self._keep_promises()
-            self._pump()  # makes room, perhaps
+            self.drain()  # makes room, perhaps
         room = not self._promised
         for call in self._senders.copy():
-            if room and self._takes(call.publish):
+            if room and self.can_send(call.publish):
                 self._senders.remove(call)
                 self.session.sender_goes_on()
                 self._send(call)
-                self._pump()
-        room = room and not self._senders and self._takes(True)
+                self.drain()
+        room = room and not self._senders and self.can_send(True)
         self._flowing = room and self.session.state is State.CONNECTED
         self._tell_told()
 
@@ -349,12 +347,4 @@ class Desk:
 
     def _stop(self, start: Call | None, call: Call) -> None:
         """Stop the session if ``start`` began it (None: in any case); ``call`` gets True when the thread has ended."""
-        raise AssertionError("each driver has its own")
-
-    def _pump(self) -> None:
-        """Drain the session."""
-        raise AssertionError("each driver has its own")
-
-    def _writable(self) -> bool:
-        """Whether a message would not have to wait for others."""
         raise AssertionError("each driver has its own")

@@ -67,13 +67,8 @@ class MessageThreads:
         if self._sending or self._reading:
             self._news.notify_all()
 
-    @property
-    def deaf(self) -> bool:
-        """Whether a selector has to wait for something else now."""
-        return False
-
-    def watch(self) -> None:
-        """There is nothing for a selector."""
+    def read(self, wanted: bool) -> None:
+        """Pause or resume reading: the reader looks at the session itself."""
 
     def abort(self) -> None:
         """It is not wanted any more, whatever the session says."""
@@ -102,7 +97,7 @@ class MessageThreads:
             return
         with self._news:
             self._transport, self.closed = transport, False
-            if open_ := channel.wanted():
+            if open_ := channel.dial.wanted:
                 try:
                     self._owner.spawn("limpet-write", self._write, transport)
                     channel.opened()
@@ -126,9 +121,9 @@ class MessageThreads:
         """Wait until the session reads, or does not want this transport any more."""
         with self._news:
             self._reading = True
-            self._news.wait_for(lambda: self._channel.session.reading or not self._channel.wanted())
+            self._news.wait_for(lambda: self._channel.session.reading or not self._channel.dial.wanted)
             self._reading = False
-            return self._channel.wanted()
+            return self._channel.dial.wanted
 
     def _write(self, transport: BlockingTransport) -> None:
         """Send what is handed over, as long as the transport is wanted; then close it."""
@@ -136,8 +131,8 @@ class MessageThreads:
         try:
             while True:
                 with self._news:
-                    self._news.wait_for(lambda: self._sending or not channel.wanted())
-                    if not channel.wanted():
+                    self._news.wait_for(lambda: self._sending or not channel.dial.wanted)
+                    if not channel.dial.wanted:
                         return
                 try:
                     for message in self._unsent:

@@ -96,24 +96,15 @@ class ByteTransport:
         """Whether a message would not have to wait for others."""
         return not self._unsent
 
-    @property
-    def deaf(self) -> bool:
-        """Whether the selector has to wait for something that it does not wait for now."""
-        return bool(self._wanted() & ~self._watched)
-
-    def _wanted(self) -> int:
-        wanted = selectors.EVENT_WRITE if self._unsent else 0
-        return wanted | selectors.EVENT_READ if self._session.reading else wanted
-
-    def watch(self) -> None:
+    def read(self, wanted: bool) -> None:
         """Tell the selector what to wait for; its key's data is this object."""
-        wanted = self._wanted()
-        if wanted != self._watched:
+        events = (selectors.EVENT_READ if wanted else 0) | (selectors.EVENT_WRITE if self._unsent else 0)
+        if events != self._watched:
             if self._watched:
                 self._selector.unregister(self._socket)
-            if wanted:
-                self._selector.register(self._socket, wanted, self)
-            self._watched = wanted
+            if events:
+                self._selector.register(self._socket, events, self)
+            self._watched = events
 
     def write(self) -> None:
         """Write what there is, as far as the socket takes it."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from limpet import ClientStopped, Options, Stopped
-from limpet._transports.route import Route
+from limpet import ClientStopped, Stopped
 from limpet.sync._blocking import BlockingClient
-from limpet.sync.driver import Driver
 
 
-class Client(BlockingClient[Driver]):
+class Client(BlockingClient):
     """A Web PubSub client that holds on, for code that blocks; every method may be called from any thread.
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
@@ -30,9 +28,6 @@ class Client(BlockingClient[Driver]):
     Raises:
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
-
-    def _drive(self, route: Route, options: Options | None) -> Driver:
-        return Driver(route, options, self._deliver, self._keep_house)
 
     def start(self) -> None:
         """Connect. Done when the service's first message is here; from then on the client keeps itself connected.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import selectors
 import socket
 import threading
@@ -19,9 +18,7 @@ from limpet import (
     Connected,
     ConnectError,
     Dial,
-    Event,
     Options,
-    Session,
     State,
     Stopped,
 )
@@ -45,39 +42,28 @@ class Driver(Desk):
     Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider, its
     transports). An application's thread never holds that lock; see :class:`Desk`.
 
-    Args:
-        deliver: called with the events, in order and with the lock held; must not block.
-        keep_house: called now and then, with the lock held; returns when to call it again at the latest.
-
     Attributes:
         turn: of the same lock, for the driver's threads among themselves: a transport has changed.
+        run_callbacks: called when events wait for their callbacks, with the lock held; must not block.
+        keep_house: called now and then, with the lock held; returns when to call it again at the latest.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        options: Options | None,
-        deliver: Callable[[list[Event]], None],
-        keep_house: Callable[[], float],
-    ) -> None:
-        super().__init__(Session(options, random=random.random))
+    run_callbacks: Callable[[], None]
+    keep_house: Callable[[], float]
+
+    def __init__(self, route: Route, options: Options | None) -> None:
+        super().__init__(options)
         self.turn: threading.Condition = threading.Condition(self.lock)
         self._route = route
-        self._deliver = deliver
-        self._keep_house = keep_house
         self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
         self._live = False  # from a start until all is over that it began
         self._resources = ExitStack()
         self._fault: BaseException | None = None
-        self._armed: float = math.inf
         self._patience = math.inf
-        self._delivering: list[Event] = []
         self._start: Call | None = None
         self._starting: Answer | None = None
         self._later: list[Callable[[], None]] = []  # to start again, when all is over
         self._stops: list[Answer] = []
-        self._dial: Dial | None = None
-        self._transport: ByteTransport | MessageThreads | None = None
         self._leaving: list[ByteTransport | MessageThreads] = []
 
     # ---- The life of the thread
@@ -155,17 +141,14 @@ class Driver(Desk):
         while True:
             with self.lock:
                 self._serve()
-                self._pump()
+                self.drain()
                 self._go_on()
                 while self.session.dial is not self._dial:
-                    self._redial()
-                    self._pump()
+                    self.drain()
                 if self.session.state is State.STOPPED:
                     return
-                if self._transport is not None:
-                    self._transport.watch()
                 self._armed = self.session.deadline
-                timeout = min(self._armed, self._keep_house()) - self.now()
+                timeout = min(self._armed, self.keep_house()) - self.now()
                 self._asleep = True  # before a last look: who comes later rings
             ready = self._selector.select(0.0 if self._mailbox else max(0.0, min(timeout, _LONG)))
             self._asleep = False
@@ -199,7 +182,8 @@ class Driver(Desk):
             # Whoever waits for the answer to a request must get it, whatever else was lost on the way.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
-            self._deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
+            self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
+            self.run_callbacks()
 
     def _end(self) -> None:
         with self.lock:
@@ -215,7 +199,7 @@ class Driver(Desk):
             self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, patience))
             self._dial = None
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nobody else could
-            self._keep_house()
+            self.keep_house()
             self._live, self._start = False, None
             self._resources.close()
             self._put_away_bell()
@@ -260,6 +244,7 @@ class Driver(Desk):
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
+        self._called_meanwhile = True
         self._ring()
 
     def settle(self, event: Connected | Stopped) -> None:
@@ -302,31 +287,27 @@ class Driver(Desk):
 
     def pump(self) -> None:
         """Something has happened in another thread of the driver's (lock held)."""
-        self._pump()
-        if self._senders or self.session.dial is not self._dial or self.session.deadline < self._armed:
-            self._ring()
+        self.drain()
         self.turn.notify_all()
 
-    def _pump(self) -> None:
-        """The one rule: drain before you wait."""
-        self._write()
-        while events := self.session.events():
-            self._delivering = events
-            self._deliver(events)
-            self._delivering = []
-            self._write()
+    def _run_callbacks(self) -> None:
+        self.run_callbacks()
 
-    def _writable(self) -> bool:
-        return self._transport is None or self._transport.writable
+    def _wake_senders(self) -> None:
+        if self._asleep:
+            self._ring()  # they go on in the driver's own thread
 
-    def _write(self) -> None:
-        if self._transport is not None:
-            self._transport.write()
+    def _arm(self, deadline: float) -> None:
+        if self._asleep:
+            self._ring()
 
     # ---- Transports
 
     def _redial(self) -> None:
         """The session wants another transport than the one it has, or none."""
+        if threading.current_thread() is not self._thread:
+            self._ring()  # it is for the driver's own thread to do
+            return
         if self._transport is not None:
             self._transport.close()
             self._leaving = [one for one in (*self._leaving, self._transport) if not one.closed]

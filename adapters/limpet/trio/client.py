@@ -8,6 +8,7 @@ import trio
 
 from limpet._structured.backend import Kit
 from limpet._structured.client import StructuredClient
+from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
 
 
@@ -39,6 +40,10 @@ KIT = Kit(
 )
 
 
+class _Driver(StructuredDriver):
+    kit = KIT
+
+
 class Client(StructuredClient):
     """A Web PubSub client that holds on, for trio.
 
@@ -60,4 +65,4 @@ class Client(StructuredClient):
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
-    _kit = KIT
+    _driver_type = _Driver
