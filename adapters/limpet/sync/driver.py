@@ -1,95 +1,154 @@
-"""Drives a Session with a thread: one selector, one socket, one mailbox."""
+"""Drives a session with a thread: one selector, one transport, one mailbox."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
 import selectors
-import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from limpet import (
-    Acked,
-    ClientStopped,
-    Connected,
-    ConnectError,
-    Dial,
-    Options,
-    State,
-    Stopped,
-)
+from limpet import Acked, ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
+from limpet._clients.driver import BaseDriver
 from limpet._transports.messages import Channel
 from limpet._transports.pipeline import Wire
 from limpet._transports.route import Route
-from limpet.sync._calls import Answer, Call
-from limpet.sync._desk import RUNNING, Desk, no_start
+from limpet.sync._callbacks import CallbackThread
+from limpet.sync._calls import Call
+from limpet.sync._mailbox import Mailbox, WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
-from limpet.sync._tcp import Bell, ByteTransport, connect
+from limpet.sync._open_streams import OpenStreams
+from limpet.sync._outbox import Outbox
+from limpet.sync._tcp import TcpConnection, connect
 
 log: logging.Logger = logging.getLogger("limpet")
 
-_LONG = 3600.0
-"""Seconds to wait for anything at most: the system's calls do not take every number."""
+_MAX_WAIT = 3600.0
+"""Seconds to wait at most: the system's calls do not take every number."""
+
+_STREAMS_INTERVAL = 0.1
+"""Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
+
+_EXIT_TIMEOUT = 1.0
+"""Seconds that the end of the process may wait for messages that were accepted."""
 
 
-class Driver(Desk):
-    """Keeps one Session's transport, timer and outputs going in a thread of its own.
+_running: set[Driver] = set()
 
-    Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider, its
-    transports). An application's thread never holds that lock; see :class:`Desk`.
+
+@atexit.register
+def _finish() -> None:
+    for driver in _running.copy():
+        driver.finish()
+
+
+def cannot_start(error: BaseException) -> ConnectError:
+    return ConnectError(f"the client cannot start: {error}")
+
+
+class Driver(BaseDriver[TcpConnection | MessageThreads]):
+    """Keeps one session going in a thread of its own.
+
+    All work is done with :attr:`lock` held, except waiting and the application's functions (its URL provider, its
+    transports). An application's thread never holds that lock; see :class:`limpet.sync._portal.Portal`.
 
     Attributes:
-        turn: of the same lock, for the driver's threads among themselves: a transport has changed.
-        run_callbacks: called when events wait for their callbacks, with the lock held; must not block.
-        keep_house: called now and then, with the lock held; returns when to call it again at the latest.
+        lock: held by the threads of the client while they work.
+        transport_closed: a condition on that lock.
+        mailbox: work for the thread.
+        outbox: messages without an ack.
+        streams: the open streams.
+        callbacks: the thread that calls callbacks.
+        thread: the thread, from a start to the end of that life.
+        starts: calls that have not started the session yet.
     """
-
-    run_callbacks: Callable[[], None]
-    keep_house: Callable[[], float]
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(options)
-        self.turn: threading.Condition = threading.Condition(self.lock)
+        self.lock: threading.RLock = threading.RLock()
+        self.transport_closed: threading.Condition = threading.Condition(self.lock)
+        self.mailbox: Mailbox = Mailbox()
+        self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
+        self._senders = self.outbox
+        self.streams: OpenStreams = OpenStreams()
+        self.delivery.busy = True  # callbacks always wait for their thread
+        self.callbacks: CallbackThread = CallbackThread(self.delivery, self.session, self.lock, self.now)
+        self.thread: threading.Thread | None = None
+        self.starts: list[Call] = []
         self._route = route
+        self._process = 0
         self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
-        self._live = False  # from a start until all is over that it began
+        self._alive = False  # from a start until the session has stopped and its transports are closed
         self._resources = ExitStack()
-        self._fault: BaseException | None = None
-        self._patience = math.inf
-        self._start: Call | None = None
-        self._starting: Answer | None = None
-        self._later: list[Callable[[], None]] = []  # to start again, when all is over
-        self._stops: list[Answer] = []
-        self._leaving: list[ByteTransport | MessageThreads] = []
+        self._fault: BaseException | None = None  # of another thread of the driver
+        self._close_by = math.inf
+        self._start: Call | None = None  # the call that has started the session
+        self._starting: Call | None = None  # the same, until it has its result
+        self._restarts: list[Work] = []  # to do when this life is over
+        self._stops: list[Call] = []
+        self._closing: list[TcpConnection | MessageThreads] = []
+
+    # ---- For any thread
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there."""
+        return self.thread is not None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the thread is that of the parent of this forked process."""
+        return self.thread is not None and self._process != os.getpid()
+
+    def inside(self) -> bool:
+        """Return whether the calling thread is one of the client's, amid its work."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def submit(self, call: Call, work: Callable[[Call], None]) -> None:
+        """Have the thread do ``work(call)``, which gives ``call`` its result; without a thread it has one at once."""
+        self.mailbox.post(partial(_do, call, work))
+        if self.thread is None and call.claim():  # it has ended, and looks into the mailbox no more
+            call.set_exception(ClientStopped("the client is stopped"))
+
+    def finish(self) -> None:
+        """Wait at the end of the process until the messages that were accepted are written."""
+        if self.running and not self.inherited:
+            call = Call()
+            self.submit(call, self.outbox.complete_when_written)
+            call.wait(_EXIT_TIMEOUT)
 
     # ---- The life of the thread
 
-    def _boot(self, call: Call, begin: Callable[[], None]) -> None:
-        """Have a thread that starts the session; in one of its own, which nothing interrupts."""
+    def boot(self, call: Call) -> None:
+        """Have a thread, and have it start the session; to be called in a thread that nothing interrupts."""
         with self.lock:
-            if self._thread is None:
+            if self.thread is None:
                 try:
                     self._process = os.getpid()
-                    self._thread = threading.Thread(target=self._run, name="limpet", daemon=True)
-                    self._thread.start()
-                    RUNNING.add(self)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits
-                    self._thread = None
+                    self.thread = threading.Thread(target=self._run, name="limpet", daemon=True)
+                    self.thread.start()
+                    _running.add(self)
+                except BaseException as error:  # noqa: BLE001 - raised in the thread that starts
+                    self.thread = None
                     if call.claim():
-                        call.set_exception(no_start(error))
-                    self._serve()  # of whoever has thought that there is a thread
-                    self._tell_told()
+                        call.set_exception(cannot_start(error))
+                    self.mailbox.do_all()  # of threads that saw a thread for a moment
+                    self.outbox.complete_written()
                     return
-            self.post(partial(self._do, call, partial(self._begin, begin)))
+            self.mailbox.post(partial(_do, call, self._begin))
 
     def _run(self) -> None:
-        while self._started():
+        while self._wait_for_start():
             try:
-                self._keep()
+                self._serve()
             except BaseException as error:
                 log.exception("the client stops: its own thread has failed, which is a fault of Limpet's")
                 try:
@@ -99,61 +158,49 @@ class Driver(Desk):
             finally:
                 self._end()
 
-    def _started(self) -> bool:
-        """Do what is asked for while the session is stopped; return whether it was started."""
+    def _wait_for_start(self) -> bool:
+        """Do what is asked for while the session is stopped; return False if the thread is to end."""
         with self.lock:
             while True:
-                self._mailbox.extendleft(reversed(self._later))
-                self._later.clear()
-                self._serve()
-                self._tell_told()
-                if self._live or not self._mailbox:
-                    thread = self._thread
-                    if not self._live:
-                        RUNNING.discard(self)
-                        self._ended = thread
-                        self._thread = None  # before a last look: who comes later sees that there is nobody
-                        if self._mailbox:
-                            self._thread = thread
-                            RUNNING.add(self)
-                            continue
-                    stops, self._stops = self._stops, []
-                    for answer in stops:
-                        answer.set_result(not self._live)
-                    return self._live
+                self.mailbox.put_first(self._restarts)
+                self._restarts.clear()
+                self.mailbox.do_all()
+                self.outbox.complete_written()
+                if not self._alive and (self.mailbox or not self._leave()):
+                    continue
+                stops, self._stops = self._stops, []
+                for call in stops:
+                    call.set_result(not self._alive)
+                return self._alive
 
-    def _prepare(self) -> None:
-        """Get what a life needs; where the system has none left, nothing has happened."""
-        with ExitStack() as resources:
-            try:
-                self._selector = resources.enter_context(selectors.DefaultSelector())
-                bell = Bell(socket.socketpair())
-            except OSError as error:
-                raise no_start(error) from error
-            self._selector.register(bell.sleeper, selectors.EVENT_READ)
-            self._resources = resources.pop_all()
-        self._bell = bell
-        self._fault, self._patience = None, math.inf
-        self._live = True
+    def _leave(self) -> bool:
+        """Let the thread go; return False if it has to stay for work that came at the last moment."""
+        thread = self.thread
+        _running.discard(self)
+        self._ended = thread
+        self.thread = None  # before the last look: threads that come later see that there is none
+        if self.mailbox:
+            self.thread = thread
+            _running.add(self)
+            return False
+        return True
 
-    def _keep(self) -> None:
+    def _serve(self) -> None:
         """Keep the session going until it has stopped."""
         while True:
             with self.lock:
-                self._serve()
+                self.mailbox.do_all()
                 self.drain()
-                self._go_on()
-                while self.session.dial is not self._dial:
-                    self.drain()
+                self.outbox.send_waiting()
                 if self.session.state is State.STOPPED:
                     return
+                timeout = self._tidy() - self.now()
                 self._armed = self.session.deadline
-                timeout = min(self._armed, self.keep_house()) - self.now()
-                self._asleep = True  # before a last look: who comes later rings
-            ready = self._selector.select(0.0 if self._mailbox else max(0.0, min(timeout, _LONG)))
-            self._asleep = False
+                timeout = max(0.0, min(timeout, self._armed - self.now(), _MAX_WAIT))
+                self.mailbox.asleep = True  # before the last look: threads that come later wake the selector
+            ready = self._selector.select(0.0 if self.mailbox else timeout)
+            self.mailbox.asleep = False
             with self.lock:
-                self._armed = math.inf
                 if self._fault is not None:
                     raise self._fault
                 now = self.now()
@@ -161,13 +208,21 @@ class Driver(Desk):
                     self.session.wake(now)
                 for key, _ in ready:
                     if key.data is None:
-                        if self._bell is not None:
-                            self._bell.heard()
-                    elif isinstance(key.data, ByteTransport) and key.data is self._transport:
+                        self.mailbox.woken()
+                    elif isinstance(key.data, TcpConnection) and key.data is self._transport:
                         key.data.receive()
 
+    def _tidy(self) -> float:
+        """Close dropped streams and retry the thread for callbacks; return when to do it again at the latest."""
+        self.streams.close_dropped()
+        now = self.now()
+        if now >= self.callbacks.retry_at:
+            self.callbacks.wake()
+        # While nothing is read, nothing wakes the driver: a stream that is dropped may be the cause.
+        return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
+
     def _fail(self, error: BaseException) -> None:
-        """Nobody foresaw ``error``: stop, and tell everybody who waits."""
+        """Stop after a fault of Limpet's own, and tell all who wait."""
         failure = ConnectError(f"the client's own thread has failed, see the log: {type(error).__name__}")
         failure.__cause__ = error
         with self.lock:
@@ -177,140 +232,124 @@ class Driver(Desk):
             finally:
                 if self._transport is not None:
                     self._transport.abort()
-                    self._leaving.append(self._transport)
+                    self._closing.append(self._transport)
                     self._transport = None
-            # Whoever waits for the answer to a request must get it, whatever else was lost on the way.
+            # Each request must get its answer, whatever else was lost on the way.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
-            self.run_callbacks()
+            self.callbacks.wake()
 
     def _end(self) -> None:
+        """End a life of the session, which has stopped: transports have until :attr:`_close_by` to close."""
         with self.lock:
-            self._asleep = self._flowing = False
-            self._serve()
-            self._keep_promises()
-            senders, self._senders = self._senders, []
-            for call in senders:
-                self.session.sender_goes_on()
-                self._send(call)  # to be told that it is too late
-            self._tell_told()
-            patience = min(self.session.options.close_timeout, self._patience - self.now(), _LONG)
-            self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, patience))
+            self.mailbox.asleep = self.outbox.accepting = False
+            self.mailbox.do_all()
+            self.outbox.close()
+            timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
+            self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
-            self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nobody else could
-            self.keep_house()
-            self._live, self._start = False, None
+            self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
+            self._tidy()
+            self._alive, self._start = False, None
             self._resources.close()
-            self._put_away_bell()
+            self.mailbox.close()
 
-    # ---- Start and stop, in the thread (lock held)
+    # ---- Work of the thread (lock held)
 
-    def _begin(self, begin: Callable[[], None], call: Call) -> None:
-        for one in self._to_start.copy():
+    def _begin(self, call: Call) -> None:
+        """Start the session; ``call`` gets the first Connected or Stopped."""
+        for one in self.starts.copy():
             if one is call or one.unwanted:
-                self._to_start.remove(one)
+                self.starts.remove(one)
         if call.unwanted:
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
-            if self._live:
-                # Whoever starts as soon as it is told of the stop is ahead of what has to end.
-                self._later.append(lambda: self._do_later(call, begin))
+            if self._alive:  # started by a callback for the stop: this life has to end first
+                self._restarts.append(lambda: _work(call, self._begin))
                 return
-            self._prepare()
+            self._acquire()
         self.session.start(self.now())
-        begin()
+        self.delivery.begin()
         self._start = self._starting = call
 
-    def _do_later(self, call: Call, begin: Callable[[], None]) -> None:
-        try:
-            self._begin(begin, call)
-        except BaseException as error:  # noqa: BLE001 - as above
-            call.set_exception(error)
+    def _acquire(self) -> None:
+        """Acquire what a life needs, all of it or nothing."""
+        with ExitStack() as resources:
+            try:
+                self._selector = resources.enter_context(selectors.DefaultSelector())
+                wakeup = WakeupPipe()
+            except OSError as error:
+                raise cannot_start(error) from error
+            self._selector.register(wakeup.reader, selectors.EVENT_READ)
+            self._resources = resources.pop_all()
+        self.mailbox.open(wakeup)
+        self._fault, self._close_by = None, math.inf
+        self._alive = True
 
-    def _stop(self, start: Call | None, call: Call) -> None:
-        if not self._live or (start is not None and start is not self._start):
+    def request(self, call: Call) -> None:
+        """Make the request of ``call``, whose waiter gets the answer."""
+        assert call.request is not None
+        self.outbox.send_accepted()
+        call.ack_id = call.request(self.now(), user_data=call)
+
+    def withdraw(self, call: Call) -> None:
+        """Give up a request that nobody waits for any more; note in the call whether it was unsent."""
+        if call in self.outbox.waiting:
+            self.outbox.withdraw(call)
+        elif call.ack_id is not None and not call.done():
+            call.unsent = self.session.withdraw(call.ack_id)
+
+    def stop(self, start: Call | None, call: Call) -> None:
+        """Stop the session, if ``start`` has started it (None: in any case); ``call`` gets True when the thread ends."""
+        if not self._alive or (start is not None and start is not self._start):
             call.set_result(False)
             return
-        self._patience = min(self._patience, self.now() + self.session.options.close_timeout)
+        self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
         self._stops.append(call)
         self.session.stop(self.now())
 
-    # ---- What a consumer wants, and what becomes of a fork
+    # ---- Of the drain (lock held)
+
+    def _request_turn(self) -> None:
+        """Have the driver's thread go round once more, if it sleeps; called by the other threads of the driver."""
+        if self.mailbox.asleep:
+            self.mailbox.wake()
+
+    def flush(self) -> None:
+        self._request_turn()
 
     def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind (lock held)."""
         if ready:
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
         self._called_meanwhile = True
-        self._ring()
+        self._request_turn()
 
     def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell the one who waits for it (lock held)."""
         if self._starting is not None:
             self._starting.set_result(event)
             self._starting = None
 
-    def flush(self) -> None:
-        """Something was added to the session (lock held): the thread is about to send it."""
-
-    def forked(self) -> None:
-        """This is a forked child now: thread and connection are the parent's, our copies of our own sockets are
-        closed. Those of somebody else's transport are out of reach.
-        """
-        self._forget()
-        self.turn = threading.Condition(self.lock)
-        if self._thread is not None:
-            if isinstance(self._transport, ByteTransport):
-                self._transport.abort()
-                self._transport = None
-            self._resources.close()
-
-    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        """Start a thread that nobody waits for. Raises RuntimeError where the system has none left."""
-
-        def run() -> None:
-            try:
-                work(*args)
-            except BaseException as error:
-                with self.lock:
-                    if self._thread is None:
-                        raise
-                    self._fault = error
-                    self._ring()
-
-        threading.Thread(target=run, name=name, daemon=True).start()
-
-    # ---- After every call to the session
-
-    def pump(self) -> None:
-        """Something has happened in another thread of the driver's (lock held)."""
-        self.drain()
-        self.turn.notify_all()
-
     def _run_callbacks(self) -> None:
-        self.run_callbacks()
+        self.callbacks.wake()
 
     def _wake_senders(self) -> None:
-        if self._asleep:
-            self._ring()  # they go on in the driver's own thread
+        self._request_turn()
 
     def _arm(self, deadline: float) -> None:
-        if self._asleep:
-            self._ring()
+        self._request_turn()
 
     # ---- Transports
 
     def _redial(self) -> None:
-        """The session wants another transport than the one it has, or none."""
-        if threading.current_thread() is not self._thread:
-            self._ring()  # it is for the driver's own thread to do
+        if threading.current_thread() is not self.thread:
+            self._request_turn()
             return
         if self._transport is not None:
             self._transport.close()
-            self._leaving = [one for one in (*self._leaving, self._transport) if not one.closed]
+            self._closing = [one for one in (*self._closing, self._transport) if not one.closed]
             self._transport = None
         self._dial = dial = self.session.dial
         if dial is not None:
@@ -320,35 +359,85 @@ class Driver(Desk):
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
                 self.session.dial_failed(error, self.now())
+                self._called_meanwhile = True
+
+    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
+        """Start a thread that nothing waits for. Raises RuntimeError where the system has none left."""
+
+        def run() -> None:
+            try:
+                work(*args)
+            except BaseException as error:
+                with self.lock:
+                    if self.thread is None:
+                        raise
+                    self._fault = error
+                    self.mailbox.wake()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _open(self, dial: Dial) -> None:
-        """Open a transport; in a thread of its own, which nothing waits for."""
+        """Open the transport for ``dial``; in a thread of its own."""
         if dial.url is None:
             answer = self._route.ask_blocking()
             with self.lock:
                 self._route.tell(self.session, dial, answer, self.now())
         with self.lock:
             if not dial.wanted or dial.url is None:
-                self._ring()
+                self._request_turn()
                 return
-            if (connect := self._route.blocking_connect) is None:
-                opening = partial(self._open_bytes, dial, self._route.wire(self.session, dial))
+            if (open_messages := self._route.blocking_connect) is None:
+                opening = partial(self._open_tcp, dial, self._route.wire(self.session, dial))
             else:
                 self._transport = threads = MessageThreads(Channel(self.session, dial, self.now), self)
-                opening = partial(threads.run, connect)
+                opening = partial(threads.run, open_messages)
         opening()
 
-    def _open_bytes(self, dial: Dial, wire: Wire) -> None:
+    def _open_tcp(self, dial: Dial, wire: Wire) -> None:
         try:
             sock = connect(wire.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
                 wire.failed(error, self.now())
-                self._ring()
+                self._request_turn()
             return
         with self.lock:
             if dial.wanted:
-                self._transport = ByteTransport(self.session, wire, sock, self._selector)
-                self._ring()
+                self._transport = TcpConnection(wire, sock, self._selector)
+                self._request_turn()
             else:
                 sock.close()
+
+    # ---- A fork
+
+    def after_fork(self) -> None:
+        """In a forked child: close the child's copies of our sockets, and forget what threads of the parent left.
+
+        The sockets of a transport of messages are out of reach.
+        """
+        self.lock = threading.RLock()
+        self.transport_closed = threading.Condition(self.lock)
+        self.outbox.accepting = False
+        self.mailbox.after_fork()
+        self.streams.readers.clear()
+        self.callbacks.after_fork(self.lock)
+        for buffer in (*self.delivery.buffers, self.delivery.inbox):
+            buffer.items.clear()  # the parent takes them
+            buffer.wake = None
+        if self.running:
+            if isinstance(self._transport, TcpConnection):
+                self._transport.abort()
+                self._transport = None
+            self._resources.close()
+
+
+def _do(call: Call, work: Callable[[Call], None]) -> None:
+    if call.claim():
+        _work(call, work)
+
+
+def _work(call: Call, work: Callable[[Call], None]) -> None:
+    try:
+        work(call)
+    except BaseException as error:  # noqa: BLE001 - raised in the thread of the call
+        call.set_exception(error)
