@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
 from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options, State
-from limpet._clients.base import BaseClient, Subscription
-from limpet._clients.delivery import Callback
+from limpet._clients.base import BaseClient
+from limpet._clients.callbacks import Callback
+from limpet._clients.streams import Subscription
 from limpet._transports.messages import BlockingConnect
-from limpet._transports.pipeline import ProxySetting
-from limpet._transports.route import Route, TlsSetting
+from limpet._transports.proxies import ProxySetting
+from limpet._transports.route import Route
+from limpet._transports.tls import TlsSetting
 from limpet.sync._calls import Call, Request
 from limpet.sync._forks import FORKS
 from limpet.sync._streams import EventStream, InboxStream, Streams, Subscribing, SubscriptionStream, check_timeout
@@ -52,7 +54,6 @@ class BlockingClient(BaseClient[Driver]):
         driver = Driver(Route(url, ssl, proxy, blocking_connect=connect), options)
         super().__init__(driver, threading.RLock())  # among the application's threads
         driver.run_callbacks, driver.keep_house = self._run_callbacks, self._keep_house
-        self._delivery.busy = True  # callbacks always wait for their thread
         self._work = threading.Condition(driver.lock)
         self._caller: threading.Thread | None = None
         self._open_subscriptions: set[Subscription] = set()
@@ -281,7 +282,7 @@ class BlockingClient(BaseClient[Driver]):
     def _need_caller(self) -> None:
         """Have a thread for callbacks that wait."""
         self._retry_at = math.inf
-        if self._delivery.waiting and self._caller is None:
+        if self._delivery.callbacks.waiting and self._caller is None:
             caller = threading.Thread(target=self._call, name="limpet-callbacks", daemon=True)
             try:
                 caller.start()
@@ -314,7 +315,7 @@ class BlockingClient(BaseClient[Driver]):
         """Call callbacks, from the first event that has one until the client stops."""
         while True:
             with self._work:
-                while (queued := self._delivery.take()) is None:
+                while (queued := self._delivery.callbacks.take()) is None:
                     if self.state is State.STOPPED:
                         self._caller = None
                         return

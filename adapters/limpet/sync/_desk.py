@@ -69,7 +69,7 @@ class Desk(BaseDriver[ByteTransport | MessageThreads]):
     """
 
     def __init__(self, options: Options | None) -> None:
-        super().__init__(options)
+        super().__init__(options, queue_callbacks=True)
         self.lock: threading.RLock = threading.RLock()
         self._mailbox: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None

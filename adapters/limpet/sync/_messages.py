@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from limpet import Close
-from limpet._transports.messages import BlockingConnect, BlockingTransport, Channel, check_blocking_transport
+from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -40,7 +40,7 @@ class MessageThreads:
         closed: there is nothing to be closed (any more, or yet).
     """
 
-    def __init__(self, channel: Channel, owner: Owner) -> None:
+    def __init__(self, channel: MessageConnection, owner: Owner) -> None:
         self.closed: bool = True
         self._channel = channel
         self._owner = owner

@@ -12,8 +12,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from weakref import ReferenceType, ref
 
 from limpet import GroupMessage, InvalidType, InvalidValue, LocalProtocolError
-from limpet._clients.base import Subscription
 from limpet._clients.delivery import Buffer, Inbox
+from limpet._clients.streams import Subscription
 
 log: logging.Logger = logging.getLogger("limpet")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from limpet import Session
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
 _CHUNK = 256 * 1024
 
@@ -73,7 +73,7 @@ def _connected(sock: socket.socket, wanted: Callable[[], bool], patience: float)
 
 
 class ByteTransport:
-    """One TCP connection and the Wire that makes messages of its bytes.
+    """One TCP connection and the Pipeline that makes messages of its bytes.
 
     Attributes:
         closed: nothing has to be waited for at its end.
@@ -81,11 +81,13 @@ class ByteTransport:
 
     closed = True
 
-    def __init__(self, session: Session, wire: Wire, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, session: Session, pipeline: Pipeline, sock: socket.socket, selector: selectors.BaseSelector
+    ) -> None:
         with suppress(OSError):  # it is gone already, which reading will tell
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._session = session
-        self._wire = wire
+        self._pipeline = pipeline
         self._socket = sock
         self._selector = selector
         self._watched = 0
@@ -108,7 +110,7 @@ class ByteTransport:
 
     def write(self) -> None:
         """Write what there is, as far as the socket takes it."""
-        unsent = self._unsent or self._wire.data_to_send()
+        unsent = self._unsent or self._pipeline.data_to_send()
         while unsent:
             try:
                 sent = self._socket.send(unsent)
@@ -116,9 +118,9 @@ class ByteTransport:
                 break
             except OSError as error:
                 unsent = b""
-                self._wire.transport_lost(str(error), time.monotonic())
+                self._pipeline.transport_lost(str(error), time.monotonic())
                 break
-            unsent = unsent[sent:] or self._wire.data_to_send()
+            unsent = unsent[sent:] or self._pipeline.data_to_send()
         self._unsent = unsent
 
     def receive(self) -> None:
@@ -128,9 +130,9 @@ class ByteTransport:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._wire.transport_lost(str(error), time.monotonic())
+            self._pipeline.transport_lost(str(error), time.monotonic())
         else:
-            self._wire.receive_data(data, time.monotonic())
+            self._pipeline.receive_data(data, time.monotonic())
 
     def close(self) -> None:
         """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
@@ -138,7 +140,7 @@ class ByteTransport:
             self._selector.unregister(self._socket)
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
-                self._socket.send(self._wire.close_notify())
+                self._socket.send(self._pipeline.close_notify())
         self._socket.close()
 
     def abort(self) -> None:

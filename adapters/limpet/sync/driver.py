@@ -22,8 +22,8 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._transports.messages import Channel
-from limpet._transports.pipeline import Wire
+from limpet._transports.messages import MessageConnection
+from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
 from limpet.sync._calls import Answer, Call
 from limpet.sync._desk import RUNNING, Desk, no_start
@@ -293,9 +293,10 @@ class Driver(Desk):
     def _run_callbacks(self) -> None:
         self.run_callbacks()
 
-    def _wake_senders(self) -> None:
+    def wake_senders(self) -> None:
+        """Wake the driver's thread, where they go on."""
         if self._asleep:
-            self._ring()  # they go on in the driver's own thread
+            self._ring()
 
     def _arm(self, deadline: float) -> None:
         if self._asleep:
@@ -332,23 +333,23 @@ class Driver(Desk):
                 self._ring()
                 return
             if (connect := self._route.blocking_connect) is None:
-                opening = partial(self._open_bytes, dial, self._route.wire(self.session, dial))
+                opening = partial(self._open_bytes, dial, self._route.pipeline(self.session, dial))
             else:
-                self._transport = threads = MessageThreads(Channel(self.session, dial, self.now), self)
+                self._transport = threads = MessageThreads(MessageConnection(self.session, dial, self.now), self)
                 opening = partial(threads.run, connect)
         opening()
 
-    def _open_bytes(self, dial: Dial, wire: Wire) -> None:
+    def _open_bytes(self, dial: Dial, pipeline: Pipeline) -> None:
         try:
-            sock = connect(wire.address(), lambda: dial.wanted)
+            sock = connect(pipeline.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
-                wire.failed(error, self.now())
+                pipeline.failed(error, self.now())
                 self._ring()
             return
         with self.lock:
             if dial.wanted:
-                self._transport = ByteTransport(self.session, wire, sock, self._selector)
+                self._transport = ByteTransport(self.session, pipeline, sock, self._selector)
                 self._ring()
             else:
                 sock.close()
