@@ -28,7 +28,7 @@ from limpet import (
     Stopped,
     TooManyRequests,
 )
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 from limpet.sync import Client, _callbacks
 from limpet.sync._open_streams import Reader
 from limpet.testing import BackgroundService, trace
@@ -62,7 +62,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("owner", "method"),
-    [(Wire, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
+    [(Pipeline, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
 )
 def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
     owner: type | None, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -117,7 +117,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
 @pytest.mark.parametrize("broken", ["connected", "stop"])
 def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
-        monkeypatch.setattr(Wire, "receive_data", fail)
+        monkeypatch.setattr(Pipeline, "receive_data", fail)
         if broken == "stop":  # so that not even the end goes as it should
             monkeypatch.setattr(Session, "disconnected", fail)
             monkeypatch.setattr(threading, "excepthook", lambda _: None)
@@ -129,7 +129,7 @@ def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: 
 def test_a_fault_in_a_thread_that_dials_ends_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
         client = Client(service.url(), fast(close_timeout=0.1))
-        monkeypatch.setattr(Wire, "address", fail)
+        monkeypatch.setattr(Pipeline, "address", fail)
         with pytest.raises(ConnectError, match="own thread has failed"):
             client.start()
         monkeypatch.undo()

@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
-from limpet._clients.base import BaseClient, BaseStream
+from limpet._clients.base import BaseClient
 from limpet._clients.delivery import Buffer
-from limpet._clients.driver import AsyncDriver, AsyncWaiter
+from limpet._clients.driver import AsyncDriver
+from limpet._clients.streams import EventStream, Subscription
 from limpet._transports.messages import Connect
-from limpet._transports.pipeline import ProxySetting
-from limpet._transports.route import Provider, Route, TlsSetting
+from limpet._transports.proxies import ProxySetting
+from limpet._transports.route import Provider, Route
+from limpet._transports.tls import TlsSetting
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 D = TypeVar("D", bound=AsyncDriver[Any])
-
-
-class EventStream(BaseStream[T_co, AsyncWaiter[None]]):
-    """Events in order, to iterate over with ``async for``; made by the methods of a client.
-
-    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
-    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
-    is of no use any more (leaving an ``async with`` or dropping the last reference does that, too).
-    """
-
-    _END = StopAsyncIteration
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T_co:
-        buffer = self._buffer
-        while self._closed or not buffer.items:
-            await self._wait()
-        item: T_co = buffer.items.popleft()  # what pop() does, without the call
-        if buffer.full:
-            buffer.relax()
-        return item
-
-    async def _wait(self) -> None:
-        news = self._wait_for()
-        try:
-            await news
-        finally:
-            self._buffer.wake = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class AsyncClient(BaseClient[D]):
@@ -75,6 +38,7 @@ class AsyncClient(BaseClient[D]):
         connect: Connect | None = None,
     ) -> None:
         super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
+        self._subscriptions: Counter[str] = Counter()
 
     # ---- Requests
 
@@ -233,8 +197,30 @@ class AsyncClient(BaseClient[D]):
 
     # ---- Inside
 
+    def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
+        buffer = self._buffer(types, group)
+        self._delivery.buffers.add(buffer)
+        return buffer
+
+    @contextmanager
+    def _subscribed(self, group: str) -> Generator[Subscription]:
+        """Keep a buffer for the group's messages; the last subscription to end leaves the group."""
+        subscription = Subscription(self._open((GroupMessage,), group))
+        self._subscriptions[group] += 1
+        try:
+            yield subscription
+        finally:
+            if subscription.joined:
+                self._to_leave.add(group)
+            self._subscriptions[group] -= 1
+            if not self._subscriptions[group]:
+                del self._subscriptions[group]
+                if group in self._to_leave:
+                    self._to_leave.discard(group)
+                    self._leave_later(group)
+
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver.waiter, self._guard)
+        return EventStream(buffer, self._driver.waiter)
 
     async def _settled(self, key: int | None, waiter: Any) -> Ack:
         assert key is not None

@@ -53,15 +53,21 @@ TransportT = TypeVar("TransportT", bound=Transport)
 class BaseDriver(ABC, Generic[TransportT]):
     """Keeps one session going: its transport, its timer, its events.
 
+    Args:
+        options: the session's.
+        queue_callbacks: callbacks are called elsewhere; see :meth:`_run_callbacks`.
+
     Attributes:
         session: the protocol's state.
         delivery: hands the session's events to the application.
     """
 
-    def __init__(self, options: Options | None) -> None:
+    def __init__(self, options: Options | None, *, queue_callbacks: bool = False) -> None:
         self.session: Session = Session(options, random=random.random)
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(limit, self.consumers_ready, settle_request, self.settle)
+        self.delivery: Delivery = Delivery(
+            limit, self.consumers_ready, settle_request, self.settle, always_queue=queue_callbacks
+        )
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
         self._armed = math.inf  # when the timer fires
@@ -126,7 +132,7 @@ class BaseDriver(ABC, Generic[TransportT]):
                     self._delivering = events
                     delivery.deliver(events)
                     self._delivering = ()
-                    if delivery.busy:
+                    if delivery.callbacks.busy:
                         self._run_callbacks()
                     if not self._called_meanwhile:
                         break  # another round would find nothing
@@ -135,7 +141,7 @@ class BaseDriver(ABC, Generic[TransportT]):
             if self._transport is not None:
                 self._transport.read(session.reading)
             if self._senders:
-                self._wake_senders()
+                self.wake_senders()
             deadline = session.deadline
             if deadline < self._armed:
                 self._arm(deadline)
@@ -160,7 +166,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         """Have the callbacks go on that the delivery cannot call itself."""
 
     @abstractmethod
-    def _wake_senders(self) -> None:
+    def wake_senders(self) -> None:
         """Wake those of ``_senders`` that can send now."""
 
     @abstractmethod
@@ -178,7 +184,7 @@ class AsyncDriver(BaseDriver[TransportT]):
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(options)
         self.waiting: dict[AsyncWaiter[Ack], int] = {}
-        self.delivery.raise_later = self.raise_later
+        self.delivery.callbacks.raise_later = self.raise_later
         self._route = route
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
@@ -194,7 +200,7 @@ class AsyncDriver(BaseDriver[TransportT]):
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true; call it again then."""
 
-    def _wake_senders(self) -> None:
+    def wake_senders(self) -> None:
         for publish in tuple(self._senders):
             if self.can_send(publish):
                 self._senders.pop(publish).set_result(None)

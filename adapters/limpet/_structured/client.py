@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from limpet import LocalProtocolError
-from limpet._clients import async_client as _client
+from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
-from limpet._clients.delivery import Buffer, Callback
-from limpet._structured.backend import FlagAnswer, Nursery
+from limpet._clients.callbacks import Callback
+from limpet._clients.delivery import Buffer
+from limpet._structured.backend import Nursery, SignalWaiter
 from limpet._structured.driver import StructuredDriver
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -20,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F", bound=Callback)
 
 
-class EventStream(_client.EventStream[T_co]):
+class EventStream(_streams.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
     It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
@@ -28,9 +29,9 @@ class EventStream(_client.EventStream[T_co]):
     is of no use any more.
     """
 
-    def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
-        super().__init__(buffer, driver.waiter, guard)
-        self._turn = driver.turn
+    def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
+        super().__init__(buffer, driver.waiter)
+        self._fairness = driver.fairness
 
     async def __anext__(self) -> T_co:
         if self._closed or not self._buffer.items:
@@ -38,11 +39,11 @@ class EventStream(_client.EventStream[T_co]):
                 try:
                     await self._wait()
                 except StopAsyncIteration:
-                    await self._turn.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    await self._fairness.checkpoint()  # a loop around a stopped client can be cancelled, too
                     raise
-            self._turn.over()
+            self._fairness.reset()
         else:
-            await self._turn.checkpoint()
+            await self._fairness.checkpoint()
         return cast(T_co, self._buffer.pop())
 
 
@@ -52,11 +53,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     _home: AbstractAsyncContextManager[Nursery] | None = None
 
     def _register(self, event_type: type[Any], callback: F) -> F:
-        self._delivery.wrap = self._driver.kit.protect()
+        self._delivery.callbacks.wrap = self._driver.backend.protect()
         return super()._register(event_type, callback)
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver, self._guard)
+        return EventStream(buffer, self._driver)
 
     async def stop(self) -> None:
         """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
@@ -67,7 +68,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     async def __aenter__(self) -> Self:
         self._check_loop()
-        home = self._driver.kit.nursery()
+        home = self._driver.backend.nursery()
         nursery = await home.__aenter__()
         started = self._driver.waiter()
         try:
@@ -80,7 +81,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         self._home = home
         return self
 
-    async def _run_for(self, started: FlagAnswer[None]) -> None:
+    async def _run_for(self, started: SignalWaiter[None]) -> None:
         try:
             await self._driver.run(lambda: started.set_result(None))
         except Exception as error:
@@ -95,7 +96,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         assert home is not None
         # The body's own exception passes by the nursery, which would wrap it into a group.
         try:
-            with self._driver.kit.scope(self._driver.kit.now() + self._session.options.close_timeout + 1.0, True):
+            with self._driver.backend.scope(
+                self._driver.backend.now() + self._session.options.close_timeout + 1.0, True
+            ):
                 await self._driver.stop()
         except BaseException as late:  # Ctrl-C, once more
             await _leave(home, late)
@@ -103,7 +106,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
-            if not isinstance(error, Exception) or _ends_the_program(late, self._driver.kit.cancelled()):
+            if not isinstance(error, Exception) or _ends_the_program(late, self._driver.backend.cancelled()):
                 raise  # the body may have failed only because of that: its requests were given up
             if isinstance(late, Exception):
                 # The body's own exception goes on.
@@ -127,9 +130,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         await self._driver.run(task_status.started if task_status is not None else _nothing)
 
     def _check_loop(self) -> None:
-        self._driver.kit.protect()
+        self._driver.backend.protect()
         try:
-            self._driver.kit.now()
+            self._driver.backend.now()
         except RuntimeError:
             raise LocalProtocolError(
                 f"{type(self).__module__}.Client does not run in this event loop: "

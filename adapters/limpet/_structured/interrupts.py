@@ -11,24 +11,25 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
-from limpet._clients.base import BaseClient, BaseStream
-from limpet._clients.delivery import Callback, Delivery
+from limpet._clients.base import BaseClient
+from limpet._clients.callbacks import Callback, CallbackQueue
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.tasks import TransportTasks
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
-    # In the client's tasks. Delivery.run is missing: it awaits coroutines of the application.
-    (StructuredDriver, "run _run _connect_and_keep_time _serve stop"),
-    (TransportTasks, "_write"),
-    (Delivery, "_next _call skip_awaited drop"),
+    # In the client's tasks. CallbackQueue.run is missing: it awaits coroutines of the application.
+    (StructuredDriver, "run _run _connect_and_keep_time stop"),
+    (TransportTasks, "run _write"),
+    (CallbackQueue, "_next call resume drop"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
-    (AsyncClient, "join_group leave_group send_to_group send_event"),
+    (AsyncClient, "join_group leave_group send_to_group send_event _open _subscribed"),
     (EventStream, "__anext__"),
-    (BaseStream, "close"),
-    (BaseClient, "on off _open _subscribed"),
+    (streams.EventStream, "close"),
+    (BaseClient, "on off"),
 )
 
 _marked: set[type] = set()

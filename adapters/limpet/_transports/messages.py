@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from limpet import Close, Dial, InvalidType, Session
-from limpet._transports.pipeline import explain
+from limpet._cancellation import is_failure
+from limpet._transports.explain import explain
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -67,7 +68,7 @@ GONE = Close(1001)
 """How to close where the session has no wish: the service keeps the connection for a recovery; 1000 would end it."""
 
 
-class Channel:
+class MessageConnection:
     """One transport of messages and the session it serves: what the session is told of what has happened.
 
     A transport that is not wanted any more has nothing to tell.
@@ -126,30 +127,23 @@ class Channel:
         return self.dial.close or GONE
 
 
-class MessageChannel(Channel):
-    """The same with the transport, for code that awaits; the adapters run its two loops.
+class AsyncMessageConnection(MessageConnection):
+    """A message connection that opens, uses and closes its transport; the driver runs a task for each direction."""
 
-    Args:
-        stray: whether an exception is a cancellation of something that the transport awaits, and not of who awaits
-            the transport.
-    """
-
-    def __init__(
-        self, session: Session, dial: Dial, now: Callable[[], float], stray: Callable[[BaseException], bool]
-    ) -> None:
+    def __init__(self, session: Session, dial: Dial, now: Callable[[], float], connect: Connect) -> None:
         super().__init__(session, dial, now)
-        self._stray = stray
+        self._connect = connect
         self._transport: MessageTransport | None = None
 
-    async def open(self, connect: Connect) -> bool:
+    async def open(self) -> bool:
         """Open the transport; return whether it is open and wanted."""
         try:
-            opening: Any = connect(self.dial)
+            opening: Any = self._connect(self.dial)
             if not inspect.isawaitable(opening):
                 raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
             self._transport = await opening
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
             self.failed(error)  # whatever it is, there is no transport
             return False
@@ -163,7 +157,7 @@ class MessageChannel(Channel):
         try:
             message = await self._transport.receive()
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
             message = error  # whatever it is, the transport is at an end
         self.received(message)
@@ -176,7 +170,7 @@ class MessageChannel(Channel):
             for message in messages:
                 await self._transport.send(message.decode())
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
             self.lost(error)
         if close is not None and self.dial.wanted:
@@ -188,16 +182,13 @@ class MessageChannel(Channel):
         """Close the transport that is not wanted any more, with the code that the session wishes."""
         await self._close(self.final_close)
 
-    def _is_theirs(self, error: BaseException) -> bool:
-        return isinstance(error, Exception) or self._stray(error)
-
     async def _close(self, close: Close) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
             try:
                 await transport.close(close.code, close.reason)
             except BaseException as error:
-                if not self._is_theirs(error):
+                if not is_failure(error):
                     raise
                 # It is gone, one way or the other.
                 log.debug("closing a transport failed: %s", self.session.presentable(str(error)))

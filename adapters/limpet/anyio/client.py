@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
-import anyio.abc
 import anyio.lowlevel
 
-from limpet._clients.cancellation import stray
-from limpet._structured.backend import Kit
+from limpet._structured.backend import Backend
 from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
+from limpet.anyio._tcp import open_tcp
 
-
-class _TcpStream:
-    """A TCP connection of anyio's."""
-
-    def __init__(self, stream: anyio.abc.SocketStream) -> None:
-        self._receive = stream.receive
-        self.send = stream.send
-        self.aclose = stream.aclose
-
-    async def receive(self, max_bytes: int) -> bytes:
-        try:
-            return await self._receive(max_bytes)
-        except anyio.EndOfStream:
-            return b""
-
-
-async def _dial(host: str, port: int) -> Any:
-    return _TcpStream(await anyio.connect_tcp(host, port))
-
-
-KIT = Kit(
+BACKEND = Backend(
     now=anyio.current_time,
-    flag=anyio.Event,
+    signal=anyio.Event,
     scope=lambda deadline, shield: anyio.CancelScope(deadline=deadline, shield=shield),
     nursery=anyio.create_task_group,
-    dial=_dial,
+    open_tcp=open_tcp,
     broken=(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError),
     checkpoint=anyio.lowlevel.checkpoint,
     checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
-    stray=stray,
     cancelled=anyio.get_cancelled_exc_class,
     protect=protect,
 )
 
 
 class _Driver(StructuredDriver):
-    kit = KIT
+    backend = BACKEND
 
 
 class Client(StructuredClient):

@@ -1,6 +1,6 @@
 """Limpet for asyncio: ``from limpet.asyncio import Client``."""
 
-from limpet._clients.async_client import EventStream
+from limpet._clients.streams import EventStream
 from limpet.asyncio.client import Client
 
 __all__ = ["Client", "EventStream"]

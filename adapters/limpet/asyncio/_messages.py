@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from limpet._transports.messages import MessageChannel
+from limpet._transports.messages import AsyncMessageConnection
 
 
 class MessageTasks:
     """One transport of messages, with a task to read from it and one to write to it.
 
     Args:
-        channel: is open.
+        connection: an open one.
         drain: called after every call to the session.
         spawn: runs a coroutine that nobody waits for.
         failed: called with the exception that ended a task, if that was not cancelled.
@@ -21,13 +21,13 @@ class MessageTasks:
 
     def __init__(
         self,
-        channel: MessageChannel,
+        connection: AsyncMessageConnection,
         drain: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.writable: bool = True
-        self._channel = channel
+        self._connection = connection
         self._drain = drain
         self._spawn = spawn
         self._failed = failed
@@ -63,21 +63,21 @@ class MessageTasks:
             raise
 
     async def _read(self) -> None:
-        while self._channel.dial.wanted:
+        while self._connection.dial.wanted:
             await self._readable.wait()
-            await self._channel.receive()
+            await self._connection.receive()
             self._drain()
 
     async def _write(self) -> None:
-        while self._channel.dial.wanted:
+        while self._connection.dial.wanted:
             self._output.clear()
             self.writable = False
-            sent = await self._channel.send()
+            sent = await self._connection.send()
             self.writable = True
-            if not sent and self._channel.dial.wanted:
+            if not sent and self._connection.dial.wanted:
                 await self._output.wait()
             self._drain()
 
     async def _close(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._channel.close()
+        await self._connection.close()

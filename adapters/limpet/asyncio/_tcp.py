@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
-_TURN = 256 * 1024
+_FAIR_SHARE = 256 * 1024
 """Bytes to take before others get their turn: uvloop would go on for 2 MiB, some 50 ms of small messages."""
 
 
 class Owner(Protocol):
     """The driver that keeps the session."""
 
-    def opened(self, transport: ByteTransport) -> None:
+    def opened(self, transport: TcpConnection) -> None:
         """The connection stands."""
         ...
 
@@ -27,11 +27,11 @@ class Owner(Protocol):
         ...
 
 
-class ByteTransport(asyncio.Protocol):
+class TcpConnection(asyncio.Protocol):
     """One TCP connection: bytes from the loop to the Link, no task and no queue."""
 
-    def __init__(self, owner: Owner, wire: Wire) -> None:
-        self.wire: Wire = wire
+    def __init__(self, owner: Owner, pipeline: Pipeline) -> None:
+        self.pipeline: Pipeline = pipeline
         self.writable: bool = True
         self._wanted = True
         self._resting = False
@@ -48,12 +48,12 @@ class ByteTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes to messages to callbacks, all in this call."""
         self._taken += len(data)
-        if self._taken > _TURN and not self._resting:
+        if self._taken > _FAIR_SHARE and not self._resting:
             self._resting = True
             self._read()
             self._loop.call_soon(self._rested)
         try:
-            self.wire.receive_data(data, self._loop.time())
+            self.pipeline.receive_data(data, self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
             raise
@@ -67,9 +67,9 @@ class ByteTransport(asyncio.Protocol):
         """The end."""
         try:
             if exc is None:
-                self.wire.receive_data(b"", self._loop.time())
+                self.pipeline.receive_data(b"", self._loop.time())
             else:
-                self.wire.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
+                self.pipeline.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
             raise
@@ -86,7 +86,7 @@ class ByteTransport(asyncio.Protocol):
 
     def write(self) -> None:
         """Write what there is to send, unless the peer is too slow to take it now."""
-        if self.writable and (data := self.wire.data_to_send()):
+        if self.writable and (data := self.pipeline.data_to_send()):
             self._transport.write(data)
 
     def read(self, wanted: bool) -> None:
@@ -106,7 +106,7 @@ class ByteTransport(asyncio.Protocol):
 
     def close(self) -> None:
         """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
-        if self.writable and (data := self.wire.close_notify()):
+        if self.writable and (data := self.pipeline.close_notify()):
             self._transport.write(data)
         if self._transport.get_write_buffer_size():
             self._transport.abort()

@@ -17,13 +17,12 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._clients.cancellation import stray
 from limpet._clients.driver import AsyncDriver
-from limpet._transports.messages import Connect, MessageChannel
+from limpet._transports.messages import AsyncMessageConnection, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageTasks
-from limpet.asyncio._tcp import ByteTransport
+from limpet.asyncio._tcp import TcpConnection
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -31,12 +30,12 @@ _SENDS = 64
 """Messages to send without waiting for anything before others get their turn."""
 
 
-class Driver(AsyncDriver[ByteTransport | MessageTasks]):
+class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     """Keeps one Session's transport, timer and outputs going."""
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
-        self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery, self.raise_later)
+        self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery.callbacks)
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -182,7 +181,7 @@ class Driver(AsyncDriver[ByteTransport | MessageTasks]):
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
             self.delivery.deliver([*events, Stopped(failure)])
-            if self.delivery.busy:
+            if self.delivery.callbacks.busy:
                 self.callbacks.wake()
             self._abandon()
             self.drain()
@@ -232,35 +231,35 @@ class Driver(AsyncDriver[ByteTransport | MessageTasks]):
 
     async def _open(self, dial: Dial) -> None:
         if dial.url is None:
-            self._route.tell(self.session, dial, await self._route.ask(stray), self._loop.time())
+            self._route.tell(self.session, dial, await self._route.ask(), self._loop.time())
         if dial.wanted and dial.url is not None:
             if self._route.connect is None:
-                await self._open_bytes(dial)
+                await self._open_tcp(dial)
             else:
                 await self._open_messages(dial, self._route.connect)
         if self._dial is dial:
             self._connecting = None
             self.drain()
 
-    async def _open_bytes(self, dial: Dial) -> None:
-        wire = self._route.wire(self.session, dial)
+    async def _open_tcp(self, dial: Dial) -> None:
+        pipeline = self._route.pipeline(self.session, dial)
         try:
-            await self._loop.create_connection(lambda: ByteTransport(self, wire), *wire.address())
+            await self._loop.create_connection(lambda: TcpConnection(self, pipeline), *pipeline.address())
         except (OSError, ValueError) as error:
-            wire.failed(error, self._loop.time())
+            pipeline.failed(error, self._loop.time())
 
     async def _open_messages(self, dial: Dial, connect: Connect) -> None:
-        channel = MessageChannel(self.session, dial, self._loop.time, stray)
+        connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect)
         try:
-            if await channel.open(connect):
-                self._transport = MessageTasks(channel, self.drain, self.spawn, self.failed)
+            if await connection.open():
+                self._transport = MessageTasks(connection, self.drain, self.spawn, self.failed)
         finally:
-            if not channel.dial.wanted:
-                self.spawn(channel.close())
+            if not connection.dial.wanted:
+                self.spawn(connection.close())
 
-    def opened(self, transport: ByteTransport) -> None:
+    def opened(self, transport: TcpConnection) -> None:
         """A transport is open, though perhaps no longer wanted."""
-        if not transport.wire.link.dial.wanted:
+        if not transport.pipeline.link.dial.wanted:
             transport.close()
             return
         self._transport = transport

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from limpet import ConnectError, Dial, InvalidValue, Options, parse_url
-from limpet._transports.pipeline import explain
+from limpet._transports.explain import explain
 from limpet._version import __version__
 from limpet_core.errors import refused as refused  # what each of them raises for a refused handshake
 from limpet_core.text import LONGEST_REASON, one_line

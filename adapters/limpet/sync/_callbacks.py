@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from limpet import Session, State
-from limpet._clients.delivery import Delivery
+from limpet._clients.callbacks import CallbackQueue
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -20,16 +20,16 @@ class CallbackThread:
     """Calls callbacks in a thread of its own, from the first event that has one until the client stops.
 
     Args:
-        lock: the driver's, held while the delivery is touched.
+        lock: the driver's, held while the queue is touched.
         now: the session's clock.
 
     Attributes:
         retry_at: when to call :meth:`wake` again, since the thread could not be started.
     """
 
-    def __init__(self, delivery: Delivery, session: Session, lock: threading.RLock, now: Callable[[], float]) -> None:
+    def __init__(self, queue: CallbackQueue, session: Session, lock: threading.RLock, now: Callable[[], float]) -> None:
         self.retry_at: float = math.inf
-        self._delivery = delivery
+        self._queue = queue
         self._session = session
         self._now = now
         self._delivered = threading.Condition(lock)
@@ -38,7 +38,7 @@ class CallbackThread:
     def wake(self) -> None:
         """Have the events that wait handed to their callbacks (lock held)."""
         self.retry_at = math.inf
-        if self._delivery.waiting and self._thread is None:
+        if self._queue.waiting and self._thread is None:
             thread = threading.Thread(target=self._run, name="limpet-callbacks", daemon=True)
             try:
                 thread.start()
@@ -57,7 +57,7 @@ class CallbackThread:
     def _run(self) -> None:
         while True:
             with self._delivered:
-                while (queued := self._delivery.take()) is None:
+                while (queued := self._queue.take()) is None:
                     if self._session.state is State.STOPPED:
                         self._thread = None
                         return

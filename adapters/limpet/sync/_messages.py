@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from limpet import Close
-from limpet._transports.messages import BlockingConnect, BlockingTransport, Channel, check_blocking_transport
+from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -18,7 +18,7 @@ class Owner(Protocol):
     """The driver of the session.
 
     Attributes:
-        lock: held while session and channel are touched.
+        lock: held while session and connection are touched.
         transport_closed: a condition on that lock.
     """
 
@@ -50,8 +50,8 @@ class MessageThreads:
     The transport's methods are called without the driver's lock, so that one that hangs holds up nothing else.
     """
 
-    def __init__(self, channel: Channel, owner: Owner) -> None:
-        self._channel = channel
+    def __init__(self, connection: MessageConnection, owner: Owner) -> None:
+        self._connection = connection
         self._owner = owner
         self._changed = threading.Condition(owner.lock)
         self._transport: BlockingTransport | None = None
@@ -76,7 +76,7 @@ class MessageThreads:
     def write(self) -> None:
         """Hand over to the writer what the session has to send."""
         if self._state is not _State.OPENING and not self._sending:
-            self._unsent, self._close_behind = self._channel.take()
+            self._unsent, self._close_behind = self._connection.take()
             if self._unsent or self._close_behind is not None:
                 self._sending = True
                 self._changed.notify_all()
@@ -109,28 +109,28 @@ class MessageThreads:
             except BaseException as error:  # noqa: BLE001 - whatever it raises, the transport is at its end
                 message = error
             with self._changed:
-                self._channel.received(message)
+                self._connection.received(message)
                 self._owner.drain()
 
     def _open(self, connect: BlockingConnect) -> BlockingTransport | None:
         """Open the transport and start the writer; return the transport if it is still wanted then."""
-        channel = self._channel
+        connection = self._connection
         try:
-            transport = check_blocking_transport(connect(channel.dial))
+            transport = check_blocking_transport(connect(connection.dial))
         except BaseException as error:  # noqa: BLE001 - whatever it raises, there is no transport
             with self._changed:
-                channel.failed(error)
+                connection.failed(error)
                 self._owner.drain()
             return None
         with self._changed:
             self._transport, self._state = transport, _State.OPEN
-            if wanted := channel.dial.wanted:
+            if wanted := connection.dial.wanted:
                 try:
                     self._owner.spawn("limpet-write", self._write, transport)
-                    channel.opened()
+                    connection.opened()
                 except RuntimeError as error:
                     wanted = False
-                    channel.failed(error)
+                    connection.failed(error)
                 self._owner.drain()
         if not wanted:
             self._close()
@@ -139,16 +139,16 @@ class MessageThreads:
 
     def _may_read(self) -> bool:
         """Wait until the session reads; return False if the transport is not wanted any more."""
-        channel = self._channel
+        connection = self._connection
         with self._changed:
             self._paused = True
-            self._changed.wait_for(lambda: channel.session.reading or not channel.dial.wanted)
+            self._changed.wait_for(lambda: connection.session.reading or not connection.dial.wanted)
             self._paused = False
-            return channel.dial.wanted
+            return connection.dial.wanted
 
     def _write(self, transport: BlockingTransport) -> None:
         """Send what is handed over, as long as the transport is wanted; then close it."""
-        channel = self._channel
+        connection = self._connection
         try:
             while self._may_write():
                 try:
@@ -156,12 +156,12 @@ class MessageThreads:
                         transport.send(message.decode())
                 except BaseException as error:  # noqa: BLE001 - as above
                     with self._changed:
-                        channel.lost(error)
+                        connection.lost(error)
                 if self._close_behind is not None:
                     self._close()
                 with self._changed:
                     if self._close_behind is not None:
-                        channel.closed(self._close_behind)
+                        connection.closed(self._close_behind)
                     self._sending = False
                     self._owner.drain()
         finally:
@@ -169,10 +169,10 @@ class MessageThreads:
 
     def _may_write(self) -> bool:
         """Wait for something to send; return False if the transport is not wanted any more."""
-        channel = self._channel
+        connection = self._connection
         with self._changed:
-            self._changed.wait_for(lambda: self._sending or not channel.dial.wanted)
-            return channel.dial.wanted
+            self._changed.wait_for(lambda: self._sending or not connection.dial.wanted)
+            return connection.dial.wanted
 
     def _close(self) -> None:
         """Close the transport, unless another thread does or has done so."""
@@ -180,12 +180,12 @@ class MessageThreads:
             if self._state is not _State.OPEN:
                 return
             self._state = _State.CLOSING
-            transport, close = self._transport, self._channel.final_close
+            transport, close = self._transport, self._connection.final_close
         assert transport is not None
         try:
             transport.close(close.code, close.reason)
         except BaseException as error:  # noqa: BLE001 - it is gone, one way or the other
-            log.debug("closing a transport failed: %s", self._channel.session.presentable(str(error)))
+            log.debug("closing a transport failed: %s", self._connection.session.presentable(str(error)))
         with self._changed:
             self._state = _State.CLOSED
             self._owner.transport_closed.notify_all()

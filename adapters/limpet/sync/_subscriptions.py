@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from limpet import GroupMessage
-from limpet._clients.base import Subscription
+from limpet._clients.streams import Subscription
 from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
 _CHUNK = 256 * 1024
 
@@ -71,7 +71,7 @@ def _wait_connected(sock: socket.socket, wanted: Callable[[], bool], timeout: fl
 
 
 class TcpConnection:
-    """One TCP connection, and the Wire that makes messages of its bytes. No method waits.
+    """One TCP connection, and the pipeline that makes messages of its bytes. No method waits.
 
     Attributes:
         closed: whether nothing has to be waited for at its end.
@@ -79,10 +79,10 @@ class TcpConnection:
 
     closed = True
 
-    def __init__(self, wire: Wire, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+    def __init__(self, pipeline: Pipeline, sock: socket.socket, selector: selectors.BaseSelector) -> None:
         with suppress(OSError):  # gone already: the next receive() reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._wire = wire
+        self._pipeline = pipeline
         self._socket = sock
         self._selector = selector
         self._registered = 0
@@ -95,7 +95,7 @@ class TcpConnection:
 
     def write(self) -> None:
         """Write what the session has to send, as far as the socket takes it."""
-        unsent = self._unsent or self._wire.data_to_send()
+        unsent = self._unsent or self._pipeline.data_to_send()
         while unsent:
             try:
                 sent = self._socket.send(unsent)
@@ -103,9 +103,9 @@ class TcpConnection:
                 break
             except OSError as error:
                 unsent = b""
-                self._wire.transport_lost(str(error), time.monotonic())
+                self._pipeline.transport_lost(str(error), time.monotonic())
                 break
-            unsent = unsent[sent:] or self._wire.data_to_send()
+            unsent = unsent[sent:] or self._pipeline.data_to_send()
         self._unsent = unsent
 
     def read(self, wanted: bool) -> None:
@@ -125,9 +125,9 @@ class TcpConnection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._wire.transport_lost(str(error), time.monotonic())
+            self._pipeline.transport_lost(str(error), time.monotonic())
         else:
-            self._wire.receive_data(data, time.monotonic())
+            self._pipeline.receive_data(data, time.monotonic())
 
     def close(self) -> None:
         """Close the socket, after TLS's goodbye if the socket takes it at once."""
@@ -135,7 +135,7 @@ class TcpConnection:
             self._selector.unregister(self._socket)
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
-                self._socket.send(self._wire.close_notify())
+                self._socket.send(self._pipeline.close_notify())
         self._socket.close()
 
     def abort(self) -> None:

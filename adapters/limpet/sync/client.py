@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options
-from limpet._clients.base import BaseClient, Subscription
-from limpet._clients.delivery import Callback
+from limpet._clients.base import BaseClient
+from limpet._clients.callbacks import Callback
+from limpet._clients.streams import Subscription
 from limpet._transports.messages import BlockingConnect
-from limpet._transports.pipeline import ProxySetting
-from limpet._transports.route import Route, TlsSetting
+from limpet._transports.proxies import ProxySetting
+from limpet._transports.route import Route
+from limpet._transports.tls import TlsSetting
 from limpet.sync import _forks
 from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream, InboxStream

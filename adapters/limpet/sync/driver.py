@@ -15,8 +15,8 @@ from functools import partial
 
 from limpet import Acked, ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
 from limpet._clients.driver import BaseDriver
-from limpet._transports.messages import Channel
-from limpet._transports.pipeline import Wire
+from limpet._transports.messages import MessageConnection
+from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
 from limpet.sync._callbacks import CallbackThread
 from limpet.sync._calls import Call
@@ -69,15 +69,14 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options)
+        super().__init__(options, queue_callbacks=True)
         self.lock: threading.RLock = threading.RLock()
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
         self.mailbox: Mailbox = Mailbox()
         self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
         self._senders = self.outbox
         self.streams: OpenStreams = OpenStreams()
-        self.delivery.busy = True  # callbacks always wait for their thread
-        self.callbacks: CallbackThread = CallbackThread(self.delivery, self.session, self.lock, self.now)
+        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.thread: threading.Thread | None = None
         self.starts: list[Call] = []
         self._route = route
@@ -335,7 +334,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def _run_callbacks(self) -> None:
         self.callbacks.wake()
 
-    def _wake_senders(self) -> None:
+    def wake_senders(self) -> None:
         self._request_turn()
 
     def _arm(self, deadline: float) -> None:
@@ -387,23 +386,23 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self._request_turn()
                 return
             if (open_messages := self._route.blocking_connect) is None:
-                opening = partial(self._open_tcp, dial, self._route.wire(self.session, dial))
+                opening = partial(self._open_tcp, dial, self._route.pipeline(self.session, dial))
             else:
-                self._transport = threads = MessageThreads(Channel(self.session, dial, self.now), self)
+                self._transport = threads = MessageThreads(MessageConnection(self.session, dial, self.now), self)
                 opening = partial(threads.run, open_messages)
         opening()
 
-    def _open_tcp(self, dial: Dial, wire: Wire) -> None:
+    def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
         try:
-            sock = connect(wire.address(), lambda: dial.wanted)
+            sock = connect(pipeline.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
-                wire.failed(error, self.now())
+                pipeline.failed(error, self.now())
                 self._request_turn()
             return
         with self.lock:
             if dial.wanted:
-                self._transport = TcpConnection(wire, sock, self._selector)
+                self._transport = TcpConnection(pipeline, sock, self._selector)
                 self._request_turn()
             else:
                 sock.close()

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
-from limpet._structured.backend import Kit
+from limpet._structured.backend import Backend
 from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
+from limpet.trio._tcp import open_tcp
 
-
-class _TcpStream:
-    """A TCP connection of trio's."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.receive = stream.receive_some
-        self.send = stream.send_all
-        self.aclose = stream.aclose
-
-
-async def _dial(host: str, port: int) -> Any:
-    return _TcpStream(await trio.open_tcp_stream(host, port))
-
-
-KIT = Kit(
+BACKEND = Backend(
     now=trio.current_time,
-    flag=trio.Event,
+    signal=trio.Event,
     scope=lambda deadline, shield: trio.CancelScope(deadline=deadline, shield=shield),
     nursery=trio.open_nursery,
-    dial=_dial,
+    open_tcp=open_tcp,
     broken=(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
     checkpoint=trio.lowlevel.checkpoint,
     checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
-    stray=lambda _: False,  # nothing but a scope of one's own can cancel
     cancelled=lambda: trio.Cancelled,
     protect=protect,
 )
 
 
 class _Driver(StructuredDriver):
-    kit = KIT
+    backend = BACKEND
 
 
 class Client(StructuredClient):
