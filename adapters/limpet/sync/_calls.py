@@ -1,8 +1,8 @@
-"""What threads of the application and threads of the client hand each other; nothing in it can be left locked.
+"""Calls from threads of the application to the driver's thread; nothing in them can be left locked.
 
 An application's thread can be interrupted between any two steps, by Ctrl-C for one. So it holds no lock that a thread
-of the client waits for, and never leaves state of the client half changed: it appends one item to a queue, and waits for
-a lock of its own that only a thread of the client releases.
+of the client waits for, and never leaves state of the client half changed: it appends one item to a queue, and waits
+for a lock of its own that only a thread of the client releases.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 Request = Callable[..., int | None]
-"""A method of the session that makes a request, with all arguments but ``now`` and what becomes of the answer."""
+"""A method of the session that makes a request, with all arguments but ``now``, ``user_data`` and ``ack``."""
 
 
 class Waiter:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
 from limpet import Close
 from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
+from limpet.sync._worker import Worker
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -18,19 +18,15 @@ class Owner(Protocol):
     """The driver of the session.
 
     Attributes:
-        lock: held while session and connection are touched.
+        worker: its threads; its lock is held while session and connection are touched.
         transport_closed: a condition on that lock.
     """
 
-    lock: threading.RLock
+    worker: Worker
     transport_closed: threading.Condition
 
     def drain(self) -> None:
         """Drain the session; to be called after every call to it (lock held)."""
-        ...
-
-    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        """Start a thread that nothing waits for. Raises RuntimeError where the system has none left."""
         ...
 
 
@@ -53,7 +49,7 @@ class MessageThreads:
     def __init__(self, connection: MessageConnection, owner: Owner) -> None:
         self._connection = connection
         self._owner = owner
-        self._changed = threading.Condition(owner.lock)
+        self._changed = threading.Condition(owner.worker.lock)
         self._transport: BlockingTransport | None = None
         self._state = _State.OPENING
         self._unsent: list[bytes] = []
@@ -91,7 +87,7 @@ class MessageThreads:
         self._changed.notify_all()
         if self._sending and self._state is _State.OPEN:
             try:
-                self._owner.spawn("limpet-close", self._close)
+                self._owner.worker.spawn("limpet-close", self._close)
             except RuntimeError as error:
                 log.warning("a transport cannot be closed before it has sent what it has: %s", error)
 
@@ -126,7 +122,7 @@ class MessageThreads:
             self._transport, self._state = transport, _State.OPEN
             if wanted := connection.dial.wanted:
                 try:
-                    self._owner.spawn("limpet-write", self._write, transport)
+                    self._owner.worker.spawn("limpet-write", self._write, transport)
                     connection.opened()
                 except RuntimeError as error:
                     wanted = False

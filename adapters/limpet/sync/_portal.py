@@ -11,7 +11,8 @@ from limpet import Ack, ClientStopped, Connected, InvalidType, InvalidValue, Loc
 from limpet.sync._calls import Call, Request
 from limpet.sync._mailbox import Work
 from limpet.sync._open_streams import OpenStreams
-from limpet.sync.driver import Driver, cannot_start
+from limpet.sync._worker import cannot_start
+from limpet.sync.driver import Driver
 
 _MAX_AHEAD = 64
 """Messages without an ack by which senders may be ahead of the driver's thread: a wait for it each time takes three
@@ -37,20 +38,21 @@ class Portal:
     def __init__(self, driver: Driver) -> None:
         self.streams: OpenStreams = driver.streams
         self._driver = driver
+        self._worker = driver.worker
         self._session = driver.session
 
     @property
     def running(self) -> bool:
         """Whether the driver's thread is there."""
-        return self._driver.running
+        return self._worker.running
 
     def check_may_wait(self) -> None:
         """Raise LocalProtocolError in a forked child, and in a thread that would wait for itself."""
-        if self._driver.inherited:
+        if self._worker.inherited:
             raise LocalProtocolError(
                 "the client's connection belongs to the parent process: make a new client in the forked child"
             )
-        if self._driver.inside():
+        if self._worker.inside():
             raise LocalProtocolError(
                 "the client's own thread cannot wait for itself: something that it calls (a logging handler, a "
                 "__del__) made a request that waits"
@@ -58,7 +60,7 @@ class Portal:
 
     def post(self, work: Work) -> None:
         """Have the driver's thread do ``work`` soon, lock held; at the next start where there is no thread."""
-        self._driver.mailbox.post(work)
+        self._worker.mailbox.post(work)
 
     def _perform(self, work: Work) -> None:
         """Have the driver's thread do ``work``, and wait until that is done; nothing is done without a thread."""
@@ -68,7 +70,7 @@ class Portal:
             self._driver.outbox.complete_when_written(call)
 
         call = Call()
-        self._driver.submit(call, perform)
+        self._worker.submit(call, perform)
         call.wait()
 
     # ---- Requests
@@ -80,7 +82,7 @@ class Portal:
         try:
             self.check_may_wait()
             self._session.check_running()
-            driver.submit(call, driver.request)
+            self._worker.submit(call, driver.request)
             if not call.wait(timeout):
                 self._perform(partial(driver.withdraw, call))
         except BaseException:  # Ctrl-C, too
@@ -99,11 +101,11 @@ class Portal:
         check_timeout(timeout)
         call, driver = Call(request, publish=publish), self._driver
         try:
-            inside = driver.inside()
+            inside = self._worker.inside()
             if not inside:
                 self.check_may_wait()
             self._session.check_running()
-            driver.submit(call, driver.outbox.send)
+            self._worker.submit(call, driver.outbox.send)
             if inside:
                 return
             if not call.wait(timeout):
@@ -126,7 +128,7 @@ class Portal:
             message is None
             or len(message) > _MAX_ACCEPTED_SIZE
             or not driver.outbox.accepting
-            or len(driver.mailbox) >= _MAX_AHEAD
+            or len(self._worker.mailbox) >= _MAX_AHEAD
         ):
             return False
         self.post(partial(driver.outbox.accept, message, publish))
@@ -142,7 +144,7 @@ class Portal:
             driver.starts.append(call)
             try:
                 # One step, while Thread.start() waits for a lock that an interrupt would leave locked for ever.
-                start_new_thread(driver.boot, (call,))
+                start_new_thread(self._worker.boot, (call, driver.begin))
             except RuntimeError as error:
                 raise cannot_start(error) from error
             call.wait()
@@ -165,12 +167,12 @@ class Portal:
         if start is None:
             for waiting in driver.starts.copy():
                 waiting.unwanted = True  # it did not even begin
-        thread = driver.thread
-        if thread is None or driver.inherited:
+        thread = self._worker.thread
+        if thread is None or self._worker.inherited:
             return
         call = Call()
-        driver.submit(call, partial(driver.stop, start))
-        if not driver.inside():
+        self._worker.submit(call, partial(driver.stop, start))
+        if not self._worker.inside():
             call.wait()
             with suppress(ClientStopped):  # it has ended by itself
                 if call.result():

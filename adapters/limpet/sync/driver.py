@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import math
-import os
 import selectors
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
@@ -20,35 +16,18 @@ from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
 from limpet.sync._callbacks import CallbackThread
 from limpet.sync._calls import Call
-from limpet.sync._mailbox import Mailbox, WakeupPipe, Work
+from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
 from limpet.sync._outbox import Outbox
 from limpet.sync._tcp import TcpConnection, connect
-
-log: logging.Logger = logging.getLogger("limpet")
+from limpet.sync._worker import Worker, cannot_start, do
 
 _MAX_WAIT = 3600.0
 """Seconds to wait at most: the system's calls do not take every number."""
 
 _STREAMS_INTERVAL = 0.1
 """Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
-
-_EXIT_TIMEOUT = 1.0
-"""Seconds that the end of the process may wait for messages that were accepted."""
-
-
-_running: set[Driver] = set()
-
-
-@atexit.register
-def _finish() -> None:
-    for driver in _running.copy():
-        driver.finish()
-
-
-def cannot_start(error: BaseException) -> ConnectError:
-    return ConnectError(f"the client cannot start: {error}")
 
 
 class Driver(BaseDriver[TcpConnection | MessageThreads]):
@@ -58,137 +37,49 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     transports). An application's thread never holds that lock; see :class:`limpet.sync._portal.Portal`.
 
     Attributes:
-        lock: held by the threads of the client while they work.
-        transport_closed: a condition on that lock.
-        mailbox: work for the thread.
+        worker: the thread and its mailbox.
+        alive: whether a start has begun something that is not over yet.
+        transport_closed: a condition on the lock.
         outbox: messages without an ack.
         streams: the open streams.
         callbacks: the thread that calls callbacks.
-        thread: the thread, from a start to the end of that life.
         starts: calls that have not started the session yet.
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(options, queue_callbacks=True)
-        self.lock: threading.RLock = threading.RLock()
+        self.worker: Worker = Worker(self)
+        self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
-        self.mailbox: Mailbox = Mailbox()
         self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
         self._senders = self.outbox
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
-        self.thread: threading.Thread | None = None
         self.starts: list[Call] = []
         self._route = route
-        self._process = 0
-        self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
-        self._alive = False  # from a start until the session has stopped and its transports are closed
         self._resources = ExitStack()
-        self._fault: BaseException | None = None  # of another thread of the driver
         self._close_by = math.inf
         self._start: Call | None = None  # the call that has started the session
         self._starting: Call | None = None  # the same, until it has its result
         self._restarts: list[Work] = []  # to do when this life is over
-        self._stops: list[Call] = []
         self._closing: list[TcpConnection | MessageThreads] = []
 
-    # ---- For any thread
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock that the threads of the client hold while they work."""
+        return self.worker.lock
 
     def now(self) -> float:
+        """Return the session's time."""
         return time.monotonic()
 
-    @property
-    def running(self) -> bool:
-        """Whether the thread is there."""
-        return self.thread is not None
+    # ---- The life of the session, in the driver's thread
 
-    @property
-    def inherited(self) -> bool:
-        """Whether the thread is that of the parent of this forked process."""
-        return self.thread is not None and self._process != os.getpid()
-
-    def inside(self) -> bool:
-        """Return whether the calling thread is one of the client's, amid its work."""
-        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
-
-    def submit(self, call: Call, work: Callable[[Call], None]) -> None:
-        """Have the thread do ``work(call)``, which gives ``call`` its result; without a thread it has one at once."""
-        self.mailbox.post(partial(_do, call, work))
-        if self.thread is None and call.claim():  # it has ended, and looks into the mailbox no more
-            call.set_exception(ClientStopped("the client is stopped"))
-
-    def finish(self) -> None:
-        """Wait at the end of the process until the messages that were accepted are written."""
-        if self.running and not self.inherited:
-            call = Call()
-            self.submit(call, self.outbox.complete_when_written)
-            call.wait(_EXIT_TIMEOUT)
-
-    # ---- The life of the thread
-
-    def boot(self, call: Call) -> None:
-        """Have a thread, and have it start the session; to be called in a thread that nothing interrupts."""
-        with self.lock:
-            if self.thread is None:
-                try:
-                    self._process = os.getpid()
-                    self.thread = threading.Thread(target=self._run, name="limpet", daemon=True)
-                    self.thread.start()
-                    _running.add(self)
-                except BaseException as error:  # noqa: BLE001 - raised in the thread that starts
-                    self.thread = None
-                    if call.claim():
-                        call.set_exception(cannot_start(error))
-                    self.mailbox.do_all()  # of threads that saw a thread for a moment
-                    self.outbox.complete_written()
-                    return
-            self.mailbox.post(partial(_do, call, self._begin))
-
-    def _run(self) -> None:
-        while self._wait_for_start():
-            try:
-                self._serve()
-            except BaseException as error:
-                log.exception("the client stops: its own thread has failed, which is a fault of Limpet's")
-                try:
-                    self._fail(error)
-                except BaseException:
-                    log.exception("not even the end goes as it should")
-            finally:
-                self._end()
-
-    def _wait_for_start(self) -> bool:
-        """Do what is asked for while the session is stopped; return False if the thread is to end."""
-        with self.lock:
-            while True:
-                self.mailbox.put_first(self._restarts)
-                self._restarts.clear()
-                self.mailbox.do_all()
-                self.outbox.complete_written()
-                if not self._alive and (self.mailbox or not self._leave()):
-                    continue
-                stops, self._stops = self._stops, []
-                for call in stops:
-                    call.set_result(not self._alive)
-                return self._alive
-
-    def _leave(self) -> bool:
-        """Let the thread go; return False if it has to stay for work that came at the last moment."""
-        thread = self.thread
-        _running.discard(self)
-        self._ended = thread
-        self.thread = None  # before the last look: threads that come later see that there is none
-        if self.mailbox:
-            self.thread = thread
-            _running.add(self)
-            return False
-        return True
-
-    def _serve(self) -> None:
+    def serve(self) -> None:
         """Keep the session going until it has stopped."""
         while True:
             with self.lock:
-                self.mailbox.do_all()
+                self.worker.mailbox.do_all()
                 self.drain()
                 self.outbox.send_waiting()
                 if self.session.state is State.STOPPED:
@@ -196,18 +87,18 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 timeout = self._tidy() - self.now()
                 self._armed = self.session.deadline
                 timeout = max(0.0, min(timeout, self._armed - self.now(), _MAX_WAIT))
-                self.mailbox.asleep = True  # before the last look: threads that come later wake the selector
-            ready = self._selector.select(0.0 if self.mailbox else timeout)
-            self.mailbox.asleep = False
+                self.worker.mailbox.asleep = True  # before the last look: threads that come later wake the selector
+            ready = self._selector.select(0.0 if self.worker.mailbox else timeout)
+            self.worker.mailbox.asleep = False
             with self.lock:
-                if self._fault is not None:
-                    raise self._fault
+                if self.worker.fault is not None:
+                    raise self.worker.fault
                 now = self.now()
                 if now >= self.session.deadline:
                     self.session.wake(now)
                 for key, _ in ready:
                     if key.data is None:
-                        self.mailbox.woken()
+                        self.worker.mailbox.woken()
                     elif isinstance(key.data, TcpConnection) and key.data is self._transport:
                         key.data.receive()
 
@@ -220,7 +111,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         # While nothing is read, nothing wakes the driver: a stream that is dropped may be the cause.
         return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Stop after a fault of Limpet's own, and tell all who wait."""
         failure = ConnectError(f"the client's own thread has failed, see the log: {type(error).__name__}")
         failure.__cause__ = error
@@ -239,24 +130,26 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
             self.callbacks.wake()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """End a life of the session, which has stopped: transports have until :attr:`_close_by` to close."""
         with self.lock:
-            self.mailbox.asleep = self.outbox.accepting = False
-            self.mailbox.do_all()
+            self.worker.mailbox.asleep = self.outbox.accepting = False
+            self.worker.mailbox.do_all()
             self.outbox.close()
             timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
             self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
             self._tidy()
-            self._alive, self._start = False, None
+            self.alive, self._start = False, None
             self._resources.close()
-            self.mailbox.close()
+            self.worker.mailbox.close()
+            self.worker.mailbox.put_first(self._restarts)
+            self._restarts.clear()
 
     # ---- Work of the thread (lock held)
 
-    def _begin(self, call: Call) -> None:
+    def begin(self, call: Call) -> None:
         """Start the session; ``call`` gets the first Connected or Stopped."""
         for one in self.starts.copy():
             if one is call or one.unwanted:
@@ -264,8 +157,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         if call.unwanted:
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
-            if self._alive:  # started by a callback for the stop: this life has to end first
-                self._restarts.append(lambda: _work(call, self._begin))
+            if self.alive:  # started by a callback for the stop: this life has to end first
+                self._restarts.append(lambda: do(call, self.begin))
                 return
             self._acquire()
         self.session.start(self.now())
@@ -282,9 +175,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 raise cannot_start(error) from error
             self._selector.register(wakeup.reader, selectors.EVENT_READ)
             self._resources = resources.pop_all()
-        self.mailbox.open(wakeup)
-        self._fault, self._close_by = None, math.inf
-        self._alive = True
+        self.worker.mailbox.open(wakeup)
+        self.worker.fault, self._close_by = None, math.inf
+        self.alive = True
 
     def request(self, call: Call) -> None:
         """Make the request of ``call``, whose waiter gets the answer."""
@@ -300,25 +193,31 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             call.unsent = self.session.withdraw(call.ack_id)
 
     def stop(self, start: Call | None, call: Call) -> None:
-        """Stop the session, if ``start`` has started it (None: in any case); ``call`` gets True when the thread ends."""
-        if not self._alive or (start is not None and start is not self._start):
+        """Stop the session; ``call`` gets True if the thread ends with it.
+
+        Args:
+            start: stop only what this call has started; None: in any case.
+        """
+        if not self.alive or (start is not None and start is not self._start):
             call.set_result(False)
             return
         self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
-        self._stops.append(call)
+        self.worker.waiting_for_end.append(call)
         self.session.stop(self.now())
 
-    # ---- Of the drain (lock held)
+    # ---- Hooks of the drain (lock held)
 
     def _request_turn(self) -> None:
-        """Have the driver's thread go round once more, if it sleeps; called by the other threads of the driver."""
-        if self.mailbox.asleep:
-            self.mailbox.wake()
+        """Wake the driver's thread, if it sleeps; for the other threads of the client."""
+        if self.worker.mailbox.asleep:
+            self.worker.mailbox.wake()
 
     def flush(self) -> None:
+        """Have the thread send what was added to the session."""
         self._request_turn()
 
     def consumers_ready(self, ready: bool) -> None:
+        """Pause or resume reading; the thread does the rest, since callers may be other threads."""
         if ready:
             self.session.reading_resumed(self.now())
         else:
@@ -327,6 +226,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self._request_turn()
 
     def settle(self, event: Connected | Stopped) -> None:
+        """Wake the thread that waits for the start."""
         if self._starting is not None:
             self._starting.set_result(event)
             self._starting = None
@@ -335,6 +235,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.callbacks.wake()
 
     def wake_senders(self) -> None:
+        """Have the thread send what waits for room."""
         self._request_turn()
 
     def _arm(self, deadline: float) -> None:
@@ -343,8 +244,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     # ---- Transports
 
     def _redial(self) -> None:
-        if threading.current_thread() is not self.thread:
-            self._request_turn()
+        if threading.current_thread() is not self.worker.thread:
+            self._request_turn()  # the selector is the driver's thread's alone
             return
         if self._transport is not None:
             self._transport.close()
@@ -354,26 +255,11 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         if dial is not None:
             try:
                 # The application's function, the name look-up and connecting may block: not here.
-                self.spawn("limpet-dial", self._open, dial)
+                self.worker.spawn("limpet-dial", self._open, dial)
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
                 self.session.dial_failed(error, self.now())
                 self._called_meanwhile = True
-
-    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        """Start a thread that nothing waits for. Raises RuntimeError where the system has none left."""
-
-        def run() -> None:
-            try:
-                work(*args)
-            except BaseException as error:
-                with self.lock:
-                    if self.thread is None:
-                        raise
-                    self._fault = error
-                    self.mailbox.wake()
-
-        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _open(self, dial: Dial) -> None:
         """Open the transport for ``dial``; in a thread of its own."""
@@ -414,29 +300,16 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
         The sockets of a transport of messages are out of reach.
         """
-        self.lock = threading.RLock()
+        self.worker.after_fork()
         self.transport_closed = threading.Condition(self.lock)
         self.outbox.accepting = False
-        self.mailbox.after_fork()
         self.streams.readers.clear()
         self.callbacks.after_fork(self.lock)
         for buffer in (*self.delivery.buffers, self.delivery.inbox):
             buffer.items.clear()  # the parent takes them
             buffer.wake = None
-        if self.running:
+        if self.worker.running:
             if isinstance(self._transport, TcpConnection):
                 self._transport.abort()
                 self._transport = None
             self._resources.close()
-
-
-def _do(call: Call, work: Callable[[Call], None]) -> None:
-    if call.claim():
-        _work(call, work)
-
-
-def _work(call: Call, work: Callable[[Call], None]) -> None:
-    try:
-        work(call)
-    except BaseException as error:  # noqa: BLE001 - raised in the thread of the call
-        call.set_exception(error)
