@@ -11,8 +11,8 @@ imported only when you ask for it::
 To write one takes an object with three methods and a function that opens it::
 
     class Transport:
-        async def send(self, message: str) -> None: ...                 # a text message
-        async def receive(self) -> str | bytes | Close: ...            # str: text, bytes: binary
+        async def send(self, message: str | bytes) -> None: ...        # str: a text frame, bytes: a binary one
+        async def receive(self) -> str | bytes | Close: ...            # the same
         async def close(self, code: int, reason: str) -> None: ...
 
     async def connect(dial: Dial) -> Transport:
