@@ -51,15 +51,9 @@ For the blocking client, :class:`limpet.sync.Client`, all four are plain functio
 """
 
 from limpet import Close
+from limpet._public import claim
 from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, MessageTransport
 
 __all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "MessageTransport"]
 
-
-def _claim_names() -> None:
-    """Reprs, pickles and docs name the package that users import."""
-    for public in (BlockingTransport, MessageTransport):
-        public.__module__ = __name__
-
-
-_claim_names()
+claim(__name__, BlockingTransport, MessageTransport)
