@@ -458,7 +458,7 @@ def test_a_start_that_fails_has_closed_its_transport_when_it_raises() -> None:
     closed: list[int] = []
 
     class Garbage:
-        async def send(self, message: str) -> None:
+        async def send(self, message: str | bytes) -> None:
             """Whatever it is."""
 
         async def receive(self) -> str:
@@ -484,7 +484,7 @@ def test_a_transport_that_goes_on_waiting_when_it_is_closed_holds_up_no_stop() -
         def __init__(self) -> None:
             self.greeted = False
 
-        async def send(self, message: str) -> None:
+        async def send(self, message: str | bytes) -> None:
             """Nobody reads it."""
 
         async def receive(self) -> str:

@@ -247,7 +247,7 @@ class _Deaf:
     def __init__(self) -> None:
         self._greeted = False
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Nobody reads it."""
 
     async def receive(self) -> str:

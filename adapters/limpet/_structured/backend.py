@@ -43,11 +43,11 @@ class Nursery(Protocol):
 class ByteStream(Protocol):
     """A TCP connection."""
 
-    async def receive(self, max_bytes: int) -> bytes:
+    async def receive(self, max_bytes: int, /) -> bytes:
         """Some bytes; ``b""`` at the end."""
         ...
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, /) -> None:
         """Send all of ``data``."""
         ...
 

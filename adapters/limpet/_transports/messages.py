@@ -22,8 +22,8 @@ class MessageTransport(Protocol):
     need not return then.
     """
 
-    async def send(self, message: str) -> None:
-        """Send a text message. Any exception means that the transport is broken."""
+    async def send(self, message: str | bytes) -> None:
+        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
         ...
 
     async def receive(self) -> str | bytes | Close:
@@ -42,8 +42,8 @@ class BlockingTransport(Protocol):
     a third, and ends a ``receive`` and a ``send`` that wait.
     """
 
-    def send(self, message: str) -> None:
-        """Send a text message. Any exception means that the transport is broken."""
+    def send(self, message: str | bytes) -> None:
+        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
         ...
 
     def receive(self) -> str | bytes | Close:

@@ -11,8 +11,8 @@ imported only when you ask for it::
 To write one takes an object with three methods and a function that opens it::
 
     class Transport:
-        async def send(self, message: str) -> None: ...                 # a text message
-        async def receive(self) -> str | bytes | Close: ...            # str: text, bytes: binary
+        async def send(self, message: str | bytes) -> None: ...        # str: a text frame, bytes: a binary one
+        async def receive(self) -> str | bytes | Close: ...            # the same
         async def close(self, code: int, reason: str) -> None: ...
 
     async def connect(dial: Dial) -> Transport:
@@ -51,15 +51,9 @@ For the blocking client, :class:`limpet.sync.Client`, all four are plain functio
 """
 
 from limpet import Close
+from limpet._public import claim
 from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, MessageTransport
 
 __all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "MessageTransport"]
 
-
-def _claim_names() -> None:
-    """Reprs, pickles and docs name the package that users import."""
-    for public in (BlockingTransport, MessageTransport):
-        public.__module__ = __name__
-
-
-_claim_names()
+claim(__name__, BlockingTransport, MessageTransport)

@@ -139,8 +139,11 @@ class _Transport:
         self._closing = False
         self._over = asyncio.Event()
 
-    async def send(self, message: str) -> None:
-        await self._websocket.send_str(message)
+    async def send(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            await self._websocket.send_str(message)
+        else:
+            await self._websocket.send_bytes(message)
 
     async def receive(self) -> str | bytes | Close:
         message = await self._websocket.receive()

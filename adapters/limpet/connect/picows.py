@@ -249,11 +249,11 @@ class _Transport(WSListener):
 
     # ---- What the client calls
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await self._writable.wait()
         if self._end is not None:
             raise ConnectionError("the connection is closed")
-        self._transport.send(WSMsgType.TEXT, message)
+        self._transport.send(WSMsgType.TEXT if isinstance(message, str) else WSMsgType.BINARY, message)
 
     async def receive(self) -> str | bytes | Close:
         while not self._messages:

@@ -142,7 +142,7 @@ class _Transport:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await self._connection.send(message)
 
     async def receive(self) -> str | bytes | Close:
@@ -180,7 +180,7 @@ class _BlockingTransport:
         # To enter it tells the library that somebody will close it.
         self._connection = connection.__enter__()
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         self._connection.send(message)
 
     def receive(self) -> str | bytes | Close:

@@ -32,9 +32,9 @@ class Line:
         self.over: bool = False
         self.on_arrival: Callable[[], None] = lambda: None
         self._service = service
-        self._on_the_way: deque[bytes | Close] = deque()
+        self._on_the_way: deque[str | bytes | Close] = deque()
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: str | bytes) -> None:
         """Send a message to the service. Raises ConnectionError after the end."""
         if self.over:
             raise ConnectionError("the connection was cut")
@@ -89,9 +89,9 @@ class MemoryTransport:
         self._arrival = asyncio.Event()
         line.on_arrival = self._arrival.set
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message. Raises ConnectionError after the end."""
-        self._line.send(message.encode())
+        self._line.send(message)
         self._service.settle()
 
     async def receive(self) -> str | Close:
