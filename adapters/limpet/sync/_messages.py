@@ -70,7 +70,7 @@ class MessageThreads:
         return not self._sending
 
     def write(self) -> None:
-        """Hand over to the writer what the session has to send."""
+        """Hand the session's messages over to the writer."""
         if self._state is not _State.OPENING and not self._sending:
             self._unsent, self._close_behind = self._connection.take()
             if self._unsent or self._close_behind is not None:
@@ -83,7 +83,7 @@ class MessageThreads:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Have the transport closed, which is not wanted any more, whatever its threads are at."""
+        """Have the transport closed by one of its threads; it is not wanted any more."""
         self._changed.notify_all()
         if self._sending and self._state is _State.OPEN:
             try:
@@ -143,7 +143,7 @@ class MessageThreads:
             return connection.dial.wanted
 
     def _write(self, transport: BlockingTransport) -> None:
-        """Send what is handed over, as long as the transport is wanted; then close it."""
+        """Send the messages handed over, as long as the transport is wanted; then close it."""
         connection = self._connection
         try:
             while self._may_write():

@@ -74,7 +74,7 @@ class Outbox:
             self.waiting.append(call)
 
     def send_waiting(self) -> None:
-        """Send what waits, as far as there is room; then tell the senders."""
+        """Send accepted messages, then those of senders that wait, as far as there is room."""
         left = -1
         while self.accepted and len(self.accepted) != left:
             left = len(self.accepted)
@@ -105,7 +105,7 @@ class Outbox:
             call.set_result(None)
 
     def close(self) -> None:
-        """Send what was accepted; the senders that wait are told that it is too late."""
+        """Send accepted messages; senders that wait get an error, since the session has stopped."""
         self.accepting = False
         self.send_accepted()
         for call in self.waiting.copy():

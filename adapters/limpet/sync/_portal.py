@@ -26,7 +26,7 @@ _JOIN_TIMEOUT = 1.0
 
 
 class Portal:
-    """What the application's threads ask of a driver.
+    """Starts, stops, requests and waits, for the application's threads.
 
     Such a thread can be interrupted between any two steps. It never holds the driver's lock and never touches the
     session: it leaves work in the driver's mailbox, and waits for the result.
@@ -158,10 +158,10 @@ class Portal:
             raise event.error or ClientStopped("the client was stopped while it started")
 
     def stop(self, start: Call | None = None) -> None:
-        """Stop the session, and wait until it has stopped and its thread has ended; an interrupt does not undo that.
+        """Stop the session; wait until it has stopped and the thread has ended. An interrupt does not undo the stop.
 
         Args:
-            start: stop only what this call has started.
+            start: stop the session only if this call has started it; None: in any case.
         """
         driver = self._driver
         if start is None:

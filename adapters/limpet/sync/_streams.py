@@ -46,10 +46,10 @@ class Taken:
 class EventStream(Generic[T_co]):
     """Events in order, to iterate over with ``for``; made by the methods of a client.
 
-    It ends when the client stops, with the client's error if the stop was not asked for. A stream that is not read
-    holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is of no use any more
-    (leaving a ``with`` or dropping the last reference does that, too). Where :meth:`next` is interrupted (Ctrl-C), no
-    event is lost: the next call returns it.
+    The stream ends when the client stops, with the client's error if the application did not ask for the stop. A stream
+    that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it is not
+    needed any more (leaving a ``with`` or dropping the last reference does that, too). Where :meth:`next` is
+    interrupted (Ctrl-C), no event is lost: the next call returns it.
     """
 
     def __init__(self, buffer: Buffer, portal: Portal) -> None:
@@ -141,7 +141,7 @@ class EventStream(Generic[T_co]):
                 readers.pop(buffer, None)
 
     def close(self) -> None:
-        """Take no more events; events that wait in the stream are dropped. Repeats do nothing."""
+        """Take no more events, and drop those that wait in the stream. Repeats do nothing."""
         if not self._done:
             self._closed = True
             self._closing(get_ident())()
@@ -150,7 +150,7 @@ class EventStream(Generic[T_co]):
             self._done = True  # last: a call that is interrupted before is made again
 
     def _closing(self, *threads: int) -> Callable[[], None]:
-        """Return what closes the stream without a reference to the stream; see :class:`Streams`."""
+        """Return a function that closes the stream and holds no reference to it; see :class:`OpenStreams`."""
         buffer, portal = self._buffer, self._portal
 
         def close() -> None:
@@ -187,7 +187,7 @@ class InboxStream(EventStream[T_co]):
         self._inbox.readers.add(self._reader)
 
     def _closing(self, *threads: int) -> Callable[[], None]:
-        """Put back what ``threads`` (none given: all) have taken and not returned, for the next stream."""
+        """Also put back the messages that ``threads`` (none given: all) have taken and not returned."""
         inbox, portal, all_taken, reader = self._inbox, self._portal, self._taken, self._reader
 
         def close() -> None:

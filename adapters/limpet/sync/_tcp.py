@@ -94,7 +94,7 @@ class TcpConnection:
         return not self._unsent
 
     def write(self) -> None:
-        """Write what the session has to send, as far as the socket takes it."""
+        """Write the session's data, as far as the socket takes it."""
         unsent = self._unsent or self._pipeline.data_to_send()
         while unsent:
             try:
@@ -109,7 +109,7 @@ class TcpConnection:
         self._unsent = unsent
 
     def read(self, wanted: bool) -> None:
-        """Tell the selector what to wait for; the data of its key is this object."""
+        """Register for reading, if ``wanted``, and for writing, if needed; the key's data is this object."""
         events = (selectors.EVENT_READ if wanted else 0) | (selectors.EVENT_WRITE if self._unsent else 0)
         if events != self._registered:
             if self._registered:
@@ -119,7 +119,7 @@ class TcpConnection:
             self._registered = events
 
     def receive(self) -> None:
-        """Hand what has arrived to the session."""
+        """Hand received data to the session."""
         try:
             data = self._socket.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):

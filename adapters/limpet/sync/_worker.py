@@ -123,7 +123,7 @@ class Worker:
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def after_fork(self) -> None:
-        """In a forked child: forget what the threads of the parent have left."""
+        """In a forked child: replace the lock and the mailbox's contents, which threads of the parent have left."""
         self.lock = threading.RLock()
         self.mailbox.after_fork()
 
@@ -161,7 +161,7 @@ class Worker:
                 self._job.end()
 
     def _wait_for_start(self) -> bool:
-        """Do what is asked for while the job is not alive; return False if the thread is to end."""
+        """Do posted work until the job is alive; return False if the thread is to end."""
         with self.lock:
             while True:
                 self.mailbox.do_all()
@@ -192,7 +192,7 @@ def cannot_start(error: BaseException) -> ConnectError:
 
 
 def do(call: Call, work: Callable[[Call], None]) -> None:
-    """Do ``work(call)``; the call gets what it raises."""
+    """Do ``work(call)``; the call gets an exception of it."""
     try:
         work(call)
     except BaseException as error:  # noqa: BLE001 - raised in the thread of the call

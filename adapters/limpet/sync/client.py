@@ -32,7 +32,7 @@ class Client(BaseClient[Driver]):
     """A Web PubSub client that holds on, for code that blocks; every method may be called from any thread.
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
-    connection; a second one, if there are callbacks, calls these, so that they may call the client's methods.
+    connection; if there are callbacks, a second one calls them, so that they may call the client's methods.
 
     Args:
         url: the Client Access URL, or a function that returns one. A function is asked for every new connection,
@@ -74,7 +74,7 @@ class Client(BaseClient[Driver]):
 
         Raises:
             ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already, perhaps by the process that this one was forked from.
+            LocalProtocolError: the client was started already, perhaps by the process that this one was forked from.
         """
         self._portal.start()
 
@@ -82,7 +82,7 @@ class Client(BaseClient[Driver]):
         """Disconnect, in any state. Return when the connection is closed, at most ``close_timeout`` later.
 
         Requests that wait fail with :class:`limpet.SendError`. On a client that is stopped, and in a forked child,
-        whose parent has the connection, it does nothing.
+        whose parent has the connection, nothing happens.
         """
         self._portal.stop()
 
@@ -107,7 +107,7 @@ class Client(BaseClient[Driver]):
 
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
-            TimeoutError: after ``timeout`` seconds; its text says whether the request was sent, and may be executed.
+            TimeoutError: no answer in time; its text says whether the request was sent, and may be executed.
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, the client is not started, or this is a forked child of the
                 process that started it.
@@ -234,11 +234,11 @@ class Client(BaseClient[Driver]):
         return super()._register(event_type, callback)
 
     def __iter__(self) -> EventStream[Message]:
-        """Group and server messages, in order, those included that arrived before and were not taken."""
+        """Return a stream of group and server messages, in order, including those that were not taken before."""
         return InboxStream(self._delivery.inbox, self._portal)
 
     def events(self, *types: type[T]) -> EventStream[T]:
-        """Events of the given types from now on: ``for event in client.events(GroupMessage, Recovered)``.
+        """Return a stream of events from now on: ``for event in client.events(GroupMessage, Recovered)``.
 
         Raises:
             InvalidType: no type is given, or one is no event type.

@@ -61,7 +61,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self._close_by = math.inf
         self._start: Call | None = None  # the call that has started the session
         self._starting: Call | None = None  # the same, until it has its result
-        self._restarts: list[Work] = []  # to do when this life is over
+        self._restarts: list[Work] = []  # starts that wait until all of this one is over
         self._closing: list[TcpConnection | MessageThreads] = []
 
     @property
@@ -112,7 +112,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
 
     def fail(self, error: BaseException) -> None:
-        """Stop after a fault of Limpet's own, and tell all who wait."""
+        """Stop after a fault of Limpet's own; every waiting thread gets an error."""
         failure = ConnectError(f"the client's own thread has failed, see the log: {type(error).__name__}")
         failure.__cause__ = error
         with self.lock:
@@ -131,7 +131,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.callbacks.wake()
 
     def end(self) -> None:
-        """End a life of the session, which has stopped: transports have until :attr:`_close_by` to close."""
+        """Release everything that the start has acquired; wait for transports until ``_close_by``."""
         with self.lock:
             self.worker.mailbox.asleep = self.outbox.accepting = False
             self.worker.mailbox.do_all()
@@ -157,7 +157,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         if call.unwanted:
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
-            if self.alive:  # started by a callback for the stop: this life has to end first
+            if self.alive:  # started by a callback for the stop, which is not over
                 self._restarts.append(lambda: do(call, self.begin))
                 return
             self._acquire()
@@ -166,7 +166,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self._start = self._starting = call
 
     def _acquire(self) -> None:
-        """Acquire what a life needs, all of it or nothing."""
+        """Acquire selector and wakeup pipe, both or neither."""
         with ExitStack() as resources:
             try:
                 self._selector = resources.enter_context(selectors.DefaultSelector())
@@ -186,7 +186,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         call.ack_id = call.request(self.now(), user_data=call)
 
     def withdraw(self, call: Call) -> None:
-        """Give up a request that nobody waits for any more; note in the call whether it was unsent."""
+        """Withdraw the request of ``call``, if possible; set its ``unsent``."""
         if call in self.outbox.waiting:
             self.outbox.withdraw(call)
         elif call.ack_id is not None and not call.done():
@@ -196,7 +196,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         """Stop the session; ``call`` gets True if the thread ends with it.
 
         Args:
-            start: stop only what this call has started; None: in any case.
+            start: stop the session only if this call has started it; None: in any case.
         """
         if not self.alive or (start is not None and start is not self._start):
             call.set_result(False)
@@ -213,7 +213,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.worker.mailbox.wake()
 
     def flush(self) -> None:
-        """Have the thread send what was added to the session."""
+        """Wake the thread, which sends the session's messages."""
         self._request_turn()
 
     def consumers_ready(self, ready: bool) -> None:
@@ -235,7 +235,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.callbacks.wake()
 
     def wake_senders(self) -> None:
-        """Have the thread send what waits for room."""
+        """Wake the thread, which sends the messages that wait for room."""
         self._request_turn()
 
     def _arm(self, deadline: float) -> None:
@@ -296,7 +296,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     # ---- A fork
 
     def after_fork(self) -> None:
-        """In a forked child: close the child's copies of our sockets, and forget what threads of the parent left.
+        """In a forked child: close its copies of the sockets, and replace all that threads of the parent may hold.
 
         The sockets of a transport of messages are out of reach.
         """
