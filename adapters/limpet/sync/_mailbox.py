@@ -21,6 +21,8 @@ class WakeupPipe:
     """
 
     def __init__(self) -> None:
+        self.reader: socket.socket
+        self._writer: socket.socket
         self.reader, self._writer = socket.socketpair()
         self.reader.setblocking(False)
         self._writer.setblocking(False)
