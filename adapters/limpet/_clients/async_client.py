@@ -1,16 +1,17 @@
-"""The API that all async clients share."""
+"""The API of the clients whose methods are async."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
 from limpet._clients.base import BaseClient
 from limpet._clients.delivery import Buffer
-from limpet._clients.driver import AsyncDriver
+from limpet._clients.driver import AsyncDriver, AsyncWaiter
 from limpet._clients.streams import EventStream, Subscription
 from limpet._transports.messages import Connect
 from limpet._transports.proxies import ProxySetting
@@ -37,6 +38,21 @@ class AsyncClient(BaseClient[D]):
         proxy: ProxySetting = None,
         connect: Connect | None = None,
     ) -> None:
+        """Make a client, which connects when it is started.
+
+        Args:
+            url: the Client Access URL, or a function (plain or async) that returns one. The function is called for
+                every new connection, never for a recovery; with a fixed URL the client can go on only as long as its
+                token is valid.
+            options: see :class:`limpet.Options`.
+            ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's
+                trust store. A context of your own can also present a client certificate.
+            proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+            connect: opens the transport instead, see :data:`limpet.connect.Connect`, and sees to TLS and proxies.
+
+        Raises:
+            InvalidType, InvalidValue: an argument cannot be used; the message names it.
+        """
         super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
         self._subscriptions: Counter[str] = Counter()
 
@@ -54,17 +70,11 @@ class AsyncClient(BaseClient[D]):
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
-        waiter = self._driver.waiter()
-        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=waiter)
-        self._driver.flush()
-        return await self._settled(key, waiter)
+        return await self._ask(partial(self._session.join_group, group, ack_id=ack_id))
 
     async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        waiter = self._driver.waiter()
-        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=waiter)
-        self._driver.flush()
-        return await self._settled(key, waiter)
+        return await self._ask(partial(self._session.leave_group, group, ack_id=ack_id))
 
     @overload
     async def send_to_group(
@@ -104,28 +114,19 @@ class AsyncClient(BaseClient[D]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
-                errors are silent.
+            ack: wait for the service's answer. False: return None as soon as the message is on its way; errors are
+                silent.
             ack_id: repeat an earlier request under its ack id.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack:
-            await self._room(publish=True)
-        waiter = self._driver.waiter() if ack else None
-        key = self._session.send_to_group(
-            group,
-            data,
-            self._driver.now(),
-            data_type=data_type,
-            no_echo=no_echo,
-            ack=ack,
-            ack_id=ack_id,
-            user_data=waiter,
-        )
-        self._driver.flush()
-        return await self._settled(key, waiter) if ack else None
+        send = self._session.send_to_group
+        request = partial(send, group, data, data_type=data_type, no_echo=no_echo, ack=ack, ack_id=ack_id)
+        if ack:
+            return await self._ask(request)
+        await self._tell(request, publish=True)
+        return None
 
     @overload
     async def send_event(
@@ -159,23 +160,20 @@ class AsyncClient(BaseClient[D]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack:
-            await self._room(publish=False)
-        waiter = self._driver.waiter() if ack else None
-        key = self._session.send_event(
-            event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=waiter
-        )
-        self._driver.flush()
-        return await self._settled(key, waiter) if ack else None
+        request = partial(self._session.send_event, event, data, data_type=data_type, ack=ack, ack_id=ack_id)
+        if ack:
+            return await self._ask(request)
+        await self._tell(request, publish=False)
+        return None
 
     # ---- Events
 
     def __aiter__(self) -> EventStream[Message]:
-        """Group and server messages, in order, those included that arrived before and were not taken."""
+        """Iterate over group and server messages, in order, from the oldest that nothing has taken yet."""
         return self._iterate(self._delivery.read_inbox())
 
     def events(self, *types: type[T]) -> EventStream[T]:
-        """Events of the given types from now on: ``async for event in client.events(GroupMessage, Recovered)``.
+        """Iterate over events of the given types from now on: ``async for event in client.events(GroupMessage)``.
 
         Raises:
             InvalidType: no type is given, or one is no event type.
@@ -222,30 +220,37 @@ class AsyncClient(BaseClient[D]):
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver.waiter)
 
-    async def _settled(self, key: int | None, waiter: Any) -> Ack:
-        assert key is not None
-        self._driver.waiting[waiter] = key
+    async def _ask(self, request: Callable[..., int | None]) -> Ack:
+        """Make a request and wait for its answer."""
+        driver = self._driver
+        waiter: AsyncWaiter[Ack] = driver.waiter()
+        ack_id = request(driver.now(), user_data=waiter)
+        assert ack_id is not None
+        driver.flush()
+        driver.waiting[waiter] = ack_id
         try:
-            return await waiter  # type: ignore[no-any-return]
+            return await waiter
         except SendError:
-            raise  # that was the answer; its ack id may be in use again
+            raise  # the answer itself; its ack id may be in use again
         except BaseException as error:
             # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
-            if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
-                self._driver.flush()
+            if self._session.withdraw(ack_id) and not isinstance(error, GeneratorExit):
+                driver.flush()
             raise
         finally:
-            del self._driver.waiting[waiter]
+            del driver.waiting[waiter]
 
-    async def _room(self, *, publish: bool) -> None:
-        """Wait until one more message without an ack can go out."""
+    async def _tell(self, request: Callable[..., int | None], *, publish: bool) -> None:
+        """Make a request without an ack, as soon as the transport and the session's window have room."""
         driver = self._driver
         await driver.checkpoint()
         if not driver.can_send(publish):
             self._session.sender_waits(driver.now())
-            driver.flush()  # for there may be reading now
+            driver.flush()  # reading may have been resumed
             try:
                 while not driver.can_send(publish):
                     await driver.wait_writable(publish)
             finally:
                 self._session.sender_goes_on()
+        request(driver.now())
+        driver.flush()

@@ -14,24 +14,10 @@ from limpet.asyncio.driver import Driver
 class Client(AsyncClient[Driver]):
     """A Web PubSub client that holds on, for asyncio.
 
-    Use it as ``async with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Messages arrive in
-    order and without duplicates over any number of dropped connections: iterate over the client, or register
-    callbacks with :meth:`on`. It may be started again once it has stopped, in another event loop as well; as long as it
-    is started, it belongs to one.
-
-    Args:
-        url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
-            new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
-            is valid.
-        options: see :class:`limpet.Options`.
-        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
-            store. With a context of your own you can show a client certificate.
-        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
-        connect: opens the transport instead, see :data:`limpet.connect.Connect`; ``ssl`` and ``proxy`` are its
-            matter then.
-
-    Raises:
-        InvalidType, InvalidValue: an argument cannot be used; the message names it.
+    Use it as ``async with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Messages arrive in order
+    and without duplicates over any number of dropped connections: iterate over the client, or register callbacks with
+    :meth:`on`. A client that has stopped may be started again, in another event loop as well; while it is started, it
+    belongs to one loop.
     """
 
     _driver_type = Driver

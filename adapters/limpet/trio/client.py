@@ -32,21 +32,9 @@ class Client(StructuredClient):
     """A Web PubSub client that holds on, for trio.
 
     Use it as ``async with Client(url) as client:``, or run it in a nursery of yours:
-    ``await nursery.start(client.run)``. The rest is as in :class:`limpet.asyncio.Client`.
-
-    Args:
-        url: the Client Access URL, or a function (plain or async) that returns one. A function is asked for every
-            new connection, never for a recovery; with a fixed URL the client can go on only as long as its token
-            is valid.
-        options: see :class:`limpet.Options`.
-        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
-            store. With a context of your own you can show a client certificate.
-        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
-        connect: opens the transport instead, see :data:`limpet.connect.Connect`; ``ssl`` and ``proxy`` are its
-            matter then.
-
-    Raises:
-        InvalidType, InvalidValue: an argument cannot be used; the message names it.
+    ``await nursery.start(client.run)``. Messages arrive in order and without duplicates over any number of dropped
+    connections: iterate over the client, or register callbacks with :meth:`on`. A client that has stopped may be
+    started again.
     """
 
     _driver_type = _Driver
