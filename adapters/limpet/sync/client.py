@@ -35,14 +35,13 @@ class Client(BaseClient[Driver]):
     connection; if there are callbacks, a second one calls them, so that they may call the client's methods.
 
     Args:
-        url: the Client Access URL, or a function that returns one. A function is asked for every new connection,
+        url: the Client Access URL, or a function that returns one. The function is called for every new connection,
             never for a recovery; with a fixed URL the client can go on only as long as its token is valid.
         options: see :class:`limpet.Options`.
         ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
-            store. With a context of your own you can show a client certificate.
-        proxy: ``http://[user:password@]host[:port]``; None: what the environment says; False: none.
-        connect: a plain function that opens the transport instead, see :data:`limpet.connect.BlockingConnect`;
-            ``ssl`` and ``proxy`` are its matter then.
+            store. A context of your own can also present a client certificate.
+        proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+        connect: opens the transport instead, see :data:`limpet.connect.BlockingConnect`, and sees to TLS and proxies.
 
     Raises:
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
@@ -159,8 +158,8 @@ class Client(BaseClient[Driver]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, or
-                behind at most 64 others that are, and errors are silent.
+            ack: wait for the service's answer. False: return None as soon as the message is on its way, or at most 64
+                others are before it; errors are silent.
             ack_id, timeout: as for :meth:`join_group`.
 
         Raises:
@@ -234,11 +233,11 @@ class Client(BaseClient[Driver]):
         return super()._register(event_type, callback)
 
     def __iter__(self) -> EventStream[Message]:
-        """Return a stream of group and server messages, in order, including those that were not taken before."""
+        """Iterate over group and server messages, in order, from the oldest that nothing has taken yet."""
         return InboxStream(self._delivery.inbox, self._portal)
 
     def events(self, *types: type[T]) -> EventStream[T]:
-        """Return a stream of events from now on: ``for event in client.events(GroupMessage, Recovered)``.
+        """Iterate over events of the given types from now on: ``for event in client.events(GroupMessage)``.
 
         Raises:
             InvalidType: no type is given, or one is no event type.
