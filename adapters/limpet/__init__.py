@@ -1,7 +1,7 @@
 """Limpet: a Web PubSub client that holds on.
 
-``from limpet.asyncio import Client`` is the way in for applications. Here are the names that all clients share,
-and :class:`Session` and :class:`Link` for those who bring their own event loop or transport.
+Applications start with ``from limpet.asyncio import Client``. This package has the names that all clients share, and
+:class:`Session` and :class:`Link` for another event loop or transport.
 """
 
 from types import FunctionType
@@ -15,10 +15,10 @@ from limpet_core import *  # noqa: F403 - listed in its __all__
 __all__ = ["__version__"]
 __all__ += limpet_core.__all__
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of this module's
+if not TYPE_CHECKING:  # type checkers would accept every name
 
     def __getattr__(name: str) -> Any:
-        if name == "Client":  # an AttributeError would be told as a name that cannot be imported, without our text
+        if name == "Client":  # the text of an AttributeError would not be shown
             raise ImportError(
                 "limpet has a Client for each event loop: from limpet.asyncio import Client, or limpet.trio, "
                 "limpet.anyio, or limpet.sync without a loop"

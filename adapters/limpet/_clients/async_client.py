@@ -223,8 +223,9 @@ class AsyncClient(BaseClient[D]):
     async def _ask(self, request: Callable[..., int | None]) -> Ack:
         """Make a request and wait for its answer."""
         driver = self._driver
-        waiter: AsyncWaiter[Ack] = driver.waiter()
-        ack_id = request(driver.now(), user_data=waiter)
+        waiter: AsyncWaiter[Ack]
+        waiter, now = driver.begin_request()
+        ack_id = request(now, user_data=waiter)
         assert ack_id is not None
         driver.flush()
         driver.waiting[waiter] = ack_id

@@ -193,6 +193,10 @@ class AsyncDriver(BaseDriver[TransportT]):
         """Return a new waiter."""
 
     @abstractmethod
+    def begin_request(self) -> tuple[AsyncWaiter[Any], float]:
+        """Return a waiter for a new request, and the session's time."""
+
+    @abstractmethod
     async def checkpoint(self) -> None:
         """Let other tasks run now and then, though the caller never has to wait."""
 

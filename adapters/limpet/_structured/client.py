@@ -1,4 +1,4 @@
-"""The client for loops with structured concurrency: what trio and anyio have in common."""
+"""The client under structured concurrency: the part that trio and anyio share."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ F = TypeVar("F", bound=Callback)
 class EventStream(_streams.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
-    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
-    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
-    is of no use any more.
+    The stream waits for the first start, and ends when the client stops, with the client's error if the application did
+    not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
+    in it: close it when it is not needed any more.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
@@ -39,7 +39,7 @@ class EventStream(_streams.EventStream[T_co]):
                 try:
                     await self._wait()
                 except StopAsyncIteration:
-                    await self._fairness.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    await self._fairness.checkpoint()  # a loop around a stopped client must be cancellable, too
                     raise
             self._fairness.reset()
         else:
@@ -60,9 +60,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         return EventStream(buffer, self._driver)
 
     async def stop(self) -> None:
-        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+        """Disconnect, in any state; return when the connection is closed, at most ``close_timeout`` later.
 
-        Requests that wait fail with :class:`limpet.SendError`. A client that is stopped already stays so.
+        Requests that wait fail with :class:`limpet.SendError`. For a stopped client this does nothing.
         """
         await self._driver.stop()
 
@@ -72,7 +72,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         nursery = await home.__aenter__()
         started = self._driver.waiter()
         try:
-            # Not start(): on trio, that does not bear two interrupts.
+            # Not start(): on trio, two interrupts would break it.
             nursery.start_soon(self._run_for, started)
             await started
         except BaseException as error:
@@ -94,7 +94,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     ) -> None:
         home, self._home = self._home, None
         assert home is not None
-        # The body's own exception passes by the nursery, which would wrap it into a group.
+        # The body's own exception is kept from the nursery, which would wrap it into a group.
         try:
             with self._driver.backend.scope(
                 self._driver.backend.now() + self._session.options.close_timeout + 1.0, True
@@ -107,7 +107,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             await home.__aexit__(None, None, None)
         except BaseException as late:
             if not isinstance(error, Exception) or _ends_the_program(late, self._driver.backend.cancelled()):
-                raise  # the body may have failed only because of that: its requests were given up
+                raise  # the body may have failed because of that: its requests were given up
             if isinstance(late, Exception):
                 # The body's own exception goes on.
                 log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
@@ -116,15 +116,15 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection and cancels async callbacks, also those that wait for their turn; plain ones get all that is left,
+        connection and cancels async callbacks, also queued ones; plain callbacks get all events that are left,
         ``Stopped`` at the end.
 
-        A run that is about to end is waited for first; as it waits for async callbacks itself, none of these may wait
-        for the next run.
+        A run waits for the end of the run before. That waits for async callbacks, so no async callback may wait for the
+        next run.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already, or is not made for this event loop.
+            ConnectError: no connection could be made; the client is stopped, and may be started again.
+            LocalProtocolError: the client was started already, or is not made for this event loop.
         """
         self._check_loop()
         await self._driver.run(task_status.started if task_status is not None else _nothing)
@@ -164,4 +164,4 @@ def _ends_the_program(error: BaseException, cancelled: type[BaseException]) -> b
 
 
 def _nothing() -> None:
-    """Nobody waits for the start."""
+    """Stand in for ``task_status.started``."""

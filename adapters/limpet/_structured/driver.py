@@ -62,6 +62,10 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Return a new waiter."""
         return SignalWaiter(self.backend.signal())
 
+    def begin_request(self) -> tuple[SignalWaiter[Any], float]:
+        """Return a waiter for a new request, and the session's time."""
+        return SignalWaiter(self.backend.signal()), self.backend.now()
+
     def flush(self) -> None:
         """Wake the writer, which sends all there is when it runs."""
         self._called_meanwhile = True

@@ -1,8 +1,8 @@
-"""Ctrl-C on trio: it must not come between two steps of a client's own work.
+"""Protection of a client's own work from Ctrl-C on trio.
 
-trio raises ``KeyboardInterrupt`` wherever the main thread is just then, between any two bytecodes, except in code that
-asks for protection: there it waits for the main task's next checkpoint. The protection of a function covers all that it
-calls, except callbacks: these are the application's, and are interrupted as its other code is.
+trio raises ``KeyboardInterrupt`` between any two bytecodes of the main thread, except in protected functions: for these
+it waits for the main task's next checkpoint. The protection of a function covers all functions that it calls, except
+callbacks: they are the application's, and are interrupted as its other code is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _marked: set[type] = set()
 
 
 class Unprotected:
-    """A callback that may be interrupted, though all around it is protected."""
+    """A callback that may be interrupted, though its caller is protected."""
 
     __slots__ = ("_callback",)
 
@@ -54,7 +54,7 @@ class Unprotected:
 
 
 def protect() -> Callable[[Callback], Callback] | None:
-    """Protect the work of all clients, if trio is in use; return what callbacks are to be wrapped in."""
+    """Protect the work of all clients, if trio is in use; return a wrapper for callbacks, or None."""
     trio: Any = sys.modules.get("trio")
     if trio is None:
         return None

@@ -1,4 +1,4 @@
-"""Error texts for people: why no connection could be made, and by which way."""
+"""Error texts: why no connection could be made, and by way of which proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limpet import ConnectError, Proxy
 
 
 def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
-    """``error`` with what people need to know: which way we went, and why that failed."""
+    """Return an error whose text says which way the client took, and why that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
     elif isinstance(error, ssl.SSLError):
@@ -29,19 +29,19 @@ def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
 
 
 def _reasons(error: BaseException) -> list[str]:
-    """What was wrong with each address that was tried: trio and anyio say only that all have failed."""
+    """Return the reason of each address that was tried: trio and anyio say only that all have failed."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        # The same for both addresses of a name need not be told twice.
+        # The reason is often the same for both addresses of a name.
         return list(dict.fromkeys(reason for one in group.exceptions for reason in _reasons(one)))
     if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:
         return _reasons(error.__cause__)
     text = str(error)
     if isinstance(error, OSError) and text.startswith("Multiple exceptions: "):
-        # Before Python 3.12 asyncio puts what each address said into one text.
+        # Before Python 3.12 asyncio puts the reasons of all addresses into one text.
         return list(dict.fromkeys(os.strerror(int(number)) for number in re.findall(r"\[Errno (\d+)\]", text)))
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-        # Every event loop has its own words for the same, and repeats the address in them.
+        # Every event loop has its own words for it, and repeats the address in them.
         known = error.errno in errno.errorcode and not isinstance(error, socket.gaierror)
         return [os.strerror(error.errno) if known else error.strerror or text]
     return [text or type(error).__name__]

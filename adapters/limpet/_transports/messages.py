@@ -1,4 +1,4 @@
-"""Transports of messages: what ``connect=`` returns, and how it meets a Session. No event loop in here."""
+"""Message transports, which ``connect=`` opens, and their connection to a session. No event loop in here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log: logging.Logger = logging.getLogger("limpet")
 
 
 class MessageTransport(Protocol):
-    """A WebSocket connection, opened by somebody else, that sends and receives whole messages.
+    """A WebSocket connection, opened by the application's ``connect``, that sends and receives whole messages.
 
-    ``receive`` and ``send`` are called at the same time, each by one task; both are cancelled when the transport
-    is of no use any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which
-    need not return then.
+    ``receive`` and ``send`` are called at the same time, each by one task. Both are cancelled when the transport is not
+    wanted any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which need not
+    return then.
     """
 
     async def send(self, message: str | bytes) -> None:
@@ -27,18 +27,18 @@ class MessageTransport(Protocol):
         ...
 
     async def receive(self) -> str | bytes | Close:
-        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
+        """Return the next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        """Close with ``code``. Must be quick, and may be called when the transport is broken already."""
         ...
 
 
 class BlockingTransport(Protocol):
-    """The same for the blocking client: a WebSocket connection whose methods wait.
+    """A WebSocket connection whose methods block, for the blocking client.
 
-    ``receive`` and ``send`` are called at the same time, each by one thread. ``close`` comes from one of these or from
+    ``receive`` and ``send`` are called at the same time, each by one thread. ``close`` is called by one of these or by
     a third, and ends a ``receive`` and a ``send`` that wait.
     """
 
@@ -47,31 +47,31 @@ class BlockingTransport(Protocol):
         ...
 
     def receive(self) -> str | bytes | Close:
-        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
+        """Return the next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        """Close with ``code``. Must be quick, and may be called when the transport is broken already."""
         ...
 
 
 Connect = Callable[[Dial], Awaitable[MessageTransport]]
-"""Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises what went wrong.
+"""Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises an exception if that fails.
 
-An exception with an attribute ``status`` tells the HTTP status of a refused handshake.
+An attribute ``status`` of the exception is the HTTP status of a refused handshake.
 """
 
 BlockingConnect = Callable[[Dial], BlockingTransport]
-"""The same for the blocking client: a plain function, called in a thread of its own."""
+"""A :data:`Connect` for the blocking client: a plain function, called in a thread of its own."""
 
 GONE = Close(1001)
-"""How to close where the session has no wish: the service keeps the connection for a recovery; 1000 would end it."""
+"""The close of a transport for which the session has none. The service keeps the connection; 1000 would end it."""
 
 
 class MessageConnection:
-    """One transport of messages and the session it serves: what the session is told of what has happened.
+    """A message transport and its session: passes events of the transport to the session.
 
-    A transport that is not wanted any more has nothing to tell.
+    Events of a transport that is not wanted any more are dropped.
     """
 
     def __init__(self, session: Session, dial: Dial, now: Callable[[], float]) -> None:
@@ -80,7 +80,7 @@ class MessageConnection:
         self._now = now
 
     def failed(self, error: BaseException) -> None:
-        """There is no transport: whatever somebody's ``connect`` raised."""
+        """Tell the session that ``connect`` raised ``error``."""
         if self.dial.wanted:
             status = getattr(error, "status", None)
             if isinstance(error, OSError):
@@ -88,12 +88,12 @@ class MessageConnection:
             self.session.dial_failed(error, self._now(), status=status if isinstance(status, int) else None)
 
     def opened(self) -> None:
-        """The transport is open."""
+        """Tell the session that the transport is open."""
         if self.dial.wanted:
             self.session.connected(self._now())
 
     def received(self, message: object) -> None:
-        """``receive`` has returned that, or raised it."""
+        """Pass on ``message``, which ``receive`` returned or raised."""
         if not self.dial.wanted:
             return
         if isinstance(message, str):
@@ -108,22 +108,22 @@ class MessageConnection:
             self.lost(InvalidType(f"receive must return a str, bytes or Close, not {type(message).__name__}"))
 
     def lost(self, error: BaseException) -> None:
-        """Whatever the transport raised, it is at an end."""
+        """Tell the session that the transport is broken: a method raised ``error``."""
         if self.dial.wanted:
             self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
 
     def take(self) -> tuple[list[bytes], Close | None]:
-        """What to send, and how to close behind it if that is to be the last."""
+        """Return the messages to send, and the close to send behind them, if any."""
         return (self.session.messages_to_send(), self.dial.close) if self.dial.wanted else ([], None)
 
     def closed(self, close: Close) -> None:
-        """The transport was closed because the session wished it."""
+        """Tell the session that the transport was closed as the session asked."""
         if self.dial.wanted:
             self.session.disconnected(self._now(), code=close.code)
 
     @property
     def final_close(self) -> Close:
-        """How to close a transport that is not wanted any more."""
+        """The close of a transport that is not wanted any more."""
         return self.dial.close or GONE
 
 
@@ -145,7 +145,7 @@ class AsyncMessageConnection(MessageConnection):
         except BaseException as error:
             if not is_failure(error):
                 raise
-            self.failed(error)  # whatever it is, there is no transport
+            self.failed(error)  # whatever was raised, there is no transport
             return False
         self.opened()
         return self.dial.wanted
@@ -159,11 +159,11 @@ class AsyncMessageConnection(MessageConnection):
         except BaseException as error:
             if not is_failure(error):
                 raise
-            message = error  # whatever it is, the transport is at an end
+            message = error  # whatever was raised, the transport is broken
         self.received(message)
 
     async def send(self) -> bool:
-        """Send what there is to send; return whether there was anything."""
+        """Send the messages that are to be sent; return whether there were any."""
         assert self._transport is not None
         messages, close = self.take()
         try:
@@ -179,7 +179,7 @@ class AsyncMessageConnection(MessageConnection):
         return bool(messages)
 
     async def close(self) -> None:
-        """Close the transport that is not wanted any more, with the code that the session wishes."""
+        """Close the transport, which is not wanted any more."""
         await self._close(self.final_close)
 
     async def _close(self, close: Close) -> None:
@@ -190,7 +190,6 @@ class AsyncMessageConnection(MessageConnection):
             except BaseException as error:
                 if not is_failure(error):
                     raise
-                # It is gone, one way or the other.
                 log.debug("closing a transport failed: %s", self.session.presentable(str(error)))
 
 

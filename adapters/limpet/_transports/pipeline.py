@@ -10,18 +10,18 @@ from limpet._transports.proxies import ProxySetting, choose_proxy
 from limpet._transports.tls import Tls, system_trust
 
 # glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
-# size once (mallopt(3), M_MMAP_THRESHOLD). That is the greater part of what long messages cost: with asyncio 137 us for
-# one of 64 KiB and 8.4 us for one of 4 KiB, against 39 us and 4.5 us with this line. Elsewhere it does nothing.
+# size once (mallopt(3), M_MMAP_THRESHOLD). That is the greater part of the cost of long messages: with asyncio 137 us
+# for 64 KiB and 8.4 us for 4 KiB, against 39 us and 4.5 us with this line. Elsewhere it does nothing.
 bytes(1 << 20)
 
 
 class Pipeline:
-    """One TCP connection's bytes, to and from a Link.
+    """The layers over one TCP connection: a proxy's tunnel, TLS, a Link.
 
     Args:
-        link: speaks WebSocket.
-        tls: how to check certificates, for ``wss`` URLs; None: the system's trust store.
-        proxy: the client's setting; which proxy it means is for :meth:`address` to find out.
+        link: the WebSocket connection.
+        tls: checks certificates, for ``wss`` URLs; None: the system's trust store.
+        proxy: the client's setting, which :meth:`address` evaluates.
 
     Call :meth:`address` first.
     """
@@ -35,10 +35,10 @@ class Pipeline:
         self._tls: Tls | None = None
 
     def address(self) -> tuple[str, int]:
-        """Host and port to connect to.
+        """Return the host and port to connect to.
 
         Raises:
-            ValueError, OSError: the proxy's URL or the TLS settings cannot be used; tell it to :meth:`failed`.
+            ValueError, OSError: the proxy's URL or the TLS settings cannot be used; call :meth:`failed`.
         """
         endpoint = self.link.endpoint
         self._proxy = proxy = choose_proxy(self._setting, endpoint)
@@ -51,7 +51,7 @@ class Pipeline:
         return proxy.host, proxy.port
 
     def receive_data(self, data: bytes, now: float) -> None:
-        """Bytes arrived; ``b""``: the peer will send no more. Call :meth:`data_to_send` and drain the session next."""
+        """Receive bytes; ``b""``: the peer will send no more. Call :meth:`data_to_send` and drain the session next."""
         if not data:
             self.transport_lost("the peer closed the connection", now)
             return
@@ -77,7 +77,7 @@ class Pipeline:
                 self.transport_lost("the peer closed the connection", now)
 
     def transport_lost(self, reason: str, now: float) -> None:
-        """The TCP connection cannot be read any more; ``reason`` says why."""
+        """Note that the TCP connection is broken, for ``reason``."""
         if self._tunnel is not None:
             self.link.failed(self._tunnel.lost(reason), now)
         elif self._tls is not None and not self._tls.shaken:
@@ -86,11 +86,11 @@ class Pipeline:
             self.link.transport_lost(reason, now)
 
     def failed(self, error: Exception, now: float) -> None:
-        """No connection could be made, or TLS broke."""
+        """Note that no connection could be made, or that TLS is broken."""
         self.link.failed(explain(error, self._proxy), now)
 
     def data_to_send(self) -> bytes:
-        """The bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
+        """Return the bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
         if self._tunnel is not None:
             return self._tunnel.data_to_send()
         if self._tls is None:
@@ -99,6 +99,6 @@ class Pipeline:
         return self._tls.encrypt(self.link)
 
     def close_notify(self) -> bytes:
-        """The last bytes of a connection that is not wanted any more."""
+        """Return the last bytes of a connection that is not wanted any more."""
         data = self.data_to_send()
         return data + self._tls.close() if self._tls is not None and self._tunnel is None else data

@@ -22,12 +22,12 @@ def check_proxy(proxy: object) -> None:
 
 
 def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
-    """The proxy for ``endpoint``: the given one, or what ``https_proxy``, ``all_proxy`` and ``no_proxy`` say.
+    """Return the proxy for ``endpoint``: the given one, or that of ``https_proxy``, ``all_proxy`` and ``no_proxy``.
 
-    The environment's proxy is never asked for the machine's own loopback addresses.
+    The environment's proxy is never used for the machine's own loopback addresses.
 
     Raises:
-        InvalidValue: it is the URL of something else; the message says where it came from.
+        InvalidValue: the URL is not that of an HTTP proxy; the message says where it came from.
     """
     if setting is not None:
         return parse_proxy(setting) if setting else None
@@ -52,7 +52,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_excepted(endpoint: Endpoint, no_proxy: str) -> bool:
-    """Whether ``no_proxy`` (or what the system has in its place) names the host: exactly, by its domain or network."""
+    """Whether ``no_proxy`` (or the system's equivalent) names the host: exactly, by its domain or network."""
     host = endpoint.host.removesuffix(".")
     if urllib.request.proxy_bypass(f"{host}:{endpoint.port}"):
         return True
@@ -61,7 +61,7 @@ def _is_excepted(endpoint: Endpoint, no_proxy: str) -> bool:
     except ValueError:
         return False
     for name in no_proxy.split(","):
-        with suppress(ValueError):  # it is no network
+        with suppress(ValueError):  # not a network
             if address in ipaddress.ip_network(name.strip().strip("[]"), strict=False):
                 return True
     return False

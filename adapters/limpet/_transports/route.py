@@ -1,4 +1,4 @@
-"""Where a client connects and which way: what the application gave it, checked. No event loop in here."""
+"""The route to the service: URL, TLS settings, proxy, transport; all as the application gave them, checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Route:
     """The way to the service.
 
     Attributes:
-        connect: opens transports of messages; None: we open TCP connections ourselves.
+        connect: opens message transports; None: the client opens TCP connections.
         blocking_connect: the same for the blocking client.
 
     Raises:
@@ -63,13 +63,13 @@ class Route:
         except BaseException as error:
             if not is_failure(error):
                 raise
-            return error  # whatever the application raises, it has no URL for us
+            return error  # whatever was raised, there is no URL
 
     def ask_blocking(self) -> object:
-        """The same, for a function that may block and must not be async."""
+        """Ask as :meth:`ask` does, for a function that may block and must not be async."""
         try:
             url: Any = self._url if isinstance(self._url, str) else self._url()
-        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in a thread of ours ends nothing else
+        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in the client's thread ends nothing else
             return error
         if inspect.iscoroutine(url):
             url.close()
@@ -77,7 +77,7 @@ class Route:
         return url
 
     def tell(self, session: Session, dial: Dial, answer: object, now: float) -> None:
-        """Tell the session the URL it asked for, if it still wants it."""
+        """Pass the answer to the session, if the session still wants the dial."""
         if not dial.wanted:
             return
         if isinstance(answer, BaseException):
@@ -93,5 +93,5 @@ class Route:
         return f"the function {getattr(self._url, '__name__', type(self._url).__name__)!r} that was given as url"
 
     def pipeline(self, session: Session, dial: Dial) -> Pipeline:
-        """What turns the bytes of one TCP connection into messages for the session."""
+        """Return a pipeline for one TCP connection."""
         return Pipeline(Link(session, dial, random_bytes=os.urandom, headers=_HEADERS), self._tls, self._proxy)

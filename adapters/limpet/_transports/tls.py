@@ -10,20 +10,20 @@ from pathlib import Path
 from limpet import InvalidType, InvalidValue, Link
 
 TlsSetting = ssl.SSLContext | str | Path | None
-"""How to check the service's certificate: a context, or the path of a file with the CA certificates to trust instead
-of the system's; None: the system's trust store."""
+"""Checks the service's certificate: a context, or the path of a file with the CA certificates to trust instead of the
+system's; None: the system's trust store."""
 
 _RECORD = 16 * 1024
-"""The largest TLS record: a bigger buffer would only be allocated in vain, and copying out of a kept one is slower."""
+"""The largest TLS record: a bigger buffer would be allocated in vain, and copying out of a kept one is slower."""
 
 
 class Tls:
-    """TLS over bytes: every record that is there is decrypted at once, before the event loop gets its turn.
+    """TLS over bytes. All records that have arrived are decrypted at once, before other tasks run.
 
     Attributes:
         shaken: the handshake is done.
         ended: nothing more can be read.
-        fault: why, if TLS broke.
+        fault: the error, if TLS is broken.
 
     Raises:
         ValueError, OSError: ``context`` cannot be used, or not for ``host``.
@@ -38,7 +38,7 @@ class Tls:
         # Certificates and SNI know no dot at the end of a name.
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.removesuffix("."))
         with suppress(ssl.SSLWantReadError):
-            self._object.do_handshake()  # settings that leave no version or cipher show here
+            self._object.do_handshake()  # raises for settings that leave no version or cipher
 
     def decrypt(self, data: bytes) -> bytes:
         if self.ended:
@@ -52,15 +52,15 @@ class Tls:
             while piece := self._object.read(_RECORD):
                 pieces.append(piece)
                 if not self._incoming.pending and not self._object.pending():
-                    break  # cheaper than to be told so by an exception
+                    break  # cheaper than an exception
             else:
                 self.ended = True
         except ssl.SSLWantReadError:
-            pass  # the rest of a record is still on its way
+            pass  # the rest of a record has not arrived yet
         except ssl.SSLZeroReturnError:
             self.ended = True
         except ssl.SSLError as error:
-            self.ended = True  # what is left to send tells the peer why
+            self.ended = True  # an alert for the peer is left to be sent
             self.fault = error.with_traceback(None)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -73,7 +73,7 @@ class Tls:
                     self._object.write(unsent[0])
                     del unsent[0]
             except ssl.SSLWantReadError:
-                pass  # the peer wants new keys: what is left can go when these are agreed
+                pass  # the peer renegotiates keys: the rest is sent later
             except ssl.SSLError:
                 unsent.clear()  # it is closed already
         return self._outgoing.read()
@@ -87,7 +87,7 @@ class Tls:
 
 @functools.cache
 def system_trust() -> ssl.SSLContext:
-    """Certificates are checked against the system's trust store, host names against certificates."""
+    """Return a context that checks certificates against the system's trust store, and host names."""
     return ssl.create_default_context()
 
 

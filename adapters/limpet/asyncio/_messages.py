@@ -1,4 +1,4 @@
-"""A transport of messages on asyncio, as its driver wants it: to be told what to do, never to be waited for."""
+"""A message transport on asyncio, run by two tasks, so that the driver never waits for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from limpet._transports.messages import AsyncMessageConnection
 
 
 class MessageTasks:
-    """One transport of messages, with a task to read from it and one to write to it.
+    """An open message transport, a task that reads from it and a task that writes to it.
 
     Args:
         connection: an open one.
         drain: called after every call to the session.
-        spawn: runs a coroutine that nobody waits for.
+        spawn: runs a coroutine in the background.
         failed: called with the exception that ended a task, if that was not cancelled.
     """
 
@@ -37,7 +37,7 @@ class MessageTasks:
         self._tasks = [loop.create_task(self._run(self._read)), loop.create_task(self._run(self._write))]
 
     def write(self) -> None:
-        """There may be something to send."""
+        """Wake the writer."""
         self._output.set()
 
     def read(self, wanted: bool) -> None:
@@ -48,7 +48,7 @@ class MessageTasks:
             self._readable.clear()
 
     def close(self) -> None:
-        """Close it, in the background: its owner may not wait."""
+        """Close the transport, in the background."""
         for task in self._tasks:
             task.cancel()
         self._spawn(self._close())

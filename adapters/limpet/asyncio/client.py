@@ -23,11 +23,11 @@ class Client(AsyncClient[Driver]):
     _driver_type = Driver
 
     async def start(self) -> None:
-        """Connect. Done when the service's first message is here; from then on the client keeps itself connected.
+        """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already, perhaps in another event loop.
+            ConnectError: no connection could be made; the client is stopped, and may be started again.
+            LocalProtocolError: the client was started already, perhaps in another event loop.
         """
         try:
             event = await self._driver.start()
@@ -39,9 +39,9 @@ class Client(AsyncClient[Driver]):
             raise event.error or ClientStopped("the client was stopped while it started")
 
     async def stop(self) -> None:
-        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+        """Disconnect, in any state; return when the connection is closed, at most ``close_timeout`` later.
 
-        Requests that wait fail with :class:`limpet.SendError`. A client that is stopped already stays so.
+        Requests that wait fail with :class:`limpet.SendError`. For a stopped client this does nothing.
         """
         await self._driver.stop()
 

@@ -1,4 +1,4 @@
-"""Drives a Session with an asyncio event loop: sockets, one timer, and nothing per message."""
+"""Drives a session with an asyncio event loop: sockets, one timer, and no task per message."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ from limpet.asyncio._tcp import TcpConnection
 log: logging.Logger = logging.getLogger("limpet")
 
 _SENDS = 64
-"""Messages to send without waiting for anything before others get their turn."""
+"""Messages without an ack that a task sends before other tasks run."""
 
 
 class Driver(AsyncDriver[TcpConnection | MessageTasks]):
-    """Keeps one Session's transport, timer and outputs going."""
+    """Keeps one session going on an asyncio event loop.
+
+    Attributes:
+        callbacks: the task for async callbacks.
+    """
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
@@ -42,15 +46,15 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
-        self._turn = min(_SENDS, self.session.options.max_pending_requests)
+        self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
         self._home: asyncio.AbstractEventLoop | None = None
 
-    # ---- What the client asks for
+    # ---- For the client
 
     def now(self) -> float:
-        """The session's time."""
+        """Return the session's time."""
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).time()
 
@@ -59,8 +63,15 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
+    def begin_request(self) -> tuple[asyncio.Future[Any], float]:
+        """Return a waiter for a new request, and the session's time."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            self._may_run(loop)
+        return loop.create_future(), loop.time()
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that runs here. Raises LocalProtocolError if that is not asyncio's."""
+        """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
@@ -69,7 +80,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             ) from None
 
     def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-        """``loop``, which is not the one of the last start; raises while the client is started."""
+        """Return ``loop``, which is not that of the last start; raises while the client is started."""
         if self.session.state is not State.STOPPED:
             raise LocalProtocolError(
                 "the client was started in another event loop: use it there, and stop it there before that loop ends"
@@ -77,7 +88,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         return loop
 
     async def start(self) -> Connected | Stopped:
-        """Start the session; the result is the first Connected or Stopped."""
+        """Start the session; return the first Connected or Stopped."""
         loop = self._running_loop()
         if self.session.state is State.STOPPED:
             self.callbacks.forget(loop)
@@ -98,15 +109,15 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             stopping = self._stopping
             self.session.stop(now)
             self.drain()
-            await asyncio.shield(stopping)  # others may wait for the same
+            await asyncio.shield(stopping)  # other callers may wait for it
         if self._background:
             await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
 
     def flush(self) -> None:
-        """Something was added to the session: write it.
+        """Write what was added to the session.
 
-        The first of a loop turn goes out at once, which is best for one request after the other; the rest of the
-        turn goes out together, which is best for a thousand at a time.
+        The first message of a turn of the loop is written at once, which is best for one request after the other; the
+        rest of the turn is written together, which is best for a thousand at a time.
         """
         if not self._flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
@@ -122,23 +133,23 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.drain()
 
     async def checkpoint(self) -> None:
-        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
+        """Let other tasks run now and then, though the caller never has to wait."""
         self._sends += 1
-        if self._sends > self._turn:
+        if self._sends > self._max_sends:
             await asyncio.sleep(0)
 
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true."""
         if publish not in self._senders:
             self._senders[publish] = self._loop.create_future()
-        await asyncio.shield(self._senders[publish])  # others may wait for the same
+        await asyncio.shield(self._senders[publish])  # other callers may wait for it
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause or resume reading."""
         if not self._loop.is_closed():  # else a stream that outlived its loop is collected now
             super().consumers_ready(ready)
 
-    # ---- After every call to the session
+    # ---- Hooks of the drain
 
     def _arm(self, deadline: float) -> None:
         # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
@@ -151,13 +162,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self.callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
-        """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
+        """Raise ``error``, which a callback raised, out of the event loop, once this turn's work is done."""
         self._loop.call_soon(_throw, error)
 
     def failed(self, error: BaseException) -> None:
-        """``error``, such as Ctrl-C, interrupted the client's own work: how much of that was done is not known.
+        """Stop with an error: ``error``, such as Ctrl-C, interrupted the client's own work.
 
-        The client stops with an error, so that no call waits for ever. Repeats do nothing.
+        It is not known how much of that work was done; so no call waits for ever. Repeats do nothing.
         """
         if self._fault is None and self.session.state is not State.STOPPED:
             self._fault = error
@@ -187,7 +198,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.drain()
 
     def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell those who wait for it."""
+        """Wake the callers of :meth:`start` or :meth:`stop`."""
         if self._starting is not None and not self._starting.done():
             self._starting.set_result(event)
         self._starting = None
@@ -210,7 +221,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self.drain()
 
     def spawn(self, work: Any) -> None:
-        """Run a coroutine that somebody must remember."""
+        """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -218,7 +229,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     # ---- Transports
 
     def _redial(self) -> None:
-        """The session wants another transport than the one it has, or none."""
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -258,7 +268,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
                 self.spawn(connection.close())
 
     def opened(self, transport: TcpConnection) -> None:
-        """A transport is open, though perhaps no longer wanted."""
+        """Use an open transport, unless it is not wanted any more."""
         if not transport.pipeline.link.dial.wanted:
             transport.close()
             return
