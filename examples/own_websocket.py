@@ -21,7 +21,7 @@ class Transport:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await self.connection.send(message)
 
     async def receive(self) -> str | bytes | Close:

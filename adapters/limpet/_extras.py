@@ -1,4 +1,4 @@
-"""Parts that an extra of the distribution brings."""
+"""Imports of packages that an extra of the distribution installs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class MissingExtra(ModuleNotFoundError):
 
 @contextmanager
 def extra(name: str) -> Generator[None]:
-    """Around imports of what ``pip install 'limpet[name]'`` brings: where one is missing, say so.
+    """Surround imports of packages that ``pip install 'limpet[name]'`` installs.
 
     Raises:
-        MissingExtra: with the command that helps.
+        MissingExtra: a package is missing; the message has the command that installs it.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "limpet").partition(".")[0]
         if package in ("limpet", "limpet_core"):
-            raise  # a fault of ours
+            raise  # a fault of this package
         text = f"{package} is not installed; get it with: pip install 'limpet[{name}]'"
         raise MissingExtra(text, name=error.name) from None

@@ -1,5 +1,3 @@
-"""The version of the installed distribution."""
+"""The version of this package, also of the distribution."""
 
-from importlib.metadata import version
-
-__version__ = version("limpet")
+__version__ = "0.1.0"

@@ -14,9 +14,16 @@ from tests.adapters.harness import GROUP, Log, left, options, run, soon, url_of,
 from tests.helpers.eager import start_eagerly
 from tests.helpers.scripted import Scripted
 
-from limpet import Connected, ConnectError, Dial, GroupMessage, LocalProtocolError, SendError, State, Stopped
+from limpet import Connected, ConnectError, Dial, Event, GroupMessage, LocalProtocolError, SendError, State, Stopped
 from limpet.asyncio import Client
 from limpet.service import Service
+
+
+def deliver(client: Client, event: Event) -> None:
+    """As the driver does."""
+    client._delivery.deliver([event])
+    client._driver._run_callbacks()
+
 
 # --- Cancelled, timed out, in another loop
 
@@ -120,9 +127,9 @@ def test_callbacks_go_on_though_their_task_was_cancelled_before_it_began() -> No
             client.on(GroupMessage, take)
             async with client:
                 await client.join_group(GROUP)
-                client._deliver([GroupMessage(group=GROUP, data=0)])
-                assert client._dispatcher is not None
-                client._dispatcher.cancel()
+                deliver(client, GroupMessage(group=GROUP, data=0))
+                assert client._driver.callbacks.task is not None
+                client._driver.callbacks.task.cancel()
                 await asyncio.sleep(0)
                 gc.collect()  # Python warns of coroutines that were never awaited
                 await client.send_to_group(GROUP, 1)
@@ -142,13 +149,13 @@ def test_callbacks_go_on_in_the_very_turn_in_which_their_task_was_cancelled(capl
 
         async with Service() as service, Client(url_of(service), options()) as client:
             client.on(GroupMessage, take)
-            client._deliver([GroupMessage(group=GROUP, data=0)])
+            deliver(client, GroupMessage(group=GROUP, data=0))
             await asyncio.sleep(0)
-            assert client._dispatcher is not None
-            client._dispatcher.cancel()
-            while not client._dispatcher.done():  # noqa: ASYNC110
+            assert client._driver.callbacks.task is not None
+            client._driver.callbacks.task.cancel()
+            while not client._driver.callbacks.task.done():  # noqa: ASYNC110
                 await asyncio.sleep(0)
-            client._deliver([GroupMessage(group=GROUP, data=1)])
+            deliver(client, GroupMessage(group=GROUP, data=1))
             await soon(lambda: ended)
             assert ended == [1]
 
@@ -451,7 +458,7 @@ def test_a_start_that_fails_has_closed_its_transport_when_it_raises() -> None:
     closed: list[int] = []
 
     class Garbage:
-        async def send(self, message: str) -> None:
+        async def send(self, message: str | bytes) -> None:
             """Whatever it is."""
 
         async def receive(self) -> str:
@@ -477,7 +484,7 @@ def test_a_transport_that_goes_on_waiting_when_it_is_closed_holds_up_no_stop() -
         def __init__(self) -> None:
             self.greeted = False
 
-        async def send(self, message: str) -> None:
+        async def send(self, message: str | bytes) -> None:
             """Nobody reads it."""
 
         async def receive(self) -> str:

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from tests.adapters.harness import left, options, run, url_of, within
 from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as echo_server
+from websockets.typing import Subprotocol
 
 from limpet import (
     ConnectError,
@@ -36,7 +39,7 @@ class Threaded:
     def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await asyncio.to_thread(self._transport.send, message)
 
     async def receive(self) -> str | bytes | Close:
@@ -129,6 +132,23 @@ def test_a_refused_handshake_tells_status_and_body_and_no_token(connector: Make)
 
 
 # ---- The transport by itself
+
+
+@pytest.mark.parametrize("message", ["", "text, ö", b"", b"binary \xff", "x" * 70_000, b"x" * 70_000])
+def test_a_str_is_sent_in_a_text_frame_and_bytes_in_a_binary_one(connector: Make, message: str | bytes) -> None:
+    async def echo(connection: ServerConnection) -> None:
+        async for each in connection:
+            await connection.send(each)
+
+    async def scenario() -> None:
+        async with echo_server(echo, "127.0.0.1", 0, subprotocols=[Subprotocol(RELIABLE)]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            transport = await within(5, as_coroutine(connector(), dial_to(f"ws://127.0.0.1:{port}/")))
+            await within(5, transport.send(message))
+            assert await within(5, transport.receive()) == message
+            await within(5, transport.close(1000, ""))
+
+    run(scenario)
 
 
 def test_the_handshake_names_us_and_what_is_asked_of_the_library(connector: Make) -> None:

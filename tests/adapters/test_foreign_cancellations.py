@@ -30,7 +30,7 @@ class Transport:
         self._end = end
         self._greeted = False
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         if self._end == "send":
             await cancelled()
 

@@ -358,8 +358,11 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
 _OURS = (
     "limpet/asyncio/driver.py",
     "limpet/asyncio/_tcp.py",
+    "limpet/_clients/callbacks.py",
     "limpet/_clients/delivery.py",
+    "limpet/_clients/driver.py",
     "limpet/_transports/pipeline.py",
+    "limpet/_transports/tls.py",
     "_core/",
 )
 
@@ -373,7 +376,7 @@ class Interrupting:
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
         # What comes at the call of a callback has interrupted that.
         ours = frame.f_code.co_filename.endswith(_OURS) or "limpet_core" in frame.f_code.co_filename
-        return self.step if self.left > 0 and ours and frame.f_code.co_name != "_call" else None
+        return self.step if self.left > 0 and ours and frame.f_code.co_name != "call" else None
 
     def step(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":

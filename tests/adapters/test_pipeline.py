@@ -1,4 +1,4 @@
-"""Wire: TLS and tunnels over bytes in memory, and what reading costs."""
+"""Pipeline: TLS and tunnels over bytes in memory, and what reading costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.echo import Echo, client_context, server_context
 from tests.helpers.scripted import Message, Peer, group_message
 
 from limpet import ConnectError, GroupMessage, Link, Options, Recovering, Session, State, Stopped
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
 AUTHORITY = trustme.CA()
 SERVER = server_context(AUTHORITY.issue_cert("service.test"))
@@ -56,7 +56,7 @@ def counting_context() -> CountingContext:
 
 
 class Pair:
-    """A Wire and its session, and the service's end, with TLS or without; bytes are moved by hand."""
+    """A Pipeline and its session, and the service's end, with TLS or without; bytes are moved by hand."""
 
     def __init__(self, *, url: str = URL, proxy: str | None = None, server: ssl.SSLContext = SERVER) -> None:
         self.now = 100.0
@@ -67,7 +67,7 @@ class Pair:
         self.dial = self.session.dial
         self.context = counting_context()
         link = Link(self.session, self.dial, random_bytes=bytes)
-        self.wire = Wire(link, self.context, proxy if proxy else False)
+        self.wire = Pipeline(link, self.context, proxy if proxy else False)
         self.address = self.wire.address()
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.service: ssl.SSLObject | None = None
@@ -199,16 +199,16 @@ def test_every_client_drains_what_is_there_in_one_pass(client: str, monkeypatch:
     authority = trustme.CA()
     tls = server_context(authority.issue_cert("127.0.0.1"))
     calls: list[int] = []
-    receive_data = Wire.receive_data
+    receive_data = Pipeline.receive_data
     with running(lambda: Burst(tls)) as service:
 
-        def receive(wire: Wire, data: bytes, now: float) -> None:
+        def receive(wire: Pipeline, data: bytes, now: float) -> None:
             if service.begun.is_set():  # let nothing pass until all of it is there
                 assert service.done.wait(10)
                 calls.append(len(data))
             receive_data(wire, data, now)
 
-        monkeypatch.setattr(Wire, "receive_data", receive)
+        monkeypatch.setattr(Pipeline, "receive_data", receive)
         heard = talk(client, service.url, count=200, ssl=client_context(authority))
     assert heard == [str(number) for number in range(1, 201)]
     # What had arrived when it was held up, and the rest, in as many pieces as the system makes of it: a few.

@@ -9,7 +9,7 @@ import pytest
 
 from limpet import InvalidValue, Proxy
 from limpet import parse_url as endpoint_of
-from limpet._transports.pipeline import choose_proxy
+from limpet._transports.proxies import choose_proxy
 
 URL = "wss://service.test/client/hubs/chat?access_token=SECRET"
 

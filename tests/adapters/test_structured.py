@@ -27,9 +27,9 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._structured.tcp import ByteChannel
+from limpet._structured.tcp import TcpConnection
 from limpet._transports.route import Route
-from limpet.anyio.client import KIT
+from limpet.anyio.client import BACKEND
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
 
@@ -247,7 +247,7 @@ class _Deaf:
     def __init__(self) -> None:
         self._greeted = False
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Nobody reads it."""
 
     async def receive(self) -> str:
@@ -406,7 +406,7 @@ class _Slow:
         self.closed = True
 
 
-class _Wire:
+class _Pipeline:
     """Something to send, and a goodbye."""
 
     def address(self) -> tuple[str, int]:
@@ -420,8 +420,8 @@ class _Wire:
 
 
 class _SlowRoute(Route):
-    def wire(self, session: Session, dial: Dial) -> Any:
-        return _Wire()
+    def pipeline(self, session: Session, dial: Dial) -> Any:
+        return _Pipeline()
 
 
 def test_no_goodbye_in_the_midst_of_a_frame() -> None:
@@ -435,12 +435,13 @@ def test_no_goodbye_in_the_midst_of_a_frame() -> None:
         async def dial(host: str, port: int) -> _Slow:
             return stream
 
-        channel = ByteChannel(dataclasses.replace(KIT, dial=dial), session, session.dial)
-        assert await channel.open(_SlowRoute("ws://localhost/client/hubs/h", None, False, None))
+        route = _SlowRoute("ws://localhost/client/hubs/h", None, False, None)
+        connection = TcpConnection(dataclasses.replace(BACKEND, open_tcp=dial), route, session, session.dial)
+        assert await connection.open()
         with anyio.move_on_after(0.01):
-            await channel.send()
+            await connection.send()
         with anyio.move_on_after(0.01):
-            await channel.close()
+            await connection.close()
         assert stream.closed
         assert stream.taken == [b"a long frame"]
 

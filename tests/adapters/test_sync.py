@@ -26,8 +26,7 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet.sync import Client
-from limpet.sync import _tcp as _sockets
+from limpet.sync import Client, _tcp
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
 
@@ -275,7 +274,7 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
 
 def test_an_address_that_does_not_answer_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     look_up = socket.getaddrinfo
-    monkeypatch.setattr(_sockets, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_tcp, "_ATTEMPT_TIMEOUT", 0.2)
     with ExitStack() as stack, BackgroundService() as service:
         place = deaf(stack)
 
@@ -415,10 +414,11 @@ def test_a_client_that_is_not_started_keeps_no_streams_that_were_dropped() -> No
 
 def test_in_a_forked_child_callbacks_have_a_thread_again() -> None:
     client = Client("ws://host/client/hubs/chat")
-    client._caller = threading.current_thread()  # busy with the last callback, in the parent
-    work, turn, guard = client._work, client._driver.turn, client._guard
-    client._forked()
-    assert client._caller is None
-    assert client._work is not work
-    assert client._driver.turn is not turn
+    driver = client._driver
+    driver.callbacks._thread = threading.current_thread()  # busy with the last callback, in the parent
+    delivered, lock, guard = driver.callbacks._delivered, driver.lock, client._guard
+    client._after_fork()
+    assert driver.callbacks._thread is None
+    assert driver.callbacks._delivered is not delivered
+    assert driver.lock is not lock
     assert client._guard is not guard

@@ -29,10 +29,10 @@ from limpet import (
     Stopped,
     TooManyRequests,
 )
-from limpet._transports.pipeline import Wire
-from limpet.sync import Client, _blocking
-from limpet.sync._streams import Waiter
-from limpet.testing import BackgroundService
+from limpet._transports.pipeline import Pipeline
+from limpet.sync import Client, _callbacks
+from limpet.sync._open_streams import Reader
+from limpet.testing import BackgroundService, trace
 from limpet.testing.contract.harness import fast
 
 GROUP = "g"
@@ -63,7 +63,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("owner", "method"),
-    [(Wire, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
+    [(Pipeline, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
 )
 def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
     owner: type | None, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -118,7 +118,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
 @pytest.mark.parametrize("broken", ["connected", "stop"])
 def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
-        monkeypatch.setattr(Wire, "receive_data", fail)
+        monkeypatch.setattr(Pipeline, "receive_data", fail)
         if broken == "stop":  # so that not even the end goes as it should
             monkeypatch.setattr(Session, "disconnected", fail)
             monkeypatch.setattr(threading, "excepthook", lambda _: None)
@@ -130,7 +130,7 @@ def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: 
 def test_a_fault_in_a_thread_that_dials_ends_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
         client = Client(service.url(), fast(close_timeout=0.1))
-        monkeypatch.setattr(Wire, "address", fail)
+        monkeypatch.setattr(Pipeline, "address", fail)
         with pytest.raises(ConnectError, match="own thread has failed"):
             client.start()
         monkeypatch.undo()
@@ -234,7 +234,7 @@ def test_without_a_thread_for_callbacks_they_wait(
 
 def test_callbacks_get_their_thread_though_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(_blocking, "RETRY", 0.05)
+    monkeypatch.setattr(_callbacks, "RETRY", 0.05)
     with BackgroundService() as service, Client(service.url(), fast()) as client:
         client.on(GroupMessage, lambda message: seen.append(message.data))
         client.join_group(GROUP)
@@ -310,14 +310,14 @@ def test_what_was_taken_over_is_sent_in_order_though_there_is_no_room_for_a_whil
     ):
         listener.join_group(GROUP)
         client.join_group("other")
-        soon(lambda: client._driver._flowing)
+        soon(lambda: client._driver.outbox.accepting)
         service.stall("to_client")
         waiting = [threading.Thread(target=client.send_to_group, args=("other", 1)) for _ in range(2)]
         for thread in waiting:
             thread.start()
         soon(lambda: len(pending(client._session)) == 2)
         client.send_to_group(GROUP, "first", ack=False)
-        soon(lambda: client._driver._promised)
+        soon(lambda: client._driver.outbox.accepted)
         with pytest.raises(TimeoutError, match="too far behind"):
             client.send_to_group(GROUP, "never", ack=False, timeout=0.05)
         with pytest.raises(TooManyRequests):
@@ -432,6 +432,34 @@ def test_forks_amid_everything_find_a_lock_that_is_free() -> None:
         assert (done.stderr, done.returncode) == ("", 0)
 
 
+@needs_fork
+def test_a_forked_child_keeps_no_connection_of_a_parent_that_is_gone() -> None:
+    code = """
+        import os, sys, time, warnings
+        from limpet.sync import Client
+        warnings.simplefilter("ignore", DeprecationWarning)
+        client = Client(sys.argv[1])
+        client.start()
+        child = os.fork()
+        if not child:
+            os.close(1)
+            os.close(2)
+            time.sleep(120)  # and never uses the client
+            os._exit(0)
+        print(child, flush=True)
+        os._exit(0)
+    """
+    dropped: list[object] = []
+    with BackgroundService() as service:
+        service.call(lambda real, _: real.core.observers.append(dropped.append))
+        done = program(code, service)
+        try:
+            soon(lambda: any(isinstance(event, trace.ConnectionDropped) for event in dropped.copy()))
+        finally:
+            os.kill(int(done.stdout), signal.SIGKILL)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 # ---- What is asked in a way that cannot be meant
 
 
@@ -475,12 +503,12 @@ def test_an_interrupt_amid_next_leaves_the_stream_to_be_read(monkeypatch: pytest
         stream = client.events(GroupMessage)
         client.join_group(GROUP)
 
-        def interrupted(waiter: Waiter, timeout: float | None) -> bool:
+        def interrupted(reader: Reader, timeout: float | None) -> bool:
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("not interrupted")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Waiter, "wait", interrupted)
+            patch.setattr(Reader, "wait", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 stream.next(timeout=5)
         client.send_to_group(GROUP, 1)

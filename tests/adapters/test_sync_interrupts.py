@@ -234,7 +234,7 @@ def test_a_send_that_has_to_wait_and_is_interrupted_leaves_nobody_waiting(servic
                 counted.send(ack=False, timeout=0.0)
 
         interrupted_everywhere(send, lambda _: None)
-        until(lambda: not client._driver._senders)
+        until(lambda: not client._driver.outbox.waiting)
         assert inspect(client._session).senders == 0
         service.resume()
         counted.end()
@@ -301,7 +301,7 @@ def test_a_subscription_that_is_interrupted_at_any_step_ends(service: Background
         client.send_to_group("other", 1)
         assert client.groups == frozenset()
         assert not client._delivery.buffers
-        assert not client._open_subscriptions
+        assert not client._open_subscriptions.open
 
 
 def test_start_and_stop_that_are_interrupted_at_any_step_can_be_asked_for_again(service: BackgroundService) -> None:

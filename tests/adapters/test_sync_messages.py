@@ -166,7 +166,7 @@ def test_what_ends_the_connection_leads_to_a_new_one(stage: Stage, end: object, 
 
 def test_a_send_that_raises_is_recovered_from_and_repeated(stage: Stage) -> None:
     class Broken(Transport):
-        def send(self, message: str) -> None:
+        def send(self, message: str | bytes) -> None:
             raise ConnectionError("gone")
 
     stage.kinds = [Broken]
@@ -216,7 +216,7 @@ def test_a_provider_that_exits_has_no_url(stage: Stage) -> None:
 
 
 class HangingSend(Transport):
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         self.hang()
 
 
@@ -227,7 +227,7 @@ class SendUntilClosed(Transport):
         super().__init__(dial, number, hang)
         self._gone = threading.Event()
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         self._gone.wait()
         raise ConnectionError("closed")
 
@@ -360,7 +360,7 @@ def test_what_is_no_blocking_connect_is_refused(stage: Stage) -> None:
 
 def test_what_is_no_blocking_transport_is_refused(stage: Stage) -> None:
     class Async(Transport):
-        async def send(self, message: str) -> None: ...  # type: ignore[override]
+        async def send(self, message: str | bytes) -> None: ...  # type: ignore[override]
 
     stage.kinds = [Async]
     with pytest.raises(ConnectError, match="must return a BlockingTransport, not Async: its send is async"):

@@ -28,7 +28,7 @@ class Transport:
     def say(self, message: object) -> None:
         self._incoming.put(json.dumps(message) if isinstance(message, dict) else message)
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         sent = json.loads(message)
         self.sent.append(sent)
         if "ackId" in sent:

@@ -51,7 +51,7 @@ class Poisoned:
         self._ends = ends
         self._said = False
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         pass
 
     async def receive(self) -> Any:
@@ -73,7 +73,7 @@ class BlockingPoisoned:
     def __init__(self, text: str, ends: Callable[[str], Any]) -> None:
         self._transport = Poisoned(text, ends)
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         pass
 
     def receive(self) -> Any:

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limpet import (
+    RELIABLE_JSON,
     Acked,
     Backoff,
     Connected,
+    Dial,
     Disconnected,
     GroupMessage,
     InvalidValue,
@@ -289,6 +291,18 @@ def test_a_session_and_clients_of_asyncio_share_the_service(service: VirtualServ
 
     service.run(main())
     assert data(ann) == ["hello", "hello, too"]
+
+
+def test_a_transport_in_memory_sends_text_and_binary(service: VirtualService) -> None:
+    async def main() -> None:
+        transport = await service.connect(Dial(1, RELIABLE_JSON, recovery=False, url=service.url()))
+        assert '"connected"' in str(await transport.receive())
+        for ping in ('{"type":"ping"}', b'{"type":"ping"}'):
+            await transport.send(ping)
+            assert await transport.receive() == '{"type":"pong"}'
+        await transport.close(1000, "")
+
+    service.run(main())
 
 
 def test_a_refusing_network_and_a_wrong_token(service: VirtualService) -> None:

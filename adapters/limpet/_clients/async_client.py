@@ -1,101 +1,33 @@
-"""The API that all async clients share."""
+"""The API of the clients whose methods are async."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar, overload
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Literal, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
-from limpet._clients import base as _base
-from limpet._clients.base import BaseClient, BaseStream
+from limpet._clients.base import BaseClient
 from limpet._clients.delivery import Buffer
+from limpet._clients.driver import AsyncDriver, AsyncWaiter
+from limpet._clients.streams import EventStream, Subscription
 from limpet._transports.messages import Connect
-from limpet._transports.pipeline import ProxySetting
-from limpet._transports.route import Provider, Route, TlsSetting
+from limpet._transports.proxies import ProxySetting
+from limpet._transports.route import Provider, Route
+from limpet._transports.tls import TlsSetting
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Answer(_base.Answer[T], Protocol[T]):
-    """Something to await, once."""
-
-    def __await__(self) -> Generator[Any, Any, T]: ...
-
-
-class Driver(_base.Driver, Protocol):
-    """Keeps a Session going on one event loop."""
-
-    def answer(self) -> Answer[Any]:
-        """A new thing to wait for."""
-        ...
-
-    async def give_turn(self) -> None:
-        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
-        ...
-
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out."""
-        ...
-
-    async def taking(self, publish: bool) -> None:
-        """Wait until that may be so."""
-        ...
-
-    async def stop(self) -> None:
-        """Stop the session and wait until it has stopped."""
-        ...
-
-    def raise_later(self, error: BaseException) -> None:
-        """Raise ``error``, which came from a callback, out of the event loop or nursery, after this call."""
-        ...
-
-
-D = TypeVar("D", bound=Driver)
-
-
-class EventStream(BaseStream[T_co, Answer[None]]):
-    """Events in order, to iterate over with ``async for``; made by the methods of a client.
-
-    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
-    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
-    is of no use any more (leaving an ``async with`` or dropping the last reference does that, too).
-    """
-
-    _END = StopAsyncIteration
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T_co:
-        buffer = self._buffer
-        while self._closed or not buffer.items:
-            await self._wait()
-        item: T_co = buffer.items.popleft()  # what pop() does, without the call
-        if buffer.full:
-            buffer.relax()
-        return item
-
-    async def _wait(self) -> None:
-        news = self._wait_for()
-        try:
-            await news
-        finally:
-            self._buffer.wake = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+D = TypeVar("D", bound=AsyncDriver[Any])
 
 
 class AsyncClient(BaseClient[D]):
     """The part of a client that is the same on every event loop."""
+
+    _driver_type: type[D]
 
     def __init__(
         self,
@@ -106,13 +38,23 @@ class AsyncClient(BaseClient[D]):
         proxy: ProxySetting = None,
         connect: Connect | None = None,
     ) -> None:
-        super().__init__(self._drive(Route(url, ssl, proxy, connect), options))
-        self._delivery.raise_later = self._driver.raise_later
-        self._waiting: dict[Any, int] = {}  # answers that somebody waits for, and their ack ids
+        """Make a client, which connects when it is started.
 
-    def _drive(self, route: Route, options: Options | None) -> D:
-        """The driver for this client's event loop."""
-        raise AssertionError("each client has its own")
+        Args:
+            url: the Client Access URL, or a function (plain or async) that returns one. The function is called for
+                every new connection, never for a recovery; with a fixed URL the client can go on only as long as its
+                token is valid.
+            options: see :class:`limpet.Options`.
+            ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's
+                trust store. A context of your own can also present a client certificate.
+            proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+            connect: opens the transport instead, see :data:`limpet.connect.Connect`, and sees to TLS and proxies.
+
+        Raises:
+            InvalidType, InvalidValue: an argument cannot be used; the message names it.
+        """
+        super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
+        self._subscriptions: Counter[str] = Counter()
 
     # ---- Requests
 
@@ -128,17 +70,11 @@ class AsyncClient(BaseClient[D]):
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
-        answer = self._driver.answer()
-        key = self._session.join_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
-        self._driver.flush()
-        return await self._settled(key, answer)
+        return await self._ask(partial(self._session.join_group, group, ack_id=ack_id))
 
     async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        answer = self._driver.answer()
-        key = self._session.leave_group(group, self._driver.now(), ack_id=ack_id, user_data=answer)
-        self._driver.flush()
-        return await self._settled(key, answer)
+        return await self._ask(partial(self._session.leave_group, group, ack_id=ack_id))
 
     @overload
     async def send_to_group(
@@ -178,28 +114,19 @@ class AsyncClient(BaseClient[D]):
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it back to this client.
-            ack: wait for the service's answer; without it None is returned as soon as the message is on its way, and
-                errors are silent.
+            ack: wait for the service's answer. False: return None as soon as the message is on its way; errors are
+                silent.
             ack_id: repeat an earlier request under its ack id.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack:
-            await self._room(publish=True)
-        answer = self._driver.answer() if ack else None
-        key = self._session.send_to_group(
-            group,
-            data,
-            self._driver.now(),
-            data_type=data_type,
-            no_echo=no_echo,
-            ack=ack,
-            ack_id=ack_id,
-            user_data=answer,
-        )
-        self._driver.flush()
-        return await self._settled(key, answer) if ack else None
+        send = self._session.send_to_group
+        request = partial(send, group, data, data_type=data_type, no_echo=no_echo, ack=ack, ack_id=ack_id)
+        if ack:
+            return await self._ask(request)
+        await self._tell(request, publish=True)
+        return None
 
     @overload
     async def send_event(
@@ -233,23 +160,20 @@ class AsyncClient(BaseClient[D]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack:
-            await self._room(publish=False)
-        answer = self._driver.answer() if ack else None
-        key = self._session.send_event(
-            event, data, self._driver.now(), data_type=data_type, ack=ack, ack_id=ack_id, user_data=answer
-        )
-        self._driver.flush()
-        return await self._settled(key, answer) if ack else None
+        request = partial(self._session.send_event, event, data, data_type=data_type, ack=ack, ack_id=ack_id)
+        if ack:
+            return await self._ask(request)
+        await self._tell(request, publish=False)
+        return None
 
     # ---- Events
 
     def __aiter__(self) -> EventStream[Message]:
-        """Group and server messages, in order, those included that arrived before and were not taken."""
+        """Iterate over group and server messages, in order, from the oldest that nothing has taken yet."""
         return self._iterate(self._delivery.read_inbox())
 
     def events(self, *types: type[T]) -> EventStream[T]:
-        """Events of the given types from now on: ``async for event in client.events(GroupMessage, Recovered)``.
+        """Iterate over events of the given types from now on: ``async for event in client.events(GroupMessage)``.
 
         Raises:
             InvalidType: no type is given, or one is no event type.
@@ -271,40 +195,63 @@ class AsyncClient(BaseClient[D]):
 
     # ---- Inside
 
-    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver.answer, self._guard)
+    def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
+        buffer = self._buffer(types, group)
+        self._delivery.buffers.add(buffer)
+        return buffer
 
-    async def _settled(self, key: int | None, answer: Any) -> Ack:
-        assert key is not None
-        self._waiting[answer] = key
+    @contextmanager
+    def _subscribed(self, group: str) -> Generator[Subscription]:
+        """Keep a buffer for the group's messages; the last subscription to end leaves the group."""
+        subscription = Subscription(self._open((GroupMessage,), group))
+        self._subscriptions[group] += 1
         try:
-            return await answer  # type: ignore[no-any-return]
+            yield subscription
+        finally:
+            if subscription.joined:
+                self._to_leave.add(group)
+            self._subscriptions[group] -= 1
+            if not self._subscriptions[group]:
+                del self._subscriptions[group]
+                if group in self._to_leave:
+                    self._to_leave.discard(group)
+                    self._leave_later(group)
+
+    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
+        return EventStream(buffer, self._driver.waiter)
+
+    async def _ask(self, request: Callable[..., int | None]) -> Ack:
+        """Make a request and wait for its answer."""
+        driver = self._driver
+        waiter: AsyncWaiter[Ack]
+        waiter, now = driver.begin_request()
+        ack_id = request(now, user_data=waiter)
+        assert ack_id is not None
+        driver.flush()
+        driver.waiting[waiter] = ack_id
+        try:
+            return await waiter
         except SendError:
-            raise  # that was the answer; its ack id may be in use again
+            raise  # the answer itself; its ack id may be in use again
         except BaseException as error:
             # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
-            if self._session.withdraw(key) and not isinstance(error, GeneratorExit):
-                self._driver.flush()
+            if self._session.withdraw(ack_id) and not isinstance(error, GeneratorExit):
+                driver.flush()
             raise
         finally:
-            del self._waiting[answer]
+            del driver.waiting[waiter]
 
-    def _abandon(self) -> None:
-        """Fail the calls that still wait for an answer: the session may have forgotten them."""
-        for answer, key in self._waiting.items():
-            if not answer.done():
-                text = "the client was stopped before the answer came"
-                answer.set_exception(SendError(key, "Stopped", text, "unknown"))
-
-    async def _room(self, *, publish: bool) -> None:
-        """Wait until one more message without an ack can go out."""
+    async def _tell(self, request: Callable[..., int | None], *, publish: bool) -> None:
+        """Make a request without an ack, as soon as the transport and the session's window have room."""
         driver = self._driver
-        await driver.give_turn()
-        if not driver.takes(publish):
+        await driver.checkpoint()
+        if not driver.can_send(publish):
             self._session.sender_waits(driver.now())
-            driver.flush()  # for there may be reading now
+            driver.flush()  # reading may have been resumed
             try:
-                while not driver.takes(publish):
-                    await driver.taking(publish)
+                while not driver.can_send(publish):
+                    await driver.wait_writable(publish)
             finally:
                 self._session.sender_goes_on()
+        request(driver.now())
+        driver.flush()

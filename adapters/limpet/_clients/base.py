@@ -1,164 +1,48 @@
-"""What every client has in common, whether its methods are async or block."""
+"""The part of a client that is the same whether its methods are async or block."""
 
 from __future__ import annotations
 
 import logging
-import sys
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar, overload
 
-from limpet import (
-    Ack,
-    Acked,
-    Connected,
-    Event,
-    GroupMessage,
-    InvalidType,
-    LimpetError,
-    LocalProtocolError,
-    SendError,
-    Session,
-    State,
-    Stopped,
-)
-from limpet._clients.delivery import Buffer, Callback, Delivery, check_types
+from limpet import InvalidType, LimpetError, State
+from limpet._clients.callbacks import Callback, check_types
+from limpet._clients.delivery import Buffer
+from limpet._clients.driver import BaseDriver
 from limpet_core.text import one_line
 
 log: logging.Logger = logging.getLogger("limpet")
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
-A = TypeVar("A", bound="Answer[Any]")
 F = TypeVar("F", bound=Callback)
+D = TypeVar("D", bound=BaseDriver[Any])
 
 
 _NOT_GIVEN: Any = object()  # None is a likely slip: on(GroupMessage, print("x"))
 
 
-class Answer(Protocol[T_contra]):
-    """Something to wait for, once; a ``Future`` of asyncio or of concurrent.futures is one."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: T_contra, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-
-
-class Driver(Protocol):
-    """Keeps a Session going."""
-
-    session: Session
-
-    def now(self) -> float:
-        """The session's time."""
-        ...
-
-    def flush(self) -> None:
-        """Something was added to the session: send it soon."""
-        ...
-
-    def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind."""
-        ...
-
-    def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell those who wait for it."""
-        ...
-
-
-D = TypeVar("D", bound=Driver)
-
-
-class BaseStream(Generic[T_co, A]):
-    """Iteration, but for the waiting."""
-
-    _END: ClassVar[type[Exception]]
-
-    def __init__(self, buffer: Buffer, answer: Callable[[], A], guard: AbstractContextManager[Any]) -> None:
-        self._buffer = buffer
-        self._answer = answer
-        self._guard = guard
-        self._news: A | None = None
-        self._closed = False
-
-    def _wait_for(self) -> A:
-        """What to wait for, since there is nothing to take; raises at the end. ``buffer.wake`` is to be reset then."""
-        buffer = self._buffer
-        if self._closed or (buffer.ended and buffer.error is None):
-            raise self._END
-        if buffer.error is not None:
-            raise buffer.error
-        if buffer.wake is not None:
-            raise LocalProtocolError(
-                "somebody iterates over it already; for another reader: client.events(GroupMessage)"
-            )
-        if not buffer.delivery.begun:
-            log.warning(
-                "nothing arrives before the client is started: `async with client:` or `with client:` does that"
-            )
-        self._news = news = self._answer()
-        buffer.wake = self._wake
-        return news
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    def close(self) -> None:
-        """Take no more events; what waits in the stream is dropped. Repeats do nothing."""
-        with self._guard:
-            if not self._closed:
-                self._closed = True
-                self._buffer.close()
-                self._wake()
-
-    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not over():  # else a thread that will never run again may have the lock
-            self.close()
-
-
-class Subscription:
-    """One ``subscribe()`` of a group: its buffer, and whether the service may count us among the members."""
-
-    def __init__(self, buffer: Buffer) -> None:
-        self.buffer: Buffer = buffer
-        self.group: str = buffer.group or ""
-        self.joined: bool = True  # also where that is not known: cancelled, or without an answer
-
-    @contextmanager
-    def joining(self) -> Generator[None]:
-        """Around the request: a clear refusal needs no leaving."""
-        try:
-            yield
-        except LimpetError as error:
-            self.joined = isinstance(error, SendError) and error.outcome == "unknown"
-            raise
-
-
 class BaseClient(Generic[D]):
-    """State, callbacks, buffers and answers; requests and iteration are each client's own.
+    """State, callbacks and buffers of a client; requests and iteration are in its subclasses.
 
     Args:
-        driver: keeps the session going; it is given the client's ``_deliver``.
-        guard: held while session and buffers are touched; a client of many threads has a lock.
+        driver: keeps the session going.
+        guard: held while callbacks are registered and the session is read; a client for many threads has a lock.
     """
 
     def __init__(self, driver: D, guard: AbstractContextManager[Any] | None = None) -> None:
         self._driver = driver
         self._session = driver.session
+        self._delivery = driver.delivery
         self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
-        limit = self._session.options.max_buffered_messages
-        self._delivery = Delivery(limit, driver.consumers_ready, _answer, driver.settle)
-        self._subscriptions: Counter[str] = Counter()
-        self._to_leave: set[str] = set()  # groups that one of these has joined
+        self._to_leave: set[str] = set()  # groups that a subscription has joined
 
-    # ---- What is true
+    # ---- State
 
     @property
     def state(self) -> State:
-        """Where the client is in its life."""
+        """The client's state."""
         return self._session.state
 
     @property
@@ -168,12 +52,12 @@ class BaseClient(Generic[D]):
 
     @property
     def user_id(self) -> str | None:
-        """The user the service took us for; None without a connection, or for an anonymous user."""
+        """The user's id, as the service sees it; None without a connection, or for an anonymous user."""
         return self._session.user_id
 
     @property
     def groups(self) -> frozenset[str]:
-        """The groups joined by this client, those to be joined again included."""
+        """The groups joined by this client, including those to be joined again."""
         with self._guard:
             return self._session.groups
 
@@ -202,46 +86,22 @@ class BaseClient(Generic[D]):
 
     def _register(self, event_type: type[Any], callback: F) -> F:
         with self._guard:
-            self._delivery.on(event_type, callback)
+            self._delivery.callbacks.on(event_type, callback)
         return callback
 
     def off(self, event_type: type[Any], callback: Callback) -> None:
         """Undo :meth:`on`. Raises LocalProtocolError if ``callback`` is not registered for ``event_type``."""
         with self._guard:
-            self._delivery.off(event_type, callback)
+            self._delivery.callbacks.off(event_type, callback)
 
-    # ---- For the clients
+    # ---- For subclasses
 
     def _buffer(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
-        """A buffer for a new stream; nothing comes in yet."""
+        """Return a buffer for a new stream, which gets no events yet."""
         if not types:
             raise InvalidType("events() needs at least one event type, such as GroupMessage")
         check_types(types)
         return Buffer(self._delivery, frozenset(types), group)
-
-    def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
-        buffer = self._buffer(types, group)
-        self._delivery.buffers.add(buffer)
-        return buffer
-
-    @contextmanager
-    def _subscribed(self, group: str) -> Generator[Subscription]:
-        """A buffer for the group's messages; the last one to go leaves the group."""
-        subscription = Subscription(self._open((GroupMessage,), group))
-        with self._guard:
-            self._subscriptions[group] += 1
-        try:
-            yield subscription
-        finally:
-            with self._guard:
-                if subscription.joined:
-                    self._to_leave.add(group)
-                self._subscriptions[group] -= 1
-                if not self._subscriptions[group]:
-                    del self._subscriptions[group]
-                    if group in self._to_leave:
-                        self._to_leave.discard(group)
-                        self._leave_later(group)
 
     def _leave_later(self, group: str) -> None:
         """Leave without waiting for the answer: the way out of a block must not hang on the network."""
@@ -252,17 +112,3 @@ class BaseClient(Generic[D]):
                 log.warning("could not leave the group %s: %s", one_line(repr(group)), error)
             else:
                 self._driver.flush()
-
-    def _deliver(self, events: list[Event]) -> None:
-        """Hand out what has happened."""
-        self._delivery.deliver(events)
-
-
-def _answer(event: Acked) -> None:
-    """Give the end of a request to the one who waits for it."""
-    answer: Answer[Ack] | None = event.user_data
-    if answer is not None and not answer.done():
-        if event.error is None:
-            answer.set_result(Ack(event.ack_id, event.duplicate))
-        else:
-            answer.set_exception(event.error)

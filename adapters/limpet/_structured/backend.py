@@ -1,4 +1,4 @@
-"""The words that a loop with structured concurrency needs: what differs between trio and anyio."""
+"""The backend of the structured driver: what trio and anyio call differently."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Flag(Protocol):
-    """An event of the loop's own kind."""
+class Signal(Protocol):
+    """An event, as of trio or anyio."""
 
     def set(self) -> object:
-        """Wake whoever waits, now or later."""
+        """Wake the tasks that wait, now or later."""
         ...
 
     async def wait(self) -> None:
-        """Wait until it is set."""
+        """Wait until the event is set."""
         ...
 
 
@@ -43,11 +43,11 @@ class Nursery(Protocol):
 class ByteStream(Protocol):
     """A TCP connection."""
 
-    async def receive(self, max_bytes: int) -> bytes:
+    async def receive(self, max_bytes: int, /) -> bytes:
         """Some bytes; ``b""`` at the end."""
         ...
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, /) -> None:
         """Send all of ``data``."""
         ...
 
@@ -57,77 +57,88 @@ class ByteStream(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Kit:
-    """The words of one library."""
+class Backend:
+    """What trio and anyio call differently. One instance per library; the driver uses nothing else of it.
 
-    now: Callable[[], float]
-    flag: Callable[[], Flag]
-    scope: Callable[[float, bool], Scope]
-    """A cancel scope: deadline, shield."""
-    nursery: Callable[[], AbstractAsyncContextManager[Any]]
-    dial: Callable[[str, int], Awaitable[ByteStream]]
-    broken: tuple[type[Exception], ...]
-    """What a broken connection raises."""
-    checkpoint: Callable[[], Awaitable[Any]]
-    checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
-    stray: Callable[[BaseException], bool]
-    """Whether it is the cancellation of something that the running task awaits, and not of this task."""
-    cancelled: Callable[[], type[BaseException]]
-    """What a cancelled task raises."""
-    protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
-    """Protects the clients' work from ``KeyboardInterrupt``; returns what callbacks are to be wrapped in, if any."""
-
-
-class Turn:
-    """The loop's turn, so that whoever never has to wait does not keep it for ever: whether the caller is cancelled is
-    looked at each time, and every 64 times others may run, or as often as there can be requests that wait.
+    Attributes:
+        now: returns the loop's time.
+        signal: makes an event.
+        scope: makes a cancel scope of a deadline and a shield.
+        nursery: opens a nursery or task group.
+        open_tcp: opens a TCP connection to a host and port.
+        broken: the exceptions of a broken TCP connection.
+        checkpoint: lets other tasks run.
+        checkpoint_if_cancelled: raises the cancellation of the current task, if it was cancelled.
+        cancelled: returns the exception class of cancellations.
+        protect: protects the clients' work from ``KeyboardInterrupt``; returns a wrapper for callbacks, or None.
     """
 
-    def __init__(self, kit: Kit, most: int) -> None:
-        self._kit = kit
+    now: Callable[[], float]
+    signal: Callable[[], Signal]
+    scope: Callable[[float, bool], Scope]
+    nursery: Callable[[], AbstractAsyncContextManager[Any]]
+    open_tcp: Callable[[str, int], Awaitable[ByteStream]]
+    broken: tuple[type[Exception], ...]
+    checkpoint: Callable[[], Awaitable[Any]]
+    checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
+    cancelled: Callable[[], type[BaseException]]
+    protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
+
+
+class Fairness:
+    """Checkpoints for a task that never has to wait, at the price of one in 64.
+
+    Every checkpoint raises a cancellation of the task; other tasks run only at the last of ``min(64, most)``.
+
+    Args:
+        most: how many requests can be pending: senders must not run ahead of the answers to more.
+    """
+
+    def __init__(self, backend: Backend, most: int) -> None:
+        self._backend = backend
         self._length = min(64, most)
         self._taken = 0
 
-    def over(self) -> None:
-        """Others have run just now."""
+    def reset(self) -> None:
+        """Note that other tasks have run just now."""
         self._taken = 0
 
     def checkpoint(self) -> Awaitable[Any]:
-        """To be awaited."""
+        """Return a checkpoint, to be awaited."""
         self._taken += 1
         if self._taken <= self._length:
-            return self._kit.checkpoint_if_cancelled()
+            return self._backend.checkpoint_if_cancelled()
         self._taken = 0
-        return self._kit.checkpoint()
+        return self._backend.checkpoint()
 
 
-class FlagAnswer(Generic[T]):
-    """One result for one waiter."""
+class SignalWaiter(Generic[T]):
+    """A waiter over a :class:`Signal`."""
 
-    __slots__ = ("_error", "_flag", "_result", "_set")
+    __slots__ = ("_done", "_error", "_result", "_signal")
 
-    def __init__(self, flag: Flag) -> None:
-        self._flag = flag
-        self._set = False
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+        self._done = False
         self._result: Any = None
         self._error: BaseException | None = None
 
     def done(self) -> bool:
-        """Whether there is a result."""
-        return self._set
+        """Whether the waiter has a result or an exception."""
+        return self._done
 
     def set_result(self, result: T) -> None:
         """Wake the waiter with ``result``."""
-        self._set, self._result = True, result
-        self._flag.set()
+        self._done, self._result = True, result
+        self._signal.set()
 
     def set_exception(self, exception: BaseException) -> None:
         """Wake the waiter with ``exception``."""
-        self._set, self._error = True, exception
-        self._flag.set()
+        self._done, self._error = True, exception
+        self._signal.set()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        yield from self._flag.wait().__await__()
+        yield from self._signal.wait().__await__()
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[no-any-return]

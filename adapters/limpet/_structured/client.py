@@ -1,19 +1,19 @@
-"""The client for loops with structured concurrency: what trio and anyio have in common."""
+"""The client under structured concurrency: the part that trio and anyio share."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from limpet import Event, LocalProtocolError, Options
-from limpet._clients import async_client as _client
+from limpet import LocalProtocolError
+from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
-from limpet._clients.delivery import Buffer, Callback
-from limpet._structured.backend import FlagAnswer, Kit, Nursery
+from limpet._clients.callbacks import Callback
+from limpet._clients.delivery import Buffer
+from limpet._structured.backend import Nursery, SignalWaiter
 from limpet._structured.driver import StructuredDriver
-from limpet._transports.route import Route
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -21,17 +21,17 @@ T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F", bound=Callback)
 
 
-class EventStream(_client.EventStream[T_co]):
+class EventStream(_streams.EventStream[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
-    It waits for the first start, and ends when the client stops, with the client's error if that was not asked for. A
-    stream that is not read holds up the connection when ``max_buffered_messages`` events wait in it: close it when it
-    is of no use any more.
+    The stream waits for the first start, and ends when the client stops, with the client's error if the application did
+    not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
+    in it: close it when it is not needed any more.
     """
 
-    def __init__(self, buffer: Buffer, driver: StructuredDriver, guard: AbstractContextManager[Any]) -> None:
-        super().__init__(buffer, driver.answer, guard)
-        self._turn = driver.turn
+    def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
+        super().__init__(buffer, driver.waiter)
+        self._fairness = driver.fairness
 
     async def __anext__(self) -> T_co:
         if self._closed or not self._buffer.items:
@@ -39,49 +39,40 @@ class EventStream(_client.EventStream[T_co]):
                 try:
                     await self._wait()
                 except StopAsyncIteration:
-                    await self._turn.checkpoint()  # a loop around a stopped client can be cancelled, too
+                    await self._fairness.checkpoint()  # a loop around a stopped client must be cancellable, too
                     raise
-            self._turn.over()
+            self._fairness.reset()
         else:
-            await self._turn.checkpoint()
+            await self._fairness.checkpoint()
         return cast(T_co, self._buffer.pop())
 
 
 class StructuredClient(AsyncClient[StructuredDriver]):
     """A client that lives in a nursery."""
 
-    _kit: Kit
     _home: AbstractAsyncContextManager[Nursery] | None = None
 
-    def _drive(self, route: Route, options: Options | None) -> StructuredDriver:
-        return StructuredDriver(self._kit, route, options, self._deliver)
-
     def _register(self, event_type: type[Any], callback: F) -> F:
-        self._delivery.wrap = self._kit.protect()
+        self._delivery.callbacks.wrap = self._driver.backend.protect()
         return super()._register(event_type, callback)
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver, self._guard)
-
-    def _deliver(self, events: list[Event]) -> None:
-        super()._deliver(events)
-        if self._delivery.busy:
-            self._driver.await_callbacks()
+        return EventStream(buffer, self._driver)
 
     async def stop(self) -> None:
-        """Disconnect, in whatever state; done when the connection is closed, at most ``close_timeout`` later.
+        """Disconnect, in any state; return when the connection is closed, at most ``close_timeout`` later.
 
-        Requests that wait fail with :class:`limpet.SendError`. A client that is stopped already stays so.
+        Requests that wait fail with :class:`limpet.SendError`. For a stopped client this does nothing.
         """
         await self._driver.stop()
 
     async def __aenter__(self) -> Self:
         self._check_loop()
-        home = self._kit.nursery()
+        home = self._driver.backend.nursery()
         nursery = await home.__aenter__()
-        started = self._driver.answer()
+        started = self._driver.waiter()
         try:
-            # Not start(): on trio, that does not bear two interrupts.
+            # Not start(): on trio, two interrupts would break it.
             nursery.start_soon(self._run_for, started)
             await started
         except BaseException as error:
@@ -90,9 +81,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         self._home = home
         return self
 
-    async def _run_for(self, started: FlagAnswer[None]) -> None:
+    async def _run_for(self, started: SignalWaiter[None]) -> None:
         try:
-            await self._driver.run(self._delivery, lambda: started.set_result(None))
+            await self._driver.run(lambda: started.set_result(None))
         except Exception as error:
             if started.done():
                 raise
@@ -103,9 +94,11 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     ) -> None:
         home, self._home = self._home, None
         assert home is not None
-        # The body's own exception passes by the nursery, which would wrap it into a group.
+        # The body's own exception is kept from the nursery, which would wrap it into a group.
         try:
-            with self._kit.scope(self._kit.now() + self._session.options.close_timeout + 1.0, True):
+            with self._driver.backend.scope(
+                self._driver.backend.now() + self._session.options.close_timeout + 1.0, True
+            ):
                 await self._driver.stop()
         except BaseException as late:  # Ctrl-C, once more
             await _leave(home, late)
@@ -113,8 +106,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         try:
             await home.__aexit__(None, None, None)
         except BaseException as late:
-            if not isinstance(error, Exception) or _ends_the_program(late, self._kit.cancelled()):
-                raise  # the body may have failed only because of that: its requests were given up
+            if not isinstance(error, Exception) or _ends_the_program(late, self._driver.backend.cancelled()):
+                raise  # the body may have failed because of that: its requests were given up
             if isinstance(late, Exception):
                 # The body's own exception goes on.
                 log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
@@ -123,23 +116,23 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
-        connection and cancels async callbacks, also those that wait for their turn; plain ones get all that is left,
+        connection and cancels async callbacks, also queued ones; plain callbacks get all events that are left,
         ``Stopped`` at the end.
 
-        A run that is about to end is waited for first; as it waits for async callbacks itself, none of these may wait
-        for the next run.
+        A run waits for the end of the run before. That waits for async callbacks, so no async callback may wait for the
+        next run.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped again and may be started again.
-            LocalProtocolError: it was started already, or is not made for this event loop.
+            ConnectError: no connection could be made; the client is stopped, and may be started again.
+            LocalProtocolError: the client was started already, or is not made for this event loop.
         """
         self._check_loop()
-        await self._driver.run(self._delivery, task_status.started if task_status is not None else _nothing)
+        await self._driver.run(task_status.started if task_status is not None else _nothing)
 
     def _check_loop(self) -> None:
-        self._kit.protect()
+        self._driver.backend.protect()
         try:
-            self._kit.now()
+            self._driver.backend.now()
         except RuntimeError:
             raise LocalProtocolError(
                 f"{type(self).__module__}.Client does not run in this event loop: "
@@ -171,4 +164,4 @@ def _ends_the_program(error: BaseException, cancelled: type[BaseException]) -> b
 
 
 def _nothing() -> None:
-    """Nobody waits for the start."""
+    """Stand in for ``task_status.started``."""

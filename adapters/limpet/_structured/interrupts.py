@@ -1,8 +1,8 @@
-"""Ctrl-C on trio: it must not come between two steps of a client's own work.
+"""Protection of a client's own work from Ctrl-C on trio.
 
-trio raises ``KeyboardInterrupt`` wherever the main thread is just then, between any two bytecodes, except in code that
-asks for protection: there it waits for the main task's next checkpoint. The protection of a function covers all that it
-calls, except callbacks: these are the application's, and are interrupted as its other code is.
+trio raises ``KeyboardInterrupt`` between any two bytecodes of the main thread, except in protected functions: for these
+it waits for the main task's next checkpoint. The protection of a function covers all functions that it calls, except
+callbacks: they are the application's, and are interrupted as its other code is.
 """
 
 from __future__ import annotations
@@ -11,29 +11,32 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
-from limpet._clients.base import BaseClient, BaseStream
-from limpet._clients.delivery import Callback, Delivery
+from limpet._clients.base import BaseClient
+from limpet._clients.callbacks import Callback, CallbackQueue
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
+from limpet._structured.tasks import TransportTasks
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
-    # In the client's tasks. Delivery.run is missing: it awaits coroutines of the application.
-    (StructuredDriver, "run _run _connect_and_keep_time _serve _write stop"),
-    (Delivery, "_next _call skip_awaited drop"),
+    # In the client's tasks. CallbackQueue.run is missing: it awaits coroutines of the application.
+    (StructuredDriver, "run _run _connect_and_keep_time stop"),
+    (TransportTasks, "run _write"),
+    (CallbackQueue, "_next call resume drop"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
-    (AsyncClient, "join_group leave_group send_to_group send_event"),
+    (AsyncClient, "join_group leave_group send_to_group send_event _open _subscribed"),
     (EventStream, "__anext__"),
-    (BaseStream, "close"),
-    (BaseClient, "on off _open _subscribed"),
+    (streams.EventStream, "close"),
+    (BaseClient, "on off"),
 )
 
 _marked: set[type] = set()
 
 
 class Unprotected:
-    """A callback that may be interrupted, though all around it is protected."""
+    """A callback that may be interrupted, though its caller is protected."""
 
     __slots__ = ("_callback",)
 
@@ -51,7 +54,7 @@ class Unprotected:
 
 
 def protect() -> Callable[[Callback], Callback] | None:
-    """Protect the work of all clients, if trio is in use; return what callbacks are to be wrapped in."""
+    """Protect the work of all clients, if trio is in use; return a wrapper for callbacks, or None."""
     trio: Any = sys.modules.get("trio")
     if trio is None:
         return None

@@ -1,75 +1,72 @@
-"""A transport of bytes in a loop with structured concurrency; those of messages are in ``_channels``."""
+"""A TCP connection under structured concurrency."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
 from limpet import Dial, Session
-from limpet._structured.backend import ByteStream, Kit
-from limpet._transports.pipeline import Wire
+from limpet._structured.backend import Backend, ByteStream
+from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
 
 _CHUNK = 256 * 1024
 """Bytes to read at a time, as asyncio does: anyio copies what is left of a larger piece."""
 
 
-class ByteChannel:
-    """One TCP connection and the session it serves."""
+class TcpConnection:
+    """A TCP connection and the pipeline that makes messages of its bytes."""
 
-    def __init__(self, kit: Kit, session: Session, dial: Dial) -> None:
-        self._kit = kit
+    def __init__(self, backend: Backend, route: Route, session: Session, dial: Dial) -> None:
+        self._backend = backend
+        self._route = route
         self._session = session
         self._dial = dial
         self._stream: ByteStream | None = None
-        self._halfway = False  # a piece was begun and not sent to its end
-        self._wire: Wire | None = None
+        self._halfway = False  # a frame may have been sent in part
+        self._pipeline: Pipeline | None = None
 
-    def wanted(self) -> bool:
-        """Whether the session still wants this transport."""
-        return self._dial.wanted
-
-    async def open(self, route: Route) -> bool:
-        """Open the transport; return whether it is open and wanted."""
-        self._wire = route.wire(self._session, self._dial)
+    async def open(self) -> bool:
+        """Connect; return whether the connection is open and wanted."""
+        self._pipeline = self._route.pipeline(self._session, self._dial)
         try:
-            self._stream = await self._kit.dial(*self._wire.address())
+            self._stream = await self._backend.open_tcp(*self._pipeline.address())
         except (OSError, ValueError) as error:
-            self._wire.failed(error, self._kit.now())
+            self._pipeline.failed(error, self._backend.now())
             return False
-        return self.wanted()
+        return self._dial.wanted
 
     async def receive(self) -> None:
         """Receive some bytes, or the end."""
         assert self._stream is not None
-        assert self._wire is not None
+        assert self._pipeline is not None
         try:
             data = await self._stream.receive(_CHUNK)
-        except self._kit.broken as error:
-            self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
+        except self._backend.broken as error:
+            self._pipeline.transport_lost(str(error) or type(error).__name__, self._backend.now())
         else:
-            self._wire.receive_data(data, self._kit.now())
+            self._pipeline.receive_data(data, self._backend.now())
 
     async def send(self) -> bool:
-        """Send what there is to send; return whether there was anything."""
+        """Send the bytes that are to be sent; return whether there were any."""
         assert self._stream is not None
-        assert self._wire is not None
-        if data := self._wire.data_to_send():
+        assert self._pipeline is not None
+        if data := self._pipeline.data_to_send():
             self._halfway = True
             try:
                 await self._stream.send(data)
                 self._halfway = False
-            except self._kit.broken as error:
-                self._wire.transport_lost(str(error) or type(error).__name__, self._kit.now())
+            except self._backend.broken as error:
+                self._pipeline.transport_lost(str(error) or type(error).__name__, self._backend.now())
         return bool(data)
 
     async def close(self) -> None:
-        """Say goodbye if the session wishes that, and close."""
-        if self._stream is None or self._wire is None:
+        """Send a close frame if the session wants that, and close."""
+        if self._stream is None or self._pipeline is None:
             return
-        with suppress(*self._kit.broken):  # it may be gone already
+        with suppress(*self._backend.broken):  # it may be gone already
             try:
-                # In the midst of a frame, a close frame would be a part of its payload.
-                if not self._halfway and (data := self._wire.close_notify()):
+                # Inside a frame, a close frame would be a part of its payload.
+                if not self._halfway and (data := self._pipeline.close_notify()):
                     await self._stream.send(data)
             finally:
                 await self._stream.aclose()

@@ -1,1 +1,1 @@
-"""How the service is reached: routes, proxies, TLS, transports of messages. Nothing here knows an event loop."""
+"""How the service is reached: route, proxies, TLS, message transports. No event loop in here."""

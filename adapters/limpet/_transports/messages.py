@@ -1,4 +1,4 @@
-"""Transports of messages: what ``connect=`` returns, and how it meets a Session. No event loop in here."""
+"""Message transports, which ``connect=`` opens, and their connection to a session. No event loop in here."""
 
 from __future__ import annotations
 
@@ -8,69 +8,70 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from limpet import Close, Dial, InvalidType, Session
-from limpet._transports.pipeline import explain
+from limpet._cancellation import is_failure
+from limpet._transports.explain import explain
 
 log: logging.Logger = logging.getLogger("limpet")
 
 
 class MessageTransport(Protocol):
-    """A WebSocket connection, opened by somebody else, that sends and receives whole messages.
+    """A WebSocket connection, opened by the application's ``connect``, that sends and receives whole messages.
 
-    ``receive`` and ``send`` are called at the same time, each by one task; both are cancelled when the transport
-    is of no use any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which
-    need not return then.
+    ``receive`` and ``send`` are called at the same time, each by one task. Both are cancelled when the transport is not
+    wanted any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which need not
+    return then.
     """
 
-    async def send(self, message: str) -> None:
-        """Send a text message. Any exception means that the transport is broken."""
+    async def send(self, message: str | bytes) -> None:
+        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
         ...
 
     async def receive(self) -> str | bytes | Close:
-        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
+        """Return the next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        """Close with ``code``. Must be quick, and may be called when the transport is broken already."""
         ...
 
 
 class BlockingTransport(Protocol):
-    """The same for the blocking client: a WebSocket connection whose methods wait.
+    """A WebSocket connection whose methods block, for the blocking client.
 
-    ``receive`` and ``send`` are called at the same time, each by one thread. ``close`` comes from one of these or from
+    ``receive`` and ``send`` are called at the same time, each by one thread. ``close`` is called by one of these or by
     a third, and ends a ``receive`` and a ``send`` that wait.
     """
 
-    def send(self, message: str) -> None:
-        """Send a text message. Any exception means that the transport is broken."""
+    def send(self, message: str | bytes) -> None:
+        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
         ...
 
     def receive(self) -> str | bytes | Close:
-        """The next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
+        """Return the next message: str for text, bytes for binary; :class:`Close` or any exception at the end."""
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Close with that code; must be quick, and may be called when the transport is broken already."""
+        """Close with ``code``. Must be quick, and may be called when the transport is broken already."""
         ...
 
 
 Connect = Callable[[Dial], Awaitable[MessageTransport]]
-"""Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises what went wrong.
+"""Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises an exception if that fails.
 
-An exception with an attribute ``status`` tells the HTTP status of a refused handshake.
+An attribute ``status`` of the exception is the HTTP status of a refused handshake.
 """
 
 BlockingConnect = Callable[[Dial], BlockingTransport]
-"""The same for the blocking client: a plain function, called in a thread of its own."""
+"""A :data:`Connect` for the blocking client: a plain function, called in a thread of its own."""
 
 GONE = Close(1001)
-"""How to close where the session has no wish: the service keeps the connection for a recovery; 1000 would end it."""
+"""The close of a transport for which the session has none. The service keeps the connection; 1000 would end it."""
 
 
-class Channel:
-    """One transport of messages and the session it serves: what the session is told of what has happened.
+class MessageConnection:
+    """A message transport and its session: passes events of the transport to the session.
 
-    A transport that is not wanted any more has nothing to tell.
+    Events of a transport that is not wanted any more are dropped.
     """
 
     def __init__(self, session: Session, dial: Dial, now: Callable[[], float]) -> None:
@@ -78,26 +79,22 @@ class Channel:
         self.dial: Dial = dial
         self._now = now
 
-    def wanted(self) -> bool:
-        """Whether the session still wants this transport."""
-        return self.dial.wanted
-
     def failed(self, error: BaseException) -> None:
-        """There is no transport: whatever somebody's ``connect`` raised."""
-        if self.wanted():
+        """Tell the session that ``connect`` raised ``error``."""
+        if self.dial.wanted:
             status = getattr(error, "status", None)
             if isinstance(error, OSError):
                 error = explain(error)
             self.session.dial_failed(error, self._now(), status=status if isinstance(status, int) else None)
 
     def opened(self) -> None:
-        """The transport is open."""
-        if self.wanted():
+        """Tell the session that the transport is open."""
+        if self.dial.wanted:
             self.session.connected(self._now())
 
     def received(self, message: object) -> None:
-        """``receive`` has returned that, or raised it."""
-        if not self.wanted():
+        """Pass on ``message``, which ``receive`` returned or raised."""
+        if not self.dial.wanted:
             return
         if isinstance(message, str):
             self.session.receive_message(message, self._now())
@@ -111,54 +108,47 @@ class Channel:
             self.lost(InvalidType(f"receive must return a str, bytes or Close, not {type(message).__name__}"))
 
     def lost(self, error: BaseException) -> None:
-        """Whatever the transport raised, it is at an end."""
-        if self.wanted():
+        """Tell the session that the transport is broken: a method raised ``error``."""
+        if self.dial.wanted:
             self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
 
     def take(self) -> tuple[list[bytes], Close | None]:
-        """What to send, and how to close behind it if that is to be the last."""
-        return (self.session.messages_to_send(), self.dial.close) if self.wanted() else ([], None)
+        """Return the messages to send, and the close to send behind them, if any."""
+        return (self.session.messages_to_send(), self.dial.close) if self.dial.wanted else ([], None)
 
     def closed(self, close: Close) -> None:
-        """The transport was closed because the session wished it."""
-        if self.wanted():
+        """Tell the session that the transport was closed as the session asked."""
+        if self.dial.wanted:
             self.session.disconnected(self._now(), code=close.code)
 
     @property
     def final_close(self) -> Close:
-        """How to close a transport that is not wanted any more."""
+        """The close of a transport that is not wanted any more."""
         return self.dial.close or GONE
 
 
-class MessageChannel(Channel):
-    """The same with the transport, for code that awaits; the adapters run its two loops.
+class AsyncMessageConnection(MessageConnection):
+    """A message connection that opens, uses and closes its transport; the driver runs a task for each direction."""
 
-    Args:
-        stray: whether an exception is a cancellation of something that the transport awaits, and not of who awaits
-            the transport.
-    """
-
-    def __init__(
-        self, session: Session, dial: Dial, now: Callable[[], float], stray: Callable[[BaseException], bool]
-    ) -> None:
+    def __init__(self, session: Session, dial: Dial, now: Callable[[], float], connect: Connect) -> None:
         super().__init__(session, dial, now)
-        self._stray = stray
+        self._connect = connect
         self._transport: MessageTransport | None = None
 
-    async def open(self, connect: Connect) -> bool:
+    async def open(self) -> bool:
         """Open the transport; return whether it is open and wanted."""
         try:
-            opening: Any = connect(self.dial)
+            opening: Any = self._connect(self.dial)
             if not inspect.isawaitable(opening):
                 raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
             self._transport = await opening
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
-            self.failed(error)  # whatever it is, there is no transport
+            self.failed(error)  # whatever was raised, there is no transport
             return False
         self.opened()
-        return self.wanted()
+        return self.dial.wanted
 
     async def receive(self) -> None:
         """Receive one message, or the end."""
@@ -167,33 +157,30 @@ class MessageChannel(Channel):
         try:
             message = await self._transport.receive()
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
-            message = error  # whatever it is, the transport is at an end
+            message = error  # whatever was raised, the transport is broken
         self.received(message)
 
     async def send(self) -> bool:
-        """Send what there is to send; return whether there was anything."""
+        """Send the messages that are to be sent; return whether there were any."""
         assert self._transport is not None
         messages, close = self.take()
         try:
             for message in messages:
                 await self._transport.send(message.decode())
         except BaseException as error:
-            if not self._is_theirs(error):
+            if not is_failure(error):
                 raise
             self.lost(error)
-        if close is not None and self.wanted():
+        if close is not None and self.dial.wanted:
             await self._close(close)
             self.closed(close)
         return bool(messages)
 
     async def close(self) -> None:
-        """Close the transport that is not wanted any more, with the code that the session wishes."""
+        """Close the transport, which is not wanted any more."""
         await self._close(self.final_close)
-
-    def _is_theirs(self, error: BaseException) -> bool:
-        return isinstance(error, Exception) or self._stray(error)
 
     async def _close(self, close: Close) -> None:
         transport, self._transport = self._transport, None
@@ -201,9 +188,8 @@ class MessageChannel(Channel):
             try:
                 await transport.close(close.code, close.reason)
             except BaseException as error:
-                if not self._is_theirs(error):
+                if not is_failure(error):
                     raise
-                # It is gone, one way or the other.
                 log.debug("closing a transport failed: %s", self.session.presentable(str(error)))
 
 

@@ -1,25 +1,22 @@
-"""Where a client connects and which way: what the application gave it, checked. No event loop in here."""
+"""The route to the service: URL, TLS settings, proxy, transport; all as the application gave them, checked."""
 
 from __future__ import annotations
 
 import inspect
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from limpet import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
+from limpet._cancellation import is_failure
 from limpet._transports.messages import BlockingConnect, Connect, check_blocking_connect, check_connect
-from limpet._transports.pipeline import ProxySetting, Wire, check_proxy
+from limpet._transports.pipeline import Pipeline
+from limpet._transports.proxies import ProxySetting, check_proxy
+from limpet._transports.tls import TlsSetting, tls_context
 from limpet._version import __version__
 
 Provider = str | Callable[[], str | Awaitable[str] | Coroutine[Any, Any, str]]
 """A Client Access URL, or a function that returns one, directly or to be awaited."""
-
-TlsSetting = ssl.SSLContext | str | Path | None
-"""How to check the service's certificate: a context, or the path of a file with the CA certificates to trust instead
-of the system's; None: the system's trust store."""
 
 _HEADERS = (("User-Agent", f"limpet/{__version__}"),)
 
@@ -28,7 +25,7 @@ class Route:
     """The way to the service.
 
     Attributes:
-        connect: opens transports of messages; None: we open TCP connections ourselves.
+        connect: opens message transports; None: the client opens TCP connections.
         blocking_connect: the same for the blocking client.
 
     Raises:
@@ -55,29 +52,24 @@ class Route:
         self.connect: Connect | None = connect
         self.blocking_connect: BlockingConnect | None = blocking_connect
         self._url: Provider = url
-        self._tls = _context(tls)
+        self._tls = tls_context(tls)
         self._proxy: ProxySetting = proxy
 
-    async def ask(self, stray: Callable[[BaseException], bool]) -> object:
-        """Ask the application for a URL; the result, or the exception it raised, is for :meth:`tell`.
-
-        Args:
-            stray: whether an exception is a cancellation of something that the function awaits, and not of who awaits
-                this: no reason to end.
-        """
+    async def ask(self) -> object:
+        """Ask the application for a URL. Return the URL or the exception that it raised, for :meth:`tell`."""
         try:
             url: Any = self._url if isinstance(self._url, str) else self._url()
             return await url if inspect.isawaitable(url) else url
         except BaseException as error:
-            if not isinstance(error, Exception) and not stray(error):
+            if not is_failure(error):
                 raise
-            return error  # whatever the application raises, it has no URL for us
+            return error  # whatever was raised, there is no URL
 
     def ask_blocking(self) -> object:
-        """The same, for a function that may block and must not be async."""
+        """Ask as :meth:`ask` does, for a function that may block and must not be async."""
         try:
             url: Any = self._url if isinstance(self._url, str) else self._url()
-        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in a thread of ours ends nothing else
+        except BaseException as error:  # noqa: BLE001 - as above; sys.exit() in the client's thread ends nothing else
             return error
         if inspect.iscoroutine(url):
             url.close()
@@ -85,7 +77,7 @@ class Route:
         return url
 
     def tell(self, session: Session, dial: Dial, answer: object, now: float) -> None:
-        """Tell the session the URL it asked for, if it still wants it."""
+        """Pass the answer to the session, if the session still wants the dial."""
         if not dial.wanted:
             return
         if isinstance(answer, BaseException):
@@ -100,19 +92,6 @@ class Route:
     def _name(self) -> str:
         return f"the function {getattr(self._url, '__name__', type(self._url).__name__)!r} that was given as url"
 
-    def wire(self, session: Session, dial: Dial) -> Wire:
-        """What turns the bytes of one TCP connection into messages for the session."""
-        return Wire(Link(session, dial, random_bytes=os.urandom, headers=_HEADERS), self._tls, self._proxy)
-
-
-def _context(tls: object) -> ssl.SSLContext | None:
-    if isinstance(tls, ssl.SSLContext) and tls.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise InvalidValue("ssl is a context for servers: make one with ssl.create_default_context()")
-    if tls is None or isinstance(tls, ssl.SSLContext):
-        return tls
-    if not isinstance(tls, str | Path):
-        raise InvalidType(f"ssl must be an ssl.SSLContext or the path of a CA file, not {type(tls).__name__}")
-    try:
-        return ssl.create_default_context(cafile=tls)
-    except OSError as error:  # ssl.SSLError is one: a file without a certificate
-        raise InvalidValue(f"ssl: the CA file {str(tls)!r} cannot be used: {error}") from None
+    def pipeline(self, session: Session, dial: Dial) -> Pipeline:
+        """Return a pipeline for one TCP connection."""
+        return Pipeline(Link(session, dial, random_bytes=os.urandom, headers=_HEADERS), self._tls, self._proxy)

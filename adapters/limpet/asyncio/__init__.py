@@ -1,8 +1,9 @@
 """Limpet for asyncio: ``from limpet.asyncio import Client``."""
 
-from limpet._clients.async_client import EventStream
+from limpet._clients.streams import EventStream
+from limpet._public import claim
 from limpet.asyncio.client import Client
 
 __all__ = ["Client", "EventStream"]
 
-Client.__module__ = __name__
+claim(__name__, Client, EventStream)

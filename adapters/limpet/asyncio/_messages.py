@@ -1,4 +1,4 @@
-"""A transport of messages on asyncio, as its driver wants it: to be told what to do, never to be waited for."""
+"""A message transport on asyncio, run by two tasks, so that the driver never waits for it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from limpet._transports.messages import MessageChannel
+from limpet._transports.messages import AsyncMessageConnection
 
 
 class MessageTasks:
-    """One transport of messages, with a task to read from it and one to write to it.
+    """An open message transport, a task that reads from it and a task that writes to it.
 
     Args:
-        channel: is open.
-        pump: called after every call to the session.
-        spawn: runs a coroutine that nobody waits for.
+        connection: an open one.
+        drain: called after every call to the session.
+        spawn: runs a coroutine in the background.
         failed: called with the exception that ended a task, if that was not cancelled.
     """
 
     def __init__(
         self,
-        channel: MessageChannel,
-        pump: Callable[[], None],
+        connection: AsyncMessageConnection,
+        drain: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.writable: bool = True
-        self._channel = channel
-        self._pump = pump
+        self._connection = connection
+        self._drain = drain
         self._spawn = spawn
         self._failed = failed
         self._output = asyncio.Event()
@@ -37,7 +37,7 @@ class MessageTasks:
         self._tasks = [loop.create_task(self._run(self._read)), loop.create_task(self._run(self._write))]
 
     def write(self) -> None:
-        """There may be something to send."""
+        """Wake the writer."""
         self._output.set()
 
     def read(self, wanted: bool) -> None:
@@ -48,7 +48,7 @@ class MessageTasks:
             self._readable.clear()
 
     def close(self) -> None:
-        """Close it, in the background: its owner may not wait."""
+        """Close the transport, in the background."""
         for task in self._tasks:
             task.cancel()
         self._spawn(self._close())
@@ -63,21 +63,21 @@ class MessageTasks:
             raise
 
     async def _read(self) -> None:
-        while self._channel.wanted():
+        while self._connection.dial.wanted:
             await self._readable.wait()
-            await self._channel.receive()
-            self._pump()
+            await self._connection.receive()
+            self._drain()
 
     async def _write(self) -> None:
-        while self._channel.wanted():
+        while self._connection.dial.wanted:
             self._output.clear()
             self.writable = False
-            sent = await self._channel.send()
+            sent = await self._connection.send()
             self.writable = True
-            if not sent and self._channel.wanted():
+            if not sent and self._connection.dial.wanted:
                 await self._output.wait()
-            self._pump()
+            self._drain()
 
     async def _close(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._channel.close()
+        await self._connection.close()

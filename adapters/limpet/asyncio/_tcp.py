@@ -1,102 +1,107 @@
-"""A TCP connection as asyncio wants it: a protocol whose methods the event loop calls."""
+"""A TCP connection on asyncio: a protocol, whose methods the event loop calls."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol, cast
 
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
-_TURN = 256 * 1024
-"""Bytes to take before others get their turn: uvloop would go on for 2 MiB, some 50 ms of small messages."""
+_FAIR_SHARE = 256 * 1024
+"""Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages."""
 
 
 class Owner(Protocol):
     """The driver that keeps the session."""
 
-    def opened(self, transport: ByteTransport) -> None:
-        """The connection stands."""
+    def opened(self, transport: TcpConnection) -> None:
+        """Note that the connection is open."""
         ...
 
-    def pump(self) -> None:
-        """To be called after every call to the session."""
+    def drain(self) -> None:
+        """Do what the session wants done; to be called after every call to the session."""
         ...
 
     def failed(self, error: BaseException) -> None:
-        """``error`` came out of the midst of a call to the session."""
+        """Note that ``error`` interrupted a call to the session."""
         ...
 
 
-class ByteTransport(asyncio.Protocol):
-    """One TCP connection: bytes from the loop to the Link, no task and no queue."""
+class TcpConnection(asyncio.Protocol):
+    """A TCP connection and the pipeline over it: no task, and no queue.
 
-    def __init__(self, owner: Owner, wire: Wire) -> None:
-        self.wire: Wire = wire
+    Attributes:
+        pipeline: makes messages of bytes.
+        writable: the peer takes what is written.
+    """
+
+    def __init__(self, owner: Owner, pipeline: Pipeline) -> None:
+        self.pipeline: Pipeline = pipeline
         self.writable: bool = True
-        self._wanted = True
-        self._resting = False
+        self._wants_reading = True
+        self._yielding = False
         self._reading = True
-        self._taken = 0
+        self._received = 0
         self._owner = owner
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Report to the owner, which may not want it any more."""
+        """Report to the owner, which may not want the connection any more."""
         self._transport = cast(asyncio.Transport, transport)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes to messages to callbacks, all in this call."""
-        self._taken += len(data)
-        if self._taken > _TURN and not self._resting:
-            self._resting = True
+        """Receive bytes; their messages are delivered within this call."""
+        self._received += len(data)
+        if self._received > _FAIR_SHARE and not self._yielding:
+            self._yielding = True
             self._read()
-            self._loop.call_soon(self._rested)
+            self._loop.call_soon(self._yielded)
         try:
-            self.wire.receive_data(data, self._loop.time())
+            self.pipeline.receive_data(data, self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
             raise
-        self._owner.pump()
+        self._owner.drain()
 
-    def _rested(self) -> None:
-        self._taken, self._resting = 0, False
+    def _yielded(self) -> None:
+        self._received, self._yielding = 0, False
         self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
+        """Tell the pipeline how the connection ended."""
         try:
             if exc is None:
-                self.wire.receive_data(b"", self._loop.time())
+                self.pipeline.receive_data(b"", self._loop.time())
             else:
-                self.wire.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
+                self.pipeline.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
             raise
-        self._owner.pump()
+        self._owner.drain()
 
     def pause_writing(self) -> None:
-        """The peer is too slow to take what we write."""
+        """Write no more: the peer is too slow."""
         self.writable = False
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Write on: the peer has caught up."""
         self.writable = True
-        self._owner.pump()
+        self._owner.drain()
 
     def write(self) -> None:
-        """Write what there is to send, unless the peer is too slow to take it now."""
-        if self.writable and (data := self.wire.data_to_send()):
+        """Write the bytes that are to be sent, unless the peer is too slow."""
+        if self.writable and (data := self.pipeline.data_to_send()):
             self._transport.write(data)
 
     def read(self, wanted: bool) -> None:
         """Pause or resume reading."""
-        if wanted is not self._wanted:
-            self._wanted = wanted
+        if wanted is not self._wants_reading:
+            self._wants_reading = wanted
             self._read()
 
     def _read(self) -> None:
-        reading = self._wanted and not self._resting
+        reading = self._wants_reading and not self._yielding
         if reading is not self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -105,8 +110,8 @@ class ByteTransport(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def close(self) -> None:
-        """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
-        if self.writable and (data := self.wire.close_notify()):
+        """Send a close frame if the session wants that, and close; never wait for a peer that does not read."""
+        if self.writable and (data := self.pipeline.close_notify()):
             self._transport.write(data)
         if self._transport.get_write_buffer_size():
             self._transport.abort()

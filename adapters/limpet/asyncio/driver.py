@@ -1,11 +1,10 @@
-"""Drives a Session with an asyncio event loop: sockets, one timer, and nothing per message."""
+"""Drives a session with an asyncio event loop: sockets, one timer, and no task per message."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Iterable
+import math
 from typing import Any
 
 from limpet import (
@@ -13,76 +12,66 @@ from limpet import (
     Connected,
     ConnectError,
     Dial,
-    Event,
     LocalProtocolError,
     Options,
-    Session,
     State,
     Stopped,
 )
-from limpet._clients.cancellation import stray
-from limpet._transports.messages import Connect, MessageChannel
+from limpet._clients.driver import AsyncDriver
+from limpet._transports.messages import AsyncMessageConnection, Connect
 from limpet._transports.route import Route
+from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageTasks
-from limpet.asyncio._tcp import ByteTransport
+from limpet.asyncio._tcp import TcpConnection
 
 log: logging.Logger = logging.getLogger("limpet")
 
 _SENDS = 64
-"""Messages to send without waiting for anything before others get their turn."""
+"""Messages without an ack that a task sends before other tasks run."""
 
 
-class Driver:
-    """Keeps one Session's transport, timer and outputs going.
+class Driver(AsyncDriver[TcpConnection | MessageTasks]):
+    """Keeps one session going on an asyncio event loop.
 
-    Args:
-        deliver: called with the events, in order.
-        abandon: fails the calls that still wait for an answer, after the session may have forgotten them.
+    Attributes:
+        callbacks: the task for async callbacks.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        options: Options | None,
-        deliver: Callable[[list[Event]], None],
-        abandon: Callable[[], None],
-    ) -> None:
-        self.session: Session = Session(options, random=random.random)
-        self._route = route
-        self._deliver = deliver
-        self._abandon = abandon
-        self._dial: Dial | None = None
-        self._transport: ByteTransport | MessageTasks | None = None
+    def __init__(self, route: Route, options: Options | None) -> None:
+        super().__init__(route, options)
+        self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery.callbacks)
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = float("inf")
-        self._pumping = False
-        self._called_meanwhile = False
-        self._delivering: Iterable[Event] = ()  # the events that consumers are called with just now
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
-        self._turn = min(_SENDS, self.session.options.max_pending_requests)
-        self._senders: dict[bool, asyncio.Future[None]] = {}  # that wait, whether they publish
+        self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
         self._home: asyncio.AbstractEventLoop | None = None
 
-    # ---- What the client asks for
+    # ---- For the client
 
     def now(self) -> float:
-        """The session's time."""
+        """Return the session's time."""
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).time()
 
-    def answer(self) -> asyncio.Future[Any]:
-        """A new thing to wait for."""
+    def waiter(self) -> asyncio.Future[Any]:
+        """Return a new waiter."""
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
-    def running_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that runs here. Raises LocalProtocolError if that is not asyncio's."""
+    def begin_request(self) -> tuple[asyncio.Future[Any], float]:
+        """Return a waiter for a new request, and the session's time."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            self._may_run(loop)
+        return loop.create_future(), loop.time()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
@@ -91,7 +80,7 @@ class Driver:
             ) from None
 
     def _may_run(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-        """``loop``, which is not the one of the last start; raises while the client is started."""
+        """Return ``loop``, which is not that of the last start; raises while the client is started."""
         if self.session.state is not State.STOPPED:
             raise LocalProtocolError(
                 "the client was started in another event loop: use it there, and stop it there before that loop ends"
@@ -99,13 +88,16 @@ class Driver:
         return loop
 
     async def start(self) -> Connected | Stopped:
-        """Start the session; the result is the first Connected or Stopped."""
-        loop = self.running_loop()
+        """Start the session; return the first Connected or Stopped."""
+        loop = self._running_loop()
+        if self.session.state is State.STOPPED:
+            self.callbacks.forget(loop)
+        self.delivery.begin()
         self.session.start(self.now())
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
-        self.pump()
+        self.drain()
         return await starting
 
     async def stop(self) -> None:
@@ -116,110 +108,67 @@ class Driver:
                 self._stopping = self._loop.create_future()
             stopping = self._stopping
             self.session.stop(now)
-            self.pump()
-            await asyncio.shield(stopping)  # others may wait for the same
+            self.drain()
+            await asyncio.shield(stopping)  # other callers may wait for it
         if self._background:
             await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
 
     def flush(self) -> None:
-        """Something was added to the session: write it.
+        """Write what was added to the session.
 
-        The first of a loop turn goes out at once, which is best for one request after the other; the rest of the
-        turn goes out together, which is best for a thousand at a time.
+        The first message of a turn of the loop is written at once, which is best for one request after the other; the
+        rest of the turn is written together, which is best for a thousand at a time.
         """
         if not self._flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
             self._flushing, self._more = True, False
-            self.pump()
+            self.drain()
         else:
             self._more = True
 
     def _flushed(self) -> None:
         self._flushing, self._sends = False, 0
         if self._more:
-            self.pump()
+            self.drain()
 
-    async def give_turn(self) -> None:
-        """Leave the loop its turn now and then: the caller may be one who never has to wait."""
+    async def checkpoint(self) -> None:
+        """Let other tasks run now and then, though the caller never has to wait."""
         self._sends += 1
-        if self._sends > self._turn:
+        if self._sends > self._max_sends:
             await asyncio.sleep(0)
 
-    def takes(self, publish: bool) -> bool:
-        """Whether another message without an ack, perhaps a publish, can go out."""
-        writable = self._transport is None or self._transport.writable
-        return writable and (not publish or self.session.publishing)
-
-    async def taking(self, publish: bool) -> None:
-        """Wait until that may be so."""
+    async def wait_writable(self, publish: bool) -> None:
+        """Wait until :meth:`can_send` may have become true."""
         if publish not in self._senders:
             self._senders[publish] = self._loop.create_future()
-        await asyncio.shield(self._senders[publish])  # others may wait for the same
+        await asyncio.shield(self._senders[publish])  # other callers may wait for it
 
     def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind."""
-        if self._loop.is_closed():
-            return  # a stream that outlived its loop is collected now
-        if ready:
-            self.session.reading_resumed(self._loop.time())
-        else:
-            self.session.reading_paused(self._loop.time())
-        self.pump()
+        """Pause or resume reading."""
+        if not self._loop.is_closed():  # else a stream that outlived its loop is collected now
+            super().consumers_ready(ready)
 
-    # ---- After every call to the session
+    # ---- Hooks of the drain
 
-    def pump(self) -> None:
-        """Do what the session wants done: the one rule, drain before you wait."""
-        if self._pumping:
-            self._called_meanwhile = True
-            return  # a callback got us here: the pump below us goes on
-        try:
-            self._pump()
-        except BaseException as error:
-            self.failed(error)
-            raise
-
-    def _pump(self) -> None:
-        session = self.session
-        try:
-            self._pumping = True
-            while True:
-                self._called_meanwhile = False
-                if self._transport is not None:
-                    self._transport.write()
-                if session.dial is not self._dial:
-                    self._redial()
-                events = session.events()
-                if not events:
-                    break
-                self._delivering = events
-                self._deliver(events)
-                self._delivering = ()
-                if not self._called_meanwhile:
-                    break  # nobody has called the session since the drain: another would find nothing
-        finally:
-            self._pumping = False
-        if self._transport is not None:
-            self._transport.read(session.reading)
-        for publish in tuple(self._senders) if self._senders else ():
-            if self.takes(publish):
-                self._senders.pop(publish).set_result(None)
+    def _arm(self, deadline: float) -> None:
         # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
-        if session.deadline < self._armed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed = session.deadline
-            self._timer = self._loop.call_at(self._armed, self._wake)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = self._loop.call_at(deadline, self._wake)
+
+    def _run_callbacks(self) -> None:
+        self.callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
-        """Raise ``error``, which came from a callback, out of the event loop, once this turn's work is done."""
+        """Raise ``error``, which a callback raised, out of the event loop, once this turn's work is done."""
         self._loop.call_soon(_throw, error)
 
     def failed(self, error: BaseException) -> None:
-        """``error``, such as Ctrl-C, interrupted the client's own work: how much of that was done is not known.
+        """Stop with an error: ``error``, such as Ctrl-C, interrupted the client's own work.
 
-        The client stops with an error, so that no call waits for ever. Repeats do nothing.
+        It is not known how much of that work was done; so no call waits for ever. Repeats do nothing.
         """
         if self._fault is None and self.session.state is not State.STOPPED:
             self._fault = error
@@ -231,23 +180,25 @@ class Driver:
         failure.__cause__ = error
         log.error("the client stops: %s", failure)
         now = self._loop.time()
-        self._pumping = True  # pump() only once the session has stopped
+        self._draining = True  # drain() only once the session has stopped
         try:
             self.session.stop(now)
             self.session.disconnected(now)  # the answer to its close is not waited for
         finally:
-            self._pumping, self._fault = False, None
+            self._draining, self._fault = False, None
             # Calls that wait for an answer must get it, whatever other events were lost.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
-            self._deliver([*events, Stopped(failure)])
+            self.delivery.deliver([*events, Stopped(failure)])
+            if self.delivery.callbacks.busy:
+                self.callbacks.wake()
             self._abandon()
-            self.pump()
+            self.drain()
 
     def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell those who wait for it."""
+        """Wake the callers of :meth:`start` or :meth:`stop`."""
         if self._starting is not None and not self._starting.done():
             self._starting.set_result(event)
         self._starting = None
@@ -257,19 +208,20 @@ class Driver:
                 self._stopping = None
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer, self._armed = None, float("inf")
+                self._timer, self._armed = None, math.inf
+            self.callbacks.wake()
 
     def _wake(self) -> None:
         try:
-            self._timer, self._armed = None, float("inf")
+            self._timer, self._armed = None, math.inf
             self.session.wake(self._loop.time())
         except BaseException as error:
             self.failed(error)
             raise
-        self.pump()
+        self.drain()
 
     def spawn(self, work: Any) -> None:
-        """Run a coroutine that somebody must remember."""
+        """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -277,7 +229,6 @@ class Driver:
     # ---- Transports
 
     def _redial(self) -> None:
-        """The session wants another transport than the one it has, or none."""
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -290,39 +241,39 @@ class Driver:
 
     async def _open(self, dial: Dial) -> None:
         if dial.url is None:
-            self._route.tell(self.session, dial, await self._route.ask(stray), self._loop.time())
+            self._route.tell(self.session, dial, await self._route.ask(), self._loop.time())
         if dial.wanted and dial.url is not None:
             if self._route.connect is None:
-                await self._open_bytes(dial)
+                await self._open_tcp(dial)
             else:
                 await self._open_messages(dial, self._route.connect)
         if self._dial is dial:
             self._connecting = None
-            self.pump()
+            self.drain()
 
-    async def _open_bytes(self, dial: Dial) -> None:
-        wire = self._route.wire(self.session, dial)
+    async def _open_tcp(self, dial: Dial) -> None:
+        pipeline = self._route.pipeline(self.session, dial)
         try:
-            await self._loop.create_connection(lambda: ByteTransport(self, wire), *wire.address())
+            await self._loop.create_connection(lambda: TcpConnection(self, pipeline), *pipeline.address())
         except (OSError, ValueError) as error:
-            wire.failed(error, self._loop.time())
+            pipeline.failed(error, self._loop.time())
 
     async def _open_messages(self, dial: Dial, connect: Connect) -> None:
-        channel = MessageChannel(self.session, dial, self._loop.time, stray)
+        connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect)
         try:
-            if await channel.open(connect):
-                self._transport = MessageTasks(channel, self.pump, self.spawn, self.failed)
+            if await connection.open():
+                self._transport = MessageTasks(connection, self.drain, self.spawn, self.failed)
         finally:
-            if not channel.wanted():
-                self.spawn(channel.close())
+            if not connection.dial.wanted:
+                self.spawn(connection.close())
 
-    def opened(self, transport: ByteTransport) -> None:
-        """A transport is open, though perhaps no longer wanted."""
-        if not transport.wire.link.dial.wanted:
+    def opened(self, transport: TcpConnection) -> None:
+        """Use an open transport, unless it is not wanted any more."""
+        if not transport.pipeline.link.dial.wanted:
             transport.close()
             return
         self._transport = transport
-        self.pump()
+        self.drain()
 
 
 def _throw(error: BaseException) -> None:

@@ -1,18 +1,18 @@
-"""Transports for clients that shall not open their own: another WebSocket library, or one you write.
+"""Message transports for clients: another WebSocket library, or a transport of the application's own.
 
-Three are ready for the asyncio client (and for anyio's on asyncio), one of them for the blocking client as well, each
-imported only when you ask for it::
+Three connectors are ready for the asyncio client (and for anyio's on asyncio), one of them for the blocking client as
+well. Each is imported only on demand::
 
     from limpet.connect.aiohttp import connector       # or .websockets, or .picows
     from limpet.connect.websockets import blocking_connector
 
     client = Client(url, connect=connector())
 
-To write one takes an object with three methods and a function that opens it::
+A transport is an object with three methods, and ``connect`` is a function that opens it::
 
     class Transport:
-        async def send(self, message: str) -> None: ...                 # a text message
-        async def receive(self) -> str | bytes | Close: ...            # str: text, bytes: binary
+        async def send(self, message: str | bytes) -> None: ...        # str: a text frame, bytes: a binary one
+        async def receive(self) -> str | bytes | Close: ...            # the same
         async def close(self, code: int, reason: str) -> None: ...
 
     async def connect(dial: Dial) -> Transport:
@@ -20,46 +20,40 @@ To write one takes an object with three methods and a function that opens it::
 
     client = Client(url, connect=connect)
 
-What such a pair has to keep in mind, and nothing else:
+The whole contract of the two:
 
-- ``connect`` is called for every transport, recoveries too, always with a ``dial.url``. It offers the one subprotocol
-  ``dial.protocol`` and fails where the service does not select it. It needs no timeout: when the client loses patience
-  it is cancelled, and must leave nothing open then.
-- What it raises is shown to people, as ``ConnectError``. A refused handshake should raise an exception whose
-  ``status`` is the HTTP status (:class:`limpet.ConnectError` has one): the client gives up at once where a fixed URL
+- ``connect`` is called for every transport, recoveries included, always with a ``dial.url``. It offers the one
+  subprotocol ``dial.protocol`` and fails if the service does not select it. It needs no timeout: it is cancelled when
+  the attempt takes too long, and must leave nothing open then.
+- The exception that it raises is shown to people, as ``ConnectError``. A refused handshake should raise an exception
+  whose ``status`` is the HTTP status (:class:`limpet.ConnectError` has one): the client gives up at once if a fixed URL
   is answered 401, 403 or 404.
 - ``receive`` and ``send`` are called at the same time, each by one task. Either may be cancelled while it waits, and a
   cancelled ``receive`` must not lose a message.
-- ``receive`` tells the peer's close code as it is, 1006 where there was none: 1008 says that the connection is gone
-  for good, and everything else that it may be recovered. An exception counts as 1006.
-- ``receive`` reads no more than it has to: a client that does not call it wants the peer to be slowed down. So queues
-  on the way must be bounded, and stop the reading when they are full.
+- ``receive`` returns the peer's close code unchanged, 1006 if there was none: after 1008 the connection cannot be
+  recovered, after any other code it can. An exception counts as 1006.
+- ``receive`` reads no more than it has to: a client that does not call it slows the peer down. Queues in between must
+  be bounded, and stop the reading when they are full.
 - ``send`` waits while the peer is slow, and raises when the transport is broken.
-- ``close`` is called once at the end, also on a transport that is broken, and possibly while ``receive`` waits. It is
-  quick: a peer that does not answer the close is left alone. When it returns, nothing is open any more.
-- Messages of 32 MiB must get through (``Options.max_message_size`` has no say here). Keepalive pings and compression
-  are better off: the session has pings of its own.
-- URLs hold access tokens: keep them out of logs of your own (:func:`limpet.redact`). In what you raise, the client
-  hides those that it knows, escapes control characters, and shortens it.
+- ``close`` is called once at the end, also on a broken transport, and possibly while ``receive`` waits. It is quick: it
+  does not wait for a peer that does not answer. When it returns, nothing is open any more.
+- Messages of 32 MiB must get through (``Options.max_message_size`` does not apply here). Keepalive pings and
+  compression should be off: the session has pings of its own.
+- URLs contain access tokens: keep them out of logs (:func:`limpet.redact`). In the text of exceptions the client hides
+  the tokens that it knows, escapes control characters, and shortens the text.
 
-For the blocking client, :class:`limpet.sync.Client`, all four are plain functions, and there is nothing to cancel:
+For the blocking client, :class:`limpet.sync.Client`, all four are plain functions, and nothing is cancelled:
 
-- ``connect`` is called in a thread of its own, which goes on to call ``receive``; a second one calls ``send``. Nothing
-  waits for what hangs in there, neither ``stop()`` nor the clock, but its thread stays: ``connect`` should give up by
-  itself after a while. What it opens when nobody wants it any more is closed at once.
+- ``connect`` is called in a thread of its own, which then calls ``receive``; a second thread calls ``send``. Nothing
+  waits for a ``connect`` that hangs, but its thread stays: it should give up after a while. A transport that it opens
+  when the client does not want it any more is closed at once.
 - ``close`` is called by any thread, and must end a ``receive`` and a ``send`` that wait.
 """
 
 from limpet import Close
+from limpet._public import claim
 from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, MessageTransport
 
 __all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "MessageTransport"]
 
-
-def _claim_names() -> None:
-    """Reprs, pickles and docs name the package that users import."""
-    for public in (BlockingTransport, MessageTransport):
-        public.__module__ = __name__
-
-
-_claim_names()
+claim(__name__, BlockingTransport, MessageTransport)

@@ -1,4 +1,4 @@
-"""What the ready-made connectors have in common."""
+"""Helpers of all connectors."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from contextlib import suppress
 from typing import Any, Final
 
 from limpet import ConnectError, Dial, InvalidValue, Options, parse_url
-from limpet._transports.pipeline import explain
+from limpet._transports.explain import explain
 from limpet._version import __version__
-from limpet_core.errors import refused as refused  # what each of them raises for a refused handshake
+from limpet_core.errors import refused as refused  # raised for a refused handshake
 from limpet_core.text import LONGEST_REASON, one_line
 
 USER_AGENT: Final = f"limpet/{__version__}"
 
 MAX_MESSAGE_SIZE: Final = Options().max_message_size
 
-FAREWELL: Final = 0.5
-"""Seconds that a peer may take to answer our close, before its connection is dropped without an answer."""
+CLOSE_TIMEOUT: Final = 0.5
+"""Seconds that a peer may take to answer a close, before its connection is dropped."""
 
 BODY: Final = 4096
-"""Bytes of the answer to a refused handshake that are worth reading."""
+"""Bytes to read of the answer to a refused handshake."""
 
 
 def exact_url(dial: Dial) -> str:
-    """Where to connect, in ASCII and quoted, so that there is nothing left for a library to change."""
+    """Return the URL in ASCII and quoted, so that no library changes it."""
     assert dial.url is not None
     endpoint = parse_url(dial.url)
     return f"{'wss' if endpoint.secure else 'ws'}://{endpoint.authority}{endpoint.target}"
 
 
 def check_loop(library: str) -> None:
-    """Raise ConnectError unless asyncio runs here."""
+    """Raise ConnectError unless an asyncio loop runs."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -43,7 +43,7 @@ def check_loop(library: str) -> None:
 
 
 def failed(error: Exception) -> ConnectError:
-    """``error`` of a library, without what looks like a token; the session hides those that it knows."""
+    """Return a library's error as a ConnectError in one line."""
     if isinstance(error, OSError):
         return explain(error)
     return ConnectError(one_line(str(error), LONGEST_REASON) or type(error).__name__)
@@ -56,14 +56,14 @@ def check_subprotocol(dial: Dial, accepted: str | None) -> None:
 
 
 def check_options(options: dict[str, Any], ours: Iterable[str]) -> None:
-    """Raise InvalidValue if ``options`` has what only we can know."""
+    """Raise InvalidValue if ``options`` contains one of ``ours``, which the client sets."""
     for name in ours:
         if name in options:
             raise InvalidValue(f"{name} cannot be chosen: it comes from the client")
 
 
 def cut(sock: socket.socket | None) -> None:
-    """End a TCP connection whose transport is out of reach; the transport notices and closes."""
+    """Shut down a TCP connection whose transport object is out of reach; that notices, and closes."""
     if sock is not None:
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # closed already
             sock.shutdown(socket.SHUT_RDWR)

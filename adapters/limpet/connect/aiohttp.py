@@ -13,7 +13,7 @@ from limpet._extras import extra
 from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
     BODY,
-    FAREWELL,
+    CLOSE_TIMEOUT,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
     check_loop,
@@ -46,18 +46,18 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
 
     Args:
         session: opens the connections, and stays open; by default each connection gets a session of its own.
-        options: arguments of ``ws_connect``, such as ``ssl``, ``proxy`` or ``headers``. Different from the library's
-            own defaults are: messages up to 32 MiB (``max_msg_size``), and little patience with a peer that does not
-            answer a close (``timeout``).
+        options: arguments of ``ws_connect``, such as ``ssl``, ``proxy`` or ``headers``. Two defaults differ from the
+            library's: messages up to 32 MiB (``max_msg_size``), and a short wait for the answer to a close
+            (``timeout``).
 
     Raises:
-        InvalidValue: an option is the client's to choose.
+        InvalidValue: the client itself sets that option.
     """
     check_options(options, ("url", "protocols", "autoclose", "autoping", "decode_text"))
     headers = CIMultiDict[str](options.pop("headers", None) or ())
     make_timeout: Any = ClientWSTimeout  # type checkers do not see its parameters
     settings: dict[str, Any] = {
-        "timeout": make_timeout(ws_close=FAREWELL),
+        "timeout": make_timeout(ws_close=CLOSE_TIMEOUT),
         "max_msg_size": MAX_MESSAGE_SIZE + 1,  # the library's limit is the first size that is too large
         "headers": headers,
         **options,
@@ -76,7 +76,7 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
                         URL(exact_url(dial), encoded=True), protocols=[dial.protocol], **settings
                     )
             except ClientResponseError as error:  # its text has the URL, and that has the token
-                if error.status == 101 or error.__cause__ is not None:  # what the service answers is no HTTP, or no 101
+                if error.status == 101 or error.__cause__ is not None:  # not HTTP, or not a valid 101
                     text = one_line(error.message, LONGEST_REASON)
                     raise ConnectError(f"the service's answer to the handshake cannot be used: {text}") from None
                 raise refused(error.status, None) from None
@@ -95,25 +95,25 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
 
 @contextmanager
 def _watch(session: ClientSession) -> Generator[list[asyncio.BaseTransport]]:
-    """See what ``ws_connect`` hides: the connection that this task opens, or why the service refuses that."""
+    """Observe the TCP connection that ``ws_connect`` opens in this task, or the answer that refuses it."""
     task = asyncio.current_task()
     connections: list[asyncio.BaseTransport] = []
 
     async def ended(_: ClientSession, context: SimpleNamespace, params: TraceRequestEndParams) -> None:
         response = params.response
         if asyncio.current_task() is not task:
-            return  # somebody else's request in the same session
+            return  # another task's request in the same session
         if response.status != 101:
             body = b""
-            with suppress(TimeoutError, ClientError):  # then the status must do
-                async with asyncio.timeout(FAREWELL):
+            with suppress(TimeoutError, ClientError):  # the status is enough then
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     body = await response.content.read(BODY)
             raise refused(response.status, body)
         if response.connection is not None and response.connection.transport is not None:
             connections.append(response.connection.transport)
 
     async def redirected(_: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
-        if asyncio.current_task() is task:  # a service that sends us elsewhere is not the one we were told to trust
+        if asyncio.current_task() is task:  # a redirect leads to a service that is not trusted
             raise refused(params.response.status, None)
 
     trace = TraceConfig()
@@ -128,7 +128,7 @@ def _watch(session: ClientSession) -> Generator[list[asyncio.BaseTransport]]:
 
 
 class _Transport:
-    """A WebSocket of the library's, the TCP connection below it, and what else was opened for it."""
+    """A WebSocket of the library, the TCP connection below it, and the library's session, if opened for it."""
 
     def __init__(
         self, websocket: ClientWebSocketResponse, connections: list[asyncio.BaseTransport], resources: AsyncExitStack
@@ -139,8 +139,11 @@ class _Transport:
         self._closing = False
         self._over = asyncio.Event()
 
-    async def send(self, message: str) -> None:
-        await self._websocket.send_str(message)
+    async def send(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            await self._websocket.send_str(message)
+        else:
+            await self._websocket.send_bytes(message)
 
     async def receive(self) -> str | bytes | Close:
         message = await self._websocket.receive()
@@ -151,18 +154,18 @@ class _Transport:
         if message.type is WSMsgType.ERROR:
             return Close(reason=str(message.data))
         if self._closing:
-            await self._over.wait()  # our own close; what comes of it is not over yet
-        # websocket.close_code would be of no use: it says 1000 for a connection that was lost.
+            await self._over.wait()  # for the end of the close, which is under way
+        # websocket.close_code is of no use: it is 1000 for a connection that was lost.
         return Close(reason="the transport was closed without a close frame")
 
     async def close(self, code: int, reason: str) -> None:
         self._closing = True
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._websocket.close(code=code, message=reason.encode())
         finally:
             for connection in self._connections:
-                cast(asyncio.Transport, connection).abort()  # else what a peer does not read would keep it open
+                cast(asyncio.Transport, connection).abort()  # else unsent bytes would keep it open
             self._over.set()
             await self._resources.aclose()

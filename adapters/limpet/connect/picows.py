@@ -14,7 +14,7 @@ from limpet import ConnectError, Dial
 from limpet._extras import extra
 from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
-    FAREWELL,
+    CLOSE_TIMEOUT,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
     check_loop,
@@ -43,7 +43,7 @@ SocketFactory = Callable[[WSParsedURL], "socket.socket | Awaitable[socket.socket
 
 _FULL_MESSAGES = 256
 _FULL_BYTES = 1 << 20
-"""Reading pauses when as much waits to be received, and goes on when nothing does."""
+"""Messages and bytes that wait to be received when reading is paused; it is resumed when none is left."""
 
 
 def connector(*, socket_factory: SocketFactory | None = None, **options: Any) -> Connect:
@@ -56,7 +56,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             (``max_frame_size``), and no redirects, which the library logs with their tokens.
 
     Raises:
-        InvalidValue: an option is the client's to choose.
+        InvalidValue: the client itself sets that option.
     """
     check_options(options, ("ws_listener_factory", "url", "disconnect_on_exception", "enable_auto_pong"))
     extra: Any = options.pop("extra_headers", None) or ()
@@ -100,7 +100,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
                 cut(sock)
             raise
         except OSError:
-            # Reset before the library had made a transport of it: nobody else closes it.
+            # Reset before the library had made a transport of it: the library does not close it.
             for sock in sockets:
                 sock.close()
             raise
@@ -110,7 +110,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             raise failed(error) from None
         except WSError as error:
             raise failed(error) from None
-        if not isinstance(listener, _Transport):  # None, other than the library's types say
+        if not isinstance(listener, _Transport):  # None, against the library's types
             raise ConnectError("the handshake was cut short: the service closed the connection")
         try:
             check_subprotocol(dial, websocket.response.headers.get("Sec-WebSocket-Protocol"))
@@ -123,19 +123,19 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
 
 
 class _Socket(socket.socket):
-    """A socket that was connected and says so: one that was reset meanwhile the library would connect once more, and
-    leave open when that fails.
+    """A connected socket that still has a peer after a reset: else the library would connect it once more, and leave it
+    open when that fails.
     """
 
     peer: Any = None
 
     def getpeername(self) -> Any:
-        """Where it was connected to."""
+        """Return the address that it was connected to."""
         return self.peer
 
 
 async def _connect_tcp(url: WSParsedURL) -> socket.socket:
-    """The first address that answers; like the library's own, but in our hands while a handshake goes on."""
+    """Connect to the first address that answers. Unlike the library's, the socket can be closed amid a handshake."""
     loop = asyncio.get_running_loop()
     failure: OSError | None = None
     for family, kind, protocol, _, address in await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM):
@@ -156,7 +156,7 @@ async def _connect_tcp(url: WSParsedURL) -> socket.socket:
 
 
 class _Transport(WSListener):
-    """A connection of the library's: frames by callback become messages to wait for."""
+    """A connection of the library: frames come by callback, and messages are awaited."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -173,7 +173,7 @@ class _Transport(WSListener):
         self._parts: list[bytes] = []
         self._size = 0
 
-    # ---- What the library calls
+    # ---- For the library
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -181,7 +181,7 @@ class _Transport(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._closing or self._end is not None:
             if frame.msg_type == WSMsgType.CLOSE:
-                transport.disconnect()  # the answer to ours
+                transport.disconnect()  # the answer to this side's close
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(WSCloseCode.PROTOCOL_ERROR, "a frame with reserved bits")
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -194,9 +194,9 @@ class _Transport(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         reason = "the transport was closed without a close frame"
-        handshake: Any = transport.close_handshake  # may be None, other than its type says
+        handshake: Any = transport.close_handshake  # may be None, against its type
         if handshake is not None and handshake.sent is not None:
-            reason = handshake.sent.reason or reason  # the library found a fault
+            reason = handshake.sent.reason or reason  # the library has closed because of a fault
         self._finish(Close(reason=reason))
         self._writable.set()
 
@@ -247,13 +247,13 @@ class _Transport(WSListener):
             self._end = end
             self._news.set()
 
-    # ---- What the client calls
+    # ---- For the client
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await self._writable.wait()
         if self._end is not None:
             raise ConnectionError("the connection is closed")
-        self._transport.send(WSMsgType.TEXT, message)
+        self._transport.send(WSMsgType.TEXT if isinstance(message, str) else WSMsgType.BINARY, message)
 
     async def receive(self) -> str | bytes | Close:
         while not self._messages:
@@ -277,15 +277,15 @@ class _Transport(WSListener):
         transport = self._transport
         self._closing = True
         transport.send_close(cast(WSCloseCode, code), reason)
-        self._read_on()  # else its answer would not be seen
+        self._read_on()  # else the answer would not be read
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._disconnected()
         finally:
             transport.disconnect(graceful=False)
         await self._disconnected()
 
     async def _disconnected(self) -> None:
-        # It raises what the connection was closed for, which receive() has told.
+        # It raises the reason of the close, which receive() has returned.
         await asyncio.gather(self._transport.wait_disconnected(), return_exceptions=True)

@@ -14,7 +14,7 @@ from limpet import ConnectError, Dial, Options
 from limpet._extras import extra
 from limpet.connect import BlockingConnect, BlockingTransport, Close, Connect, MessageTransport
 from limpet.connect._common import (
-    FAREWELL,
+    CLOSE_TIMEOUT,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
     check_loop,
@@ -37,7 +37,7 @@ _SILENT.setLevel(logging.ERROR)
 
 
 class _Direct(connect):
-    """Follows no redirect: a service that sends us elsewhere is not the one we were told to trust."""
+    """Follows no redirect, which would lead to a service that is not trusted."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -48,11 +48,11 @@ def connector(**options: Any) -> Connect:
 
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
-            library's own defaults are: no compression, no redirects, no keepalive pings, no timeout for opening (the
-            client has its own), messages up to 32 MiB (``max_size``), and a logger that keeps silent about tokens.
+            library's defaults are: no compression, no redirects, no keepalive pings, no timeout for opening (the
+            client has its own), messages up to 32 MiB (``max_size``), and a logger that hides tokens.
 
     Raises:
-        InvalidValue: an option is the client's to choose.
+        InvalidValue: the client itself sets that option.
     """
     settings = _settings(options, open_timeout=None)
 
@@ -78,13 +78,13 @@ def blocking_connector(**options: Any) -> BlockingConnect:
 
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
-            library's own defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
-            (``max_size``), and a logger that keeps silent about tokens. A connection that is being opened cannot be
-            given up from outside: when the client does not want it any more, it ends after ``open_timeout`` (30
-            seconds) at the latest.
+            library's defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
+            (``max_size``), and a logger that hides tokens. A connection that is being opened cannot be
+            cancelled: when the client does not want it any more, it ends after ``open_timeout`` (30 seconds) at the
+            latest.
 
     Raises:
-        InvalidValue: an option is the client's to choose.
+        InvalidValue: the client itself sets that option.
     """
     settings = _settings(options, open_timeout=Options().connect_timeout)
     settings.setdefault("create_connection", _DirectConnection)
@@ -109,13 +109,13 @@ def blocking_connector(**options: Any) -> BlockingConnect:
 
 
 def _settings(options: dict[str, Any], open_timeout: float | None) -> dict[str, Any]:
-    """Arguments of ``connect``: the caller's, and for the rest what is best for a client of ours."""
+    """Return arguments of ``connect``: the caller's, and defaults for a client of this package."""
     check_options(options, ("uri", "subprotocols"))
     return {
         "compression": None,
         "ping_interval": None,
         "open_timeout": open_timeout,
-        "close_timeout": FAREWELL,
+        "close_timeout": CLOSE_TIMEOUT,
         "max_size": MAX_MESSAGE_SIZE,
         "user_agent_header": USER_AGENT,
         "logger": _SILENT,
@@ -124,7 +124,7 @@ def _settings(options: dict[str, Any], open_timeout: float | None) -> dict[str, 
 
 
 def _explained(error: WebSocketException) -> ConnectError:
-    """Why the library could not connect, without secrets."""
+    """Return the reason why the library could not connect, without secrets."""
     if isinstance(error, InvalidStatus):
         return refused(error.response.status_code, error.response.body)
     return failed(error)
@@ -137,12 +137,12 @@ def _end(error: ConnectionClosed) -> Close:
 
 
 class _Transport:
-    """A connection of the library's."""
+    """A connection of the library."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         await self._connection.send(message)
 
     async def receive(self) -> str | bytes | Close:
@@ -155,7 +155,7 @@ class _Transport:
         try:
             with suppress(TimeoutError):
                 # The library's own close_timeout does not cover a peer that does not even read.
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._connection.close(code, reason)
         finally:
             self._connection.transport.abort()
@@ -163,7 +163,7 @@ class _Transport:
 
 
 class _DirectConnection(blocking.ClientConnection):
-    """The same as :class:`_Direct`: where the library might follow a redirect, it never learns of it."""
+    """Follows no redirect, as :class:`_Direct`: the library never sees one."""
 
     def handshake(self, *args: Any, **named: Any) -> None:
         """Do the opening handshake."""
@@ -174,13 +174,13 @@ class _DirectConnection(blocking.ClientConnection):
 
 
 class _BlockingTransport:
-    """A connection of the library's for threads."""
+    """A connection of the library for threads."""
 
     def __init__(self, connection: blocking.ClientConnection) -> None:
-        # To enter it tells the library that somebody will close it.
+        # Entering it tells the library that it will be closed.
         self._connection = connection.__enter__()
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         self._connection.send(message)
 
     def receive(self) -> str | bytes | Close:
@@ -191,7 +191,7 @@ class _BlockingTransport:
 
     def close(self, code: int, reason: str) -> None:
         # A send to a peer that does not read keeps the library's lock, which its close needs.
-        impatience = threading.Timer(FAREWELL, self._cut)
+        impatience = threading.Timer(CLOSE_TIMEOUT, self._cut)
         impatience.daemon = True
         try:
             impatience.start()
@@ -201,7 +201,7 @@ class _BlockingTransport:
             self._cut()
 
     def _cut(self) -> None:
-        """End the TCP connection below TLS, whose state is the library's other threads' at the moment."""
+        """Shut down the TCP connection below TLS, whose state the library's other threads may be using."""
         sock: Any = self._connection.socket
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # closed already
             socket.socket.shutdown(getattr(sock, "ssl_socket", sock), socket.SHUT_RDWR)

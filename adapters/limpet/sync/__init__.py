@@ -1,10 +1,9 @@
 """Limpet for code that blocks: ``from limpet.sync import Client``."""
 
+from limpet._public import claim
 from limpet.sync._streams import EventStream
 from limpet.sync.client import Client
 
 __all__ = ["Client", "EventStream"]
 
-for _object in (Client, EventStream):
-    _object.__module__ = __name__
-del _object
+claim(__name__, Client, EventStream)

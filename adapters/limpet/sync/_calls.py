@@ -1,8 +1,8 @@
-"""What an application's threads and a client's own threads hand each other: nothing that could be left locked.
+"""Calls from threads of the application to the driver's thread; nothing in them can be left locked.
 
 An application's thread can be interrupted between any two steps, by Ctrl-C for one. So it holds no lock that a thread
-of the client's waits for, and no state of the client's is ever half changed by it: it adds one thing to a queue, and
-waits for one lock of its own that only a thread of the client's unlocks.
+of the client waits for, and never leaves state of the client half changed: it appends one item to a queue, and waits
+for a lock of its own that only a thread of the client releases.
 """
 
 from __future__ import annotations
@@ -12,45 +12,44 @@ from collections.abc import Callable
 from typing import Any
 
 Request = Callable[..., int | None]
-"""A method of the session that asks for something, with all arguments but ``now`` and what becomes of the answer."""
+"""A method of the session that makes a request, with all arguments but ``now``, ``user_data`` and ``ack``."""
 
 
-class Answer:
+class Waiter:
     """One result for one waiting thread, which may give up at any moment.
 
-    A ``Future`` has a lock that both sides take: whoever is interrupted with it leaves it locked.
+    A ``Future`` has a lock that both sides take: a thread that is interrupted in it leaves it locked.
     """
 
-    __slots__ = ("_done", "_error", "_gate", "_value")
+    __slots__ = ("_done", "_error", "_lock", "_value")
 
     def __init__(self) -> None:
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
-        self._gate = gate = allocate_lock()
-        gate.acquire()
+        self._lock = lock = allocate_lock()
+        lock.acquire()
 
     def done(self) -> bool:
-        """Whether there is a result."""
         return self._done
 
     def set_result(self, value: Any) -> None:
-        """Here is the result; only one thread may do this at a time, once."""
+        """Wake the thread with a result; to be called once."""
         self._value = value
         self._done = True
-        self._gate.release()
+        self._lock.release()
 
     def set_exception(self, error: BaseException) -> None:
-        """Here is what is raised instead of a result."""
+        """Wake the thread with an exception in place of a result."""
         self._error = error
         self.set_result(None)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for at most ``timeout`` seconds; return whether there is a result."""
-        return self._done or self._gate.acquire(timeout=-1 if timeout is None else timeout)
+        return self._done or self._lock.acquire(timeout=-1 if timeout is None else timeout)
 
     def result(self) -> Any:
-        """The result that is there; raises the exception that was set in its place."""
+        """Return the result, or raise the exception that was set in its place."""
         if self._error is not None:
             try:
                 raise self._error
@@ -59,30 +58,30 @@ class Answer:
         return self._value
 
 
-class Call(Answer):
-    """Something that a client's own thread does for another one, and its result.
+class Call(Waiter):
+    """Work that the driver's thread does for another thread, and its result.
 
     Attributes:
-        request: what to ask the session for.
-        publish: whether it counts as a publish without an ack.
-        key: the ack id, once it was asked for.
-        unsent: it was taken back before it was sent.
-        unwanted: it is not to be done any more.
+        request: the request to make.
+        publish: whether the request counts as a publish without an ack.
+        ack_id: the ack id of the request, once it was made.
+        unsent: the request was withdrawn before it was sent.
+        unwanted: the work is not to be done any more.
     """
 
-    __slots__ = ("_claims", "key", "publish", "request", "unsent", "unwanted")
+    __slots__ = ("_claims", "ack_id", "publish", "request", "unsent", "unwanted")
 
     def __init__(self, request: Request | None = None, *, publish: bool = False) -> None:
         super().__init__()
         self._claims = [None]
         self.request: Request | None = request
         self.publish: bool = publish
-        self.key: int | None = None
+        self.ack_id: int | None = None
         self.unsent: bool = False
         self.unwanted: bool = False
 
     def claim(self) -> bool:
-        """True for one of all who ask: it is theirs to do, or to make sure that nobody does."""
+        """Return True to one caller only, which then does the work or refuses it."""
         try:
             self._claims.pop()
         except IndexError:

@@ -1,171 +1,187 @@
-"""A transport of messages whose methods block, as a driver with threads wants it: to be told what to do, never to be
-waited for.
-"""
+"""A transport of messages whose methods block, run by threads that nothing waits for."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol
 
 from limpet import Close
-from limpet._transports.messages import BlockingConnect, BlockingTransport, Channel, check_blocking_transport
+from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
+from limpet.sync._worker import Worker
 
 log: logging.Logger = logging.getLogger("limpet")
 
 
 class Owner(Protocol):
-    """The driver that keeps the session."""
+    """The driver of the session.
 
-    lock: threading.RLock
-    turn: threading.Condition
+    Attributes:
+        worker: its threads; its lock is held while session and connection are touched.
+        transport_closed: a condition on that lock.
+    """
 
-    def pump(self) -> None:
-        """To be called after every call to the session (lock held)."""
+    worker: Worker
+    transport_closed: threading.Condition
+
+    def drain(self) -> None:
+        """Drain the session; to be called after every call to it (lock held)."""
         ...
 
-    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        """Start a thread that nobody waits for. Raises RuntimeError where the system has none left."""
-        ...
+
+class _State(Enum):
+    OPENING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
 
 
 class MessageThreads:
-    """One transport of messages: the thread that opens it goes on to read from it, a second one writes to it.
+    """One transport of messages: the thread that opens it then reads from it, a second thread writes to it.
 
-    Session and channel are touched with the driver's lock held; the transport is called without, so that whatever
-    hangs there holds up nobody else.
+    The writer also closes it. Two other threads close in its place: the opening thread where there is no writer yet,
+    and one more where the writer hangs in ``send``. The step from OPEN to CLOSING decides which of them does.
 
-    Attributes:
-        closed: there is nothing to be closed (any more, or yet).
+    The transport's methods are called without the driver's lock, so that one that hangs holds up nothing else.
     """
 
-    def __init__(self, channel: Channel, owner: Owner) -> None:
-        self.closed: bool = True
-        self._channel = channel
+    def __init__(self, connection: MessageConnection, owner: Owner) -> None:
+        self._connection = connection
         self._owner = owner
-        self._news = threading.Condition(owner.lock)
+        self._changed = threading.Condition(owner.worker.lock)
         self._transport: BlockingTransport | None = None
-        self._closing = False
-        self._reading = False  # may wait until the session reads on
-        self._sending = False  # what was handed over is not sent yet
+        self._state = _State.OPENING
         self._unsent: list[bytes] = []
-        self._asked_close: Close | None = None
+        self._close_behind: Close | None = None  # how to close behind the messages above, if they are the last
+        self._sending = False  # the writer has something to do
+        self._paused = False  # the reader waits until the session reads on
 
     # ---- For the driver (lock held)
 
     @property
+    def closed(self) -> bool:
+        """Whether there is nothing to close: any more, or yet."""
+        return self._state in (_State.OPENING, _State.CLOSED)
+
+    @property
     def writable(self) -> bool:
-        """Whether a message would not have to wait for others."""
+        """Whether a message would not have to wait behind others."""
         return not self._sending
 
     def write(self) -> None:
-        """There may be something to send, and reading may go on."""
-        if self._transport is not None and not self._sending:
-            self._unsent, self._asked_close = self._channel.take()
-            self._sending = bool(self._unsent) or self._asked_close is not None
-        if self._sending or self._reading:
-            self._news.notify_all()
+        """Hand the session's messages over to the writer."""
+        if self._state is not _State.OPENING and not self._sending:
+            self._unsent, self._close_behind = self._connection.take()
+            if self._unsent or self._close_behind is not None:
+                self._sending = True
+                self._changed.notify_all()
 
-    @property
-    def deaf(self) -> bool:
-        """Whether a selector has to wait for something else now."""
-        return False
-
-    def watch(self) -> None:
-        """There is nothing for a selector."""
-
-    def abort(self) -> None:
-        """It is not wanted any more, whatever the session says."""
-        self.close()
+    def read(self, wanted: bool) -> None:
+        """Have the reader go on, or pause after its next message."""
+        if wanted and self._paused:
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """It is not wanted any more: close it, whatever its threads are at."""
-        self._news.notify_all()
-        if self._sending and not self._closing:
+        """Have the transport closed by one of its threads; it is not wanted any more."""
+        self._changed.notify_all()
+        if self._sending and self._state is _State.OPEN:
             try:
-                self._owner.spawn("limpet-close", self._close)
+                self._owner.worker.spawn("limpet-close", self._close)
             except RuntimeError as error:
                 log.warning("a transport cannot be closed before it has sent what it has: %s", error)
+
+    abort = close
 
     # ---- The threads
 
     def run(self, connect: BlockingConnect) -> None:
         """Open the transport, and read from it to its end."""
-        channel = self._channel
-        try:
-            transport = check_blocking_transport(connect(channel.dial))
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, there is no transport
-            with self._news:
-                channel.failed(error)
-                self._owner.pump()
-            return
-        with self._news:
-            self._transport, self.closed = transport, False
-            if open_ := channel.wanted():
-                try:
-                    self._owner.spawn("limpet-write", self._write, transport)
-                    channel.opened()
-                except RuntimeError as error:
-                    open_ = False
-                    channel.failed(error)
-                self._owner.pump()
-        if not open_:
-            self._close()
-        while open_ and self._may_read():
+        transport = self._open(connect)
+        while transport is not None and self._may_read():
             message: object
             try:
                 message = transport.receive()
-            except BaseException as error:  # noqa: BLE001 - whatever it raises, it is at an end
+            except BaseException as error:  # noqa: BLE001 - whatever it raises, the transport is at its end
                 message = error
-            with self._news:
-                channel.received(message)
-                self._owner.pump()
+            with self._changed:
+                self._connection.received(message)
+                self._owner.drain()
+
+    def _open(self, connect: BlockingConnect) -> BlockingTransport | None:
+        """Open the transport and start the writer; return the transport if it is still wanted then."""
+        connection = self._connection
+        try:
+            transport = check_blocking_transport(connect(connection.dial))
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, there is no transport
+            with self._changed:
+                connection.failed(error)
+                self._owner.drain()
+            return None
+        with self._changed:
+            self._transport, self._state = transport, _State.OPEN
+            if wanted := connection.dial.wanted:
+                try:
+                    self._owner.worker.spawn("limpet-write", self._write, transport)
+                    connection.opened()
+                except RuntimeError as error:
+                    wanted = False
+                    connection.failed(error)
+                self._owner.drain()
+        if not wanted:
+            self._close()
+            return None
+        return transport
 
     def _may_read(self) -> bool:
-        """Wait until the session reads, or does not want this transport any more."""
-        with self._news:
-            self._reading = True
-            self._news.wait_for(lambda: self._channel.session.reading or not self._channel.wanted())
-            self._reading = False
-            return self._channel.wanted()
+        """Wait until the session reads; return False if the transport is not wanted any more."""
+        connection = self._connection
+        with self._changed:
+            self._paused = True
+            self._changed.wait_for(lambda: connection.session.reading or not connection.dial.wanted)
+            self._paused = False
+            return connection.dial.wanted
 
     def _write(self, transport: BlockingTransport) -> None:
-        """Send what is handed over, as long as the transport is wanted; then close it."""
-        channel = self._channel
+        """Send the messages handed over, as long as the transport is wanted; then close it."""
+        connection = self._connection
         try:
-            while True:
-                with self._news:
-                    self._news.wait_for(lambda: self._sending or not channel.wanted())
-                    if not channel.wanted():
-                        return
+            while self._may_write():
                 try:
                     for message in self._unsent:
                         transport.send(message.decode())
                 except BaseException as error:  # noqa: BLE001 - as above
-                    with self._news:
-                        channel.lost(error)
-                if self._asked_close is not None:
+                    with self._changed:
+                        connection.lost(error)
+                if self._close_behind is not None:
                     self._close()
-                with self._news:
-                    if self._asked_close is not None:
-                        channel.closed(self._asked_close)
+                with self._changed:
+                    if self._close_behind is not None:
+                        connection.closed(self._close_behind)
                     self._sending = False
-                    self._owner.pump()
+                    self._owner.drain()
         finally:
             self._close()
 
+    def _may_write(self) -> bool:
+        """Wait for something to send; return False if the transport is not wanted any more."""
+        connection = self._connection
+        with self._changed:
+            self._changed.wait_for(lambda: self._sending or not connection.dial.wanted)
+            return connection.dial.wanted
+
     def _close(self) -> None:
-        """Close the transport, unless somebody does already."""
-        with self._news:
-            if self._transport is None or self._closing:
+        """Close the transport, unless another thread does or has done so."""
+        with self._changed:
+            if self._state is not _State.OPEN:
                 return
-            self._closing = True
-            close = self._channel.final_close
+            self._state = _State.CLOSING
+            transport, close = self._transport, self._connection.final_close
+        assert transport is not None
         try:
-            self._transport.close(close.code, close.reason)
+            transport.close(close.code, close.reason)
         except BaseException as error:  # noqa: BLE001 - it is gone, one way or the other
-            log.debug("closing a transport failed: %s", self._channel.session.presentable(str(error)))
-        with self._news:
-            self.closed = True
-            self._owner.turn.notify_all()
+            log.debug("closing a transport failed: %s", self._connection.session.presentable(str(error)))
+        with self._changed:
+            self._state = _State.CLOSED
+            self._owner.transport_closed.notify_all()

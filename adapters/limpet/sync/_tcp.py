@@ -1,4 +1,4 @@
-"""A TCP connection as a driver with a selector wants it: it never blocks."""
+"""TCP connections for the driver's selector."""
 
 from __future__ import annotations
 
@@ -11,38 +11,36 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from limpet import Session
-from limpet._transports.pipeline import Wire
+from limpet._transports.pipeline import Pipeline
 
 _CHUNK = 256 * 1024
 
+_POLL_INTERVAL = 0.1
+"""Seconds between two checks whether a connection that is being made is still wanted."""
 
-_LOOK = 0.1
-"""Seconds between two looks whether a connection is still wanted that is being made."""
+_ATTEMPT_TIMEOUT = 2.0
+"""Seconds that one address of several may take before the next is tried."""
 
-_PATIENCE = 2.0
-"""Seconds that one address of several may take before the next has its turn."""
-
-_UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
 def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.socket:
-    """Connect to the first address of a host that answers; waits, but not longer than that is ``wanted``.
+    """Connect to the first address of a host that answers; give up when ``wanted`` returns False.
 
     Raises:
         OSError, ValueError: the name has no address, or cannot be looked up.
-        ExceptionGroup: what was wrong with each address.
+        ExceptionGroup: the error of each address.
     """
     errors: list[OSError] = []
     found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    for number, (family, kind, protocol, _, place) in enumerate(found, 1):
+    for number, (family, kind, protocol, _, socket_address) in enumerate(found, 1):
         try:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
-                code = sock.connect_ex(place)
-                if code in _UNDER_WAY:
-                    code = _connected(sock, wanted, _PATIENCE if number < len(found) else math.inf)
+                code = sock.connect_ex(socket_address)
+                if code in _IN_PROGRESS:
+                    code = _wait_connected(sock, wanted, _ATTEMPT_TIMEOUT if number < len(found) else math.inf)
                 if code:
                     raise OSError(code, os.strerror(code))
             except BaseException:
@@ -59,12 +57,12 @@ def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.sock
     raise ExceptionGroup("no address answers", errors)
 
 
-def _connected(sock: socket.socket, wanted: Callable[[], bool], patience: float) -> int:
+def _wait_connected(sock: socket.socket, wanted: Callable[[], bool], timeout: float) -> int:
     """Wait for the end of an attempt to connect; return its error number, 0 for success."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_WRITE)
-        while not selector.select(_LOOK):
+        while not selector.select(_POLL_INTERVAL):
             if not wanted():
                 return errno.ECANCELED
             if time.monotonic() > end:
@@ -72,52 +70,32 @@ def _connected(sock: socket.socket, wanted: Callable[[], bool], patience: float)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-class ByteTransport:
-    """One TCP connection and the Wire that makes messages of its bytes.
+class TcpConnection:
+    """One TCP connection, and the pipeline that makes messages of its bytes. No method waits.
 
     Attributes:
-        closed: nothing has to be waited for at its end.
+        closed: whether nothing has to be waited for at its end.
     """
 
     closed = True
 
-    def __init__(self, session: Session, wire: Wire, sock: socket.socket, selector: selectors.BaseSelector) -> None:
-        with suppress(OSError):  # it is gone already, which reading will tell
+    def __init__(self, pipeline: Pipeline, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+        with suppress(OSError):  # gone already: the next receive() reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._session = session
-        self._wire = wire
+        self._pipeline = pipeline
         self._socket = sock
         self._selector = selector
-        self._watched = 0
+        self._registered = 0
         self._unsent = b""
 
     @property
     def writable(self) -> bool:
-        """Whether a message would not have to wait for others."""
+        """Whether a message would not have to wait behind others."""
         return not self._unsent
 
-    @property
-    def deaf(self) -> bool:
-        """Whether the selector has to wait for something that it does not wait for now."""
-        return bool(self._wanted() & ~self._watched)
-
-    def _wanted(self) -> int:
-        wanted = selectors.EVENT_WRITE if self._unsent else 0
-        return wanted | selectors.EVENT_READ if self._session.reading else wanted
-
-    def watch(self) -> None:
-        """Tell the selector what to wait for; its key's data is this object."""
-        wanted = self._wanted()
-        if wanted != self._watched:
-            if self._watched:
-                self._selector.unregister(self._socket)
-            if wanted:
-                self._selector.register(self._socket, wanted, self)
-            self._watched = wanted
-
     def write(self) -> None:
-        """Write what there is, as far as the socket takes it."""
-        unsent = self._unsent or self._wire.data_to_send()
+        """Write the session's data, as far as the socket takes it."""
+        unsent = self._unsent or self._pipeline.data_to_send()
         while unsent:
             try:
                 sent = self._socket.send(unsent)
@@ -125,62 +103,41 @@ class ByteTransport:
                 break
             except OSError as error:
                 unsent = b""
-                self._wire.transport_lost(str(error), time.monotonic())
+                self._pipeline.transport_lost(str(error), time.monotonic())
                 break
-            unsent = unsent[sent:] or self._wire.data_to_send()
+            unsent = unsent[sent:] or self._pipeline.data_to_send()
         self._unsent = unsent
 
+    def read(self, wanted: bool) -> None:
+        """Register for reading, if ``wanted``, and for writing, if needed; the key's data is this object."""
+        events = (selectors.EVENT_READ if wanted else 0) | (selectors.EVENT_WRITE if self._unsent else 0)
+        if events != self._registered:
+            if self._registered:
+                self._selector.unregister(self._socket)
+            if events:
+                self._selector.register(self._socket, events, self)
+            self._registered = events
+
     def receive(self) -> None:
-        """Take in what has arrived."""
+        """Hand received data to the session."""
         try:
             data = self._socket.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._wire.transport_lost(str(error), time.monotonic())
+            self._pipeline.transport_lost(str(error), time.monotonic())
         else:
-            self._wire.receive_data(data, time.monotonic())
+            self._pipeline.receive_data(data, time.monotonic())
 
     def close(self) -> None:
-        """Say goodbye if the session wants that, and close; never waits for a peer that does not read."""
-        if self._watched:
+        """Close the socket, after TLS's goodbye if the socket takes it at once."""
+        if self._registered:
             self._selector.unregister(self._socket)
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
-                self._socket.send(self._wire.close_notify())
+                self._socket.send(self._pipeline.close_notify())
         self._socket.close()
 
     def abort(self) -> None:
         """Close the socket and nothing else."""
         self._socket.close()
-
-
-class Bell:
-    """Wakes a thread that waits with a selector.
-
-    Args:
-        pair: connected to each other.
-
-    Attributes:
-        sleeper: for the selector.
-    """
-
-    def __init__(self, pair: tuple[socket.socket, socket.socket]) -> None:
-        self.sleeper, self._other = pair
-        self.sleeper.setblocking(False)
-        self._other.setblocking(False)
-
-    def ring(self) -> None:
-        """Wake the thread."""
-        with suppress(OSError):  # it has not heard the last thousand yet
-            self._other.send(b"!")
-
-    def heard(self) -> None:
-        """The thread is awake."""
-        with suppress(BlockingIOError):
-            self.sleeper.recv(4096)
-
-    def close(self) -> None:
-        """Close the sockets; nobody may be about to ring, whose byte could get into somebody else's new file."""
-        self.sleeper.close()
-        self._other.close()

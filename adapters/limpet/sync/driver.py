@@ -1,190 +1,118 @@
-"""Drives a Session with a thread: one selector, one socket, one mailbox."""
+"""Drives a session with a thread: one selector, one transport, one mailbox."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import random
 import selectors
-import socket
 import threading
-from collections.abc import Callable
+import time
 from contextlib import ExitStack
 from functools import partial
 
-from limpet import (
-    Acked,
-    ClientStopped,
-    Connected,
-    ConnectError,
-    Dial,
-    Event,
-    Options,
-    Session,
-    State,
-    Stopped,
-)
-from limpet._transports.messages import Channel
-from limpet._transports.pipeline import Wire
+from limpet import Acked, ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
+from limpet._clients.driver import BaseDriver
+from limpet._transports.messages import MessageConnection
+from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
-from limpet.sync._calls import Answer, Call
-from limpet.sync._desk import RUNNING, Desk, no_start
+from limpet.sync._callbacks import CallbackThread
+from limpet.sync._calls import Call
+from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
-from limpet.sync._tcp import Bell, ByteTransport, connect
+from limpet.sync._open_streams import OpenStreams
+from limpet.sync._outbox import Outbox
+from limpet.sync._tcp import TcpConnection, connect
+from limpet.sync._worker import Worker, cannot_start, do
 
-log: logging.Logger = logging.getLogger("limpet")
+_MAX_WAIT = 3600.0
+"""Seconds to wait at most: the system's calls do not take every number."""
 
-_LONG = 3600.0
-"""Seconds to wait for anything at most: the system's calls do not take every number."""
+_STREAMS_INTERVAL = 0.1
+"""Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
 
 
-class Driver(Desk):
-    """Keeps one Session's transport, timer and outputs going in a thread of its own.
+class Driver(BaseDriver[TcpConnection | MessageThreads]):
+    """Keeps one session going in a thread of its own.
 
-    Everything is done with :attr:`lock` held, except waiting and what is the application's (its URL provider, its
-    transports). An application's thread never holds that lock; see :class:`Desk`.
-
-    Args:
-        deliver: called with the events, in order and with the lock held; must not block.
-        keep_house: called now and then, with the lock held; returns when to call it again at the latest.
+    All work is done with :attr:`lock` held, except waiting and the application's functions (its URL provider, its
+    transports). An application's thread never holds that lock; see :class:`limpet.sync._portal.Portal`.
 
     Attributes:
-        turn: of the same lock, for the driver's threads among themselves: a transport has changed.
+        worker: the thread and its mailbox.
+        alive: whether a start has begun something that is not over yet.
+        transport_closed: a condition on the lock.
+        outbox: messages without an ack.
+        streams: the open streams.
+        callbacks: the thread that calls callbacks.
+        starts: calls that have not started the session yet.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        options: Options | None,
-        deliver: Callable[[list[Event]], None],
-        keep_house: Callable[[], float],
-    ) -> None:
-        super().__init__(Session(options, random=random.random))
-        self.turn: threading.Condition = threading.Condition(self.lock)
+    def __init__(self, route: Route, options: Options | None) -> None:
+        super().__init__(options, queue_callbacks=True)
+        self.worker: Worker = Worker(self)
+        self.alive: bool = False
+        self.transport_closed: threading.Condition = threading.Condition(self.lock)
+        self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
+        self._senders = self.outbox
+        self.streams: OpenStreams = OpenStreams()
+        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
+        self.starts: list[Call] = []
         self._route = route
-        self._deliver = deliver
-        self._keep_house = keep_house
-        self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
-        self._live = False  # from a start until all is over that it began
         self._resources = ExitStack()
-        self._fault: BaseException | None = None
-        self._armed: float = math.inf
-        self._patience = math.inf
-        self._delivering: list[Event] = []
-        self._start: Call | None = None
-        self._starting: Answer | None = None
-        self._later: list[Callable[[], None]] = []  # to start again, when all is over
-        self._stops: list[Answer] = []
-        self._dial: Dial | None = None
-        self._transport: ByteTransport | MessageThreads | None = None
-        self._leaving: list[ByteTransport | MessageThreads] = []
+        self._close_by = math.inf
+        self._start: Call | None = None  # the call that has started the session
+        self._starting: Call | None = None  # the same, until it has its result
+        self._restarts: list[Work] = []  # starts that wait until all of this one is over
+        self._closing: list[TcpConnection | MessageThreads] = []
 
-    # ---- The life of the thread
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock that the threads of the client hold while they work."""
+        return self.worker.lock
 
-    def _boot(self, call: Call, begin: Callable[[], None]) -> None:
-        """Have a thread that starts the session; in one of its own, which nothing interrupts."""
-        with self.lock:
-            if self._thread is None:
-                try:
-                    self._process = os.getpid()
-                    self._thread = threading.Thread(target=self._run, name="limpet", daemon=True)
-                    self._thread.start()
-                    RUNNING.add(self)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits
-                    self._thread = None
-                    if call.claim():
-                        call.set_exception(no_start(error))
-                    self._serve()  # of whoever has thought that there is a thread
-                    self._tell_told()
-                    return
-            self.post(partial(self._do, call, partial(self._begin, begin)))
+    def now(self) -> float:
+        """Return the session's time."""
+        return time.monotonic()
 
-    def _run(self) -> None:
-        while self._started():
-            try:
-                self._keep()
-            except BaseException as error:
-                log.exception("the client stops: its own thread has failed, which is a fault of Limpet's")
-                try:
-                    self._fail(error)
-                except BaseException:
-                    log.exception("not even the end goes as it should")
-            finally:
-                self._end()
+    # ---- The life of the session, in the driver's thread
 
-    def _started(self) -> bool:
-        """Do what is asked for while the session is stopped; return whether it was started."""
-        with self.lock:
-            while True:
-                self._mailbox.extendleft(reversed(self._later))
-                self._later.clear()
-                self._serve()
-                self._tell_told()
-                if self._live or not self._mailbox:
-                    thread = self._thread
-                    if not self._live:
-                        RUNNING.discard(self)
-                        self._ended = thread
-                        self._thread = None  # before a last look: who comes later sees that there is nobody
-                        if self._mailbox:
-                            self._thread = thread
-                            RUNNING.add(self)
-                            continue
-                    stops, self._stops = self._stops, []
-                    for answer in stops:
-                        answer.set_result(not self._live)
-                    return self._live
-
-    def _prepare(self) -> None:
-        """Get what a life needs; where the system has none left, nothing has happened."""
-        with ExitStack() as resources:
-            try:
-                self._selector = resources.enter_context(selectors.DefaultSelector())
-                bell = Bell(socket.socketpair())
-            except OSError as error:
-                raise no_start(error) from error
-            self._selector.register(bell.sleeper, selectors.EVENT_READ)
-            self._resources = resources.pop_all()
-        self._bell = bell
-        self._fault, self._patience = None, math.inf
-        self._live = True
-
-    def _keep(self) -> None:
+    def serve(self) -> None:
         """Keep the session going until it has stopped."""
         while True:
             with self.lock:
-                self._serve()
-                self._pump()
-                self._go_on()
-                while self.session.dial is not self._dial:
-                    self._redial()
-                    self._pump()
+                self.worker.mailbox.do_all()
+                self.drain()
+                self.outbox.send_waiting()
                 if self.session.state is State.STOPPED:
                     return
-                if self._transport is not None:
-                    self._transport.watch()
+                timeout = self._tidy() - self.now()
                 self._armed = self.session.deadline
-                timeout = min(self._armed, self._keep_house()) - self.now()
-                self._asleep = True  # before a last look: who comes later rings
-            ready = self._selector.select(0.0 if self._mailbox else max(0.0, min(timeout, _LONG)))
-            self._asleep = False
+                timeout = max(0.0, min(timeout, self._armed - self.now(), _MAX_WAIT))
+                self.worker.mailbox.asleep = True  # before the last look: threads that come later wake the selector
+            ready = self._selector.select(0.0 if self.worker.mailbox else timeout)
+            self.worker.mailbox.asleep = False
             with self.lock:
-                self._armed = math.inf
-                if self._fault is not None:
-                    raise self._fault
+                if self.worker.fault is not None:
+                    raise self.worker.fault
                 now = self.now()
                 if now >= self.session.deadline:
                     self.session.wake(now)
                 for key, _ in ready:
                     if key.data is None:
-                        if self._bell is not None:
-                            self._bell.heard()
-                    elif isinstance(key.data, ByteTransport) and key.data is self._transport:
+                        self.worker.mailbox.woken()
+                    elif isinstance(key.data, TcpConnection) and key.data is self._transport:
                         key.data.receive()
 
-    def _fail(self, error: BaseException) -> None:
-        """Nobody foresaw ``error``: stop, and tell everybody who waits."""
+    def _tidy(self) -> float:
+        """Close dropped streams and retry the thread for callbacks; return when to do it again at the latest."""
+        self.streams.close_dropped()
+        now = self.now()
+        if now >= self.callbacks.retry_at:
+            self.callbacks.wake()
+        # While nothing is read, nothing wakes the driver: a stream that is dropped may be the cause.
+        return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop after a fault of Limpet's own; every waiting thread gets an error."""
         failure = ConnectError(f"the client's own thread has failed, see the log: {type(error).__name__}")
         failure.__cause__ = error
         with self.lock:
@@ -194,180 +122,194 @@ class Driver(Desk):
             finally:
                 if self._transport is not None:
                     self._transport.abort()
-                    self._leaving.append(self._transport)
+                    self._closing.append(self._transport)
                     self._transport = None
-            # Whoever waits for the answer to a request must get it, whatever else was lost on the way.
+            # Each request must get its answer, whatever else was lost on the way.
             lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
             events = [*lost, *self.session.events()]
-            self._deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
+            self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
+            self.callbacks.wake()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Release everything that the start has acquired; wait for transports until ``_close_by``."""
         with self.lock:
-            self._asleep = self._flowing = False
-            self._serve()
-            self._keep_promises()
-            senders, self._senders = self._senders, []
-            for call in senders:
-                self.session.sender_goes_on()
-                self._send(call)  # to be told that it is too late
-            self._tell_told()
-            patience = min(self.session.options.close_timeout, self._patience - self.now(), _LONG)
-            self.turn.wait_for(lambda: all(one.closed for one in self._leaving), max(0.0, patience))
+            self.worker.mailbox.asleep = self.outbox.accepting = False
+            self.worker.mailbox.do_all()
+            self.outbox.close()
+            timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
+            self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
-            self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nobody else could
-            self._keep_house()
-            self._live, self._start = False, None
+            self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
+            self._tidy()
+            self.alive, self._start = False, None
             self._resources.close()
-            self._put_away_bell()
+            self.worker.mailbox.close()
+            self.worker.mailbox.put_first(self._restarts)
+            self._restarts.clear()
 
-    # ---- Start and stop, in the thread (lock held)
+    # ---- Work of the thread (lock held)
 
-    def _begin(self, begin: Callable[[], None], call: Call) -> None:
-        for one in self._to_start.copy():
+    def begin(self, call: Call) -> None:
+        """Start the session; ``call`` gets the first Connected or Stopped."""
+        for one in self.starts.copy():
             if one is call or one.unwanted:
-                self._to_start.remove(one)
+                self.starts.remove(one)
         if call.unwanted:
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
-            if self._live:
-                # Whoever starts as soon as it is told of the stop is ahead of what has to end.
-                self._later.append(lambda: self._do_later(call, begin))
+            if self.alive:  # started by a callback for the stop, which is not over
+                self._restarts.append(lambda: do(call, self.begin))
                 return
-            self._prepare()
+            self._acquire()
         self.session.start(self.now())
-        begin()
+        self.delivery.begin()
         self._start = self._starting = call
 
-    def _do_later(self, call: Call, begin: Callable[[], None]) -> None:
-        try:
-            self._begin(begin, call)
-        except BaseException as error:  # noqa: BLE001 - as above
-            call.set_exception(error)
+    def _acquire(self) -> None:
+        """Acquire selector and wakeup pipe, both or neither."""
+        with ExitStack() as resources:
+            try:
+                self._selector = resources.enter_context(selectors.DefaultSelector())
+                wakeup = WakeupPipe()
+            except OSError as error:
+                raise cannot_start(error) from error
+            self._selector.register(wakeup.reader, selectors.EVENT_READ)
+            self._resources = resources.pop_all()
+        self.worker.mailbox.open(wakeup)
+        self.worker.fault, self._close_by = None, math.inf
+        self.alive = True
 
-    def _stop(self, start: Call | None, call: Call) -> None:
-        if not self._live or (start is not None and start is not self._start):
+    def request(self, call: Call) -> None:
+        """Make the request of ``call``, whose waiter gets the answer."""
+        assert call.request is not None
+        self.outbox.send_accepted()
+        call.ack_id = call.request(self.now(), user_data=call)
+
+    def withdraw(self, call: Call) -> None:
+        """Withdraw the request of ``call``, if possible; set its ``unsent``."""
+        if call in self.outbox.waiting:
+            self.outbox.withdraw(call)
+        elif call.ack_id is not None and not call.done():
+            call.unsent = self.session.withdraw(call.ack_id)
+
+    def stop(self, start: Call | None, call: Call) -> None:
+        """Stop the session; ``call`` gets True if the thread ends with it.
+
+        Args:
+            start: stop the session only if this call has started it; None: in any case.
+        """
+        if not self.alive or (start is not None and start is not self._start):
             call.set_result(False)
             return
-        self._patience = min(self._patience, self.now() + self.session.options.close_timeout)
-        self._stops.append(call)
+        self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
+        self.worker.waiting_for_end.append(call)
         self.session.stop(self.now())
 
-    # ---- What a consumer wants, and what becomes of a fork
+    # ---- Hooks of the drain (lock held)
+
+    def _request_turn(self) -> None:
+        """Wake the driver's thread, if it sleeps; for the other threads of the client."""
+        if self.worker.mailbox.asleep:
+            self.worker.mailbox.wake()
+
+    def flush(self) -> None:
+        """Wake the thread, which sends the session's messages."""
+        self._request_turn()
 
     def consumers_ready(self, ready: bool) -> None:
-        """Consumers have caught up, or are too far behind (lock held)."""
+        """Pause or resume reading; the thread does the rest, since callers may be other threads."""
         if ready:
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
-        self._ring()
+        self._called_meanwhile = True
+        self._request_turn()
 
     def settle(self, event: Connected | Stopped) -> None:
-        """The session stands or has stopped: tell the one who waits for it (lock held)."""
+        """Wake the thread that waits for the start."""
         if self._starting is not None:
             self._starting.set_result(event)
             self._starting = None
 
-    def flush(self) -> None:
-        """Something was added to the session (lock held): the thread is about to send it."""
+    def _run_callbacks(self) -> None:
+        self.callbacks.wake()
 
-    def forked(self) -> None:
-        """This is a forked child now: thread and connection are the parent's, our copies of our own sockets are
-        closed. Those of somebody else's transport are out of reach.
-        """
-        self._forget()
-        self.turn = threading.Condition(self.lock)
-        if self._thread is not None:
-            if isinstance(self._transport, ByteTransport):
-                self._transport.abort()
-                self._transport = None
-            self._resources.close()
+    def wake_senders(self) -> None:
+        """Wake the thread, which sends the messages that wait for room."""
+        self._request_turn()
 
-    def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        """Start a thread that nobody waits for. Raises RuntimeError where the system has none left."""
-
-        def run() -> None:
-            try:
-                work(*args)
-            except BaseException as error:
-                with self.lock:
-                    if self._thread is None:
-                        raise
-                    self._fault = error
-                    self._ring()
-
-        threading.Thread(target=run, name=name, daemon=True).start()
-
-    # ---- After every call to the session
-
-    def pump(self) -> None:
-        """Something has happened in another thread of the driver's (lock held)."""
-        self._pump()
-        if self._senders or self.session.dial is not self._dial or self.session.deadline < self._armed:
-            self._ring()
-        self.turn.notify_all()
-
-    def _pump(self) -> None:
-        """The one rule: drain before you wait."""
-        self._write()
-        while events := self.session.events():
-            self._delivering = events
-            self._deliver(events)
-            self._delivering = []
-            self._write()
-
-    def _writable(self) -> bool:
-        return self._transport is None or self._transport.writable
-
-    def _write(self) -> None:
-        if self._transport is not None:
-            self._transport.write()
+    def _arm(self, deadline: float) -> None:
+        self._request_turn()
 
     # ---- Transports
 
     def _redial(self) -> None:
-        """The session wants another transport than the one it has, or none."""
+        if threading.current_thread() is not self.worker.thread:
+            self._request_turn()  # the selector is the driver's thread's alone
+            return
         if self._transport is not None:
             self._transport.close()
-            self._leaving = [one for one in (*self._leaving, self._transport) if not one.closed]
+            self._closing = [one for one in (*self._closing, self._transport) if not one.closed]
             self._transport = None
         self._dial = dial = self.session.dial
         if dial is not None:
             try:
                 # The application's function, the name look-up and connecting may block: not here.
-                self.spawn("limpet-dial", self._open, dial)
+                self.worker.spawn("limpet-dial", self._open, dial)
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
                 self.session.dial_failed(error, self.now())
+                self._called_meanwhile = True
 
     def _open(self, dial: Dial) -> None:
-        """Open a transport; in a thread of its own, which nothing waits for."""
+        """Open the transport for ``dial``; in a thread of its own."""
         if dial.url is None:
             answer = self._route.ask_blocking()
             with self.lock:
                 self._route.tell(self.session, dial, answer, self.now())
         with self.lock:
             if not dial.wanted or dial.url is None:
-                self._ring()
+                self._request_turn()
                 return
-            if (connect := self._route.blocking_connect) is None:
-                opening = partial(self._open_bytes, dial, self._route.wire(self.session, dial))
+            if (open_messages := self._route.blocking_connect) is None:
+                opening = partial(self._open_tcp, dial, self._route.pipeline(self.session, dial))
             else:
-                self._transport = threads = MessageThreads(Channel(self.session, dial, self.now), self)
-                opening = partial(threads.run, connect)
+                self._transport = threads = MessageThreads(MessageConnection(self.session, dial, self.now), self)
+                opening = partial(threads.run, open_messages)
         opening()
 
-    def _open_bytes(self, dial: Dial, wire: Wire) -> None:
+    def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
         try:
-            sock = connect(wire.address(), lambda: dial.wanted)
+            sock = connect(pipeline.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
-                wire.failed(error, self.now())
-                self._ring()
+                pipeline.failed(error, self.now())
+                self._request_turn()
             return
         with self.lock:
             if dial.wanted:
-                self._transport = ByteTransport(self.session, wire, sock, self._selector)
-                self._ring()
+                self._transport = TcpConnection(pipeline, sock, self._selector)
+                self._request_turn()
             else:
                 sock.close()
+
+    # ---- A fork
+
+    def after_fork(self) -> None:
+        """In a forked child: close its copies of the sockets, and replace all that threads of the parent may hold.
+
+        The sockets of a transport of messages are out of reach.
+        """
+        self.worker.after_fork()
+        self.transport_closed = threading.Condition(self.lock)
+        self.outbox.accepting = False
+        self.streams.readers.clear()
+        self.callbacks.after_fork(self.lock)
+        for buffer in (*self.delivery.buffers, self.delivery.inbox):
+            buffer.items.clear()  # the parent takes them
+            buffer.wake = None
+        if self.worker.running:
+            if isinstance(self._transport, TcpConnection):
+                self._transport.abort()
+                self._transport = None
+            self._resources.close()

@@ -1,6 +1,7 @@
 """Limpet for trio: ``from limpet.trio import Client``."""
 
 from limpet._extras import extra
+from limpet._public import claim
 from limpet._structured.client import EventStream
 
 with extra("trio"):
@@ -8,4 +9,4 @@ with extra("trio"):
 
 __all__ = ["Client", "EventStream"]
 
-Client.__module__ = __name__
+claim(__name__, Client)

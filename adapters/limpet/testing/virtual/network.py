@@ -43,9 +43,9 @@ class Line:
         self.over: bool = False
         self.on_arrival: Callable[[], None] = lambda: None
         self._network = network
-        self._on_the_way: deque[bytes | Close] = deque()
+        self._on_the_way: deque[str | bytes | Close] = deque()
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: str | bytes) -> None:
         """Send a message to the service. Raises ConnectionError after the end."""
         if self.over:
             raise ConnectionError("the connection was cut")

@@ -17,9 +17,9 @@ class MemoryTransport:
         self._arrival = asyncio.Event()
         line.on_arrival = self._arrival.set
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message. Raises ConnectionError after the end."""
-        self._line.send(message.encode())
+        self._line.send(message)
         self._network.settle()
 
     async def receive(self) -> str | Close:

@@ -1,0 +1,235 @@
+"""What a client needs of its driver: the rule how a session is drained, and what callers wait for."""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from limpet import Ack, Acked, Connected, Dial, Event, Options, SendError, Session, Stopped
+from limpet._clients.delivery import Delivery
+from limpet._transports.route import Route
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Waiter(Protocol[T_contra]):
+    """One result for one caller that waits for it. A ``Future`` is one."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: T_contra, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+class AsyncWaiter(Waiter[T], Protocol[T]):
+    """A waiter to be awaited, once."""
+
+    def __await__(self) -> Generator[Any, Any, T]: ...
+
+
+class Transport(Protocol):
+    """An open transport, as the drain sees it."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether a message would be sent without waiting for the peer."""
+        ...
+
+    def write(self) -> None:
+        """Send what the session wants to send, now or soon."""
+        ...
+
+    def read(self, wanted: bool) -> None:
+        """Pause or resume reading."""
+        ...
+
+
+TransportT = TypeVar("TransportT", bound=Transport)
+
+
+class BaseDriver(ABC, Generic[TransportT]):
+    """Keeps one session going: its transport, its timer, its events.
+
+    Args:
+        options: the session's.
+        queue_callbacks: callbacks are called elsewhere; see :meth:`_run_callbacks`.
+
+    Attributes:
+        session: the protocol's state.
+        delivery: hands the session's events to the application.
+    """
+
+    def __init__(self, options: Options | None, *, queue_callbacks: bool = False) -> None:
+        self.session: Session = Session(options, random=random.random)
+        limit = self.session.options.max_buffered_messages
+        self.delivery: Delivery = Delivery(
+            limit, self.consumers_ready, settle_request, self.settle, always_queue=queue_callbacks
+        )
+        self._dial: Dial | None = None  # of the transport, or of the attempt to open it
+        self._transport: TransportT | None = None
+        self._armed = math.inf  # when the timer fires
+        self._draining = False
+        self._called_meanwhile = False  # the session was called since the drain last looked at it
+        self._delivering: Iterable[Event] = ()  # events that are being delivered
+
+    # ---- For the client
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return the session's time."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send soon what was added to the session."""
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Pause or resume reading: consumers are too far behind, or have caught up."""
+        if ready:
+            self.session.reading_resumed(self.now())
+        else:
+            self.session.reading_paused(self.now())
+        self.drain()
+
+    @abstractmethod
+    def settle(self, event: Connected | Stopped) -> None:
+        """Wake the callers that wait for the start or for the stop."""
+
+    def can_send(self, publish: bool) -> bool:
+        """Whether a message without an ack can be sent now.
+
+        The transport accepts data and, for a publish, the session's window has room.
+        """
+        transport = self._transport
+        return (transport is None or transport.writable) and (not publish or self.session.publishing)
+
+    # ---- The rule
+
+    def drain(self) -> None:
+        """Do what the session wants done; to be called after every call to the session, before waiting.
+
+        Write first, so that acknowledgements do not wait for slow callbacks; follow the session's dial; deliver the
+        events; and again, if a callback has called the session meanwhile.
+        """
+        if self._draining:
+            self._called_meanwhile = True
+            return  # a callback called: the drain that called the callback goes on
+        session, delivery = self.session, self.delivery
+        try:
+            try:
+                self._draining = True
+                while True:
+                    self._called_meanwhile = False
+                    if self._transport is not None:
+                        self._transport.write()
+                    if session.dial is not self._dial:
+                        self._redial()
+                    events = session.events()
+                    if not events:
+                        break
+                    self._delivering = events
+                    delivery.deliver(events)
+                    self._delivering = ()
+                    if delivery.callbacks.busy:
+                        self._run_callbacks()
+                    if not self._called_meanwhile:
+                        break  # another round would find nothing
+            finally:
+                self._draining = False
+            if self._transport is not None:
+                self._transport.read(session.reading)
+            if self._senders:
+                self.wake_senders()
+            deadline = session.deadline
+            if deadline < self._armed:
+                self._arm(deadline)
+        except BaseException as error:
+            self.failed(error)
+            raise
+
+    def failed(self, error: BaseException) -> None:
+        """Note that ``error`` interrupted the client's own work, of which an unknown part was done."""
+
+    # ---- Hooks of the rule
+
+    _senders: Any = ()
+    """Callers that wait until a message without an ack can be sent."""
+
+    @abstractmethod
+    def _redial(self) -> None:
+        """Close the transport, which is not wanted any more, and open the one that ``session.dial`` asks for."""
+
+    @abstractmethod
+    def _run_callbacks(self) -> None:
+        """Have the callbacks go on that the delivery cannot call itself."""
+
+    @abstractmethod
+    def wake_senders(self) -> None:
+        """Wake those of ``_senders`` that can send now."""
+
+    @abstractmethod
+    def _arm(self, deadline: float) -> None:
+        """Set the timer, which would fire too late, to ``deadline``."""
+
+
+class AsyncDriver(BaseDriver[TransportT]):
+    """Keeps one session going on an event loop.
+
+    Attributes:
+        waiting: the waiters of requests, and their ack ids.
+    """
+
+    def __init__(self, route: Route, options: Options | None) -> None:
+        super().__init__(options)
+        self.waiting: dict[AsyncWaiter[Ack], int] = {}
+        self.delivery.callbacks.raise_later = self.raise_later
+        self._route = route
+        self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
+
+    @abstractmethod
+    def waiter(self) -> AsyncWaiter[Any]:
+        """Return a new waiter."""
+
+    @abstractmethod
+    def begin_request(self) -> tuple[AsyncWaiter[Any], float]:
+        """Return a waiter for a new request, and the session's time."""
+
+    @abstractmethod
+    async def checkpoint(self) -> None:
+        """Let other tasks run now and then, though the caller never has to wait."""
+
+    @abstractmethod
+    async def wait_writable(self, publish: bool) -> None:
+        """Wait until :meth:`can_send` may have become true; call it again then."""
+
+    def wake_senders(self) -> None:
+        for publish in tuple(self._senders):
+            if self.can_send(publish):
+                self._senders.pop(publish).set_result(None)
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop the session and wait until it has stopped."""
+
+    @abstractmethod
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call."""
+
+    def _abandon(self) -> None:
+        """Fail the requests that still wait for an answer: the session may have forgotten them."""
+        for waiter, ack_id in self.waiting.items():
+            if not waiter.done():
+                text = "the client was stopped before the answer came"
+                waiter.set_exception(SendError(ack_id, "Stopped", text, "unknown"))
+
+
+def settle_request(event: Acked) -> None:
+    """Give the end of a request to its waiter."""
+    waiter: Waiter[Ack] | None = event.user_data
+    if waiter is not None and not waiter.done():
+        if event.error is None:
+            waiter.set_result(Ack(event.ack_id, event.duplicate))
+        else:
+            waiter.set_exception(event.error)

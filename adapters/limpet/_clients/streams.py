@@ -1,0 +1,115 @@
+"""Iteration over events with ``async for``, and subscriptions of a group."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from limpet import LimpetError, LocalProtocolError, SendError
+from limpet._clients.delivery import Buffer
+from limpet._clients.driver import AsyncWaiter
+
+log: logging.Logger = logging.getLogger("limpet")
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class EventStream(Generic[T_co]):
+    """Events in order, to iterate over with ``async for``; made by the methods of a client.
+
+    The stream waits for the first start, and ends when the client stops, with the client's error if the application
+    did not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events
+    wait in it: close it when it is not needed any more (leaving an ``async with`` or dropping the last reference does
+    that, too).
+    """
+
+    def __init__(self, buffer: Buffer, waiter: Callable[[], AsyncWaiter[None]]) -> None:
+        self._buffer = buffer
+        self._new_waiter = waiter
+        self._waiter: AsyncWaiter[None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        buffer = self._buffer
+        while self._closed or not buffer.items:
+            await self._wait()
+        item: T_co = buffer.items.popleft()  # what pop() does, without the call
+        if buffer.full:
+            buffer.relax()
+        return item
+
+    async def _wait(self) -> None:
+        """Wait until there may be an event; raise at the end of the stream."""
+        buffer = self._buffer
+        if self._closed or (buffer.ended and buffer.error is None):
+            raise StopAsyncIteration
+        if buffer.error is not None:
+            raise buffer.error
+        if buffer.wake is not None:
+            raise LocalProtocolError(
+                "somebody iterates over it already; for another reader: client.events(GroupMessage)"
+            )
+        if not buffer.delivery.begun:
+            log.warning(
+                "nothing arrives before the client is started: `async with client:` or `with client:` does that"
+            )
+        self._waiter = waiter = self._new_waiter()
+        buffer.wake = self._wake
+        try:
+            await waiter
+        finally:
+            buffer.wake = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Take no more events, and drop those that wait in the stream. Repeats do nothing."""
+        if not self._closed:
+            self._closed = True
+            self._buffer.close()
+            self._wake()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not over():
+            self.close()
+
+
+class Subscription:
+    """One ``subscribe()`` of a group.
+
+    Attributes:
+        buffer: the group's messages.
+        group: its name.
+        joined: whether the service may count the client among the members, as far as is known.
+    """
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer: Buffer = buffer
+        self.group: str = buffer.group or ""
+        self.joined: bool = True
+
+    @contextmanager
+    def joining(self) -> Generator[None]:
+        """Surround the request to join: after a clear refusal there is nothing to leave."""
+        try:
+            yield
+        except LimpetError as error:
+            self.joined = isinstance(error, SendError) and error.outcome == "unknown"
+            raise

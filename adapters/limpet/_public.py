@@ -1,0 +1,15 @@
+"""The module that a public object names: the package that users import it from."""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+
+def claim(module: str, *objects: object) -> None:
+    """Have classes and functions say that they are of ``module``, as reprs, pickles, tracebacks and docs show it."""
+    for each in objects:
+        if isinstance(each, type):  # the names in its annotations can be looked up in its own module only
+            own = vars(each).get("__annotations__", {})
+            hints = get_type_hints(each, include_extras=True) if own else {}
+            each.__annotations__ = {name: hints[name] for name in own}
+        each.__module__ = module

@@ -1,0 +1,111 @@
+"""The tasks of one transport under structured concurrency: one opens it and reads, the other writes."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from limpet import Dial, Session
+from limpet._structured.backend import Backend
+from limpet._structured.tcp import TcpConnection
+from limpet._transports.messages import AsyncMessageConnection
+from limpet._transports.route import Route
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a close frame may take on a connection that is not wanted any more."""
+
+
+class Owner(Protocol):
+    """The driver that keeps the session."""
+
+    session: Session
+
+    def drain(self) -> None:
+        """Do what the session wants done; to be called after every call to the session."""
+        ...
+
+    def wake_senders(self) -> None:
+        """Wake callers that can send now; to be called when the transport has become writable."""
+        ...
+
+
+class TransportTasks:
+    """One transport, from the dial to its end.
+
+    Attributes:
+        writable: no message waits for the peer.
+    """
+
+    def __init__(self, backend: Backend, route: Route, dial: Dial, owner: Owner) -> None:
+        self.writable: bool = True
+        self._backend = backend
+        self._route = route
+        self._dial = dial
+        self._owner = owner
+        self._session = owner.session
+        self._scope = backend.scope(math.inf, False)
+        self._output, self._readable = backend.signal(), backend.signal()
+        self._connection: AsyncMessageConnection | TcpConnection
+        if route.connect is None:
+            self._connection = TcpConnection(backend, route, self._session, dial)
+        else:
+            self._connection = AsyncMessageConnection(self._session, dial, backend.now, route.connect)
+
+    # ---- For the driver
+
+    def write(self) -> None:
+        """Wake the writer."""
+        self._output.set()
+
+    def read(self, wanted: bool) -> None:
+        """Resume reading; the reader itself pauses."""
+        if wanted:
+            self._readable.set()
+
+    def cancel(self) -> None:
+        """End the tasks: the transport is not wanted any more."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Open the transport, read and write, and close it when it is not wanted any more."""
+        dial, connection = self._dial, self._connection
+        with self._scope:
+            if dial.url is None:
+                answer = await self._route.ask()
+                self._route.tell(self._session, dial, answer, self._backend.now())
+            try:
+                if dial.wanted and dial.url is not None and await connection.open():
+                    async with self._backend.nursery() as nursery:
+                        nursery.start_soon(self._write)
+                        await self._read()
+            finally:
+                with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
+                    await connection.close()
+        self._owner.drain()
+
+    # ---- The two directions
+
+    async def _read(self) -> None:
+        dial, connection, session, drain = self._dial, self._connection, self._session, self._owner.drain
+        drain()
+        while dial.wanted:
+            while not session.reading:
+                self._readable = self._backend.signal()
+                await self._readable.wait()
+            await connection.receive()
+            drain()  # which cancels both tasks once the transport is not wanted any more
+
+    async def _write(self) -> None:
+        dial, connection, owner = self._dial, self._connection, self._owner
+        while dial.wanted:
+            self._output = self._backend.signal()
+            self.writable = False
+            try:
+                sent = await connection.send()
+            finally:
+                self.writable = True
+                owner.wake_senders()
+            if not dial.wanted:
+                owner.drain()  # which cancels the reader, whatever it waits for
+            elif not sent:
+                await self._output.wait()

@@ -1,0 +1,47 @@
+"""Error texts: why no connection could be made, and by way of which proxy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import ssl
+from typing import cast
+
+from limpet import ConnectError, Proxy
+
+
+def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
+    """Return an error whose text says which way the client took, and why that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
+    elif isinstance(error, ssl.SSLError):
+        reason = f"TLS failed: {error.reason or error}"
+        if error.reason == "WRONG_VERSION_NUMBER":
+            reason += "; the answer is not TLS (without TLS, the URL starts with ws://)"
+    else:
+        reason = "; ".join(_reasons(error))
+    way = f"by way of the proxy {proxy.host} port {proxy.port}: " if proxy else ""
+    explained = ConnectError(way + reason)
+    explained.__cause__ = error
+    return explained
+
+
+def _reasons(error: BaseException) -> list[str]:
+    """Return the reason of each address that was tried: trio and anyio say only that all have failed."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        # The reason is often the same for both addresses of a name.
+        return list(dict.fromkeys(reason for one in group.exceptions for reason in _reasons(one)))
+    if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:
+        return _reasons(error.__cause__)
+    text = str(error)
+    if isinstance(error, OSError) and text.startswith("Multiple exceptions: "):
+        # Before Python 3.12 asyncio puts the reasons of all addresses into one text.
+        return list(dict.fromkeys(os.strerror(int(number)) for number in re.findall(r"\[Errno (\d+)\]", text)))
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        # Every event loop has its own words for it, and repeats the address in them.
+        known = error.errno in errno.errorcode and not isinstance(error, socket.gaierror)
+        return [os.strerror(error.errno) if known else error.strerror or text]
+    return [text or type(error).__name__]

@@ -1,0 +1,123 @@
+"""Messages without an ack, and the threads that wait until they can be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from limpet import ClientStopped, Session, State, TooManyRequests
+from limpet.sync._calls import Call
+
+
+class Outbox:
+    """Flow control of messages without an ack; for the driver's thread, lock held.
+
+    A short message is accepted without a wait of its sender while there is room. Accepted messages are sent in order,
+    before all that comes later, before a stop, and before the process ends. All other senders wait for room.
+
+    Args:
+        now: the session's clock.
+        can_send: whether a message, a publish or not, can be sent now.
+        drain: drains the session.
+
+    Attributes:
+        accepting: whether messages are accepted without a wait; may be read by any thread.
+        accepted: messages that were accepted and not sent yet, and whether each is a publish.
+        waiting: calls that wait for room.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        now: Callable[[], float],
+        can_send: Callable[[bool], bool],
+        drain: Callable[[], None],
+    ) -> None:
+        self.accepting: bool = False
+        self.accepted: deque[tuple[bytes, bool]] = deque()
+        self.waiting: list[Call] = []
+        self._session = session
+        self._now = now
+        self._can_send = can_send
+        self._drain = drain
+        self._written: list[Call] = []
+
+    def __bool__(self) -> bool:
+        """Whether anything waits for room."""
+        return bool(self.accepted or self.waiting)
+
+    def accept(self, message: bytes, publish: bool) -> None:
+        """Send a prepared message, now or before all that comes later."""
+        self.accepted.append((message, publish))
+        self.send_accepted()
+
+    def send_accepted(self) -> bool:
+        """Send accepted messages in order; return whether there was room for all of them."""
+        while self.accepted:
+            message, publish = self.accepted[0]
+            try:
+                self._session.send_prepared(message, self._now(), publish=publish)
+            except TooManyRequests:
+                return False
+            except ClientStopped:
+                pass  # another thread has stopped the client at the same time
+            self.accepted.popleft()
+        return True
+
+    def send(self, call: Call) -> None:
+        """Make the request of ``call`` without an ack, as soon as there is room."""
+        room = self.send_accepted() and self._can_send(call.publish)
+        if room or self._session.state is State.STOPPED:
+            self._send(call)
+        else:
+            self._session.sender_waits(self._now())
+            self.waiting.append(call)
+
+    def send_waiting(self) -> None:
+        """Send accepted messages, then those of senders that wait, as far as there is room."""
+        left = -1
+        while self.accepted and len(self.accepted) != left:
+            left = len(self.accepted)
+            self.send_accepted()
+            self._drain()  # may make room
+        room = not self.accepted
+        for call in self.waiting.copy():
+            if room and self._can_send(call.publish):
+                self.withdraw(call)
+                self._send(call)
+                self._drain()
+        room = room and not self.waiting and self._can_send(True)
+        self.accepting = room and self._session.state is State.CONNECTED
+        self.complete_written()
+
+    def withdraw(self, call: Call) -> None:
+        """Take a call that waits for room out of the queue."""
+        self.waiting.remove(call)
+        self._session.sender_goes_on()
+
+    def complete_when_written(self, call: Call) -> None:
+        """Wake the thread of ``call`` when the transport was offered all that the session has to send."""
+        self._written.append(call)
+
+    def complete_written(self) -> None:
+        written, self._written = self._written, []
+        for call in written:
+            call.set_result(None)
+
+    def close(self) -> None:
+        """Send accepted messages; senders that wait get an error, since the session has stopped."""
+        self.accepting = False
+        self.send_accepted()
+        for call in self.waiting.copy():
+            self.withdraw(call)
+            self._send(call)
+        self.complete_written()
+
+    def _send(self, call: Call) -> None:
+        assert call.request is not None
+        try:
+            call.request(self._now(), ack=False)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread of the call
+            call.set_exception(error)
+        else:
+            self._written.append(call)

@@ -1,0 +1,189 @@
+"""The way from the application's threads into the driver's thread."""
+
+from __future__ import annotations
+
+from _thread import TIMEOUT_MAX, start_new_thread
+from contextlib import suppress
+from functools import partial
+from typing import cast
+
+from limpet import Ack, ClientStopped, Connected, InvalidType, InvalidValue, LocalProtocolError, Stopped
+from limpet.sync._calls import Call, Request
+from limpet.sync._mailbox import Work
+from limpet.sync._open_streams import OpenStreams
+from limpet.sync._worker import cannot_start
+from limpet.sync.driver import Driver
+
+_MAX_AHEAD = 64
+"""Messages without an ack by which senders may be ahead of the driver's thread: a wait for it each time takes three
+times as long as to send one."""
+
+_MAX_ACCEPTED_SIZE = 16384
+"""Bytes of a message that may wait for the driver's thread while its sender goes on."""
+
+_JOIN_TIMEOUT = 1.0
+"""Seconds to wait at most for a thread that has nothing left to do."""
+
+
+class Portal:
+    """Starts, stops, requests and waits, for the application's threads.
+
+    Such a thread can be interrupted between any two steps. It never holds the driver's lock and never touches the
+    session: it leaves work in the driver's mailbox, and waits for the result.
+
+    Attributes:
+        streams: the open streams.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.streams: OpenStreams = driver.streams
+        self._driver = driver
+        self._worker = driver.worker
+        self._session = driver.session
+
+    @property
+    def running(self) -> bool:
+        """Whether the driver's thread is there."""
+        return self._worker.running
+
+    def check_may_wait(self) -> None:
+        """Raise LocalProtocolError in a forked child, and in a thread that would wait for itself."""
+        if self._worker.inherited:
+            raise LocalProtocolError(
+                "the client's connection belongs to the parent process: make a new client in the forked child"
+            )
+        if self._worker.inside():
+            raise LocalProtocolError(
+                "the client's own thread cannot wait for itself: something that it calls (a logging handler, a "
+                "__del__) made a request that waits"
+            )
+
+    def post(self, work: Work) -> None:
+        """Have the driver's thread do ``work`` soon, lock held; at the next start where there is no thread."""
+        self._worker.mailbox.post(work)
+
+    def _perform(self, work: Work) -> None:
+        """Have the driver's thread do ``work``, and wait until that is done; nothing is done without a thread."""
+
+        def perform(call: Call) -> None:
+            work()
+            self._driver.outbox.complete_when_written(call)
+
+        call = Call()
+        self._worker.submit(call, perform)
+        call.wait()
+
+    # ---- Requests
+
+    def request(self, request: Request, timeout: float | None) -> Ack:
+        """Make a request and wait for its answer."""
+        check_timeout(timeout)
+        call, driver = Call(request), self._driver
+        try:
+            self.check_may_wait()
+            self._session.check_running()
+            self._worker.submit(call, driver.request)
+            if not call.wait(timeout):
+                self._perform(partial(driver.withdraw, call))
+        except BaseException:  # Ctrl-C, too
+            self.post(partial(driver.withdraw, call))
+            raise
+        if not call.done():
+            known = "it was not sent" if call.unsent else "it was sent, and may be executed"
+            raise TimeoutError(f"no answer within {timeout:g} s: {known} (ack id {call.ack_id})")
+        return cast(Ack, call.result())
+
+    def send(self, request: Request, timeout: float | None, *, publish: bool) -> None:
+        """Make a request without an ack, and wait until there is room for it.
+
+        The driver's own threads do not wait.
+        """
+        check_timeout(timeout)
+        call, driver = Call(request, publish=publish), self._driver
+        try:
+            inside = self._worker.inside()
+            if not inside:
+                self.check_may_wait()
+            self._session.check_running()
+            self._worker.submit(call, driver.outbox.send)
+            if inside:
+                return
+            if not call.wait(timeout):
+                self._perform(partial(driver.withdraw, call))
+        except BaseException:  # as above
+            self.post(partial(driver.withdraw, call))
+            raise
+        if not call.done():
+            raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
+        call.result()
+
+    def send_prepared(self, message: bytes | None, timeout: float | None, *, publish: bool) -> bool:
+        """Have a prepared message sent without waiting for it, if there is room; return whether there is.
+
+        From then on the message is sent, whatever interrupts its sender.
+        """
+        check_timeout(timeout)
+        driver = self._driver
+        if (
+            message is None
+            or len(message) > _MAX_ACCEPTED_SIZE
+            or not driver.outbox.accepting
+            or len(self._worker.mailbox) >= _MAX_AHEAD
+        ):
+            return False
+        self.post(partial(driver.outbox.accept, message, publish))
+        return True
+
+    # ---- Start and stop
+
+    def start(self) -> None:
+        """Start the session and wait until it is connected; an interrupt stops it again."""
+        self.check_may_wait()
+        driver, call = self._driver, Call()
+        try:
+            driver.starts.append(call)
+            try:
+                # One step, while Thread.start() waits for a lock that an interrupt would leave locked for ever.
+                start_new_thread(self._worker.boot, (call, driver.begin))
+            except RuntimeError as error:
+                raise cannot_start(error) from error
+            call.wait()
+            event = cast("Connected | Stopped", call.result())
+        except BaseException:
+            call.unwanted = True
+            self.stop(call)
+            raise
+        if type(event) is Stopped:
+            self.stop()
+            raise event.error or ClientStopped("the client was stopped while it started")
+
+    def stop(self, start: Call | None = None) -> None:
+        """Stop the session; wait until it has stopped and the thread has ended. An interrupt does not undo the stop.
+
+        Args:
+            start: stop the session only if this call has started it; None: in any case.
+        """
+        driver = self._driver
+        if start is None:
+            for waiting in driver.starts.copy():
+                waiting.unwanted = True  # it did not even begin
+        thread = self._worker.thread
+        if thread is None or self._worker.inherited:
+            return
+        call = Call()
+        self._worker.submit(call, partial(driver.stop, start))
+        if not self._worker.inside():
+            call.wait()
+            with suppress(ClientStopped):  # it has ended by itself
+                if call.result():
+                    thread.join(_JOIN_TIMEOUT)
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise InvalidType or InvalidValue unless ``timeout`` is a number of seconds that a thread can wait, or None."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InvalidType(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if not 0 <= timeout <= TIMEOUT_MAX:
+        raise InvalidValue(f"timeout must be 0 or more seconds, or None to wait as long as it takes, not {timeout}")

@@ -1,0 +1,91 @@
+"""Streams that join a group and leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from limpet import GroupMessage
+from limpet._clients.streams import Subscription
+from limpet.sync._portal import Portal
+from limpet.sync._streams import EventStream
+
+
+class Subscriptions:
+    """The open subscriptions of a client.
+
+    Args:
+        leave: makes the request to leave a group; called in the driver's thread.
+    """
+
+    def __init__(self, leave: Callable[[str], None]) -> None:
+        self.open: set[Subscription] = set()
+        self._leave = leave
+        self._to_leave: set[str] = set()
+
+    def end(self, subscription: Subscription) -> None:
+        """Close a subscription (driver's thread): the last one of a group leaves it. Repeats do nothing."""
+        if subscription not in self.open:
+            return
+        self.open.discard(subscription)
+        group = subscription.group
+        if subscription.joined:
+            self._to_leave.add(group)
+        if group in self._to_leave and not any(other.group == group for other in self.open.copy()):
+            self._to_leave.discard(group)
+            self._leave(group)
+
+
+class SubscriptionStream(EventStream[GroupMessage]):
+    """The messages of one ``subscribe()`` of a group."""
+
+    def __init__(self, subscription: Subscription, subscriptions: Subscriptions, portal: Portal) -> None:
+        self.subscription: Subscription = subscription
+        self._subscriptions = subscriptions
+        super().__init__(subscription.buffer, portal)
+
+    def _open(self) -> None:
+        self._subscriptions.open.add(self.subscription)
+        super()._open()
+
+    def _closing(self, *threads: int) -> Callable[[], None]:
+        close_buffer, portal = super()._closing(), self._portal
+        subscription, subscriptions = self.subscription, self._subscriptions
+
+        def close() -> None:
+            close_buffer()
+            if portal.running:
+                portal.post(lambda: subscriptions.end(subscription))
+            else:
+                subscriptions.open.discard(subscription)
+
+        return close
+
+
+class Subscribing:
+    """The context manager that ``client.subscribe(group)`` returns.
+
+    No generator: Python closes a generator that is interrupted before it goes on, and an exception of that is lost.
+    """
+
+    def __init__(self, make: Callable[[], SubscriptionStream], join: Callable[[], object]) -> None:
+        self._make = make
+        self._join = join
+        self._stream: SubscriptionStream | None = None
+
+    def __enter__(self) -> EventStream[GroupMessage]:
+        self._stream = stream = self._make()
+        try:
+            with stream.subscription.joining():
+                self._join()
+            return stream
+        except BaseException:
+            stream.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
