@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.helpers import frames
-from tests.helpers.driving import QUIET, URL, encoded, hello, news
+from tests.helpers.driving import QUIET, URL, WsprotoLink, encoded, hello, news
 from tests.helpers.profiles import examples
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, TextMessage
@@ -53,12 +53,11 @@ class Wire:
 
     def dial(self) -> bytes:
         assert self.session.dial is not None
-        self.link = Link(
+        self.link = (Link if self.fast_lane else WsprotoLink)(
             self.session,
             self.session.dial,
             random_bytes=lambda size: bytes(range(size % 256)) or b"\x01\x02\x03\x04" * (size // 4),
             headers=self.headers,
-            fast_lane=self.fast_lane,
         )
         (self.handshake,) = self.link.data_to_send()
         return self.handshake
