@@ -25,7 +25,6 @@ from limpet_core.client.session import Session
 from limpet_core.client.states import Dial
 from limpet_core.client.url import Endpoint, parse_url
 from limpet_core.errors import ConnectError, refused
-from limpet_core.protocol.close import Close
 from limpet_core.text import LONGEST_REASON, one_line
 
 _PONGS: Final = 500
@@ -75,7 +74,6 @@ class Link:
         self._out: list[bytes] = []
         self._pongs: list[bytes] = []
         self._open = False
-        self._done = False
         self._rejection: RejectConnection | None = None
         self._body = b""
         self._text = bytearray()  # of a message that comes from wsproto in parts
@@ -93,7 +91,7 @@ class Link:
     @property
     def close_expected(self) -> bool:
         """Whether the connection is over: send the bytes that are left, then close the transport."""
-        return self._done
+        return not self.dial.wanted
 
     # ---- Events of the transport
 
@@ -104,7 +102,7 @@ class Link:
         """
         if not data:
             self.transport_lost("the service closed the connection", now)
-        elif self._is_stale():
+        elif not self.dial.wanted:
             return
         elif self._open:
             self._session.heard(now)
@@ -114,15 +112,15 @@ class Link:
                 elif isinstance(item, bytes):
                     self._feed(item, now)
                 else:
-                    self._broken(item, now)
-                if self._is_stale():
+                    self._session.transport_broken(item.code, item.reason, now)
+                if not self.dial.wanted:
                     return
         else:
             self._receive_handshake(data, now)
 
     def transport_lost(self, reason: str, now: float) -> None:
         """Report that the transport cannot be read any more; ``reason`` is for people. Repeats do nothing."""
-        if self._is_stale():
+        if not self.dial.wanted:
             return
         if not self._open:
             if self._rejection is not None:
@@ -133,22 +131,15 @@ class Link:
             return
         # wsproto may find a fault in an incomplete frame.
         self._feed(self._buffer.incomplete(), now)
-        if not self._done:
-            self._done = True
+        if self.dial.wanted:
             self._session.disconnected(now, reason=reason)
 
     def failed(self, error: BaseException, now: float) -> None:
         """Report that the transport could not be opened, or broke with ``error``. Repeats do nothing."""
         if self._open:
             self.transport_lost(str(error), now)
-        elif not self._is_stale():
-            self._done = True
+        elif self.dial.wanted:
             self._session.dial_failed(error, now)
-
-    def _is_stale(self) -> bool:
-        if not self.dial.wanted:
-            self._done = True
-        return self._done
 
     # ---- Bytes for the transport
 
@@ -179,7 +170,7 @@ class Link:
     def _receive_handshake(self, data: bytes, now: float) -> None:
         # Line by line: the bytes after the head are the first frames, which wsproto must not buffer.
         rest = memoryview(data)
-        while len(rest) and not self._open and not self._done:
+        while len(rest) and not self._open and self.dial.wanted:
             line_end = data.find(b"\n", len(data) - len(rest)) + 1 or len(data)
             taken = line_end - (len(data) - len(rest))
             self._feed(bytes(rest[:taken]), now)
@@ -199,7 +190,6 @@ class Link:
 
     def _rejected(self, now: float) -> None:
         assert self._rejection is not None
-        self._done = True
         status = self._rejection.status_code
         self._session.dial_failed(refused(status, self._body), now, status=status)
 
@@ -210,7 +200,7 @@ class Link:
             self._ws.receive_data(data)
             for event in self._ws.events():
                 self._handle(event, now)
-                if self._is_stale():
+                if not self.dial.wanted:
                     return
         except (ProtocolError, ValueError) as error:
             if self._rejection is not None:  # only its body cannot be read
@@ -247,15 +237,11 @@ class Link:
                 self._rejected(now)
 
     def _fault_or_close(self, event: CloseConnection, now: float) -> None:
-        close = Close(int(event.code), event.reason or "")
+        code, reason = int(event.code), event.reason or ""
         if self._ws.state is ConnectionState.OPEN or self._ws.state is ConnectionState.LOCAL_CLOSING:
             # The peer sent no close frame: wsproto found a fault in its frames.
-            self._broken(close, now)
+            self._session.transport_broken(code, reason, now)
             return
         if self._ws.state is ConnectionState.REMOTE_CLOSING:
             self._out.append(self._ws.send(event.response()))
-        self._session.disconnected(now, code=close.code, reason=close.reason)
-
-    def _broken(self, close: Close, now: float) -> None:
-        self._done = True
-        self._session.transport_broken(close.code, close.reason, now)
+        self._session.disconnected(now, code=code, reason=reason)
