@@ -228,9 +228,9 @@ def test_an_incomplete_frame_can_be_taken_out() -> None:
 
 @pytest.mark.parametrize("stream", [frames.text(b"x" * 11), FIRST + frames.frame(frames.CONTINUATION, b"x" * 8)])
 def test_a_message_above_the_limit_is_a_fault(stream: bytes) -> None:
-    assert FrameBuffer(10, fast_lane=True).feed(stream + PING)[-1] == Close(
-        1009, "a message above max_message_size (10 bytes)"
-    )
+    buffer = FrameBuffer(10, fast_lane=True)
+    assert buffer.feed(stream + PING)[-1] == Close(1009, "a message above max_message_size (10 bytes)")
+    assert buffer.feed(PING + PING) == [PING + PING], "nothing is cut any more"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])

@@ -220,6 +220,13 @@ def test_garbage_for_an_answer_is_a_failed_attempt(answer: bytes) -> None:
     assert wire.session.events() == []
 
 
+def test_a_subprotocol_that_was_not_offered_is_quoted_at_length() -> None:
+    wire = Wire()
+    answer = frames.accept(wire.handshake, subprotocol=None)
+    wire.gets(answer[:-2] + b"Sec-WebSocket-Protocol: " + b"x" * 400 + b"\r\n\r\n")
+    assert "x" * 350 in str(wire.error())
+
+
 @pytest.mark.parametrize("subprotocol", [None, "json.webpubsub.azure.v1"])
 def test_another_subprotocol_is_a_failed_attempt(subprotocol: str | None) -> None:
     wire = Wire()
