@@ -34,9 +34,9 @@ class Ours:
     def __init__(self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True) -> None:
         self.loop, self.iterate = loop, iterate
         if not fast_lane:
-            from limpet._transports import route as _route
+            from limpet import Link
 
-            _route.Link = functools.partial(_route.Link, fast_lane=False)  # type: ignore[assignment, misc]
+            Link._fast_lane = False
 
     def client(self, url: str, **options: Any) -> Any:
         from limpet import Options

@@ -31,6 +31,12 @@ class Workload:
     count: int
 
 
+class WsprotoLink(limpet.Link):
+    """A Link without the fast lane."""
+
+    _fast_lane = False
+
+
 def message(sequence_id: int, size: int) -> bytes:
     return (
         b'{"type":"message","from":"group","fromUserId":"ann","group":"bench","dataType":"text",'
@@ -60,7 +66,7 @@ def connected(*, fast_lane: bool = True) -> tuple[limpet.Session, limpet.Link]:
 def opened(session: limpet.Session, first: bytes, now: float, *, fast_lane: bool = True) -> limpet.Link:
     """The link that the session wants, open; ``first`` is the service's first message."""
     assert session.dial is not None
-    link = limpet.Link(session, session.dial, random_bytes=os.urandom, fast_lane=fast_lane)
+    link = (limpet.Link if fast_lane else WsprotoLink)(session, session.dial, random_bytes=os.urandom)
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(b"".join(link.data_to_send()))
     request = next(event for event in server.events() if isinstance(event, Request))

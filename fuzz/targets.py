@@ -31,18 +31,24 @@ OPTIONS = Options(reconnect=Backoff(limit=3), max_message_size=5000, keepalive_i
 Target = Callable[[bytes], None]
 
 
+class WsprotoLink(Link):
+    """A Link without the fast lane."""
+
+    _fast_lane = False
+
+
 def frames_into_link(data: bytes) -> None:
     """Any bytes after (and in place of) the handshake, in any chunks: both lanes tell the session the same."""
     if not data:
         return
     stream, size = data[1:], (data[0] & 0x1F) + 1
     results = []
-    for fast_lane in (True, False):
+    for kind in (Link, WsprotoLink):
         session = Session(OPTIONS, random=lambda: 0.5)
         session.start(0.0)
         session.url_ready(URL, 0.0)
         assert session.dial is not None
-        link = Link(session, session.dial, random_bytes=bytes, fast_lane=fast_lane)
+        link = kind(session, session.dial, random_bytes=bytes)
         (handshake,) = link.data_to_send()
         if data[0] & 0x80:
             server = WSConnection(ConnectionType.SERVER)

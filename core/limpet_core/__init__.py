@@ -19,7 +19,7 @@ from limpet_core.client.link import Link
 from limpet_core.client.options import Options
 from limpet_core.client.session import Session
 from limpet_core.client.states import Dial, State
-from limpet_core.client.url import Endpoint, parse_url, recovery_url, redact
+from limpet_core.client.url import Endpoint, parse_url, recovery_url
 from limpet_core.errors import (
     ClientStopped,
     ConnectError,
@@ -35,6 +35,7 @@ from limpet_core.protocol.close import Close
 from limpet_core.protocol.messages import GroupMessage, ServerMessage
 from limpet_core.protocol.names import JSON, RELIABLE_JSON
 from limpet_core.protocol.rules import DataType
+from limpet_core.redaction import redact
 
 __all__ = [
     "JSON",

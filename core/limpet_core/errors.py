@@ -1,8 +1,7 @@
 """The exceptions of Limpet.
 
-Two kinds of blame, and bugs are neither: wrong use raises :class:`LocalProtocolError` (or a
-``ValueError``/``TypeError`` that derives from it) at once and changes nothing; whatever the peer or the
-network does arrives as an event and never as an exception out of the core.
+Wrong use raises :class:`LocalProtocolError` (or a ``ValueError`` or ``TypeError`` that derives from it) at once and
+changes nothing. Faults of the peer or the network are events, and never exceptions of the core.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ from typing import Final, Literal
 from limpet_core.text import LONGEST_REASON, error_text, one_line, shorten
 
 Outcome = Literal["rejected", "unsent", "unknown"]
-"""What is known of a request that did not succeed.
+"""The outcome of a request that did not succeed.
 
-- ``rejected``: the service answered and did not execute it.
-- ``unsent``: it was never handed to a transport, so it was certainly not executed.
-- ``unknown``: it may have been executed. It was handed to a transport and no answer can come any more; or the service
-  failed while it executed it, or an event handler may have been called and failed.
+- ``rejected``: the service answered, and did not execute the request.
+- ``unsent``: the request was never handed to a transport, so it was certainly not executed.
+- ``unknown``: the request may have been executed. It was handed to a transport and no answer can come any more, or the
+  service failed while executing it, or an event handler may have been called and failed.
 """
 
 
 class LimpetError(Exception):
-    """Base of every exception that Limpet raises on purpose."""
+    """The base class of Limpet's exceptions."""
 
     def __init__(self, *args: object) -> None:  # else inspect.signature() finds none
         super().__init__(*args)
 
 
 class LocalProtocolError(LimpetError):
-    """The caller used the client in a way that is never right here; nothing was changed."""
+    """The client was used in a wrong way; nothing was changed."""
 
 
 class InvalidValue(LocalProtocolError, ValueError):
@@ -41,11 +40,11 @@ class InvalidType(LocalProtocolError, TypeError):
 
 
 class TooManyRequests(LocalProtocolError):
-    """``max_pending_requests`` requests wait already. Wait for some to be answered, or raise the option."""
+    """``max_pending_requests`` requests are pending. Wait for answers, or raise the option."""
 
 
 class ClientStopped(LocalProtocolError):
-    """The client is stopped, or was stopped while this call waited. ``start()`` it again to go on."""
+    """The client is stopped, or was stopped during this call. Call ``start()`` to go on."""
 
 
 _NAME: Final = 128
@@ -59,13 +58,12 @@ class SendError(LimpetError):
     """A join, leave, send or event did not succeed; :attr:`outcome` says what is known of it.
 
     Attributes:
-        ack_id: the request's ack id (int). While the same connection id lives, repeating the request
-            under this ``ack_id`` cannot execute it twice (client-spec 3.1.2). The service keeps no ids of
-            requests that failed: an event whose handler has failed is handled once more.
-        name: the service's error name, such as ``Forbidden``, or one of ours: ``Stopped``, ``Timeout``,
-            ``ConnectionLost``, ``Superseded`` (a join or leave that could only be repeated after a later request for
-            the opposite).
-        message: the service's explanation, or ours; at most 1000 characters.
+        ack_id: the request's ack id (int). As long as the connection id lives, a repeat of the request under this
+            ``ack_id`` cannot execute it twice (client-spec 3.1.2). The service keeps no ids of requests that failed: an
+            event whose handler has failed is handled once more.
+        name: the service's name of the error, such as ``Forbidden``; or ``Stopped``, ``Timeout``, ``ConnectionLost`` or
+            ``Superseded`` (a join or leave that could only be repeated after a later request for the opposite).
+        message: an explanation, by the service or by Limpet; at most 1000 characters.
         outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
     """
 
@@ -89,11 +87,11 @@ class SendError(LimpetError):
 class ConnectError(LimpetError):
     """A connection could not be made, or was lost for good.
 
-    Its text may quote the service or a proxy: it is one line of at most 2000 characters, with control characters
+    The text may quote the service or a proxy. It is one line of at most 2000 characters, with control characters
     escaped.
 
     Attributes:
-        status: the HTTP status of a refused handshake (int), or None where there was no answer.
+        status: the HTTP status of a refused handshake (int), or None.
         code: the WebSocket close code (int), or None.
     """
 
@@ -103,7 +101,7 @@ class ConnectError(LimpetError):
         self.code = code
 
 
-_HINTS = {
+_HINTS: Final = {
     401: "the access token was refused",
     403: "access is forbidden",
     404: "there is no such endpoint",
@@ -111,8 +109,8 @@ _HINTS = {
 
 
 def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
-    """The service answered the handshake with this status and body instead of opening the WebSocket."""
+    """Return the error for a handshake that the service answered with ``status`` and ``body``."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
-    # More than is shown in the end: the session has to find the tokens that it knows before it cuts.
+    # More than is shown in the end: the session must find the tokens that it knows before the text is cut.
     parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), one_line(text, LONGEST_REASON)))]
     return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from limpet import Acked, Close, Dial, Event, LimpetError, Options, Session, State
+from limpet import Acked, Close, Dial, Event, LimpetError, Link, Options, Session, State
 
 URL = "wss://example.test/client/hubs/chat?access_token=SECRET"
 
@@ -14,6 +14,12 @@ QUIET = {"keepalive_interval": None, "keepalive_timeout": None}
 
 E = TypeVar("E")
 Said = dict[str, Any] | str | bytes
+
+
+class WsprotoLink(Link):
+    """A Link without the fast lane."""
+
+    _fast_lane = False
 
 
 class Drive:

@@ -59,7 +59,7 @@ def forget_survivors() -> None:
     if seen.exists() and seen.read_text() == state.hexdigest():
         return
     known = explained()
-    for path in SOURCES.glob("*.meta"):
+    for path in SOURCES.rglob("*.meta"):
         meta = json.loads(path.read_text())
         results = meta["exit_code_by_key"]
         alive = [name for name, code in results.items() if code is not None and not is_killed(code)]
@@ -93,7 +93,8 @@ def changes(meta: Path, names: list[str]) -> list[Change]:
     found: list[Change] = []
     for name in names:
         with chdir(PLACE):
-            lines = get_diff_for_mutant(name, path=Path("src/limpet_core") / f"{module}.py").splitlines()[2:]
+            source = Path("src/limpet_core") / meta.relative_to(SOURCES).with_suffix("")
+            lines = get_diff_for_mutant(name, path=source).splitlines()[2:]
         out, put = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
         function = name.partition("__mutmut_")[0].rpartition(".")[2]
         found.append((module + "." + function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), out, put))
@@ -115,7 +116,7 @@ def report() -> int:
     bad = False
     totals = [0] * 5
     print(f"{'module':<14}{'mutants':>9}{'killed':>8}{'explained':>11}{'survived':>10}{'untried':>9}{'score':>9}")
-    for path in sorted(SOURCES.glob("*.meta")):
+    for path in sorted(SOURCES.rglob("*.meta")):
         results: dict[str, int | None] = json.loads(path.read_text())["exit_code_by_key"]
         if not results:
             continue

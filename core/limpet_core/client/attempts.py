@@ -1,4 +1,4 @@
-"""How often, and when, to connect and to recover."""
+"""Attempts to connect and to recover: their numbers and times."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _CAUSE: Final = 500
 """Characters of a cause in the text of an error; it may quote others."""
 
 _EARLY_ATTEMPTS: Final = 10
-"""Attempts to recover that may come early in a row, see :meth:`Attempts.next_recovery`."""
+"""The budget for early attempts to recover, see :meth:`Attempts.next_recovery`."""
 
 _EARLY_PRICE: Final = 0.25
-"""The price of an early attempt: so many ``recovery_interval`` on a connection that made progress."""
+"""The price of an early attempt, in units of ``recovery_interval`` on a connection that made progress."""
 
 
 class Attempts:
-    """Counts attempts and paces them.
+    """Counts attempts and schedules them.
 
     Attributes:
-        number: the number of the current attempt, from 1, since a connection last stood.
+        number: the number of the current attempt, from 1 since a connection was last established.
     """
 
     __slots__ = (
@@ -34,8 +34,8 @@ class Attempts:
         "_options",
         "_random",
         "_recovery_at",
-        "_stands_since",
         "_steps",
+        "_up_since",
         "number",
     )
 
@@ -47,69 +47,70 @@ class Attempts:
         self.reset()
 
     def reset(self) -> None:
-        """Count anew: the application called ``start()``."""
+        """Forget all attempts: the application called ``start()``."""
         self.number = 0
         self._steps = 0
-        self._connected_at = self._stands_since = math.inf
+        self._connected_at = self._up_since = math.inf
         self._recovery_at = -math.inf
         self._early_left = float(_EARLY_ATTEMPTS)
 
     def began(self) -> int:
-        """An attempt to make a new connection begins; return its number."""
+        """Note the begin of an attempt to make a new connection, and return its number."""
         self.number += 1
         return self.number
 
     def recovery_began(self, now: float) -> int:
-        """An attempt to recover begins; return its number."""
+        """Note the begin of an attempt to recover, and return its number."""
         if now < self._recovery_at:
             self._early_left -= 1.0
-        # Jitter upwards, by up to a quarter: clients cut off together do not come back in step.
+        # Jitter upwards, by up to a quarter: clients that lost their connections together do not recover in step.
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
         return self.began()
 
     def established(self, now: float, *, after_recovery: bool) -> None:
-        """A new connection stands: attempts count from 1 again.
+        """Note that a new connection is established: attempts count from 1 again.
 
         Args:
-            after_recovery: the service gave it in answer to an attempt to recover another one. No backoff came before
-                it, so the time of that attempt still counts.
+            after_recovery: the service made the connection in answer to an attempt to recover another one. There was
+                no backoff before that attempt, so the time of the attempt still counts.
         """
         self.number = 0
-        self._connected_at = self._stands_since = now
+        self._connected_at = self._up_since = now
         if not after_recovery:
             self._recovery_at = -math.inf
 
     def recovered(self, now: float) -> None:
-        """It was recovered: attempts count from 1 again."""
+        """Note that the connection is recovered: attempts count from 1 again."""
         self.number = 0
-        self._stands_since = now
+        self._up_since = now
 
     def next_recovery(self, now: float, *, progress: bool) -> float:
-        """When to try to recover: at once, but not sooner than an interval after the try before.
+        """Return the time of the next attempt to recover: now, but an interval after the previous attempt at least.
 
-        A bad line that drops again and again must not cost an interval each time: what the service keeps meanwhile
-        would become too much. So after progress the next attempt comes early, at once, as long as the budget lasts;
-        time on connections that made progress fills it again. Without progress nothing comes early.
+        A connection that drops again and again must not cost an interval each time: the service would have to retain
+        too many messages meanwhile. So after progress the attempt is early, which means now, as long as there is
+        budget for it. Time on connections that made progress refills the budget. Without progress no attempt is early.
 
         Args:
-            progress: a connection dropped that had brought a new message or an answer since it last stood.
+            progress: the connection that dropped had brought a new message or an answer since it was established or
+                recovered.
         """
         interval = self._options.recovery_interval
         if not progress or interval == 0.0:
             return max(now, self._recovery_at)
         self._early_left = min(
-            self._early_left + (now - self._stands_since) / (interval * _EARLY_PRICE), float(_EARLY_ATTEMPTS)
+            self._early_left + (now - self._up_since) / (interval * _EARLY_PRICE), float(_EARLY_ATTEMPTS)
         )
         return now if self._early_left >= 1.0 else max(now, self._recovery_at)
 
     def lost(self, now: float) -> None:
-        """The connection that stood is gone for good; the attempts to recover it do not count any more."""
+        """Note that the connection is lost for good: the attempts to recover it do not count any more."""
         self.number = 0
         if now - self._connected_at >= self._options.reconnect.maximum:
-            self._steps = 0  # it was stable; one that drops at once does not get short delays again
+            self._steps = 0  # after a stable connection only: one that drops at once gets no short delays again
 
     def next_connection(self, now: float) -> float | None:
-        """When to try to make a new connection; None: the attempts allowed are used up."""
+        """Return the time of the next attempt to make a new connection; None: no attempts are left."""
         backoff = self._options.reconnect
         if not backoff.allows(self.number + 1):
             return None

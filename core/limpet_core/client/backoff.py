@@ -1,4 +1,4 @@
-"""A pure schedule of delays; the randomness comes from the caller."""
+"""Backoff: the delays between attempts. The caller brings the randomness."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from limpet_core.errors import InvalidType, InvalidValue
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait before attempt 1, 2, 3, ... and when to give up.
+    """The delays before attempt 1, 2, 3, ..., and the number of attempts.
 
-    The delay before attempt n is ``initial * multiplier ** (n - 1)`` seconds, at most ``maximum``; the share
-    ``jitter`` of it is drawn at random: 0.0 is exact, 1.0 is full jitter (anything from 0 to the delay),
-    which keeps a fleet of clients from coming back in step.
+    The delay before attempt n is ``initial * multiplier ** (n - 1)`` seconds, at most ``maximum``. The share
+    ``jitter`` of it is random: 0.0 is exact, 1.0 is full jitter (from 0 to the delay), which keeps a fleet of clients
+    from reconnecting in step.
 
     Attributes:
         initial: seconds before the first attempt, >= 0.
@@ -25,7 +25,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         limit: attempts before giving up (int >= 0), or None for no limit.
 
     Raises:
-        InvalidValue, InvalidType: when a field cannot be used.
+        InvalidValue, InvalidType: a field cannot be used; the message names the field.
     """
 
     initial: float = 1.0
@@ -45,11 +45,11 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
             check_integer("limit", self.limit, minimum=0)
 
     def allows(self, attempt: int) -> bool:
-        """Whether attempt number ``attempt`` (from 1) may still be made."""
+        """Return whether attempt number ``attempt`` (from 1) is within the limit."""
         return self.limit is None or attempt <= self.limit
 
     def delay(self, attempt: int, random: Callable[[], float]) -> float:
-        """Seconds to wait before attempt number ``attempt`` (from 1); ``random()`` draws from [0, 1)."""
+        """Return the seconds to wait before attempt number ``attempt`` (from 1); ``random()`` draws from [0, 1)."""
         try:
             delay = min(self.initial * self.multiplier ** (attempt - 1), self.maximum)
         except OverflowError:

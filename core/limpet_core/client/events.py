@@ -1,7 +1,6 @@
-"""What a :class:`~limpet.Session` tells its user: the closed union :data:`Event`.
+"""The events of a :class:`~limpet.Session`: the closed union :data:`Event`.
 
-Messages are decoded from the wire straight into the Structs that are the events: there is no second copy.
-Group and server messages are told apart by the wire's ``from``, hence their tags.
+Data messages are events as they are decoded, see :mod:`limpet_core.protocol.messages`: there is no second copy.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from limpet_core.protocol.messages import GroupMessage, ServerMessage
 
 
 class Connected(msgspec.Struct, frozen=True, gc=False):
-    """A new connection stands. Raised once for each connection id, never after a recovery (client-spec 1.2).
+    """A new connection is established. Once for each connection id, never after a recovery (client-spec 1.2).
 
     Attributes:
         connection_id: the service's id of this connection.
-        user_id: the user named by the access token; None for anonymous users.
+        user_id: the user of the access token; None for anonymous users.
     """
 
     connection_id: str
@@ -31,9 +30,9 @@ class Recovering(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         connection_id: the connection's id.
-        code: the WebSocket close code; 1006 where there was none.
-        reason: the close reason or the error, for people: what the service or a library said, without the tokens that
-            are known and at most 1000 characters of it, but as it is otherwise. Escape it where you show it.
+        code: the WebSocket close code; 1006: there was no close frame.
+        reason: the close reason, or the text of the error, for people. At most 1000 characters, without known tokens,
+            but otherwise as the service or a library wrote it: escape the text before you show it.
     """
 
     connection_id: str
@@ -52,12 +51,12 @@ class Recovered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
-    """The connection is over and cannot be recovered: messages until the next Connected may be missed.
+    """The connection is lost and cannot be recovered: messages until the next :class:`Connected` may be missed.
 
     Attributes:
-        connection_id: the id that is gone.
-        code: the WebSocket close code; 1006 where there was none.
-        reason: what the service or the transport said, for people, as in :class:`Recovering`.
+        connection_id: the id of the lost connection.
+        code: the WebSocket close code; 1006: there was no close frame.
+        reason: the close reason, or the text of the error, for people, as in :class:`Recovering`.
     """
 
     connection_id: str
@@ -66,10 +65,10 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """The client has stopped; raised exactly once for each start.
+    """The client has stopped. Exactly once for each start.
 
     Attributes:
-        error: None after ``stop()``; otherwise why it could not go on.
+        error: None after ``stop()``; otherwise the reason why the client could not go on.
     """
 
     error: LimpetError | None = None
@@ -78,12 +77,12 @@ class Stopped(msgspec.Struct, frozen=True):
 class MessagesMissed(msgspec.Struct, frozen=True, gc=False):
     """Sequence ids were skipped: these messages were not and will not be delivered.
 
-    Happens when the service drops messages whose time to live is over, or sends one that cannot be delivered: ``text``
-    that is no string, ``binary`` that is no base64, JSON that is nested too deeply.
+    The service drops messages whose time to live is over, or sent a message that cannot be delivered: ``text`` that is
+    no string, ``binary`` that is no base64, JSON that is nested too deeply.
 
     Attributes:
-        first: the first missing sequence id; 0 for a message without one, which is told by itself.
-        last: the last missing sequence id; 0 with ``first``.
+        first: the first missing sequence id; 0: a message without a sequence id, which has an event of its own.
+        last: the last missing sequence id; 0 if ``first`` is 0.
     """
 
     first: int
@@ -95,9 +94,9 @@ class RejoinGroupFailed(msgspec.Struct, frozen=True):
 
     Attributes:
         group: the group's name.
-        error: why, as ``join_group`` would have raised it. With the outcome ``rejected`` the client is not in the
-            group any more. Where no answer came nobody knows: the group stays among ``groups``, to be joined again
-            on the next connection; ``join_group`` asks once more at once.
+        error: the error of the join, as ``join_group`` would have raised it. With the outcome ``rejected`` the client
+            is no longer in the group. Without an answer its membership is unknown: the group stays in ``groups``, and
+            is joined again on the next connection, or at once by another ``join_group``.
     """
 
     group: str
@@ -105,11 +104,11 @@ class RejoinGroupFailed(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
-    """A request was executed by the service; what the clients' methods return.
+    """The service executed a request: the result of the clients' methods.
 
     Attributes:
         ack_id: the request's ack id.
-        duplicate: the service had executed it before, under the same ack id.
+        duplicate: the service had executed the request before, under the same ack id.
     """
 
     ack_id: int
@@ -121,8 +120,8 @@ class Acked(msgspec.Struct, frozen=True):
 
     Attributes:
         ack_id: the request's ack id.
-        user_data: what the caller passed in with the request; the core never looks at it.
-        duplicate: the service had executed this ack id before: success (client-spec 3.1.2).
+        user_data: the caller's object, as given with the request; the core never looks at it.
+        duplicate: the service had executed this ack id before, which is a success (client-spec 3.1.2).
         error: None on success.
     """
 
@@ -133,7 +132,7 @@ class Acked(msgspec.Struct, frozen=True):
 
 
 Message = GroupMessage | ServerMessage
-"""What is delivered in order and without duplicates."""
+"""The data messages: delivered in order and without duplicates."""
 
 Event = (
     GroupMessage
@@ -147,4 +146,4 @@ Event = (
     | MessagesMissed
     | RejoinGroupFailed
 )
-"""Everything that :meth:`Session.events` can return."""
+"""All that :meth:`Session.events` can return."""

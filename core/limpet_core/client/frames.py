@@ -1,8 +1,8 @@
-"""The fast lane: the one kind of frame that nearly all traffic consists of, read and written by hand.
+"""WebSocket frames: the byte stream divided into frames, and a fast lane for ordinary messages in both directions.
 
-wsproto costs some 8 us a frame; a whole, final, unmasked text frame can be sliced out in a fraction of one.
-Here frames are only told apart and measured. Everything but that one kind goes to wsproto, whole frame by whole
-frame, so that wsproto always stands between two frames and decides whatever is unusual.
+wsproto takes some 8 us per frame; a whole, final, unmasked text frame can be sliced out of the stream in a fraction of
+a microsecond, and nearly all traffic consists of such frames. All other frames go to wsproto, one whole frame at a
+time, so that wsproto is always at the border between two frames, and handles control frames, fragments and faults.
 """
 
 from __future__ import annotations
@@ -12,35 +12,134 @@ from itertools import accumulate
 from struct import Struct
 from typing import Final
 
-_TEXT: Final = 0x8100
-"""A final, unfragmented, unmasked text frame without reserved bits: the first two bytes, with a length of 0."""
+from limpet_core.protocol.close import Close
 
-_LONG: Final = _TEXT + 126
-_LONGER: Final = _TEXT + 127
-"""The same with its length in the next two or eight bytes."""
+_MESSAGE: Final = 0x81
+"""The first byte of a whole message in one frame: final, no reserved bits, opcode text."""
 
-_header = Struct(">HH").unpack_from  # one call for four bytes: a third quicker than to look at each
+_SHORT: Final = _MESSAGE << 8
+_LONG: Final = _SHORT + 126
+_LONGER: Final = _SHORT + 127
+"""The first two bytes, unmasked: the length is to be added to them, or is in the next two or eight bytes."""
+
+_header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
+
+_SMALL: Final = 4096
+"""Pieces of an incomplete frame up to this size are put together: an object for each would take more than its bytes."""
 
 _FAST_MASKING_LIMIT: Final = 1024
-"""Up to this size, masking by one big integer beats wsproto's table (and costs less than its objects)."""
+"""Bytes of the largest payload that is masked here: up to this size, one big integer is faster than wsproto's table."""
 
 _REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
-"""Times the n-th of these, a 32-bit word is repeated n times."""
+"""A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
 
 _mask = Struct("<I").unpack_from
 _short_head = Struct("<BBI").pack
 _long_head = Struct("<BBBBI").pack
 
 
+class FrameBuffer:
+    """Divides the bytes that a client receives into frames.
+
+    Args:
+        limit: the size in bytes of the largest message that is accepted.
+        fast_lane: cut ordinary text frames out here; False leaves all frames to wsproto.
+    """
+
+    __slots__ = ("_fast_lane", "_fragmented", "_limit", "_message_size", "_missing", "_pieces", "_refused")
+
+    def __init__(self, limit: int, *, fast_lane: bool) -> None:
+        self._limit = limit
+        self._fast_lane = fast_lane
+        # A frame that is not complete, and how many bytes are missing before another look at it is worth while.
+        self._pieces: list[bytes | bytearray] = []
+        self._missing = 0
+        # A message in several frames that is not complete, and the size of its frames so far.
+        self._fragmented = False
+        self._message_size = 0
+        self._refused = False
+
+    def feed(self, data: bytes) -> list[list[bytes] | bytes | Close]:
+        """Add received bytes.
+
+        Returns:
+            In the order of the stream: the payloads of consecutive text frames, as a list; any other frame, as bytes
+            for wsproto; and how to close the connection because of a message above the limit. From a frame on that a
+            client must refuse, all bytes are for wsproto, which names the fault.
+        """
+        found: list[list[bytes] | bytes | Close] = []
+        position = 0
+        while self._pieces and not self._refused:
+            # Only the frame that was cut in two is put together: to copy all the data that came with its end would be
+            # the greater part of the cost of a long message.
+            piece = data[position : position + self._missing]
+            self._keep(piece)
+            position += len(piece)
+            self._missing -= len(piece)
+            if self._missing:
+                return found
+            self._cut(self.incomplete(), 0, found)
+        if self._refused:
+            found.append(data[position:])
+        else:
+            self._cut(data, position, found)
+        return found
+
+    def incomplete(self) -> bytes:
+        """Take the bytes of the frame that is not complete."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+    def _cut(self, data: bytes, position: int, found: list[list[bytes] | bytes | Close]) -> None:
+        end = len(data)
+        while position < end:
+            if self._fast_lane and not self._fragmented:
+                texts: list[bytes] = []
+                position = cut_texts(data, position, self._limit, texts)
+                if texts:
+                    found.append(texts)
+                if position == end:
+                    return
+            start, length = measure(data, position, end)
+            is_control = data[position] & 0x08  # never too long: measure() refuses a long one
+            if start < 0:
+                self._refused = True
+                found.append(data[position:])
+                return
+            if start and not is_control and length + self._message_size > self._limit:
+                self._refused = True
+                found.append(Close(1009, f"a message above max_message_size ({self._limit} bytes)"))
+                return
+            stop = (start or position) + length
+            if stop > end:
+                self._keep(data[position:])
+                self._missing = stop - end
+                return
+            if not is_control:  # control frames may come between the frames of a message
+                self._fragmented = data[position] < 0x80
+                self._message_size = self._message_size + length if self._fragmented else 0
+            found.append(data[position:stop])
+            position = stop
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) > _SMALL:
+            self._pieces.append(data)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray) and len(last) < 16 * _SMALL:
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
+
+
 def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int:
-    """Cut whole frames of the one kind out of ``data`` and append their payloads to ``texts``.
+    """Append the payloads of consecutive text frames in ``data`` to ``texts``: whole, final and unmasked ones.
 
     Args:
         position: where the first frame begins.
-        limit: the largest payload that is accepted.
+        limit: the size in bytes of the largest payload that is accepted.
 
     Returns:
-        Where the first other frame begins: another kind, incomplete, too large, or not UTF-8.
+        Where the first other frame begins: of another kind, incomplete, too large, or not UTF-8.
     """
     end = len(data)
     while position + 4 <= end:
@@ -49,9 +148,9 @@ def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int
             start = position + 4
             if length < 126:
                 break
-        elif _TEXT <= head < _LONG:
+        elif _SHORT <= head < _LONG:
             start = position + 2
-            length = head - _TEXT
+            length = head - _SHORT
         else:
             start = position + 10
             if head != _LONGER or start > end:
@@ -71,7 +170,6 @@ def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether ``data`` is UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -83,10 +181,9 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Read the header of the frame that begins at ``start``.
 
     Returns:
-        Where its payload begins and how long that is; ``(0, n)`` if the header is not complete before ``end``:
-        it has at least n bytes;
-        ``(-1, 0)`` if a client must refuse it: masked, a length that is not the shortest form or above 2**63,
-        reserved bits or opcodes, a control frame that is long or fragmented (RFC 6455 5.2, 5.5).
+        Where the payload begins and its length; ``(0, n)`` if the header is not complete before ``end``: it has at
+        least n bytes; ``(-1, 0)`` if a client must refuse the frame: masked, a length that is not in its shortest form
+        or 2**63 and more, reserved bits or opcodes, a control frame that is long or fragmented (RFC 6455 5.2, 5.5).
     """
     if end - start < 2:
         return 0, 2
@@ -113,7 +210,7 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 class Masker:
-    """Writes masked text frames by hand.
+    """Writes the masked frames of short messages.
 
     Args:
         random_bytes: returns that many unpredictable bytes, such as ``os.urandom`` (RFC 6455 5.3).
@@ -128,11 +225,11 @@ class Masker:
 
     @staticmethod
     def suits(payload: bytes) -> bool:
-        """Whether ``payload`` is short enough to be written here faster than by wsproto."""
+        """Whether ``payload`` is short enough for :meth:`frame`, and then faster than with wsproto."""
         return len(payload) <= _FAST_MASKING_LIMIT
 
-    def text_frame(self, payload: bytes) -> bytes:
-        """A whole, final, masked text frame with ``payload``, which is one that :meth:`suits`."""
+    def frame(self, payload: bytes) -> bytes:
+        """Return the frame of a message whose payload :meth:`suits`."""
         at = self._at
         if at == len(self._pool):
             self._pool = self._random_bytes(256)
@@ -141,11 +238,11 @@ class Masker:
         (mask,) = _mask(self._pool, at)
         length = len(payload)
         words = (length + 3) // 4
-        # One exclusive or for all bytes. The mask is repeated by a multiplication, which is cheaper than to make
-        # these bytes and turn them into an integer; those behind the end are cut off.
+        # One exclusive or for all bytes. A multiplication repeats the mask, which is cheaper than to repeat its bytes
+        # and to convert them into an integer. The bytes behind the end of the payload are cut off.
         masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
         if length < 126:
-            head = _short_head(0x81, 0x80 | length, mask)
+            head = _short_head(_MESSAGE, 0x80 | length, mask)
         else:
-            head = _long_head(0x81, 0xFE, length >> 8, length & 0xFF, mask)
+            head = _long_head(_MESSAGE, 0xFE, length >> 8, length & 0xFF, mask)
         return head + masked.to_bytes(4 * words, "little")[:length]

@@ -1,4 +1,4 @@
-"""HTTP CONNECT over bytes: a tunnel through a proxy, in front of a Link."""
+"""HTTP CONNECT: a tunnel through a proxy, for the bytes of a Link."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Proxy(msgspec.Struct, frozen=True):
     """An HTTP proxy.
 
     Attributes:
-        host: its name or address, without brackets.
-        port: its TCP port.
+        host: the host name or address, without brackets.
+        port: the TCP port.
         user: for ``Proxy-Authorization: Basic``; None: no authorization.
-        password: goes with ``user``.
+        password: for ``user``.
     """
 
     host: str
@@ -38,11 +38,11 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def parse_proxy(url: str) -> Proxy:
-    """Take the URL of a proxy apart: ``http://[user:password@]host[:port]``; the port is 80 by default.
+    """Parse the URL of a proxy: ``http://[user:password@]host[:port]``; the default port is 80.
 
     Raises:
         InvalidType: ``url`` is not a str.
-        InvalidValue: it is not the URL of an HTTP proxy. The message never holds the password.
+        InvalidValue: ``url`` is not the URL of an HTTP proxy. The message never contains the password.
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
         raise InvalidType(f"proxy must be a str, not {type(url).__name__}")
@@ -50,7 +50,7 @@ def parse_proxy(url: str) -> Proxy:
     if scheme.lower() != "http" or not has_scheme:
         found = f"the scheme {scheme!r}" if has_scheme and scheme.isalnum() else "no scheme"
         raise InvalidValue(f"proxy must start with http://, but has {found}")
-    # The parts are cut out by hand: errors of urllib may repeat what belongs to the password.
+    # Not by urllib, whose errors may repeat a part of the password.
     place, _, more = rest.partition("/")
     if more or "?" in place or "#" in place:
         raise InvalidValue("proxy has more than a host and a port; percent-encode '/', '?' and '#' in its password")
@@ -74,24 +74,25 @@ def parse_proxy(url: str) -> Proxy:
 
 
 class Tunnel:
-    """The way through a proxy, from the CONNECT request to its answer.
+    """A tunnel through a proxy, from the CONNECT request to the proxy's answer.
 
     Args:
-        proxy: who is asked.
-        host: where the tunnel is to lead, without brackets.
-        port: the TCP port there.
+        proxy: the proxy.
+        host: the destination's host name or address, without brackets.
+        port: the destination's TCP port.
 
     Attributes:
-        open: the tunnel stands; what :meth:`receive_data` returns from then on came through it.
+        open: whether the proxy has opened the tunnel: from then on :meth:`receive_data` returns the bytes that came
+            through it.
 
-    Call :meth:`data_to_send` at once: it holds the request.
+    Call :meth:`data_to_send` at once: it returns the request.
     """
 
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self.open: bool = False
         self._proxy = proxy
         self._http = h11.Connection(h11.CLIENT)
-        # What a proxy says may quote what it was told.
+        # The proxy's answer may quote the request.
         self._secrets = Secrets(proxy.password)
         self._target = authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", authority)]
@@ -103,12 +104,12 @@ class Tunnel:
         self._out += self._http.send(h11.EndOfMessage()) or b""
 
     def data_to_send(self) -> bytes:
-        """The request, once."""
+        """Return the request, once."""
         out, self._out = self._out, b""
         return out
 
     def receive_data(self, data: bytes) -> bytes:
-        """Bytes arrived (``b""``: no more will come); return those that came through the tunnel.
+        """Receive bytes from the proxy (``b""`` is the end of the stream); return those that came through the tunnel.
 
         Raises:
             ConnectError: the proxy refused, or its answer cannot be read; ``status`` is the HTTP status.
@@ -133,14 +134,14 @@ class Tunnel:
         return self._http.trailing_data[0]
 
     def lost(self, reason: str) -> ConnectError:
-        """The connection to the proxy is gone before the tunnel stood: the error that says so."""
+        """Return the error for a connection to the proxy that is lost before the tunnel is open."""
         return ConnectError(f"{self._name()} did not answer: {one_line(reason)}")
 
     def _name(self) -> str:
         return f"the proxy {self._proxy.host} port {self._proxy.port}"
 
     def _refusal(self, response: h11.Response) -> str:
-        if response.status_code in (401, 407):  # 401 is wrong here; tinyproxy means a wrong password
+        if response.status_code in (401, 407):  # 401 is not for proxies, but tinyproxy means a wrong password
             wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
             status = f"HTTP status {response.status_code}"
             return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"

@@ -1,9 +1,9 @@
-"""Link: one WebSocket connection over bytes, for transports that only move bytes."""
+"""Link: one WebSocket connection, for transports that carry bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import (
@@ -20,7 +20,7 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
-from limpet_core.client.frames import Masker, cut_texts, measure
+from limpet_core.client.frames import FrameBuffer, Masker
 from limpet_core.client.session import Session
 from limpet_core.client.states import Dial
 from limpet_core.client.url import Endpoint, parse_url
@@ -28,30 +28,33 @@ from limpet_core.errors import ConnectError, refused
 from limpet_core.text import LONGEST_REASON, one_line
 
 _PONGS: Final = 500
-"""Pongs that wait for a peer that does not read; then the oldest goes, as RFC 6455 5.5.3 allows."""
-
-_SMALL: Final = 4096
-"""Pieces of a frame up to this size are put together: kept one by one, each would take far more than its bytes."""
+"""Pongs that are kept for a peer that does not read; beyond them the oldest is dropped (RFC 6455 5.5.3 allows it)."""
 
 
 class Link:
     """One WebSocket connection, from the handshake to the close, between a transport's bytes and a Session.
 
-    It has no policy and no timer: it reports what happens to ``session`` and does what ``dial`` says. Once the
-    session no longer wants ``dial``, whatever arrives is dropped.
+    A link has no policy and no timer: it reports events of the connection to ``session`` and closes it as ``dial``
+    says. Once the session no longer wants ``dial``, the link drops all that arrives.
 
     Args:
-        session: who receives the messages and has the messages to send.
+        session: receives the messages and has the messages to send.
         dial: the session's current :attr:`Session.dial`; its ``url`` must be known.
-        random_bytes: returns that many unpredictable bytes, for masks; ``os.urandom`` will do.
+        random_bytes: returns that many unpredictable bytes, for masks, such as ``os.urandom``.
         headers: more headers for the handshake, as pairs of name and value.
-        fast_lane: read and write ordinary text frames without wsproto. Off, the result is the same.
+
+    Attributes:
+        dial: as given.
+        endpoint: host, port and security of ``dial.url``, for the transport to connect to.
 
     Raises:
         InvalidValue: ``dial.url`` is not a WebSocket URL.
 
-    Call :meth:`data_to_send` at once: it holds the handshake.
+    Call :meth:`data_to_send` at once: it returns the handshake.
     """
+
+    # Whether ordinary text frames are read and written without wsproto. Tests turn it off: the result must be the same.
+    _fast_lane: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -60,31 +63,20 @@ class Link:
         *,
         random_bytes: Callable[[int], bytes],
         headers: Iterable[tuple[str, str]] = (),
-        fast_lane: bool = True,
     ) -> None:
-        self.dial = dial
+        self.dial: Dial = dial
         self.endpoint: Endpoint = parse_url(dial.url or "")
         self._session = session
-        self._limit = session.options.max_message_size
-        self._fast_lane = fast_lane
+        self._buffer = FrameBuffer(session.options.max_message_size, fast_lane=self._fast_lane)
         self._masker = Masker(random_bytes)
-        # Not a WSConnection, which would keep the parts of the handshake for as long as the connection stands.
+        # Not a WSConnection, which would keep the parts of the handshake for as long as the connection lives.
         self._ws: H11Handshake | Connection = H11Handshake(ConnectionType.CLIENT)
         self._out: list[bytes] = []
         self._pongs: list[bytes] = []
         self._open = False
-        self._done = False
         self._rejection: RejectConnection | None = None
         self._body = b""
-        # Bytes of a frame that is not complete yet, and the size that makes trying again worth while.
-        self._held: list[bytes | bytearray] = []
-        self._held_size = 0
-        self._wanted = 0
-        # A message in several frames: wsproto's half-made text, and the size of the frames so far.
-        self._fragmented = False
-        self._message_size = 0
-        self._text = bytearray()
-        self._to_wsproto = False
+        self._text = bytearray()  # of a message that comes from wsproto in parts
         self._out.append(
             self._ws.send(
                 Request(
@@ -98,29 +90,37 @@ class Link:
 
     @property
     def close_expected(self) -> bool:
-        """Whether nothing more will come of this connection: send what is left, then close the transport."""
-        return self._done
+        """Whether the connection is over: send the bytes that are left, then close the transport."""
+        return not self.dial.wanted
 
-    # ---- What happened
+    # ---- Events of the transport
 
     def receive_data(self, data: bytes, now: float) -> None:
-        """Bytes arrived; ``b""``: the peer will send no more. Never raises because of the peer.
+        """Receive bytes from the transport; ``b""`` is the end of the stream. Never raises because of the peer.
 
         Call :meth:`data_to_send` and drain the session next.
         """
         if not data:
             self.transport_lost("the service closed the connection", now)
-        elif self._is_stale():
+        elif not self.dial.wanted:
             return
         elif self._open:
             self._session.heard(now)
-            self._receive_frames(data, now)
+            for item in self._buffer.feed(data):
+                if isinstance(item, list):
+                    self._session.receive_messages(item, now)
+                elif isinstance(item, bytes):
+                    self._feed(item, now)
+                else:
+                    self._session.transport_broken(item.code, item.reason, now)
+                if not self.dial.wanted:
+                    return
         else:
             self._receive_handshake(data, now)
 
     def transport_lost(self, reason: str, now: float) -> None:
-        """The transport cannot be read any more; ``reason`` says why, for people. Repeats do nothing."""
-        if self._is_stale():
+        """Report that the transport cannot be read any more; ``reason`` is for people. Repeats do nothing."""
+        if not self.dial.wanted:
             return
         if not self._open:
             if self._rejection is not None:
@@ -129,41 +129,28 @@ class Link:
                 hint = "" if self.endpoint.secure else "; if that port wants TLS, the URL starts with wss://"
                 self.failed(ConnectError(f"the handshake was cut short: {one_line(reason)}{hint}"), now)
             return
-        # wsproto looks into incomplete frames too: it may find a fault in what was held back.
-        held = b"".join(self._held)
-        self._held.clear()
-        self._feed(held, now)
-        if not self._done:
-            self._done = True
+        # wsproto may find a fault in an incomplete frame.
+        self._feed(self._buffer.incomplete(), now)
+        if self.dial.wanted:
             self._session.disconnected(now, reason=reason)
 
     def failed(self, error: BaseException, now: float) -> None:
-        """The transport could not be opened, or broke; ``error`` says why. Repeats do nothing."""
-        self._failed(error, now)
-
-    def _failed(self, error: BaseException, now: float, status: int | None = None) -> None:
+        """Report that the transport could not be opened, or broke with ``error``. Repeats do nothing."""
         if self._open:
             self.transport_lost(str(error), now)
-        elif not self._is_stale():
-            self._done = True
-            self._session.dial_failed(error, now, status=status)
+        elif self.dial.wanted:
+            self._session.dial_failed(error, now)
 
-    def _is_stale(self) -> bool:
-        if not self.dial.wanted:
-            self._done = True
-        return self._done
-
-    # ---- What to do about it
+    # ---- Bytes for the transport
 
     def data_to_send(self) -> list[bytes]:
-        """The bytes to write now, in order: handshake, messages, pongs, close.
+        """Return the bytes to write now, in order: handshake, messages, pongs, close.
 
-        To be called after everything that happened to this link or its session, unless the transport can take
-        no more at the moment.
+        Call this after every event of this link or its session, unless the transport can take no more at the moment.
         """
         out = [*self._pongs, *self._out]
         if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
-            out.append(b"".join([self._text_frame(message) for message in messages]))
+            out.append(b"".join([self._frame(message) for message in messages]))
         close = self.dial.close
         if close is not None and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
@@ -173,23 +160,23 @@ class Link:
         self._pongs.clear()
         return out
 
-    def _text_frame(self, message: bytes) -> bytes:
+    def _frame(self, message: bytes) -> bytes:
         if self._fast_lane and self._masker.suits(message):
-            return self._masker.text_frame(message)
+            return self._masker.frame(message)
         return self._ws.send(TextMessage(data=message.decode()))
 
     # ---- The handshake
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
-        # Line by line: what follows the head is the first frames, and those are not for wsproto to buffer.
+        # Line by line: the bytes after the head are the first frames, which wsproto must not buffer.
         rest = memoryview(data)
-        while len(rest) and not self._open and not self._done:
+        while len(rest) and not self._open and self.dial.wanted:
             line_end = data.find(b"\n", len(data) - len(rest)) + 1 or len(data)
             taken = line_end - (len(data) - len(rest))
             self._feed(bytes(rest[:taken]), now)
             rest = rest[taken:]
-        if self._open:
-            self._receive_frames(bytes(rest), now)
+        if self._open and len(rest):
+            self.receive_data(bytes(rest), now)
 
     def _accepted(self, event: AcceptConnection, now: float) -> None:
         if event.subprotocol is None:
@@ -204,81 +191,7 @@ class Link:
     def _rejected(self, now: float) -> None:
         assert self._rejection is not None
         status = self._rejection.status_code
-        self._failed(refused(status, self._body), now, status)
-
-    # ---- Frames
-
-    def _receive_frames(self, data: bytes, now: float) -> None:
-        position = 0
-        while self._held and not self._to_wsproto:
-            # Only the frame that was cut in two is put together: to copy all that came with its end would be the
-            # greater part of what a long message costs.
-            missing = self._wanted - self._held_size
-            piece = data[position : position + missing]
-            self._keep(piece)
-            self._held_size += len(piece)
-            if len(piece) < missing:
-                return
-            position += missing
-            frame = b"".join(self._held)
-            self._held.clear()
-            self._cut(frame, 0, now)
-            if self._done:
-                return
-        if self._to_wsproto:
-            self._feed(data[position:], now)
-        else:
-            self._cut(data, position, now)
-
-    def _cut(self, data: bytes, position: int, now: float) -> None:
-        """Take the frames in ``data`` from ``position`` on; what is not complete is held back."""
-        end = len(data)
-        texts: list[bytes] = []
-        while not self._done:
-            if self._fast_lane and not self._fragmented:
-                position = cut_texts(data, position, self._limit, texts)
-            self._deliver(texts, now)
-            if position == end or self._done:
-                return
-            start, length = measure(data, position, end)
-            if start < 0:
-                # wsproto names the fault; what comes after it is lost with the connection.
-                self._to_wsproto = True
-                self._feed(data[position:], now)
-                return
-            # No control frame may be too long: measure() has refused it.
-            if start and not data[position] & 0x08 and length + self._message_size > self._limit:
-                self._broken(1009, f"a message above max_message_size ({self._limit} bytes)", now)
-                return
-            stop = (start or position) + length
-            if stop > end:
-                self._keep(data[position:])
-                self._held_size, self._wanted = end - position, stop - position
-                return
-            self._count(data[position], length)
-            self._feed(data[position:stop], now)
-            position = stop
-
-    def _keep(self, data: bytes) -> None:
-        if len(data) > _SMALL:
-            self._held.append(data)
-        elif self._held and isinstance(last := self._held[-1], bytearray) and len(last) < 16 * _SMALL:
-            last += data
-        else:
-            self._held.append(bytearray(data))
-
-    def _count(self, first: int, length: int) -> None:
-        """Keep track of messages in several frames; control frames may come between these."""
-        if first & 0x08:
-            return
-        self._fragmented = first < 0x80
-        self._message_size = self._message_size + length if self._fragmented else 0
-
-    def _deliver(self, texts: list[bytes], now: float) -> None:
-        if texts:
-            self._session.receive_messages(texts, now)
-            texts.clear()
-            self._is_stale()
+        self._session.dial_failed(refused(status, self._body), now, status=status)
 
     # ---- wsproto
 
@@ -287,12 +200,12 @@ class Link:
             self._ws.receive_data(data)
             for event in self._ws.events():
                 self._handle(event, now)
-                if self._done:
+                if not self.dial.wanted:
                     return
         except (ProtocolError, ValueError) as error:
             if self._rejection is not None:  # only its body cannot be read
                 self._rejected(now)
-            text = one_line(str(error), LONGEST_REASON)  # the session looks for tokens that it knows, and shows less
+            text = one_line(str(error), LONGEST_REASON)  # the session searches this for known tokens, and shows less
             self.failed(ConnectError(f"the service's answer to the handshake cannot be used: {text}"), now)
 
     def _handle(self, event: Event, now: float) -> None:
@@ -311,7 +224,7 @@ class Link:
                 if len(self._pongs) > _PONGS:
                     del self._pongs[0]
         elif isinstance(event, CloseConnection):
-            self._closed(event, now)
+            self._fault_or_close(event, now)
         elif isinstance(event, AcceptConnection):
             self._accepted(event, now)
         elif isinstance(event, RejectConnection):
@@ -322,18 +235,13 @@ class Link:
             self._body += event.data
             if event.body_finished or len(self._body) > 4096:
                 self._rejected(now)
-        self._is_stale()
 
-    def _closed(self, event: CloseConnection, now: float) -> None:
+    def _fault_or_close(self, event: CloseConnection, now: float) -> None:
         code, reason = int(event.code), event.reason or ""
         if self._ws.state is ConnectionState.OPEN or self._ws.state is ConnectionState.LOCAL_CLOSING:
-            # No close frame: wsproto found a fault in what the peer sent.
-            self._broken(code, reason, now)
+            # The peer sent no close frame: wsproto found a fault in its frames.
+            self._session.transport_broken(code, reason, now)
             return
         if self._ws.state is ConnectionState.REMOTE_CLOSING:
             self._out.append(self._ws.send(event.response()))
         self._session.disconnected(now, code=code, reason=reason)
-
-    def _broken(self, code: int, reason: str, now: float) -> None:
-        self._done = True
-        self._session.transport_broken(code, reason, now)

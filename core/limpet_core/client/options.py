@@ -1,4 +1,4 @@
-"""What can be configured: limits, intervals and policies, validated once."""
+"""Options: the limits, intervals and policies of a client."""
 
 from __future__ import annotations
 
@@ -12,42 +12,41 @@ from limpet_core.protocol.names import JSON, RELIABLE_JSON
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a client that can be chosen; all times in seconds, all sizes in bytes.
+    """The settings of a client. All times are in seconds, all sizes in bytes.
 
     Attributes:
         protocol: the subprotocol, :data:`RELIABLE_JSON` (default) or :data:`JSON`.
-        auto_reconnect: make a new connection when one is lost for good; otherwise the client stops.
+        auto_reconnect: make a new connection when the connection is lost for good; otherwise the client stops.
         auto_rejoin_groups: join the groups of the old connection again on a new one.
-        reconnect: delays between new connections; unlimited, full jitter.
+        reconnect: delays before new connections; by default without a limit and with full jitter.
         retry: repeats of a request after ``InternalServerError`` or a missing ack, always under the same ack id. An
-            event with ``resend="safe"`` is not repeated, since the service repeats calls of event handlers itself; it
-            fails when the time for its repeats is over (with the default ``ack_timeout``, after two minutes).
+            event with ``resend="safe"`` is not repeated, since the service repeats calls of event handlers itself; the
+            event fails when the time for its repeats is over (with the default ``ack_timeout``, after two minutes).
         resend: ``"safe"``: a send or event whose outcome is unknown fails with ``SendError(outcome="unknown")``;
-            ``"always"``: it is sent again on the new connection (at least once instead of at most once), and an event
-            also after ``InternalServerError``.
-        connect_timeout: for each attempt, from the URL being asked for to the first message.
+            ``"always"``: the request is sent again on the new connection (at least once instead of at most once), and
+            an event also after ``InternalServerError``.
+        connect_timeout: for each attempt, from the request for the URL to the first message.
         ack_timeout: until a request without an answer is repeated, or fails after the last repeat; None: never.
-        request_timeout: until a request fails, whatever the state of the connection; None: never. One without an ack
-            has no end that it could fail with: it waits until it can be sent.
+        request_timeout: until a request fails, in any state of the connection; None: never. A request without an ack
+            cannot fail: it waits until it can be sent.
         close_timeout: how long ``stop()`` waits for the service to answer the close.
         recovery_timeout: how long to try to recover a dropped connection (client-spec 1.4: 30 s).
-        recovery_interval: least time between two attempts to recover; jittered by up to a quarter. After a connection
-            that has brought a new message or an answer the next attempt is made at once; a line that drops all the
-            time has ten of these, and one more for each quarter of the interval that it was up.
+        recovery_interval: least time between two attempts to recover; jitter adds up to a quarter. After a connection
+            that has brought a new message or an answer the next attempt is made at once. A connection that drops again
+            and again has ten such attempts, and one more for each quarter of the interval that it was up.
         keepalive_interval: between two pings; 0 or None: no pings.
-        keepalive_timeout: silence after which a connection counts as dead; 0 or None: never.
+        keepalive_timeout: silence of the service after which a connection counts as dead; 0 or None: never.
         sequence_ack_interval: longest time until a received message is acknowledged (client-spec 3.2.3).
         sequence_ack_messages: acknowledge at the latest after this many messages.
         sequence_ack_bytes: acknowledge at the latest after this many bytes of messages.
-        max_message_size: largest message that is accepted; a larger one closes the connection with 1009.
-        max_request_size: largest request that can be made, as encoded; the service accepts 1 MiB and ends the
-            connection over more.
-        max_pending_requests: requests that may be unanswered or waiting at a time; one more raises
-            TooManyRequests.
+        max_message_size: largest message that is accepted; a larger message closes the connection with 1009.
+        max_request_size: largest request, as encoded; the service closes the connection after a request above 1 MiB.
+        max_pending_requests: requests that may be unanswered or waiting at a time; a further request raises
+            :class:`TooManyRequests`.
         max_buffered_messages: messages that may wait for a slow consumer before reading is paused.
 
     Raises:
-        InvalidValue, InvalidType: the message names the option.
+        InvalidValue, InvalidType: an option cannot be used; the message names the option.
     """
 
     protocol: str = RELIABLE_JSON

@@ -1,4 +1,4 @@
-"""Fixed timer slots with the earliest deadline at hand."""
+"""The timers of a session, and the earliest of their deadlines."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Final
 
 
 class Timer(enum.IntEnum):
-    """What a session waits for; the value is the slot."""
+    """A timer of a session; the value is its slot."""
 
     CONNECT = 0
-    """The current attempt to connect or recover must have shown life."""
+    """The current attempt to connect or recover takes too long."""
     WINDOW = 1
-    """The connection can be recovered until then."""
+    """The connection cannot be recovered any more."""
     ATTEMPT = 2
-    """Start the next attempt to connect or recover."""
+    """The next attempt to connect or recover begins."""
     PING = 3
-    """Send a ping."""
+    """A ping is due."""
     SILENCE = 4
-    """The peer must have been heard."""
+    """The peer has been silent for too long."""
     SEQUENCE_ACK = 5
-    """Acknowledge received messages."""
+    """The acknowledgement of received messages is due."""
     REQUESTS = 6
-    """A request must be repeated or given up."""
+    """A request is to be repeated or given up."""
     CLOSE = 7
-    """The peer must have answered our close."""
+    """The peer has not answered our close."""
 
 
 SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK
@@ -33,7 +33,11 @@ REQUESTS: Final = Timer.REQUESTS
 
 
 class Timers:
-    """A deadline per :class:`Timer`; ``inf`` where nothing is due."""
+    """The deadlines of all timers, in seconds; ``inf``: the timer is not armed.
+
+    Attributes:
+        deadline: the earliest deadline.
+    """
 
     __slots__ = ("_slots", "deadline")
 
@@ -45,18 +49,16 @@ class Timers:
         return self._slots[timer]
 
     def set(self, timer: Timer, deadline: float) -> None:
-        """Arm ``timer`` for ``deadline`` (seconds), whatever it was armed for before."""
         self._slots[timer] = deadline
         self.deadline = min(self._slots)
 
     def stop(self, *timers: Timer) -> None:
-        """Disarm ``timers``."""
         for timer in timers:
             self._slots[timer] = math.inf
         self.deadline = min(self._slots)
 
     def expired(self, now: float) -> list[Timer]:
-        """The timers that are due, in the order of their deadlines."""
+        """Return the timers that are due, in the order of their deadlines."""
         due = [timer for timer in Timer if self._slots[timer] <= now]
         due.sort(key=self._slots.__getitem__)
         return due

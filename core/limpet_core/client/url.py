@@ -1,26 +1,29 @@
-"""Client Access URLs: checked, taken apart, and extended for a recovery."""
+"""Client Access URLs: parsed, checked, and extended for a recovery."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from typing import Final
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 
 from limpet_core.errors import InvalidType, InvalidValue
-from limpet_core.redaction import redact as redact
 from limpet_core.redaction import redact_url
+
+_CONTROLS: Final = re.compile(r"[\x00-\x20\x7f]")
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a URL leads: what a transport needs to dial and a handshake needs to ask for.
+    """The parts of a URL: for the transport to connect to, and for the request of the handshake.
 
     Attributes:
         host: the host name or address, without brackets.
         port: the TCP port.
         secure: whether TLS is used (``wss``).
         authority: the value of the ``Host`` header.
-        target: path and query, as the request line has them.
+        target: path and query, as in the request line.
     """
 
     host: str
@@ -35,32 +38,18 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def parse_url(url: str) -> Endpoint:
-    """Take a Client Access URL apart.
+    """Parse a Client Access URL.
 
     Args:
         url: ``wss://host[:port]/client/hubs/{hub}?access_token=...`` (or ``ws://``; client-spec 1.1).
 
     Raises:
         InvalidType: ``url`` is not a str.
-        InvalidValue: it is not a WebSocket URL. The message never repeats the query, which holds the token.
+        InvalidValue: ``url`` is not a WebSocket URL. The message never repeats the query, which holds the token.
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
         raise InvalidType(f"url must be a str, not {type(url).__name__}")
-    if url.lower().startswith("endpoint="):
-        raise InvalidValue("url is a connection string, of which `limpet url -c ...` makes a client URL")
-    if url != url.strip():
-        raise InvalidValue("url has a space or a line break at one of its ends; strip it")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        # Python's words for a host that changes when it is normalized quote what is before it, too: the password.
-        reason = "its host has characters that mean others" if "netloc" in str(error) else error
-        raise InvalidValue(f"url cannot be read: {reason}") from None
-    if parts.scheme not in ("ws", "wss"):
-        found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        hint = "; a client URL comes from your server, or from `limpet url`" if parts.scheme else ""
-        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}{hint}")
+    parts, port = _split(url)
     host = parts.hostname
     if not host:
         raise InvalidValue("url has no host")
@@ -72,21 +61,15 @@ def parse_url(url: str) -> Endpoint:
         url.encode()
     except UnicodeEncodeError:
         raise InvalidValue("url holds characters that cannot be encoded as UTF-8") from None
-    try:
-        ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise InvalidValue(f"url has a host that cannot be encoded: {error}") from None
-    # IDNA may turn a character into something else altogether, even into a space.
-    if not _HOST.fullmatch(ascii_host):
-        raise InvalidValue(f"url has a host that cannot be one: {host!r}")
+    host = _ascii(host)
     secure = parts.scheme == "wss"
-    bracketed = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
+    bracketed = f"[{host}]" if ":" in host else host
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=-._~")
     if parts.query:
-        # What is there is kept to the letter: repeated and empty parameters survive.
+        # Nothing is normalized: repeated and empty parameters stay as they are.
         target += "?" + quote(parts.query, safe="/?%:@!$&'()*+,;=-._~[]`")
     return Endpoint(
-        host=ascii_host,
+        host=host,
         port=port if port is not None else (443 if secure else 80),
         secure=secure,
         authority=bracketed if port is None else f"{bracketed}:{port}",
@@ -94,17 +77,49 @@ def parse_url(url: str) -> Endpoint:
     )
 
 
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    """Return the parts of ``url`` and its port, if it has one."""
+    if url.lower().startswith("endpoint="):
+        raise InvalidValue("url is a connection string, of which `limpet url -c ...` makes a client URL")
+    if url != url.strip():
+        raise InvalidValue("url has a space or a line break at one of its ends; strip it")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        # Python's message about a host that is changed by normalization quotes the password before it, too.
+        reason = "its host has characters that mean others" if "netloc" in str(error) else error
+        raise InvalidValue(f"url cannot be read: {reason}") from None
+    if parts.scheme not in ("ws", "wss"):
+        found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        hint = "; a client URL comes from your server, or from `limpet url`" if parts.scheme else ""
+        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}{hint}")
+    return parts, port
+
+
+def _ascii(host: str) -> str:
+    """Return ``host`` as in the handshake: international names in IDNA."""
+    try:
+        ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise InvalidValue(f"url has a host that cannot be encoded: {error}") from None
+    # IDNA may turn a character into a different one, even into a space.
+    if not _HOST.fullmatch(ascii_host):
+        raise InvalidValue(f"url has a host that cannot be one: {host!r}")
+    return ascii_host
+
+
 def place(url: str) -> str:
-    """Host and port of a good URL, for people."""
+    """Return the host and the port of a valid URL, for people."""
     endpoint = parse_url(url)
     return f"{endpoint.host} port {endpoint.port}"
 
 
 def recovery_url(url: str, connection_id: str, reconnection_token: str) -> str:
-    """The URL that recovers a connection: the original with two parameters added (client-spec 1.4).
+    """Return the URL that recovers a connection: ``url`` with two parameters added (client-spec 1.4).
 
-    Nothing else of the URL changes, not even its repeated or empty parameters. The access token stays: the
-    service ignores it during a recovery.
+    The rest of the URL stays as it is, with repeated and empty parameters. The access token stays, too: the service
+    ignores it during a recovery.
     """
     url = url.split("#", 1)[0]
     joint = "&" if "?" in url else "?"
@@ -112,7 +127,3 @@ def recovery_url(url: str, connection_id: str, reconnection_token: str) -> str:
         f"{url}{joint}awps_connection_id={quote(connection_id, safe='')}"
         f"&awps_reconnection_token={quote(reconnection_token, safe='')}"
     )
-
-
-_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
-_HOST = re.compile(r"[A-Za-z0-9._~:%-]+")

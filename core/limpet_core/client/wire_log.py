@@ -1,4 +1,4 @@
-"""Messages on the wire in the log ``limpet.frames``, at level DEBUG and without tokens."""
+"""The log ``limpet.frames``: the messages of a connection, at level DEBUG and without tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST: Final = 1000
 
 
 def trace(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
-    """Log ``messages``, which went in ``direction`` (``<`` came, ``>`` goes)."""
+    """Log ``messages`` that were received (``direction`` is ``<``) or are sent (``>``)."""
     for message in messages:
         text = message.decode("utf-8", "replace")
         if direction == "<" and _may_hold_a_token(text):
@@ -25,12 +25,12 @@ def trace(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
 
 
 def _may_hold_a_token(text: str) -> bool:
-    # Of the names of fields only the letters count, and these may be escaped.
+    # The name of a field may be in any case, and its letters may be escaped.
     return "token" in text.lower() or "\\u" in text
 
 
 def _without_token(text: str, secrets: Secrets) -> str:
-    """Hide by field: the service may write a token with whatever escapes it likes."""
+    # By field, in the decoded message: the service may write a token with any escapes.
     try:
         fields: Any = json.loads(text)
     except (ValueError, RecursionError):

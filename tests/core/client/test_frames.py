@@ -10,15 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.helpers import frames
-from tests.helpers.driving import QUIET, URL, encoded, hello
+from tests.helpers.driving import QUIET, URL, WsprotoLink, encoded, hello
 from tests.helpers.profiles import examples
 from tests.helpers.strategies import busy_stream, chunked, cut_at, cut_by, streams
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 
-from limpet import Link, Options, Session
-from limpet_core.client.frames import Masker, cut_texts, is_utf8, measure
+from limpet import Close, Link, Options, Session
+from limpet_core.client.frames import FrameBuffer, Masker, cut_texts, is_utf8, measure
 
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 
@@ -73,7 +73,7 @@ def control(opcode: int, payload: bytes) -> tuple[int, bytes]:
 def through_link(scene: str, chunks: list[bytes], limit: int, *, fast_lane: bool) -> Observed:
     session = session_in(scene, limit)
     assert session.dial is not None
-    link = Link(session, session.dial, random_bytes=fixed_random, fast_lane=fast_lane)
+    link = (Link if fast_lane else WsprotoLink)(session, session.dial, random_bytes=fixed_random)
     (handshake,) = link.data_to_send()
     link.receive_data(frames.accept(handshake), 1.0)
     sent = b"".join(link.data_to_send())
@@ -198,7 +198,53 @@ def test_long_streams(block: int) -> None:
             assert through_link(scene, chunks, limit, fast_lane=fast_lane) == expected, f"seed {seed}"
 
 
-# ---- Its parts
+# ---- FrameBuffer
+
+PING = frames.frame(frames.PING, b"?")
+FIRST, LAST = frames.text(b"in ", fin=False), frames.frame(frames.CONTINUATION, b"parts")
+
+
+def test_texts_and_other_frames_come_in_the_order_of_the_stream() -> None:
+    stream = frames.text(b"one") + frames.text(b"two") + PING + FIRST + PING + LAST + frames.text(b"three")
+    expected = [[b"one", b"two"], PING, FIRST, PING, LAST, [b"three"]]
+    assert FrameBuffer(100, fast_lane=True).feed(stream) == expected
+    buffer = FrameBuffer(100, fast_lane=True)
+    found = [item for at in range(len(stream)) for item in buffer.feed(stream[at : at + 1])]
+    assert found == [[b"one"], [b"two"], *expected[1:]]
+    assert buffer.incomplete() == b""
+
+
+def test_without_the_fast_lane_every_frame_is_for_wsproto() -> None:
+    stream = [frames.text(b"one"), PING, FIRST, LAST]
+    assert FrameBuffer(100, fast_lane=False).feed(b"".join(stream)) == stream
+
+
+def test_an_incomplete_frame_can_be_taken_out() -> None:
+    buffer = FrameBuffer(100, fast_lane=True)
+    assert buffer.feed(PING + b"\x81\x05he") == [PING]
+    assert buffer.feed(b"ll") == []
+    assert buffer.incomplete() == b"\x81\x05hell"
+
+
+@pytest.mark.parametrize("stream", [frames.text(b"x" * 11), FIRST + frames.frame(frames.CONTINUATION, b"x" * 8)])
+def test_a_message_above_the_limit_is_a_fault(stream: bytes) -> None:
+    buffer = FrameBuffer(10, fast_lane=True)
+    assert buffer.feed(stream + PING)[-1] == Close(1009, "a message above max_message_size (10 bytes)")
+    assert buffer.feed(PING + PING) == [PING + PING], "nothing is cut any more"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_from_an_illegal_header_on_all_bytes_are_for_wsproto(cut: int) -> None:
+    illegal = frames.frame(3, b"!")
+    buffer = FrameBuffer(100, fast_lane=True)
+    found = buffer.feed(PING + illegal[:cut]) + buffer.feed(illegal[cut:] + frames.text(b"late"))
+    assert found[0] == PING
+    assert b"".join(map(bytes, found[1:])) == illegal + frames.text(b"late")
+    assert buffer.feed(PING) == [PING]
+    assert buffer.feed(frames.text(b"later")) == [frames.text(b"later")]
+
+
+# ---- Single frames
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 125, 126, 127, 65535, 65536, 70000])
@@ -325,6 +371,6 @@ def test_masked_frames_are_read_back(payload: bytes, repeats: int) -> None:
 
     masker = Masker(random_bytes)
     assert masker.suits(payload)
-    written = [masker.text_frame(payload) for _ in range(repeats)]
+    written = [masker.frame(payload) for _ in range(repeats)]
     assert frames.parse_client_frames(b"".join(written)) == [(frames.TEXT, payload)] * repeats
     assert sum(asked) >= 4 * repeats, "no mask is used twice"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation.inspect import pending
 from tests.helpers import frames
-from tests.helpers.driving import QUIET, URL, encoded, hello, news
+from tests.helpers.driving import QUIET, URL, WsprotoLink, encoded, hello, news
 from tests.helpers.profiles import examples
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, TextMessage
@@ -54,12 +54,11 @@ class Wire:
 
     def dial(self) -> bytes:
         assert self.session.dial is not None
-        self.link = Link(
+        self.link = (Link if self.fast_lane else WsprotoLink)(
             self.session,
             self.session.dial,
             random_bytes=lambda size: bytes(range(size % 256)) or b"\x01\x02\x03\x04" * (size // 4),
             headers=self.headers,
-            fast_lane=self.fast_lane,
         )
         (self.handshake,) = self.link.data_to_send()
         return self.handshake
@@ -220,6 +219,13 @@ def test_garbage_for_an_answer_is_a_failed_attempt(answer: bytes) -> None:
     assert wire.error().status is None
     wire.gets(b"more", b"", b"HTTP/1.1 401 No\r\n\r\n")
     assert wire.session.events() == []
+
+
+def test_a_subprotocol_that_was_not_offered_is_quoted_at_length() -> None:
+    wire = Wire()
+    answer = frames.accept(wire.handshake, subprotocol=None)
+    wire.gets(answer[:-2] + b"Sec-WebSocket-Protocol: " + b"x" * 400 + b"\r\n\r\n")
+    assert "x" * 350 in str(wire.error())
 
 
 @pytest.mark.parametrize("subprotocol", [None, "json.webpubsub.azure.v1"])
