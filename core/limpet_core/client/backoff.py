@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from limpet_core.errors import InvalidType, InvalidValue
+from limpet_core.errors import InvalidValue
+from limpet_core.protocol.rules import check_integer, check_number
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,21 +56,3 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         except OverflowError:
             delay = self.maximum
         return delay * (1.0 - self.jitter * random()) if self.jitter else delay
-
-
-def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf) -> None:
-    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number in the range."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidType(f"{name} must be a number of type int or float, not {type(value).__name__}")
-    if not minimum <= value <= maximum:  # also false for NaN
-        limits = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
-        raise InvalidValue(f"{name} must be {limits}, not {value!r}")
-
-
-def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
-    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is an int in the range."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
-    if value < minimum or (maximum is not None and value > maximum):
-        limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-        raise InvalidValue(f"{name} must be {limits}, not {value}")

@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from limpet_core.client.backoff import Backoff, check_integer, check_number
+from limpet_core.client.backoff import Backoff
 from limpet_core.errors import InvalidType, InvalidValue
 from limpet_core.protocol.names import JSON, RELIABLE_JSON
+from limpet_core.protocol.rules import check_integer, check_number, check_positive
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +84,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             if not isinstance(getattr(self, name), Backoff):
                 raise InvalidType(f"{name} must be a Backoff, not {type(getattr(self, name)).__name__}")
         for name in ("connect_timeout", "close_timeout"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         for name in ("ack_timeout", "request_timeout"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name), ", or None for never")
+                check_positive(name, getattr(self, name), ", or None for never")
         for name in ("recovery_timeout", "recovery_interval", "sequence_ack_interval"):
             check_number(name, getattr(self, name), minimum=0.0)
         for name in ("keepalive_interval", "keepalive_timeout"):
@@ -102,9 +103,3 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def reliable(self) -> bool:
         """Whether the subprotocol has recovery and sequence ids."""
         return self.protocol == RELIABLE_JSON
-
-
-def _check_positive(name: str, value: object, otherwise: str = "") -> None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:  # NaN is not, either
-        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {value!r}")
-    check_number(name, value, minimum=0.0)

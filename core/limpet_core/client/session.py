@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from limpet_core.client import wire_log
 from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
 from limpet_core.client.events import Event
@@ -26,7 +27,6 @@ from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url, place
-from limpet_core.client.wire_log import frames, trace
 from limpet_core.errors import ConnectError, InvalidType, LocalProtocolError
 from limpet_core.protocol.close import NO_CLOSE_FRAME
 from limpet_core.protocol.codec import codec_for
@@ -226,8 +226,8 @@ class Session:
         if not lifecycle.open or lifecycle.state is STOPPING or not messages:
             return
         lifecycle.heard = now
-        if frames.isEnabledFor(logging.DEBUG):
-            trace("<", messages, self._secrets)
+        if wire_log.log.isEnabledFor(logging.DEBUG):
+            wire_log.log_messages("<", messages, self._secrets)
         if lifecycle.state is not CONNECTED:
             messages = self._inbound.receive_first(messages, now)
         connection = lifecycle.connection
@@ -496,6 +496,6 @@ class Session:
         if control:
             messages[:0] = control
             control.clear()
-        if frames.isEnabledFor(logging.DEBUG):
-            trace(">", messages, self._secrets)
+        if wire_log.log.isEnabledFor(logging.DEBUG):
+            wire_log.log_messages(">", messages, self._secrets)
         return messages

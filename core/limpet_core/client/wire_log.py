@@ -10,18 +10,18 @@ from typing import Any, Final, cast
 from limpet_core.redaction import HIDDEN, Secrets
 from limpet_core.text import one_line
 
-frames: logging.Logger = logging.getLogger("limpet.frames")
+log: logging.Logger = logging.getLogger("limpet.frames")
 
 _LONGEST: Final = 1000
 
 
-def trace(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
+def log_messages(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
     """Log ``messages`` that were received (``direction`` is ``<``) or are sent (``>``)."""
     for message in messages:
         text = message.decode("utf-8", "replace")
         if direction == "<" and _may_hold_a_token(text):
             text = _without_token(text, secrets)
-        frames.debug("%s %s", direction, one_line(text, _LONGEST, secrets))
+        log.debug("%s %s", direction, one_line(text, _LONGEST, secrets))
 
 
 def _may_hold_a_token(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What an application may ask for: names, ack ids and data, checked before anything is encoded."""
+"""Rules for arguments: names, ack ids, data and numbers are checked before anything is encoded."""
 
 from __future__ import annotations
 
@@ -80,3 +80,32 @@ def _check_encodable(name: str, text: str) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidValue(f"{name} cannot be encoded as UTF-8: {error}") from None
+
+
+def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf) -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidType(f"{name} must be a number of type int or float, not {type(value).__name__}")
+    if not minimum <= value <= maximum:  # also false for NaN
+        limits = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
+        raise InvalidValue(f"{name} must be {limits}, not {value!r}")
+
+
+def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is an int in the range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
+    if value < minimum or (maximum is not None and value > maximum):
+        limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise InvalidValue(f"{name} must be {limits}, not {value}")
+
+
+def check_positive(name: str, value: object, otherwise: str = "") -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number of seconds above 0.
+
+    Args:
+        otherwise: what else is accepted, for the text of the error.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:  # NaN is not, either
+        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {value!r}")
+    check_number(name, value, minimum=0.0)

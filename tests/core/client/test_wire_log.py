@@ -7,14 +7,14 @@ import logging
 
 import pytest
 
-from limpet_core.client.wire_log import trace
+from limpet_core.client.wire_log import log_messages
 from limpet_core.redaction import Secrets
 
 
 def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<", secrets: Secrets | None = None) -> str:
     caplog.clear()
     with caplog.at_level(logging.DEBUG, logger="limpet.frames"):
-        trace(direction, [message.encode()], secrets or Secrets())
+        log_messages(direction, [message.encode()], secrets or Secrets())
     (record,) = caplog.records
     return record.getMessage()
 
