@@ -1,4 +1,4 @@
-"""Failures of the application's code that is awaited, and cancellations that are none of ours."""
+"""Exceptions of the application's awaitables: failures, or cancellations of the current task."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def is_failure(error: BaseException) -> bool:
 def is_foreign_cancellation(error: BaseException) -> bool:
     """Whether ``error`` is a CancelledError that was not aimed at the current task.
 
-    Something that the task awaits was cancelled by somebody else. The code that awaited it has failed; the task goes
-    on. anyio's cancel scopes cancel tasks of asyncio as well. On trio there is no task that it could be aimed at.
+    An awaitable inside was cancelled elsewhere: the code that awaited it has failed, and the task goes on. The cancel
+    scopes of anyio cancel tasks of asyncio as well. On trio there is no task that it could be aimed at.
     """
     if not isinstance(error, asyncio.CancelledError):
         return False

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trio
 
 import limpet.anyio
 import limpet.asyncio
-from limpet import ConnectError, Dial, Options, Recovering
+import limpet.trio
+from limpet import Backoff, ConnectError, Dial, Options, Recovering
 
 URL = "ws://host/client/hubs/chat"
 HELLO = '{"type":"system","event":"connected","connectionId":"c1","userId":"u","reconnectionToken":"t"}'
@@ -77,3 +79,16 @@ def test_a_transport_is_over_at_once(make: Callable[..., Any], method: str) -> N
             assert (await lost).reason == "CancelledError"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("make", [limpet.trio.Client, limpet.anyio.Client])
+def test_on_trio_a_cancellation_of_asyncio_is_a_failure(make: Callable[..., Any]) -> None:
+    async def provide() -> str:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        with pytest.raises(ConnectError, match="CancelledError"):
+            async with make(provide, Options(reconnect=Backoff(limit=0))):
+                raise AssertionError("it cannot have started")
+
+    trio.run(main)

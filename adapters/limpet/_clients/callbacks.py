@@ -15,7 +15,7 @@ from limpet._cancellation import is_failure
 log: logging.Logger = logging.getLogger("limpet")
 
 Callback = Callable[[Any], object]
-"""A function of one event; what it returns is awaited if it can be."""
+"""A function of one event. A returned awaitable is awaited."""
 
 
 class _Awaited(NamedTuple):
@@ -87,7 +87,7 @@ class CallbackQueue:
         for callback in rest:
             try:
                 result = callback(event)
-            except (Exception, CancelledError):  # nothing is awaited in there: the cancellation is not ours
+            except (Exception, CancelledError):  # nothing is awaited here: no cancellation of this task
                 log.exception("a callback for %s failed", type(event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
                 self.raise_later(error)
@@ -176,7 +176,7 @@ def _raise(error: BaseException) -> None:
 
 
 def _give_up(awaitable: Awaitable[object]) -> None:
-    """Do what the cancellation of its awaiter would do to ``awaitable``."""
+    """End ``awaitable`` as the cancellation of its awaiter would."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()  # else Python warns that it was never awaited
     elif callable(cancel := getattr(awaitable, "cancel", None)):

@@ -1,4 +1,4 @@
-"""What a client needs of its driver: the rule how a session is drained, and what callers wait for."""
+"""The base of all drivers, with the one rule how a session is drained; waiters for results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Waiter(Protocol[T_contra]):
-    """One result for one caller that waits for it. A ``Future`` is one."""
+    """One result, for one caller that waits for it; for example a ``Future``."""
 
     def done(self) -> bool: ...
     def set_result(self, result: T_contra, /) -> None: ...
@@ -39,7 +39,7 @@ class Transport(Protocol):
         ...
 
     def write(self) -> None:
-        """Send what the session wants to send, now or soon."""
+        """Send the session's messages, now or soon."""
         ...
 
     def read(self, wanted: bool) -> None:
@@ -62,6 +62,8 @@ class BaseDriver(ABC, Generic[TransportT]):
         delivery: hands the session's events to the application.
     """
 
+    _senders: Any = ()  # callers that wait until a message without an ack can be sent
+
     def __init__(self, options: Options | None, *, queue_callbacks: bool = False) -> None:
         self.session: Session = Session(options, random=random.random)
         limit = self.session.options.max_buffered_messages
@@ -83,7 +85,7 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     @abstractmethod
     def flush(self) -> None:
-        """Send soon what was added to the session."""
+        """Send the requests that were added to the session, now or soon."""
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause or resume reading: consumers are too far behind, or have caught up."""
@@ -153,9 +155,6 @@ class BaseDriver(ABC, Generic[TransportT]):
         """Note that ``error`` interrupted the client's own work, of which an unknown part was done."""
 
     # ---- Hooks of the rule
-
-    _senders: Any = ()
-    """Callers that wait until a message without an ack can be sent."""
 
     @abstractmethod
     def _redial(self) -> None:

@@ -1,4 +1,4 @@
-"""The backend of the structured driver: what trio and anyio call differently."""
+"""The backend of the structured driver: the differences between trio and anyio."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ByteStream(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Backend:
-    """What trio and anyio call differently. One instance per library; the driver uses nothing else of it.
+    """The functions that trio and anyio name differently. One instance per library, and all the driver uses of it.
 
     Attributes:
         now: returns the loop's time.

@@ -29,7 +29,7 @@ class CallbackTask:
             self.nursery = None
 
     async def _run(self) -> None:
-        await self._backend.checkpoint_if_cancelled()  # to begin what cannot go on would be half a callback
+        await self._backend.checkpoint_if_cancelled()  # else a callback would begin that cannot end
         while self._queue.busy or self._session.state is not State.STOPPED:
             self._wakeup = self._backend.signal()
             if not self._queue.busy:

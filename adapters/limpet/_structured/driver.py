@@ -103,8 +103,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
     async def run(self, started: Callable[[], None]) -> None:
         """Start the session and keep it going until it has stopped; call ``started`` when it is connected.
 
-        Raises what made the start fail. Cancelled, it closes the connection as :meth:`stop` does, and awaits no
-        callbacks any more.
+        Raises the error of a start that failed. Cancelled, it closes the connection as :meth:`stop` does, and awaits
+        no callbacks any more.
         """
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for the end of this run
@@ -115,7 +115,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         finally:
             self._callbacks.nursery = self._nursery = None
             self._end()
-            self.delivery.callbacks.drop()  # what a cancellation has left
+            self.delivery.callbacks.drop()  # the events that a cancellation has left
             self._ended = None
             ended.set()
             escaped, self._escaped = self._escaped, None

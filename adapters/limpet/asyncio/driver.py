@@ -114,7 +114,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
 
     def flush(self) -> None:
-        """Write what was added to the session.
+        """Write the requests that were added to the session.
 
         The first message of a turn of the loop is written at once, which is best for one request after the other; the
         rest of the turn is written together, which is best for a thousand at a time.

@@ -55,9 +55,9 @@ def check_subprotocol(dial: Dial, accepted: str | None) -> None:
         raise ConnectError(f"the service did not accept the subprotocol {dial.protocol}")
 
 
-def check_options(options: dict[str, Any], ours: Iterable[str]) -> None:
-    """Raise InvalidValue if ``options`` contains one of ``ours``, which the client sets."""
-    for name in ours:
+def check_options(options: dict[str, Any], reserved: Iterable[str]) -> None:
+    """Raise InvalidValue if ``options`` contains one of ``reserved``, which the client sets."""
+    for name in reserved:
         if name in options:
             raise InvalidValue(f"{name} cannot be chosen: it comes from the client")
 
