@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.adapters.harness import GROUP, Log, options, run, soon, within
+from tests.adapters.harness import GROUP, Log, bounded, options, run, soon
 from tests.helpers.scripted import (
     BINARY,
     CONTINUATION,
@@ -104,10 +104,10 @@ async def scene(
         log = Log(client)
         starting = asyncio.create_task(client.start())
         peer = await service.stands("c1", opts.protocol)
-        await within(2, starting)
+        await bounded(starting)
         it = Scene(service, client, log, peer)
         yield it
-        await within(opts.close_timeout + 2, client.stop())
+        await bounded(client.stop())
         for task in it._tasks:
             assert task.done(), f"{task} hangs though the client has stopped"
         await log.wait(Stopped)  # callbacks may still have to do with what was before it
@@ -136,7 +136,7 @@ def test_reset_after_processing_before_the_ack() -> None:
             assert again == first, "a repeat is the same to the letter, in the same order"
             for request in again:
                 ledger(it.peer, request)
-            acks = await within(2, asyncio.gather(*sends))
+            acks = await bounded(asyncio.gather(*sends))
             assert [ack.duplicate for ack in acks] == [True] * 4 + [False] * 3
             assert ledger.executed == [0, 1, 2, 3, 4, 5, "six"]
             assert it.log.names() == ["Connected", "Recovering", "Recovered"]
@@ -180,14 +180,14 @@ def test_accepted_but_never_upgraded() -> None:
             await it.log.wait(GroupMessage)
             peer.reset()
             await it.service.handshake()
-            await within(1, it.client.stop())
+            await bounded(it.client.stop())
 
     run(scenario)
 
 
-def test_stop_in_a_black_hole_is_bounded() -> None:
+def test_a_stop_settles_sends_that_wait_for_room_in_a_full_socket() -> None:
     async def scenario() -> None:
-        async with scene() as it:
+        async with scene(close_timeout=0.1) as it:
             it.peer.deaf()
             it.peer.answers_close = False
             for number in range(200):  # more than the sockets take
@@ -195,12 +195,12 @@ def test_stop_in_a_black_hole_is_bounded() -> None:
             await asyncio.sleep(0.05)
             asking = it.begin(it.client.send_to_group(GROUP, "x"))
             await asyncio.sleep(0)
-            await within(2, it.client.stop())
+            await bounded(it.client.stop())
             with pytest.raises(SendError) as caught:
-                await within(1, asking)
+                await bounded(asking)
             assert caught.value.outcome == "unsent"
             # Those that wait for room in the socket are told that the client is stopped.
-            results = await within(1, asyncio.gather(*it._tasks, return_exceptions=True))
+            results = await bounded(asyncio.gather(*it._tasks, return_exceptions=True))
             assert {type(result) for result in results} <= {type(None), ClientStopped, SendError}
 
     run(scenario)
@@ -301,7 +301,7 @@ def test_fragments_with_pings_between_and_byte_by_byte() -> None:
 @pytest.mark.parametrize("state", ["recovering", "connecting", "stopping"])
 def test_stop_while_a_transport_is_half_open(state: str) -> None:
     async def scenario() -> None:
-        async with scene(recovery_timeout=0.05 if state == "connecting" else 5.0) as it:
+        async with scene(recovery_timeout=0.05 if state == "connecting" else 60.0, close_timeout=0.1) as it:
             sent = it.begin(it.client.send_to_group(GROUP, "sent"))
             await it.peer.request()
             if state == "recovering":
@@ -319,10 +319,10 @@ def test_stop_while_a_transport_is_half_open(state: str) -> None:
             else:
                 it.peer.answers_close = False
             before = len(it.service.peers)
-            await within(2, asyncio.gather(*(it.client.stop() for _ in range(3))))
+            await bounded(asyncio.gather(*(it.client.stop() for _ in range(3))))
             assert it.client.state is State.STOPPED
             with pytest.raises(SendError) as caught:
-                await within(1, sent)
+                await bounded(sent)
             assert caught.value.outcome == "unknown"
             await asyncio.sleep(0.1)
             assert len(it.service.peers) <= before + 1  # one may have been on its way, none comes later
@@ -343,8 +343,8 @@ def test_a_close_that_is_never_answered() -> None:
             assert it.peer.close_code == 1000
             assert it.peer.sequence_acks[-1] == 2  # before a deliberate close
             with pytest.raises(SendError):
-                await within(0.5, waiting)
-            await within(1, stopping)
+                await bounded(waiting)
+            await bounded(stopping)
             assert await it.peer.gone() == 1000
 
     run(scenario)

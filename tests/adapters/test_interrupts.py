@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.adapters.harness import GROUP, options
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
@@ -51,7 +52,7 @@ class Stage:
         self.loop.set_exception_handler(lambda _, context: self.reported.append(context["exception"]))
         self.seen: list[object] = []
         self.left = 0
-        self.client = Client(service.url(), options(request_timeout=5.0))
+        self.client = Client(service.url(), options(request_timeout=LIMIT))
         self.client.on(Recovering, self.seen.append)
         self.client.on(Stopped, self.seen.append)
 
@@ -59,7 +60,7 @@ class Stage:
         """Run ``work`` to its end, however often the loop is left."""
 
         async def bounded() -> Any:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(2 * LIMIT):
                 return await work
 
         task = self.loop.create_task(bounded())
@@ -230,8 +231,8 @@ def test_with_structured_concurrency_it_ends_the_client_politely(
             answers.append(error)
 
     async def main() -> None:
-        with anyio.fail_after(10):
-            client = client_type(service.url(), options(close_timeout=2.0))
+        with anyio.fail_after(LIMIT):
+            client = client_type(service.url(), options())
             client.on(GroupMessage, waiting if waits else plain)
             client.on(GroupMessage, lambda message: seen.append(message.sequence_id))
             client.on(Disconnected, lambda event: seen.append(type(event)))
@@ -272,8 +273,8 @@ def test_what_ends_the_program_is_raised_though_a_request_was_given_up_for_it(
         plain(message)
 
     async def main() -> None:
-        with anyio.fail_after(10):
-            client = client_type(service.url(), options(close_timeout=2.0))
+        with anyio.fail_after(LIMIT):
+            client = client_type(service.url(), options())
             client.on(GroupMessage, waiting if waits else plain)
             async with client:
                 await client.join_group(GROUP)
@@ -298,7 +299,7 @@ def test_what_ends_the_program_while_the_client_starts_is_raised(
         raise make()
 
     async def main() -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(LIMIT):
             client = client_type(provider, options())
             client.on(Stopped, lambda event: ended.append(type(event)))
             async with client:
@@ -329,7 +330,7 @@ def test_ctrl_c_interrupts_a_callback_that_takes_long(service: BackgroundService
         plain(message)
 
     async def main() -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(LIMIT):
             client = client_type(service.url(), options())
             callback = waiting if waits else plain
             client.on(GroupMessage, callback)
@@ -405,12 +406,12 @@ def test_an_interrupt_at_any_line_of_the_client_leaves_nobody_waiting_and_loses_
         interrupting, usual = Interrupting(line), sys.gettrace()
         sys.settrace(interrupting)
         try:
-            stage.loop.run_until_complete(asyncio.wait(sends, timeout=5))
+            stage.loop.run_until_complete(asyncio.wait(sends, timeout=LIMIT))
         except KeyboardInterrupt:
             stage.left += 1
         finally:
             sys.settrace(usual)
-        stage.run(asyncio.wait(sends, timeout=5))
+        stage.run(asyncio.wait(sends, timeout=LIMIT))
         assert all(one.done() for one in sends), f"somebody waits, line {line}"
         for one in sends:
             assert one.exception() is None or isinstance(one.exception(), KeyboardInterrupt)

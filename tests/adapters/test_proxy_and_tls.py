@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import ssl
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -28,6 +27,7 @@ from tests.helpers.clients import CLIENTS, talk
 from tests.helpers.echo import Echo, client_context, refusing, server_context
 from tests.helpers.http_proxy import RealProxy, StubProxy, real_proxy
 from tests.helpers.scripted import Message, Peer
+from tests.helpers.waiting import until
 
 from limpet import ConnectError, InvalidValue
 
@@ -240,10 +240,7 @@ def test_by_way_of_a_proxy(world: World, client: str, secure: bool) -> None:
     tunnel = f"CONNECT 127.0.0.1:{service.port}"
     before = world.proxy.log().count(tunnel)
     assert talk(client, service.url, ssl=trust, proxy=proxy) == ["hello"]
-    end = time.monotonic() + 10
-    while world.proxy.log().count(tunnel) == before:
-        assert time.monotonic() < end, "the proxy has not seen it"
-        time.sleep(0.01)
+    until(lambda: world.proxy.log().count(tunnel) > before)
 
 
 @clients

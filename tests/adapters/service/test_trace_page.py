@@ -13,6 +13,7 @@ import httpx
 import pytest
 from tests.adapters.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
 from tests.core.service.virtual import World
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions
 from limpet.service._gateway import Gateway
@@ -214,7 +215,7 @@ def test_the_feed_ends_with_the_service_and_does_not_keep_it_from_stopping() -> 
         ):
             feed = batches(response)
             await anext(feed)
-            await asyncio.wait_for(service.stop(), 20)
+            await asyncio.wait_for(service.stop(), LIMIT)
             (last,) = [batch async for batch in feed]
             assert last["events"][-1]["event"] == {"kind": "shutDown"}
         assert not service.core.observers
@@ -300,7 +301,7 @@ def test_a_page_that_does_not_read_holds_nothing_up_and_learns_what_it_missed() 
         assert late["events"][-1]["number"] == 15001
 
         asgi.gone.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, LIMIT)
         assert not core.observers
 
     asyncio.run(run())
@@ -355,7 +356,7 @@ async def head_of(
     """Return the status and the headers of an answer, and go away."""
     asgi = Asgi(path, client, headers)
     task = asyncio.create_task(build_app(gateway)(asgi.scope, asgi.receive, asgi.send))
-    await asyncio.wait_for(asgi.started.wait(), 10)
+    await asyncio.wait_for(asgi.started.wait(), LIMIT)
     asgi.gone.set()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, LIMIT)
     return asgi.status, asgi.headers
