@@ -11,6 +11,7 @@ from typing import Any
 
 import trustme
 from tests.helpers.scripted import Message, Peer, Scripted, group_message
+from tests.helpers.waiting import LIMIT
 
 
 class Echo(Scripted):
@@ -62,13 +63,13 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
 def refusing(tls: ssl.SSLContext) -> Iterator[int]:
     """A port whose TLS handshakes fail, and which says why, as services do (servers of asyncio hide it)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(LIMIT)
 
         def serve() -> None:
             with suppress(OSError):
                 while True:
                     sock, _ = server.accept()
-                    sock.settimeout(10)
+                    sock.settimeout(LIMIT)
                     with sock, tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as secure:
                         with suppress(ssl.SSLError):
                             secure.do_handshake()
@@ -83,4 +84,4 @@ def refusing(tls: ssl.SSLContext) -> Iterator[int]:
         thread.start()
         yield int(server.getsockname()[1])
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(LIMIT)

@@ -25,12 +25,12 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from tests.helpers.waiting import LIMIT
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, RejectData, Request, TextMessage
 
 RELIABLE = "json.reliable.webpubsub.azure.v1"
-WAIT = 5.0
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 Message = dict[str, Any]
 
@@ -221,7 +221,7 @@ class Peer(asyncio.Protocol):
 
     async def request(self) -> Message:
         """The next join, leave, send or event."""
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(LIMIT):
             return await self._requests.get()
 
     def no_request(self) -> bool:
@@ -230,14 +230,14 @@ class Peer(asyncio.Protocol):
 
     async def until(self, true: Callable[[Peer], object]) -> None:
         """Wait until something is true of this peer; looked at whenever something arrives."""
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(LIMIT):
             while not true(self):
                 self._news.clear()
                 await self._news.wait()
 
     async def gone(self) -> int:
         """Wait until the TCP connection is closed; the result is the client's close code."""
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(LIMIT):
             await self._lost.wait()
         assert self.close_code is not None
         return self.close_code
@@ -275,7 +275,7 @@ class Scripted:
 
     async def handshake(self) -> Peer:
         """The next connection whose handshake has arrived; nothing was answered."""
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(LIMIT):
             return await self._handshakes.get()
 
     async def stands(self, connection_id: str = "c1", subprotocol: str = RELIABLE) -> Peer:

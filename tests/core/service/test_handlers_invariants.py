@@ -89,7 +89,7 @@ class Story:
             self.received()
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(st.lists(STEPS, max_size=40))
 def test_every_request_is_answered_once_and_in_order(steps: list[tuple[str, Any]]) -> None:
     story = Story()
@@ -100,7 +100,7 @@ def test_every_request_is_answered_once_and_in_order(steps: list[tuple[str, Any]
     assert story.unanswered == []
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(st.lists(STEPS, max_size=30), st.sampled_from([1000, 1006, 1007]), st.booleans())
 def test_the_handler_hears_of_the_end_once_and_last(steps: list[tuple[str, Any]], code: int, by_service: bool) -> None:
     story = Story()

@@ -298,7 +298,7 @@ def replaced(value: Any) -> Any:
 @example('{"a":1,"a":1e999}', JSON)
 @example(r'"\ud83d\\ude00"', JSON)
 @example("9" * 5000, RELIABLE_JSON)
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 def test_any_json_is_delivered_as_python_reads_it_or_told(text: str, protocol: str) -> None:
     world = World()
     listener, publisher = Listener(world, protocol), world.connect()
@@ -318,7 +318,7 @@ def test_any_json_is_delivered_as_python_reads_it_or_told(text: str, protocol: s
 
 
 @given(DOCUMENTS, st.sampled_from([JSON, RELIABLE_JSON]), st.booleans())
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 def test_whatever_service_sends_any_json_it_is_delivered_as_python_reads_it(
     text: str, protocol: str, last: bool
 ) -> None:
