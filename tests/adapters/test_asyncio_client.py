@@ -27,7 +27,7 @@ def test_a_stop_that_is_cancelled_goes_on_for_the_others() -> None:
         async with Scripted() as service:
             client = Client(service.url, options(close_timeout=0.1))
             starting = asyncio.create_task(client.start())
-            peer = await service.stands()
+            peer = await service.establishes()
             peer.answers_close = False
             await starting
             first, second = asyncio.create_task(client.stop()), asyncio.create_task(client.stop())

@@ -15,17 +15,8 @@ from typing import Any
 
 import pytest
 from tests.adapters.harness import GROUP, Log, bounded, options, run, soon
-from tests.helpers.scripted import (
-    BINARY,
-    CONTINUATION,
-    PING,
-    TEXT,
-    Message,
-    Peer,
-    Scripted,
-    frame,
-    group_message,
-)
+from tests.helpers.frames import BINARY, CONTINUATION, PING, TEXT, frame
+from tests.helpers.scripted import Message, Peer, Scripted, group_message
 
 from limpet import (
     ClientStopped,
@@ -103,7 +94,7 @@ async def scene(
         client = Client((lambda: url) if provider else url, opts)
         log = Log(client)
         starting = asyncio.create_task(client.start())
-        peer = await service.stands("c1", opts.protocol)
+        peer = await service.establishes("c1", opts.protocol)
         await bounded(starting)
         it = Scene(service, client, log, peer)
         yield it
@@ -188,7 +179,7 @@ def test_accepted_but_never_upgraded() -> None:
 def test_a_stop_settles_sends_that_wait_for_room_in_a_full_socket() -> None:
     async def scenario() -> None:
         async with scene(close_timeout=0.1) as it:
-            it.peer.deaf()
+            it.peer.stop_reading()
             it.peer.answers_close = False
             for number in range(200):  # more than the sockets take
                 it.begin(it.client.send_to_group(GROUP, "x" * 100_000 + str(number), ack=False))
@@ -234,8 +225,8 @@ MESSAGE = json.dumps(group_message(2, "grün"), ensure_ascii=False).encode()
 
 
 ILLEGAL = {
-    "rsv1": (frame(TEXT, MESSAGE, rsv=4), 1002),
-    "rsv2": (frame(TEXT, MESSAGE, rsv=2), 1002),
+    "rsv1": (frame(TEXT, MESSAGE, reserved=4), 1002),
+    "rsv2": (frame(TEXT, MESSAGE, reserved=2), 1002),
     "reserved opcode": (frame(3, MESSAGE), 1002),
     "lone continuation": (frame(CONTINUATION, MESSAGE), 1002),
     "fragmented ping": (frame(PING, b"x", fin=False), 1002),
@@ -383,7 +374,7 @@ def test_handlers_of_every_kind_harm_nothing(caplog: pytest.LogCaptureFixture) -
             peer.deliver(*range(15, 41))
             await it.log.wait(GroupMessage, 40)
             peer.close(1008)
-            peer = await it.service.stands("c2")
+            peer = await it.service.establishes("c2")
             peer.deliver(1, 2)
             await soon(lambda: len(slow) == 42)
             assert slow == it.numbers() == [*range(1, 41), 1, 2]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from tests.adapters.harness import bounded, left, options, run, url_of
-from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
+from tests.helpers.frames import BINARY, CONTINUATION, TEXT, frame
+from tests.helpers.scripted import RELIABLE, Scripted
 
 from limpet import (
     ConnectError,
@@ -302,7 +303,7 @@ def test_a_message_of_32_mib_gets_through_and_a_larger_one_does_not(connector: M
     ("data", "code"),
     [
         (frame(TEXT, b"\xff"), 1007),
-        (frame(TEXT, b"x", rsv=4), 1002),
+        (frame(TEXT, b"x", reserved=4), 1002),
         (frame(3, b"x"), 1002),
         (frame(CONTINUATION, b"x"), 1002),
         (frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002),
@@ -379,7 +380,7 @@ def test_a_peer_that_does_not_read_blocks_send_but_not_close(connector: Make) ->
     async def scenario() -> None:
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
-            peer.deaf()
+            peer.stop_reading()
 
             async def send_on() -> None:
                 for _ in range(1_000):

@@ -1,4 +1,4 @@
-"""The clients of all event loops, used in one and the same way by tests that are not async."""
+"""The clients of all event loops behind one function, for tests that are not async."""
 
 from __future__ import annotations
 
