@@ -17,6 +17,7 @@ import pytest
 from tests.adapters.harness import GROUP, Log, bounded, options, run, soon
 from tests.helpers.frames import BINARY, CONTINUATION, PING, TEXT, frame
 from tests.helpers.scripted import Message, Peer, Scripted, group_message
+from tests.helpers.waiting import skip
 
 from limpet import (
     ClientStopped,
@@ -161,9 +162,10 @@ def test_an_end_in_the_middle_of_a_burst(reset: bool) -> None:
 
 def test_accepted_but_never_upgraded() -> None:
     async def scenario() -> None:
-        async with scene(recovery_timeout=0.9) as it:  # an attempt may take a third of it
+        async with scene(connect_timeout=6.0, recovery_timeout=60.0) as it:
             it.peer.reset()
             silent = await it.service.handshake()
+            await skip(6.0)
             assert silent.query["awps_connection_id"] == ["c1"]
             peer = await it.recovers()
             assert await silent.gone() == 1006
@@ -343,7 +345,7 @@ def test_a_close_that_is_never_answered() -> None:
 
 def test_handlers_of_every_kind_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        async with scene(serve, recovery_timeout=0.2) as it:
+        async with scene(serve) as it:
             slow: list[int] = []
 
             def throws(event: Any) -> None:

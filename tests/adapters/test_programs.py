@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.helpers.echo import server_context
-from tests.helpers.waiting import LIMIT
+from tests.helpers.waiting import LIMIT, complaints
 
 from limpet.service import EventHandler, HubOptions, ServiceOptions
 from limpet.testing import BackgroundService
@@ -25,12 +25,11 @@ RUNS = {
 }
 
 PROGRAM = """
-    import asyncio, logging, os, signal, sys, threading
+    import asyncio, os, signal, sys, threading
     import anyio
     from limpet import GroupMessage, Stopped
     from limpet.{module} import Client
 
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine, it warns of every slow step
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
 
     async def main():
@@ -66,7 +65,7 @@ def run(kind: str, then: str, service: BackgroundService, ca: Path | None = None
         timeout=LIMIT,
         check=False,
     )
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (complaints(done.stderr), done.returncode) == ("", 0)
     return done.stdout.splitlines()
 
 

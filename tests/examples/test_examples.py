@@ -15,7 +15,7 @@ import pytest
 import trustme
 from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
-from tests.helpers.waiting import LIMIT
+from tests.helpers.waiting import LIMIT, complaints
 
 from limpet.service import Service
 from limpet.testing import BackgroundService, trace
@@ -47,7 +47,7 @@ class Example:
     def finish(self) -> list[str]:
         """What it still prints until it ends, which it must do well and without a word of complaint."""
         output, errors = self._process.communicate(timeout=LIMIT)
-        assert (self._process.returncode, errors) == (0, "")
+        assert (self._process.returncode, complaints(errors)) == (0, "")
         return output.splitlines()
 
 
