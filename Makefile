@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format simulate fuzz mutants coverage bench micro ratios soak clean
+.PHONY: demo test quick check format simulate fuzz mutants coverage bench micro ratios soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/limpet demo
@@ -12,6 +12,15 @@ demo: $(VENV)/.installed
 WORKERS ?= 2
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The minute before a commit: formatting, lint, types, the core's tests and one adapter's contract.
+quick: $(VENV)/.checked
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -k "not test_contract or asyncio] and not anyio and not tls" \
+		tests/core tests/adapters/test_contract.py
 
 # Formatting, lint, types and the import contracts.
 check: $(VENV)/.checked

@@ -1,8 +1,8 @@
-"""What holds for all tests.
+"""Hypothesis profiles, names of failed tests while the suite runs, and tests that must not be skipped.
 
-Profiles of hypothesis are chosen by the environment variable LIMPET_PROFILE: quick (the default), ci, long. Quick and
-ci have the same examples each time; long draws others, and may take as long as it likes. A test that names its own
-number of examples does so through ``tests.helpers.profiles``, so that it grows with the profile.
+The environment variable LIMPET_PROFILE chooses a profile of hypothesis: quick (the default), ci or long. Quick and ci
+draw the same examples in each run; long draws others, without a time limit. A test with a number of examples of its own
+takes it from ``tests.helpers.profiles``, so that it grows with the profile.
 """
 
 from __future__ import annotations
@@ -20,16 +20,34 @@ PROFILE = os.environ.get("LIMPET_PROFILE", "quick")
 SLOW = list(HealthCheck)
 
 settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
-settings.register_profile("ci", settings.get_profile("quick"), max_examples=300, print_blob=True)
+settings.register_profile("ci", settings.get_profile("quick"), max_examples=200, print_blob=True)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
 settings.load_profile(PROFILE)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So it is for what a shell runs in the background, and so it would be for the programs that tests interrupt.
+    # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _HERE = Path(__file__).parent
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
+
+
+class _FailuresAtOnce:
+    """Prints the name of a failed test at once: progress in dots does not tell it, and a run takes minutes."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")  # workers have none: the controller reports
+    if terminal is not None and terminal.verbosity <= 0:
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where everything is required, no test with Node or a browser is skipped, for whatever reason."""
+    """Fail each skipped test that needs Node or a browser if LIMPET_REQUIRE_ALL=1."""
     report = yield
     if report.skipped and everything_is_required() and _NEEDY & set(item.path.parents):
         report.outcome = "failed"

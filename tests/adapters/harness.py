@@ -8,39 +8,24 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from limpet.testing.contract.world import fast as options
 from tests.helpers.scripted import Peer
+from tests.helpers.waiting import LIMIT
 
-from limpet import Acked, Backoff, Event, Options
+from limpet import Acked, Event
 from limpet.asyncio import Client
 from limpet.service import Service
 
+__all__ = ["GROUP", "Log", "bounded", "closed_port", "left", "nothing_left", "options", "run", "soon", "url_of"]
+
 GROUP = "g"
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
-WAIT = 5.0
 T = TypeVar("T")
 E = TypeVar("E")
 
-FAST: dict[str, Any] = {
-    "connect_timeout": 2.0,
-    "close_timeout": 0.3,
-    "recovery_timeout": 3.0,
-    "recovery_interval": 0.02,
-    "sequence_ack_interval": 0.05,
-    "reconnect": Backoff(initial=0.01, maximum=0.05),
-    "retry": Backoff(initial=0.02, maximum=0.02, multiplier=1.0, jitter=0.0, limit=3),
-    "ack_timeout": 3.0,
-    "keepalive_interval": None,
-    "keepalive_timeout": None,
-}
 
-
-def options(**changes: Any) -> Options:
-    """Options with times that suit a test on one machine."""
-    return Options(**(FAST | changes))
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, T]], *, limit: float = 20.0, debug: bool = True) -> T:
-    """Run a scenario for at most ``limit`` seconds: no task, timer or socket and no unseen error may remain."""
+def run(scenario: Callable[[], Coroutine[Any, Any, T]], *, debug: bool = True) -> T:
+    """Run a scenario in a bounded time: no task, timer or socket and no unseen error may remain."""
     unseen: list[dict[str, Any]] = []
 
     def unexpected(_: object, context: dict[str, Any]) -> None:
@@ -51,8 +36,9 @@ def run(scenario: Callable[[], Coroutine[Any, Any, T]], *, limit: float = 20.0, 
     async def main() -> T:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unexpected)
+        loop.slow_callback_duration = 3600.0  # a busy machine is no finding
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(2 * LIMIT):
                 result = await scenario()
             await nothing_left()
         except BaseException:
@@ -82,11 +68,12 @@ def left() -> list[object]:
 
 async def nothing_left() -> None:
     """Fail unless tasks, timers and sockets are gone, the loop being given a few turns to close them."""
-    for turn in range(200):
-        if not left():
-            return
-        await asyncio.sleep(0 if turn < 20 else 0.005)
-    raise AssertionError(f"left behind: {left()}")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    try:
+        await soon(lambda: not left())
+    except TimeoutError:
+        raise AssertionError(f"left behind: {left()}") from None
 
 
 async def drop_all() -> None:
@@ -131,21 +118,21 @@ class Log:
 
     async def wait(self, kind: type[E], count: int = 1) -> E:
         """Wait for that many events of ``kind``; the result is the last of these."""
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(LIMIT):
             while len(self.of(kind)) < count:
                 self._news.clear()
                 await self._news.wait()
         return self.of(kind)[count - 1]
 
 
-async def within(seconds: float, awaitable: Awaitable[T]) -> T:
-    """The result of ``awaitable``, which must come within ``seconds``."""
-    async with asyncio.timeout(seconds):
+async def bounded(awaitable: Awaitable[T]) -> T:
+    """Return the result of ``awaitable``, which must come by itself."""
+    async with asyncio.timeout(LIMIT):
         return await awaitable
 
 
-async def soon(true: Callable[[], object], seconds: float = WAIT) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - whatever it is, it has no event to wait for
+async def soon(true: Callable[[], object]) -> None:
+    """Wait until a condition is true."""
+    async with asyncio.timeout(LIMIT):
+        while not true():  # noqa: ASYNC110 - a condition without an event
             await asyncio.sleep(0.002)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.adapters.harness import GROUP, options, run, url_of, within
+from tests.adapters.harness import GROUP, bounded, options, run, url_of
 from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, url_at
 
 import limpet.connect
@@ -41,7 +41,7 @@ def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
         async with await serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", heads) as server:
             for _ in range(2):
                 with pytest.raises(ConnectError, match="503"):
-                    await within(5, as_coroutine(connect, dial_to(url_at(server))))
+                    await bounded(as_coroutine(connect, dial_to(url_at(server))))
         assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: limpet") == 1 for head in heads)
 
     run(scenario)
@@ -54,7 +54,7 @@ def test_a_redirect_is_not_followed(library: str) -> None:
         answer = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
         async with await serve(answer, heads) as server:
             with pytest.raises(ConnectError, match="HTTP status 302") as caught:
-                await within(5, as_coroutine(maker(library)(), dial_to(url_at(server))))
+                await bounded(as_coroutine(maker(library)(), dial_to(url_at(server))))
         assert caught.value.status == 302
         assert len(heads) == 1
 
@@ -70,9 +70,9 @@ def test_a_session_of_the_callers_is_used_and_stays_open() -> None:
             connect = connector(session=session)
             for _ in range(2):
                 async with Client(url_of(service), options(), connect=connect) as client:
-                    await within(5, client.send_to_group(GROUP, 1))
+                    await bounded(client.send_to_group(GROUP, 1))
             with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid"):
-                await within(5, Client(url_of(service) + "spoilt", options(), connect=connect).start())
+                await bounded(Client(url_of(service) + "spoilt", options(), connect=connect).start())
             assert not session.closed
             assert session.trace_configs == []
             endpoint = parse_url(url_of(service))

@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from tests.adapters.harness import left, options, run, url_of, within
-from tests.helpers.scripted import BINARY, CONTINUATION, RELIABLE, TEXT, Scripted, frame
+from tests.adapters.harness import bounded, left, options, run, url_of
+from tests.helpers.frames import BINARY, CONTINUATION, TEXT, frame
+from tests.helpers.scripted import RELIABLE, Scripted
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as echo_server
 from websockets.typing import Subprotocol
@@ -29,7 +30,6 @@ from limpet.connect import BlockingTransport, Close, Connect, MessageTransport
 from limpet.service import Service
 
 LIBRARIES = ("websockets", "aiohttp", "picows")
-PROMPT = 2.0
 Make = Callable[..., Connect]
 
 
@@ -89,7 +89,7 @@ async def opened(connect: Connect, service: Scripted, subprotocol: str | None = 
     opening = asyncio.create_task(as_coroutine(connect, dial_to(service.url)))
     peer = await service.handshake()
     peer.upgrade(subprotocol)
-    return await within(5, opening), peer
+    return await bounded(opening), peer
 
 
 async def as_coroutine(connect: Connect, dial: Dial) -> MessageTransport:
@@ -121,7 +121,7 @@ def test_a_refused_handshake_tells_status_and_body_and_no_token(connector: Make)
         async with Service() as service:
             url = url_of(service) + "spoilt"
             with pytest.raises(ConnectError, match=r"HTTP status 401: .*access token is not valid") as caught:
-                await within(5, Client(url, options(), connect=connector()).start())
+                await bounded(Client(url, options(), connect=connector()).start())
             assert caught.value.status == 401
             error: BaseException | None = caught.value
             while error is not None:
@@ -143,10 +143,10 @@ def test_a_str_is_sent_in_a_text_frame_and_bytes_in_a_binary_one(connector: Make
     async def scenario() -> None:
         async with echo_server(echo, "127.0.0.1", 0, subprotocols=[Subprotocol(RELIABLE)]) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            transport = await within(5, as_coroutine(connector(), dial_to(f"ws://127.0.0.1:{port}/")))
-            await within(5, transport.send(message))
-            assert await within(5, transport.receive()) == message
-            await within(5, transport.close(1000, ""))
+            transport = await bounded(as_coroutine(connector(), dial_to(f"ws://127.0.0.1:{port}/")))
+            await bounded(transport.send(message))
+            assert await bounded(transport.receive()) == message
+            await bounded(transport.close(1000, ""))
 
     run(scenario)
 
@@ -157,7 +157,7 @@ def test_the_handshake_names_us_and_what_is_asked_of_the_library(connector: Make
         async with await serve(b"HTTP/1.1 418 Teapot\r\nContent-Length: 5\r\n\r\nshort", heads) as server:
             url = url_at(server, "/a?b=c%2F&&d")
             with pytest.raises(ConnectError, match="HTTP status 418: short") as caught:
-                await within(5, as_coroutine(connector(), dial_to(url)))
+                await bounded(as_coroutine(connector(), dial_to(url)))
         assert caught.value.status == 418
         lines = heads[0].decode().lower().split("\r\n")
         assert lines[0] == "get /a?b=c%2f&&d http/1.1"
@@ -175,7 +175,7 @@ def test_a_service_that_does_not_accept_the_subprotocol_is_no_use(connector: Mak
             peer = await service.handshake()
             peer.upgrade(None)
             with pytest.raises(ConnectError, match=f"did not accept the subprotocol {RELIABLE}"):
-                await within(5, opening)
+                await bounded(opening)
             assert await peer.gone() == 1002
 
     run(scenario)
@@ -186,7 +186,7 @@ def test_a_handshake_that_fails_raises(connector: Make, answer: bytes) -> None:
     async def scenario() -> None:
         async with await serve(answer, []) as server:
             with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it says why, and no secret
-                await within(5, as_coroutine(connector(), dial_to(url_at(server))))
+                await bounded(as_coroutine(connector(), dial_to(url_at(server))))
             assert not isinstance(caught.value, TimeoutError)
             assert str(caught.value)
             assert "SECRET" not in str(caught.value)
@@ -202,7 +202,7 @@ def test_a_host_that_refuses_is_told_in_our_own_words(connector: Make) -> None:
             port = nobody.getsockname()[1]
             client = Client(f"ws://127.0.0.1:{port}/client/hubs/chat", options(), connect=connector())
             with pytest.raises(ConnectError) as caught:
-                await within(10, client.start())
+                await bounded(client.start())
         assert str(caught.value) == f"cannot connect to 127.0.0.1 port {port}: {os.strerror(errno.ECONNREFUSED)}"
 
     run(scenario)
@@ -220,7 +220,7 @@ def test_a_refusal_whose_body_is_cut_short_still_tells_the_status(connector: Mak
             await asyncio.sleep(0.7)
             peer.fin()
             with pytest.raises(ConnectError, match="HTTP status 403: access is forbidden") as caught:
-                await within(5, opening)
+                await bounded(opening)
             assert caught.value.status == 403
 
     run(scenario)
@@ -237,7 +237,7 @@ def test_a_handshake_that_is_cancelled_leaves_nothing_open(async_connector: Make
                 await asyncio.sleep(0.02)
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await within(PROMPT, opening)
+                await bounded(opening)
             await peer.gone()
 
     run(scenario)
@@ -259,9 +259,9 @@ def test_the_peers_close_is_told_as_it_is_behind_the_messages_before_it(
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
             peer.raw(frame(TEXT, "first") + frame(8, payload))
-            assert await within(5, transport.receive()) == "first"
-            assert await within(5, transport.receive()) == end
-            await within(PROMPT, transport.close(1001, ""))
+            assert await bounded(transport.receive()) == "first"
+            assert await bounded(transport.receive()) == end
+            await bounded(transport.close(1001, ""))
 
     run(scenario)
 
@@ -272,15 +272,15 @@ def test_a_connection_that_is_lost_ends_with_1006(connector: Make, how: str) -> 
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
             peer.raw(frame(TEXT, "first"))
-            assert await within(5, transport.receive()) == "first"
+            assert await bounded(transport.receive()) == "first"
             getattr(peer, how)()
-            end = await within(5, transport.receive())
+            end = await bounded(transport.receive())
             assert isinstance(end, Close)
             assert end.code == 1006
             assert end.reason
             with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
-                await within(5, transport.send("x"))
-            await within(PROMPT, transport.close(1001, ""))
+                await bounded(transport.send("x"))
+            await bounded(transport.close(1001, ""))
 
     run(scenario)
 
@@ -292,10 +292,10 @@ def test_fragments_pings_and_binary(connector: Make) -> None:
             half = "ö".encode()
             peer.raw(frame(TEXT, b"a" + half[:1], fin=False) + frame(9, b"?") + frame(CONTINUATION, half[1:] + b"b"))
             peer.raw(frame(BINARY, b"\x00", fin=False) + frame(CONTINUATION, b"\xff") + frame(TEXT, ""))
-            assert await within(5, transport.receive()) == "aöb"
-            assert await within(5, transport.receive()) == b"\x00\xff"
-            assert await within(5, transport.receive()) == ""
-            await within(PROMPT, transport.close(1000, "bye"))
+            assert await bounded(transport.receive()) == "aöb"
+            assert await bounded(transport.receive()) == b"\x00\xff"
+            assert await bounded(transport.receive()) == ""
+            await bounded(transport.close(1000, "bye"))
             assert await peer.gone() == 1000
 
     run(scenario)
@@ -308,12 +308,12 @@ def test_a_message_of_32_mib_gets_through_and_a_larger_one_does_not(connector: M
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
             peer.raw(frame(TEXT, b"x" * size))
-            assert len(await within(15, transport.receive())) == size
+            assert len(await bounded(transport.receive())) == size
             half = b"x" * (size // 2)
             peer.raw(frame(TEXT, half, fin=False) + frame(CONTINUATION, half + b"x"))
-            end = await within(15, transport.receive())
+            end = await bounded(transport.receive())
             assert isinstance(end, Close)
-            await within(PROMPT, transport.close(1001, ""))
+            await bounded(transport.close(1001, ""))
             assert await peer.gone() in (1009, 1006)  # 1006: it was still sending
 
     run(scenario, debug=False)
@@ -323,7 +323,7 @@ def test_a_message_of_32_mib_gets_through_and_a_larger_one_does_not(connector: M
     ("data", "code"),
     [
         (frame(TEXT, b"\xff"), 1007),
-        (frame(TEXT, b"x", rsv=4), 1002),
+        (frame(TEXT, b"x", reserved=4), 1002),
         (frame(3, b"x"), 1002),
         (frame(CONTINUATION, b"x"), 1002),
         (frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002),
@@ -334,10 +334,10 @@ def test_a_peer_that_breaks_the_rules_is_closed_with_the_right_code(connector: M
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
             peer.raw(data)
-            end = await within(5, transport.receive())
+            end = await bounded(transport.receive())
             assert isinstance(end, Close)
             assert end.reason
-            await within(PROMPT, transport.close(1001, ""))
+            await bounded(transport.close(1001, ""))
             assert await peer.gone() == code
 
     logging.getLogger("picows").setLevel(logging.CRITICAL)
@@ -358,9 +358,9 @@ def test_a_cancelled_receive_loses_nothing(async_connector: Make) -> None:
                 got = (await asyncio.gather(receiving, return_exceptions=True))[0]
                 if number % 2:
                     if not isinstance(got, str):
-                        got = await within(5, transport.receive())
+                        got = await bounded(transport.receive())
                     assert got == str(number)
-            await within(PROMPT, transport.close(1001, ""))
+            await bounded(transport.close(1001, ""))
 
     run(scenario)
 
@@ -377,8 +377,8 @@ def test_a_consumer_that_does_not_receive_slows_the_peer_down(connector: Make) -
             assert peer._transport is not None
             assert peer._transport.get_write_buffer_size() > count * size // 3
             for _ in range(count):
-                assert len(await within(5, transport.receive())) == size
-            await within(PROMPT, transport.close(1000, ""))
+                assert len(await bounded(transport.receive())) == size
+            await bounded(transport.close(1000, ""))
             assert await peer.gone() == 1000
 
     run(scenario, debug=False)
@@ -390,7 +390,7 @@ def test_a_consumer_that_does_not_receive_can_still_close(connector: Make) -> No
             transport, peer = await opened(connector(), service)
             peer.raw(b"".join(frame(TEXT, b"x" * 50_000) for _ in range(400)))
             await asyncio.sleep(0.1)
-            await within(PROMPT, transport.close(1000, ""))
+            await bounded(transport.close(1000, ""))
             assert await peer.gone() in (1000, 1006)
 
     run(scenario)
@@ -400,7 +400,7 @@ def test_a_peer_that_does_not_read_blocks_send_but_not_close(connector: Make) ->
     async def scenario() -> None:
         async with Scripted() as service:
             transport, peer = await opened(connector(), service)
-            peer.deaf()
+            peer.stop_reading()
 
             async def send_on() -> None:
                 for _ in range(1_000):
@@ -409,9 +409,9 @@ def test_a_peer_that_does_not_read_blocks_send_but_not_close(connector: Make) ->
             sending = asyncio.create_task(send_on())
             await asyncio.sleep(0.3)
             assert not sending.done()
-            await within(PROMPT, transport.close(1001, ""))
+            await bounded(transport.close(1001, ""))
             with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
-                await within(PROMPT, sending)
+                await bounded(sending)
             assert not [task for task in left() if task is sending]
 
     run(scenario, debug=False)
@@ -423,8 +423,8 @@ def test_close_ends_a_receive_that_waits(connector: Make) -> None:
             transport, peer = await opened(connector(), service)
             receiving = asyncio.create_task(transport.receive())
             await asyncio.sleep(0.01)
-            await within(PROMPT, transport.close(1000, "bye"))
-            assert isinstance(await within(PROMPT, receiving), Close)
+            await bounded(transport.close(1000, "bye"))
+            assert isinstance(await bounded(receiving), Close)
             assert await peer.gone() == 1000
 
     run(scenario)
@@ -435,6 +435,6 @@ def test_closing_twice_does_nothing(connector: Make) -> None:
         async with Scripted() as service:
             transport, _ = await opened(connector(), service)
             for _ in range(2):
-                await within(PROMPT, transport.close(1000, ""))
+                await bounded(transport.close(1000, ""))
 
     run(scenario)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.asyncio
@@ -55,7 +56,7 @@ def test_an_attempt_fails_at_once(make: Callable[..., Any], where: str) -> None:
     async def scenario() -> None:
         client = make(cancelled) if where == "url" else make(URL, connect=connect)
         with pytest.raises(ConnectError, match="CancelledError"):
-            async with asyncio.timeout(10), client:
+            async with asyncio.timeout(LIMIT), client:
                 raise AssertionError("it cannot have started")
 
     asyncio.run(scenario())
@@ -74,7 +75,7 @@ def test_a_transport_is_over_at_once(make: Callable[..., Any], method: str) -> N
         client = make(URL, options, connect=connect)
         lost: asyncio.Future[Recovering] = asyncio.get_running_loop().create_future()
         client.on(Recovering, lost.set_result)
-        async with asyncio.timeout(10), client:
+        async with asyncio.timeout(LIMIT), client:
             await client.send_to_group("g", "x", ack=False)
             assert (await lost).reason == "CancelledError"
 

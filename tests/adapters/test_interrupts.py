@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.adapters.harness import GROUP, options
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
@@ -41,8 +42,8 @@ def service() -> Generator[BackgroundService]:
         yield running
 
 
-class Stage:
-    """A loop that is run again after it was left by an exception, and a client in it."""
+class Program:
+    """A client, and its event loop, which is run again after an exception has left it."""
 
     def __init__(self, service: BackgroundService) -> None:
         self.service = service
@@ -51,7 +52,7 @@ class Stage:
         self.loop.set_exception_handler(lambda _, context: self.reported.append(context["exception"]))
         self.seen: list[object] = []
         self.left = 0
-        self.client = Client(service.url(), options(request_timeout=5.0))
+        self.client = Client(service.url(), options(request_timeout=LIMIT))
         self.client.on(Recovering, self.seen.append)
         self.client.on(Stopped, self.seen.append)
 
@@ -59,7 +60,7 @@ class Stage:
         """Run ``work`` to its end, however often the loop is left."""
 
         async def bounded() -> Any:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(2 * LIMIT):
                 return await work
 
         task = self.loop.create_task(bounded())
@@ -86,15 +87,15 @@ class Stage:
 
 
 @pytest.fixture
-def stage(service: BackgroundService) -> Generator[Stage]:
-    made = Stage(service)
+def program(service: BackgroundService) -> Generator[Program]:
+    made = Program(service)
     yield made
     made.loop.close()
 
 
-def raises_in(stage: Stage, make: Any, *, at: object) -> Any:
+def raises_in(program: Program, make: Any, *, at: object) -> Any:
     def show(message: GroupMessage) -> None:
-        stage.seen.append(message.data)
+        program.seen.append(message.data)
         if message.data == at:
             raise make()
 
@@ -102,89 +103,91 @@ def raises_in(stage: Stage, make: Any, *, at: object) -> Any:
 
 
 @each
-def test_a_plain_callback_that_ends_the_program_loses_no_answer_and_no_event(stage: Stage, make: Any) -> None:
-    stage.client.on(GroupMessage, raises_in(stage, make, at=3))
+def test_a_plain_callback_that_ends_the_program_loses_no_answer_and_no_event(program: Program, make: Any) -> None:
+    program.client.on(GroupMessage, raises_in(program, make, at=3))
     others: list[Any] = []
-    stage.client.on(GroupMessage, lambda message: others.append(message.data))
-    stage.begin()
+    program.client.on(GroupMessage, lambda message: others.append(message.data))
+    program.begin()
 
     async def send() -> list[Ack]:
         async with asyncio.TaskGroup() as tasks:
-            sends = [tasks.create_task(stage.client.send_to_group(GROUP, number)) for number in range(6)]
+            sends = [tasks.create_task(program.client.send_to_group(GROUP, number)) for number in range(6)]
         return [task.result() for task in sends]
 
-    assert len(stage.run(send())) == 6
-    stage.run(stage.until(5))
-    assert stage.seen == others == list(range(6)), "all that came, in order, and no connection lost"
-    assert stage.left == (1 if make in ENDS else 0)
+    assert len(program.run(send())) == 6
+    program.run(program.until(5))
+    assert program.seen == others == list(range(6)), "all that came, in order, and no connection lost"
+    assert program.left == (1 if make in ENDS else 0)
     # What would not leave the loop is reported to it; a cancellation of something else is the callback's failure.
-    assert len(stage.reported) == (0 if make in ENDS or make is asyncio.CancelledError else 1)
-    stage.end()
-    assert stage.seen == [*range(6), Stopped(None)]
+    assert len(program.reported) == (0 if make in ENDS or make is asyncio.CancelledError else 1)
+    program.end()
+    assert program.seen == [*range(6), Stopped(None)]
 
 
 @each
-def test_so_does_one_that_is_told_of_the_end(stage: Stage, make: Any) -> None:
+def test_so_does_one_that_is_told_of_the_end(program: Program, make: Any) -> None:
     def bad(_: object) -> None:
         raise make()
 
-    stage.client.on(Connected, bad)
-    stage.client.on(Disconnected, bad)
-    stage.client.on(Stopped, bad)
-    stage.begin()
-    waiting = stage.loop.create_task(anext(stage.client.events(Stopped)))
-    stage.run(stage.client.stop())
-    assert stage.run(waiting) == Stopped(None)
-    assert stage.client.state is State.STOPPED
-    stage.run(asyncio.sleep(0.01))
-    assert stage.left == (3 if make in ENDS else 0)
-    stage.end()
+    program.client.on(Connected, bad)
+    program.client.on(Disconnected, bad)
+    program.client.on(Stopped, bad)
+    program.begin()
+    waiting = program.loop.create_task(anext(program.client.events(Stopped)))
+    program.run(program.client.stop())
+    assert program.run(waiting) == Stopped(None)
+    assert program.client.state is State.STOPPED
+    program.run(asyncio.sleep(0.01))
+    assert program.left == (3 if make in ENDS else 0)
+    program.end()
 
 
 @each
-def test_an_async_callback_that_ends_the_program_holds_up_no_other(stage: Stage, make: Any) -> None:
+def test_an_async_callback_that_ends_the_program_holds_up_no_other(program: Program, make: Any) -> None:
     async def bad(message: GroupMessage) -> None:
         await asyncio.sleep(0)
-        stage.seen.append(message.data)
+        program.seen.append(message.data)
         if message.data == 1:
             raise make()
 
     others: list[Any] = []
-    stage.client.on(GroupMessage, bad)
-    stage.client.on(GroupMessage, lambda message: others.append(message.data))
-    stage.begin()
-    stage.service.publish(GROUP, range(4))
+    program.client.on(GroupMessage, bad)
+    program.client.on(GroupMessage, lambda message: others.append(message.data))
+    program.begin()
+    program.service.publish(GROUP, range(4))
     if make is GeneratorExit:
         # Who is told to end, ends: plain callbacks get what is left, and the next event finds all as new.
-        stage.run(asyncio.sleep(0.05))
-        stage.service.publish(GROUP, [4])
-    stage.run(stage.until(4 if make is GeneratorExit else 3))
-    stage.run(asyncio.sleep(0.01))
+        program.run(asyncio.sleep(0.05))
+        program.service.publish(GROUP, [4])
+    program.run(program.until(4 if make is GeneratorExit else 3))
+    program.run(asyncio.sleep(0.01))
     assert others == list(range(5 if make is GeneratorExit else 4))
-    assert stage.seen == ([0, 1, 4] if make is GeneratorExit else [0, 1, 2, 3])
-    assert stage.left == (1 if make in ENDS else 0)
-    stage.end()
+    assert program.seen == ([0, 1, 4] if make is GeneratorExit else [0, 1, 2, 3])
+    assert program.left == (1 if make in ENDS else 0)
+    program.end()
 
 
-def test_a_plain_callback_behind_an_async_one_may_end_the_program_as_well(stage: Stage) -> None:
+def test_a_plain_callback_behind_an_async_one_may_end_the_program_as_well(program: Program) -> None:
     async def waits(message: GroupMessage) -> None:
         await asyncio.sleep(0.001)
 
-    stage.client.on(GroupMessage, waits)
-    stage.client.on(GroupMessage, raises_in(stage, KeyboardInterrupt, at=1))
-    stage.client.on(GroupMessage, waits)
-    stage.begin()
-    stage.service.publish(GROUP, range(4))
-    stage.run(stage.until(3))
-    assert stage.left == 1
-    assert stage.seen == [0, 1, 2, 3]
-    stage.end()
+    program.client.on(GroupMessage, waits)
+    program.client.on(GroupMessage, raises_in(program, KeyboardInterrupt, at=1))
+    program.client.on(GroupMessage, waits)
+    program.begin()
+    program.service.publish(GROUP, range(4))
+    program.run(program.until(3))
+    assert program.left == 1
+    assert program.seen == [0, 1, 2, 3]
+    program.end()
 
 
-def test_an_interrupted_client_stops_and_leaves_nobody_waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_client_stops_and_leaves_nobody_waiting(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C comes in the midst of the client's own work: nobody knows what was done and what was not."""
-    stage.begin()
-    session = stage.client._session
+    program.begin()
+    session = program.client._session
     receive = session.receive_messages
 
     def interrupted(*arguments: Any) -> None:
@@ -192,17 +195,17 @@ def test_an_interrupted_client_stops_and_leaves_nobody_waiting(stage: Stage, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(session), "receive_messages", interrupted)
-    sending = stage.loop.create_task(stage.client.send_to_group(GROUP, "x"))
+    sending = program.loop.create_task(program.client.send_to_group(GROUP, "x"))
     with pytest.raises(SendError, match="may or may not"):
-        stage.run(sending)
-    assert stage.left == 1
-    (told,) = stage.seen
+        program.run(sending)
+    assert program.left == 1
+    (told,) = program.seen
     assert isinstance(told, Stopped)
     assert "interrupted" in str(told.error)
     monkeypatch.undo()
-    stage.begin()
-    assert isinstance(stage.run(stage.client.send_to_group(GROUP, "again")), Ack)
-    stage.end()
+    program.begin()
+    assert isinstance(program.run(program.client.send_to_group(GROUP, "again")), Ack)
+    program.end()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,8 +233,8 @@ def test_with_structured_concurrency_it_ends_the_client_politely(
             answers.append(error)
 
     async def main() -> None:
-        with anyio.fail_after(10):
-            client = client_type(service.url(), options(close_timeout=2.0))
+        with anyio.fail_after(LIMIT):
+            client = client_type(service.url(), options())
             client.on(GroupMessage, waiting if waits else plain)
             client.on(GroupMessage, lambda message: seen.append(message.sequence_id))
             client.on(Disconnected, lambda event: seen.append(type(event)))
@@ -272,8 +275,8 @@ def test_what_ends_the_program_is_raised_though_a_request_was_given_up_for_it(
         plain(message)
 
     async def main() -> None:
-        with anyio.fail_after(10):
-            client = client_type(service.url(), options(close_timeout=2.0))
+        with anyio.fail_after(LIMIT):
+            client = client_type(service.url(), options())
             client.on(GroupMessage, waiting if waits else plain)
             async with client:
                 await client.join_group(GROUP)
@@ -298,7 +301,7 @@ def test_what_ends_the_program_while_the_client_starts_is_raised(
         raise make()
 
     async def main() -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(LIMIT):
             client = client_type(provider, options())
             client.on(Stopped, lambda event: ended.append(type(event)))
             async with client:
@@ -329,7 +332,7 @@ def test_ctrl_c_interrupts_a_callback_that_takes_long(service: BackgroundService
         plain(message)
 
     async def main() -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(LIMIT):
             client = client_type(service.url(), options())
             callback = waiting if waits else plain
             client.on(GroupMessage, callback)
@@ -391,42 +394,42 @@ def test_an_interrupt_at_any_line_of_the_client_leaves_nobody_waiting_and_loses_
 ) -> None:
     line, ends, runs = 1, 0, 0
     while True:
-        stage = Stage(service)
+        program = Program(service)
         for kind in (GroupMessage, Disconnected):
-            stage.client.on(kind, stage.seen.append)
-        stage.begin()
+            program.client.on(kind, program.seen.append)
+        program.begin()
         acked: set[int] = set()
 
-        async def send(number: int, client: Client = stage.client, acked: set[int] = acked) -> None:
+        async def send(number: int, client: Client = program.client, acked: set[int] = acked) -> None:
             try:
                 await client.send_to_group(GROUP, number)
             except (SendError, ClientStopped):
                 return
             acked.add(number)
 
-        sends = [stage.loop.create_task(send(number)) for number in range(5)]
+        sends = [program.loop.create_task(send(number)) for number in range(5)]
         interrupting, usual = Interrupting(line), sys.gettrace()
         sys.settrace(interrupting)
         try:
-            stage.loop.run_until_complete(asyncio.wait(sends, timeout=5))
+            program.loop.run_until_complete(asyncio.wait(sends, timeout=LIMIT))
         except KeyboardInterrupt:
-            stage.left += 1
+            program.left += 1
         finally:
             sys.settrace(usual)
-        stage.run(asyncio.wait(sends, timeout=5))
+        program.run(asyncio.wait(sends, timeout=LIMIT))
         assert all(one.done() for one in sends), f"somebody waits, line {line}"
         for one in sends:
             assert one.exception() is None or isinstance(one.exception(), KeyboardInterrupt)
-        stage.run(asyncio.sleep(0.02))
-        told = any(isinstance(event, Stopped | Disconnected) for event in stage.seen)
-        heard = [event.data for event in stage.seen if isinstance(event, GroupMessage)]
+        program.run(asyncio.sleep(0.02))
+        told = any(isinstance(event, Stopped | Disconnected) for event in program.seen)
+        heard = [event.data for event in program.seen if isinstance(event, GroupMessage)]
         assert heard == sorted(set(heard))
         assert told or acked <= set(heard), f"lost in silence, line {line}"
-        stage.end()
+        program.end()
         runs, ends = runs + 1, ends + told
         if interrupting.left > 0:
             break  # there were not so many lines
-        assert stage.left == 1
+        assert program.left == 1
         line += 41
     assert runs > 10
     assert ends > 0

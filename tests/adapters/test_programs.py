@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.helpers.echo import server_context
+from tests.helpers.waiting import LIMIT, complaints
 
 from limpet.service import EventHandler, HubOptions, ServiceOptions
 from limpet.testing import BackgroundService
@@ -24,25 +25,27 @@ RUNS = {
 }
 
 PROGRAM = """
-    import asyncio, logging, os, signal, sys, threading
+    import asyncio, os, signal, sys, threading
     import anyio
     from limpet import GroupMessage, Stopped
     from limpet.{module} import Client
 
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine, it warns of every slow step
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
 
     async def main():
         client = Client(sys.argv[1], ssl=sys.argv[2] or None)
         client.on(Stopped, lambda event: print("stopped", event.error))
+        shown = anyio.Event()
         async def show(message):
             await anyio.sleep(0)
             print(message.data)
+            shown.set()
         client.on(GroupMessage, show)
         async with client:
             await client.join_group("g")
             await client.send_to_group("g", "hello")
             await client.send_to_group("g", "unheard", no_echo=True)
+            await shown.wait()
             {then}
 
     try:
@@ -59,10 +62,10 @@ def run(kind: str, then: str, service: BackgroundService, ca: Path | None = None
         [sys.executable, "-X", "dev", "-W", "error", "-c", code, service.url(), str(ca or "")],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=LIMIT,
         check=False,
     )
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (complaints(done.stderr), done.returncode) == ("", 0)
     return done.stdout.splitlines()
 
 
@@ -73,19 +76,18 @@ def test_a_program_ends_cleanly(kind: str, secure: bool, tmp_path: Path) -> None
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     tls = server_context(authority.issue_cert("127.0.0.1"))
     with BackgroundService(tls=tls if secure else None) as service:
-        then = "await anyio.sleep(0.05)"
-        assert run(kind, then, service, tmp_path / "ca.pem" if secure else None) == ["hello", "stopped None"]
+        assert run(kind, "pass", service, tmp_path / "ca.pem" if secure else None) == ["hello", "stopped None"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
 @pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize(
     "blocked",
-    ["await anyio.sleep(30)", "[m async for m in client]", "await client.send_event('hangs', 1)"],
+    ["await anyio.sleep_forever()", "[m async for m in client]", "await client.send_event('hangs', 1)"],
     ids=["sleep", "iteration", "request"],
 )
 def test_ctrl_c_ends_it_politely(kind: str, blocked: str) -> None:
-    then = f"threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); {blocked}"
+    then = f"threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start(); {blocked}"
     with socket.create_server(("127.0.0.1", 0)) as nobody_answers:
         handler = EventHandler(url=f"http://127.0.0.1:{nobody_answers.getsockname()[1]}/", system_events=())
         hubs = {"chat": HubOptions(event_handlers=(handler,))}

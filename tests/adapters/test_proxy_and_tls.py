@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import ssl
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -28,6 +27,7 @@ from tests.helpers.clients import CLIENTS, talk
 from tests.helpers.echo import Echo, client_context, refusing, server_context
 from tests.helpers.http_proxy import RealProxy, StubProxy, real_proxy
 from tests.helpers.scripted import Message, Peer
+from tests.helpers.waiting import until
 
 from limpet import ConnectError, InvalidValue
 
@@ -38,8 +38,8 @@ clients = pytest.mark.parametrize("client", CLIENTS)
 
 
 @dataclass
-class World:
-    """What the tests connect to; all of it runs as long as this module's tests."""
+class Servers:
+    """Services and a proxy that run as long as the tests of this module."""
 
     authority: trustme.CA
     certificate: trustme.LeafCert
@@ -59,18 +59,20 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "service.test")
     with ExitStack() as stack:
         plain = stack.enter_context(running(Echo))
         secure = stack.enter_context(running(lambda: Echo(server_context(certificate))))
         proxy = stack.enter_context(real_proxy(tmp_path_factory.mktemp("proxy"), f"ann:{SECRET}"))
-        yield World(authority, certificate, client_context(authority), plain, secure, proxy, stack)
+        yield Servers(authority, certificate, client_context(authority), plain, secure, proxy, stack)
 
 
 @pytest.fixture
-def world(everything: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+def servers(
+    everything: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Servers]:
     for name in os.environ:
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -106,37 +108,37 @@ def port_of(url: str) -> str:
 
 @clients
 @pytest.mark.parametrize("kind", ["context", "path", "text"])
-def test_a_certificate_authority_of_ones_own(world: World, client: str, kind: str, tmp_path: Path) -> None:
-    world.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    trust = {"context": world.trust, "path": tmp_path / "ca.pem", "text": str(tmp_path / "ca.pem")}[kind]
-    assert talk(client, world.secure.url, ssl=trust) == ["hello"]
+def test_a_certificate_authority_of_ones_own(servers: Servers, client: str, kind: str, tmp_path: Path) -> None:
+    servers.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trust = {"context": servers.trust, "path": tmp_path / "ca.pem", "text": str(tmp_path / "ca.pem")}[kind]
+    assert talk(client, servers.secure.url, ssl=trust) == ["hello"]
 
 
 @clients
-def test_a_client_certificate(world: World, client: str) -> None:
-    server = server_context(world.authority.issue_cert("127.0.0.1"))
+def test_a_client_certificate(servers: Servers, client: str) -> None:
+    server = server_context(servers.authority.issue_cert("127.0.0.1"))
     server.verify_mode = ssl.CERT_REQUIRED
-    world.authority.configure_trust(server)
-    service = world.echo(server)
-    trust = client_context(world.authority)
-    world.authority.issue_cert("ann@clients.test").configure_cert(trust)
+    servers.authority.configure_trust(server)
+    service = servers.echo(server)
+    trust = client_context(servers.authority)
+    servers.authority.issue_cert("ann@clients.test").configure_cert(trust)
     assert talk(client, service.url, ssl=trust) == ["hello"]
     assert service.certificates[0]["subjectAltName"] == (("email", "ann@clients.test"),)
     # Without one:
     with refusing(server) as port:
-        error = fails(client, service.url.replace(str(service.port), str(port)), ssl=world.trust)
+        error = fails(client, service.url.replace(str(service.port), str(port)), ssl=servers.trust)
     assert f"cannot connect to 127.0.0.1 port {port}: TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED" in error
 
 
 @clients
 @pytest.mark.parametrize("host", ["service.test", "service.test."])
-def test_the_name_is_asked_for_and_checked(world: World, client: str, host: str) -> None:
-    proxy = world.stub(OK, world.secure.port)  # which knows where service.test is, as the client does not
-    world.secure.names.clear()
-    assert talk(client, through(world.secure.url, host), ssl=world.trust, proxy=proxy.url) == ["hello"]
-    assert world.secure.names == ["service.test"]
-    error = fails(client, through(world.secure.url, "other.test"), ssl=world.trust, proxy=proxy.url)
-    assert f"other.test port {world.secure.port}: by way of the proxy 127.0.0.1 port {proxy.port}: " in error
+def test_the_name_is_asked_for_and_checked(servers: Servers, client: str, host: str) -> None:
+    proxy = servers.stub(OK, servers.secure.port)  # which knows where service.test is, as the client does not
+    servers.secure.names.clear()
+    assert talk(client, through(servers.secure.url, host), ssl=servers.trust, proxy=proxy.url) == ["hello"]
+    assert servers.secure.names == ["service.test"]
+    error = fails(client, through(servers.secure.url, "other.test"), ssl=servers.trust, proxy=proxy.url)
+    assert f"other.test port {servers.secure.port}: by way of the proxy 127.0.0.1 port {proxy.port}: " in error
     assert "certificate is not valid for 'other.test'" in error
 
 
@@ -153,27 +155,27 @@ def test_the_name_is_asked_for_and_checked(world: World, client: str, host: str)
     ids=["wrong host", "expired"],
 )
 def test_a_wrong_certificate(
-    world: World, client: str, names: tuple[str, ...], expires: datetime | None, cause: str
+    servers: Servers, client: str, names: tuple[str, ...], expires: datetime | None, cause: str
 ) -> None:
-    service = world.echo(server_context(world.authority.issue_cert(*names, not_after=expires)))
-    error = fails(client, service.url, ssl=world.trust)
+    service = servers.echo(server_context(servers.authority.issue_cert(*names, not_after=expires)))
+    error = fails(client, service.url, ssl=servers.trust)
     assert f"cannot connect to 127.0.0.1 port {service.port}: the certificate was not accepted" in error
     assert cause in error
 
 
 @clients
-def test_an_unknown_authority(world: World, client: str) -> None:
+def test_an_unknown_authority(servers: Servers, client: str) -> None:
     for trust in (client_context(trustme.CA()), None):  # None: the system's trust store, which knows neither
-        error = fails(client, world.secure.url, ssl=trust)
-        assert f"cannot connect to 127.0.0.1 port {world.secure.port}: the certificate was not accepted" in error
+        error = fails(client, servers.secure.url, ssl=trust)
+        assert f"cannot connect to 127.0.0.1 port {servers.secure.port}: the certificate was not accepted" in error
         assert "unable to get local issuer certificate" in error
 
 
 @clients
-def test_no_version_in_common(world: World, client: str) -> None:
-    server = server_context(world.authority.issue_cert("127.0.0.1"))
+def test_no_version_in_common(servers: Servers, client: str) -> None:
+    server = server_context(servers.authority.issue_cert("127.0.0.1"))
     server.maximum_version = ssl.TLSVersion.TLSv1_2
-    trust = client_context(world.authority)
+    trust = client_context(servers.authority)
     trust.minimum_version = ssl.TLSVersion.TLSv1_3
     with refusing(server) as port:
         error = fails(client, f"wss://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET", ssl=trust)
@@ -181,16 +183,16 @@ def test_no_version_in_common(world: World, client: str) -> None:
 
 
 @clients
-def test_tls_where_there_is_none(world: World, client: str) -> None:
-    error = fails(client, world.plain.url.replace("ws:", "wss:"), ssl=world.trust)
-    assert f"cannot connect to 127.0.0.1 port {world.plain.port}: TLS failed: " in error
+def test_tls_where_there_is_none(servers: Servers, client: str) -> None:
+    error = fails(client, servers.plain.url.replace("ws:", "wss:"), ssl=servers.trust)
+    assert f"cannot connect to 127.0.0.1 port {servers.plain.port}: TLS failed: " in error
     assert "the URL starts with ws://" in error
 
 
 @clients
-def test_no_tls_where_there_is_some(world: World, client: str) -> None:
-    error = fails(client, world.secure.url.replace("wss:", "ws:"))
-    assert f"cannot connect to 127.0.0.1 port {world.secure.port}: " in error
+def test_no_tls_where_there_is_some(servers: Servers, client: str) -> None:
+    error = fails(client, servers.secure.url.replace("wss:", "ws:"))
+    assert f"cannot connect to 127.0.0.1 port {servers.secure.port}: " in error
     assert "the URL starts with wss://" in error
 
 
@@ -210,18 +212,18 @@ async def mute(hangs: bool) -> Any:
 
 @clients
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_a_service_that_closes_at_once_or_never(world: World, client: str, scheme: str) -> None:
-    port = world.stack.enter_context(running(lambda: mute(False)))
+def test_a_service_that_closes_at_once_or_never(servers: Servers, client: str, scheme: str) -> None:
+    port = servers.stack.enter_context(running(lambda: mute(False)))
     error = fails(client, f"{scheme}://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET")
     assert f"cannot connect to 127.0.0.1 port {port}: the " in error
     assert "handshake was cut short: " in error
-    port = world.stack.enter_context(running(lambda: mute(True)))
+    port = servers.stack.enter_context(running(lambda: mute(True)))
     error = fails(client, f"{scheme}://127.0.0.1:{port}/client/hubs/chat?access_token=SECRET", connect_timeout=0.1)
     assert error == f"the connection timed out: 127.0.0.1 port {port} did not answer in time"
 
 
 @clients
-def test_nobody_listens(world: World, client: str) -> None:
+def test_nobody_listens(servers: Servers, client: str) -> None:
     port = closed_port()
     for host in ("127.0.0.1", "localhost"):
         error = fails(client, f"ws://{host}:{port}/client/hubs/chat?access_token=SECRET")
@@ -233,31 +235,28 @@ def test_nobody_listens(world: World, client: str) -> None:
 
 @clients
 @pytest.mark.parametrize("secure", [False, True])
-def test_by_way_of_a_proxy(world: World, client: str, secure: bool) -> None:
-    service = world.secure if secure else world.plain
-    trust = world.trust if secure else None
-    proxy = world.proxy.url(f"ann:{QUOTED}")
+def test_by_way_of_a_proxy(servers: Servers, client: str, secure: bool) -> None:
+    service = servers.secure if secure else servers.plain
+    trust = servers.trust if secure else None
+    proxy = servers.proxy.url(f"ann:{QUOTED}")
     tunnel = f"CONNECT 127.0.0.1:{service.port}"
-    before = world.proxy.log().count(tunnel)
+    before = servers.proxy.log().count(tunnel)
     assert talk(client, service.url, ssl=trust, proxy=proxy) == ["hello"]
-    end = time.monotonic() + 10
-    while world.proxy.log().count(tunnel) == before:
-        assert time.monotonic() < end, "the proxy has not seen it"
-        time.sleep(0.01)
+    until(lambda: servers.proxy.log().count(tunnel) > before)
 
 
 @clients
-def test_the_environment_names_the_proxy(world: World, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_proxy(servers: Servers, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # 0.0.0.0 is this machine, too, but not one of its loopback addresses, which need no proxy.
-    proxy = world.stub(OK, world.plain.port)
-    url = through(world.plain.url, "0.0.0.0")
+    proxy = servers.stub(OK, servers.plain.port)
+    url = through(servers.plain.url, "0.0.0.0")
     monkeypatch.setenv("http_proxy", proxy.url)
     assert talk(client, url) == ["hello"]
     assert len(proxy.requests) == 1
-    assert proxy.requests[0].startswith(f"CONNECT 0.0.0.0:{world.plain.port} ".encode())
+    assert proxy.requests[0].startswith(f"CONNECT 0.0.0.0:{servers.plain.port} ".encode())
     # Exceptions from it:
     assert talk(client, url, proxy=False) == ["hello"]
-    assert talk(client, world.plain.url) == ["hello"]
+    assert talk(client, servers.plain.url) == ["hello"]
     monkeypatch.setenv("no_proxy", "example.test, 0.0.0.0")
     assert talk(client, url) == ["hello"]
     assert len(proxy.requests) == 1
@@ -277,10 +276,10 @@ class Dropping(Echo):
 
 
 @clients
-def test_a_recovery_takes_the_same_way(world: World, client: str) -> None:
-    service = world.stack.enter_context(running(lambda: Dropping(server_context(world.certificate))))
-    proxy = world.stub(OK, service.port)
-    assert talk(client, service.url, ssl=world.trust, proxy=proxy.url) == ["hello"]
+def test_a_recovery_takes_the_same_way(servers: Servers, client: str) -> None:
+    service = servers.stack.enter_context(running(lambda: Dropping(server_context(servers.certificate))))
+    proxy = servers.stub(OK, service.port)
+    assert talk(client, service.url, ssl=servers.trust, proxy=proxy.url) == ["hello"]
     assert service.dropped
     assert len(proxy.requests) == 2
 
@@ -289,19 +288,19 @@ def test_a_recovery_takes_the_same_way(world: World, client: str) -> None:
 
 
 @clients
-def test_a_proxy_that_wants_a_password(world: World, client: str) -> None:
-    proxy = f"the proxy 127.0.0.1 port {world.proxy.port}"
-    error = fails(client, world.secure.url, ssl=world.trust, proxy=world.proxy.url())
-    assert f"port {world.secure.port}: {proxy} wants a user and a password (HTTP status 407)" in error
-    error = fails(client, world.secure.url, ssl=world.trust, proxy=world.proxy.url("ann:SECRET"))
-    assert f"port {world.secure.port}: {proxy} wants another user or password (HTTP status 407)" in error
+def test_a_proxy_that_wants_a_password(servers: Servers, client: str) -> None:
+    proxy = f"the proxy 127.0.0.1 port {servers.proxy.port}"
+    error = fails(client, servers.secure.url, ssl=servers.trust, proxy=servers.proxy.url())
+    assert f"port {servers.secure.port}: {proxy} wants a user and a password (HTTP status 407)" in error
+    error = fails(client, servers.secure.url, ssl=servers.trust, proxy=servers.proxy.url("ann:SECRET"))
+    assert f"port {servers.secure.port}: {proxy} wants another user or password (HTTP status 407)" in error
 
 
 @clients
-def test_a_proxy_that_can_not_reach_the_service(world: World, client: str) -> None:
+def test_a_proxy_that_can_not_reach_the_service(servers: Servers, client: str) -> None:
     url = f"ws://127.0.0.1:{closed_port()}/client/hubs/chat?access_token=SECRET"
-    error = fails(client, url, proxy=world.proxy.url(f"ann:{QUOTED}"))
-    assert f"the proxy 127.0.0.1 port {world.proxy.port} refused to connect to 127.0.0.1:{port_of(url)}" in error
+    error = fails(client, url, proxy=servers.proxy.url(f"ann:{QUOTED}"))
+    assert f"the proxy 127.0.0.1 port {servers.proxy.port} refused to connect to 127.0.0.1:{port_of(url)}" in error
     assert "HTTP status 502 Bad Gateway" in error
 
 
@@ -321,41 +320,41 @@ def test_a_proxy_that_can_not_reach_the_service(world: World, client: str) -> No
     ],
     ids=["403", "502", "401", "TLS", "SSH", "closes", "closes halfway", "closes the tunnel", "no TLS behind it"],
 )
-def test_a_proxy_that_gives_a_bad_answer(world: World, client: str, answer: bytes, then: str, cause: str) -> None:
-    proxy = world.stub(answer, then)
+def test_a_proxy_that_gives_a_bad_answer(servers: Servers, client: str, answer: bytes, then: str, cause: str) -> None:
+    proxy = servers.stub(answer, then)
     url = f"http://ann:{QUOTED}@127.0.0.1:{proxy.port}"
-    error = fails(client, world.secure.url, ssl=world.trust, proxy=url)
-    assert f"cannot connect to 127.0.0.1 port {world.secure.port}: " in error
+    error = fails(client, servers.secure.url, ssl=servers.trust, proxy=url)
+    assert f"cannot connect to 127.0.0.1 port {servers.secure.port}: " in error
     assert re.search(cause.replace("PROXY", f"the proxy 127.0.0.1 port {proxy.port}"), error)
     assert len(proxy.requests) == 1
 
 
 @clients
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n"])
-def test_a_proxy_that_hangs(world: World, client: str, answer: bytes) -> None:
-    proxy = world.stub(answer, "hang")
-    error = fails(client, world.secure.url, ssl=world.trust, proxy=proxy.url, connect_timeout=0.1)
-    there = f"127.0.0.1 port {world.secure.port}"
+def test_a_proxy_that_hangs(servers: Servers, client: str, answer: bytes) -> None:
+    proxy = servers.stub(answer, "hang")
+    error = fails(client, servers.secure.url, ssl=servers.trust, proxy=proxy.url, connect_timeout=0.1)
+    there = f"127.0.0.1 port {servers.secure.port}"
     assert error == (
         f"the connection to {there} timed out: the proxy 127.0.0.1 port {proxy.port} did not answer in time"
     )
 
 
 @clients
-def test_a_proxy_that_is_not_there(world: World, client: str) -> None:
+def test_a_proxy_that_is_not_there(servers: Servers, client: str) -> None:
     port = closed_port()
-    error = fails(client, world.plain.url, proxy=f"http://ann:{QUOTED}@127.0.0.1:{port}")
-    there = f"cannot connect to 127.0.0.1 port {world.plain.port}"
+    error = fails(client, servers.plain.url, proxy=f"http://ann:{QUOTED}@127.0.0.1:{port}")
+    there = f"cannot connect to 127.0.0.1 port {servers.plain.port}"
     way = f"by way of the proxy 127.0.0.1 port {port}"
     assert error == f"{there}: {way}: {os.strerror(errno.ECONNREFUSED)}"
 
 
 @clients
 @pytest.mark.parametrize("scheme", ["https", "socks5"])
-def test_a_proxy_of_another_kind(world: World, client: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_another_kind(servers: Servers, client: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{scheme}://ann:SECRET@127.0.0.1:3128"
     with pytest.raises(InvalidValue, match=f"proxy must start with http://, but has the scheme '{scheme}'"):
-        talk(client, world.plain.url, proxy=url)
+        talk(client, servers.plain.url, proxy=url)
     monkeypatch.setenv("all_proxy", url)
     error = fails(client, "ws://service.test/client/hubs/chat")
     assert "cannot connect to service.test port 80: the environment has a proxy that cannot be used" in error
@@ -363,10 +362,10 @@ def test_a_proxy_of_another_kind(world: World, client: str, scheme: str, monkeyp
 
 
 @clients
-def test_settings_that_can_not_be_used_are_refused_at_once(client: str, world: World, tmp_path: Path) -> None:
+def test_settings_that_can_not_be_used_are_refused_at_once(client: str, servers: Servers, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for trust in (tmp_path / "missing.pem", str(tmp_path / "empty.pem"), tmp_path):
         with pytest.raises(InvalidValue, match=r"ssl: the CA file .* cannot be used"):
-            talk(client, world.secure.url, ssl=trust)
+            talk(client, servers.secure.url, ssl=trust)
     with pytest.raises(InvalidValue, match="a context for servers"):
-        talk(client, world.secure.url, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        talk(client, servers.secure.url, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
@@ -49,7 +50,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
 
     def run_on(scenario: Scenario) -> None:
         async def main() -> None:
-            with anyio.fail_after(20):
+            with anyio.fail_after(2 * LIMIT):
                 await scenario(lambda url, options=None, **more: kind(url, options or fast(), **more), service)
 
         with BackgroundService() as service:
@@ -230,7 +231,7 @@ def test_a_callback_whose_inner_task_is_cancelled_has_failed_and_holds_up_nothin
             client.on(GroupMessage, lambda message: seen.append(message.data))
             await client.join_group(GROUP)
             service.publish(GROUP, range(3))
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 while len(seen) < 3:  # noqa: ASYNC110
                     await anyio.sleep(0.002)
             assert seen == [0, 1, 2]
@@ -268,7 +269,7 @@ def test_a_transport_that_goes_on_waiting_when_it_is_closed(run: Callable[[Scena
         client = make(service.url(), fast(close_timeout=60.0), connect=connect)
         async with client:
             # Around what must stop by itself: the block's own end is shielded.
-            with anyio.fail_after(10):
+            with anyio.fail_after(LIMIT):
                 await client.stop()
         assert client.state is State.STOPPED
 
@@ -282,7 +283,7 @@ def test_it_starts_again_as_soon_as_it_has_stopped(run: Callable[[Scenario], Non
             async with anyio.create_task_group() as tasks:
                 await tasks.start(client.run)
                 await client.stop()
-                with anyio.fail_after(5):
+                with anyio.fail_after(LIMIT):
                     await tasks.start(client.run)
                 await anyio.sleep(0.01)
                 assert client.state is State.CONNECTED
@@ -306,7 +307,7 @@ def test_a_callback_starts_it_again(run: Callable[[Scenario], None]) -> None:
             client.on(Stopped, again)
             await tasks.start(client.run)
             await client.stop()
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 await stood.wait()
             await client.join_group(GROUP)
             await client.stop()
@@ -330,7 +331,7 @@ def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenari
             while client.state is State.STOPPED:
                 await anyio.lowlevel.checkpoint()
             assert [(await anext(stream)).data for _ in range(4)] == [0, 1, 2, 3]
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 while client.state is not State.CONNECTED:  # noqa: ASYNC110
                     await anyio.sleep(0.005)
             await client.stop()
@@ -368,7 +369,7 @@ def test_what_was_taken_while_it_was_stopped_does_not_hold_up_the_next_run(run: 
         async with client:
             await client.join_group(GROUP)
             service.publish(GROUP, [4])
-            with anyio.fail_after(5):
+            with anyio.fail_after(LIMIT):
                 assert (await anext(stream)).data == 4
 
     run(scenario)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.helpers.waiting import LIMIT, until
 
 from limpet import (
     ClientStopped,
@@ -39,7 +40,7 @@ def program(code: str, service: BackgroundService) -> subprocess.CompletedProces
         [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -56,7 +57,7 @@ def deaf(stack: ExitStack) -> tuple[str, int]:
     return listening.getsockname()  # type: ignore[no-any-return]
 
 
-def test_with_and_for() -> None:
+def test_a_subscription_is_a_block_that_a_loop_iterates_over() -> None:
     with BackgroundService() as service, Client(service.url(), fast()) as client:
         with client.subscribe(GROUP) as messages:
             for number in range(3):
@@ -76,7 +77,7 @@ def test_next_with_a_timeout_loses_nothing() -> None:
         with pytest.raises(TimeoutError):
             stream.next(timeout=0.01)
         client.send_to_group(GROUP, 1)
-        assert stream.next(timeout=5).data == 1
+        assert stream.next(timeout=LIMIT).data == 1
         stream.close()
 
 
@@ -85,13 +86,13 @@ def test_a_send_without_ack_that_has_to_wait_gives_up_in_time() -> None:
 
         def flood() -> None:
             for _ in range(1000):
-                client.send_to_group(GROUP, "x", ack=False, timeout=0.3)
+                client.send_to_group(GROUP, "x", ack=False, timeout=0.1)
 
         service.stall("to_client")
         with pytest.raises(TimeoutError, match="too far behind"):
             flood()
         service.resume()
-        client.send_to_group(GROUP, "x", ack=False, timeout=5)
+        client.send_to_group(GROUP, "x", ack=False, timeout=LIMIT)
 
 
 def test_callbacks_run_in_one_thread_that_is_neither_ours_nor_the_connections() -> None:
@@ -100,10 +101,7 @@ def test_callbacks_run_in_one_thread_that_is_neither_ours_nor_the_connections() 
         client.on(GroupMessage, lambda message: seen.append((message.data, threading.current_thread())))
         client.join_group(GROUP)
         service.publish(GROUP, range(50))
-        deadline = time.monotonic() + 10
-        while len(seen) < 50:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        until(lambda: len(seen) == 50)
     assert [data for data, _ in seen] == list(range(50))
     (thread,) = {thread for _, thread in seen}
     assert thread.name == "limpet-callbacks"
@@ -124,7 +122,7 @@ def test_many_threads_may_use_one_client() -> None:
 
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(work, range(12)))
-        got = [stream.next(timeout=5).data for _ in range(360)]
+        got = [stream.next(timeout=LIMIT).data for _ in range(360)]
         stream.close()
         assert client.groups == {GROUP}
     for worker in range(12):
@@ -134,7 +132,7 @@ def test_many_threads_may_use_one_client() -> None:
 @pytest.mark.parametrize("blocked", ["request", "iteration", "start"])
 def test_a_stop_from_another_thread_wakes_whoever_is_blocked(blocked: str) -> None:
     with BackgroundService() as service:
-        client = Client(service.url(), fast(close_timeout=0.2, connect_timeout=30.0))
+        client = Client(service.url(), fast(close_timeout=0.1, connect_timeout=60.0))
         if blocked == "start":
             service.stall()
         else:
@@ -158,7 +156,7 @@ def test_a_stop_from_another_thread_wakes_whoever_is_blocked(blocked: str) -> No
         thread.start()
         time.sleep(0.1)
         client.stop()
-        thread.join(10)
+        thread.join(LIMIT)
         assert not thread.is_alive()
         assert client.state is State.STOPPED
         assert outcome == [{"request": "SendError", "iteration": [], "start": "ClientStopped"}[blocked]]
@@ -200,16 +198,16 @@ def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
             from limpet.sync import Client
 
             def slow():
-                time.sleep(1.0)
+                time.sleep(0.5)
                 return sys.argv[1]
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
-            with Client(sys.argv[1], Options(close_timeout=0.5)) as client:
+            with Client(sys.argv[1], Options(close_timeout=0.1)) as client:
                 client.join_group("g")
                 print("ready", flush=True)
                 sys.stdin.readline()
-                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
                 try:
+                    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
                     {blocked}
                 except KeyboardInterrupt:
                     print("interrupted")
@@ -224,7 +222,7 @@ def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         service.stall("to_client")
-        out, err = process.communicate("go\n", timeout=30)
+        out, err = process.communicate("go\n", timeout=LIMIT)
         assert (out, err, process.returncode) == ("interrupted\n", "", 0)
 
 
@@ -282,7 +280,7 @@ def test_an_address_that_does_not_answer_gives_its_turn_to_the_next(monkeypatch:
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place), *look_up(*args, **kwargs)]
 
         monkeypatch.setattr(socket, "getaddrinfo", deaf_first)
-        with Client(service.url(), Options(connect_timeout=20.0)) as client:
+        with Client(service.url(), Options(connect_timeout=60.0)) as client:
             assert client.state is State.CONNECTED
 
 
@@ -303,7 +301,7 @@ def test_an_address_of_a_family_this_machine_does_not_speak_is_passed_over(
         client = Client(service.url(), fast())
         starting = threading.Thread(target=client.start, daemon=True)
         starting.start()
-        starting.join(10)
+        starting.join(LIMIT)
         assert client.state is State.CONNECTED
         client.stop()
 
@@ -326,7 +324,7 @@ def test_a_host_that_never_answers_holds_up_no_stop_and_leaves_no_thread() -> No
         assert (client.state, failed) == (State.CONNECTING, [])
         client.stop()
         for thread in set(threading.enumerate()) - before:
-            thread.join(5)
+            thread.join(LIMIT)
             assert not thread.is_alive(), thread
         assert [type(error) for error in failed] == [ClientStopped]
 
@@ -347,11 +345,11 @@ def test_a_callback_for_the_stop_may_start_the_client_again_at_once(request: pyt
             client.on(Stopped, again)
             client.start()
             client.stop()
-            assert started.wait(10)
+            assert started.wait(LIMIT)
             assert client.state is State.CONNECTED
             stopping = threading.Thread(target=client.stop, daemon=True)
             stopping.start()
-            stopping.join(10)
+            stopping.join(LIMIT)
             assert not stopping.is_alive()
 
 
@@ -367,7 +365,7 @@ def test_a_callback_that_exits_does_not_end_the_callbacks(caplog: pytest.LogCapt
         client.on(GroupMessage, callback)
         client.join_group(GROUP)
         service.publish(GROUP, [1, 2])
-        assert second.wait(5)
+        assert second.wait(LIMIT)
     assert "a callback for GroupMessage failed" in caplog.text
 
 
@@ -380,8 +378,7 @@ def test_who_waits_in_vain_is_told_whether_the_request_was_sent() -> None:
             client.join_group(GROUP, timeout=0.1)
         service.refuse()
         service.cut()
-        while client.state is State.CONNECTED:
-            time.sleep(0.01)
+        until(lambda: client.state is not State.CONNECTED)
         with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s: it was not sent \(ack id \d\)"):
             client.join_group("another", timeout=0.1)
 
@@ -391,15 +388,13 @@ def test_a_stream_that_is_dropped_waits_for_no_lock_and_ends() -> None:
         streams = [client.events(GroupMessage)]
         client.join_group(GROUP)
         service.publish(GROUP, range(100))
-        while not client._delivery.held:
-            time.sleep(0.002)
+        until(lambda: client._delivery.held)
         with client._driver.lock, client._guard:  # wherever the garbage collector finds it
             dying = threading.Thread(target=streams.clear, daemon=True)
             dying.start()
-            dying.join(5)
+            dying.join(LIMIT)
             assert not dying.is_alive()
-        while client._delivery.held or client._delivery.buffers:
-            time.sleep(0.002)
+        until(lambda: not client._delivery.held and not client._delivery.buffers)
         client.send_to_group(GROUP, "goes on")
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 import trustme
 from simulation.inspect import inspect
 from tests.helpers.echo import server_context
+from tests.helpers.waiting import LIMIT, until
 
 from limpet import GroupMessage, Session, State, Stopped
 from limpet.sync import Client
@@ -31,7 +31,7 @@ GROUP = "interrupted"
 WAYS = ["tcp", "tls", "connect"]
 SEED = int(os.environ.get("LIMPET_SEED", "13"))
 COUNT = int(os.environ.get("LIMPET_INTERRUPTS", "1000"))
-LIMIT = 90 + COUNT // 10
+RUN_LIMIT = 90 + COUNT // 10
 """Seconds that a run may take; more is a deadlock."""
 RETURN = opmap["RETURN_VALUE"]
 
@@ -41,7 +41,7 @@ RETURN = opmap["RETURN_VALUE"]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no signals for one thread")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.timeout(LIMIT + 30)
+@pytest.mark.timeout(RUN_LIMIT + 30)
 def test_whenever_it_is_interrupted_nothing_hangs_and_nothing_is_lost_or_doubled(way: str, tmp_path: Path) -> None:
     if way == "connect":
         pytest.importorskip("websockets")
@@ -62,10 +62,10 @@ def test_whenever_it_is_interrupted_nothing_hangs_and_nothing_is_lost_or_doubled
             listener.join_group(GROUP)
             program = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.helpers.interrupted", service.url()]
             done = subprocess.run(
-                [*program, str(SEED), str(COUNT), str(LIMIT), way, str(tmp_path / "ca.pem")],
+                [*program, str(SEED), str(COUNT), str(RUN_LIMIT), way, str(tmp_path / "ca.pem")],
                 capture_output=True,
                 text=True,
-                timeout=LIMIT + 10,
+                timeout=RUN_LIMIT + 10,
                 check=False,
             )
             assert (done.stderr, done.returncode) == ("", 0)
@@ -89,13 +89,6 @@ def test_whenever_it_is_interrupted_nothing_hangs_and_nothing_is_lost_or_doubled
 
 def trusting(way: str, place: Path) -> dict[str, Any]:
     return {"ssl": place / "ca.pem"} if way == "tls" else {}
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 # ---- At every step
@@ -248,7 +241,7 @@ def test_a_message_whose_taker_is_interrupted_at_any_step_is_taken_next(service:
         published, got = 0, list[Any]()
 
         def take() -> None:
-            got.append(stream.next(10).data if kind != "a new one each time" else first())
+            got.append(stream.next(LIMIT).data if kind != "a new one each time" else first())
 
         def first() -> Any:
             for message in client:
@@ -285,7 +278,7 @@ def test_a_wait_for_a_message_that_is_interrupted_at_any_step_leaves_the_stream_
 
         interrupted_everywhere(take, lambda _: None)
         client.send_to_group(GROUP, "x")
-        assert stream.next(10).data == "x"
+        assert stream.next(LIMIT).data == "x"
         stream.close()
 
 
@@ -295,7 +288,7 @@ def test_a_subscription_that_is_interrupted_at_any_step_ends(service: Background
         def subscribe() -> None:
             with client.subscribe(GROUP) as messages:
                 client.send_to_group(GROUP, 1)
-                messages.next(10)
+                messages.next(LIMIT)
 
         interrupted_everywhere(subscribe, lambda _: None)
         client.send_to_group("other", 1)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, SendError
 from limpet.testing import BackgroundService
@@ -20,7 +21,7 @@ def run(scenario: Callable[[BackgroundService], Awaitable[None]]) -> None:
     """With strict exception groups, which are trio's default."""
 
     async def main() -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(2 * LIMIT):
             await scenario(service)
 
     with BackgroundService() as service:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.helpers.waiting import LIMIT
 
 from limpet import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
 from limpet.asyncio import Client
@@ -46,7 +47,7 @@ def test_every_event_of_the_service_is_in_the_howto_with_its_fields() -> None:
 
 def play(scenario: Callable[[BackgroundService], Awaitable[None]]) -> None:
     async def bounded(service: BackgroundService) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(2 * LIMIT):
             await scenario(service)
 
     with BackgroundService() as service:
@@ -135,8 +136,9 @@ def test_publish_does_not_repeat_what_is_over(code: dict[str, Any], name: str, o
 
 
 def test_try_to_send_gives_up_in_an_outage(code: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    patient = asyncio.timeout
-    monkeypatch.setitem(code, "asyncio", type("asyncio", (), {"timeout": lambda _: patient(0.1)}))
+    timeout = asyncio.timeout
+    limits = [LIMIT, 0.1]
+    monkeypatch.setitem(code, "asyncio", type("asyncio", (), {"timeout": lambda _: timeout(limits.pop(0))}))
 
     async def scenario(service: BackgroundService) -> None:
         async with Client(service.url()) as client:

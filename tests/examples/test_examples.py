@@ -15,6 +15,7 @@ import pytest
 import trustme
 from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
+from tests.helpers.waiting import LIMIT, complaints
 
 from limpet.service import Service
 from limpet.testing import BackgroundService, trace
@@ -45,8 +46,8 @@ class Example:
 
     def finish(self) -> list[str]:
         """What it still prints until it ends, which it must do well and without a word of complaint."""
-        output, errors = self._process.communicate(timeout=30)
-        assert (self._process.returncode, errors) == (0, "")
+        output, errors = self._process.communicate(timeout=LIMIT)
+        assert (self._process.returncode, complaints(errors)) == (0, "")
         return output.splitlines()
 
 
@@ -111,7 +112,7 @@ def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(servic
         ("ws://127.0.0.1:1/client/hubs/chat", "cannot connect to 127.0.0.1 port 1: "),
         (service.client_url("chat") + "x", "HTTP 401"),
     ):
-        done = subprocess.run([sys.executable, path, url], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([sys.executable, path, url], capture_output=True, text=True, timeout=LIMIT, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("-- stopped: cannot connect to 127.0.0.1 port ")
         assert text in done.stderr
@@ -153,7 +154,7 @@ def test_the_service_mounted_in_an_application() -> None:
     "path", sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "test_chat.py"}), ids=lambda path: path.stem
 )
 def test_without_an_argument_an_example_says_how_to_run_it(path: Path) -> None:
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"python examples/{path.name} " in done.stderr
     assert "Traceback" not in done.stderr

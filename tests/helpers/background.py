@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
+from tests.helpers.waiting import LIMIT
+
 T = TypeVar("T")
-BOUND = 10.0
 
 
 @contextmanager
@@ -35,10 +36,10 @@ def running(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
 
     thread = threading.Thread(target=run, name="server of a test", daemon=True)
     thread.start()
-    server, loop, over = entered.result(BOUND)
+    server, loop, over = entered.result(LIMIT)
     try:
         yield server
     finally:
         loop.call_soon_threadsafe(over.set)
-        left.result(BOUND)
-        thread.join(BOUND)
+        left.result(LIMIT)
+        thread.join(LIMIT)

@@ -1,4 +1,4 @@
-"""The clients of all event loops, used in one and the same way by tests that are not async."""
+"""The clients of all event loops behind one function, for tests that are not async."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import anyio
 import trio
+from tests.helpers.waiting import LIMIT, until
 
 import limpet.anyio
 import limpet.asyncio
@@ -49,7 +49,7 @@ CLIENTS: dict[str, tuple[Callable[..., Any], Callable[[Any, int], list[Any]]]] =
 }
 
 
-def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = 10.0, **settings: Any) -> list[Any]:
+def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = LIMIT, **settings: Any) -> list[Any]:
     """Connect, join a group, publish ``hello`` to it, take ``count`` messages, stop: nothing may be left behind."""
     make, run = CLIENTS[name]
     before = _held()
@@ -57,10 +57,7 @@ def talk(name: str, url: str, *, count: int = 1, connect_timeout: float = 10.0, 
         return run(make(url, Options(connect_timeout=connect_timeout, close_timeout=2.0), **settings), count)
     finally:
         gc.collect()  # a socket that was forgotten warns here, and pytest makes an error of it
-        end = time.monotonic() + 5
-        while (left := _held() - before) and time.monotonic() < end:
-            time.sleep(0.005)  # the service's end of the connection, which is in this process as well
-        assert not left, left
+        until(lambda: _held() <= before)  # the service's end of the connection is in this process as well
 
 
 def _held() -> set[str]:

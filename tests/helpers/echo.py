@@ -1,4 +1,4 @@
-"""A service that takes everybody in, obeys and sends every publication back; for tests of the way to a service."""
+"""A service that accepts every client and sends every publication back; for tests of TLS and proxies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import trustme
 from tests.helpers.scripted import Message, Peer, Scripted, group_message
+from tests.helpers.waiting import LIMIT
 
 
 class Echo(Scripted):
-    """Tells as well which server names clients asked for (SNI), and what their certificates say of them."""
+    """The service, and the server names (SNI) and certificates that clients have sent."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(self._obey, tls=tls)
@@ -45,14 +46,14 @@ class Echo(Scripted):
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    """A server's side of TLS."""
+    """Return the TLS context of a server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     return context
 
 
 def client_context(authority: trustme.CA) -> ssl.SSLContext:
-    """A client's side of TLS, which trusts one authority only."""
+    """Return the TLS context of a client that trusts one authority only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     return context
@@ -60,19 +61,19 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
 
 @contextmanager
 def refusing(tls: ssl.SSLContext) -> Iterator[int]:
-    """A port whose TLS handshakes fail, and which says why, as services do (servers of asyncio hide it)."""
+    """Listen on a port where every TLS handshake fails with an alert (servers of asyncio send none)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(LIMIT)
 
         def serve() -> None:
             with suppress(OSError):
                 while True:
                     sock, _ = server.accept()
-                    sock.settimeout(10)
+                    sock.settimeout(LIMIT)
                     with sock, tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as secure:
                         with suppress(ssl.SSLError):
                             secure.do_handshake()
-                        # All is read before it is closed: a reset would overtake what was said.
+                        # Everything is read before the close: a reset would overtake the alert.
                         plain = socket.socket(fileno=secure.detach())
                         with plain:
                             plain.shutdown(socket.SHUT_WR)
@@ -83,4 +84,4 @@ def refusing(tls: ssl.SSLContext) -> Iterator[int]:
         thread.start()
         yield int(server.getsockname()[1])
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(LIMIT)

@@ -1,4 +1,4 @@
-"""WebSocket frames by hand: what a service may send, legal or not, and what a client sent."""
+"""WebSocket frames by hand: frames of a service, legal or not, and a parser of the frames of a client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 def frame(
     opcode: int,
-    payload: bytes = b"",
+    payload: bytes | str = b"",
     *,
     fin: bool = True,
     reserved: int = 0,
@@ -27,6 +27,7 @@ def frame(
         mask: four bytes: the frame is masked, as only a client may.
         size_form: bytes of the length field, 0, 2 or 8; by default the shortest, which is the only legal one.
     """
+    payload = payload.encode() if isinstance(payload, str) else payload
     length = len(payload)
     if size_form is None:
         size_form = 0 if length < 126 else 2 if length < 1 << 16 else 8
@@ -42,7 +43,7 @@ def frame(
 
 
 def text(payload: str | bytes, *, fin: bool = True) -> bytes:
-    return frame(TEXT, payload.encode() if isinstance(payload, str) else payload, fin=fin)
+    return frame(TEXT, payload, fin=fin)
 
 
 def close(code: int | None = None, reason: str | bytes = "") -> bytes:
@@ -66,7 +67,7 @@ def apply_mask(payload: bytes, mask: bytes) -> bytes:
 
 
 def parse_client_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """What a client wrote, as pairs of opcode and unmasked payload; fails on anything a client must not write."""
+    """Return the frames of a client as pairs of opcode and unmasked payload; fail on frames a client must not send."""
     frames: list[tuple[int, bytes]] = []
     position = 0
     while position < len(data):

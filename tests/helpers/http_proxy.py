@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-BOUND = 30.0
+from tests.helpers.waiting import LIMIT
 
 
 class RealProxy:
@@ -48,12 +48,12 @@ def real_proxy(folder: Path, credentials: str | None = None) -> Iterator[RealPro
         finally:
             process.terminate()  # its own processes end with it
             with suppress(subprocess.TimeoutExpired):
-                process.wait(BOUND)
+                process.wait(LIMIT)
             process.kill()
 
 
 def _port(process: subprocess.Popen[bytes], port_file: Path, log: Path) -> int:
-    end = time.monotonic() + BOUND
+    end = time.monotonic() + LIMIT
     while time.monotonic() < end and process.poll() is None:
         if port_file.exists() and (text := port_file.read_text()).endswith("\n"):
             return int(text)

@@ -1,4 +1,4 @@
-"""What reaches people: everything that Limpet logs, and the texts of errors and events."""
+"""Text for people: log lines of Limpet, and the texts of errors and events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from limpet import GroupMessage, ServerMessage
 
 RAW = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a cursor, ends a line, turns text around, or cannot be encoded."""
+"""Characters that move a cursor, end a line, reverse text or cannot be encoded."""
 
 LINE = 2200
 """Characters of a line in a log, or of the text of an error."""
@@ -30,14 +30,14 @@ POISON = {
     "2 MB": "forged " + "x" * 2_000_000,
     "2 MB of escapes": "forged " + "\x1b\u202e\n" * 700_000,
 }
-"""What a peer may say that is unfit to be shown; each begins with a word that can be read."""
+"""Texts of a peer that are unfit for a terminal; each begins with a readable word."""
 
 CLOSE_REASONS = {name: text.encode()[:120].decode(errors="ignore") for name, text in POISON.items()}
 BODIES = {name: text[:6000].encode() for name, text in POISON.items()}
 
 
 class Overheard(logging.Handler):
-    """All that our loggers say, at every level, as long as it is entered."""
+    """Collects the lines of all loggers of Limpet, at every level, while it is entered."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)

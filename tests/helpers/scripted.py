@@ -1,16 +1,15 @@
-"""A service over real sockets that does exactly what a test says, frame by frame.
+"""A service over real sockets whose every frame a test decides.
 
     async with Scripted() as service:
         client = Client(service.url, OPTIONS)
         starting = asyncio.create_task(client.start())
-        peer = await service.stands("c1")          # accepted, upgraded, connected message sent
+        peer = await service.establishes("c1")     # accepted, upgraded, connected message sent
         await starting
         ...
         request = await peer.request()              # the next join, leave, send or event
         peer.ack(request)
 
-What a peer does by itself can be switched off: ``pongs`` (answers pings), ``answers_close``.
-Every wait is bounded.
+A peer answers pings and close frames by itself unless ``pongs`` or ``answers_close`` is False. Every wait is bounded.
 """
 
 from __future__ import annotations
@@ -25,29 +24,18 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from tests.helpers.frames import TEXT, frame
+from tests.helpers.waiting import LIMIT
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, RejectData, Request, TextMessage
 
 RELIABLE = "json.reliable.webpubsub.azure.v1"
-WAIT = 5.0
-TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 Message = dict[str, Any]
 
 
-def frame(opcode: int, payload: bytes | str = b"", *, fin: bool = True, rsv: int = 0) -> bytes:
-    """One frame as a server sends it, whether it is legal or not; ``rsv`` is made of the bits 4, 2 and 1."""
-    data = payload.encode() if isinstance(payload, str) else payload
-    first = fin << 7 | rsv << 4 | opcode
-    if len(data) < 126:
-        return bytes((first, len(data))) + data
-    if len(data) < 1 << 16:
-        return struct.pack("!BBH", first, 126, len(data)) + data
-    return struct.pack("!BBQ", first, 127, len(data)) + data
-
-
 def group_message(sequence_id: int | None, data: Any, group: str = "g", **fields: Any) -> Message:
-    """A message published to a group; without a sequence id as on the plain subprotocol."""
+    """Return a message published to a group; without a sequence id as on the plain subprotocol."""
     kind = "text" if isinstance(data, str) else "json"
     message = {"type": "message", "from": "group", "group": group, "dataType": kind, "data": data, **fields}
     return message if sequence_id is None else {"sequenceId": sequence_id, **message}
@@ -209,35 +197,32 @@ class Peer(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
-    def deaf(self, is_deaf: bool = True) -> None:
-        """Read nothing any more (or again): with ``pongs`` off and nothing sent, a black hole."""
+    def stop_reading(self) -> None:
+        """Read nothing any more; with ``pongs`` off and nothing sent, the peer is a black hole."""
         assert self._transport is not None
-        if is_deaf:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
+        self._transport.pause_reading()
 
     # ---- What the test waits for
 
     async def request(self) -> Message:
-        """The next join, leave, send or event."""
-        async with asyncio.timeout(WAIT):
+        """Return the next join, leave, send or event."""
+        async with asyncio.timeout(LIMIT):
             return await self._requests.get()
 
     def no_request(self) -> bool:
-        """Whether no request waits to be looked at."""
+        """Return whether every request so far has been taken."""
         return self._requests.empty()
 
     async def until(self, true: Callable[[Peer], object]) -> None:
-        """Wait until something is true of this peer; looked at whenever something arrives."""
-        async with asyncio.timeout(WAIT):
+        """Wait until a condition of this peer is true; it is checked after everything that arrives."""
+        async with asyncio.timeout(LIMIT):
             while not true(self):
                 self._news.clear()
                 await self._news.wait()
 
     async def gone(self) -> int:
-        """Wait until the TCP connection is closed; the result is the client's close code."""
-        async with asyncio.timeout(WAIT):
+        """Wait until the TCP connection is closed, and return the close code of the client."""
+        async with asyncio.timeout(LIMIT):
             await self._lost.wait()
         assert self.close_code is not None
         return self.close_code
@@ -269,17 +254,17 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        """Where a client finds it."""
+        """The URL for clients, with a token."""
         scheme = "wss" if self._tls else "ws"
         return f"{scheme}://127.0.0.1:{self.port}/client/hubs/chat?access_token=SECRET"
 
     async def handshake(self) -> Peer:
-        """The next connection whose handshake has arrived; nothing was answered."""
-        async with asyncio.timeout(WAIT):
+        """Return the next connection whose handshake has arrived, without an answer to it."""
+        async with asyncio.timeout(LIMIT):
             return await self._handshakes.get()
 
-    async def stands(self, connection_id: str = "c1", subprotocol: str = RELIABLE) -> Peer:
-        """The next connection, as a new one that stands."""
+    async def establishes(self, connection_id: str = "c1", subprotocol: str = RELIABLE) -> Peer:
+        """Accept the next connection as a new one, and send its connected message."""
         peer = await self.handshake()
         assert "awps_connection_id" not in peer.query, "the client recovers instead of making a new connection"
         peer.upgrade(subprotocol)
@@ -287,7 +272,7 @@ class Scripted:
         return peer
 
     async def recovers(self, connection_id: str = "c1") -> Peer:
-        """The next connection, as one that is recovered."""
+        """Accept the next connection as a recovery."""
         peer = await self.handshake()
         assert peer.query.get("awps_connection_id") == [connection_id], "the client does not recover"
         assert peer.query["awps_reconnection_token"] == [f"token-of-{connection_id}"]
@@ -296,7 +281,7 @@ class Scripted:
         return peer
 
     def opened(self, peer: Peer) -> None:
-        """A TCP connection is here."""
+        """Note a new TCP connection."""
         self.peers.append(peer)
         self._open.add(peer)
         if self.reset_next:
@@ -304,11 +289,11 @@ class Scripted:
             peer.reset()
 
     def asked(self, peer: Peer) -> None:
-        """A handshake is here."""
+        """Note a handshake that has arrived."""
         self._handshakes.put_nowait(peer)
 
     def closed(self, peer: Peer) -> None:
-        """A TCP connection is gone."""
+        """Note the end of a TCP connection."""
         self._open.discard(peer)
 
     async def __aenter__(self) -> Scripted:

@@ -1,4 +1,4 @@
-"""What hypothesis makes: messages of a service, streams of frames, whole or spoilt, and ways to cut them."""
+"""Strategies of hypothesis: messages of a service, streams of frames, whole or spoilt, and ways to cut them."""
 
 from __future__ import annotations
 

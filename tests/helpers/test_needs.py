@@ -30,7 +30,7 @@ def test_a_missing_program_skips_unless_everything_is_required(
     ("test", "missing"),
     [
         ("browser/test_trace_page.py::test_the_log_can_be_paused_resumed_and_cleared", "chromium"),
-        ("interop/test_connecting.py::test_item_1_an_anonymous_client_has_no_user", "node"),
+        ("interop/test_connecting.py::test_an_anonymous_client_has_no_user", "node"),
     ],
 )
 @pytest.mark.parametrize("required", [False, True])

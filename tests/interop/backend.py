@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from tests.helpers import waiting
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions
 from limpet.testing.network import ChaosProxy
 from limpet_core.service import Connection
 
-WAIT = 15.0
 T = TypeVar("T")
 
 
@@ -26,9 +27,9 @@ class Background:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = WAIT) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(LIMIT)
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function there and wait for its result."""
@@ -44,9 +45,9 @@ class Background:
 
     def stop(self) -> None:
         for begun in self._begun:
-            begun.result(WAIT)
+            begun.result(LIMIT)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(WAIT)
+        self._thread.join(LIMIT)
         self.loop.close()
 
 
@@ -123,9 +124,6 @@ class Backend:
         assert connection is not None
         return connection.retained
 
-    def until(self, true: Callable[[], object], timeout: float = WAIT) -> None:
-        """Wait until something is true of the service."""
-        end = time.monotonic() + timeout
-        while not self.background.call(true):
-            assert time.monotonic() < end, f"did not become true in {timeout} s"
-            time.sleep(0.005)
+    def until(self, true: Callable[[], object]) -> None:
+        """Wait until a condition of the service is true."""
+        waiting.until(lambda: self.background.call(true))

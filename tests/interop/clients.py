@@ -169,7 +169,7 @@ def _payload(data: Any, data_type: str) -> dict[str, Any]:
 
 # An ack that comes before the sync client waits for it wakes nobody: the call then takes the whole timeout and
 # succeeds. So it must not be long (and see `Backend.detour`).
-_ONCE: dict[str, Any] = {"message_retry_total": 0, "ack_timeout": 3.0, "start_timeout": 3.0}
+_ONCE: dict[str, Any] = {"message_retry_total": 0, "ack_timeout": 10.0, "start_timeout": 30.0}
 
 
 class _PythonClient(OfficialClient):

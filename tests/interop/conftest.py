@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 import websocket._core
+from tests.helpers.waiting import LIMIT
 from tests.interop.backend import Background
 from tests.interop.node import Node, install
 from tests.interop.stage import Programs, Stage
 
 from limpet.service import ServiceOptions
-
-THREADS = 30.0
-"""Seconds that the threads of the last clients may take to end."""
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -39,7 +37,7 @@ def blocking_clients_end() -> Iterator[None]:
     websocket._core.connect = remembered
     yield
     websocket._core.connect = connect
-    end = time.monotonic() + THREADS
+    end = time.monotonic() + LIMIT
     for thread in set(threading.enumerate()) - before:
         thread.join(max(end - time.monotonic(), 0.0))
         assert not thread.is_alive(), thread

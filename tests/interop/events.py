@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-WAIT = 15.0
+from tests.helpers.waiting import LIMIT
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Events:
 
     def wait(self, kind: str, count: int = 1) -> list[Any]:
         """Wait for that many events of a kind; the result is everything of that kind so far."""
-        end = time.monotonic() + WAIT
+        end = time.monotonic() + LIMIT
         with self._news:
             while len(found := [value for each, value in self._all if each == kind]) < count:
                 if not self._news.wait(end - time.monotonic()):

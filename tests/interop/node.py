@@ -17,9 +17,12 @@ from typing import Any
 
 from filelock import FileLock
 from tests.helpers.needs import leave_out, needs
+from tests.helpers.waiting import LIMIT
 
 HERE = Path(__file__).parent
-WAIT = 20.0
+INSTALLING = 600.0
+"""Seconds for the installation of the packages, which may have to come from far away."""
+
 Listener = Callable[[str, dict[str, Any]], None]
 
 
@@ -40,7 +43,7 @@ def install() -> None:
         if installed.exists() and filecmp.cmp(lock, installed, shallow=False):
             return
         command = ["npm", "ci", "--silent", "--prefix", str(HERE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING)
         if done.returncode:
             leave_out(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
         shutil.copy(lock, installed)
@@ -75,7 +78,7 @@ class Node:
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read, self._read_errors)]
         for thread in self._threads:
             thread.start()
-        self.version: str = self._ready.result(WAIT)
+        self.version: str = self._ready.result(LIMIT)
 
     @property
     def running(self) -> bool:
@@ -98,18 +101,18 @@ class Node:
 
     def call(self, command: str, **arguments: Any) -> Any:
         """Give a command and wait for its result. Raises `JavaScriptError`."""
-        return self.begin(command, **arguments).result(WAIT)
+        return self.begin(command, **arguments).result(LIMIT)
 
     def stop(self) -> None:
         """End the process, by the end of its input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._process.wait(LIMIT)
         finally:
             self._process.kill()
             for thread in self._threads:
-                thread.join(5)
+                thread.join(LIMIT)
             for pipe in (self._process.stdout, self._process.stderr):
                 assert pipe is not None
                 pipe.close()
@@ -125,7 +128,7 @@ class Node:
             elif said["about"] in self._listeners:
                 self._listeners[said["about"]](said["event"], said["value"])
         self._process.wait()
-        self._threads[1].join(5)
+        self._threads[1].join(LIMIT)
         ended = RuntimeError(f"node ended with code {self._process.returncode}:\n{''.join(self._errors)}")
         for answer in [self._ready, *self._answers.values()]:
             if not answer.done():

@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import websockets
+from tests.helpers.waiting import LIMIT
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 JSON, RELIABLE = "json.webpubsub.azure.v1", "json.reliable.webpubsub.azure.v1"
-WAIT = 15.0
 
 
 class Socket:
@@ -26,14 +26,14 @@ class Socket:
         self.websocket.send(json.dumps(message))
 
     def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self.websocket.recv(WAIT))
+        message: dict[str, Any] = json.loads(self.websocket.recv(LIMIT))
         return message
 
     def ended(self) -> tuple[int, str]:
         """The close code and reason of the service, after whatever else it has sent."""
         try:
             while True:
-                self.websocket.recv(WAIT)
+                self.websocket.recv(LIMIT)
         except websockets.ConnectionClosed as closed:
             close = closed.rcvd
         assert close is not None

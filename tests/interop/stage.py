@@ -17,7 +17,7 @@ ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
 class Stage:
-    """A service, and whatever a test opens on it.
+    """A service, and the clients that a test opens on it.
 
     A ``kind`` is the package: ``js``, ``python`` or ``python-aio``.
     """

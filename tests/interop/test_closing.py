@@ -1,4 +1,4 @@
-"""Connections that end, by the client, the server or a fault (protocol checklist, items 11 to 13)."""
+"""Connections that end, by the client, the server or a fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from limpet.service import ServiceOptions
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def test_item_11_the_javascript_client_closes_without_a_code_and_is_kept_for_the_window(
+def test_the_javascript_client_closes_without_a_code_and_is_kept_for_the_window(
     staged: Callable[..., Stage],
 ) -> None:
     stage = staged(ServiceOptions(recovery_window=0.3))
@@ -27,14 +27,14 @@ def test_item_11_the_javascript_client_closes_without_a_code_and_is_kept_for_the
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "js"])
-def test_item_11_a_deliberate_close_ends_the_connection_at_once(stage: Stage, kind: str) -> None:
+def test_a_deliberate_close_ends_the_connection_at_once(stage: Stage, kind: str) -> None:
     client = stage.open(kind)
     client.stop()
     client.events.wait("stopped")
     stage.backend.until(lambda: stage.backend.connection(client.connection_id) is None)
 
 
-def test_item_11_a_connection_closed_with_1000_cannot_be_recovered_one_without_a_code_can(stage: Stage) -> None:
+def test_a_connection_closed_with_1000_cannot_be_recovered_one_without_a_code_can(stage: Stage) -> None:
     url = stage.service().client_url()
     for code, recovered in ((1000, False), (None, True)):
         with socket(url) as first:
@@ -49,7 +49,7 @@ def test_item_11_a_connection_closed_with_1000_cannot_be_recovered_one_without_a
 
 @pytest.mark.parametrize("target", ["connection", "user:ann", "group:room", "all"])
 @each_kind
-def test_item_12_the_server_closes_with_a_reason(stage: Stage, kind: str, target: str) -> None:
+def test_the_server_closes_with_a_reason(stage: Stage, kind: str, target: str) -> None:
     client = stage.open(kind, "ann", groups=["room"])
     first = client.connection_id
     stage.service(kind).close(f"connection:{first}" if target == "connection" else target, "Time to go")
@@ -58,7 +58,7 @@ def test_item_12_the_server_closes_with_a_reason(stage: Stage, kind: str, target
     assert client.connection_id != first
 
 
-def test_item_12_the_disconnected_message_comes_before_the_close_and_recovery_is_refused(stage: Stage) -> None:
+def test_the_disconnected_message_comes_before_the_close_and_recovery_is_refused(stage: Stage) -> None:
     service = stage.service()
     url = service.client_url("ann")
     with socket(url) as client:
@@ -87,7 +87,7 @@ def test_item_12_the_disconnected_message_comes_before_the_close_and_recovery_is
         '{"type":"event","event":"two words","data":1}',
     ],
 )
-def test_item_13_a_malformed_message_ends_the_connection_with_1007(stage: Stage, text: str) -> None:
+def test_a_malformed_message_ends_the_connection_with_1007(stage: Stage, text: str) -> None:
     url = stage.service().client_url()
     hellos: dict[str, dict[str, Any]] = {}
     for subprotocol in (RELIABLE, JSON):
@@ -107,7 +107,7 @@ def back_again(stage: Stage, client: OfficialClient, first: str) -> None:
     stage.backend.until(lambda: stage.groups(client.connection_id) == ["room"])
 
 
-def test_item_13_the_javascript_client_comes_back_after_a_malformed_message(stage: Stage) -> None:
+def test_the_javascript_client_comes_back_after_a_malformed_message(stage: Stage) -> None:
     client = stage.open("js", verbatim=True)
     assert isinstance(client, JavaScriptClient)
     client.join("room")
@@ -117,7 +117,7 @@ def test_item_13_the_javascript_client_comes_back_after_a_malformed_message(stag
 
 
 @each_kind
-def test_item_13_a_message_above_one_mebibyte_ends_the_connection(stage: Stage, kind: str) -> None:
+def test_a_message_above_one_mebibyte_ends_the_connection(stage: Stage, kind: str) -> None:
     client = stage.open(kind)
     client.join("room")
     first = client.connection_id
@@ -127,7 +127,7 @@ def test_item_13_a_message_above_one_mebibyte_ends_the_connection(stage: Stage, 
     back_again(stage, client, first)
 
 
-def test_item_13_one_byte_too_many_is_1009(stage: Stage) -> None:
+def test_one_byte_too_many_is_1009(stage: Stage) -> None:
     message: dict[str, Any] = {"type": "sendToGroup", "group": "room", "dataType": "text", "data": ""}
     with socket(stage.service().client_url(roles=["webpubsub.sendToGroup"])) as client:
         client.receive()

@@ -1,4 +1,4 @@
-"""Clients come in: subprotocols, tokens, who they are (protocol checklist, items 1 and 2)."""
+"""Clients come in: subprotocols, tokens, who they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.interop.stage import Stage
 
 @pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "plain"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_1_each_client_connects_in_each_of_its_subprotocols(stage: Stage, kind: str, reliable: bool) -> None:
+def test_each_client_connects_in_each_of_its_subprotocols(stage: Stage, kind: str, reliable: bool) -> None:
     client = stage.open(kind, "ann", reliable=reliable)
     [connected] = client.events.of("connected")
     assert connected["userId"] == "ann"
@@ -21,13 +21,13 @@ def test_item_1_each_client_connects_in_each_of_its_subprotocols(stage: Stage, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_1_an_anonymous_client_has_no_user(stage: Stage, kind: str) -> None:
+def test_an_anonymous_client_has_no_user(stage: Stage, kind: str) -> None:
     client = stage.open(kind, None)
     assert client.events.of("connected") == [{"connectionId": client.connection_id, "userId": None}]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_2_bad_tokens_are_refused_before_the_upgrade(stage: Stage, kind: str) -> None:
+def test_bad_tokens_are_refused_before_the_upgrade(stage: Stage, kind: str) -> None:
     good = stage.service(kind).client_url("ann")
     for url in (
         stage.service(kind, hub="other").client_url("ann").replace("/hubs/other", "/hubs/chat"),

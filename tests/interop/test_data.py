@@ -1,4 +1,4 @@
-"""Every type of data arrives as it was sent, whoever sent it (protocol checklist, item 7)."""
+"""Every type of data arrives as it was sent, whoever sent it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAYLOADS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize("reliable", [True, False], ids=["reliable", "plain"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_7_data_between_clients(stage: Stage, kind: str, reliable: bool) -> None:
+def test_data_between_clients(stage: Stage, kind: str, reliable: bool) -> None:
     receivers = [stage.open(each, f"to {each}", reliable=reliable) for each in KINDS]
     sender = stage.open(kind, "ann", reliable=reliable)
     for receiver in receivers:
@@ -43,7 +43,7 @@ def test_item_7_data_between_clients(stage: Stage, kind: str, reliable: bool) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_7_data_of_the_server(stage: Stage, kind: str) -> None:
+def test_data_of_the_server(stage: Stage, kind: str) -> None:
     service = stage.service(kind)
     client = stage.open(kind)
     client.join("room")

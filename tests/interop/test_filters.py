@@ -1,4 +1,4 @@
-"""OData filters, written by hand and by the helper of the JavaScript package (protocol checklist, item 19)."""
+"""OData filters, written by hand and by the helper of the JavaScript package."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def found(stage: Stage, service: OfficialService, odata: str) -> set[str | None]
         ("connectionId eq null", set()),
     ],
 )
-def test_item_19_what_filters_select(crowd: Stage, odata: str, users: set[str | None]) -> None:
+def test_what_filters_select(crowd: Stage, odata: str, users: set[str | None]) -> None:
     assert found(crowd, crowd.service("js"), odata) == users
 
 
 @pytest.mark.parametrize("values", [["o'neil"], [None]])
-def test_item_19_filters_of_the_packages_own_helper(crowd: Stage, values: list[str | None]) -> None:
+def test_filters_of_the_packages_own_helper(crowd: Stage, values: list[str | None]) -> None:
     service = crowd.service("js")
     assert isinstance(service, JavaScriptService)
     assert found(crowd, service, service.odata(["userId eq ", ""], values)) == set(values)
@@ -85,14 +85,14 @@ def test_item_19_filters_of_the_packages_own_helper(crowd: Stage, values: list[s
         "length() eq 1",
     ],
 )
-def test_item_19_filters_that_are_refused(crowd: Stage, odata: str) -> None:
+def test_filters_that_are_refused(crowd: Stage, odata: str) -> None:
     for kind in ("js", "python"):
         with pytest.raises(RestError) as refused:
             crowd.service(kind).send("all", "hi", filter=odata)
         assert refused.value.status == 400
 
 
-def test_item_19_groups_of_many_connections_at_once(crowd: Stage) -> None:
+def test_groups_of_many_connections_at_once(crowd: Stage) -> None:
     service = crowd.service("js")
     assert isinstance(service, JavaScriptService)
     service.add_matching(["one", "two"], "userId ne null")

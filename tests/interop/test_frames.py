@@ -1,4 +1,4 @@
-"""Single frames, and clients without a subprotocol, with tokens of the official packages (items 1, 7 and 8)."""
+"""Single frames, and clients without a subprotocol, with tokens of the official packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.interop.raw import JSON, RELIABLE, recovery_url, socket
 from tests.interop.stage import Stage
 
 
-def test_item_1_the_first_message_says_connected_in_both_subprotocols(stage: Stage) -> None:
+def test_the_first_message_says_connected_in_both_subprotocols(stage: Stage) -> None:
     for subprotocol in (RELIABLE, JSON):
         with socket(stage.service().client_url(), subprotocol) as client:
             hello = client.receive()
@@ -17,7 +17,7 @@ def test_item_1_the_first_message_says_connected_in_both_subprotocols(stage: Sta
             assert ("reconnectionToken" in hello) is (subprotocol == RELIABLE)
 
 
-def test_item_8_ids_begin_at_one_and_replay_stops_once_acknowledged(stage: Stage) -> None:
+def test_ids_begin_at_one_and_replay_stops_once_acknowledged(stage: Stage) -> None:
     service = stage.service()
     url = service.client_url("ann", groups=["room"])
     with socket(url) as client:
@@ -43,7 +43,7 @@ def test_item_8_ids_begin_at_one_and_replay_stops_once_acknowledged(stage: Stage
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_7_raw_clients_hear_groups_in_frames_of_the_right_type(stage: Stage, kind: str) -> None:
+def test_raw_clients_hear_groups_in_frames_of_the_right_type(stage: Stage, kind: str) -> None:
     sender = stage.open(kind)
     with socket(stage.service(kind).client_url(groups=["room"]), None) as raw:
         stage.backend.until(lambda: stage.members("room"))
@@ -61,7 +61,7 @@ def test_item_7_raw_clients_hear_groups_in_frames_of_the_right_type(stage: Stage
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_item_7_what_raw_clients_send_to_their_group(stage: Stage, kind: str) -> None:
+def test_what_raw_clients_send_to_their_group(stage: Stage, kind: str) -> None:
     receiver = stage.open(kind)
     receiver.join("room")
     url = stage.service(kind).client_url("raw", roles=["webpubsub.sendToGroup.room"])

@@ -1,4 +1,4 @@
-"""Connections that drop: replay, refused recoveries, rejoined groups (protocol checklist, items 8 to 10)."""
+"""Connections that drop: replay, refused recoveries, rejoined groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def numbers(client: OfficialClient, count: int) -> list[tuple[int | None, int]]:
 
 
 @each_kind
-def test_item_8_what_was_missed_is_replayed_in_order_and_only_once(stage: Stage, kind: str) -> None:
+def test_what_was_missed_is_replayed_in_order_and_only_once(stage: Stage, kind: str) -> None:
     publisher, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True)
     client.join("room")
     for n in (1, 2):
@@ -44,7 +44,7 @@ def test_item_8_what_was_missed_is_replayed_in_order_and_only_once(stage: Stage,
 
 
 @each_kind
-def test_item_8_groups_permissions_and_ack_ids_outlive_the_drop(stage: Stage, kind: str) -> None:
+def test_groups_permissions_and_ack_ids_outlive_the_drop(stage: Stage, kind: str) -> None:
     publisher, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True)
     client.join("room", ack_id=7)
     stage.lose(client)
@@ -59,7 +59,7 @@ def test_item_8_groups_permissions_and_ack_ids_outlive_the_drop(stage: Stage, ki
 
 
 @each_kind
-def test_item_4_a_request_whose_answer_was_lost_is_not_executed_again(stage: Stage, kind: str) -> None:
+def test_a_request_whose_answer_was_lost_is_not_executed_again(stage: Stage, kind: str) -> None:
     listener, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True)
     listener.join("room")
     client.join("hello")
@@ -75,7 +75,7 @@ def test_item_4_a_request_whose_answer_was_lost_is_not_executed_again(stage: Sta
 
 
 @each_kind
-def test_item_9_the_thousand_and_first_unacknowledged_message_ends_the_connection(stage: Stage, kind: str) -> None:
+def test_the_thousand_and_first_unacknowledged_message_ends_the_connection(stage: Stage, kind: str) -> None:
     publisher = stage.open("js", "bob")
     assert isinstance(publisher, JavaScriptClient)
     client = stage.open(kind, "ann", over_proxy=True)
@@ -96,7 +96,7 @@ def test_item_9_the_thousand_and_first_unacknowledged_message_ends_the_connectio
 
 
 @each_kind
-def test_item_10_after_the_window_a_new_connection_rejoins_the_groups(staged: Callable[..., Stage], kind: str) -> None:
+def test_after_the_window_a_new_connection_rejoins_the_groups(staged: Callable[..., Stage], kind: str) -> None:
     stage = staged(ServiceOptions(recovery_window=0.1))
     publisher, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True)
     for group in ("room", "left", "other"):
@@ -118,7 +118,7 @@ def test_item_10_after_the_window_a_new_connection_rejoins_the_groups(staged: Ca
 
 
 @each_kind
-def test_item_10_a_client_that_cannot_recover_reconnects_and_rejoins_at_once(stage: Stage, kind: str) -> None:
+def test_a_client_that_cannot_recover_reconnects_and_rejoins_at_once(stage: Stage, kind: str) -> None:
     publisher, client = stage.open(kind, "bob"), stage.open(kind, "ann", over_proxy=True, reliable=False)
     client.join("room")
     first = client.connection_id
@@ -132,7 +132,7 @@ def test_item_10_a_client_that_cannot_recover_reconnects_and_rejoins_at_once(sta
 
 
 @each_kind
-def test_item_10_what_may_not_be_rejoined_is_reported(staged: Callable[..., Stage], kind: str) -> None:
+def test_what_may_not_be_rejoined_is_reported(staged: Callable[..., Stage], kind: str) -> None:
     stage = staged(ServiceOptions(recovery_window=0.1))
     client = stage.open(kind, roles=[], over_proxy=True)
     stage.service(kind).grant(client.connection_id, "joinLeaveGroup", "room")

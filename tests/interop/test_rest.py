@@ -52,7 +52,9 @@ def told(client: OfficialClient) -> tuple[str, int | None]:
     ids=str,
 )
 @each_kind
-def test_send(stage: Stage, kind: str, target: str, options: dict[str, Any], receivers: list[str]) -> None:
+def test_messages_reach_their_target(
+    stage: Stage, kind: str, target: str, options: dict[str, Any], receivers: list[str]
+) -> None:
     assert heard(stage, kind, target, **options) == receivers
 
 
@@ -66,7 +68,7 @@ def test_messages_that_are_refused(stage: Stage, kind: str) -> None:
 
 
 @each_kind
-def test_existence(stage: Stage, kind: str) -> None:
+def test_whether_a_target_exists(stage: Stage, kind: str) -> None:
     service = stage.service(kind)
     client = stage.open(kind, "ann", groups=["room"])
     there = ("group:room", "user:ann", f"connection:{client.connection_id}")
@@ -79,7 +81,7 @@ def test_existence(stage: Stage, kind: str) -> None:
 
 
 @each_kind
-def test_groups_of_connections(stage: Stage, kind: str) -> None:
+def test_connections_are_added_to_groups_and_removed(stage: Stage, kind: str) -> None:
     service = stage.service(kind)
     client = stage.open(kind, "ann", roles=[])
     member = f"connection:{client.connection_id}"
@@ -100,7 +102,7 @@ def test_groups_of_connections(stage: Stage, kind: str) -> None:
 
 
 @each_kind
-def test_groups_of_users(stage: Stage, kind: str) -> None:
+def test_users_are_added_to_groups_and_removed_with_all_their_connections(stage: Stage, kind: str) -> None:
     service = stage.service(kind)
     clients = [stage.open(kind, name) for name in ("ann", "ann", "bob")]
     for group in ("room", "other"):
@@ -127,7 +129,7 @@ def test_members_in_pages(stage: Stage, kind: str) -> None:
 
 
 @each_kind
-def test_permissions(stage: Stage, kind: str) -> None:
+def test_permissions_are_granted_and_revoked(stage: Stage, kind: str) -> None:
     service = stage.service(kind)
     client = stage.open(kind, roles=[])
     identity = client.connection_id

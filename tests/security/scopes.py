@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp
+from tests.helpers.waiting import LIMIT
 
 from limpet_core.service import JSON
 
@@ -62,5 +63,5 @@ async def opens(
 
     query = f"access_token={token}".encode()
     scope = scope_of("websocket", path, server, host, query_string=query)
-    await asyncio.wait_for(app(scope, incoming.get, send), 20)
+    await asyncio.wait_for(app(scope, incoming.get, send), LIMIT)
     return sent[0] == "websocket.accept"

@@ -14,6 +14,7 @@ import jwt
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions, create_app
 from limpet_core.service import ServiceCore
@@ -101,7 +102,7 @@ async def exchange(port: int, data: bytes) -> Answer:
     """Send bytes and read one answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             writer.write(data)
             return await read_answer(reader, without_body=data.startswith(b"HEAD "))
     finally:
@@ -145,7 +146,7 @@ async def served(style: str, options: ServiceOptions | None = None, **server_opt
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             while not server.started:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         yield Place(port, prefix, configured, app.core)

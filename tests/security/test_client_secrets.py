@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from simulation.inspect import inspect
-from tests.adapters.harness import options, run, url_of, within
+from tests.adapters.harness import bounded, options, run, url_of
 from tests.adapters.test_connectors import serve, url_at
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL
@@ -39,7 +39,7 @@ def test_a_redirect_of_the_handshake_is_not_followed(library: str | None, status
             server = await serve(redirect.encode(), heads)
             client = Client(url_at(server), options(), **over(library))
             with pytest.raises(ConnectError) as caught:
-                await within(5, client.start())
+                await bounded(client.start())
             assert caught.value.status == status
             assert "SECRET" not in "".join(traceback.format_exception(caught.value))
             assert len(heads) == 1
@@ -66,7 +66,7 @@ def test_no_token_is_in_a_log_of_ours_or_of_a_library(library: str | None, caplo
                 await client.join_group("g")
                 assert client.connection_id is not None
                 service.drop(client.connection_id)
-                await within(5, asyncio.ensure_future(client.send_to_group("g", "x")))
+                await bounded(asyncio.ensure_future(client.send_to_group("g", "x")))
                 token = inspect(client._session).token
                 assert token
                 secrets.append(token)

@@ -14,7 +14,7 @@ import pytest
 import websockets
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from tests.adapters.harness import Log, options, run, within
+from tests.adapters.harness import Log, bounded, options, run
 from tests.adapters.service.sockets import refusal
 from tests.adapters.service.webhook import running, webhook
 from tests.helpers import frames
@@ -177,21 +177,21 @@ def test_a_close_and_a_refusal_over_each_library(library: str | None, name: str)
             client = Client(service.url, options(auto_reconnect=False), **over(library))
             log = Log(client)
             starting = asyncio.create_task(client.start())
-            peer = await service.stands()
-            await within(5, starting)
+            peer = await service.establishes()
+            await bounded(starting)
             peer.raw(frames.close(1008, CLOSE_REASONS[name]))
             await log.wait(Stopped)
             refusing = asyncio.create_task(client.start())
             peer = await service.handshake()
             peer.refuse(503, BODIES[name].decode(errors="replace")[:2000].encode("ascii", "replace").decode())
             with pytest.raises(ConnectError) as refusal:
-                await within(5, refusing)
+                await bounded(refusing)
             refusing = asyncio.create_task(client.start())
             peer = await service.handshake()
             peer.raw(b"HTTP/1.1 101 Switching\r\nX\x1b[2J: \x9b\r\nUpgrade: forged\r\n\r\n" + BODIES[name])
             peer.fin()
             with pytest.raises(ConnectError) as nonsense:
-                await within(5, refusing)
+                await bounded(refusing)
             return log.events, [refusal.value, nonsense.value]
 
     with Overheard() as overheard:
@@ -250,7 +250,7 @@ def run_service(scenario: Callable[[], Any]) -> None:
 
 
 async def within_time(scenario: Callable[[], Any]) -> None:
-    await within(30, scenario())
+    await bounded(scenario())
 
 
 def test_an_event_handler_that_speaks_no_http() -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
+import gc
 import json
 import logging
+import os
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 from tests.adapters.service.sockets import with_service
 from tests.adapters.service.webhook import ask, open_client, outcome, run, running, tcp, webhook
 from tests.security.servers import HANDSHAKE, KEY, Place, bearer, exchange, read_answer, request, signed, with_place
@@ -65,6 +71,33 @@ def test_a_fault_amid_a_handshake_leaves_no_connection_behind(
             await service.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_client_that_resets_its_connection_amid_a_refusal_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen: list[object] = []
+
+    def reset(_: object) -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    async def refuse(_: Request) -> Response:
+        return Response(status_code=403)
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+        async with webhook() as hook, running(hook.options(retry_delays=())) as service:
+            hook.answers = {"connect": refuse}
+            query = service.client_url().partition("?")[2]
+            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            # So it is until the event loop hears of the reset.
+            monkeypatch.setattr(type(writer.transport), "write_eof", reset)
+            writer.write(request("GET", f"/client/hubs/chat?{query}", [("Host", "localhost"), *HANDSHAKE]))
+            with suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+    run(scenario())
+    gc.collect()
+    assert not unseen
 
 
 def test_what_is_sent_right_behind_a_handshake_is_handled() -> None:

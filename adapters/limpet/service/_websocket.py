@@ -320,10 +320,13 @@ class WebSocketProtocol(asyncio.Protocol):
         # An empty chunk means the end. Half-closing lets the close frame arrive even if the client is still sending:
         # closing would reset the connection.
         if b"" in output:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
+            if not self.transport.can_write_eof():
                 self.transport.close()
+                return
+            try:
+                self.transport.write_eof()
+            except OSError:  # the client has reset the connection, and the event loop has not yet told us
+                self.abort()
 
     def _close_soon(self) -> None:
         """Send the remaining output, then give the client a moment to close the TCP connection."""

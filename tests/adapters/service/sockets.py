@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import websockets
+from tests.helpers.waiting import LIMIT
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -24,7 +26,7 @@ def with_service(scenario: Callable[[Service], Awaitable[T]], options: ServiceOp
 
     async def run() -> T:
         async with Service(options) as service:
-            result = await asyncio.wait_for(scenario(service), 20)
+            result = await asyncio.wait_for(scenario(service), 3 * LIMIT)
         await nothing_runs()
         return result
 
@@ -33,12 +35,13 @@ def with_service(scenario: Callable[[Service], Awaitable[T]], options: ServiceOp
 
 async def nothing_runs() -> None:
     """Fail unless this is the only task, the others being given time to end: the collection of garbage starts some."""
-    for _ in range(400):
+    end = time.monotonic() + LIMIT
+    while True:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if not left:
             return
+        assert time.monotonic() < end, f"left behind: {left}"
         await asyncio.sleep(0.005)
-    raise AssertionError(f"left behind: {left}")
 
 
 class Client:
@@ -56,7 +59,7 @@ class Client:
         await self.websocket.send(json.dumps(message))
 
     async def receive(self) -> dict[str, Any]:
-        data = await asyncio.wait_for(self.websocket.recv(), 10)
+        data = await asyncio.wait_for(self.websocket.recv(), LIMIT)
         assert isinstance(data, str)
         message: dict[str, Any] = json.loads(data)
         return message
@@ -65,7 +68,7 @@ class Client:
         """Return the code of the close frame of the service, 1006 without one."""
         try:
             while True:
-                await asyncio.wait_for(self.websocket.recv(), 10)
+                await asyncio.wait_for(self.websocket.recv(), LIMIT)
         except websockets.ConnectionClosed:
             code = self.websocket.close_code
             assert code is not None

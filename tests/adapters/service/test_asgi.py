@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 from tests.adapters.service.sockets import ROLES, Client, refusal
+from tests.helpers.waiting import LIMIT
 from websockets.asyncio.client import connect
 
 from limpet.service import ServiceApp, ServiceOptions, client_url, create_app
@@ -141,7 +142,7 @@ def test_raw_clients_are_served_by_any_server() -> None:
             raw = await connect(url + "&webpubsub_mode=sendToGroup&group=room")
             for frame in ("text ü", b"\x00\xff", "", b""):
                 await raw.send(frame)
-                assert await asyncio.wait_for(raw.recv(), 10) == frame
+                assert await asyncio.wait_for(raw.recv(), LIMIT) == frame
             await raw.close()
             refused = await refusal(url + "&webpubsub_mode=wrong")
             assert refused[0] == 400
@@ -186,9 +187,9 @@ def test_what_is_on_the_way_to_a_client_that_does_not_read_is_given_up(monkeypat
             app.flush()
             await asyncio.sleep(0)
         assert not app.core.hub("chat").connections
-        await asyncio.wait_for(cancelled.wait(), 10)
+        await asyncio.wait_for(cancelled.wait(), LIMIT)
         incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, LIMIT)
 
     asyncio.run(run())
 
@@ -224,7 +225,7 @@ def test_a_server_that_cannot_send_any_more_is_no_unseen_error() -> None:
         }
         incoming.put_nowait({"type": "websocket.connect"})
         serving = asyncio.create_task(app(scope, incoming.get, send))
-        await asyncio.wait_for(tried.wait(), 10)
+        await asyncio.wait_for(tried.wait(), LIMIT)
         incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
         await serving
         assert not app.core.hub("chat").connections

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.waiting import complaints
+
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "service.py"
 SMALL = {"members": 5, "sizes": "32,200", "windows": 4, "seconds": 0.2, "reps": 1, "idle": 20, "idle-seconds": 0.1}
 
@@ -23,13 +25,13 @@ def test_the_benchmark_measures_something() -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     if not sys.platform.startswith("linux"):
         assert "only Linux has" in done.stderr
         return
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert "20 idle connections" in done.stdout
     assert [
         line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith(("| reliable", "| plain"))

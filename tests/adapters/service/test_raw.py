@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.service.sockets import Client, refusal, with_service
+from tests.helpers.waiting import LIMIT
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -26,7 +27,7 @@ async def open_raw(service: Service, query: str = "", offers: tuple[str, ...] = 
 
 
 async def receive(websocket: ClientConnection) -> str | bytes:
-    return await asyncio.wait_for(websocket.recv(), 10)
+    return await asyncio.wait_for(websocket.recv(), LIMIT)
 
 
 @pytest.mark.parametrize("offers", [(), ("custom", "other")])
@@ -60,7 +61,7 @@ def test_an_event_that_nobody_handles_closes_with_1011() -> None:
     async def scenario(service: Service) -> None:
         raw = await open_raw(service)
         await raw.send("hello?")
-        await asyncio.wait_for(raw.wait_closed(), 10)
+        await asyncio.wait_for(raw.wait_closed(), LIMIT)
         assert raw.close_code == 1011
         assert not service.hub().connections
 
@@ -71,7 +72,7 @@ def test_text_that_is_not_utf8_closes_with_1007() -> None:
     async def scenario(service: Service) -> None:
         raw = await open_raw(service, "&webpubsub_mode=sendToGroup&group=room", roles=SEND)
         await raw.send(b"\xff\xfe", text=True)
-        await asyncio.wait_for(raw.wait_closed(), 10)
+        await asyncio.wait_for(raw.wait_closed(), LIMIT)
         assert raw.close_code == 1007
 
     with_service(scenario)

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.adapters.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
-from tests.core.service.virtual import World
+from tests.core.service.virtual import ServiceUnderTest
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions
 from limpet.service._gateway import Gateway
@@ -214,7 +215,7 @@ def test_the_feed_ends_with_the_service_and_does_not_keep_it_from_stopping() -> 
         ):
             feed = batches(response)
             await anext(feed)
-            await asyncio.wait_for(service.stop(), 20)
+            await asyncio.wait_for(service.stop(), LIMIT)
             (last,) = [batch async for batch in feed]
             assert last["events"][-1]["event"] == {"kind": "shutDown"}
         assert not service.core.observers
@@ -242,25 +243,25 @@ def test_only_so_many_pages_can_watch_and_closed_ones_make_room() -> None:
 
 
 def test_a_batch_holds_the_newest_events_and_counts_the_others_too() -> None:
-    world = World()
-    world.connect(groups=("room",))
-    world.connect(groups=("room",))
-    with Feed(world.core, capacity=3) as feed:
+    service = ServiceUnderTest()
+    service.connect(groups=("room",))
+    service.connect(groups=("room",))
+    with Feed(service.core, capacity=3) as feed:
         assert feed.batch().state is not None
         for number in range(10):
-            world.core.send_to_group("chat", "room", server_publication("json", b"%d" % number))
+            service.core.send_to_group("chat", "room", server_publication("json", b"%d" % number))
         batch = feed.batch()
         assert [noted.number for noted in batch.events] == [8, 9, 10]
         assert (batch.skipped, batch.counts.published, batch.counts.delivered) == (7, 10, 20)
         assert batch.state is not None
         quiet = feed.batch()
         assert (quiet.events, quiet.skipped, quiet.counts.published, quiet.state) == ([], 0, 0, None)
-    assert not world.core.observers
+    assert not service.core.observers
 
 
 def test_a_quiet_feed_shows_that_it_is_there() -> None:
     async def run() -> None:
-        with Feed(World().core, heartbeat=0.01) as feed:
+        with Feed(ServiceUnderTest().core, heartbeat=0.01) as feed:
             chunks = feed.chunks()
             assert (await anext(chunks)).startswith(b"retry: 1000\n\ndata: {")
             assert await anext(chunks) == b": still here\n\n"
@@ -300,7 +301,7 @@ def test_a_page_that_does_not_read_holds_nothing_up_and_learns_what_it_missed() 
         assert late["events"][-1]["number"] == 15001
 
         asgi.gone.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, LIMIT)
         assert not core.observers
 
     asyncio.run(run())
@@ -355,7 +356,7 @@ async def head_of(
     """Return the status and the headers of an answer, and go away."""
     asgi = Asgi(path, client, headers)
     task = asyncio.create_task(build_app(gateway)(asgi.scope, asgi.receive, asgi.send))
-    await asyncio.wait_for(asgi.started.wait(), 10)
+    await asyncio.wait_for(asgi.started.wait(), LIMIT)
     asgi.gone.set()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, LIMIT)
     return asgi.status, asgi.headers

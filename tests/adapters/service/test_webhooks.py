@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from tests.adapters.service.sockets import Client
 from tests.adapters.service.webhook import KEYS, QUIET, Webhook, ask, open_client, outcome, run, running, tcp, webhook
+from tests.helpers.waiting import LIMIT, skip
 
 from limpet.service._webhooks import WebhookClient
 from limpet_core.service import MAX_ANSWER, RELIABLE_JSON, EventHandler, HandlerCall
@@ -170,10 +171,13 @@ def test_many_calls_to_one_host_run_at_the_same_time_but_not_too_many() -> None:
 
 def test_a_handler_that_does_not_answer_in_time_fails_the_event() -> None:
     async def scenario() -> None:
-        async with webhook() as hook, running(hook.options(timeout=0.3, **QUIET)) as service:
+        async with webhook() as hook, running(hook.options(timeout=10.0, **QUIET)) as service:
             hook.answers = {"order": hook.hang}
             client = await open_client(service)
-            assert outcome(await ask(client)) == "InternalServerError"
+            asking = asyncio.create_task(ask(client))
+            await hook.next("order")
+            await skip(10.0)
+            assert outcome(await asking) == "InternalServerError"
             assert outcome(await ask(client, "other")) == "success"
             await client.leave()
 
@@ -380,7 +384,7 @@ def test_cookies_are_kept_for_each_client_alone() -> None:
                 await ask(client)
                 await client.send(type="event", event="other", dataType="text", data="", ackId=2)
                 await client.receive()
-            cookies = [(await asyncio.wait_for(hook.requests.get(), 10)).cookies for _ in range(4)]
+            cookies = [(await asyncio.wait_for(hook.requests.get(), LIMIT)).cookies for _ in range(4)]
             assert cookies == [{}, {"client": "ann"}, {}, {"client": "ben"}]
             await ann.leave()
             await ben.leave()

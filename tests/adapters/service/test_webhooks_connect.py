@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from tests.adapters.service.sockets import Client, recovery_url, refusal
 from tests.adapters.service.webhook import KEYS, Webhook, ask, open_client, outcome, run, running, webhook
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import EventHandler, HubOptions, ServiceOptions, client_url, create_app
 from limpet_core.service import JSON, ConnectionString
@@ -189,7 +190,7 @@ def test_the_service_stops_while_handlers_are_thinking() -> None:
             hook.answers = {"connect": hook.hang, "order": hook.hang}
             await client.send(type="event", event="order", dataType="text", data="", ackId=1)
             opening = asyncio.create_task(refusal(service.client_url("chat"), JSON))
-            names = {(await asyncio.wait_for(hook.requests.get(), 10)).headers["ce-eventname"] for _ in range(4)}
+            names = {(await asyncio.wait_for(hook.requests.get(), LIMIT)).headers["ce-eventname"] for _ in range(4)}
             assert names == {"connect", "connected", "order"}
             await service.stop()
             assert (await opening)[0] == 503
@@ -231,7 +232,7 @@ def test_the_asgi_application_asks_handlers_too() -> None:
                 await hook.hang(request) if user == "slow" else Response(status_code=403 if user == "mallory" else 200)
             )
 
-        async with webhook() as hook, asyncio.timeout(30), under_uvicorn(hook.options()) as string:
+        async with webhook() as hook, asyncio.timeout(3 * LIMIT), under_uvicorn(hook.options()) as string:
             hook.answers = {"connect": decide}
             client = await Client.open(client_url(string, user_id="ann"))
             await client.receive()
@@ -241,7 +242,7 @@ def test_the_asgi_application_asks_handlers_too() -> None:
             await client.leave()
 
             opening = asyncio.create_task(Client.open(client_url(string, user_id="slow")))
-            names = [(await asyncio.wait_for(hook.requests.get(), 10)).headers["ce-eventname"] for _ in range(5)]
+            names = [(await asyncio.wait_for(hook.requests.get(), LIMIT)).headers["ce-eventname"] for _ in range(5)]
             opening.cancel()
             await asyncio.wait([opening])
             await hook.idle()

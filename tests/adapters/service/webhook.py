@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from tests.adapters.service.sockets import Client, nothing_runs
+from tests.helpers.waiting import LIMIT
 
 from limpet.service import EventHandler, HubOptions, Service, ServiceOptions
 
@@ -50,7 +51,7 @@ class Webhook:
 
     async def next(self, name: str) -> Request:
         """Return the next request, which is of the event with this name."""
-        request = await asyncio.wait_for(self.requests.get(), 10)
+        request = await asyncio.wait_for(self.requests.get(), LIMIT)
         assert request.headers["ce-eventname"] == name
         return request
 
@@ -64,7 +65,7 @@ class Webhook:
 
     async def idle(self) -> None:
         """Wait until no request is being answered."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             while self.running:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -123,7 +124,7 @@ ACK_IDS = itertools.count(1000)
 
 @contextlib.asynccontextmanager
 async def running(options: ServiceOptions) -> AsyncIterator[Service]:
-    async with asyncio.timeout(30), Service(options) as service:
+    async with asyncio.timeout(3 * LIMIT), Service(options) as service:
         yield service
 
 

@@ -162,7 +162,7 @@ def through_wsproto(scene: str, stream: bytes, limit: int) -> Observed:
     return observe(reference.session, frames.parse_client_frames(reference.sent))
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_both_lanes_and_wsproto_see_the_same_in_any_bytes_in_any_chunks(data: st.DataObject) -> None:
     scene = data.draw(st.sampled_from(SCENES))
@@ -341,7 +341,7 @@ def test_an_illegal_header_is_refused(frame: bytes) -> None:
 
 
 @given(st.binary(min_size=2, max_size=14))
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(200))
 def test_a_header_is_refused_exactly_where_wsproto_refuses_it(header: bytes) -> None:
     start, _ = measure(header, 0, len(header))
     ws = Connection(ConnectionType.CLIENT)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.helpers.driving import OWN, Drive, ack_ids, ok, refused
+from tests.helpers.profiles import examples
 
 from limpet import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
 
@@ -150,6 +151,7 @@ def test_one_that_asks_takes_no_room_from_others() -> None:
         drive.session.send_to_group("g", "mine", drive.now)
 
 
+@settings(max_examples=examples(25))
 @given(st.lists(st.integers(min_value=0, max_value=3), min_size=100, max_size=600))
 def test_who_heeds_it_is_never_more_than_300_ahead_of_what_the_service_has_seen(turns: list[int]) -> None:
     drive = connected()

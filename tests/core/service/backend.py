@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import (
     RELIABLE_JSON,
@@ -21,15 +21,15 @@ from limpet_core.service import (
 class Backend:
     """Has the calls that are running; permission is given by itself unless ``validates`` is off."""
 
-    def __init__(self, world: World, *, validates: bool = True) -> None:
-        self.world = world
+    def __init__(self, service: ServiceUnderTest, *, validates: bool = True) -> None:
+        self.service = service
         self.validates = validates
         self.running: list[HandlerCall] = []
         self.cancelled: list[HandlerCall] = []
 
     def take(self) -> None:
         """Take the calls that are to be started or given up."""
-        while calls := self.world.core.handler_calls(self.world.now):
+        while calls := self.service.core.handler_calls(self.service.now):
             for call in calls:
                 if call.cancelled:
                     self.running.remove(call)
@@ -70,19 +70,19 @@ class Backend:
         listed = headers or []
         if content_type is not None:
             listed = [*listed, ("Content-Type", content_type)]
-        self.world.core.handler_answered(call, status, tuple(listed), body, self.world.now)
+        self.service.core.handler_answered(call, status, tuple(listed), body, self.service.now)
         return call
 
     def fail(self, kind: FailureKind = "unreachable", call: HandlerCall | None = None) -> HandlerCall:
         """End a call without an answer."""
         call = call or self.call()
         self.running.remove(call)
-        self.world.core.handler_failed(call, kind, f"it is {kind}", self.world.now)
+        self.service.core.handler_failed(call, kind, f"it is {kind}", self.service.now)
         return call
 
     def decided(self) -> PendingConnect:
         """Return the only client that was decided about."""
-        (pending,) = self.world.core.decided_connects()
+        (pending,) = self.service.core.decided_connects()
         return pending
 
 
@@ -106,13 +106,13 @@ EVERYTHING = EventHandler(url=URL)
 
 def talking(
     handler: EventHandler = EVENTS_ONLY, subprotocol: str = RELIABLE_JSON, **limits: Any
-) -> tuple[World, Backend, Client]:
-    """A world whose only client has said hello."""
-    world = World(handler, **limits)
-    backend = Backend(world)
-    client = world.connect(user="ann", subprotocol=subprotocol)
+) -> tuple[ServiceUnderTest, Backend, Client]:
+    """A service whose only client has said hello."""
+    service = ServiceUnderTest(handler, **limits)
+    backend = Backend(service)
+    client = service.connect(user="ann", subprotocol=subprotocol)
     client.hello()
-    return world, backend, client
+    return service, backend, client
 
 
 def event(name: str = "order", data: object = "x", **more: object) -> dict[str, object]:
@@ -131,8 +131,8 @@ def failure(answers: list[dict[str, Any]]) -> tuple[int, str]:
     return answer["ackId"], answer["error"]["name"]
 
 
-def knock(world: World, grant: ClientGrant | None = None, **request: Any) -> PendingConnect:
+def knock(service: ServiceUnderTest, grant: ClientGrant | None = None, **request: Any) -> PendingConnect:
     """Let a client ask to connect."""
-    assert world.core.handler_decides("Chat")
+    assert service.core.handler_decides("Chat")
     request.setdefault("subprotocols", [RELIABLE_JSON])
-    return world.core.ask_to_connect("Chat", grant or ClientGrant("ann", ("r",), ("g",)), ConnectRequest(**request))
+    return service.core.ask_to_connect("Chat", grant or ClientGrant("ann", ("r",), ("g",)), ConnectRequest(**request))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service.data_plane import operations
 
@@ -61,8 +61,8 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(recovery_window=WINDOW, retained_messages=RETAINED, remembered_acks=REMEMBERED)
-        self.core = self.world.core
+        self.service = ServiceUnderTest(recovery_window=WINDOW, retained_messages=RETAINED, remembered_acks=REMEMBERED)
+        self.core = self.service.core
         self.members: dict[str, Member] = {}
         self.lines: list[Line] = []  # those that are open, or were closed since the last look
         self.gone: list[Line] = []
@@ -109,7 +109,7 @@ class Model(RuleBasedStateMachine):
                 self.ends(member, 1008)
             else:
                 numbered = message | {"sequenceId": len(member.sent) + 1}
-                member.sent.append((numbered, self.world.now + ttl if ttl else math.inf))
+                member.sent.append((numbered, self.service.now + ttl if ttl else math.inf))
                 self.hears(member, numbered)
 
     def answers(self, member: Member, ack_id: int | None, error: str | None) -> None:

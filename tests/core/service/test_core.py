@@ -7,7 +7,7 @@ import weakref
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.service.virtual import World
+from tests.core.service.virtual import ServiceUnderTest
 
 from limpet_core.service import JSON, NO_CLOSE_FRAME, RELIABLE_JSON, Limits, RawMode, server_publication
 
@@ -26,7 +26,7 @@ def ids(messages: list[dict[str, object]]) -> list[object]:
 
 
 def test_the_first_message_of_a_reliable_client_says_connected_with_a_token() -> None:
-    assert World().connect(user="ann").hello() == {
+    assert ServiceUnderTest().connect(user="ann").hello() == {
         "type": "system",
         "event": "connected",
         "userId": "ann",
@@ -36,16 +36,16 @@ def test_the_first_message_of_a_reliable_client_says_connected_with_a_token() ->
 
 
 def test_an_anonymous_client_without_reliability_has_a_null_user_and_no_token() -> None:
-    hello = World().connect(subprotocol=JSON).hello()
+    hello = ServiceUnderTest().connect(subprotocol=JSON).hello()
     assert hello == {"type": "system", "event": "connected", "userId": None, "connectionId": "c1"}
 
 
 def test_hubs_are_one_whatever_the_case_and_groups_are_not() -> None:
-    world = World()
-    receiver = world.connect(hub="Chat", groups=("room", "ROOM"))
+    service = ServiceUnderTest()
+    receiver = service.connect(hub="Chat", groups=("room", "ROOM"))
     receiver.hello()
-    world.connect(hub="chAT").publish("hi", "ROOM", dataType="text")
-    world.connect(hub="other").publish("hi", "ROOM", dataType="text")
+    service.connect(hub="chAT").publish("hi", "ROOM", dataType="text")
+    service.connect(hub="other").publish("hi", "ROOM", dataType="text")
     assert [message["group"] for message in receiver.received()] == ["ROOM"]
 
 
@@ -68,7 +68,7 @@ def test_hubs_are_one_whatever_the_case_and_groups_are_not() -> None:
     ],
 )
 def test_joining_and_leaving_take_the_role(roles: tuple[str, ...], allowed: bool) -> None:
-    client = World().connect(roles=roles)
+    client = ServiceUnderTest().connect(roles=roles)
     client.hello()
     for kind, ack_id in (("joinGroup", 1), ("joinGroup", 2), ("leaveGroup", 3), ("leaveGroup", 4)):
         (answer,) = client.ask({"type": kind, "group": "room", "ackId": ack_id})
@@ -78,7 +78,7 @@ def test_joining_and_leaving_take_the_role(roles: tuple[str, ...], allowed: bool
 
 
 def test_without_an_ack_id_success_and_failure_are_silent() -> None:
-    client = World().connect(roles=())
+    client = ServiceUnderTest().connect(roles=())
     client.hello()
     assert client.ask({"type": "joinGroup", "group": "room"}) == []
     assert client.ask({"type": "event", "event": "order", "data": 1}) == []
@@ -86,14 +86,14 @@ def test_without_an_ack_id_success_and_failure_are_silent() -> None:
 
 def test_an_event_without_a_handler_is_not_found() -> None:
     """The emulator has InternalServerError, by which a client could not tell that no handler was called."""
-    client = World().connect()
+    client = ServiceUnderTest().connect()
     client.hello()
     (answer,) = client.ask({"type": "event", "event": "order", "ackId": 1, "data": 1})
     assert answer["error"]["name"] == "NotFound"
 
 
 def test_a_repeated_ack_id_is_a_duplicate_and_not_carried_out() -> None:
-    client = World().connect(groups=("room",))
+    client = ServiceUnderTest().connect(groups=("room",))
     client.hello()
     publish = {"type": "sendToGroup", "group": "room", "ackId": 5, "dataType": "text", "data": "hi"}
     assert len(client.ask(publish)) == 2
@@ -103,7 +103,7 @@ def test_a_repeated_ack_id_is_a_duplicate_and_not_carried_out() -> None:
 
 
 def test_a_refused_request_may_be_repeated_with_its_ack_id() -> None:
-    client = World().connect(roles=())
+    client = ServiceUnderTest().connect(roles=())
     client.hello()
     assert client.ask(JOIN)[0]["error"]["name"] == "Forbidden"
     connection = client.transport.connection
@@ -114,7 +114,7 @@ def test_a_refused_request_may_be_repeated_with_its_ack_id() -> None:
 
 
 def test_the_newest_thousand_successful_ack_ids_are_remembered() -> None:
-    client = World().connect()
+    client = ServiceUnderTest().connect()
     client.hello()
     for ack_id in range(1, 1001):
         assert client.ask({"type": "joinGroup", "group": "room", "ackId": ack_id}) == [ok(ack_id)]
@@ -124,9 +124,9 @@ def test_the_newest_thousand_successful_ack_ids_are_remembered() -> None:
 
 
 def test_an_echo_comes_before_the_ack_and_can_be_switched_off() -> None:
-    world = World()
-    sender = world.connect(user="ann", groups=("room",))
-    other = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    sender = service.connect(user="ann", groups=("room",))
+    other = service.connect(groups=("room",))
     sender.hello()
     other.hello()
     echo, answer = sender.ask({"type": "sendToGroup", "group": "room", "ackId": 1, "dataType": "text", "data": "a"})
@@ -146,11 +146,11 @@ def test_an_echo_comes_before_the_ack_and_can_be_switched_off() -> None:
 
 
 def test_a_sender_need_not_be_a_member_but_needs_the_role() -> None:
-    world = World()
-    member = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    member = service.connect(groups=("room",))
     member.hello()
-    world.connect(roles=()).publish("no")
-    world.connect(roles=("webpubsub.sendToGroup.room",)).publish("yes")
+    service.connect(roles=()).publish("no")
+    service.connect(roles=("webpubsub.sendToGroup.room",)).publish("yes")
     assert [message["data"] for message in member.received()] == ["yes"]
 
 
@@ -171,7 +171,7 @@ def test_a_sender_need_not_be_a_member_but_needs_the_role() -> None:
 )
 @pytest.mark.parametrize("subprotocol", [JSON, RELIABLE_JSON])
 def test_payloads_arrive_as_they_were_sent(subprotocol: str, data_type: str, data: object) -> None:
-    client = World().connect(subprotocol=subprotocol, groups=("room",))
+    client = ServiceUnderTest().connect(subprotocol=subprotocol, groups=("room",))
     client.hello()
     client.publish(data, dataType=data_type, metadata={"trace-id": "x"})
     (message,) = client.received()
@@ -181,7 +181,7 @@ def test_payloads_arrive_as_they_were_sent(subprotocol: str, data_type: str, dat
 
 
 def test_metadata_alone_is_sent_as_an_empty_text() -> None:
-    client = World().connect(groups=("room",))
+    client = ServiceUnderTest().connect(groups=("room",))
     client.hello()
     client.send({"type": "sendToGroup", "group": "room", "metadata": {"a": "b"}})
     (message,) = client.received()
@@ -189,7 +189,7 @@ def test_metadata_alone_is_sent_as_an_empty_text() -> None:
 
 
 def test_ping_is_answered_and_json_in_a_binary_frame_is_understood() -> None:
-    client = World().connect()
+    client = ServiceUnderTest().connect()
     client.hello()
     client.send_raw(b'{"type":"ping"}')
     assert client.received() == [{"type": "pong"}]
@@ -209,7 +209,7 @@ def test_ping_is_answered_and_json_in_a_binary_frame_is_understood() -> None:
     ],
 )
 def test_tolerated_messages(message: str) -> None:
-    client = World().connect()
+    client = ServiceUnderTest().connect()
     client.send_raw(message)
     assert client.close_code is None
 
@@ -281,19 +281,19 @@ def test_tolerated_messages(message: str) -> None:
     ],
 )
 def test_an_invalid_message_ends_the_connection_with_1007_and_without_an_ack(message: str | bytes) -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.send_raw(message)
     assert client.close_code == 1007
     assert client.received() == []
     assert client.ask({"type": "ping"}) == []
-    assert world.recover(hello).close_code == 1008
+    assert service.recover(hello).close_code == 1008
 
 
 def test_a_message_of_exactly_the_limit_is_fine_and_one_byte_more_closes_with_1009() -> None:
-    world = World(max_message_size=64)
-    client = world.connect()
+    service = ServiceUnderTest(max_message_size=64)
+    client = service.connect()
     client.send_raw('{"type":"ping"}'.ljust(64))
     assert client.close_code is None
     client.send_raw('{"type":"ping"}'.ljust(65))
@@ -304,10 +304,10 @@ def test_a_message_of_exactly_the_limit_is_fine_and_one_byte_more_closes_with_10
 
 
 def test_what_is_not_acknowledged_comes_again_in_order_after_a_recovery() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
-    sender = world.connect()
+    sender = service.connect()
     for text in "ab":
         sender.publish(text)
     before = client.received()
@@ -317,7 +317,7 @@ def test_what_is_not_acknowledged_comes_again_in_order_after_a_recovery() -> Non
     for text in "cde":
         sender.publish(text)
 
-    recovered = world.recover(hello)
+    recovered = service.recover(hello)
     again, *messages = recovered.received()
     assert again["event"] == "connected"
     assert again["connectionId"] == hello["connectionId"]
@@ -332,77 +332,77 @@ def test_what_is_not_acknowledged_comes_again_in_order_after_a_recovery() -> Non
 
     recovered.send({"type": "sequenceAck", "sequenceId": 5})
     recovered.drop()
-    third = world.recover(again)
+    third = service.recover(again)
     third.hello()
     sender.publish("f")
     assert ids(third.received()) == [6]
 
 
 def test_without_connected_after_recovery_the_replay_comes_first() -> None:
-    world = World(connected_after_recovery=False)
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest(connected_after_recovery=False)
+    client = service.connect(groups=("room",))
     hello = client.hello()
     client.publish("a")
     client.drop()
-    assert ids(world.recover(hello).received()) == [1]
+    assert ids(service.recover(hello).received()) == [1]
 
 
 def test_acknowledging_more_than_was_sent_acknowledges_everything() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
     client.publish("a")
     client.send({"type": "sequenceAck", "sequenceId": 99})
     client.drop()
-    recovered = world.recover(hello)
+    recovered = service.recover(hello)
     recovered.hello()
     recovered.publish("b")
     assert ids(recovered.received()) == [2]
 
 
 def test_groups_permissions_user_and_ack_ids_survive_a_recovery() -> None:
-    world = World()
-    client = world.connect(user="ann", roles=("webpubsub.joinLeaveGroup.room",))
+    service = ServiceUnderTest()
+    client = service.connect(user="ann", roles=("webpubsub.joinLeaveGroup.room",))
     hello = client.hello()
     assert client.ask(JOIN) == [ok(1)]
     client.drop()
-    recovered = world.recover(hello)
+    recovered = service.recover(hello)
     assert recovered.hello()["userId"] == "ann"
     assert recovered.ask(JOIN)[0]["error"]["name"] == "Duplicate"
-    world.connect().publish("still a member")
+    service.connect().publish("still a member")
     assert len(recovered.received()) == 1
 
 
 @pytest.mark.parametrize("detached", [False, True])
 def test_the_thousand_and_first_unacknowledged_message_ends_the_connection(detached: bool) -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
     if detached:
         client.drop()
-    sender = world.connect()
+    sender = service.connect()
     for number in range(1000):
         sender.publish(number)
         client.received()
     assert client.close_code is None
-    assert world.core.connection("c1") is not None
+    assert service.core.connection("c1") is not None
     sender.publish("one too many")
-    assert world.core.connection("c1") is None
-    assert world.core.deadline == math.inf
+    assert service.core.connection("c1") is None
+    assert service.core.deadline == math.inf
     if not detached:
         assert client.close_code == 1008
-    assert world.recover(hello).close_code == 1008
+    assert service.recover(hello).close_code == 1008
 
 
 def test_a_thousand_messages_are_replayed_and_one_more_is_delivered_after_an_ack() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
     client.drop()
-    sender = world.connect()
+    sender = service.connect()
     for number in range(1000):
         sender.publish(number)
-    recovered = world.recover(hello)
+    recovered = service.recover(hello)
     recovered.send({"type": "sequenceAck", "sequenceId": 1})
     sender.publish(1000)
     assert ids(recovered.received()[1:]) == list(range(1, 1002))
@@ -410,21 +410,21 @@ def test_a_thousand_messages_are_replayed_and_one_more_is_delivered_after_an_ack
 
 
 def test_acknowledged_bytes_make_room_for_new_ones() -> None:
-    world = World(retained_bytes=10_000)
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest(retained_bytes=10_000)
+    client = service.connect(groups=("room",))
     client.hello()
     for number in range(1, 101):
-        world.connect().publish("x" * 900)
+        service.connect().publish("x" * 900)
         client.received()
         client.send({"type": "sequenceAck", "sequenceId": number})
     assert client.close_code is None
 
 
 def test_the_retained_bytes_are_limited_too() -> None:
-    world = World(retained_bytes=10_000)
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest(retained_bytes=10_000)
+    client = service.connect(groups=("room",))
     client.hello()
-    sender = world.connect()
+    sender = service.connect()
     for _ in range(9):
         sender.publish("x" * 900)
     assert client.close_code is None
@@ -433,148 +433,148 @@ def test_the_retained_bytes_are_limited_too() -> None:
 
 
 def test_a_slow_client_without_reliability_is_closed_with_1008() -> None:
-    world = World(retained_messages=10)
-    slow = world.connect(subprotocol=JSON, groups=("room",))
-    fast = world.connect(subprotocol=JSON, groups=("room",))
+    service = ServiceUnderTest(retained_messages=10)
+    slow = service.connect(subprotocol=JSON, groups=("room",))
+    fast = service.connect(subprotocol=JSON, groups=("room",))
     slow.hello()
     for number in range(11):
-        world.connect(subprotocol=JSON).publish(number)
+        service.connect(subprotocol=JSON).publish(number)
         fast.received()
     assert (slow.close_code, fast.close_code) == (1008, None)
     assert slow.received() == []
 
 
 def test_a_client_that_only_asks_and_never_reads_is_closed_with_1008() -> None:
-    world = World(retained_messages=10)
-    client = world.connect()
+    service = ServiceUnderTest(retained_messages=10)
+    client = service.connect()
     for _ in range(10 + 32):
         client.send({"type": "ping"})
     assert client.close_code == 1008
 
 
 def test_expired_messages_are_left_out_of_the_replay() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
     client.drop()
-    sender = world.connect()
+    sender = service.connect()
     sender.publish("short", ttlSeconds=5)
     sender.publish("long", ttlSeconds=300)
     sender.publish("endless", ttlSeconds=0)
-    world.advance(5)
-    assert [message["data"] for message in world.recover(hello).received()[1:]] == ["long", "endless"]
+    service.advance(5)
+    assert [message["data"] for message in service.recover(hello).received()[1:]] == ["long", "endless"]
 
 
 def test_the_window_is_counted_from_each_drop_and_then_recovery_is_refused() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
-    world.advance(100)
+    service.advance(100)
     client.drop()
-    assert world.core.deadline == world.now + 30
-    world.advance(29.9)
-    recovered = world.recover(hello)
+    assert service.core.deadline == service.now + 30
+    service.advance(29.9)
+    recovered = service.recover(hello)
     assert recovered.close_code is None
-    assert world.core.deadline == math.inf
+    assert service.core.deadline == math.inf
     recovered.drop()
-    world.advance(30)
-    assert world.core.connection("c1") is None
-    assert len(world.core.hub("chat").members("room")) == 0
-    refused = world.recover(hello)
+    service.advance(30)
+    assert service.core.connection("c1") is None
+    assert len(service.core.hub("chat").members("room")) == 0
+    refused = service.recover(hello)
     assert refused.close_code == 1008
     assert refused.received() == []
     assert refused.transport.connection is None
 
 
 def test_recovery_is_refused_when_the_window_is_over_though_nobody_woke_the_service() -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.drop()
-    world.now += 30
-    assert world.recover(hello).close_code == 1008
+    service.now += 30
+    assert service.recover(hello).close_code == 1008
 
 
 def test_dropped_connections_end_in_the_order_of_their_drops() -> None:
-    world = World()
-    clients = [world.connect() for _ in range(3)]
+    service = ServiceUnderTest()
+    clients = [service.connect() for _ in range(3)]
     for client in (clients[1], clients[0], clients[2]):
         client.drop()
-        world.advance(1)
-    assert world.core.deadline == world.now - 3 + 30
-    world.advance(27)
-    assert [world.core.connection(f"c{n}") is None for n in (1, 2, 3)] == [False, True, False]
-    world.advance(30)
-    assert world.core.deadline == math.inf
+        service.advance(1)
+    assert service.core.deadline == service.now - 3 + 30
+    service.advance(27)
+    assert [service.core.connection(f"c{n}") is None for n in (1, 2, 3)] == [False, True, False]
+    service.advance(30)
+    assert service.core.deadline == math.inf
 
 
 def test_a_second_drop_is_due_after_the_drops_before_it() -> None:
-    world = World()
-    first, second = world.connect(), world.connect()
+    service = ServiceUnderTest()
+    first, second = service.connect(), service.connect()
     hello = first.hello()
     first.drop()
-    world.advance(1)
-    again = world.recover(hello)
+    service.advance(1)
+    again = service.recover(hello)
     second.drop()
-    due = world.core.deadline
-    world.advance(1)
+    due = service.core.deadline
+    service.advance(1)
     again.drop()
-    assert world.core.deadline == due == world.now + 29
-    world.advance(29)
-    assert [world.core.connection(name) is None for name in ("c1", "c2")] == [False, True]
+    assert service.core.deadline == due == service.now + 29
+    service.advance(29)
+    assert [service.core.connection(name) is None for name in ("c1", "c2")] == [False, True]
 
 
 @pytest.mark.parametrize("code", [1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 4000])
 def test_after_these_close_codes_a_connection_can_be_recovered(code: int) -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.drop(code)
-    assert world.recover(hello).close_code is None
+    assert service.recover(hello).close_code is None
 
 
 def test_a_connection_that_its_client_closes_with_1000_is_over_at_once() -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.drop(1000)
-    assert world.core.connection("c1") is None
-    assert world.recover(hello).close_code == 1008
+    assert service.core.connection("c1") is None
+    assert service.recover(hello).close_code == 1008
 
 
 @pytest.mark.parametrize("code", [1002, 1007, 1009])
 def test_a_client_that_breaks_the_rules_of_websockets_has_nothing_to_recover(code: int) -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
-    world.core.transport_broken(client.transport, code, world.now)
-    assert world.core.connection("c1") is None
-    assert world.recover(hello).close_code == 1008
-    world.core.transport_broken(client.transport, code, world.now)  # repeats do nothing
+    service.core.transport_broken(client.transport, code, service.now)
+    assert service.core.connection("c1") is None
+    assert service.recover(hello).close_code == 1008
+    service.core.transport_broken(client.transport, code, service.now)  # repeats do nothing
 
 
 def test_a_transport_that_was_replaced_may_break_without_consequences() -> None:
-    world = World()
-    client = world.connect()
-    again = world.recover(client.hello())
-    world.core.transport_broken(client.transport, 1002, world.now)
+    service = ServiceUnderTest()
+    client = service.connect()
+    again = service.recover(client.hello())
+    service.core.transport_broken(client.transport, 1002, service.now)
     assert again.ask({"type": "ping"})[-1] == {"type": "pong"}
 
 
 def test_a_client_without_reliability_cannot_be_recovered_even_while_it_is_attached() -> None:
-    world = World()
-    client = world.connect(subprotocol=JSON)
-    refused = world.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"})
+    service = ServiceUnderTest()
+    client = service.connect(subprotocol=JSON)
+    refused = service.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"})
     assert (client.close_code, refused.close_code) == (None, 1008)
 
 
 def test_a_client_without_reliability_is_over_when_its_transport_is() -> None:
-    world = World()
-    client = world.connect(subprotocol=JSON, user="ann", groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(subprotocol=JSON, user="ann", groups=("room",))
     client.drop()
-    assert world.core.connection("c1") is None
-    assert len(world.core.hub("chat").user("ann")) == 0
-    assert world.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"}).close_code == 1008
+    assert service.core.connection("c1") is None
+    assert len(service.core.hub("chat").user("ann")) == 0
+    assert service.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"}).close_code == 1008
 
 
 @pytest.mark.parametrize(
@@ -582,20 +582,20 @@ def test_a_client_without_reliability_is_over_when_its_transport_is() -> None:
     [("other", None), ("chat", "token-of-c2/1"), ("chat", "")],
 )
 def test_recovery_takes_the_right_hub_and_token(hub: str, token: str | None) -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.drop()
-    assert world.recover(hello, hub=hub, token=token).close_code == 1008
-    assert world.recover(hello, hub="CHAT").close_code is None
+    assert service.recover(hello, hub=hub, token=token).close_code == 1008
+    assert service.recover(hello, hub="CHAT").close_code is None
 
 
 def test_a_second_transport_replaces_the_first_which_is_aborted() -> None:
-    world = World()
-    client = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("room",))
     hello = client.hello()
     client.publish("a")
-    second = world.recover(hello)
+    second = service.recover(hello)
     assert client.close_code == NO_CLOSE_FRAME
     assert client.received() == []
     client.publish("ignored")
@@ -603,63 +603,63 @@ def test_a_second_transport_replaces_the_first_which_is_aborted() -> None:
     assert ids(second.received()[1:]) == [1]
     second.publish("b")
     assert ids(second.received()) == [2]
-    assert world.core.deadline == math.inf
+    assert service.core.deadline == math.inf
 
 
 # ---- What the application server does
 
 
 def test_the_service_closes_with_a_disconnected_message_and_1000() -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
-    world.core.close_connection("c1", "bye")
+    service.core.close_connection("c1", "bye")
     assert client.received() == [{"type": "system", "event": "disconnected", "message": "bye"}]
     assert client.transport.close is not None
     assert (client.close_code, client.transport.close.reason) == (1000, "bye")
     client.drop()
-    assert world.recover(hello).close_code == 1008
-    world.core.close_connection("c1", "again")
+    assert service.recover(hello).close_code == 1008
+    service.core.close_connection("c1", "again")
 
 
 def test_a_detached_connection_can_be_closed() -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     hello = client.hello()
     client.drop()
-    world.core.close_connection("c1", "bye")
-    assert world.core.deadline == math.inf
-    assert world.recover(hello).close_code == 1008
+    service.core.close_connection("c1", "bye")
+    assert service.core.deadline == math.inf
+    assert service.recover(hello).close_code == 1008
 
 
 def test_a_message_that_waits_too_long_for_a_slow_client_is_dropped() -> None:
-    world = World()
-    reliable, plain = world.connect(), world.connect(subprotocol=JSON)
+    service = ServiceUnderTest()
+    reliable, plain = service.connect(), service.connect(subprotocol=JSON)
     for client in (reliable, plain):
         client.hello()
     for data, seconds in ((b"1", 5.0), (b"2", math.inf), (b"3", 15.0)):
-        world.core.send_to_all("chat", server_publication("json", data, expires=world.now + seconds))
-    world.advance(5)
+        service.core.send_to_all("chat", server_publication("json", data, expires=service.now + seconds))
+    service.advance(5)
     assert [message["data"] for message in plain.received()] == [2, 3]
     assert ids(reliable.received()) == [2, 3]
     # What was replayed and still waits expires as well.
     reliable.drop()
-    recovered = world.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"})
-    world.advance(10)
+    recovered = service.recover({"connectionId": "c1", "reconnectionToken": "token-of-c1/1"})
+    service.advance(10)
     assert ids(recovered.received()[1:]) == [2]
 
 
 def test_server_messages_reach_all_a_user_a_connection_or_a_group() -> None:
-    world = World()
-    ann, ben = world.connect(user="ann", groups=("room",)), world.connect(user="ben")
+    service = ServiceUnderTest()
+    ann, ben = service.connect(user="ann", groups=("room",)), service.connect(user="ben")
     for client in (ann, ben):
         client.hello()
     publication = server_publication("text", b'"x"')
-    world.core.send_to_all("chat", publication)
-    world.core.send_to_user("chat", "ann", publication)
-    world.core.send_to_connection("c2", publication)
-    world.core.send_to_connection("gone", publication)
-    world.core.send_to_group("chat", "room", publication)
+    service.core.send_to_all("chat", publication)
+    service.core.send_to_user("chat", "ann", publication)
+    service.core.send_to_connection("c2", publication)
+    service.core.send_to_connection("gone", publication)
+    service.core.send_to_group("chat", "room", publication)
     assert ids(ann.received()) == [1, 2, 3]
     assert ben.received() == [
         {"sequenceId": n, "type": "message", "from": "server", "dataType": "text", "data": "x"} for n in (1, 2)
@@ -667,28 +667,28 @@ def test_server_messages_reach_all_a_user_a_connection_or_a_group() -> None:
 
 
 def test_shutting_down_closes_everybody_with_1001() -> None:
-    world = World()
-    clients = [world.connect() for _ in range(3)]
-    raw = world.connect(raw=RawMode())
+    service = ServiceUnderTest()
+    clients = [service.connect() for _ in range(3)]
+    raw = service.connect(raw=RawMode())
     clients[0].drop()
     clients[1].received()
-    world.core.shut_down()
+    service.core.shut_down()
     assert [client.close_code for client in clients] == [None, 1001, 1001]
     assert clients[1].received() == [
         {"type": "system", "event": "disconnected", "message": "The service is shutting down."}
     ]
     assert (raw.close_code, raw.received_raw()) == (1001, [])
-    assert world.core.deadline == math.inf
+    assert service.core.deadline == math.inf
 
 
 def test_only_transports_with_output_are_handed_out_and_only_once() -> None:
-    world = World()
-    clients = [world.connect(groups=("room",)) for _ in range(3)]
-    assert world.core.transports_with_output() == [client.transport for client in clients]
-    assert world.core.transports_with_output() == []
+    service = ServiceUnderTest()
+    clients = [service.connect(groups=("room",)) for _ in range(3)]
+    assert service.core.transports_with_output() == [client.transport for client in clients]
+    assert service.core.transports_with_output() == []
     clients[0].publish("a", noEcho=True)
     clients[0].publish("b", noEcho=True)
-    assert world.core.transports_with_output() == [client.transport for client in clients[1:]]
+    assert service.core.transports_with_output() == [client.transport for client in clients[1:]]
 
 
 def test_limits_are_validated() -> None:
@@ -730,9 +730,9 @@ ALMOST_MESSAGES = st.builds(
 def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     messages: list[str | bytes],
 ) -> None:
-    world = World()
-    member = world.connect(groups=("room",))
-    sender = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    member = service.connect(groups=("room",))
+    sender = service.connect(groups=("room",))
     for message in messages:
         sender.send_raw(message)
         member.received()
@@ -746,9 +746,9 @@ def test_nothing_a_client_sends_raises_and_what_others_receive_is_json(
     st.booleans(),
 )
 def test_over_any_drops_each_message_is_delivered_once_and_in_order(steps: list[str], connected: bool) -> None:
-    world = World(connected_after_recovery=connected)
-    client = world.connect(groups=("room",))
-    sender = world.connect()
+    service = ServiceUnderTest(connected_after_recovery=connected)
+    client = service.connect(groups=("room",))
+    sender = service.connect()
     hello = client.hello()
     attached = True
     published = 0
@@ -775,11 +775,11 @@ def test_over_any_drops_each_message_is_delivered_once_and_in_order(steps: list[
             client.drop()
             attached = False
         elif step == "replace" or (step == "recover" and not attached):
-            client = world.recover(hello)
+            client = service.recover(hello)
             attached = True
             assert client.close_code is None
         elif step == "wait" and attached:
-            world.advance(60)
+            service.advance(60)
     assert delivered == list(range(1, published + 1))
 
 
@@ -787,25 +787,25 @@ def test_over_any_drops_each_message_is_delivered_once_and_in_order(steps: list[
 
 
 def test_a_hub_lasts_as_long_as_its_connections() -> None:
-    world = World()
+    service = ServiceUnderTest()
     for number in range(100):
-        assert not world.core.hub(f"named{number}").connections
-    assert list(world.core.hubs) == []
-    first, second = world.connect(hub="Chat"), world.connect(hub="chat")
+        assert not service.core.hub(f"named{number}").connections
+    assert list(service.core.hubs) == []
+    first, second = service.connect(hub="Chat"), service.connect(hub="chat")
     first.drop(1000)
-    assert [hub.name for hub in world.core.hubs] == ["chat"]
-    gone = weakref.ref(world.core.hub("chat"))
+    assert [hub.name for hub in service.core.hubs] == ["chat"]
+    gone = weakref.ref(service.core.hub("chat"))
     second.drop()
-    assert [hub.name for hub in world.core.hubs] == ["chat"], "its connection may come back"
-    world.advance(30)
-    assert (list(world.core.hubs), gone()) == ([], None)
+    assert [hub.name for hub in service.core.hubs] == ["chat"], "its connection may come back"
+    service.advance(30)
+    assert (list(service.core.hubs), gone()) == ([], None)
 
 
 def test_a_hub_that_somebody_keeps_stays_the_same() -> None:
-    world = World()
-    hub = world.core.hub("chat")
+    service = ServiceUnderTest()
+    hub = service.core.hub("chat")
     for _ in range(2):
-        client = world.connect(groups=("room",))
+        client = service.connect(groups=("room",))
         assert len(hub.members("room")) == 1
         client.drop(1000)
         assert len(hub.members("room")) == 0

@@ -17,7 +17,7 @@ from tests.core.service.backend import (
     header,
     talking,
 )
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import JSON, RELIABLE_JSON, EventHandler, index_by_hub
 
@@ -83,25 +83,25 @@ def test_the_body_is_the_payload_itself(message: dict[str, object], content_type
     ],
 )
 def test_a_user_id_cannot_break_the_headers(user: str, value: str) -> None:
-    world = World(EVENTS_ONLY)
-    client = world.connect(user=user)
+    service = ServiceUnderTest(EVENTS_ONLY)
+    client = service.connect(user=user)
     client.send(event())
-    assert header(Backend(world).call(), "ce-userId") == value
+    assert header(Backend(service).call(), "ce-userId") == value
 
 
 def test_what_is_empty_has_no_header() -> None:
-    world = World(EVENTS_ONLY)
-    world.connect().send(event())
-    call = Backend(world).call()
+    service = ServiceUnderTest(EVENTS_ONLY)
+    service.connect().send(event())
+    call = Backend(service).call()
     assert {"ce-userId", "ce-connectionState", "Cookie"}.isdisjoint(name for name, _ in call.headers)
 
 
 def test_the_first_handler_that_gets_an_event_is_called_and_without_one_the_event_fails() -> None:
-    world = World(
+    service = ServiceUnderTest(
         EventHandler(url="http://a.example/", user_events=("Order", "pay.*"[:3]), system_events=()),
         EventHandler(url="http://b.example/", user_events=("order", "log"), system_events=()),
     )
-    backend, client = Backend(world), world.connect()
+    backend, client = Backend(service), service.connect()
     client.hello()
     urls = []
     for name in ("ORDER", "pay", "Log"):
@@ -109,12 +109,12 @@ def test_the_first_handler_that_gets_an_event_is_called_and_without_one_the_even
         urls.append(backend.answer().url)
     assert urls == ["http://a.example/", "http://a.example/", "http://b.example/"]
     assert failure(client.ask(event("other", ackId=1))) == (1, "NotFound")
-    assert failure(world_of_another_hub(world).ask(event("order", ackId=1))) == (1, "NotFound")
+    assert failure(world_of_another_hub(service).ask(event("order", ackId=1))) == (1, "NotFound")
     assert backend.idle()
 
 
-def world_of_another_hub(world: World) -> Client:
-    client = world.connect(hub="other")
+def world_of_another_hub(service: ServiceUnderTest) -> Client:
+    client = service.connect(hub="other")
     client.hello()
     return client
 
@@ -294,11 +294,11 @@ def test_the_state_is_kept_and_returned_and_only_successful_blocking_events_set_
 
 
 def test_cookies_go_back_to_the_host_that_set_them() -> None:
-    world = World(
+    service = ServiceUnderTest(
         EventHandler(url="http://a.example/{event}", user_events=("a", "b"), system_events=()),
         EventHandler(url="http://b.example/{event}", system_events=()),
     )
-    backend, client = Backend(world), world.connect()
+    backend, client = Backend(service), service.connect()
 
     def cookies_sent(name: str, *cookies: str, status: int = 200) -> str | None:
         client.send(event(name))

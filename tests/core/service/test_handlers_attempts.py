@@ -16,7 +16,7 @@ from tests.core.service.backend import (
     knock,
     talking,
 )
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import (
     EventHandler,
@@ -28,7 +28,7 @@ from limpet_core.service import (
 
 @pytest.mark.parametrize("trouble", [408, 500, 503, "unreachable", "broken"])
 def test_trouble_is_tried_again_after_1_3_and_5_seconds(trouble: Any) -> None:
-    world, backend, client = talking()
+    service, backend, client = talking()
 
     def attempt() -> HandlerCall:
         return backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail(trouble)
@@ -36,42 +36,42 @@ def test_trouble_is_tried_again_after_1_3_and_5_seconds(trouble: Any) -> None:
     client.send(event(ackId=1))
     first = attempt()
     for wait in (1, 3, 5):
-        world.advance(wait - 0.01)
+        service.advance(wait - 0.01)
         assert backend.idle()
         assert client.received() == []
-        world.advance(0.01)
+        service.advance(0.01)
         assert attempt() is first
     assert failure(client.received()) == (1, "NotFound" if trouble == "unreachable" else "InternalServerError")
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
 
 
 def test_another_attempt_may_succeed() -> None:
-    world, backend, client = talking()
+    service, backend, client = talking()
     client.send(event(ackId=1))
     backend.answer(status=500)
-    world.advance(1)
+    service.advance(1)
     backend.answer()
     assert client.received() == [ack(1)]
 
 
 @pytest.mark.parametrize("hopeless", [400, 404, 429, 302, "timeout", "too large"])
 def test_what_is_hopeless_is_not_tried_again(hopeless: Any) -> None:
-    world, backend, client = talking()
+    service, backend, client = talking()
     client.send(event(ackId=1))
     _ = backend.answer(status=hopeless) if isinstance(hopeless, int) else backend.fail(hopeless)
     assert failure(client.received()) == (1, "InternalServerError")
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
 
 
 def test_all_attempts_share_one_time_limit() -> None:
-    world, backend, client = talking(EventHandler(url=URL, system_events=(), timeout=4.0))
+    service, backend, client = talking(EventHandler(url=URL, system_events=(), timeout=4.0))
     client.send(event(ackId=1))
-    start = world.now
+    start = service.now
     assert backend.call().deadline == start + 4
     backend.answer(status=500)
-    world.advance(1)
+    service.advance(1)
     assert backend.answer(status=500).deadline == start + 4
     # The next attempt would begin when it is too late.
     assert failure(client.received()) == (1, "InternalServerError")
@@ -88,44 +88,44 @@ def test_retries_can_be_switched_off() -> None:
 
 
 def test_the_number_of_retries_can_be_chosen_and_the_last_delay_is_repeated() -> None:
-    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=3, retry_delays=(1, 2)))
+    service, backend, client = talking(EventHandler(url=URL, system_events=(), retries=3, retry_delays=(1, 2)))
     client.send(event(ackId=1))
     backend.answer(status=500)
     for wait in (1, 2, 2):
-        world.advance(wait - 0.01)
+        service.advance(wait - 0.01)
         assert backend.idle()
-        world.advance(0.01)
+        service.advance(0.01)
         backend.answer(status=500)
     assert failure(client.received()) == (1, "InternalServerError")
-    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
+    service, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
     client.send(event(ackId=1))
     backend.fail()
-    world.advance(1)
+    service.advance(1)
     backend.fail()
     assert failure(client.received()) == (1, "NotFound")
 
 
 @pytest.mark.parametrize("trouble", [408, 500, "broken"])
 def test_a_handler_that_must_not_get_an_event_twice_is_tried_again_only_while_it_has_got_nothing(trouble: Any) -> None:
-    world, backend, client = talking(EventHandler(url=URL, system_events=(), resend="safe"))
+    service, backend, client = talking(EventHandler(url=URL, system_events=(), resend="safe"))
     client.send(event(ackId=1))
     backend.fail("unreachable")
-    world.advance(1)
+    service.advance(1)
     _ = backend.answer(status=trouble) if isinstance(trouble, int) else backend.fail(trouble)
     assert failure(client.received()) == (1, "InternalServerError")
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
 
 
 def test_a_handler_that_must_not_get_an_event_twice_gets_none_again_after_a_recovery() -> None:
-    world = World(EventHandler(url=URL, system_events=(), resend="safe"), remembered_acks=2)
-    backend, client = Backend(world), world.connect()
+    service = ServiceUnderTest(EventHandler(url=URL, system_events=(), resend="safe"), remembered_acks=2)
+    backend, client = Backend(service), service.connect()
     hello = client.hello()
     client.send(event(ackId=1))
     call = backend.call()
     client.drop()
     backend.answer(call, status=500)
-    client = world.recover(hello)
+    client = service.recover(hello)
     client.received()
     client.send(event(ackId=1))
     assert failure(client.received()) == (1, "InternalServerError")
@@ -134,7 +134,7 @@ def test_a_handler_that_must_not_get_an_event_twice_gets_none_again_after_a_reco
     client.send(event(ackId=2))
     for wait in (1, 3, 5, 0):
         backend.fail("unreachable")
-        world.advance(wait)
+        service.advance(wait)
     assert failure(client.received()) == (2, "NotFound")
     client.send(event(ackId=2))
     backend.answer()
@@ -186,10 +186,10 @@ def test_the_client_is_told_whether_a_handler_may_have_been_called(trouble: Any,
 
 
 def test_an_attempt_that_may_have_been_handled_counts_however_the_last_one_ends() -> None:
-    world, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
+    service, backend, client = talking(EventHandler(url=URL, system_events=(), retries=1))
     client.send(event(ackId=1))
     backend.answer(status=500)
-    world.advance(1)
+    service.advance(1)
     backend.fail("unreachable")
     assert told(client) == ("InternalServerError", "The event could not be delivered: it is unreachable.")
 
@@ -197,15 +197,15 @@ def test_an_attempt_that_may_have_been_handled_counts_however_the_last_one_ends(
 @pytest.mark.parametrize("way", ["on the same connection", "after a recovery"])
 def test_an_event_that_is_asked_again_while_its_handler_works_is_handled_once_well_or_not(way: str) -> None:
     for good in (True, False):
-        world = World(EventHandler(url=URL, system_events=(), retries=0))
-        backend, client = Backend(world), world.connect()
+        service = ServiceUnderTest(EventHandler(url=URL, system_events=(), retries=0))
+        backend, client = Backend(service), service.connect()
         hello = client.hello()
         client.send(event(ackId=1))
         call = backend.call()
         client.send({"type": "joinGroup", "group": "room", "ackId": 2})
         if way == "after a recovery":
             client.drop()
-            client = world.recover(hello)
+            client = service.recover(hello)
             client.received()
         client.send(event(ackId=1))
         client.send(event(ackId=1))
@@ -214,30 +214,30 @@ def test_an_event_that_is_asked_again_while_its_handler_works_is_handled_once_we
         for message in client.received():
             answers[message["ackId"]].append("ok" if message["success"] else message["error"]["name"])
         assert answers == {1: ["ok", *["Duplicate"] * 2] if good else ["InternalServerError"] * 3, 2: ["ok"]}
-        world.advance(1000)
+        service.advance(1000)
         assert backend.idle(), "handled once"
 
 
 # ---- Permission
 
 
-def asked(handler: EventHandler = EVENTS_ONLY) -> tuple[World, Backend, Client]:
-    """A world where the test gives permission, with one event that waits for it."""
-    world = World(handler)
-    backend, client = Backend(world, validates=False), world.connect()
+def asked(handler: EventHandler = EVENTS_ONLY) -> tuple[ServiceUnderTest, Backend, Client]:
+    """A service to which the test gives permission, with one event that waits for it."""
+    service = ServiceUnderTest(handler)
+    backend, client = Backend(service, validates=False), service.connect()
     client.hello()
     client.send(event(ackId=1))
-    return world, backend, client
+    return service, backend, client
 
 
 def test_a_handler_is_asked_for_permission_first() -> None:
-    world, backend, client = asked()
+    service, backend, client = asked()
     question = backend.call()
     assert (question.method, question.url) == ("OPTIONS", "http://app.example/api/chat/validate?code=secret")
     assert question.headers == (("WebHook-Request-Origin", "service.example:8080"), ("ce-awpsversion", "1.0"))
     assert question.body == b""
-    assert question.deadline == world.now + 10
-    other = world.connect()
+    assert question.deadline == service.now + 10
+    other = service.connect()
     other.send(event("other"))
     assert backend.call() is question, "one question is enough"
     backend.answer(
@@ -269,42 +269,42 @@ def test_permission_is_for_all_or_for_this_service(allowed: str) -> None:
     ],
 )
 def test_without_permission_nothing_is_sent(answer: dict[str, Any]) -> None:
-    world, backend, client = asked()
+    service, backend, client = asked()
     backend.answer(**answer)
     assert backend.idle()
-    world.advance(0)
+    service.advance(0)
     assert failure(client.received()) == (1, "NotFound")
 
 
 def test_get_will_do_where_there_is_no_options() -> None:
-    world, backend, _ = asked()
+    service, backend, _ = asked()
     question = backend.answer(status=404)
     repeated = backend.call()
     assert (repeated.method, repeated.url, repeated.headers) == ("GET", question.url, question.headers)
-    assert repeated.deadline == world.now + 10
+    assert repeated.deadline == service.now + 10
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     assert backend.call().method == "POST"
 
 
 def test_a_refusal_holds_for_1_second_then_2_and_up_to_a_minute() -> None:
-    world, backend, client = asked()
+    service, backend, client = asked()
     backend.fail("timeout")
     assert backend.idle()
-    world.advance(0)
+    service.advance(0)
     assert failure(client.received())[1] == "NotFound"
     for pause in (1, 2, 4, 8, 16, 32, 60, 60):
-        world.advance(pause - 0.01)
+        service.advance(pause - 0.01)
         client.send(event(ackId=1))
         assert backend.idle(), "fails at once without a call"
-        world.advance(0)
+        service.advance(0)
         assert failure(client.received())[1] == "NotFound"
-        world.advance(0.01)
+        service.advance(0.01)
         client.send(event(ackId=1))
         backend.answer(status=500)
         assert backend.idle()
-        world.advance(0)
+        service.advance(0)
         assert failure(client.received())[1] == "NotFound"
-    world.advance(60)
+    service.advance(60)
     client.send(event(ackId=1))
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     backend.answer()
@@ -312,13 +312,13 @@ def test_a_refusal_holds_for_1_second_then_2_and_up_to_a_minute() -> None:
 
 
 def test_permission_is_renewed_after_a_minute_without_holding_up_events() -> None:
-    world, backend, client = asked()
+    service, backend, client = asked()
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     backend.answer()
-    world.advance(59)
+    service.advance(59)
     client.send(event())
     assert backend.answer().method == "POST"
-    world.advance(1)
+    service.advance(1)
     client.send(event())
     question, call = sorted(backend.calls(), key=lambda call: call.method)
     assert (question.method, call.method) == ("OPTIONS", "POST")
@@ -326,18 +326,18 @@ def test_permission_is_renewed_after_a_minute_without_holding_up_events() -> Non
     backend.answer(question)
     client.send(event(ackId=9))
     assert backend.idle(), "the new answer holds"
-    world.advance(1)
+    service.advance(1)
     client.send(event())
     assert backend.call().method == "OPTIONS"
 
 
 def test_waiting_for_permission_counts() -> None:
-    world, backend, client = asked(EventHandler(url=URL, system_events=(), timeout=3.0))
-    assert backend.call().deadline == world.now + 3
-    world.advance(3)
+    service, backend, client = asked(EventHandler(url=URL, system_events=(), timeout=3.0))
+    assert backend.call().deadline == service.now + 3
+    service.advance(3)
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     assert backend.idle()
-    world.advance(0)
+    service.advance(0)
     assert failure(client.received()) == (1, "NotFound")
 
 
@@ -345,20 +345,20 @@ def test_waiting_for_permission_counts() -> None:
 
 
 def test_shutting_down_gives_everything_up() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service)
     backend.answer()
     transport = backend.decided().transport
     assert transport is not None
-    client = Client(world, transport)
+    client = Client(service, transport)
     client.hello()
     client.send(event())
     client.send(event())
-    knock(world)
+    knock(service)
     calls = backend.calls()
     assert [call.event for call in calls] == ["connected", "order", "connect"]
-    world.core.shut_down()
+    service.core.shut_down()
     assert backend.idle()
     assert backend.cancelled == calls
     rejection = backend.decided().rejection
@@ -366,21 +366,21 @@ def test_shutting_down_gives_everything_up() -> None:
     assert rejection.status == 503
     assert client.close_code == 1001
     for call in calls:
-        world.core.handler_answered(call, 200, (), b"", world.now)
-    world.advance(1000)
+        service.core.handler_answered(call, 200, (), b"", service.now)
+    service.advance(1000)
     assert backend.idle()
     # It may be used again.
-    knock(world)
+    knock(service)
     backend.answer()
     assert backend.decided().transport is not None
 
 
 def test_a_repeat_that_is_due_after_the_shutdown_is_not_made() -> None:
-    world, backend, client = talking()
+    service, backend, client = talking()
     client.send(event())
     backend.fail()
-    world.core.shut_down()
-    world.advance(1000)
+    service.core.shut_down()
+    service.advance(1000)
     assert backend.idle()
 
 
@@ -399,12 +399,12 @@ def test_no_secret_is_in_a_repr_or_log(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_call_that_waits_for_permission_at_the_shutdown_is_not_made() -> None:
-    world, backend, client = asked()
+    service, backend, client = asked()
     question = backend.call()
-    world.core.shut_down()
+    service.core.shut_down()
     assert backend.idle()
     assert backend.cancelled == [question]
     backend.answer(question, headers=[("WebHook-Allowed-Origin", "*")])
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
     assert [message["event"] for message in client.received()] == ["disconnected"]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.service.backend import Backend, event, header, knock
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import EventHandler, HandlerCall, PendingConnect
 
@@ -39,9 +39,9 @@ class Town:
     """
 
     def __init__(self) -> None:
-        self.world = World(HANDLER)
-        self.core = self.world.core
-        self.backend = Backend(self.world, validates=False)
+        self.service = ServiceUnderTest(HANDLER)
+        self.core = self.service.core
+        self.backend = Backend(self.service, validates=False)
         self.open: list[PendingConnect] = []
         self.clients: list[Client] = []
         self.hellos: list[dict[str, Any]] = []
@@ -52,11 +52,11 @@ class Town:
     def step(self, kind: str, what: Any) -> None:
         match kind:
             case "knock":
-                self.open.append(knock(self.world))
+                self.open.append(knock(self.service))
             case "leave" if self.open:
                 self.core.forget_connect(self.open.pop(what % len(self.open)))
             case "wait":
-                self.world.advance(what)
+                self.service.advance(what)
             case "shut down":
                 self.excused |= set(self.came)
                 self.core.shut_down()
@@ -94,12 +94,12 @@ class Town:
             case "drop":
                 client.drop(how)
             case "break":
-                self.core.transport_broken(client.transport, 1002, self.world.now)
+                self.core.transport_broken(client.transport, 1002, self.service.now)
             case "lose":
                 self.core.drop(hello["connectionId"], for_good=how)
                 client.drop()
             case "recover":
-                self.clients[which % len(self.clients)] = self.world.recover(hello)
+                self.clients[which % len(self.clients)] = self.service.recover(hello)
             case "end":
                 self.core.close_connection(hello["connectionId"], "Enough.")
 
@@ -119,7 +119,7 @@ class Town:
             self.open.remove(pending)  # once, and nobody who has left
             assert (pending.transport is None) is not (pending.rejection is None)
             if pending.transport is not None:
-                client = Client(self.world, pending.transport)
+                client = Client(self.service, pending.transport)
                 self.clients.append(client)
                 self.hellos.append(client.hello() if pending.transport.close is None else {"connectionId": "?"})
                 self.came[pending.context.connection_id] += 1
@@ -136,7 +136,7 @@ class Town:
             self.look()
             for client in self.clients:
                 client.drop(1000)
-            self.world.advance(1)
+            self.service.advance(1)
             self.look()
 
 

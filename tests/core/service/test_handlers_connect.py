@@ -14,16 +14,16 @@ from tests.core.service.backend import (
     header,
     knock,
 )
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import JSON, RELIABLE_JSON, ClientGrant
 
 
 def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
     pending = knock(
-        world,
+        service,
         claims={"sub": ["ann"], "role": ["r"]},
         query={"a": ["1", "2"]},
         headers={"Host": ["x"]},
@@ -43,8 +43,8 @@ def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
     assert (headers["ce-id"], headers["ce-userId"], headers["ce-connectionId"]) == ("0", "ann", "c1")
     assert headers["Content-Type"] == "application/json; charset=utf-8"
     assert "ce-subprotocol" not in headers
-    assert world.core.hub("chat").connections == {}
-    assert world.core.decided_connects() == []
+    assert service.core.hub("chat").connections == {}
+    assert service.core.decided_connects() == []
     backend.answer(call, headers=[("ce-connectionState", "s"), ("Set-Cookie", "c=1")])
     assert backend.decided() is pending
     assert pending.subprotocol == RELIABLE_JSON
@@ -79,13 +79,13 @@ def test_connect_is_asked_for_and_nobody_else_hears_before() -> None:
 def test_a_handler_may_change_what_the_token_says(
     answer: dict[str, Any], user: str | None, groups: list[str], may_send: bool
 ) -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world, ClientGrant("ann", ("webpubsub.joinLeaveGroup",), ("g",)))
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service, ClientGrant("ann", ("webpubsub.joinLeaveGroup",), ("g",)))
     backend.answer(**answer)
     transport = backend.decided().transport
     assert transport is not None
-    client = Client(world, transport)
+    client = Client(service, transport)
     assert client.hello()["userId"] == user
     connection = transport.connection
     assert connection is not None
@@ -98,9 +98,9 @@ def test_a_handler_may_change_what_the_token_says(
 
 def test_a_handler_may_pick_the_subprotocol() -> None:
     for chosen in (JSON, JSON.upper()):
-        world = World(EVERYTHING)
-        backend = Backend(world)
-        knock(world, subprotocols=["other", RELIABLE_JSON, JSON])
+        service = ServiceUnderTest(EVERYTHING)
+        backend = Backend(service)
+        knock(service, subprotocols=["other", RELIABLE_JSON, JSON])
         backend.answer(body={"subprotocol": chosen})
         pending = backend.decided()
         assert pending.transport is not None
@@ -122,9 +122,9 @@ def test_a_handler_may_pick_the_subprotocol() -> None:
 def test_a_custom_subprotocol_is_for_raw_clients_and_needs_the_handlers_word(
     offers: list[str], answer: dict[str, str], echoed: str | None, name: str | None, raw: bool
 ) -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world, subprotocols=offers)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service, subprotocols=offers)
     backend.answer(body=answer)
     pending = backend.decided()
     assert pending.subprotocol == echoed
@@ -155,28 +155,28 @@ def test_a_custom_subprotocol_is_for_raw_clients_and_needs_the_handlers_word(
     ],
 )
 def test_a_refused_client_sees_the_status(answer: dict[str, Any], status: int, text: str) -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world, subprotocols=[JSON, "protobuf.webpubsub.azure.v1"])
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service, subprotocols=[JSON, "protobuf.webpubsub.azure.v1"])
     backend.answer(**answer)
     pending = backend.decided()
     assert pending.rejection is not None
     assert pending.rejection.status == status
     assert text in pending.rejection.text
     assert pending.transport is None
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
-    assert world.core.hub("chat").connections == {}
+    assert service.core.hub("chat").connections == {}
 
 
 def test_a_handler_that_stays_in_trouble_refuses_the_client_with_its_status() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service)
     for wait in (1, 3, 5):
         backend.answer(status=503, body=b"internal details", content_type="text/plain")
-        assert world.core.decided_connects() == []
-        world.advance(wait)
+        assert service.core.decided_connects() == []
+        service.advance(wait)
     backend.answer(status=503, body=b"internal details", content_type="text/plain")
     rejection = backend.decided().rejection
     assert rejection is not None
@@ -185,9 +185,9 @@ def test_a_handler_that_stays_in_trouble_refuses_the_client_with_its_status() ->
 
 
 def test_a_handler_that_does_not_answer_refuses_the_client_with_500() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    knock(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    knock(service)
     backend.fail("timeout")
     rejection = backend.decided().rejection
     assert rejection is not None
@@ -195,37 +195,37 @@ def test_a_handler_that_does_not_answer_refuses_the_client_with_500() -> None:
 
 
 def test_a_client_that_gives_up_is_forgotten() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world)
-    pending = knock(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service)
+    pending = knock(service)
     call = backend.call()
-    world.core.forget_connect(pending)
+    service.core.forget_connect(pending)
     assert backend.idle()
     assert backend.cancelled == [call]
-    world.core.handler_answered(call, 200, (), b"", world.now)
-    world.core.forget_connect(pending)
-    assert world.core.decided_connects() == []
-    assert world.core.hub("chat").connections == {}
+    service.core.handler_answered(call, 200, (), b"", service.now)
+    service.core.forget_connect(pending)
+    assert service.core.decided_connects() == []
+    assert service.core.hub("chat").connections == {}
 
 
 def test_a_hub_without_handlers_is_open() -> None:
-    world = World(NEWS)
-    assert not world.core.handler_decides("chat")
-    assert not world.core.handler_decides("other")
+    service = ServiceUnderTest(NEWS)
+    assert not service.core.handler_decides("chat")
+    assert not service.core.handler_decides("other")
 
 
 def test_a_client_may_leave_when_its_call_has_failed_and_nothing_was_decided_yet() -> None:
-    world = World(EVERYTHING)
-    backend = Backend(world, validates=False)
-    first = knock(world)
+    service = ServiceUnderTest(EVERYTHING)
+    backend = Backend(service, validates=False)
+    first = knock(service)
     backend.answer(backend.call(), status=403)
     assert backend.idle()
-    world.advance(0)
+    service.advance(0)
     assert backend.decided() is first
-    second = knock(world)
+    second = knock(service)
     assert backend.idle(), "that calls are not allowed is known"
-    assert world.core.deadline == world.now, "and is to be told"
-    world.core.forget_connect(second)
-    world.advance(0)
-    assert second not in world.core.decided_connects()
+    assert service.core.deadline == service.now, "and is to be told"
+    service.core.forget_connect(second)
+    service.advance(0)
+    assert second not in service.core.decided_connects()
     assert second.transport is second.rejection is None

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.service.backend import Backend, body
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 from tests.helpers.profiles import examples
 
 from limpet_core.service import EventHandler
@@ -37,9 +37,9 @@ class Story:
     """One client and its handler; ``unanswered`` are the ack ids of the requests made, in order."""
 
     def __init__(self) -> None:
-        self.world = World(HANDLER)
-        self.backend = Backend(self.world)
-        self.client: Client = self.world.connect()
+        self.service = ServiceUnderTest(HANDLER)
+        self.backend = Backend(self.service)
+        self.client: Client = self.service.connect()
         self.client.hello()
         self.unanswered: list[int] = []
         self.ack_id = 0
@@ -54,7 +54,7 @@ class Story:
                 self.client.send({"type": "ping"})
                 assert {"type": "pong"} in self.received()
             case "wait":
-                self.world.advance(what)
+                self.service.advance(what)
             case _:
                 self.respond(kind, what)
         self.received()
@@ -83,13 +83,13 @@ class Story:
         for _ in range(1000):
             for call in self.backend.calls():
                 self.backend.answer(call)
-            self.world.advance(1)
+            self.service.advance(1)
             if not self.unanswered:
                 break
             self.received()
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(st.lists(STEPS, max_size=40))
 def test_every_request_is_answered_once_and_in_order(steps: list[tuple[str, Any]]) -> None:
     story = Story()
@@ -100,7 +100,7 @@ def test_every_request_is_answered_once_and_in_order(steps: list[tuple[str, Any]
     assert story.unanswered == []
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(st.lists(STEPS, max_size=30), st.sampled_from([1000, 1006, 1007]), st.booleans())
 def test_the_handler_hears_of_the_end_once_and_last(steps: list[tuple[str, Any]], code: int, by_service: bool) -> None:
     story = Story()
@@ -109,7 +109,7 @@ def test_the_handler_hears_of_the_end_once_and_last(steps: list[tuple[str, Any]]
     for kind, what in steps:
         story.step(kind, what)
     if by_service:
-        story.world.core.close_connection("c1", "Enough.")
+        story.service.core.close_connection("c1", "Enough.")
     else:
         story.client.drop(code)
     ends = []
@@ -121,8 +121,8 @@ def test_the_handler_hears_of_the_end_once_and_last(steps: list[tuple[str, Any]]
             else:
                 assert ends == []
             story.backend.answer(call)
-        story.world.advance(1)
+        story.service.advance(1)
     assert len(ends) == 1
     assert ends == ["Enough."] or not by_service
     assert story.backend.idle()
-    assert story.world.core.hub("chat").connections == {}
+    assert story.service.core.hub("chat").connections == {}

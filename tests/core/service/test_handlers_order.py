@@ -14,7 +14,7 @@ from tests.core.service.backend import (
     header,
     talking,
 )
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import (
     JSON,
@@ -27,8 +27,8 @@ from limpet_core.service import (
 
 
 def test_a_slow_handler_holds_up_what_comes_after_but_no_ping_and_no_sequence_ack() -> None:
-    world, backend, client = talking()
-    other = world.connect()
+    service, backend, client = talking()
+    other = service.connect()
     other.hello()
     client.ask({"type": "joinGroup", "group": "room", "ackId": 1})
     other.publish("before")
@@ -69,7 +69,7 @@ def test_events_of_one_client_are_called_one_after_the_other_with_rising_ids() -
 
 @pytest.mark.parametrize("size", [10, 6000])
 def test_a_client_that_does_not_wait_for_its_handler_is_ended(size: int) -> None:
-    world, backend, client = talking(NEWS, retained_messages=20, retained_bytes=50_000)
+    service, backend, client = talking(NEWS, retained_messages=20, retained_bytes=50_000)
     backend.answer()
     sent = 0
     while client.transport.close is None:
@@ -80,13 +80,13 @@ def test_a_client_that_does_not_wait_for_its_handler_is_ended(size: int) -> None
     # What waited is dropped; the handler hears of the end when it has answered.
     backend.answer()
     assert body(backend.call())["reason"] == client.transport.close.reason
-    assert world.core.connection("c1") is None
+    assert service.core.connection("c1") is None
 
 
 def test_what_a_client_sent_before_it_left_still_counts() -> None:
-    world, backend, client = talking(NEWS)
+    service, backend, client = talking(NEWS)
     backend.answer()
-    other = world.connect(groups=("room",))
+    other = service.connect(groups=("room",))
     other.hello()
     backend.answer()
     client.send(event("first", ackId=1))
@@ -97,7 +97,7 @@ def test_what_a_client_sent_before_it_left_still_counts() -> None:
     assert backend.call().event == "first"
     backend.answer(body="too late")
     assert [message["data"] for message in other.received()] == ["bye"]
-    assert len(world.core.hub("chat").members("room")) == 1
+    assert len(service.core.hub("chat").members("room")) == 1
     assert backend.answer().event == "second"
     assert backend.answer().event == "disconnected"
     assert backend.idle()
@@ -115,14 +115,14 @@ def test_if_the_handler_fails_nobody_works_for_a_client_that_is_gone() -> None:
 
 
 def test_a_reply_is_replayed_after_a_recovery_and_a_repeat_is_not_done_again() -> None:
-    world = World(EVENTS_ONLY)
-    backend, client = Backend(world), world.connect()
+    service = ServiceUnderTest(EVENTS_ONLY)
+    backend, client = Backend(service), service.connect()
     hello = client.hello()
     client.send(event(ackId=1))
     call = backend.call()
     client.drop()
     backend.answer(call, body="done", headers=[("ce-connectionState", "s")])
-    client = world.recover(hello)
+    client = service.recover(hello)
     client.send(event(ackId=1))
     _, message, repeat = client.received()
     assert (message["sequenceId"], message["data"]) == (1, "done")
@@ -132,24 +132,24 @@ def test_a_reply_is_replayed_after_a_recovery_and_a_repeat_is_not_done_again() -
 
 
 def test_a_handler_that_answers_after_a_recovery_answers_the_new_transport() -> None:
-    world = World(EVENTS_ONLY)
-    backend, client = Backend(world), world.connect()
+    service = ServiceUnderTest(EVENTS_ONLY)
+    backend, client = Backend(service), service.connect()
     hello = client.hello()
     client.send(event(ackId=1))
     call = backend.call()
     client.drop()
-    client = world.recover(hello)
+    client = service.recover(hello)
     client.hello()
     backend.answer(call)
     assert client.received() == [ack(1)]
 
 
-def raw_world() -> tuple[World, Backend, Client]:
-    world = World(NEWS)
-    backend, client = Backend(world), world.connect(raw=RawMode())
+def raw_world() -> tuple[ServiceUnderTest, Backend, Client]:
+    service = ServiceUnderTest(NEWS)
+    backend, client = Backend(service), service.connect(raw=RawMode())
     connected = backend.answer()
     assert header(connected, "ce-subprotocol") is None
-    return world, backend, client
+    return service, backend, client
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_a_raw_client_that_left_cannot_be_closed() -> None:
 
 
 def test_connections_that_come_and_go_are_told_once_each() -> None:
-    world = World(NEWS)
-    backend, client = Backend(world), world.connect(user="ann")
+    service = ServiceUnderTest(NEWS)
+    backend, client = Backend(service), service.connect(user="ann")
     hello = client.hello()
     call = backend.answer()
     assert (call.url, call.body) == ("http://app.example/api/chat/connected?code=secret", b"{}")
@@ -229,24 +229,24 @@ def test_connections_that_come_and_go_are_told_once_each() -> None:
         "connected",
     ]
     client.drop()
-    client = world.recover(hello)
+    client = service.recover(hello)
     assert backend.idle()
     client.drop()
-    world.advance(29)
+    service.advance(29)
     assert backend.idle()
-    world.advance(1)
+    service.advance(1)
     call = backend.answer()
     assert header(call, "ce-type") == "azure.webpubsub.sys.disconnected"
     assert header(call, "ce-id") == "2"
     assert body(call) == {"reason": "The client did not come back in time."}
-    world.advance(1000)
+    service.advance(1000)
     assert backend.idle()
 
 
 def test_a_close_by_the_service_is_told_with_its_reason() -> None:
-    world, backend, _ = talking(NEWS)
+    service, backend, _ = talking(NEWS)
     backend.answer()
-    world.core.close_connection("c1", "Too loud.")
+    service.core.close_connection("c1", "Too loud.")
     assert body(backend.call()) == {"reason": "Too loud."}
 
 
@@ -265,8 +265,8 @@ def test_connected_is_not_waited_for_but_disconnected_comes_last() -> None:
 
 def test_a_connection_that_ends_amid_its_opening_is_told_as_connected_first() -> None:
     # Not even the connected message has room.
-    world = World(NEWS, retained_bytes=1)
-    backend, client = Backend(world), world.connect(subprotocol=JSON)
+    service = ServiceUnderTest(NEWS, retained_bytes=1)
+    backend, client = Backend(service), service.connect(subprotocol=JSON)
     assert client.close_code == 1008
     assert backend.answer().event == "connected"
     assert backend.answer().event == "disconnected"
@@ -274,8 +274,10 @@ def test_a_connection_that_ends_amid_its_opening_is_told_as_connected_first() ->
 
 
 def test_a_handler_of_the_beginnings_alone_is_not_told_of_the_ends() -> None:
-    world = World(EventHandler(url="http://app.example/{event}", user_events=(), system_events=("connected",)))
-    backend, client = Backend(world), world.connect()
+    service = ServiceUnderTest(
+        EventHandler(url="http://app.example/{event}", user_events=(), system_events=("connected",))
+    )
+    backend, client = Backend(service), service.connect()
     assert backend.answer().event == "connected"
     client.drop(1000)
     assert backend.idle()

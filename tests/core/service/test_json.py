@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.core.service.virtual import World
+from tests.core.service.virtual import ServiceUnderTest
 from tests.helpers.profiles import examples
 
 from limpet import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
@@ -41,10 +41,10 @@ def strictly(message: bytes) -> Any:
 
 
 class Listener:
-    """Our own client, connected to the service of a world, in a group."""
+    """Our own client, connected to the service, in a group."""
 
-    def __init__(self, world: World, protocol: str = RELIABLE_JSON) -> None:
-        self.client = world.connect(groups=("room",), subprotocol=protocol)
+    def __init__(self, service: ServiceUnderTest, protocol: str = RELIABLE_JSON) -> None:
+        self.client = service.connect(groups=("room",), subprotocol=protocol)
         options = Options(protocol=protocol, keepalive_interval=None, keepalive_timeout=None)
         self.session = Session(options, random=lambda: 0.5)
         self.session.start(0.0)
@@ -84,8 +84,8 @@ FORWARDED: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("protocol", [JSON, RELIABLE_JSON])
 def test_what_a_client_publishes_can_be_read_by_every_other(name: str, protocol: str) -> None:
     text, expected = FORWARDED[name]
-    world = World()
-    listener, publisher = Listener(world, protocol), world.connect()
+    service = ServiceUnderTest()
+    listener, publisher = Listener(service, protocol), service.connect()
     publisher.hello()
     publisher.send_raw(publish(text))
     assert publisher.received() == [{"type": "ack", "ackId": 7, "success": True}]
@@ -94,9 +94,9 @@ def test_what_a_client_publishes_can_be_read_by_every_other(name: str, protocol:
 
 
 def test_half_a_pair_in_a_text_is_replaced_for_everybody_and_raw_clients_too() -> None:
-    world = World()
-    listener, publisher = Listener(world), world.connect()
-    raw = world.connect(raw=RawMode(), groups=("room",))
+    service = ServiceUnderTest()
+    listener, publisher = Listener(service), service.connect()
+    raw = service.connect(raw=RawMode(), groups=("room",))
     publisher.send_raw(publish(r'"cut \ud83d"', dataType="text"))
     assert [message.data for message in listener.hears()] == ["cut \ufffd"]
     assert raw.received_raw() == ["cut \ufffd".encode()]
@@ -112,8 +112,8 @@ def test_half_a_pair_in_a_text_is_replaced_for_everybody_and_raw_clients_too() -
 def test_a_nest_that_clients_may_not_be_able_to_read_is_refused_with_an_answer(
     kind: str, property: str, depth: int
 ) -> None:
-    world = World()
-    listener, publisher = Listener(world), world.connect()
+    service = ServiceUnderTest()
+    listener, publisher = Listener(service), service.connect()
     publisher.hello()
     message = {"type": kind, "group": "room", "event": "e", "dataType": "json", "data": 1, property: "DEEP", "ackId": 7}
     publisher.send_raw(json.dumps(message).replace('"DEEP"', '{"a":' + nest(depth - 1) + "}"))
@@ -130,21 +130,21 @@ def test_a_nest_that_clients_may_not_be_able_to_read_is_refused_with_an_answer(
 
 @pytest.mark.parametrize("depth", [257, 100_000])
 def test_without_an_ack_id_there_is_no_other_answer_than_a_close(depth: int) -> None:
-    publisher = World().connect()
+    publisher = ServiceUnderTest().connect()
     publisher.send_raw(publish(nest(depth), ackId=18446744073709551616).replace('"ackId": 18446744073709551616, ', ""))
     assert publisher.close_code == 1007
 
 
 def test_an_ack_id_of_more_than_64_bits_is_answered_by_nobody() -> None:
-    publisher = World().connect()
+    publisher = ServiceUnderTest().connect()
     publisher.send_raw(publish(nest(100_000), ackId=2**64))
     assert publisher.close_code == 1007
 
 
 @pytest.mark.parametrize("depth", [257, 100_000])
 def test_a_nest_that_is_passed_to_nobody_does_no_harm(depth: int) -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     client.hello()
     client.send_raw('{"type":"JOINgroup","more":' + nest(depth) + r',"group":"room","x":"\ud83d","ackId":1}')
     assert client.received() == [{"type": "ack", "ackId": 1, "success": True}]
@@ -156,8 +156,8 @@ def test_a_nest_that_is_passed_to_nobody_does_no_harm(depth: int) -> None:
 @pytest.mark.parametrize("more", ["", nest(100_000)], ids=["alone", "beside a nest"])
 def test_a_group_name_is_never_changed(kind: str, more: str) -> None:
     """U+FFFD would make one group of all names with half of a pair."""
-    world = World()
-    client = world.connect(groups=("\ufffd",))
+    service = ServiceUnderTest()
+    client = service.connect(groups=("\ufffd",))
     client.hello()
     client.send_raw(
         json.dumps({"type": kind, "group": "\ud83d", "data": "x", "ackId": 7, "more": 0}).replace("0", more or "0")
@@ -184,7 +184,7 @@ def test_a_group_name_is_never_changed(kind: str, more: str) -> None:
     ],
 )
 def test_what_is_wrong_besides_ends_the_connection_as_ever(message: str) -> None:
-    client = World().connect()
+    client = ServiceUnderTest().connect()
     client.send_raw(message)
     assert client.close_code == 1007
 
@@ -242,10 +242,10 @@ def test_an_event_handler_is_told_of_claims_whatever_they_are_called() -> None:
 
 
 def test_text_for_people_is_sent_whatever_is_in_it() -> None:
-    world = World()
-    client = world.connect()
+    service = ServiceUnderTest()
+    client = service.connect()
     connection_id = client.hello()["connectionId"]
-    world.core.close_connection(connection_id, "bye \ud83d")
+    service.core.close_connection(connection_id, "bye \ud83d")
     assert client.received() == [{"type": "system", "event": "disconnected", "message": "bye ?"}]
 
 
@@ -298,10 +298,10 @@ def replaced(value: Any) -> Any:
 @example('{"a":1,"a":1e999}', JSON)
 @example(r'"\ud83d\\ude00"', JSON)
 @example("9" * 5000, RELIABLE_JSON)
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 def test_any_json_is_delivered_as_python_reads_it_or_told(text: str, protocol: str) -> None:
-    world = World()
-    listener, publisher = Listener(world, protocol), world.connect()
+    service = ServiceUnderTest()
+    listener, publisher = Listener(service, protocol), service.connect()
     publisher.hello()
     publisher.send_raw(publish(text))
     if publisher.close_code is not None:
@@ -318,7 +318,7 @@ def test_any_json_is_delivered_as_python_reads_it_or_told(text: str, protocol: s
 
 
 @given(DOCUMENTS, st.sampled_from([JSON, RELIABLE_JSON]), st.booleans())
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 def test_whatever_service_sends_any_json_it_is_delivered_as_python_reads_it(
     text: str, protocol: str, last: bool
 ) -> None:
@@ -343,7 +343,7 @@ def test_whatever_service_sends_any_nest_it_is_delivered_or_told(text: str, prot
 
 def arrives(text: str, protocol: str, last: bool) -> list[Any]:
     """What a client of ours is told when a service sends it this data, before or after the sequence id."""
-    listener = Listener(World(), protocol)
+    listener = Listener(ServiceUnderTest(), protocol)
     members = [f'"data":{text}', '"sequenceId":1']
     first, second = members if last else reversed(members)
     message = f'{{"type":"message","from":"group","group":"g","dataType":"json",{first},{second}}}'

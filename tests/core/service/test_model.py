@@ -44,7 +44,7 @@ class ServiceAgainstModel(Model):
         groups=st.sets(group_names),
     )
     def connect(self, hub: str, user: str | None, reliable: bool, roles: frozenset[str], groups: set[str]) -> None:
-        client = self.world.connect(
+        client = self.service.connect(
             hub=hub,
             subprotocol=RELIABLE_JSON if reliable else JSON,
             user=user,
@@ -69,7 +69,7 @@ class ServiceAgainstModel(Model):
     def recover(self, who: int, hub: str, good: bool) -> None:
         member = self.a_member(who)
         hello = {"connectionId": member.name, "reconnectionToken": member.token if good else "made up"}
-        client = self.world.recover(hello, hub=hub)
+        client = self.service.recover(hello, hub=hub)
         if not (good and member.reliable and hub.lower() == member.hub):
             self.lines.append(Line(client, close=1008))
             return
@@ -78,7 +78,7 @@ class ServiceAgainstModel(Model):
             self.hangs_up(member, 1006)
         self.attach(member, client)
         for message, expires in member.sent[member.acknowledged :]:
-            if expires > self.world.now:
+            if expires > self.service.now:
                 self.hears(member, message)
 
     @precondition(lambda self: self.members)
@@ -90,7 +90,7 @@ class ServiceAgainstModel(Model):
         member.line.client.drop(code)
         if member.reliable and code != 1000:
             self.hangs_up(member, None)
-            member.ends_at = self.world.now + WINDOW
+            member.ends_at = self.service.now + WINDOW
         else:
             self.ends(member, None)
 
@@ -112,7 +112,7 @@ class ServiceAgainstModel(Model):
             self.delivers([member], {"type": "message", "from": "server", "dataType": "json", "data": data})
             line.client.drop(1006)
             if member.reliable:
-                member.ends_at = self.world.now + WINDOW
+                member.ends_at = self.service.now + WINDOW
             else:
                 self.ends(member, None)
         assert not self.core.drop("nobody")
@@ -131,9 +131,9 @@ class ServiceAgainstModel(Model):
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 29.0]))
     def wait(self, seconds: float) -> None:
-        self.world.advance(seconds)
+        self.service.advance(seconds)
         for member in list(self.members.values()):
-            if member.ends_at <= self.world.now:
+            if member.ends_at <= self.service.now:
                 self.ends(member, None)
 
     @precondition(lambda self: self.members)
@@ -248,7 +248,7 @@ class ServiceAgainstModel(Model):
     )
     def send(self, hub: str, group: str, user: str | None, to: str, without: list[str], ttl: int) -> None:
         data, core = self.news(), self.core
-        text, expires = b"%d" % data, self.world.now + ttl if ttl else math.inf
+        text, expires = b"%d" % data, self.service.now + ttl if ttl else math.inf
         publication = server_publication("json", text, expires=expires)
         heard: dict[str, Any] = {"type": "message", "from": "server"}
         if to == "group":

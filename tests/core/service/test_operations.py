@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.service.virtual import Client, World
+from tests.core.service.virtual import Client, ServiceUnderTest
 
 from limpet_core.service import JSON, Connection, Filter, RawMode, server_publication
 from limpet_core.service.data_plane import operations
@@ -22,14 +22,14 @@ class Town:
     """Ann with two connections, Ben with one, and somebody without a name; c5 is at another hub."""
 
     def __init__(self) -> None:
-        self.world = World()
-        self.core = self.world.core
+        self.service = ServiceUnderTest()
+        self.core = self.service.core
         self.clients = {
-            "c1": self.world.connect(user="ann", groups=("room",)),
-            "c2": self.world.connect(user="ann", subprotocol=JSON, groups=("hall",)),
-            "c3": self.world.connect(user="ben", groups=("room", "hall")),
-            "c4": self.world.connect(raw=RawMode()),
-            "c5": self.world.connect(hub="other", user="ann", groups=("room",)),
+            "c1": self.service.connect(user="ann", groups=("room",)),
+            "c2": self.service.connect(user="ann", subprotocol=JSON, groups=("hall",)),
+            "c3": self.service.connect(user="ben", groups=("room", "hall")),
+            "c4": self.service.connect(raw=RawMode()),
+            "c5": self.service.connect(hub="other", user="ann", groups=("room",)),
         }
         for client in self.clients.values():
             client.received_raw()
@@ -114,12 +114,12 @@ def test_what_is_done_to_a_connection_that_is_away_counts_when_it_comes_back() -
     town.core.send_to_connection("c1", HELLO)
     operations.add_connection_to_group(town.core, "chat", "c1", "hall")
     operations.grant(town.core, "chat", "sendToGroup", "c1", "hall")
-    recovered = town.world.recover(hello)
+    recovered = town.service.recover(hello)
     assert [message.get("data") for message in recovered.received()] == [None, 1]
     assert town.members("hall") == ["c1", "c2", "c3"]
     recovered.drop()
     operations.close(town.core, operations.find(town.core, "chat", "c1"))
-    assert town.world.recover(hello).close_code == 1008
+    assert town.service.recover(hello).close_code == 1008
 
 
 # ---- Groups
@@ -146,7 +146,7 @@ def test_joining_and_leaving() -> None:
 def test_a_user_that_connects_later_is_not_in_the_group() -> None:
     town = Town()
     operations.add_user_to_group(town.core, "chat", "ann", "attic")
-    town.world.connect(user="ann")
+    town.service.connect(user="ann")
     assert town.members("attic") == ["c1", "c2"]
 
 
@@ -174,14 +174,14 @@ def test_nobody_cannot_join() -> None:
     st.lists(st.integers(0, 11)),
 )
 def test_the_pages_are_the_group(members: int, size: int | None, top: int | None, leaving: list[int]) -> None:
-    world = World()
+    service = ServiceUnderTest()
     for _ in range(members):
-        world.connect(groups=("room",))
+        service.connect(groups=("room",))
     expected = sorted(f"c{n + 1}" for n in range(members))
     found: list[str] = []
     left, token = top, None
     for turn in range(20):
-        page = operations.list_group(world.core, "chat", "room", size, left, token)
+        page = operations.list_group(service.core, "chat", "room", size, left, token)
         assert len(page.connections) <= (size or operations.MAX_PAGE)
         found += ids(page.connections)
         if page.next_token is None:
@@ -189,7 +189,7 @@ def test_the_pages_are_the_group(members: int, size: int | None, top: int | None
         left, token = page.top, page.next_token
         # Who leaves in between, even the one the token names, does not disturb the others.
         if turn < len(leaving) and (gone := f"c{leaving[turn] + 1}") in found:
-            world.core.close_connection(gone, "")
+            service.core.close_connection(gone, "")
     assert found == expected[:top]
 
 
@@ -207,9 +207,9 @@ def test_a_token_that_is_none_of_ours(token: str) -> None:
     [("sendToGroup", "joinLeaveGroup"), ("JOINLEAVEGROUP", "SendToGroup"), ("1", "2"), ("2", "1")],
 )
 def test_grant_and_revoke(name: str, other: str) -> None:
-    world = World()
-    world.connect(roles=())
-    core = world.core
+    service = ServiceUnderTest()
+    service.connect(roles=())
+    core = service.core
 
     def has(permission: str, group: str) -> bool:
         return operations.has_permission(core, "chat", permission, "c1", group)
@@ -233,9 +233,9 @@ def test_a_group_can_be_taken_from_a_permission_for_all_and_membership_stays() -
 
 
 def test_what_permissions_cannot_be() -> None:
-    world = World()
-    world.connect(roles=[f"webpubsub.sendToGroup.{n}" for n in range(1000)])
-    core = world.core
+    service = ServiceUnderTest()
+    service.connect(roles=[f"webpubsub.sendToGroup.{n}" for n in range(1000)])
+    core = service.core
     for change in (operations.grant, operations.revoke):
         assert error_of(lambda change=change: change(core, "chat", "send", "c1", "room"))[0] == 400  # type: ignore[misc]
     assert error_of(lambda: operations.has_permission(core, "chat", "3", "c1", "room"))[0] == 400

@@ -172,7 +172,7 @@ def test_metadata_that_is_refused(pairs: list[tuple[str, Any]]) -> None:
         encode_metadata(pairs)
 
 
-def test_the_largest_metadata() -> None:
+def test_metadata_as_large_as_is_allowed_is_encoded() -> None:
     pairs = [("k" * 256, "v" * 1024), *((f"{n}", "x" * 1023) for n in range(6)), ("y", "z" * 767)]
     assert sum(len(key) + len(value) for key, value in pairs) == 8192
     assert json.loads(encode_metadata(pairs)) == dict(pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.service.virtual import World
+from tests.core.service.virtual import ServiceUnderTest
 
 from limpet_core.service import (
     JSON,
@@ -59,10 +59,10 @@ def test_a_query_that_makes_no_sense_is_refused(query: dict[str, list[str]]) -> 
 
 
 def test_frames_are_published_to_the_group_and_come_back_unless_no_echo() -> None:
-    world = World()
-    raw = world.connect(user="ann", roles=SEND, groups=("room",), raw=ROOM)
-    silent = world.connect(roles=SEND, groups=("room",), raw=RawMode("room", no_echo=True))
-    member = world.connect(groups=("room",), subprotocol=JSON)
+    service = ServiceUnderTest()
+    raw = service.connect(user="ann", roles=SEND, groups=("room",), raw=ROOM)
+    silent = service.connect(roles=SEND, groups=("room",), raw=RawMode("room", no_echo=True))
+    member = service.connect(groups=("room",), subprotocol=JSON)
     assert member.hello()["event"] == "connected"
     raw.send_raw('"hi" ☺')
     raw.send_raw(b"\x00\xff")
@@ -86,52 +86,52 @@ def test_frames_are_published_to_the_group_and_come_back_unless_no_echo() -> Non
     ],
 )
 def test_raw_clients_get_the_payload_alone(data_type: str, data: str, payload: bytes) -> None:
-    world = World()
-    raw = world.connect(raw=EVENTS, groups=("room",))
+    service = ServiceUnderTest()
+    raw = service.connect(raw=EVENTS, groups=("room",))
     assert raw.received_raw() == []
-    world.core.send_to_all("chat", server_publication(data_type, data.encode()))
-    world.core.send_to_group("chat", "room", group_publication("room", "ann", data_type, data.encode()))
+    service.core.send_to_all("chat", server_publication(data_type, data.encode()))
+    service.core.send_to_group("chat", "room", group_publication("room", "ann", data_type, data.encode()))
     received = raw.received_raw()
     assert received == [payload, payload]
     assert {type(message) for message in received} == {type(payload)}
 
 
 def test_raw_clients_get_neither_acks_nor_system_messages_and_their_json_is_only_text() -> None:
-    world = World()
-    raw = world.connect(roles=SEND, raw=ROOM)
-    member = world.connect(groups=("room",))
+    service = ServiceUnderTest()
+    raw = service.connect(roles=SEND, raw=ROOM)
+    member = service.connect(groups=("room",))
     member.hello()
     message = '{"type":"joinGroup","group":"room","ackId":1}'
     raw.send_raw(message)
     assert [m["data"] for m in member.received()] == [message]
-    world.core.close_connection("c1", "bye")
+    service.core.close_connection("c1", "bye")
     assert raw.received_raw() == []
     assert raw.transport.close is not None
     assert (raw.close_code, raw.transport.close.reason) == (1000, "bye")
 
 
 def test_what_a_raw_client_may_not_do_or_nobody_handles_ends_it() -> None:
-    world = World()
+    service = ServiceUnderTest()
     forbidden, unheard, broken, big = (
-        world.connect(roles=(), raw=ROOM),
-        world.connect(raw=EVENTS),
-        world.connect(raw=ROOM),
-        world.connect(raw=ROOM),
+        service.connect(roles=(), raw=ROOM),
+        service.connect(raw=EVENTS),
+        service.connect(raw=ROOM),
+        service.connect(raw=ROOM),
     )
     forbidden.send_raw("x")
     unheard.send_raw("x")
     broken.send_raw("\udcff")
     big.send_raw(b"x" * (2**20 + 1))
     assert [client.close_code for client in (forbidden, unheard, broken, big)] == [1008, 1011, 1007, 1009]
-    assert world.core.connection("c1") is None
+    assert service.core.connection("c1") is None
 
 
 def test_a_raw_client_that_drops_is_gone() -> None:
-    world = World()
-    raw = world.connect(raw=EVENTS, groups=("room",))
+    service = ServiceUnderTest()
+    raw = service.connect(raw=EVENTS, groups=("room",))
     raw.drop()
-    assert world.core.connection("c1") is None
-    assert not world.core.hub("chat").members("room")
+    assert service.core.connection("c1") is None
+    assert not service.core.hub("chat").members("room")
 
 
 def test_text_that_is_no_unicode_is_a_protocol_violation() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.service.virtual import World
+from tests.core.service.virtual import ServiceUnderTest
 
 from limpet_core.service import (
     JSON,
@@ -40,8 +40,8 @@ from limpet_core.service.data_plane import operations
 ANN = ("chat", "c1", "ann")
 
 
-class Watched(World):
-    """A world with an observer, whose notes `seen` returns and forgets."""
+class Watched(ServiceUnderTest):
+    """A service with an observer, whose notes `seen` returns and forgets."""
 
     def __init__(self, **limits: Any) -> None:
         super().__init__(**limits)
@@ -55,97 +55,97 @@ class Watched(World):
 
 
 def test_a_client_that_got_no_connection() -> None:
-    world = Watched()
-    world.core.observers.handshake_refused(None, 401, "x" * 1000)
-    assert world.seen() == [HandshakeRefused("", 401, "x" * 239 + "\u2026")]
+    service = Watched()
+    service.core.observers.handshake_refused(None, 401, "x" * 1000)
+    assert service.seen() == [HandshakeRefused("", 401, "x" * 239 + "\u2026")]
 
 
 # ---- Connections
 
 
 def test_a_connection_opens_drops_recovers_and_closes() -> None:
-    world = Watched(recovery_window=30.0)
-    client = world.connect(user="ann", hub="CHAT", groups=("a", "b"))
+    service = Watched(recovery_window=30.0)
+    client = service.connect(user="ann", hub="CHAT", groups=("a", "b"))
     hello = client.hello()
-    assert world.seen() == [ConnectionOpened(*ANN, RELIABLE_JSON, ("a", "b"))]
-    world.core.send_to_all("chat", server_publication("json", b"1"))
-    world.seen()
+    assert service.seen() == [ConnectionOpened(*ANN, RELIABLE_JSON, ("a", "b"))]
+    service.core.send_to_all("chat", server_publication("json", b"1"))
+    service.seen()
     client.drop()
-    assert world.seen() == [ConnectionDropped(*ANN, 1006, 30.0)]
-    again = world.recover(hello)
-    assert world.seen() == [ConnectionRecovered(*ANN, 1, False)]
-    once_more = world.recover(hello)
-    assert world.seen() == [ConnectionRecovered(*ANN, 1, True)]
+    assert service.seen() == [ConnectionDropped(*ANN, 1006, 30.0)]
+    again = service.recover(hello)
+    assert service.seen() == [ConnectionRecovered(*ANN, 1, False)]
+    once_more = service.recover(hello)
+    assert service.seen() == [ConnectionRecovered(*ANN, 1, True)]
     again.drop()
-    assert world.seen() == []
+    assert service.seen() == []
     once_more.drop(1000)
-    assert world.seen() == [ConnectionClosed(*ANN, 1000, "The client closed the connection.")]
+    assert service.seen() == [ConnectionClosed(*ANN, 1000, "The client closed the connection.")]
 
 
 def test_a_connection_that_cannot_recover_closes_when_it_is_lost() -> None:
-    world = Watched()
-    world.connect(user="ann", subprotocol=JSON).drop()
-    assert world.seen()[1:] == [ConnectionClosed(*ANN, 1006, "The client is gone.")]
+    service = Watched()
+    service.connect(user="ann", subprotocol=JSON).drop()
+    assert service.seen()[1:] == [ConnectionClosed(*ANN, 1006, "The client is gone.")]
 
 
 def test_a_connection_that_nobody_recovers_closes_when_its_time_is_over() -> None:
-    world = Watched()
-    world.connect(user="ann").drop()
-    world.seen()
-    world.advance(30)
-    assert world.seen() == [ConnectionClosed(*ANN, 1006, "The client did not come back in time.")]
+    service = Watched()
+    service.connect(user="ann").drop()
+    service.seen()
+    service.advance(30)
+    assert service.seen() == [ConnectionClosed(*ANN, 1006, "The client did not come back in time.")]
 
 
 def test_a_refused_recovery_is_told_and_shortened() -> None:
-    world = Watched()
-    hello = world.connect(user="ann").hello()
-    world.seen()
-    world.recover(hello, token="wrong")
-    assert world.seen() == [RecoveryRefused("chat", "c1")]
-    world.recover({**hello, "connectionId": "x" * 5000})
-    (refused,) = world.seen()
+    service = Watched()
+    hello = service.connect(user="ann").hello()
+    service.seen()
+    service.recover(hello, token="wrong")
+    assert service.seen() == [RecoveryRefused("chat", "c1")]
+    service.recover({**hello, "connectionId": "x" * 5000})
+    (refused,) = service.seen()
     assert isinstance(refused, RecoveryRefused)
     assert len(refused.connection_id) == 240
 
 
 def test_broken_and_slow_clients_close_with_a_reason() -> None:
-    world = Watched(retained_messages=1)
-    world.connect(user="ann").send_raw("nonsense")
-    closed = world.seen()[1]
+    service = Watched(retained_messages=1)
+    service.connect(user="ann").send_raw("nonsense")
+    closed = service.seen()[1]
     assert isinstance(closed, ConnectionClosed)
     assert (closed.code, closed.reason[:15]) == (1007, "invalid message")
-    slow = world.connect(groups=("room",))
-    world.seen()
+    slow = service.connect(groups=("room",))
+    service.seen()
     for _ in range(2):
         slow.publish(1)
-    closed = world.seen()[-1]
+    closed = service.seen()[-1]
     assert isinstance(closed, ConnectionClosed)
     assert (closed.code, closed.connection_id) == (1008, "c2")
 
 
 def test_the_application_server_closes_one_and_shutting_down_closes_all() -> None:
-    world = Watched()
+    service = Watched()
     for user in ("ann", "ben"):
-        world.connect(user=user)
-    world.seen()
-    world.core.close_connection("c1", "Enough.")
-    assert world.seen() == [ConnectionClosed(*ANN, 1000, "Enough.")]
-    world.core.shut_down()
-    assert world.seen() == [ConnectionClosed("chat", "c2", "ben", 1001, "The service is shutting down."), ShutDown()]
+        service.connect(user=user)
+    service.seen()
+    service.core.close_connection("c1", "Enough.")
+    assert service.seen() == [ConnectionClosed(*ANN, 1000, "Enough.")]
+    service.core.shut_down()
+    assert service.seen() == [ConnectionClosed("chat", "c2", "ben", 1001, "The service is shutting down."), ShutDown()]
 
 
 # ---- Requests and messages
 
 
 def test_requests_are_told_with_their_outcome() -> None:
-    world = Watched()
-    client = world.connect(user="ann")
-    world.seen()
+    service = Watched()
+    client = service.connect(user="ann")
+    service.seen()
     client.send({"type": "joinGroup", "group": "room", "ackId": 1})
     client.send({"type": "joinGroup", "group": "room", "ackId": 1})
     client.send({"type": "leaveGroup", "group": "room"})
     client.send({"type": "ping"})
-    assert world.seen() == [
+    assert service.seen() == [
         Joined(*ANN, "room"),
         Acked(*ANN, 1),
         Refused(*ANN, 1, "Duplicate", "Message with ack-id: 1 has been processed"),
@@ -155,35 +155,35 @@ def test_requests_are_told_with_their_outcome() -> None:
 
 @pytest.mark.parametrize("ack_id", [7, None])
 def test_a_refusal_is_told_even_if_the_client_does_not_learn_it(ack_id: int | None) -> None:
-    world = Watched()
-    client = world.connect(user="ann", roles=())
-    world.seen()
+    service = Watched()
+    client = service.connect(user="ann", roles=())
+    service.seen()
     client.send({"type": "joinGroup", "group": "room", "ackId": ack_id})
-    (refused,) = world.seen()
+    (refused,) = service.seen()
     assert isinstance(refused, Refused)
     assert (refused.ack_id, refused.error) == (ack_id, "Forbidden")
 
 
 def test_an_event_for_the_application_server_is_told() -> None:
-    world = Watched()
-    client = world.connect(user="ann")
-    world.seen()
+    service = Watched()
+    client = service.connect(user="ann")
+    service.seen()
     client.send({"type": "event", "event": "order", "dataType": "text", "data": "x"})
-    raised, refused = world.seen()
+    raised, refused = service.seen()
     assert raised == EventRaised(*ANN, "order", "text", '"x"', 3)
     assert isinstance(refused, Refused)
 
 
 def test_a_message_is_told_with_its_receivers_and_what_is_acknowledged() -> None:
-    world = Watched()
-    sender = world.connect(user="ann", groups=("room",))
-    world.connect(user="ben", groups=("room",))
-    world.seen()
+    service = Watched()
+    sender = service.connect(user="ann", groups=("room",))
+    service.connect(user="ben", groups=("room",))
+    service.seen()
     sender.publish({"a": 1})
     sender.publish("hi", dataType="text", noEcho=True)
     sender.publish("aGk=", "empty", dataType="binary")
     sender.send({"type": "sequenceAck", "sequenceId": 1})
-    assert world.seen() == [
+    assert service.seen() == [
         Published(*ANN, "group", "room", "json", '{"a": 1}', 8, 2),
         Published(*ANN, "group", "room", "text", '"hi"', 4, 1),
         Published(*ANN, "group", "empty", "binary", '"aGk="', 6, 0),
@@ -192,18 +192,18 @@ def test_a_message_is_told_with_its_receivers_and_what_is_acknowledged() -> None
 
 
 def test_messages_of_the_application_server_are_told() -> None:
-    world = Watched()
-    world.connect(user="ann", groups=("room",))
-    world.connect(user="ben")
-    world.seen()
+    service = Watched()
+    service.connect(user="ann", groups=("room",))
+    service.connect(user="ben")
+    service.seen()
     publication = server_publication("text", b'"hi"')
-    world.core.send_to_all("CHAT", publication)
-    world.core.send_to_group("chat", "room", publication)
-    world.core.send_to_user("chat", "nobody", publication)
-    world.core.send_to_connection("c2", publication)
-    world.core.send_to_connection("c3", publication)
+    service.core.send_to_all("CHAT", publication)
+    service.core.send_to_group("chat", "room", publication)
+    service.core.send_to_user("chat", "nobody", publication)
+    service.core.send_to_connection("c2", publication)
+    service.core.send_to_connection("c3", publication)
     payload = ("text", '"hi"', 4)
-    assert world.seen() == [
+    assert service.seen() == [
         Published("chat", None, None, "hub", "", *payload, 2),
         Published("chat", None, None, "group", "room", *payload, 1),
         Published("chat", None, None, "user", "nobody", *payload, 0),
@@ -213,12 +213,12 @@ def test_messages_of_the_application_server_are_told() -> None:
 
 @given(st.text(max_size=600))
 def test_payloads_are_shortened_whatever_they_hold(text: str) -> None:
-    world = Watched()
-    client = world.connect()
-    world.seen()
+    service = Watched()
+    client = service.connect()
+    service.seen()
     data = json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)
     client.send_raw(f'{{"type":"sendToGroup","group":"room","data":{data}}}')
-    (published,) = world.seen()
+    (published,) = service.seen()
     assert isinstance(published, Published)
     assert published.size == len(data.encode())
     if len(data) <= 240:
@@ -228,17 +228,17 @@ def test_payloads_are_shortened_whatever_they_hold(text: str) -> None:
 
 
 def test_changes_of_groups_by_the_application_server_are_told_if_they_change_anything() -> None:
-    world = Watched()
-    world.connect(user="ann", groups=("room",))
-    world.connect(user="ben")
-    world.seen()
-    everybody = list(world.core.hub("chat").connections.values())
-    operations.add_to_groups(world.core, everybody, ("room",))
-    operations.remove_from_groups(world.core, everybody, ("room", "never"))
-    operations.add_user_to_group(world.core, "chat", "ann", "x")
-    operations.remove_from_groups(world.core, world.core.hub("chat").user("ann"))
+    service = Watched()
+    service.connect(user="ann", groups=("room",))
+    service.connect(user="ben")
+    service.seen()
+    everybody = list(service.core.hub("chat").connections.values())
+    operations.add_to_groups(service.core, everybody, ("room",))
+    operations.remove_from_groups(service.core, everybody, ("room", "never"))
+    operations.add_user_to_group(service.core, "chat", "ann", "x")
+    operations.remove_from_groups(service.core, service.core.hub("chat").user("ann"))
     ben = ("chat", "c2", "ben")
-    assert world.seen() == [
+    assert service.seen() == [
         Joined(*ben, "room"),
         Left(*ANN, "room"),
         Left(*ben, "room"),
@@ -250,10 +250,10 @@ def test_changes_of_groups_by_the_application_server_are_told_if_they_change_any
 # ---- Nobody looks
 
 
-def a_busy_day(world: World) -> list[object]:
+def a_busy_day(service: ServiceUnderTest) -> list[object]:
     """Everything that can happen; returns what the clients received."""
-    ann = world.connect(user="ann", groups=("room",))
-    ben = world.connect(user="ben", roles=(), subprotocol=JSON)
+    ann = service.connect(user="ann", groups=("room",))
+    ben = service.connect(user="ben", roles=(), subprotocol=JSON)
     hello = ann.hello()
     received: list[object] = [*ben.received()]
     received += ann.ask({"type": "joinGroup", "group": "other", "ackId": 1})
@@ -261,14 +261,14 @@ def a_busy_day(world: World) -> list[object]:
     received += ann.ask({"type": "sendToGroup", "group": "room", "data": "x", "ackId": 2})
     received += ann.ask({"type": "event", "event": "order", "data": 1, "ackId": 3})
     received += ben.ask({"type": "joinGroup", "group": "room", "ackId": 1})
-    world.core.send_to_all("chat", server_publication("json", b"1"))
+    service.core.send_to_all("chat", server_publication("json", b"1"))
     ann.drop()
-    ann = world.recover(hello)
+    ann = service.recover(hello)
     ann.send({"type": "sequenceAck", "sequenceId": 2})
     received += ann.received() + ben.received()
-    world.recover(hello, token="wrong")
+    service.recover(hello, token="wrong")
     ben.send_raw("nonsense")
-    world.core.shut_down()
+    service.core.shut_down()
     return received
 
 
@@ -283,7 +283,7 @@ def test_watching_changes_nothing_and_without_observers_no_event_is_made(monkeyp
 
     for kind in kinds:
         monkeypatch.setattr(f"limpet_core.service.trace.{kind.__name__}", made)
-    assert a_busy_day(World()) == expected
+    assert a_busy_day(ServiceUnderTest()) == expected
 
 
 def test_no_event_and_no_snapshot_holds_a_token() -> None:
@@ -297,25 +297,25 @@ def test_no_event_and_no_snapshot_holds_a_token() -> None:
 
 
 def test_an_observer_that_is_gone_is_told_nothing() -> None:
-    world = Watched()
-    world.core.observers.clear()
-    world.connect()
-    world.core.observers.handshake_refused("chat", 401, "no token")
-    assert world.seen() == []
+    service = Watched()
+    service.core.observers.clear()
+    service.connect()
+    service.core.observers.handshake_refused("chat", 401, "no token")
+    assert service.seen() == []
 
 
 # ---- Snapshots
 
 
 def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
-    world = World()
-    world.core.hub("nobody")
-    ann = world.connect(user="ann", groups=("a", "b"))
-    world.connect(user="ann", subprotocol=JSON, groups=("b",))
-    world.connect(hub="Other")
-    world.core.send_to_group("chat", "b", server_publication("json", b"1"))
+    service = ServiceUnderTest()
+    service.core.hub("nobody")
+    ann = service.connect(user="ann", groups=("a", "b"))
+    service.connect(user="ann", subprotocol=JSON, groups=("b",))
+    service.connect(hub="Other")
+    service.core.send_to_group("chat", "b", server_publication("json", b"1"))
     ann.drop()
-    assert snapshot(world.core.hubs) == Snapshot(
+    assert snapshot(service.core.hubs) == Snapshot(
         3,
         2,
         (
@@ -337,11 +337,11 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
 
 
 def test_a_snapshot_counts_all_and_lists_some() -> None:
-    world = World()
+    service = ServiceUnderTest()
     for number in range(5):
-        world.connect(user=f"u{number}", groups=tuple(f"g{index}" for index in range(4)))
-        world.connect(hub=f"h{number}")
-    state = snapshot(world.core.hubs, limit=3)
+        service.connect(user=f"u{number}", groups=tuple(f"g{index}" for index in range(4)))
+        service.connect(hub=f"h{number}")
+    state = snapshot(service.core.hubs, limit=3)
     assert (state.connection_count, state.hub_count, len(state.hubs)) == (10, 6, 3)
     hub = state.hubs[0]
     assert (hub.connection_count, hub.group_count, hub.user_count) == (5, 4, 5)
@@ -350,4 +350,4 @@ def test_a_snapshot_counts_all_and_lists_some() -> None:
 
 
 def test_a_snapshot_of_nothing_is_empty() -> None:
-    assert snapshot(World().core.hubs) == Snapshot(0, 0, ())
+    assert snapshot(ServiceUnderTest().core.hubs) == Snapshot(0, 0, ())

@@ -11,7 +11,7 @@ from limpet_core.service import RELIABLE_JSON, ClientGrant, EventHandler, EventS
 JOIN_SEND_ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
-class World(VirtualService):
+class ServiceUnderTest(VirtualService):
     """A service whose clients are transports: what they say is up to the test, word for word.
 
     ``handlers`` are the event handlers of the hub ``chat``.
@@ -53,15 +53,15 @@ class World(VirtualService):
 class Client:
     """One transport, seen from the client."""
 
-    def __init__(self, world: World, transport: Transport) -> None:
-        self.world = world
+    def __init__(self, service: ServiceUnderTest, transport: Transport) -> None:
+        self.service = service
         self.transport = transport
 
     def received(self) -> list[dict[str, Any]]:
         return [json.loads(message) for message in self.received_raw()]
 
     def received_raw(self) -> list[bytes]:
-        return self.transport.messages_to_send(self.world.now)
+        return self.transport.messages_to_send(self.service.now)
 
     def hello(self) -> dict[str, Any]:
         (message,) = self.received()
@@ -72,7 +72,7 @@ class Client:
         self.send_raw(json.dumps(message))
 
     def send_raw(self, data: str | bytes) -> None:
-        self.world.core.receive(self.transport, data, self.world.now)
+        self.service.core.receive(self.transport, data, self.service.now)
 
     def ask(self, message: object) -> list[dict[str, Any]]:
         self.send(message)
@@ -82,7 +82,7 @@ class Client:
         self.send({"type": "sendToGroup", "group": group, "data": data, **more})
 
     def drop(self, code: int = 1006) -> None:
-        self.world.core.disconnected(self.transport, code, self.world.now)
+        self.service.core.disconnected(self.transport, code, self.service.now)
 
     @property
     def close_code(self) -> int | None:

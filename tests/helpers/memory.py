@@ -1,4 +1,4 @@
-"""Transports of messages that block, with a service in memory behind them, for `connect=` of the blocking client."""
+"""Blocking transports of messages, with a service in memory behind them, for ``connect=`` of the blocking client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limpet.connect import BlockingTransport, Close
 
 
 class Transport:
-    """A service in memory: it accepts, and answers what asks for an answer."""
+    """One connection to a service in memory, which accepts it and acknowledges every request."""
 
     def __init__(self, dial: Dial, number: int, hang: Callable[[], None]) -> None:
         self.hang = hang
@@ -48,8 +48,14 @@ class Transport:
         self.say(Close(1000))
 
 
-class Stage:
-    """What ``connect`` returns, one after the other; what hangs does so until the stage is left."""
+class MemoryConnector:
+    """Makes a transport in memory for each connection; calls that hang do so until :meth:`leave`.
+
+    Attributes:
+        transports: all transports so far, in order.
+        dials: the dials that they were made for.
+        kinds: the classes of the next transports.
+    """
 
     def __init__(self) -> None:
         self.transports: list[Transport] = []
