@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from limpet.testing.contract.world import fast as options
+from limpet.testing.contract.harness import fast as options
 from tests.helpers.scripted import Peer
 from tests.helpers.waiting import LIMIT
 

@@ -17,7 +17,18 @@ from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
-from limpet import Ack, ClientStopped, Connected, Disconnected, GroupMessage, Recovering, SendError, State, Stopped
+from limpet import (
+    Ack,
+    ClientStopped,
+    Connected,
+    Disconnected,
+    GroupMessage,
+    Recovering,
+    SendError,
+    Session,
+    State,
+    Stopped,
+)
 from limpet.asyncio import Client
 from limpet.testing import BackgroundService
 
@@ -187,14 +198,13 @@ def test_an_interrupted_client_stops_and_leaves_nobody_waiting(
 ) -> None:
     """Ctrl-C comes in the midst of the client's own work: nobody knows what was done and what was not."""
     program.begin()
-    session = program.client._session
-    receive = session.receive_messages
+    receive = Session.receive_messages
 
     def interrupted(*arguments: Any) -> None:
-        monkeypatch.setattr(session, "receive_messages", receive)
+        monkeypatch.setattr(Session, "receive_messages", receive)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(session), "receive_messages", interrupted)
+    monkeypatch.setattr(Session, "receive_messages", interrupted)
     sending = program.loop.create_task(program.client.send_to_group(GROUP, "x"))
     with pytest.raises(SendError, match="may or may not"):
         program.run(sending)
