@@ -8,13 +8,13 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from limpet.testing.contract.harness import fast as options
 from tests.helpers.scripted import Peer
 from tests.helpers.waiting import LIMIT
 
 from limpet import Acked, Event
 from limpet.asyncio import Client
 from limpet.service import Service
+from limpet.testing.contract.harness import fast as options
 
 __all__ = ["GROUP", "Log", "bounded", "closed_port", "left", "nothing_left", "options", "run", "soon", "url_of"]
 
