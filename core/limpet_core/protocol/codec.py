@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from limpet_core.protocol.json import JsonCodec
+from limpet_core.protocol import json
 from limpet_core.protocol.messages import Incoming
 from limpet_core.protocol.names import JSON, RELIABLE_JSON
 
@@ -65,7 +65,7 @@ class Codec(Protocol):
         ...
 
 
-_CODECS: Final[dict[str, Codec]] = dict.fromkeys((RELIABLE_JSON, JSON), JsonCodec())
+_CODECS: Final[dict[str, Codec]] = {RELIABLE_JSON: json, JSON: json}
 
 
 def codec_for(subprotocol: str) -> Codec:

@@ -1,4 +1,7 @@
-"""The JSON subprotocols on the wire: decoding what the service sends, encoding what the client sends."""
+"""The codec of the JSON subprotocols: decode the messages of the service, encode the messages of a client.
+
+The functions and constants of :class:`~limpet_core.protocol.codec.Codec`, as a module.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,10 @@ from limpet_core.protocol.messages import (
     SystemMessage,
 )
 from limpet_core.protocol.rules import check_data, check_event_name, check_group
+
+binary: bool = False
+ping: bytes = b'{"type":"ping"}'
+ack_id_size: int = 32
 
 
 class _DataMessage(msgspec.Struct, frozen=True, gc=False, tag="message"):
@@ -256,18 +263,3 @@ def _encode_data(request: SendToGroup | SendEvent, limit: int) -> bytes:
 def sequence_ack(sequence_id: int) -> bytes:
     """Encode the message that acknowledges everything up to ``sequence_id`` (client-spec 3.2.3)."""
     return b'{"type":"sequenceAck","sequenceId":%d}' % sequence_id
-
-
-class JsonCodec:
-    """The :class:`~limpet_core.protocol.codec.Codec` of both JSON subprotocols."""
-
-    binary: bool = False
-    ping: bytes = b'{"type":"ping"}'
-    ack_id_size: int = 32
-    decode = staticmethod(decode)
-    encode_join = staticmethod(encode_join)
-    encode_leave = staticmethod(encode_leave)
-    encode_send = staticmethod(encode_send)
-    encode_event = staticmethod(encode_event)
-    with_ack_id = staticmethod(with_ack_id)
-    sequence_ack = staticmethod(sequence_ack)

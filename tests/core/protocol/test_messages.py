@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage
 from limpet_core.protocol.json import (
-    JsonCodec,
     decode,
     encode_event,
     encode_join,
     encode_json,
     encode_leave,
     encode_send,
+    ping,
     sequence_ack,
 )
 from limpet_core.protocol.messages import AckMessage, Broken, ErrorDetail, Ignored, PongMessage, SystemMessage
@@ -169,7 +169,7 @@ def test_no_json_makes_the_decoder_raise(message: dict[str, Any]) -> None:
             encode_event("e", memoryview(b"\x00"), "protobuf", -9, LIMIT),
             {"type": "event", "event": "e", "dataType": "protobuf", "data": "AA=="},
         ),
-        (JsonCodec.ping, {"type": "ping"}),
+        (ping, {"type": "ping"}),
         (sequence_ack(42), {"type": "sequenceAck", "sequenceId": 42}),
     ],
 )
