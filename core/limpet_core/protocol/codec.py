@@ -13,12 +13,10 @@ class Codec(Protocol):
     """Writes what a client sends, and reads what the service sends.
 
     Attributes:
-        binary: whether messages travel in binary frames; else in text frames, as UTF-8.
         ping: the message that asks for a pong.
         ack_id_size: by how many bytes :meth:`with_ack_id` makes a message longer, at most.
     """
 
-    binary: bool
     ping: bytes
     ack_id_size: int
 

@@ -32,7 +32,6 @@ from limpet_core.protocol.messages import (
 )
 from limpet_core.protocol.rules import check_data, check_event_name, check_group
 
-binary: bool = False
 ping: bytes = b'{"type":"ping"}'
 ack_id_size: int = 32
 
