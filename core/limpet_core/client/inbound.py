@@ -112,7 +112,7 @@ class Inbound:
         self._skip(message.sequence_id, now)
 
     def broken(self, code: int, reason: str, now: float, *, can_skip: bool = True, may_be_data: bool = True) -> None:
-        """The peer broke the protocol: with a message that does not belong to it, or has no readable sequence id.
+        """Handle a break of the protocol: a message that does not belong to it, or has no readable sequence id.
 
         Close with ``code`` and recover: a fault of the peer's may be over then. If the same comes again, skip it
         rather than lose all later messages. Tell the application if it may have been a data message.
@@ -148,8 +148,8 @@ class Inbound:
             connection.received(1, 0)
             self._lifecycle.schedule_sequence_ack(connection, now)
 
-    def is_new(self, connection: Connection, sequence_id: int, now: float) -> bool:
-        """Whether a message out of the usual order is new; tell the application of a gap before it."""
+    def admit(self, connection: Connection, sequence_id: int, now: float) -> bool:
+        """Report the gap before a message that is not the next one; return whether the message is new."""
         last = connection.sequence_id
         if sequence_id <= last:
             return False  # seen before: the service sends again what it does not know to be acknowledged

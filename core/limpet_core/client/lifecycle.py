@@ -1,19 +1,25 @@
 """Lifecycle: the states of a session; how connections are made, recovered and lost; the actions of all timers.
 
-Five verbs say that something is over:
+The verbs for "it is over". Each drops the transport, if there is one:
 
-====================  ==================  ================  =========================  ===============  ==============
-verb                  transport           connection id     requests                   groups           next state
-====================  ==================  ================  =========================  ===============  ==============
-``drop_transport``    dropped             kept              wait for a transport       kept             the same
-``transport_lost``    dropped             kept; lost if it  wait for a transport       kept             RECOVERING
-                                          cannot recover
-``connection_lost``   dropped             gone              publishes handed out       joined again     WAITING,
-                                                            fail, others wait          on the next one  STOPPED
-``attempt_failed``    dropped             kept while        wait for a transport       kept             RECOVERING,
-                                          RECOVERING                                                    WAITING, STOPPED
-``finish``            dropped             gone              fail                       forgotten        STOPPED
-====================  ==================  ================  =========================  ===============  ==============
+====================  ==============  =============================  =============================  ====================
+verb                  called in       connection id, groups          requests                       next state
+====================  ==============  =============================  =============================  ====================
+``drop_transport``    any state       kept                           wait for the next transport    the same
+``transport_lost``    CONNECTED       kept, if it can be recovered;  wait for the next transport    RECOVERING; else as
+                                      else as ``connection_lost``                                   ``connection_lost``
+..                    RECOVERING      kept                           wait for the next transport    the same
+..                    CONNECTING      as ``attempt_failed``
+..                    STOPPING        as ``finish``
+``attempt_failed``    RECOVERING      kept                           wait for the next transport    the same
+..                    CONNECTING      groups kept, to be rejoined    wait for the next connection   WAITING; STOPPED in
+                                                                                                    the first attempt
+``connection_lost``   CONNECTED,      id gone; groups kept, to be    publishes handed out fail,     WAITING; STOPPED
+                      RECOVERING      rejoined                       the rest waits                 without reconnect
+``finish``            any state       gone                           fail                           STOPPED
+====================  ==============  =============================  =============================  ====================
+
+``stop`` is the polite one: STOPPING, with a close frame, until the service has answered; then ``finish``.
 """
 
 from __future__ import annotations
@@ -56,7 +62,6 @@ class Lifecycle:
 
     __slots__ = (
         "_attempts",
-        "_established",
         "_events",
         "_failure",
         "_fixed_url",
@@ -65,6 +70,7 @@ class Lifecycle:
         "_secrets",
         "_timers",
         "_url",
+        "_was_established",
         "connection",
         "control",
         "dial",
@@ -105,7 +111,7 @@ class Lifecycle:
         # The run, from start() on
         self._url = ""
         self._fixed_url = False
-        self._established = False  # whether a connection was established in this run
+        self._was_established = False  # whether a connection was established in this run
         self._failure: LimpetError | None = None  # why the last run ended, if not by stop()
 
     def _go(self, state: State) -> None:
@@ -124,7 +130,7 @@ class Lifecycle:
 
     def start(self, now: float) -> None:
         """Connect for the first time of a run."""
-        self._established, self._failure = False, None
+        self._was_established, self._failure = False, None
         self._attempts.reset()
         self._connect(now)
 
@@ -152,7 +158,7 @@ class Lifecycle:
             self.connection = None
         self._go(STOPPED)
         self._failure = error
-        if error is not None and self._established:
+        if error is not None and self._was_established:
             log.error("the client has stopped: %s", error)  # there is no call that would raise it
         self._events.append(Stopped(error))
 
@@ -188,6 +194,17 @@ class Lifecycle:
         else:
             self._timers.set(Timer.ATTEMPT, at)
 
+    def transport_opened(self) -> None:
+        """Note that the transport is open, and its WebSocket handshake done."""
+        self.open = True
+        self.disconnected_message = None
+        connection = self.connection
+        if connection is not None:
+            # The service need not say anything after a recovery: a pong will show that it took the client back.
+            if connection.sequence_id:
+                self.acknowledge(connection)
+            self.control.ping()
+
     def use_url(self, url: str, *, fixed: bool) -> None:
         """Connect to ``url``; ``fixed``: there will never be another one."""
         self._fixed_url = fixed
@@ -207,7 +224,7 @@ class Lifecycle:
             self._recover_later(connection, now)
             return
         self.drop_transport(Close(1000))
-        if final or not self._established:
+        if final or not self._was_established:
             self.finish(error)
         else:
             self._connect_later(error, now)
@@ -215,25 +232,25 @@ class Lifecycle:
     # ---- Connections
 
     def connected(self, connection: Connection, now: float) -> None:
-        """The service's connected message is here: a new connection is established (client-spec 1.2)."""
+        """Establish a new connection: the service's connected message is here (client-spec 1.2)."""
         if self.connection is not None:
             self._end_connection(self.connection, NO_CLOSE_FRAME, "the service replaced the connection by another")
         self.connection = connection
-        self._established = True
+        self._was_established = True
         self._attempts.established(now, after_recovery=self.dial is not None and self.dial.recovery)
         self._events.append(Connected(connection.id, connection.user_id))
         self._requests.connected(now)
         self._flow(connection, now)
 
     def recovered(self, connection: Connection, now: float) -> None:
-        """The peer has shown life on a recovery's transport: the connection is as it was."""
+        """Go on with the connection: the peer has shown life on the transport of a recovery."""
         self._attempts.recovered(now)
         self._events.append(Recovered(connection.id))
         self._requests.recovered(now)
         self._flow(connection, now)
 
     def _flow(self, connection: Connection, now: float) -> None:
-        """Messages flow (again)."""
+        """Enter CONNECTED."""
         self._go(CONNECTED)
         self._timers.stop(Timer.CONNECT, Timer.WINDOW)
         if self._options.keepalive_interval:
@@ -244,7 +261,7 @@ class Lifecycle:
         self.schedule_requests()
 
     def transport_lost(self, code: int, reason: str, now: float) -> None:
-        """The open transport is gone, with its close code; recover the connection if that may be possible."""
+        """Handle the end of the open transport: recover the connection if that may be possible."""
         connection = self.connection
         if self.state is STOPPING:
             self.finish(None)
@@ -270,7 +287,7 @@ class Lifecycle:
         self._recover_later(connection, now, progress=progress)
 
     def connection_lost(self, code: int, reason: str, now: float) -> None:
-        """The connection is gone for good: make a new one, or stop without ``auto_reconnect``."""
+        """Give the connection up for good: make a new one, or stop without ``auto_reconnect``."""
         if self.disconnected_message:
             reason = without_secrets(self.disconnected_message, secrets=self._secrets)
         self.drop_transport()
@@ -293,10 +310,11 @@ class Lifecycle:
 
     def drop_transport(self, close: Close | None = None) -> None:
         """Let go of the current transport, if there is one; an open one is closed with ``close``."""
-        if self.dial is not None:
-            self.dial.wanted = False
-            if self.open:
-                self.dial.close = close
+        if self.dial is None:
+            return
+        self.dial.wanted = False
+        if self.open:
+            self.dial.close = close
         self.dial = None
         self.open = False
         self.control.messages.clear()
@@ -313,7 +331,7 @@ class Lifecycle:
         return self.paused and not self._requests.pending and not self.senders
 
     def expect_to_hear(self, now: float) -> None:
-        """A request or sender is about to wait for the service: silence counts from now on, if reading was paused."""
+        """Note that a request or sender is about to wait: after a pause of reading, silence counts from now on."""
         if self.stalled:
             self.heard = now
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from limpet_core.client.request import Request
@@ -86,8 +87,10 @@ class Outbox:
                 self._gaps = 0
         request.queued = False
 
-    def transport_lost(self) -> None:
-        """Forget the queue: the transport is lost. The requests' own fields are their owner's matter."""
+    def transport_lost(self, requests: Iterable[Request]) -> None:
+        """Forget the queue, and that ``requests`` were in it or in flight: the transport is lost."""
+        for request in requests:
+            request.queued = request.in_flight = request.copies = False
         self.queue.clear()
         self.repeats.clear()
         self._in_flight = self._gaps = 0

@@ -45,7 +45,8 @@ class Request(msgspec.Struct, eq=False):
         overtaken: whether that newer request was executed.
         transport: the number of the transport that the request was first handed to.
         undone: whether the older opposite may have been executed after this join or leave, if the answer is Duplicate.
-        own: whether the session itself made the publish an acknowledged one, see :class:`Pacing`.
+        own: whether it is a request of the session itself: a rejoin, or a publish that :class:`Pacing` made an
+            acknowledged one.
         event: whether the request is for an event handler, which may have been called although the service answers
             an error.
         copies: whether the request was repeated on the open transport: after a refusal of one copy, another may be

@@ -45,7 +45,6 @@ class Requests:
     __slots__ = (
         "_backing_off",
         "_codec",
-        "_established",
         "_events",
         "_groups",
         "_next_key",
@@ -55,6 +54,7 @@ class Requests:
         "_own_key",
         "_pacing",
         "_random",
+        "_ready",
         "_secrets",
         "_unanswered",
         "_untracked",
@@ -82,7 +82,7 @@ class Requests:
         self._pacing = pacing
         self._events = events
         self._outbox = outbox
-        self._established = False
+        self._ready = False
         self._next_key = 1
         self._own_key = _OWN_KEYS
         self._own = 0  # how many are the session's own, rejoins included
@@ -135,14 +135,14 @@ class Requests:
             self._untracked = request.key
         self.pending[request.key] = request
         if request.key > 0 and self._options.request_timeout is not None:
-            self._wake_at(request.submitted + self._options.request_timeout)
+            self._wake_by(request.submitted + self._options.request_timeout)
         if request.kind is JOIN or request.kind is LEAVE:
             for older in self._groups.add(request):
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
                     self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
                     self._wake_for_rejoin(older)
-        if self._established:
+        if self._ready:
             self._send(request, now)
 
     def _rejoin(self, group: str, now: float) -> None:
@@ -151,7 +151,7 @@ class Requests:
         self._own_key += 1
         self._own += 1
         self.pending[key] = request
-        if self._established:
+        if self._ready:
             self._send(request, now)
 
     def _forget_rejoin(self, group: str) -> bool:
@@ -185,7 +185,7 @@ class Requests:
             request.due = now + self._options.ack_timeout
             self._unanswered.pop(request.key, None)
             self._unanswered[request.key] = request
-            self._wake_at(request.due)
+            self._wake_by(request.due)
 
     def take(self) -> list[bytes]:
         """Return the payloads to send now; from here on they count as handed to the transport."""
@@ -199,38 +199,37 @@ class Requests:
     # ---- Connections and transports
 
     def connected(self, now: float) -> None:
-        """A new connection is established: join the groups of the one before, then send all requests in order."""
+        """Send all requests in order on a new connection, behind the rejoins of groups."""
         if not self._options.auto_rejoin_groups:
             self._groups.joined.clear()
-        self._established = True
+        self._ready = True
         for group in self._groups.all_to_rejoin():
             self._rejoin(group, now)
         self.recovered(now)
 
     def recovered(self, now: float) -> None:
-        """The connection has a transport again: send all requests in order."""
-        self._established = True
+        """Send all requests in order: the connection has a transport again."""
+        self._ready = True
         for request in self.pending.values():
             self._send(request, now)
 
     def transport_lost(self) -> None:
-        """The transport is lost: requests in flight wait for the next one."""
-        self._established = False
+        """Note that the transport is lost: requests in flight wait for the next one."""
+        self._ready = False
         for request in self.pending.values():
             # The lost answer may have been that its handler failed.
             request.doubtful |= request.event and request.in_flight
-            request.queued = request.in_flight = request.copies = False
+        self._outbox.transport_lost(self.pending.values())
         self._groups.transport_lost()
-        self._outbox.transport_lost()
         self._unanswered.clear()
         self._backing_off.clear()
 
     def connection_lost(self) -> None:
-        """The connection id is gone: settle requests that cannot be repeated safely; the rest waits for the next one.
+        """Settle the requests that cannot be repeated safely, since the connection id is gone; the rest waits.
 
-        A join or leave is asked again; a publish that was handed to a transport may have been executed.
+        A join or leave is asked again; a publish that was handed to a transport may have been executed. The transport
+        was lost before.
         """
-        self.transport_lost()
         for request in list(self.pending.values()):
             if request.kind is REJOIN:
                 self._forget(request)
@@ -243,7 +242,7 @@ class Requests:
         self._groups.connection_lost()
 
     def stop(self) -> None:
-        """The session stops: fail all requests that wait for an answer.
+        """Fail all requests that wait for an answer: the session stops.
 
         Requests without an ack that are queued for an open transport stay queued: they can still be sent.
         """
@@ -257,10 +256,7 @@ class Requests:
         self._pacing.reset()  # a sender that waits for it must not wait any longer
 
     def clear(self) -> None:
-        """The session has stopped: forget all requests and groups."""
-        self.pending.clear()
-        self._own = 0
-        self.transport_lost()
+        """Forget all groups: the session has stopped, and no request is left."""
         self._groups.clear()
         self.wake_at = math.inf
 
@@ -297,7 +293,7 @@ class Requests:
             self._outbox.remove(request)
             self._backing_off[request.key] = request
             request.due = now + self._options.retry.delay(request.failures, self._random)
-            self._wake_at(request.due)
+            self._wake_by(request.due)
             return
         outcome: Outcome = "unknown" if request.doubtful or (may_pass and request.copies) else "rejected"
         name, message = without_secrets(name, secrets=self._secrets), without_secrets(message, secrets=self._secrets)
@@ -361,7 +357,7 @@ class Requests:
             if request.key < 0 or request.kind is REJOIN:
                 continue
             if request.submitted + timeout > now:
-                self._wake_at(request.submitted + timeout)
+                self._wake_by(request.submitted + timeout)
                 break
             missing = "no answer" if request.tried else "not sent"
             self._fail(request, "Timeout", f"{missing} within request_timeout ({timeout:g} s)")
@@ -371,7 +367,7 @@ class Requests:
         overdue: list[Request] = []
         for request in self._unanswered.values():
             if request.due > now:
-                self._wake_at(request.due)
+                self._wake_by(request.due)
                 break
             overdue.append(request)
         full = self._outbox.full
@@ -389,15 +385,15 @@ class Requests:
         """Repeat the requests whose backoff after an error is over."""
         for request in list(self._backing_off.values()):
             if request.due > now:
-                self._wake_at(request.due)
+                self._wake_by(request.due)
             else:
                 del self._backing_off[request.key]
                 self._send(request, now)
 
     def _wake_for_rejoin(self, request: Request) -> None:
         if self._groups.has_rejoin(request.group):
-            self._wake_at(request.submitted)  # at once: a time that has passed
+            self._wake_by(request.submitted)  # at once: a time that has passed
 
-    def _wake_at(self, due: float) -> None:
+    def _wake_by(self, due: float) -> None:
         if due < self.wake_at:
             self.wake_at = due

@@ -183,27 +183,18 @@ class Session:
             lifecycle.use_url(url, fixed=fixed)
 
     def url_failed(self, error: BaseException, now: float) -> None:
-        """The application has no URL for the current :attr:`dial`; ``error`` says why."""
+        """Note that the application has no URL for the current :attr:`dial`; ``error`` says why."""
         if self.dial is not None and self.dial.url is None:
             self._lifecycle.attempt_failed(connect_error("no URL to connect to", error, self._secrets), now)
 
     def connected(self, now: float) -> None:
-        """The transport for the current :attr:`dial` is open, the WebSocket handshake done."""
-        lifecycle = self._lifecycle
-        dial = lifecycle.dial
-        if dial is None or dial.url is None or lifecycle.open:
-            return
-        lifecycle.open = True
-        lifecycle.disconnected_message = None
-        connection = lifecycle.connection
-        if dial.recovery and connection is not None:
-            # The service need not say anything after a recovery: a pong will show that it took the client back.
-            if connection.sequence_id:
-                lifecycle.acknowledge(connection)
-            self._control.ping()
+        """Note that the transport for the current :attr:`dial` is open, and its WebSocket handshake done."""
+        dial = self.dial
+        if dial is not None and dial.url is not None and not self._lifecycle.open:
+            self._lifecycle.transport_opened()
 
     def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
-        """No transport could be opened for the current :attr:`dial`.
+        """Note that no transport could be opened for the current :attr:`dial`.
 
         Args:
             error: why; its text is shown to people.
@@ -217,11 +208,11 @@ class Session:
         lifecycle.attempt_failed(error, now, final=lifecycle.is_final(status))
 
     def receive_message(self, message: str | bytes, now: float) -> None:
-        """One whole text message arrived, as str or as its UTF-8 bytes."""
+        """Receive one whole text message, as str or as UTF-8."""
         self.receive_messages([message.encode(errors="surrogatepass") if isinstance(message, str) else message], now)
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
-        """Whole text messages arrived, in this order, as UTF-8; for transports that have many at once."""
+        """Receive whole text messages, in this order, as UTF-8; for transports that have many at once."""
         lifecycle = self._lifecycle
         if not lifecycle.open or lifecycle.state is STOPPING or not messages:
             return
@@ -242,7 +233,7 @@ class Session:
             if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
                 if reliable and (sequence_id := incoming.sequence_id) is not None:
                     sequenced += 1
-                    if sequence_id != connection.sequence_id + 1 and not self._inbound.is_new(
+                    if sequence_id != connection.sequence_id + 1 and not self._inbound.admit(
                         connection, sequence_id, now
                     ):
                         if not lifecycle.open:
@@ -373,7 +364,9 @@ class Session:
         """
         own = not ack and ack_id is None and self._pacing.asks_for_ack
         key = self._reserve(ack_id, ack, own)
-        payload = self._codec.encode_send(group, data, data_type, no_echo, key, self.options.max_request_size)
+        payload = self._codec.encode_send(
+            group, data, data_type, no_echo, key if key > 0 else None, self.options.max_request_size
+        )
         if not ack:
             self._pacing.published()
         self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
@@ -403,7 +396,7 @@ class Session:
             As :meth:`send_to_group`.
         """
         key = self._reserve(ack_id, ack)
-        payload = self._codec.encode_event(event, data, data_type, key, self.options.max_request_size)
+        payload = self._codec.encode_event(event, data, data_type, key if ack else None, self.options.max_request_size)
         self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
         return key if ack else None
 
@@ -419,12 +412,12 @@ class Session:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
         limit = self.options.max_request_size
-        message = self._codec.encode_send(group, data, data_type, no_echo, -1, limit)
+        message = self._codec.encode_send(group, data, data_type, no_echo, None, limit)
         return message if len(message) + self._codec.ack_id_size <= limit else None
 
     def prepare_event(self, event: str, data: Any, *, data_type: DataType | None = None) -> bytes:
-        """The same for an event without an ack."""
-        return self._codec.encode_event(event, data, data_type, -1, self.options.max_request_size)
+        """Check and encode an event without an ack, for :meth:`send_prepared`."""
+        return self._codec.encode_event(event, data, data_type, None, self.options.max_request_size)
 
     def send_prepared(self, message: bytes, now: float, *, publish: bool) -> None:
         """Send what :meth:`prepare_send` (``publish``) or :meth:`prepare_event` returned.

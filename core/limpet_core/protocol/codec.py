@@ -10,7 +10,10 @@ from limpet_core.protocol.names import JSON, RELIABLE_JSON
 
 
 class Codec(Protocol):
-    """Writes what a client sends, and reads what the service sends.
+    """Writes the messages of a client, and reads the messages of the service.
+
+    The codecs are for text so far. A binary subprotocol also needs binary frames in ``Link`` and in the connections of
+    message transports, and a meaning for :meth:`Session.receive_binary`.
 
     Attributes:
         ping: the message that asks for a pong.
@@ -37,12 +40,12 @@ class Codec(Protocol):
         ...
 
     def encode_send(
-        self, group: str, data: Any, data_type: str | None, no_echo: bool, key: int, limit: int, /
+        self, group: str, data: Any, data_type: str | None, no_echo: bool, ack_id: int | None, limit: int, /
     ) -> bytes:
         """Encode a publish to ``group``.
 
         Args:
-            key: the ack id, or a negative number for none.
+            ack_id: None: the service shall not answer.
             limit: the largest size in bytes.
 
         Raises:
@@ -50,7 +53,7 @@ class Codec(Protocol):
         """
         ...
 
-    def encode_event(self, event: str, data: Any, data_type: str | None, key: int, limit: int, /) -> bytes:
+    def encode_event(self, event: str, data: Any, data_type: str | None, ack_id: int | None, limit: int, /) -> bytes:
         """Encode an event for the application server. Arguments and errors are those of :meth:`encode_send`."""
         ...
 

@@ -193,11 +193,11 @@ def encode_leave(group: str, ack_id: int) -> bytes:
     return _encode(LeaveGroup(group, ack_id))
 
 
-def encode_send(group: str, data: Any, data_type: str | None, no_echo: bool, key: int, limit: int) -> bytes:
+def encode_send(group: str, data: Any, data_type: str | None, no_echo: bool, ack_id: int | None, limit: int) -> bytes:
     """Encode a sendToGroup.
 
     Args:
-        key: the ack id, or a negative number for none.
+        ack_id: None: the service shall not answer.
         limit: the largest size in bytes.
 
     Raises:
@@ -205,14 +205,14 @@ def encode_send(group: str, data: Any, data_type: str | None, no_echo: bool, key
     """
     check_group(group)
     data_type = check_data(data, data_type)
-    return _encode_data(SendToGroup(group, data_type, data, key if key > 0 else None, bool(no_echo)), limit)
+    return _encode_data(SendToGroup(group, data_type, data, ack_id, bool(no_echo)), limit)
 
 
-def encode_event(event: str, data: Any, data_type: str | None, key: int, limit: int) -> bytes:
+def encode_event(event: str, data: Any, data_type: str | None, ack_id: int | None, limit: int) -> bytes:
     """Encode an event. Arguments and errors are those of :func:`encode_send`."""
     check_event_name(event)
     data_type = check_data(data, data_type)
-    return _encode_data(SendEvent(event, data_type, data, key if key > 0 else None), limit)
+    return _encode_data(SendEvent(event, data_type, data, ack_id), limit)
 
 
 def with_ack_id(message: bytes, ack_id: int) -> bytes:

@@ -22,7 +22,8 @@ def check_group(group: object) -> None:
         raise InvalidValue("group must not be empty or blank")
     if not has_group_length(group):
         raise InvalidValue(f"group must have at most {MAX_GROUP_LENGTH} characters")
-    _check_encodable("group", group)
+    if not group.isascii():
+        _check_encodable("group", group)
 
 
 def check_event_name(event: object) -> None:
@@ -62,7 +63,8 @@ def check_data(data: object, data_type: str | None) -> str:
     elif data_type not in ("text", "json", "binary", "protobuf"):
         raise InvalidValue(f"data_type must be 'text', 'json', 'binary' or 'protobuf', not {data_type!r}")
     if isinstance(data, str):
-        _check_encodable("data", data)
+        if not data.isascii():
+            _check_encodable("data", data)
     elif data_type == "json" and data is None:
         raise InvalidValue("data must not be None: that is JSON null, which the service refuses")
     elif data_type == "json" and isinstance(data, float) and not math.isfinite(data):
@@ -75,11 +77,10 @@ def _is_bytes(data: object) -> bool:
 
 
 def _check_encodable(name: str, text: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidValue(f"{name} cannot be encoded as UTF-8: {error}") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{name} cannot be encoded as UTF-8: {error}") from None
 
 
 def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf) -> None:

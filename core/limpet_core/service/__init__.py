@@ -10,7 +10,6 @@ from limpet_core.protocol.names import (
     is_event_name,
     is_group_name,
     is_hub_name,
-    select_subprotocol,
 )
 from limpet_core.service.access.audiences import audience_matches, is_endpoint, parse_host, request_audience_matches
 from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
@@ -66,6 +65,7 @@ from limpet_core.service.webhooks.handlers import (
 from limpet_core.service.wire.from_client import DataType, ProtocolViolation
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from limpet_core.service.wire.raw import InvalidQuery, RawMode
+from limpet_core.service.wire.subprotocols import select_subprotocol
 from limpet_core.service.wire.to_client import Binary, Publication, group_publication, server_publication
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
-from limpet_core.protocol.names import choose_subprotocol, hub_identity
+from limpet_core.protocol.names import hub_identity
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import ApplicationServer, Decided, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
@@ -20,6 +20,7 @@ from limpet_core.service.webhooks.handlers import Answer, EventSettings, Failure
 from limpet_core.service.wire import to_client
 from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, decode
 from limpet_core.service.wire.raw import RawMode
+from limpet_core.service.wire.subprotocols import choose_subprotocol
 from limpet_core.service.wire.to_client import Publication
 
 _REFUSED: Final = Close(1008, "The connection cannot be recovered any more.")

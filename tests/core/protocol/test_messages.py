@@ -158,7 +158,7 @@ def test_no_json_makes_the_decoder_raise(message: dict[str, Any]) -> None:
             {"type": "sendToGroup", "group": "g", "dataType": "text", "data": "hi", "ackId": 3},
         ),
         (
-            encode_send("g", {"a": None}, None, True, -1, LIMIT),
+            encode_send("g", {"a": None}, None, True, None, LIMIT),
             {"type": "sendToGroup", "group": "g", "dataType": "json", "data": {"a": None}, "noEcho": True},
         ),
         (
@@ -166,7 +166,7 @@ def test_no_json_makes_the_decoder_raise(message: dict[str, Any]) -> None:
             {"type": "event", "event": "e", "dataType": "binary", "data": "AA==", "ackId": 4},
         ),
         (
-            encode_event("e", memoryview(b"\x00"), "protobuf", -9, LIMIT),
+            encode_event("e", memoryview(b"\x00"), "protobuf", None, LIMIT),
             {"type": "event", "event": "e", "dataType": "protobuf", "data": "AA=="},
         ),
         (ping, {"type": "ping"}),
@@ -252,7 +252,7 @@ NON_FINITE: dict[str, tuple[Any, str]] = {
     "send",
     [
         lambda data: encode_send("g", data, None, False, 1, LIMIT),
-        lambda data: encode_send("g", data, "json", True, -1, LIMIT),
+        lambda data: encode_send("g", data, "json", True, None, LIMIT),
         lambda data: encode_event("e", data, None, 1, LIMIT),
         encode_json,
     ],
