@@ -31,7 +31,7 @@ from limpet import (
     TooManyRequests,
 )
 from limpet._transports.pipeline import Pipeline
-from limpet.sync import Client, _callbacks
+from limpet.sync import Client, _callbacks, driver
 from limpet.sync._open_streams import Reader
 from limpet.testing import BackgroundService, trace
 from limpet.testing.contract.harness import fast
@@ -207,6 +207,19 @@ def test_without_a_thread_to_dial_it_tries_again(monkeypatch: pytest.MonkeyPatch
             client.send_to_group(GROUP, 1, timeout=LIMIT)
             assert len(refused) == 2
             lost.close()
+
+
+def test_without_a_thread_to_dial_it_tries_again_though_no_deadline_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RETRY", 0.05)
+    far = 3600.0
+    with BackgroundService() as service:
+        options = fast(recovery_interval=0.0, connect_timeout=far, recovery_timeout=3 * far, ack_timeout=far)
+        with Client(service.url(), options) as client:
+            client.join_group(GROUP)
+            refused = refuse_threads(monkeypatch, "limpet-dial", 2)
+            service.cut()
+            client.send_to_group(GROUP, 1, timeout=LIMIT)
+            assert len(refused) == 2
 
 
 def test_without_a_thread_for_callbacks_they_wait(

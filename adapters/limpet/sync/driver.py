@@ -14,7 +14,7 @@ from limpet._clients.driver import BaseDriver
 from limpet._transports.messages import MessageConnection
 from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
-from limpet.sync._callbacks import CallbackThread
+from limpet.sync._callbacks import RETRY, CallbackThread
 from limpet.sync._calls import Call
 from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
@@ -103,13 +103,17 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                         key.data.receive()
 
     def _tidy(self) -> float:
-        """Close dropped streams and retry the thread for callbacks; return when to do it again at the latest."""
+        """Close dropped streams and retry the thread for callbacks; return when the driver is to look again."""
         self.streams.close_dropped()
         now = self.now()
         if now >= self.callbacks.retry_at:
             self.callbacks.wake()
-        # While nothing is read, nothing wakes the driver: a stream that is dropped may be the cause.
-        return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
+        again = self.callbacks.retry_at
+        if self.delivery.held:  # nothing is read, and nothing wakes the driver: a dropped stream may be the cause
+            again = min(again, now + _STREAMS_INTERVAL)
+        if self.session.dial is not self._dial:  # no thread could be started for the last one
+            again = min(again, now + RETRY)
+        return again
 
     def fail(self, error: BaseException) -> None:
         """Stop after a fault of Limpet's own; every waiting thread gets an error."""
@@ -258,8 +262,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self.worker.spawn("limpet-dial", self._open, dial)
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
-                self.session.dial_failed(error, self.now())
-                self._called_meanwhile = True
+                self.session.dial_failed(error, self.now())  # a dial wanted at once has to wait: see _tidy()
 
     def _open(self, dial: Dial) -> None:
         """Open the transport for ``dial``; in a thread of its own."""
