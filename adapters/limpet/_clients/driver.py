@@ -47,6 +47,24 @@ class Transport(Protocol):
         ...
 
 
+class Owner(Protocol):
+    """The driver, as its transport sees it."""
+
+    session: Session
+
+    def drain(self) -> None:
+        """Do what the session wants done; to be called after every call to the session."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """Note that ``error`` interrupted a call to the session."""
+        ...
+
+    def wake_senders(self) -> None:
+        """Wake callers that can send now; to be called when the transport has become writable."""
+        ...
+
+
 TransportT = TypeVar("TransportT", bound=Transport)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from typing import Any
 
 from limpet import (
@@ -220,7 +221,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             raise
         self.drain()
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._background.add(task)
@@ -262,7 +263,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect)
         try:
             if await connection.open():
-                self._transport = MessageTasks(connection, self.drain, self.spawn, self.failed)
+                self._transport = MessageTasks(connection, self)
         finally:
             if not connection.dial.wanted:
                 self.spawn(connection.close())
