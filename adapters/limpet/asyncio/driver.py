@@ -15,6 +15,7 @@ from limpet import (
     Dial,
     LocalProtocolError,
     Options,
+    SendError,
     State,
     Stopped,
 )
@@ -197,6 +198,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
                 self.callbacks.wake()
             self._abandon()
             self.drain()
+
+    def _abandon(self) -> None:
+        """Fail the requests that still wait for an answer: the session may have forgotten them."""
+        for waiter, ack_id in self.waiting.items():
+            if not waiter.done():
+                text = "the client was stopped before the answer came"
+                waiter.set_exception(SendError(ack_id, "Stopped", text, "unknown"))
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""

@@ -47,7 +47,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options, queue_callbacks=True)
+        super().__init__(options, raise_later=None)
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
