@@ -315,14 +315,14 @@ def test_what_was_taken_over_is_sent_in_order_though_there_is_no_room_for_a_whil
     ):
         listener.join_group(GROUP)
         client.join_group("other")
-        until(lambda: client._driver.outbox.accepting)
+        until(lambda: client._driver.unacked.accepting)
         service.stall("to_client")
         waiting = [threading.Thread(target=client.send_to_group, args=("other", 1)) for _ in range(2)]
         for thread in waiting:
             thread.start()
         until(lambda: len(pending(client._session)) == 2)
         client.send_to_group(GROUP, "first", ack=False)
-        until(lambda: client._driver.outbox.accepted)
+        until(lambda: client._driver.unacked.accepted)
         with pytest.raises(TimeoutError, match="too far behind"):
             client.send_to_group(GROUP, "never", ack=False, timeout=0.05)
         with pytest.raises(TooManyRequests):

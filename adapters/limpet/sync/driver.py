@@ -19,8 +19,8 @@ from limpet.sync._calls import Call
 from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
-from limpet.sync._outbox import Outbox
 from limpet.sync._tcp import TcpConnection, connect
+from limpet.sync._unacked import UnackedQueue
 from limpet.sync._worker import Worker, cannot_start, do
 
 _MAX_WAIT = 3600.0
@@ -40,7 +40,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         worker: the thread and its mailbox.
         alive: whether a start has begun something that is not over yet.
         transport_closed: a condition on the lock.
-        outbox: messages without an ack.
+        unacked: messages without an ack.
         streams: the open streams.
         callbacks: the thread that calls callbacks.
         starts: calls that have not started the session yet.
@@ -51,8 +51,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
-        self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
-        self._senders = self.outbox
+        self.unacked: UnackedQueue = UnackedQueue(self.session, self.now, self.can_send, self.drain)
+        self._senders = self.unacked
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.starts: list[Call] = []
@@ -81,7 +81,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             with self.lock:
                 self.worker.mailbox.do_all()
                 self.drain()
-                self.outbox.send_waiting()
+                self.unacked.send_waiting()
                 if self.session.state is State.STOPPED:
                     return
                 timeout = self._tidy() - self.now()
@@ -137,9 +137,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def end(self) -> None:
         """Release everything that the start has acquired; wait for transports until ``_close_by``."""
         with self.lock:
-            self.worker.mailbox.asleep = self.outbox.accepting = False
+            self.worker.mailbox.asleep = self.unacked.accepting = False
             self.worker.mailbox.do_all()
-            self.outbox.close()
+            self.unacked.close()
             timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
             self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
@@ -186,13 +186,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def request(self, call: Call) -> None:
         """Make the request of ``call``, whose waiter gets the answer."""
         assert call.request is not None
-        self.outbox.send_accepted()
+        self.unacked.send_accepted()
         call.ack_id = call.request(self.now(), user_data=call)
 
     def withdraw(self, call: Call) -> None:
         """Withdraw the request of ``call``, if possible; set its ``unsent``."""
-        if call in self.outbox.waiting:
-            self.outbox.withdraw(call)
+        if call in self.unacked.waiting:
+            self.unacked.withdraw(call)
         elif call.ack_id is not None and not call.done():
             call.unsent = self.session.withdraw(call.ack_id)
 
@@ -305,7 +305,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         """
         self.worker.after_fork()
         self.transport_closed = threading.Condition(self.lock)
-        self.outbox.accepting = False
+        self.unacked.accepting = False
         self.streams.readers.clear()
         self.callbacks.after_fork(self.lock)
         for buffer in (*self.delivery.buffers, self.delivery.inbox):

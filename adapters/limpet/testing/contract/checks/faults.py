@@ -60,7 +60,7 @@ async def a_refusal_tells_status_and_reason_and_no_token(harness: Harness) -> No
 
 
 @check("transport")
-async def a_start_that_is_cut_anywhere_fails_or_stands(harness: Harness) -> None:
+async def a_start_that_is_cut_anywhere_fails_or_connects(harness: Harness) -> None:
     client = harness.client()
     started = 0
     for n_bytes in range(0, 700, 70):

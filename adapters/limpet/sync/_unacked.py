@@ -9,7 +9,7 @@ from limpet import ClientStopped, Session, State, TooManyRequests
 from limpet.sync._calls import Call
 
 
-class Outbox:
+class UnackedQueue:
     """Flow control of messages without an ack; for the driver's thread, lock held.
 
     A short message is accepted without a wait of its sender while there is room. Accepted messages are sent in order,
