@@ -41,7 +41,7 @@ class Buffer:
         self.wake: Callable[[], None] | None = None
 
     def wants(self, event: Event) -> bool:
-        """Whether ``event`` is for this buffer."""
+        """Return whether ``event`` is for this buffer."""
         if type(event) not in self._types:
             return False
         return self.group is None or (type(event) is GroupMessage and event.group == self.group)

@@ -117,7 +117,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         """Wake the callers that wait for the start or for the stop."""
 
     def can_send(self, publish: bool) -> bool:
-        """Whether a message without an ack can be sent now.
+        """Return whether a message without an ack can be sent now.
 
         The transport accepts data and, for a publish, the session's window has room.
         """

@@ -43,7 +43,7 @@ class UnackedQueue:
         self._written: list[Call] = []
 
     def __bool__(self) -> bool:
-        """Whether anything waits for room."""
+        """Return whether anything waits for room."""
         return bool(self.accepted or self.waiting)
 
     def accept(self, message: bytes, publish: bool) -> None:
