@@ -1,6 +1,6 @@
 """What the local service carries: deliveries in fan-out for each second of its CPU time, and idle connections.
 
-The service is a process of its own, as `limpet serve` runs it; the load is this process. Linux only.
+The service is a process of its own, as ``limpet serve`` runs it; the load is this process. Linux only.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Service:
         return url
 
     def admits(self, dial: Dial) -> bool:
-        """Whether the access token is good; a recovery needs none."""
+        """Return whether the access token is good; a recovery needs none."""
         if dial.recovery or self._url_expires[dial.url or ""] > self.clock.now:
             return True
         self.clock.log("the access token has expired")

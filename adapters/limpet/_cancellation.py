@@ -6,7 +6,7 @@ import asyncio
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether ``error``, raised by code of the application that was awaited, is a failure of that code.
+    """Return whether ``error``, raised by code of the application that was awaited, is a failure of that code.
 
     Anything else ends the current task: its own cancellation, ``KeyboardInterrupt``, ``SystemExit``.
     """
@@ -14,7 +14,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 def is_foreign_cancellation(error: BaseException) -> bool:
-    """Whether ``error`` is a CancelledError that was not aimed at the current task.
+    """Return whether ``error`` is a CancelledError that was not aimed at the current task.
 
     An awaitable inside was cancelled elsewhere: the code that awaited it has failed, and the task goes on. The cancel
     scopes of anyio cancel tasks of asyncio as well. On trio there is no task that it could be aimed at.

@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.soak.plan import GROUP_DOWN, GROUP_UP, Fault, Plan, faults
 
-from limpet.cli._tally import Tally
 from limpet.service import Service
+from limpet.testing._tally import Tally
 from limpet.testing.network import ChaosProxy
 from limpet_core.service import JSON, ClientGrant, group_publication
 

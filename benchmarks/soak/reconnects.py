@@ -59,7 +59,7 @@ def grown(name: str, count: int) -> dict[str, int]:
 
 
 def leaks(name: str, growth: dict[str, int], count: int) -> bool:
-    """Whether that is more than noise."""
+    """Return whether that is more than noise."""
     noise = NOISE_OF_TRIO if "trio" in name else NOISE
     much = growth["bytes"] > noise + count * NOISE_EACH
     return much or any(growth[what] > 0 for what in growth if what != "bytes")

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from limpet.testing.contract import CHECKS, Adapter, Check, marks_of, run_check
-from limpet.testing.contract.own import connectors, own
+from limpet.testing.contract.builtin import builtin, connectors
 
 NOT_OVER_TLS = {
     # The library tells the event loop's exception handler of a handshake that is cut short, and leaves its timer for
@@ -47,7 +47,7 @@ def combinations(*, tls: bool = False) -> list[Any]:
     return [
         pytest.param(check, adapter, id=f"{check.__name__}-{adapter.name}")
         for check in CHECKS
-        for adapter in [*own(), *CONNECTED]
+        for adapter in [*builtin(), *CONNECTED]
         if runs(check, adapter, tls=tls)
     ]
 

@@ -31,7 +31,7 @@ from limpet import (
     TooManyRequests,
 )
 from limpet._transports.pipeline import Pipeline
-from limpet.sync import Client, _callbacks
+from limpet.sync import Client, _callbacks, driver
 from limpet.sync._open_streams import Reader
 from limpet.testing import BackgroundService, trace
 from limpet.testing.contract.harness import fast
@@ -209,6 +209,19 @@ def test_without_a_thread_to_dial_it_tries_again(monkeypatch: pytest.MonkeyPatch
             lost.close()
 
 
+def test_without_a_thread_to_dial_it_tries_again_though_no_deadline_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RETRY", 0.05)
+    far = 3600.0
+    with BackgroundService() as service:
+        options = fast(recovery_interval=0.0, connect_timeout=far, recovery_timeout=3 * far, ack_timeout=far)
+        with Client(service.url(), options) as client:
+            client.join_group(GROUP)
+            refused = refuse_threads(monkeypatch, "limpet-dial", 2)
+            service.cut()
+            client.send_to_group(GROUP, 1, timeout=LIMIT)
+            assert len(refused) == 2
+
+
 def test_without_a_thread_for_callbacks_they_wait(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,14 +315,14 @@ def test_what_was_taken_over_is_sent_in_order_though_there_is_no_room_for_a_whil
     ):
         listener.join_group(GROUP)
         client.join_group("other")
-        until(lambda: client._driver.outbox.accepting)
+        until(lambda: client._driver.unacked.accepting)
         service.stall("to_client")
         waiting = [threading.Thread(target=client.send_to_group, args=("other", 1)) for _ in range(2)]
         for thread in waiting:
             thread.start()
         until(lambda: len(pending(client._session)) == 2)
         client.send_to_group(GROUP, "first", ack=False)
-        until(lambda: client._driver.outbox.accepted)
+        until(lambda: client._driver.unacked.accepted)
         with pytest.raises(TimeoutError, match="too far behind"):
             client.send_to_group(GROUP, "never", ack=False, timeout=0.05)
         with pytest.raises(TooManyRequests):

@@ -227,7 +227,7 @@ def test_a_send_that_has_to_wait_and_is_interrupted_leaves_nobody_waiting(servic
                 counted.send(ack=False, timeout=0.0)
 
         interrupted_everywhere(send, lambda _: None)
-        until(lambda: not client._driver.outbox.waiting)
+        until(lambda: not client._driver.unacked.waiting)
         assert inspect(client._session).senders == 0
         service.resume()
         counted.end()

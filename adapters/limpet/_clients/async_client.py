@@ -55,6 +55,7 @@ class AsyncClient(BaseClient[D]):
         """
         super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
         self._subscriptions: Counter[str] = Counter()
+        self._to_leave: set[str] = set()  # groups that a subscription has joined
 
     # ---- Requests
 

@@ -36,7 +36,6 @@ class BaseClient(Generic[D]):
         self._session = driver.session
         self._delivery = driver.delivery
         self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
-        self._to_leave: set[str] = set()  # groups that a subscription has joined
 
     # ---- State
 

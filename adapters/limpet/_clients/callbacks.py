@@ -36,24 +36,26 @@ class CallbackQueue:
         limit: events that may wait before reading is paused.
         hold: called when the limit is reached.
         release: called when half of these are gone.
-        always_queue: callbacks are called elsewhere, with the events that :meth:`take` returns; the queue is always
-            busy then.
+        raise_later: called with an exception of a callback that is meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``), to be raised out of the event loop or nursery once all events are delivered. None:
+            callbacks are called elsewhere, with the events that :meth:`take` returns; the queue is always busy then.
 
     Attributes:
         registered: callbacks by type of event.
         busy: the state.
-        raise_later: called with an exception of a callback that is meant to end the program (``KeyboardInterrupt``,
-            ``SystemExit``), to be raised out of the event loop or nursery once all events are delivered.
-        wrap: returns the callable to call in place of a callback, equal to it; None: callbacks are called themselves.
+        raise_later: the argument.
     """
 
     def __init__(
-        self, limit: int, hold: Callable[[], None], release: Callable[[], None], *, always_queue: bool = False
+        self,
+        limit: int,
+        hold: Callable[[], None],
+        release: Callable[[], None],
+        raise_later: Callable[[BaseException], object] | None,
     ) -> None:
         self.registered: dict[type, tuple[Callback, ...]] = {}
-        self.busy: bool = always_queue
-        self.raise_later: Callable[[BaseException], object] = _raise
-        self.wrap: Callable[[Callback], Callback] | None = None
+        self.busy: bool = raise_later is None
+        self.raise_later: Callable[[BaseException], object] = raise_later or raise_at_once
         self._limit = limit
         self._hold = hold
         self._release = release
@@ -68,8 +70,7 @@ class CallbackQueue:
         check_types((event_type,))
         if not callable(callback):
             raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
-        called = callback if self.wrap is None else self.wrap(callback)
-        self.registered[event_type] = (*self.registered.get(event_type, ()), called)
+        self.registered[event_type] = (*self.registered.get(event_type, ()), callback)
 
     def off(self, event_type: type, callback: Callback) -> None:
         """Undo one :meth:`on`. Raises LocalProtocolError if there is none."""
@@ -171,7 +172,7 @@ class CallbackQueue:
         return self._awaited
 
 
-def _raise(error: BaseException) -> None:
+def raise_at_once(error: BaseException) -> None:
     raise error
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from limpet import Acked, Connected, Event, GroupMessage, LimpetError, ServerMessage, Stopped
-from limpet._clients.callbacks import CallbackQueue
+from limpet._clients.callbacks import CallbackQueue, raise_at_once
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -41,7 +41,7 @@ class Buffer:
         self.wake: Callable[[], None] | None = None
 
     def wants(self, event: Event) -> bool:
-        """Whether ``event`` is for this buffer."""
+        """Return whether ``event`` is for this buffer."""
         if type(event) not in self._types:
             return False
         return self.group is None or (type(event) is GroupMessage and event.group == self.group)
@@ -144,7 +144,7 @@ class Delivery:
         reading: called with False when consumers are too far behind, with True when they have caught up.
         answered: called with the end of each request.
         settle: called when the client is connected or has stopped, after the callbacks for that.
-        always_queue: see :class:`CallbackQueue`.
+        raise_later: see :class:`CallbackQueue`.
 
     Attributes:
         callbacks: the application's.
@@ -159,13 +159,12 @@ class Delivery:
         reading: Callable[[bool], None],
         answered: Callable[[Acked], None],
         settle: Callable[[Connected | Stopped], None],
-        *,
-        always_queue: bool = False,
+        raise_later: Callable[[BaseException], object] | None = raise_at_once,
     ) -> None:
         self.limit = limit
         self.held: int = 0
         self.begun: bool = False
-        self.callbacks: CallbackQueue = CallbackQueue(limit, self.hold, self.release, always_queue=always_queue)
+        self.callbacks: CallbackQueue = CallbackQueue(limit, self.hold, self.release, raise_later)
         self.buffers: set[Buffer] = set()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
-from limpet import Ack, Acked, Connected, Dial, Event, Options, SendError, Session, Stopped
+from limpet import Ack, Acked, Connected, Dial, Event, Options, Session, Stopped
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
 
@@ -47,6 +47,24 @@ class Transport(Protocol):
         ...
 
 
+class Owner(Protocol):
+    """The driver, as its transport sees it."""
+
+    session: Session
+
+    def drain(self) -> None:
+        """Do what the session wants done; to be called after every call to the session."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """Note that ``error`` interrupted a call to the session."""
+        ...
+
+    def wake_senders(self) -> None:
+        """Wake callers that can send now; to be called when the transport has become writable."""
+        ...
+
+
 TransportT = TypeVar("TransportT", bound=Transport)
 
 
@@ -55,7 +73,8 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     Args:
         options: the session's.
-        queue_callbacks: callbacks are called elsewhere; see :meth:`_run_callbacks`.
+        raise_later: raises an exception of a callback out of the event loop or nursery, after this call; None:
+            callbacks are called elsewhere, see :meth:`_run_callbacks`.
 
     Attributes:
         session: the protocol's state.
@@ -64,12 +83,10 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     _senders: Any = ()  # callers that wait until a message without an ack can be sent
 
-    def __init__(self, options: Options | None, *, queue_callbacks: bool = False) -> None:
+    def __init__(self, options: Options | None, raise_later: Callable[[BaseException], object] | None) -> None:
         self.session: Session = Session(options, random=random.random)
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(
-            limit, self.consumers_ready, settle_request, self.settle, always_queue=queue_callbacks
-        )
+        self.delivery: Delivery = Delivery(limit, self.consumers_ready, settle_request, self.settle, raise_later)
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
         self._armed = math.inf  # when the timer fires
@@ -100,7 +117,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         """Wake the callers that wait for the start or for the stop."""
 
     def can_send(self, publish: bool) -> bool:
-        """Whether a message without an ack can be sent now.
+        """Return whether a message without an ack can be sent now.
 
         The transport accepts data and, for a publish, the session's window has room.
         """
@@ -181,9 +198,8 @@ class AsyncDriver(BaseDriver[TransportT]):
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options)
+        super().__init__(options, self.raise_later)
         self.waiting: dict[AsyncWaiter[Ack], int] = {}
-        self.delivery.callbacks.raise_later = self.raise_later
         self._route = route
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
@@ -215,13 +231,6 @@ class AsyncDriver(BaseDriver[TransportT]):
     @abstractmethod
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call."""
-
-    def _abandon(self) -> None:
-        """Fail the requests that still wait for an answer: the session may have forgotten them."""
-        for waiter, ack_id in self.waiting.items():
-            if not waiter.done():
-                text = "the client was stopped before the answer came"
-                waiter.set_exception(SendError(ack_id, "Stopped", text, "unknown"))
 
 
 def settle_request(event: Acked) -> None:

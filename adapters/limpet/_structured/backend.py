@@ -124,7 +124,7 @@ class SignalWaiter(Generic[T]):
         self._error: BaseException | None = None
 
     def done(self) -> bool:
-        """Whether the waiter has a result or an exception."""
+        """Return whether the waiter has a result or an exception."""
         return self._done
 
     def set_result(self, result: T) -> None:

@@ -53,8 +53,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     _home: AbstractAsyncContextManager[Nursery] | None = None
 
     def _register(self, event_type: type[Any], callback: F) -> F:
-        self._delivery.callbacks.wrap = self._driver.backend.protect()
-        return super()._register(event_type, callback)
+        wrap = self._driver.backend.protect()
+        super()._register(event_type, wrap(callback) if wrap is not None and callable(callback) else callback)
+        return callback
 
     def _iterate(self, buffer: Buffer) -> EventStream[Any]:
         return EventStream(buffer, self._driver)

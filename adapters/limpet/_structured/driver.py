@@ -125,7 +125,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
     async def _run(self, started: Callable[[], None]) -> None:
         self.delivery.begin()
         self._outcome, self._over = self.waiter(), self.backend.signal()
-        self.consumers_ready(not self.delivery.held)  # the session was not told while it was stopped
+        self.consumers_ready(not self.delivery.held)  # a stopped session is not kept up to date
         self._protected_scope = self.backend.scope(math.inf, True)
         failure: BaseException | None = None
         async with self.backend.nursery() as nursery:

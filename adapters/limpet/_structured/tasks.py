@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
-from limpet import Dial, Session
+from limpet import Dial
+from limpet._clients.driver import Owner
 from limpet._structured.backend import Backend
 from limpet._structured.tcp import TcpConnection
 from limpet._transports.messages import AsyncMessageConnection
@@ -13,20 +13,6 @@ from limpet._transports.route import Route
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
-
-
-class Owner(Protocol):
-    """The driver that keeps the session."""
-
-    session: Session
-
-    def drain(self) -> None:
-        """Do what the session wants done; to be called after every call to the session."""
-        ...
-
-    def wake_senders(self) -> None:
-        """Wake callers that can send now; to be called when the transport has become writable."""
-        ...
 
 
 class TransportTasks:

@@ -52,7 +52,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_excepted(endpoint: Endpoint, no_proxy: str) -> bool:
-    """Whether ``no_proxy`` (or the system's equivalent) names the host: exactly, by its domain or network."""
+    """Return whether ``no_proxy`` (or the system's equivalent) names the host: exactly, by its domain or network."""
     host = endpoint.host.removesuffix(".")
     if urllib.request.proxy_bypass(f"{host}:{endpoint.port}"):
         return True

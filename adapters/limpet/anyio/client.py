@@ -30,12 +30,10 @@ class _Driver(StructuredDriver):
 
 
 class Client(StructuredClient):
-    """A Web PubSub client that holds on, for anyio.
+    """A Web PubSub client that holds on, for anyio, on asyncio or trio.
 
     Use it as ``async with Client(url) as client:``, or run it in a task group of yours:
-    ``await task_group.start(client.run)``. Messages arrive in order and without duplicates over any number of dropped
-    connections: iterate over the client, or register callbacks with :meth:`on`. A client that has stopped may be
-    started again.
+    ``await task_group.start(client.run)``. Otherwise as :class:`limpet.trio.Client`.
     """
 
     _driver_type = _Driver

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
+from limpet._clients.driver import Owner
 from limpet._transports.messages import AsyncMessageConnection
 
 
+class MessageOwner(Owner, Protocol):
+    """The driver, which runs coroutines in the background."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` in the background."""
+        ...
+
+
 class MessageTasks:
-    """An open message transport, a task that reads from it and a task that writes to it.
+    """An open message transport, a task that reads from it and a task that writes to it."""
 
-    Args:
-        connection: an open one.
-        drain: called after every call to the session.
-        spawn: runs a coroutine in the background.
-        failed: called with the exception that ended a task, if that was not cancelled.
-    """
-
-    def __init__(
-        self,
-        connection: AsyncMessageConnection,
-        drain: Callable[[], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-        failed: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, connection: AsyncMessageConnection, owner: MessageOwner) -> None:
         self.writable: bool = True
         self._connection = connection
-        self._drain = drain
-        self._spawn = spawn
-        self._failed = failed
+        self._owner = owner
         self._output = asyncio.Event()
         self._readable = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -51,7 +45,7 @@ class MessageTasks:
         """Close the transport, in the background."""
         for task in self._tasks:
             task.cancel()
-        self._spawn(self._close())
+        self._owner.spawn(self._close())
 
     async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -59,14 +53,14 @@ class MessageTasks:
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            self._failed(error)
+            self._owner.failed(error)
             raise
 
     async def _read(self) -> None:
         while self._connection.dial.wanted:
             await self._readable.wait()
             await self._connection.receive()
-            self._drain()
+            self._owner.drain()
 
     async def _write(self) -> None:
         while self._connection.dial.wanted:
@@ -76,7 +70,7 @@ class MessageTasks:
             self.writable = True
             if not sent and self._connection.dial.wanted:
                 await self._output.wait()
-            self._drain()
+            self._owner.drain()
 
     async def _close(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from limpet._clients.driver import Owner
 from limpet._transports.pipeline import Pipeline
 
 _FAIR_SHARE = 256 * 1024
 """Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages."""
 
 
-class Owner(Protocol):
-    """The driver that keeps the session."""
+class TcpOwner(Owner, Protocol):
+    """The driver, which is told when the connection is open."""
 
     def opened(self, transport: TcpConnection) -> None:
         """Note that the connection is open."""
-        ...
-
-    def drain(self) -> None:
-        """Do what the session wants done; to be called after every call to the session."""
-        ...
-
-    def failed(self, error: BaseException) -> None:
-        """Note that ``error`` interrupted a call to the session."""
         ...
 
 
@@ -35,7 +28,7 @@ class TcpConnection(asyncio.Protocol):
         writable: the peer takes what is written.
     """
 
-    def __init__(self, owner: Owner, pipeline: Pipeline) -> None:
+    def __init__(self, owner: TcpOwner, pipeline: Pipeline) -> None:
         self.pipeline: Pipeline = pipeline
         self.writable: bool = True
         self._wants_reading = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from typing import Any
 
 from limpet import (
@@ -14,6 +15,7 @@ from limpet import (
     Dial,
     LocalProtocolError,
     Options,
+    SendError,
     State,
     Stopped,
 )
@@ -197,6 +199,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self._abandon()
             self.drain()
 
+    def _abandon(self) -> None:
+        """Fail the requests that still wait for an answer: the session may have forgotten them."""
+        for waiter, ack_id in self.waiting.items():
+            if not waiter.done():
+                text = "the client was stopped before the answer came"
+                waiter.set_exception(SendError(ack_id, "Stopped", text, "unknown"))
+
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""
         if self._starting is not None and not self._starting.done():
@@ -220,7 +229,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             raise
         self.drain()
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._background.add(task)
@@ -262,7 +271,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect)
         try:
             if await connection.open():
-                self._transport = MessageTasks(connection, self.drain, self.spawn, self.failed)
+                self._transport = MessageTasks(connection, self)
         finally:
             if not connection.dial.wanted:
                 self.spawn(connection.close())

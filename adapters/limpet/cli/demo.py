@@ -17,8 +17,8 @@ from rich.table import Table
 from limpet import Backoff, Disconnected, Options, Recovered
 from limpet.asyncio import Client
 from limpet.cli._common import ALL_ROLES
-from limpet.cli._tally import Tally
 from limpet.service import Service
+from limpet.testing._tally import Tally
 from limpet.testing.network import ChaosProxy
 
 GROUP = "demo"

@@ -8,26 +8,23 @@ from enum import Enum, auto
 from typing import Protocol
 
 from limpet import Close
+from limpet._clients.driver import Owner
 from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
 from limpet.sync._worker import Worker
 
 log: logging.Logger = logging.getLogger("limpet")
 
 
-class Owner(Protocol):
-    """The driver of the session.
+class MessageOwner(Owner, Protocol):
+    """The driver, whose methods are called with its lock held.
 
     Attributes:
-        worker: its threads; its lock is held while session and connection are touched.
+        worker: its threads and the lock.
         transport_closed: a condition on that lock.
     """
 
     worker: Worker
     transport_closed: threading.Condition
-
-    def drain(self) -> None:
-        """Drain the session; to be called after every call to it (lock held)."""
-        ...
 
 
 class _State(Enum):
@@ -46,7 +43,7 @@ class MessageThreads:
     The transport's methods are called without the driver's lock, so that one that hangs holds up nothing else.
     """
 
-    def __init__(self, connection: MessageConnection, owner: Owner) -> None:
+    def __init__(self, connection: MessageConnection, owner: MessageOwner) -> None:
         self._connection = connection
         self._owner = owner
         self._changed = threading.Condition(owner.worker.lock)

@@ -67,7 +67,7 @@ class Portal:
 
         def perform(call: Call) -> None:
             work()
-            self._driver.outbox.complete_when_written(call)
+            self._driver.unacked.complete_when_written(call)
 
         call = Call()
         self._worker.submit(call, perform)
@@ -105,7 +105,7 @@ class Portal:
             if not inside:
                 self.check_may_wait()
             self._session.check_running()
-            self._worker.submit(call, driver.outbox.send)
+            self._worker.submit(call, driver.unacked.send)
             if inside:
                 return
             if not call.wait(timeout):
@@ -127,11 +127,11 @@ class Portal:
         if (
             message is None
             or len(message) > _MAX_ACCEPTED_SIZE
-            or not driver.outbox.accepting
+            or not driver.unacked.accepting
             or len(self._worker.mailbox) >= _MAX_AHEAD
         ):
             return False
-        self.post(partial(driver.outbox.accept, message, publish))
+        self.post(partial(driver.unacked.accept, message, publish))
         return True
 
     # ---- Start and stop

@@ -13,7 +13,7 @@ from typing import Protocol
 from limpet import ClientStopped, ConnectError
 from limpet.sync._calls import Call
 from limpet.sync._mailbox import Mailbox
-from limpet.sync._outbox import Outbox
+from limpet.sync._unacked import UnackedQueue
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -34,11 +34,11 @@ class Job(Protocol):
 
     Attributes:
         alive: whether a start has begun something that is not over yet.
-        outbox: completes calls when their messages are written.
+        unacked: completes calls when their messages are written.
     """
 
     alive: bool
-    outbox: Outbox
+    unacked: UnackedQueue
 
     def serve(self) -> None:
         """Keep the session going until it has stopped."""
@@ -100,7 +100,7 @@ class Worker:
         """Wait at the end of the process until the messages that were accepted are written."""
         if self.running and not self.inherited:
             call = Call()
-            self.submit(call, self._job.outbox.complete_when_written)
+            self.submit(call, self._job.unacked.complete_when_written)
             call.wait(_EXIT_TIMEOUT)
 
     def spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
@@ -143,7 +143,7 @@ class Worker:
                     if call.claim():
                         call.set_exception(cannot_start(error))
                     self.mailbox.do_all()  # of threads that saw a thread for a moment
-                    self._job.outbox.complete_written()
+                    self._job.unacked.complete_written()
                     return
             self.mailbox.post(partial(_do_once, call, begin))
 
@@ -165,7 +165,7 @@ class Worker:
         with self.lock:
             while True:
                 self.mailbox.do_all()
-                self._job.outbox.complete_written()
+                self._job.unacked.complete_written()
                 alive = self._job.alive
                 if not alive and (self.mailbox or not self._leave()):
                     continue

@@ -33,18 +33,6 @@ class Client(BaseClient[Driver]):
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
     connection; if there are callbacks, a second one calls them, so that they may call the client's methods.
-
-    Args:
-        url: the Client Access URL, or a function that returns one. The function is called for every new connection,
-            never for a recovery; with a fixed URL the client can go on only as long as its token is valid.
-        options: see :class:`limpet.Options`.
-        ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's trust
-            store. A context of your own can also present a client certificate.
-        proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
-        connect: opens the transport instead, see :data:`limpet.connect.BlockingConnect`, and sees to TLS and proxies.
-
-    Raises:
-        InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
     def __init__(
@@ -56,6 +44,22 @@ class Client(BaseClient[Driver]):
         proxy: ProxySetting = None,
         connect: BlockingConnect | None = None,
     ) -> None:
+        """Make a client, which connects when it is started.
+
+        Args:
+            url: the Client Access URL, or a function that returns one. The function is called for every new
+                connection, never for a recovery; with a fixed URL the client can go on only as long as its token is
+                valid.
+            options: see :class:`limpet.Options`.
+            ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's
+                trust store. A context of your own can also present a client certificate.
+            proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+            connect: opens the transport instead, see :data:`limpet.connect.BlockingConnect`, and sees to TLS and
+                proxies.
+
+        Raises:
+            InvalidType, InvalidValue: an argument cannot be used; the message names it.
+        """
         driver = Driver(Route(url, ssl, proxy, blocking_connect=connect), options)
         super().__init__(driver, threading.RLock())  # among the application's threads
         self._portal = Portal(driver)

@@ -14,13 +14,13 @@ from limpet._clients.driver import BaseDriver
 from limpet._transports.messages import MessageConnection
 from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
-from limpet.sync._callbacks import CallbackThread
+from limpet.sync._callbacks import RETRY, CallbackThread
 from limpet.sync._calls import Call
 from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
-from limpet.sync._outbox import Outbox
 from limpet.sync._tcp import TcpConnection, connect
+from limpet.sync._unacked import UnackedQueue
 from limpet.sync._worker import Worker, cannot_start, do
 
 _MAX_WAIT = 3600.0
@@ -40,19 +40,19 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         worker: the thread and its mailbox.
         alive: whether a start has begun something that is not over yet.
         transport_closed: a condition on the lock.
-        outbox: messages without an ack.
+        unacked: messages without an ack.
         streams: the open streams.
         callbacks: the thread that calls callbacks.
         starts: calls that have not started the session yet.
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options, queue_callbacks=True)
+        super().__init__(options, raise_later=None)
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
-        self.outbox: Outbox = Outbox(self.session, self.now, self.can_send, self.drain)
-        self._senders = self.outbox
+        self.unacked: UnackedQueue = UnackedQueue(self.session, self.now, self.can_send, self.drain)
+        self._senders = self.unacked
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.starts: list[Call] = []
@@ -81,7 +81,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             with self.lock:
                 self.worker.mailbox.do_all()
                 self.drain()
-                self.outbox.send_waiting()
+                self.unacked.send_waiting()
                 if self.session.state is State.STOPPED:
                     return
                 timeout = self._tidy() - self.now()
@@ -103,13 +103,17 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                         key.data.receive()
 
     def _tidy(self) -> float:
-        """Close dropped streams and retry the thread for callbacks; return when to do it again at the latest."""
+        """Close dropped streams and retry the thread for callbacks; return when the driver is to look again."""
         self.streams.close_dropped()
         now = self.now()
         if now >= self.callbacks.retry_at:
             self.callbacks.wake()
-        # While nothing is read, nothing wakes the driver: a stream that is dropped may be the cause.
-        return min(self.callbacks.retry_at, now + _STREAMS_INTERVAL if self.delivery.held else math.inf)
+        again = self.callbacks.retry_at
+        if self.delivery.held:  # nothing is read, and nothing wakes the driver: a dropped stream may be the cause
+            again = min(again, now + _STREAMS_INTERVAL)
+        if self.session.dial is not self._dial:  # no thread could be started for the last one
+            again = min(again, now + RETRY)
+        return again
 
     def fail(self, error: BaseException) -> None:
         """Stop after a fault of Limpet's own; every waiting thread gets an error."""
@@ -133,9 +137,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def end(self) -> None:
         """Release everything that the start has acquired; wait for transports until ``_close_by``."""
         with self.lock:
-            self.worker.mailbox.asleep = self.outbox.accepting = False
+            self.worker.mailbox.asleep = self.unacked.accepting = False
             self.worker.mailbox.do_all()
-            self.outbox.close()
+            self.unacked.close()
             timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
             self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
@@ -182,13 +186,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def request(self, call: Call) -> None:
         """Make the request of ``call``, whose waiter gets the answer."""
         assert call.request is not None
-        self.outbox.send_accepted()
+        self.unacked.send_accepted()
         call.ack_id = call.request(self.now(), user_data=call)
 
     def withdraw(self, call: Call) -> None:
         """Withdraw the request of ``call``, if possible; set its ``unsent``."""
-        if call in self.outbox.waiting:
-            self.outbox.withdraw(call)
+        if call in self.unacked.waiting:
+            self.unacked.withdraw(call)
         elif call.ack_id is not None and not call.done():
             call.unsent = self.session.withdraw(call.ack_id)
 
@@ -258,8 +262,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self.worker.spawn("limpet-dial", self._open, dial)
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
-                self.session.dial_failed(error, self.now())
-                self._called_meanwhile = True
+                self.session.dial_failed(error, self.now())  # a dial wanted at once has to wait: see _tidy()
 
     def _open(self, dial: Dial) -> None:
         """Open the transport for ``dial``; in a thread of its own."""
@@ -302,7 +305,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         """
         self.worker.after_fork()
         self.transport_closed = threading.Condition(self.lock)
-        self.outbox.accepting = False
+        self.unacked.accepting = False
         self.streams.readers.clear()
         self.callbacks.after_fork(self.lock)
         for buffer in (*self.delivery.buffers, self.delivery.inbox):

@@ -1,6 +1,6 @@
 """For tests: services whose network can be broken, over sockets or in memory, and the contract of a client.
 
-`trace` has the types of what a service's log holds. `limpet.testing.plugin` is for pytest. Needs
+``trace`` has the types of what a service's log holds. ``limpet.testing.plugin`` is for pytest. Needs
 ``limpet[service]``, and for the contract ``limpet[anyio]``.
 """
 

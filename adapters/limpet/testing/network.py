@@ -198,7 +198,7 @@ class ChaosProxy:
             self._changed.set_result(None)
 
     def is_stalled(self, direction: Direction) -> bool:
-        """Whether nothing may pass in ``direction``."""
+        """Return whether nothing may pass in ``direction``."""
         return direction in self._stalled
 
     def allowance(self, direction: Direction, size: int) -> tuple[int, bool | None]:
@@ -304,7 +304,7 @@ class _End(asyncio.Protocol):
         self._transport.abort()
 
     def cut_pair(self, reset: bool) -> bool:
-        """Cut both connections of the pair; tell whether this one was open."""
+        """Cut both connections of the pair; return whether this one was open."""
         was_open = not self._ended
         if self._other is not None:
             self._other.cut(reset)

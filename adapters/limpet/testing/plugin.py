@@ -1,11 +1,11 @@
 """Fixtures for pytest: ``pytest_plugins = ["limpet.testing.plugin"]`` in the ``conftest.py`` beside your tests' root.
 
-`limpet_service`
+``limpet_service``
     A :class:`limpet.testing.BackgroundService` of its own for each test: client URLs, a connection string, a network
     that can be cut, faults of the service, and a log of what happened in it, which is shown when the test fails.
-`limpet_options`
+``limpet_options``
     The :class:`limpet.service.ServiceOptions` of that service; override it, or parametrize a test with it.
-`limpet_virtual`
+``limpet_virtual``
     A :class:`limpet.testing.VirtualService`, in memory and under a virtual clock.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["limpet_options", "limpet_service", "limpet_virtual"]
 
 @pytest.fixture
 def limpet_options() -> ServiceOptions:
-    """How the service of `limpet_service` behaves; by default as ``limpet serve`` does."""
+    """How the service of ``limpet_service`` behaves; by default as ``limpet serve`` does."""
     return ServiceOptions()
 
 

@@ -112,22 +112,22 @@ class BackgroundService:
         self._over = over = asyncio.Event()
         async with Service(self._options) as service:
             service.core.observers.append(self.log.note)
-            relay = None
+            tls_front = None
             self._direct_port = service.port
             if self._tls is not None:
-                relay = await asyncio.get_running_loop().create_server(
+                tls_front = await asyncio.get_running_loop().create_server(
                     lambda: TlsFront(service.port), "127.0.0.1", 0, ssl=self._tls
                 )
-                self._direct_port = int(relay.sockets[0].getsockname()[1])
+                self._direct_port = int(tls_front.sockets[0].getsockname()[1])
             try:
                 async with ChaosProxy("127.0.0.1", self._direct_port) as proxy:
                     self._service, self._proxy = service, proxy
                     ready.set_result(None)
                     await over.wait()
             finally:
-                if relay is not None:
-                    await stop_listening(relay)
-                    await relay.wait_closed()
+                if tls_front is not None:
+                    await stop_listening(tls_front)
+                    await tls_front.wait_closed()
 
     # ---- URLs
 

@@ -22,6 +22,9 @@ from limpet.testing.contract.harness import Harness
 from limpet.testing.contract.subject import Adapter
 from limpet.testing.service import BackgroundService
 
+LEFT_BEHIND = 30.0
+"""Seconds that tasks, timers, threads and sockets may take to go away."""
+
 
 def run_check(
     check: Check,
@@ -71,13 +74,11 @@ async def _play(check: Check, harness: Harness, limit: float, unseen: list[objec
     before = _busy(backend)
     with anyio.fail_after(limit):
         await check(harness)
-    left: list[object] = []
-    for _ in range(100):
-        left = [one for one in _busy(backend) if one not in before]
-        if not left:
-            return
+    end = time.monotonic() + LEFT_BEHIND
+    while left := [one for one in _busy(backend) if one not in before]:
+        if time.monotonic() > end:
+            raise AssertionError(f"left behind: {left}")
         await anyio.sleep(0.01)
-    raise AssertionError(f"left behind: {left}")
 
 
 def _busy(backend: str) -> list[object]:
@@ -111,7 +112,7 @@ def _open_sockets() -> list[str]:
 
 
 def _until(true: Callable[[], bool], why: Callable[[], str]) -> None:
-    end = time.monotonic() + 3.0
+    end = time.monotonic() + LEFT_BEHIND
     while not true():
         if time.monotonic() > end:
             raise AssertionError(why())

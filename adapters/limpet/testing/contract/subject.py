@@ -124,7 +124,7 @@ class Subject:
             await call(*args, number, **named)
 
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
-        """Call a method, but wait only so long; tell whether that was too short."""
+        """Call a method, but wait only so long; return whether that was too short."""
         with anyio.move_on_after(seconds) as scope:
             await self.call(method, *args)
         return scope.cancelled_caught

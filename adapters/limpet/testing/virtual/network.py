@@ -23,7 +23,7 @@ class Party(Protocol):
         ...
 
     def exchange(self) -> bool:
-        """Do what the session wants done; tell whether there was anything."""
+        """Do what the session wants done; return whether there was anything."""
         ...
 
 
@@ -62,7 +62,7 @@ class Line:
         self._end(Close(NO_CLOSE_FRAME, "cut"))
 
     def push(self) -> bool:
-        """Give the service what the client has sent; tell whether there was anything."""
+        """Give the service what the client has sent; return whether there was anything."""
         core, now = self._network.core, self._network.now
         busy = bool(self._on_the_way)
         while self._on_the_way:
@@ -74,7 +74,7 @@ class Line:
         return busy
 
     def pull(self) -> bool:
-        """Take what the service has for the client; tell whether there was anything."""
+        """Take what the service has for the client; return whether there was anything."""
         if self.over:
             return False
         self.arrived.extend(self.transport.messages_to_send(self._network.now))
@@ -185,7 +185,7 @@ class VirtualNetwork:
         self._refusing = False
 
     def is_stalled(self, direction: Direction | None = None) -> bool:
-        """Whether nothing passes in ``direction`` (None: in one of them)."""
+        """Return whether nothing passes in ``direction`` (None: in one of them)."""
         return direction in self._stalled if direction is not None else bool(self._stalled)
 
     # ---- Transports
@@ -211,7 +211,7 @@ class VirtualNetwork:
         return line
 
     def _deliver(self) -> bool:
-        """Carry what waits on either side to the other; tell whether there was anything."""
+        """Carry what waits on either side to the other; return whether there was anything."""
         busy = False
         if not self.is_stalled("to_service"):
             for line in list(self._lines.values()):

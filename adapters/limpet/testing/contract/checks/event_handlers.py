@@ -43,7 +43,7 @@ class _Server:
             timeout = 20.0
 
             def do_OPTIONS(self) -> None:
-                """Whether events from that service are welcome."""
+                """Return whether events from that service are welcome."""
                 self.send_response(200)
                 self.send_header("WebHook-Allowed-Origin", "*")
                 self.end_headers()

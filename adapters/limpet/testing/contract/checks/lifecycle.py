@@ -24,7 +24,7 @@ from limpet import (
     Stopped,
 )
 from limpet.testing.contract.check import check
-from limpet.testing.contract.harness import Harness, Log, prompt, raises, soon
+from limpet.testing.contract.harness import WAIT, Harness, Log, prompt, raises, soon
 from limpet.testing.contract.subject import GROUP, Subject
 
 
@@ -146,8 +146,7 @@ async def start_fails_without_an_answer_in_time(harness: Harness) -> None:
     harness.service.stall()
     await _fails(client)
     harness.service.resume()
-    async with client:
-        await client.join()
+    await _starts_at_last(client)
 
 
 @check("transport")
@@ -158,7 +157,7 @@ async def a_cancelled_start_leaves_nothing_behind(harness: Harness) -> None:
     harness.service.slow_down(0.03)
     for steps in range(10):
         # A start that blocks cannot be cancelled; it ends by itself.
-        with prompt(), anyio.move_on_after(0.02 * steps):
+        with prompt(), suppress(ConnectError), anyio.move_on_after(0.02 * steps):
             async with client:
                 await anyio.sleep_forever()
         await soon(lambda: client.state is State.STOPPED)  # on asyncio, anyio cancels the end as well, over and over
@@ -169,8 +168,17 @@ async def a_cancelled_start_leaves_nothing_behind(harness: Harness) -> None:
     assert client.state is State.STOPPED
     harness.service.slow_down()
     harness.service.resume()
-    async with client:
-        await client.join()
+    await _starts_at_last(client)
+
+
+async def _starts_at_last(client: Subject) -> None:
+    """Start a client whose short ``connect_timeout`` a busy machine may exceed now and then."""
+    with anyio.fail_after(WAIT):
+        while True:
+            with suppress(ConnectError):
+                async with client:
+                    await client.join()
+                    return
 
 
 @check()

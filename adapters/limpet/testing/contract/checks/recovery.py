@@ -68,7 +68,7 @@ async def a_connection_is_recovered_and_nobody_notices(harness: Harness) -> None
 async def many_cuts_lose_nothing_and_repeat_nothing(harness: Harness) -> None:
     """Numbers that an undisturbed client publishes arrive once and in order; what the client sends is done once."""
     count = 400
-    async with harness.client(connect_timeout=1.0) as client, harness.undisturbed() as other:
+    async with harness.client() as client, harness.undisturbed() as other:
         received, executed = Log(client, GroupMessage), Log(other, GroupMessage)
         life = Log(client, *_LIFE)
         await client.join("down")
@@ -159,7 +159,7 @@ async def many_without_an_answer_are_not_executed_again(harness: Harness) -> Non
 @check("transport")
 async def without_ack_cuts_lose_some_but_repeat_and_disorder_none(harness: Harness) -> None:
     count = 300
-    async with harness.client(connect_timeout=1.0) as client, harness.undisturbed() as other:
+    async with harness.client() as client, harness.undisturbed() as other:
         log = Log(other, GroupMessage)
         await other.join()
         with harness.service.disturbed(seed=3):

@@ -329,7 +329,7 @@ async def a_request_without_an_answer_is_unknown_and_may_be_repeated(harness: Ha
 async def a_request_timeout_holds_during_an_outage(harness: Harness) -> None:
     failures: dict[str, SendError] = {}
     async with (
-        harness.client(request_timeout=1.5) as client,
+        harness.client(request_timeout=1.5) as client,  # decides nothing: a request is written when it is made
         harness.undisturbed() as other,
         anyio.create_task_group() as tasks,
     ):

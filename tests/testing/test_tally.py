@@ -1,4 +1,4 @@
-from limpet.cli._tally import Tally
+from limpet.testing._tally import Tally
 
 
 def _tally_of(*numbers: int) -> Tally:

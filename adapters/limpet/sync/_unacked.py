@@ -9,7 +9,7 @@ from limpet import ClientStopped, Session, State, TooManyRequests
 from limpet.sync._calls import Call
 
 
-class Outbox:
+class UnackedQueue:
     """Flow control of messages without an ack; for the driver's thread, lock held.
 
     A short message is accepted without a wait of its sender while there is room. Accepted messages are sent in order,
@@ -43,7 +43,7 @@ class Outbox:
         self._written: list[Call] = []
 
     def __bool__(self) -> bool:
-        """Whether anything waits for room."""
+        """Return whether anything waits for room."""
         return bool(self.accepted or self.waiting)
 
     def accept(self, message: bytes, publish: bool) -> None:

@@ -1,4 +1,4 @@
-"""Limpet's own clients, each with the event loop it runs on."""
+"""The clients that ship with Limpet, each with the event loop it runs on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limpet.testing.contract.blocking import Blocking
 from limpet.testing.contract.subject import Adapter
 
 
-def own() -> list[Adapter]:
+def builtin() -> list[Adapter]:
     """Limpet's clients on every event loop that is installed here."""
     adapters = [
         Adapter("asyncio", _client("asyncio"), backend_options={"debug": True}),
