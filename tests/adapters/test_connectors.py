@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import anyio
 import pytest
 from tests.adapters.harness import bounded, left, options, run, url_of
 from tests.helpers.frames import BINARY, CONTINUATION, TEXT, frame
@@ -438,3 +439,22 @@ def test_closing_twice_does_nothing(connector: Make) -> None:
                 await bounded(transport.close(1000, ""))
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("client", "backend"),
+    [("asyncio", "asyncio"), ("trio", "trio"), ("anyio", "asyncio"), ("anyio", "trio")],
+)
+def test_a_connect_that_returns_no_transport_is_named(client: str, backend: str) -> None:
+    async def connect(dial: Dial) -> None:
+        return None
+
+    async def scenario() -> None:
+        module = import_module(f"limpet.{client}")
+        with pytest.raises(
+            ConnectError, match="connect must return a MessageTransport, not NoneType: it has no method send"
+        ):
+            async with module.Client("ws://127.0.0.1:1/client/hubs/h", connect=connect):
+                raise AssertionError("connected")
+
+    anyio.run(scenario, backend=backend)

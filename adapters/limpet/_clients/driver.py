@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
-from limpet import Ack, Acked, Connected, Dial, Event, Options, Session, Stopped
+from limpet import Ack, Acked, Connected, Dial, Event, Options, Session, State, Stopped
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
+
+log: logging.Logger = logging.getLogger("limpet")
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -112,6 +115,15 @@ class BaseDriver(ABC, Generic[TransportT]):
             self.session.reading_paused(self.now())
         self.drain()
 
+    def start_session(self, now: float) -> None:
+        """Start the session; reading is paused if consumers of the run before are still too far behind."""
+        self.session.start(now)
+        self.delivery.begin()
+        if self.delivery.held:
+            self.session.reading_paused(now)
+        else:
+            self.session.reading_resumed(now)
+
     @abstractmethod
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers that wait for the start or for the stop."""
@@ -202,6 +214,30 @@ class AsyncDriver(BaseDriver[TransportT]):
         self.waiting: dict[AsyncWaiter[Ack], int] = {}
         self._route = route
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
+
+    def consumers_ready(self, ready: bool) -> None:
+        """Pause or resume reading, in the event loop: streams are closed and collected in any thread, and outside."""
+        if self.session.state is State.STOPPED:
+            return  # the next start looks by itself
+        if self._in_loop():
+            super().consumers_ready(ready)
+            return
+        try:
+            self._call_in_loop(self._match_consumers)
+        except RuntimeError:
+            log.debug("a stream has outlived its event loop")  # so has the client
+
+    def _match_consumers(self) -> None:
+        if self.session.state is not State.STOPPED:
+            super().consumers_ready(not self.delivery.held)
+
+    @abstractmethod
+    def _in_loop(self) -> bool:
+        """Return whether the caller runs in the client's event loop."""
+
+    @abstractmethod
+    def _call_in_loop(self, function: Callable[[], object]) -> None:
+        """Call ``function`` in the client's event loop, soon; any thread may ask. Raises RuntimeError after its end."""
 
     @abstractmethod
     def waiter(self) -> AsyncWaiter[Any]:

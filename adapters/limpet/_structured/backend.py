@@ -70,6 +70,7 @@ class Backend:
         checkpoint: lets other tasks run.
         checkpoint_if_cancelled: raises the cancellation of the current task, if it was cancelled.
         cancelled: returns the exception class of cancellations.
+        call_soon: returns a function that calls a function in the running loop, soon, from any thread.
         protect: protects the clients' work from ``KeyboardInterrupt``; returns a wrapper for callbacks, or None.
     """
 
@@ -82,6 +83,7 @@ class Backend:
     checkpoint: Callable[[], Awaitable[Any]]
     checkpoint_if_cancelled: Callable[[], Awaitable[Any]]
     cancelled: Callable[[], type[BaseException]]
+    call_soon: Callable[[], Callable[[Callable[[], object]], object]]
     protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from limpet import ClientStopped, Connected, Options, State, Stopped
@@ -51,6 +52,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._over = self.backend.signal()  # the session has stopped
         self._ended: Signal | None = None  # of the run that has not returned yet
         self._outcome: SignalWaiter[Connected | Stopped] | None = None
+        self._thread = 0  # of the run
+        self._call_soon: Callable[[Callable[[], object]], object]
 
     # ---- For the client
 
@@ -86,10 +89,17 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             self._senders[publish] = self.waiter()
         await self._senders[publish]
 
-    def consumers_ready(self, ready: bool) -> None:
-        """Pause or resume reading."""
-        if self.session.state is not State.STOPPED:  # else the loop may be gone, and the next run looks by itself
-            super().consumers_ready(ready)
+    def _in_loop(self) -> bool:
+        if get_ident() != self._thread:
+            return False
+        try:
+            self.backend.now()
+        except RuntimeError:
+            return False
+        return True
+
+    def _call_in_loop(self, function: Callable[[], object]) -> None:
+        self._call_soon(function)
 
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
@@ -108,7 +118,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for the end of this run
-        self.session.start(self.now())
+        self._thread, self._call_soon = get_ident(), self.backend.call_soon()
+        self.start_session(self.now())
         self._ended = ended = self.backend.signal()
         try:
             await self._run(started)
@@ -123,9 +134,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
                 raise escaped
 
     async def _run(self, started: Callable[[], None]) -> None:
-        self.delivery.begin()
         self._outcome, self._over = self.waiter(), self.backend.signal()
-        self.consumers_ready(not self.delivery.held)  # a stopped session is not kept up to date
         self._protected_scope = self.backend.scope(math.inf, True)
         failure: BaseException | None = None
         async with self.backend.nursery() as nursery:

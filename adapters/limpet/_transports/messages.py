@@ -141,7 +141,7 @@ class AsyncMessageConnection(MessageConnection):
             opening: Any = self._connect(self.dial)
             if not inspect.isawaitable(opening):
                 raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
-            self._transport = await opening
+            self._transport = check_transport(await opening)
         except BaseException as error:
             if not is_failure(error):
                 raise
@@ -212,6 +212,16 @@ def _check_called(connect: object) -> None:
     name = getattr(connect, "__name__", "")
     if getattr(connect, "__module__", "").startswith("limpet.connect.") and name.endswith("connector"):
         raise InvalidType(f"connect is what {name} makes: call it, connect={name}()")
+
+
+def check_transport(transport: object) -> MessageTransport:
+    """Raise InvalidType unless ``transport`` has the methods of a MessageTransport."""
+    for name in ("send", "receive", "close"):
+        if not callable(getattr(transport, name, None)):
+            raise InvalidType(
+                f"connect must return a MessageTransport, not {type(transport).__name__}: it has no method {name}"
+            )
+    return transport  # type: ignore[return-value]
 
 
 def check_blocking_transport(transport: object) -> BlockingTransport:

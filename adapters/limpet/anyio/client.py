@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+
 import anyio
 import anyio.lowlevel
 
@@ -10,6 +15,16 @@ from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
 from limpet.anyio._tcp import open_tcp
+
+
+def _call_soon() -> Callable[[Callable[[], object]], object]:
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        # In a context of ours: anyio looks there for the name of the event loop.
+        return partial(asyncio.get_running_loop().call_soon_threadsafe, context=copy_context())
+    import trio
+
+    return trio.lowlevel.current_trio_token().run_sync_soon
+
 
 BACKEND = Backend(
     now=anyio.current_time,
@@ -21,6 +36,7 @@ BACKEND = Backend(
     checkpoint=anyio.lowlevel.checkpoint,
     checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
     cancelled=anyio.get_cancelled_exc_class,
+    call_soon=_call_soon,
     protect=protect,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from limpet import (
@@ -94,8 +94,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         loop = self._running_loop()
         if self.session.state is State.STOPPED:
             self.callbacks.forget(loop)
-        self.delivery.begin()
-        self.session.start(self.now())
+        self.start_session(self.now())
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
@@ -146,10 +145,14 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self._senders[publish] = self._loop.create_future()
         await asyncio.shield(self._senders[publish])  # other callers may wait for it
 
-    def consumers_ready(self, ready: bool) -> None:
-        """Pause or resume reading."""
-        if not self._loop.is_closed():  # else a stream that outlived its loop is collected now
-            super().consumers_ready(ready)
+    def _in_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _call_in_loop(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(function)
 
     # ---- Hooks of the drain
 

@@ -165,8 +165,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self._restarts.append(lambda: do(call, self.begin))
                 return
             self._acquire()
-        self.session.start(self.now())
-        self.delivery.begin()
+        self.start_session(self.now())
         self._start = self._starting = call
 
     def _acquire(self) -> None:

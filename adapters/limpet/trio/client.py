@@ -20,6 +20,7 @@ BACKEND = Backend(
     checkpoint=trio.lowlevel.checkpoint,
     checkpoint_if_cancelled=trio.lowlevel.checkpoint_if_cancelled,
     cancelled=lambda: trio.Cancelled,
+    call_soon=lambda: trio.lowlevel.current_trio_token().run_sync_soon,
     protect=protect,
 )
 

@@ -208,6 +208,37 @@ async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(harness: Harness)
 
 
 @check()
+async def a_full_stream_that_another_thread_closes_holds_up_nothing(harness: Harness) -> None:
+    async with harness.client(max_buffered_messages=4) as client:
+        await client.join()
+        stream = client.events(GroupMessage)
+        for number in range(8):
+            await client.send(number)
+        await anyio.to_thread.run_sync(stream.close)
+        later = client.events(GroupMessage)
+        await client.send("later", ack=False)
+        assert await _take(later, 1) == ["later"]
+        later.close()
+
+
+@check()
+async def a_stream_that_was_full_at_the_stop_holds_up_no_later_start(harness: Harness) -> None:
+    client = harness.client(max_buffered_messages=4)
+    async with client:
+        await client.join()
+        stream = client.events(GroupMessage)
+        for number in range(8):
+            await client.send(number)
+    await anyio.to_thread.run_sync(stream.close)
+    async with client:
+        await client.join()
+        later = client.events(GroupMessage)
+        await client.send("later", ack=False)
+        assert await _take(later, 1) == ["later"]
+        later.close()
+
+
+@check()
 async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(harness: Harness) -> None:
     with logged() as warnings:
         async with harness.client(max_buffered_messages=_LIMIT) as client:
