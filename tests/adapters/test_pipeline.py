@@ -22,6 +22,7 @@ from tests.helpers.clients import CLIENTS, talk
 from tests.helpers.driving import QUIET, encoded, hello
 from tests.helpers.echo import Echo, client_context, server_context
 from tests.helpers.scripted import Message, Peer, group_message
+from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, Link, Options, Recovering, Session, State, Stopped
 from limpet._transports.pipeline import Pipeline
@@ -204,7 +205,7 @@ def test_every_client_drains_what_is_there_in_one_pass(client: str, monkeypatch:
 
         def receive(wire: Pipeline, data: bytes, now: float) -> None:
             if service.begun.is_set():  # let nothing pass until all of it is there
-                assert service.done.wait(10)
+                assert service.done.wait(LIMIT)
                 calls.append(len(data))
             receive_data(wire, data, now)
 
