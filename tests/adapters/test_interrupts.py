@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import linecache
 import signal
 import sys
 from collections.abc import Generator
@@ -392,7 +393,8 @@ class Interrupting:
         return self.step if self.left > 0 and ours and frame.f_code.co_name != "call" else None
 
     def step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
+        # An interrupt at the entry of a function, before its `try`, is out of reach: the call has not begun.
+        if event == "line" and linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:":
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt

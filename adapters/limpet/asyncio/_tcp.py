@@ -45,13 +45,13 @@ class TcpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes; their messages are delivered within this call."""
-        self._received += len(data)
-        if self._received > _FAIR_SHARE and not self._yielding:
-            self._yielding = True
-            self._read()
-            self._loop.call_soon(self._yielded)
         try:
             self.pipeline.receive_data(data, self._loop.time())
+            self._received += len(data)
+            if self._received > _FAIR_SHARE and not self._yielding:
+                self._yielding = True
+                self._read()
+                self._loop.call_soon(self._yielded)
         except BaseException as error:
             self._owner.failed(error)
             raise
