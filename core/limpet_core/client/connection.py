@@ -28,6 +28,8 @@ class Connection:
         "user_id",
     )
 
+    progress: tuple[int, int]
+
     def __init__(self, id: str, user_id: str | None, token: str) -> None:
         self.id: str = id
         self.user_id: str | None = user_id
@@ -36,7 +38,6 @@ class Connection:
         self.unacked_messages: int = 0
         self.unacked_bytes: int = 0
         self.broken_at: int | None = None
-        self.progress: tuple[int, int] = (0, 0)
 
     def received(self, messages: int, size: int) -> None:
         """Count received messages, of ``size`` bytes in all, for the next sequence ack."""

@@ -48,16 +48,15 @@ class Groups:
             later = pending[pending.index(older) :]
             older.superseded = older.overtaken or any(other.kind is request.kind for other in later)
 
-    def settle(self, request: Request, error: SendError | None, duplicate: bool, transport: int) -> None:
+    def settle(self, request: Request, error: SendError | None, duplicate: bool) -> None:
         """Remove a join or leave that has its answer, or that will get none.
 
         Args:
             error: None: the request was executed.
             duplicate: whether the service answered that the request was executed before.
-            transport: the number of the open transport.
         """
         group = request.group
-        self._order(request, executed=error is None, now=error is None and not duplicate, transport=transport)
+        self._order(request, executed=error is None, now=error is None and not duplicate)
         self.remove(request)
         if error is None and not request.overtaken:
             if request.kind is JOIN:
@@ -72,7 +71,7 @@ class Groups:
         elif request.undone and error.name == "Superseded":  # the join before was executed after it
             self.joined[group] = None
 
-    def _order(self, request: Request, *, executed: bool, now: bool, transport: int) -> None:
+    def _order(self, request: Request, *, executed: bool, now: bool) -> None:
         """Note for the other requests of the group in which order the service executed them."""
         if executed:
             for older in self._opposites_before(request):
@@ -81,10 +80,10 @@ class Groups:
         for later in pending[pending.index(request) + 1 :]:
             if later.kind is request.kind:
                 later.undone &= not now
-            elif later.handed and (now or request.kind is LEAVE):
+            elif now or request.kind is LEAVE:
                 # This request and a later opposite were repeated after a recovery. If the service failed to execute
                 # this one the first time, it may have executed it after the other one now: a duplicate then.
-                later.undone = later.transport < transport
+                later.undone = later.carried
 
     def _opposites_before(self, request: Request) -> list[Request]:
         """Return the older requests for the same group that ask for the opposite."""

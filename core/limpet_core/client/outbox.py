@@ -25,10 +25,9 @@ class Outbox:
     Attributes:
         queue: the requests to send, in order.
         repeats: repeats of requests in flight, to send first; the window does not hold them up.
-        transport: the number of the open transport, or of the next one.
     """
 
-    __slots__ = ("_gaps", "_in_flight", "queue", "repeats", "transport")
+    __slots__ = ("_gaps", "_in_flight", "queue", "repeats")
 
     def __init__(self) -> None:
         # Lists: a deque takes 0.7 KiB, even empty.
@@ -36,7 +35,6 @@ class Outbox:
         self.repeats: list[Request] = []
         self._in_flight = 0
         self._gaps = 0  # requests of the queue that were settled before they could be sent
-        self.transport: int = 1
 
     @property
     def full(self) -> bool:
@@ -67,9 +65,7 @@ class Outbox:
                     self._in_flight += 1
                     request.in_flight = True
                 request.queued = False
-                if not request.handed:
-                    request.handed = request.tried = True
-                    request.transport = self.transport
+                request.handed = request.tried = True
                 taken.append(request)
             done += 1
         del self.queue[:done]
@@ -78,20 +74,19 @@ class Outbox:
     def remove(self, request: Request) -> None:
         """Remove a request that is answered or settled."""
         if request.in_flight:
-            request.in_flight = False
             self._in_flight -= 1
         elif request.queued:
             self._gaps += 1
-            if self._gaps > _GAPS and 2 * self._gaps > len(self.queue):
+            if 2 * self._gaps > len(self.queue) + _GAPS:
                 self.queue = [waiting for waiting in self.queue if waiting.queued and waiting is not request]
                 self._gaps = 0
-        request.queued = False
+        request.queued = request.in_flight = False
 
     def transport_lost(self, requests: Iterable[Request]) -> None:
         """Forget the queue, and that ``requests`` were in it or in flight: the transport is lost."""
         for request in requests:
             request.queued = request.in_flight = request.copies = False
+            request.carried = request.handed
         self.queue.clear()
         self.repeats.clear()
         self._in_flight = self._gaps = 0
-        self.transport += 1

@@ -43,7 +43,7 @@ class Request(msgspec.Struct, eq=False):
         failures: repeats used up, by errors that may pass and by missing acks.
         superseded: whether a newer request asks for the opposite, after which a repeat must not come.
         overtaken: whether that newer request was executed.
-        transport: the number of the transport that the request was first handed to.
+        carried: whether the request was handed to a transport before the open one, under the current connection id.
         undone: whether the older opposite may have been executed after this join or leave, if the answer is Duplicate.
         own: whether it is a request of the session itself: a rejoin, or a publish that :class:`Pacing` made an
             acknowledged one.
@@ -68,7 +68,7 @@ class Request(msgspec.Struct, eq=False):
     failures: int = 0
     superseded: bool = False
     overtaken: bool = False
-    transport: int = 0
+    carried: bool = False
     undone: bool = False
     own: bool = False
     event: bool = False

@@ -237,7 +237,7 @@ class Requests:
                 self._fail(request, "ConnectionLost", "the connection was lost before the answer came")
             else:
                 request.doubtful |= request.kind is PUBLISH and request.handed
-                request.handed = False
+                request.handed = request.carried = False
                 request.failures = 0
         self._groups.connection_lost()
 
@@ -325,7 +325,7 @@ class Requests:
             self._pacing.answered()
             return
         if request.kind is not PUBLISH:
-            self._groups.settle(request, error, duplicate, self._outbox.transport)
+            self._groups.settle(request, error, duplicate)
         self._events.append(Acked(request.key, request.user_data, duplicate, error))
 
     def _forget(self, request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -92,3 +93,22 @@ def withdrawn_one(drive: Drive) -> None:
     ack_id = drive.session.send_to_group("g", "small", drive.now)
     assert ack_id is not None
     assert drive.session.withdraw(ack_id)
+
+
+class Waiter:
+    """What waits for an answer."""
+
+
+def test_a_queue_that_is_half_given_up_is_cleared() -> None:
+    drive = Drive()
+    drive.connect()  # and nothing takes them
+    waiters = [Waiter() for _ in range(100)]
+    alive = weakref.WeakSet(waiters)
+    ack_ids = [drive.session.join_group(f"g{n}", drive.now, user_data=waiters[n]) for n in range(100)]
+    waiters.clear()
+    left: list[int] = []
+    for ack_id in ack_ids:
+        assert drive.session.withdraw(ack_id)
+        gc.collect()
+        left.append(len(alive))
+    assert left == [100] * 66 + [33] * 33 + [0]
