@@ -138,7 +138,7 @@ def test_the_name_is_asked_for_and_checked(servers: Servers, client: str, host: 
     assert talk(client, through(servers.secure.url, host), ssl=servers.trust, proxy=proxy.url) == ["hello"]
     assert servers.secure.names == ["service.test"]
     error = fails(client, through(servers.secure.url, "other.test"), ssl=servers.trust, proxy=proxy.url)
-    assert f"other.test port {servers.secure.port}: by way of the proxy 127.0.0.1 port {proxy.port}: " in error
+    assert f"other.test port {servers.secure.port}: through the proxy 127.0.0.1 port {proxy.port}: " in error
     assert "certificate is not valid for 'other.test'" in error
 
 
@@ -345,7 +345,7 @@ def test_a_proxy_that_is_not_there(servers: Servers, client: str) -> None:
     port = closed_port()
     error = fails(client, servers.plain.url, proxy=f"http://ann:{QUOTED}@127.0.0.1:{port}")
     there = f"cannot connect to 127.0.0.1 port {servers.plain.port}"
-    way = f"by way of the proxy 127.0.0.1 port {port}"
+    way = f"through the proxy 127.0.0.1 port {port}"
     assert error == f"{there}: {way}: {os.strerror(errno.ECONNREFUSED)}"
 
 

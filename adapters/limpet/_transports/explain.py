@@ -1,4 +1,4 @@
-"""Error texts: why no connection could be made, and by way of which proxy."""
+"""Error texts: why no connection could be made, and through which proxy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
             reason += "; the answer is not TLS (without TLS, the URL starts with ws://)"
     else:
         reason = "; ".join(_reasons(error))
-    way = f"by way of the proxy {proxy.host} port {proxy.port}: " if proxy else ""
+    way = f"through the proxy {proxy.host} port {proxy.port}: " if proxy else ""
     explained = ConnectError(way + reason)
     explained.__cause__ = error
     return explained

@@ -47,6 +47,10 @@ class Session:
         options: see :class:`Options`.
         random: draws from [0, 1), for the jitter of delays, such as ``random.random``.
 
+    Attributes:
+        options: the given options.
+        start_hint: the call that starts the client, for the text of ``ClientStopped``.
+
     Raises:
         InvalidType: ``options`` is no :class:`Options`.
     """
@@ -65,6 +69,7 @@ class Session:
         "_secrets",
         "_timers",
         "options",
+        "start_hint",
     )
 
     def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
@@ -73,6 +78,7 @@ class Session:
         elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidType(f"options must be an Options, not {type(options).__name__}")
         self.options: Options = options
+        self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
         self._secrets = Secrets()
         self._codec = codec_for(options.protocol)
@@ -406,7 +412,7 @@ class Session:
         """Check and encode a publish without an ack, for :meth:`send_prepared`; changes nothing, in any thread.
 
         Returns:
-            None for one so large that it has to be sent by :meth:`send_to_group`: it may need an ack id as well.
+            None for a large message: send it with :meth:`send_to_group`, which may add an ack id.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
@@ -453,10 +459,10 @@ class Session:
 
     def check_running(self) -> None:
         """Raise ClientStopped, with the reason, before the start and from the stop on."""
-        self._lifecycle.check_running()
+        self._lifecycle.check_running(self.start_hint)
 
     def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
-        self._lifecycle.check_running()
+        self._lifecycle.check_running(self.start_hint)
         return self._requests.reserve(ack_id, ack, own)
 
     def _submit(self, request: Request, now: float) -> int:
