@@ -210,7 +210,8 @@ class Session:
         dial = lifecycle.dial
         if dial is None or dial.url is None or lifecycle.open:
             return
-        error = connect_error(f"cannot connect to {place(dial.url)}", error, self._secrets, status)
+        target = place(dial.url) if dial.through is None else f"{place(dial.url)} through {dial.through}"
+        error = connect_error(f"cannot connect to {target}", error, self._secrets, status)
         lifecycle.attempt_failed(error, now, final=lifecycle.is_final(status))
 
     def receive_message(self, message: str | bytes, now: float) -> None:
