@@ -39,9 +39,17 @@ from limpet_core.text import one_line, without_secrets
 class Session:
     """One client, from ``start()`` to ``Stopped`` and again, over any number of connections.
 
-    The methods are of four kinds, in this order: getters; handlers, which tell the session what happened (they never
-    raise because of the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises
-    LocalProtocolError and changes nothing); outputs.
+    There is one rule: **after any call, drain before you wait**. To drain is to open or drop the transport that
+    :attr:`dial` asks for, send :meth:`messages_to_send`, handle :meth:`events`, and arm a timer that calls :meth:`wake`
+    at :attr:`deadline`.
+
+    The first calls are :meth:`start`; then, as :attr:`dial` asks for a URL and a transport, :meth:`url_ready`; then,
+    with an open transport of whole messages, :meth:`connected`. A :class:`Link` makes that call, and all others for a
+    transport, from the bytes of a TCP or TLS connection.
+
+    The methods are of four kinds: getters; handlers, which report events of the transport (they never raise because of
+    the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises LocalProtocolError
+    and changes nothing); outputs.
 
     Args:
         options: see :class:`Options`.
