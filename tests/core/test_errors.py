@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.helpers import driving
 from tests.helpers.driving import URL, Drive, hello
 
 import limpet
@@ -127,6 +128,86 @@ def test_no_token_is_in_a_log_or_repr_of_a_recovery(caplog: pytest.LogCaptureFix
     shown += repr(drive.events()) + caplog.text
     assert "SECRET" not in shown
     assert "HIDDEN" not in shown
+
+
+def of_the_provider(drive: Drive) -> None:
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_failed(OSError("SECRET"), drive.now)
+
+
+def of_the_dial(drive: Drive) -> None:
+    drive.drop()
+    drive.session.dial_failed(OSError("SECRET"), drive.now)
+
+
+def of_a_first_url(drive: Drive) -> None:
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_ready(URL, drive.now)
+    drive.session.dial_failed(OSError("SECRET"), drive.now)
+
+
+def in_the_name_of_an_error(drive: Drive) -> None:
+    drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(driving.refused(1, "SECRET", "no"))
+
+
+def in_the_message_of_an_error(drive: Drive) -> None:
+    drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(driving.refused(1, "Forbidden", "SECRET"))
+
+
+def in_the_unknown(drive: Drive) -> None:
+    drive.says({"type": "SECRET"})
+
+
+def in_what_broke_the_transport(drive: Drive) -> None:
+    drive.session.transport_broken(1002, "SECRET", drive.now)
+
+
+def in_the_farewell(drive: Drive) -> None:
+    drive.says({"type": "system", "event": "disconnected", "message": "SECRET"})
+    drive.drop(1000)
+
+
+def in_the_reason_of_the_close(drive: Drive) -> None:
+    drive.drop(1006, "SECRET")
+
+
+def in_a_request(drive: Drive) -> None:
+    drive.session.send_to_group("g", "SECRET", drive.now)
+    drive.sent()
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        of_the_provider,
+        of_the_dial,
+        of_a_first_url,
+        in_the_name_of_an_error,
+        in_the_message_of_an_error,
+        in_the_unknown,
+        in_what_broke_the_transport,
+        in_the_farewell,
+        in_the_reason_of_the_close,
+        in_a_request,
+    ],
+)
+def test_a_token_of_the_session_is_hidden_wherever_it_is_quoted_by_itself(
+    quote: Callable[[Drive], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "limpet")
+    drive = Drive()
+    transport = drive.connect()
+    caplog.clear()
+    quote(drive)
+    shown = f"{drive.events()} {transport.close} {caplog.text}"
+    assert "SECRET" not in shown
+    assert "***" in shown
 
 
 def test_every_exception_that_limpet_exports_has_a_docstring() -> None:

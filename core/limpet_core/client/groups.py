@@ -43,8 +43,8 @@ class Groups:
         """Remove a join or leave that was never sent, as if it had never been made."""
         opposites = self._opposites_before(request)
         self.remove(request)
-        pending = self._pending.get(request.group, [])
         for older in opposites:
+            pending = self._pending[request.group]
             later = pending[pending.index(older) :]
             older.superseded = older.overtaken or any(other.kind is request.kind for other in later)
 
@@ -84,7 +84,7 @@ class Groups:
             elif later.handed and (now or request.kind is LEAVE):
                 # This request and a later opposite were repeated after a recovery. If the service failed to execute
                 # this one the first time, it may have executed it after the other one now: a duplicate then.
-                later.undone |= later.transport < transport
+                later.undone = later.transport < transport
 
     def _opposites_before(self, request: Request) -> list[Request]:
         """Return the older requests for the same group that ask for the opposite."""

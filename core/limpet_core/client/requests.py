@@ -97,7 +97,7 @@ class Requests:
 
     # ---- New requests
 
-    def reserve(self, ack_id: int | None, ack: bool, own: bool = False) -> int:
+    def reserve(self, ack_id: int | None, ack: bool, own: bool) -> int:
         """Return the key for a new request: the caller's ack id if that can be used, else a fresh one.
 
         Raises:
@@ -155,13 +155,13 @@ class Requests:
             self._send(request, now)
 
     def _forget_rejoin(self, group: str) -> bool:
-        """Forget the rejoin of ``group``, whose repeat must not come after a leave; return whether there was one."""
-        if self._own:
-            for request in list(self.pending.values()):
-                if request.kind is REJOIN and request.group == group:
-                    self._forget(request)
-                    return True
-        return False
+        """Forget the rejoins of ``group``, whose repeats must not come after a leave; return whether there were any."""
+        if not self._own:
+            return False
+        rejoins = [other for other in self.pending.values() if other.kind is REJOIN and other.group == group]
+        for rejoin in rejoins:
+            self._forget(rejoin)
+        return bool(rejoins)
 
     def withdraw(self, key: int) -> bool:
         """Take a request back that was never handed to a transport; return False where that is not possible."""

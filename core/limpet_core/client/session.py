@@ -237,7 +237,7 @@ class Session:
         if lifecycle.state is not CONNECTED:
             messages = self._inbound.receive_first(messages, now)
         connection = lifecycle.connection
-        if connection is None or not lifecycle.open:
+        if connection is None:
             return
         decode = self._codec.decode
         append = self._events.append
@@ -320,7 +320,7 @@ class Session:
             reason: the close reason, or the text of the error.
         """
         if self._lifecycle.open:
-            reason = without_secrets(reason, secrets=self._secrets) if reason else ""
+            reason = without_secrets(reason, secrets=self._secrets)
             self._lifecycle.transport_lost(code, reason, now)
 
     def wake(self, now: float) -> None:

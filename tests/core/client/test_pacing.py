@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.driving import OWN, Drive, ack_ids, ok, refused
+from tests.helpers.driving import OWN, Drive, ack_ids, hello, ok, refused
 from tests.helpers.profiles import examples
 
 from limpet import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
+from limpet_core.protocol.json import ack_id_size
+from limpet_core.protocol.rules import DataType
 
 
 def connected(**options: object) -> Drive:
@@ -184,14 +186,17 @@ def test_what_was_prepared_is_sent_as_it_would_have_been_without_that() -> None:
     for drive, prepared in zip(ways, (False, True), strict=True):
         session = drive.session
         for number in range(301):
+            data_type: DataType | None = "json" if number % 3 == 0 else None
             if prepared:
-                message = session.prepare_send("g", number, no_echo=number % 2 == 0)
+                message = session.prepare_send("g", str(number), data_type=data_type, no_echo=number % 2 == 0)
                 assert message is not None
                 session.send_prepared(message, drive.now, publish=True)
-                session.send_prepared(session.prepare_event("e", "x"), drive.now, publish=False)
+                event = session.prepare_event("e", "x", data_type=data_type)
+                session.send_prepared(event, drive.now, publish=False)
             else:
-                session.send_to_group("g", number, drive.now, no_echo=number % 2 == 0, ack=False)
-                session.send_event("e", "x", drive.now, ack=False)
+                no_echo = number % 2 == 0
+                session.send_to_group("g", str(number), drive.now, data_type=data_type, no_echo=no_echo, ack=False)
+                session.send_event("e", "x", drive.now, data_type=data_type, ack=False)
         assert not session.publishing
     sent = [drive.sent() for drive in ways]
     assert sent[0] == sent[1]
@@ -212,13 +217,31 @@ def test_to_prepare_checks_everything_and_changes_nothing() -> None:
     with pytest.raises(InvalidValue, match="too large"):
         session.prepare_event("e", "x" * 200)
     assert session.prepare_send("g", "x" * 130) is None  # an ack id may have no room any more
-    assert session.prepare_send("g", "x" * 100) is not None
+    message = session.prepare_send("g", "")
+    assert message is not None
+    room = 200 - len(message) - ack_id_size
+    assert session.prepare_send("g", "x" * room) is not None
+    assert session.prepare_send("g", "x" * (room + 1)) is None
     with pytest.raises(ClientStopped, match="starts it"):
         session.check_running()
     with pytest.raises(ClientStopped):
         session.send_prepared(session.prepare_event("e", "x"), drive.now, publish=False)
     drive.connect()
     session.check_running()
+
+
+def test_what_was_prepared_and_lost_with_its_connection_is_not_sent_again() -> None:
+    drive = connected(ack_timeout=10.0, request_timeout=60.0)
+    message = drive.session.prepare_send("g", "x")
+    assert message is not None
+    for _ in range(150):
+        drive.session.send_prepared(message, drive.now, publish=True)
+    assert ack_ids(drive.sent()) == [OWN]
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    assert drive.sent() == []
 
 
 def test_what_was_prepared_counts_as_a_request() -> None:

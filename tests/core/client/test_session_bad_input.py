@@ -288,7 +288,7 @@ def test_what_can_not_be_delivered_counts_as_received_if_nothing_follows(message
 
 @pytest.mark.parametrize("message", UNDELIVERABLE.values(), ids=UNDELIVERABLE.keys())
 def test_what_can_not_be_delivered_shows_life_after_a_recovery(message: Any) -> None:
-    drive = Drive()
+    drive = Drive(keepalive_interval=20.0, keepalive_timeout=60.0)
     drive.connect()
     drive.drop()
     drive.until_dial()
@@ -297,6 +297,8 @@ def test_what_can_not_be_delivered_shows_life_after_a_recovery(message: Any) -> 
     assert drive.events() == [Recovering("c1", 1006, ""), Recovered("c1"), MessagesMissed(1, 2)]
     assert drive.state is State.CONNECTED
     still_works(drive)
+    drive.drop()
+    assert drive.until_dial() == 0.0, "its answer was progress"
 
 
 @pytest.mark.parametrize("message", UNDELIVERABLE.values(), ids=UNDELIVERABLE.keys())

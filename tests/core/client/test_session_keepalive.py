@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.helpers.driving import PING, Drive, closed_with, news, ok
+from tests.helpers.driving import PING, Drive, closed_with, hello, news, ok
 
-from limpet import Disconnected, Recovering, State
+from limpet import Backoff, Disconnected, Recovering, State
 
 DEFAULTS = {"keepalive_interval": 20.0, "keepalive_timeout": 120.0}
 PLAIN = "json.webpubsub.azure.v1"
@@ -128,6 +128,15 @@ def test_pings_and_silence_wait_for_the_recovery() -> None:
     assert drive.session.dial is dial, "an attempt has its own time"
     drive.open()
     assert drive.sent() == [PING]  # the one that asks for life
+
+
+def test_no_ping_of_a_lost_connection_goes_out_on_the_next_one() -> None:
+    drive = connected(keepalive_interval=1.0, reconnect=Backoff(initial=5.0, jitter=0.0))
+    drive.lose()
+    assert drive.until_dial() == 5.0
+    drive.open()
+    drive.says(hello("c2"))
+    assert drive.sent() == []
 
 
 def test_while_reading_is_paused_silence_means_nothing() -> None:

@@ -43,7 +43,24 @@ def test_a_leave_is_refused_if_a_join_before_it_was_executed_after_it() -> None:
     joined, left = join(drive), leave(drive)
     repeated(drive, joined, left)
     drive.says(ok(joined), duplicate(left))
-    assert drive.answers() == {joined: "done", left: "Superseded/rejected"}
+    done, superseded = drive.events(Acked)
+    assert (how(done), how(superseded)) == ("done", "Superseded/rejected")
+    assert str(superseded.error) == (
+        "Superseded: an earlier request to join was executed after it, when both were repeated; leave once more "
+        f"(ack id {left}; the service did not execute it)"
+    )
+    assert drive.session.groups == {"g"}
+
+
+def test_a_leave_that_is_refused_so_tells_of_a_join_that_another_leave_seemed_to_have_undone() -> None:
+    """The service has executed the first leave before the join, which it failed to execute at first."""
+    drive = connected()
+    joined, first, second = join(drive), leave(drive), leave(drive)
+    drive.sent()
+    drive.says(ok(first))
+    repeated(drive, joined, second)
+    drive.says(ok(joined), duplicate(second))
+    assert drive.answers() == {first: "done", joined: "done", second: "Superseded/rejected"}
     assert drive.session.groups == {"g"}
 
 
@@ -98,6 +115,51 @@ def test_a_leave_after_a_join_that_was_executed_before_is_done(
     drive.says(first_copy_of_the_join(joined), ok(left))
     assert drive.answers()[left] == "done"
     assert drive.session.groups == frozenset()
+
+
+def test_a_leave_after_a_join_both_executed_before_is_done() -> None:
+    drive = connected()
+    joined, left = join(drive), leave(drive)
+    repeated(drive, joined, left)
+    drive.says(duplicate(joined), duplicate(left))
+    assert drive.answers() == {joined: "duplicate", left: "duplicate"}
+    assert drive.session.groups == frozenset()
+
+
+def test_joins_that_were_executed_before_are_not_made_again() -> None:
+    drive = connected()
+    first, second = join(drive), join(drive)
+    repeated(drive, first, second)
+    drive.says(duplicate(first), duplicate(second))
+    assert drive.answers() == {first: "duplicate", second: "duplicate"}
+    drive.advance(0.0)
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
+def test_a_join_that_was_sent_after_the_answer_to_the_leave_is_not_made_again() -> None:
+    drive = connected()
+    left = leave(drive)
+    drive.sent()
+    joined = join(drive)
+    drive.says(ok(left))
+    repeated(drive, joined)
+    drive.says(duplicate(joined))
+    drive.advance(0.0)
+    assert drive.sent() == []
+    assert drive.session.groups == {"g"}
+
+
+@pytest.mark.parametrize("answer", [ok, lambda ack_id: refused(ack_id, "Forbidden")])
+def test_a_join_that_was_not_executed_before_is_not_made_again(
+    answer: Callable[[int], dict[str, object]],
+) -> None:
+    drive = connected()
+    left, joined = leave(drive), join(drive)
+    repeated(drive, left, joined)
+    drive.says(ok(left), answer(joined))
+    drive.advance(0.0)
+    assert drive.sent() == []
 
 
 @pytest.mark.parametrize("ask", [join, leave])
@@ -158,6 +220,7 @@ def test_nor_of_two_that_wait_for_their_repeats() -> None:
     drive.says(refused(first, "InternalServerError"), refused(second, "InternalServerError"))
     joined = join(drive)
     assert drive.answers() == {first: "Superseded/rejected", second: "Superseded/rejected"}
+    assert drive.session.groups == frozenset()
     drive.advance(10.0)
     assert ack_ids(drive.sent()) == [joined]
 

@@ -358,7 +358,7 @@ def test_connected_with_another_id_is_a_new_connection() -> None:
     assert (drive.state, drive.session.connection_id) == (State.CONNECTED, "c2")
 
 
-def test_connected_with_another_id_in_the_middle_ends_the_connection() -> None:
+def test_connected_with_another_id_in_the_middle_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     """To follow the service there would be to join all groups again as often as it says so."""
     drive = Drive()
     dial = drive.connect("c1")
@@ -368,10 +368,10 @@ def test_connected_with_another_id_in_the_middle_ends_the_connection() -> None:
         drive.says(ok(ack_id))
     drive.events()
     drive.says(*(hello(f"c{number}") for number in range(2, 100)))
-    assert drive.events() == [
-        Disconnected("c1", 1002, "a connected message of another connection, in the middle of one")
-    ]
-    assert (drive.state, closed_with(dial), drive.sent()) == (State.WAITING, 1002, [])
+    reason = "a connected message of another connection, in the middle of one"
+    assert drive.events() == [Disconnected("c1", 1002, reason)]
+    assert (drive.state, dial.close, drive.sent()) == (State.WAITING, Close(1002, reason), [])
+    assert caplog.messages[0] == f"the service sent {reason}"
     assert drive.until_dial() > 0.0
     drive.open()
     drive.says(hello("c100"))

@@ -182,3 +182,40 @@ def enter(core: ServiceCore, drive: Drive) -> Transport:
     connection_id = drive.session.connection_id
     assert connection_id is not None
     return core.recover("chat", connection_id, f"token of {connection_id}", drive.now)
+
+
+def test_attempts_that_wait_for_their_time_are_no_early_ones() -> None:
+    drive = Drive(random=lambda: 0.0)
+    drive.connect()
+    drive.drop()
+    for _ in range(12):
+        drive.session.dial_failed(OSError("refused"), drive.now)
+        assert drive.until_dial() == 1.0
+    recovered(drive)
+    drive.says(news(1))
+    drive.drop()
+    assert drive.until_dial() == 0.0
+
+
+def test_a_recovery_just_before_a_new_connection_does_not_delay_the_next_one() -> None:
+    drive = Drive(random=lambda: 0.0, recovery_interval=5.0)
+    drive.connect()
+    drive.drop()
+    recovered(drive)
+    drive.lose()
+    drive.connect("c2")
+    drive.drop()
+    assert drive.until_dial() == 0.0
+
+
+def test_attempts_count_from_1_again_after_a_recovery() -> None:
+    drive = Drive()
+    drive.connect()
+    for _ in range(2):
+        drive.drop()
+        drive.until_dial()
+        assert drive.dial.attempt == 1
+        drive.session.dial_failed(OSError("refused"), drive.now)
+        drive.until_dial()
+        assert drive.dial.attempt == 2
+        recovered(drive)

@@ -235,6 +235,53 @@ def test_an_event_that_waited_for_its_turn_through_a_recovery_is_rejected_for_ce
     assert drive.answers() == {ack_id: "NotFound/rejected"}
 
 
+def test_an_event_that_was_lost_once_stays_doubtful_through_a_transport_that_took_nothing() -> None:
+    drive = connected()
+    ack_id = ASKS["event"](drive)
+    drive.sent()
+    for _ in range(2):
+        drive.drop()
+        drive.until_dial()
+        drive.open()
+        drive.says({"type": "pong"})
+    assert ack_ids(drive.sent()) == [ack_id]
+    drive.says(refused(ack_id, "NotFound"))
+    assert drive.answers() == {ack_id: "NotFound/unknown"}
+
+
+@each_publish
+@pytest.mark.parametrize(("first", "outcome"), [("sent", "unknown"), ("queued", "rejected")])
+def test_a_publish_that_was_lost_once_stays_doubtful_through_a_connection_that_took_nothing(
+    ask: Ask, first: str, outcome: str
+) -> None:
+    drive = connected(resend="always")
+    ack_id = ask(drive)
+    if first == "sent":
+        drive.sent()
+    for connection_id in ("c2", "c3"):
+        drive.lose()
+        drive.until_dial()
+        drive.open()
+        drive.says(hello(connection_id))
+    assert ack_ids(drive.sent()) == [ack_id]
+    drive.says(refused(ack_id, "Forbidden"))
+    assert drive.answers() == {ack_id: f"Forbidden/{outcome}"}
+
+
+@each_membership
+def test_a_join_or_leave_that_was_lost_with_its_connection_is_rejected_for_certain_on_the_next(ask: Ask) -> None:
+    drive = connected()
+    ack_id = ask(drive)
+    drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.sent()
+    drive.says(refused(ack_id, "Forbidden"))
+    assert drive.answers() == {ack_id: "Forbidden/rejected"}
+
+
 def test_a_refused_request_is_retried_also_without_ack_timeout_and_with_jitter() -> None:
     drive = connected(ack_timeout=None, retry=Backoff(initial=4, jitter=1))
     ack_id = ASKS["send"](drive)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.driving import Drive, encoded, hello, news, sequence_ack
+from tests.helpers.driving import PING, Drive, encoded, hello, news, sequence_ack
 
 from limpet import Close, GroupMessage, MessagesMissed, ServerMessage, State
 
@@ -193,6 +193,15 @@ def test_nothing_received_is_nothing_to_acknowledge() -> None:
     assert acks(drive) == []
 
 
+def test_what_has_no_sequence_id_asks_for_no_further_acknowledgement() -> None:
+    drive = connected()
+    drive.says(news(1))
+    drive.advance(1)
+    assert acks(drive) == [1]
+    drive.says(news(None), {"type": "pong"})
+    assert drive.session.deadline == math.inf
+
+
 def test_the_ack_goes_out_after_a_second() -> None:
     drive = connected()
     drive.says(news(1))
@@ -259,6 +268,13 @@ def test_where_the_service_reads_nothing_only_the_last_acknowledgement_and_one_p
     assert [len(drive.session.messages_to_send()) for _ in range(2)] == [2, 0]
     drive.says(news(100))
     assert acks(drive) == [100]
+
+
+def test_an_acknowledgement_leaves_the_ping_that_waits_before_it() -> None:
+    drive = connected(sequence_ack_messages=1, keepalive_interval=1.0)
+    drive.advance(1.0)
+    drive.says(news(1))
+    assert drive.sent() == [PING, sequence_ack(1)]
 
 
 def test_the_interval_is_an_option() -> None:
@@ -352,7 +368,7 @@ def test_a_burst_never_leaves_a_thousand_messages_unacknowledged_while_we_read(b
 
 def test_the_plain_subprotocol_knows_no_sequence() -> None:
     drive = connected(protocol=PLAIN)
-    drive.says(news(5), news(5), news(1), news(3, "%", dataType="binary"))
+    drive.says(news(5), news(5), news(1), unknown(2), news(3, "%", dataType="binary"))
     assert delivered(drive) == [5, 5, 1]
     assert drive.events() == []
     drive.advance(10)
