@@ -368,11 +368,17 @@ def test_a_burst_never_leaves_a_thousand_messages_unacknowledged_while_we_read(b
 
 def test_the_plain_subprotocol_knows_no_sequence() -> None:
     drive = connected(protocol=PLAIN)
-    drive.says(news(5), news(5), news(1), unknown(2), news(3, "%", dataType="binary"))
+    drive.says(news(5), news(5), news(1), news(3, "%", dataType="binary"))
     assert delivered(drive) == [5, 5, 1]
     assert drive.events() == []
     drive.advance(10)
     assert acks(drive) == []
+
+
+def test_the_plain_subprotocol_ignores_an_unknown_origin_altogether() -> None:
+    drive = connected(protocol=PLAIN)
+    drive.says(unknown(2))
+    assert (drive.events(), drive.session.deadline) == ([], math.inf)
 
 
 def test_messages_before_another_connected_do_not_count_on_the_new_connection() -> None:
