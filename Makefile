@@ -78,6 +78,7 @@ soak: $(VENV)/.benched
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) --seed $(SEED)
 
 $(VENV)/.installed: pyproject.toml
+	@echo "installing into $(VENV) (about 20 s) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]"

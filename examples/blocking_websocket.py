@@ -36,7 +36,7 @@ def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
             dial, websocket = session.dial, None
             if dial is not None and dial.url is None:
                 session.url_ready(url, now(), fixed=True)
-            if dial is not None and session.dial is dial:
+            if dial is not None and dial.wanted:
                 websocket = open_websocket(session, dial)
         if dial is not None and websocket is not None:  # 2. data to send
             send(session, dial, websocket)
@@ -89,7 +89,7 @@ def send(session: Session, dial: Dial, websocket: ClientConnection) -> None:
             websocket.send(message.decode())
     except ConnectionClosed as error:
         closed(session, error)
-    if dial.close is not None and session.dial is dial:
+    if dial.close is not None and dial.wanted:
         websocket.close(dial.close.code, dial.close.reason)
         session.disconnected(now())
 

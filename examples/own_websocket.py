@@ -46,7 +46,7 @@ async def open_transport(dial: Dial) -> Transport:
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ConnectError(f"the service refused the connection: HTTP status {status}", status=status) from None
+        raise ConnectError(f"the service refused the connection with HTTP status {status}", status=status) from None
     if connection.subprotocol != dial.protocol:
         await connection.close(1002)
         raise ConnectError("the service does not speak the subprotocol")

@@ -1,4 +1,4 @@
-"""Limpet: a Web PubSub client that holds on.
+"""Limpet: a Web PubSub client that recovers dropped connections.
 
 Applications start with ``from limpet.asyncio import Client``. This package has the names that all clients share, and
 :class:`Session` and :class:`Link` for another event loop or transport.

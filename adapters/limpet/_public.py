@@ -1,4 +1,4 @@
-"""The module that a public object names: the package that users import it from."""
+"""``__module__`` of public classes and functions: the package that users import them from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 
 def claim(module: str, *objects: object) -> None:
-    """Have classes and functions say that they are of ``module``, as reprs, pickles, tracebacks and docs show it."""
+    """Set ``__module__`` of classes and functions to ``module``, for reprs, pickles, tracebacks and docs."""
     for each in objects:
         if isinstance(each, type):  # the names in its annotations can be looked up in its own module only
             own = vars(each).get("__annotations__", {})

@@ -112,5 +112,7 @@ def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
     """Return the error for a handshake that the service answered with ``status`` and ``body``."""
     text = " ".join((body or b"").decode("utf-8", "replace").split())
     # More than is shown in the end: the session must find the tokens that it knows before the text is cut.
-    parts = [f"HTTP status {status}", *filter(None, (_HINTS.get(status), one_line(text, LONGEST_REASON)))]
-    return ConnectError("the service refused the connection: " + ": ".join(parts), status=status)
+    reason = f"the service refused the connection with HTTP status {status}"
+    if status in _HINTS:
+        reason += f" ({_HINTS[status]})"
+    return ConnectError(f"{reason}: {one_line(text, LONGEST_REASON)}" if text else reason, status=status)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from limpet import GroupMessage
-from limpet._clients.delivery import Buffer, Delivery
+from limpet._clients.buffers import Buffer
+from limpet._clients.delivery import Delivery
 
 
 def message(number: int) -> GroupMessage:

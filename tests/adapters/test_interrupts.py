@@ -373,6 +373,7 @@ _OURS = (
     "limpet/asyncio/driver.py",
     "limpet/asyncio/_tcp.py",
     "limpet/_clients/callbacks.py",
+    "limpet/_clients/buffers.py",
     "limpet/_clients/delivery.py",
     "limpet/_clients/driver.py",
     "limpet/_transports/pipeline.py",

@@ -138,7 +138,7 @@ def test_the_name_is_asked_for_and_checked(servers: Servers, client: str, host: 
     assert talk(client, through(servers.secure.url, host), ssl=servers.trust, proxy=proxy.url) == ["hello"]
     assert servers.secure.names == ["service.test"]
     error = fails(client, through(servers.secure.url, "other.test"), ssl=servers.trust, proxy=proxy.url)
-    assert f"other.test port {servers.secure.port}: by way of the proxy 127.0.0.1 port {proxy.port}: " in error
+    assert f"other.test port {servers.secure.port} through the proxy 127.0.0.1 port {proxy.port}: " in error
     assert "certificate is not valid for 'other.test'" in error
 
 
@@ -315,8 +315,8 @@ def test_a_proxy_that_can_not_reach_the_service(servers: Servers, client: str) -
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "hang", "PROXY gave an answer that cannot be read"),
         (b"", "close", "PROXY did not answer: "),
         (b"HTTP/1.1 200 OK\r\nX: ", "close", "PROXY did not answer: "),
-        (OK, "close", "by way of PROXY: the TLS handshake was cut short"),
-        (OK + b"HTTP/1.1 400 Bad Request\r\n\r\n", "close", "by way of PROXY: TLS failed: WRONG_VERSION_NUMBER"),
+        (OK, "close", "through PROXY: the TLS handshake was cut short"),
+        (OK + b"HTTP/1.1 400 Bad Request\r\n\r\n", "close", "through PROXY: TLS failed: WRONG_VERSION_NUMBER"),
     ],
     ids=["403", "502", "401", "TLS", "SSH", "closes", "closes halfway", "closes the tunnel", "no TLS behind it"],
 )
@@ -324,7 +324,7 @@ def test_a_proxy_that_gives_a_bad_answer(servers: Servers, client: str, answer: 
     proxy = servers.stub(answer, then)
     url = f"http://ann:{QUOTED}@127.0.0.1:{proxy.port}"
     error = fails(client, servers.secure.url, ssl=servers.trust, proxy=url)
-    assert f"cannot connect to 127.0.0.1 port {servers.secure.port}: " in error
+    assert f"cannot connect to 127.0.0.1 port {servers.secure.port}" in error
     assert re.search(cause.replace("PROXY", f"the proxy 127.0.0.1 port {proxy.port}"), error)
     assert len(proxy.requests) == 1
 
@@ -345,8 +345,8 @@ def test_a_proxy_that_is_not_there(servers: Servers, client: str) -> None:
     port = closed_port()
     error = fails(client, servers.plain.url, proxy=f"http://ann:{QUOTED}@127.0.0.1:{port}")
     there = f"cannot connect to 127.0.0.1 port {servers.plain.port}"
-    way = f"by way of the proxy 127.0.0.1 port {port}"
-    assert error == f"{there}: {way}: {os.strerror(errno.ECONNREFUSED)}"
+    way = f"through the proxy 127.0.0.1 port {port}"
+    assert error == f"{there} {way}: {os.strerror(errno.ECONNREFUSED)}"
 
 
 @clients

@@ -529,7 +529,7 @@ def test_a_second_reader_of_a_stream_takes_nothing_from_the_first() -> None:
         reader = threading.Thread(target=lambda: got.append(stream.next(timeout=LIMIT).data))
         reader.start()
         until(lambda: stream._buffer.wake is not None)
-        with pytest.raises(LimpetError, match="somebody iterates"):
+        with pytest.raises(LimpetError, match="another thread iterates"):
             stream.next(timeout=LIMIT)
         client.send_to_group(GROUP, 1)
         reader.join(LIMIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
+import limpet.anyio
 import limpet.asyncio
 import limpet.sync
 import limpet.trio
-from limpet import ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
+from limpet import ClientStopped, ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
 
 URL = "ws://host/client/hubs/chat"
 
@@ -72,3 +74,25 @@ def test_whoever_iterates_before_the_first_start_is_warned(caplog: pytest.LogCap
 def test_what_a_function_has_returned_is_no_callback(make: Callable[..., Any]) -> None:
     with pytest.raises(InvalidType, match="callback must be callable, not NoneType"):
         make(URL).on(GroupMessage, print("", end=""))
+
+
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client])
+def test_with_on_an_async_client_names_async_with(make: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"^this client is async: use `async with client:`$"), make(URL):
+        pass
+
+
+def test_async_with_on_the_blocking_client_names_with() -> None:
+    async def scenario() -> None:
+        async with limpet.sync.Client(URL):  # type: ignore[attr-defined]
+            pass
+
+    with pytest.raises(TypeError, match=r"^this client blocks: use `with client:`$"):
+        asyncio.run(scenario())
+
+
+def test_a_request_before_the_start_names_the_way_to_start_this_client() -> None:
+    with pytest.raises(ClientStopped, match=r"^the client is stopped; `async with client:` starts it$"):
+        asyncio.run(limpet.asyncio.Client(URL).join_group("g"))
+    with pytest.raises(ClientStopped, match=r"^the client is stopped; `with client:` starts it$"):
+        limpet.sync.Client(URL).join_group("g")

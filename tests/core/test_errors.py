@@ -220,13 +220,13 @@ def test_every_exception_that_limpet_exports_has_a_docstring() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "text"),
     [
-        (401, None, "HTTP status 401: the access token was refused"),
-        (404, b"", "HTTP status 404: there is no such endpoint"),
-        (403, b" You\n shall not\tpass ", "HTTP status 403: access is forbidden: You shall not pass"),
+        (401, None, "HTTP status 401 (the access token was refused)"),
+        (404, b"", "HTTP status 404 (there is no such endpoint)"),
+        (403, b" You\n shall not\tpass ", "HTTP status 403 (access is forbidden): You shall not pass"),
         (503, b"\xff" + b"x" * 5000, "HTTP status 503: \ufffd" + "x" * 978 + "... (5001 characters)"),
     ],
 )
 def test_a_refused_handshake_is_explained(status: int, body: bytes | None, text: str) -> None:
     error = refused(status, body)
-    assert str(error) == f"the service refused the connection: {text}"
+    assert str(error) == f"the service refused the connection with {text}"
     assert (error.status, error.code) == (status, None)

@@ -186,7 +186,7 @@ def test_a_wait_in_vain_tells_what_was_seen() -> None:
         log.wait(trace.Joined, timeout=0.02)
     assert time.monotonic() - begun < 10
     text = str(late.value)
-    assert text.startswith("0 of 1 Joined within 0.02 s; the service saw\n  (10 older ones)\n  ConnectionOpened(")
+    assert text.startswith("0 of 1 Joined within 0.02 s; the service saw\n  (10 older events)\n  ConnectionOpened(")
     assert "'c29'" in text
     assert "'c9'" not in text
 

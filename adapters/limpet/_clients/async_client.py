@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, Message, Options, SendError
 from limpet._clients.base import BaseClient
-from limpet._clients.delivery import Buffer
+from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncDriver, AsyncWaiter
 from limpet._clients.streams import EventStream, Subscription
 from limpet._transports.messages import Connect
@@ -170,7 +170,9 @@ class AsyncClient(BaseClient[D]):
     # ---- Events
 
     def __aiter__(self) -> EventStream[Message]:
-        """Iterate over group and server messages, in order, from the oldest that nothing has taken yet."""
+        """Iterate over group and server messages, in order, from the oldest message that no iterator has
+        returned yet.
+        """
         return self._iterate(self._delivery.read_inbox())
 
     def events(self, *types: type[T]) -> EventStream[T]:
@@ -181,13 +183,16 @@ class AsyncClient(BaseClient[D]):
         """
         return self._iterate(self._open(types))
 
-    @asynccontextmanager
-    async def subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
+    def subscribe(self, group: str) -> AbstractAsyncContextManager[EventStream[GroupMessage]]:
         """Join ``group``, iterate over its messages, leave: ``async with client.subscribe("group1") as messages:``.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
+        return self._subscribe(group)
+
+    @asynccontextmanager
+    async def _subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
         with self._subscribed(group) as subscription:
             async with self._iterate(subscription.buffer) as stream:
                 with subscription.joining():
@@ -195,6 +200,14 @@ class AsyncClient(BaseClient[D]):
                 yield stream
 
     # ---- Inside
+
+    if not TYPE_CHECKING:  # type checkers refuse `with` by themselves
+
+        def __enter__(self):
+            raise TypeError("this client is async: use `async with client:`")
+
+        def __exit__(self, *_):
+            raise AssertionError("bug: never entered")
 
     def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
         buffer = self._buffer(types, group)

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar, overload
 
 from limpet import InvalidType, LimpetError, State
+from limpet._clients.buffers import Buffer
 from limpet._clients.callbacks import Callback, check_types
-from limpet._clients.delivery import Buffer
 from limpet._clients.driver import BaseDriver
 from limpet_core.text import one_line
 
@@ -20,15 +20,21 @@ F = TypeVar("F", bound=Callback)
 D = TypeVar("D", bound=BaseDriver[Any])
 
 
-_NOT_GIVEN: Any = object()  # None is a likely slip: on(GroupMessage, print("x"))
+class _NotGiven:
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+_NOT_GIVEN: Any = _NotGiven()  # None is a likely slip: on(GroupMessage, print("x"))
 
 
 class BaseClient(Generic[D]):
     """State, callbacks and buffers of a client; requests and iteration are in its subclasses.
 
     Args:
-        driver: keeps the session going.
-        guard: held while callbacks are registered and the session is read; a client for many threads has a lock.
+        driver: runs the session.
+        guard: a context manager that is held while callbacks are registered and the session is read: a lock where many
+            threads use the client; None: no guard.
     """
 
     def __init__(self, driver: D, guard: AbstractContextManager[Any] | None = None) -> None:
@@ -46,7 +52,7 @@ class BaseClient(Generic[D]):
 
     @property
     def connection_id(self) -> str | None:
-        """The id of the connection, also while it is recovered; None without one."""
+        """The id of the connection, also while it is recovered; None without a connection."""
         return self._session.connection_id
 
     @property
@@ -72,7 +78,7 @@ class BaseClient(Generic[D]):
         Callbacks run in the order of the events, one at a time; one that raises is logged and holds up nothing.
         ``KeyboardInterrupt`` and ``SystemExit`` leave the event loop once all events so far are delivered; on trio and
         anyio they leave ``async with client:`` in an exception group, as out of any nursery.
-        They stay registered when the client stops. With an async client, a callback may be a plain or an async
+        Callbacks stay registered when the client stops. With an async client, a callback may be a plain or an async
         function; the blocking client calls plain functions in a thread of its own.
 
         Raises:

@@ -34,7 +34,7 @@ class AsyncWaiter(Waiter[T], Protocol[T]):
 
 
 class Transport(Protocol):
-    """An open transport, as the drain sees it."""
+    """The methods of an open transport that the drain calls."""
 
     @property
     def writable(self) -> bool:
@@ -51,7 +51,7 @@ class Transport(Protocol):
 
 
 class Owner(Protocol):
-    """The driver, as its transport sees it."""
+    """The attributes of the driver that its transport uses."""
 
     session: Session
 
@@ -84,10 +84,12 @@ class BaseDriver(ABC, Generic[TransportT]):
         delivery: hands the session's events to the application.
     """
 
+    _start_hint = "`async with client:`"
     _senders: Any = ()  # callers that wait until a message without an ack can be sent
 
     def __init__(self, options: Options | None, raise_later: Callable[[BaseException], object] | None) -> None:
         self.session: Session = Session(options, random=random.random)
+        self.session.start_hint = self._start_hint
         limit = self.session.options.max_buffered_messages
         self.delivery: Delivery = Delivery(limit, self.consumers_ready, settle_request, self.settle, raise_later)
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from limpet import LimpetError, LocalProtocolError, SendError
-from limpet._clients.delivery import Buffer
+from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncWaiter
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -54,12 +54,10 @@ class EventStream(Generic[T_co]):
             raise buffer.error
         if buffer.wake is not None:
             raise LocalProtocolError(
-                "somebody iterates over it already; for another reader: client.events(GroupMessage)"
+                "another task iterates over it already; for another reader: client.events(GroupMessage)"
             )
         if not buffer.delivery.begun:
-            log.warning(
-                "nothing arrives before the client is started: `async with client:` or `with client:` does that"
-            )
+            log.warning("nothing arrives before the client is started: `async with client:` starts it")
         self._waiter = waiter = self._new_waiter()
         buffer.wake = self._wake
         try:

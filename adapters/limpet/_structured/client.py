@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar, cast
 from limpet import LocalProtocolError
 from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
+from limpet._clients.buffers import Buffer
 from limpet._clients.callbacks import Callback
-from limpet._clients.delivery import Buffer
 from limpet._structured.backend import Nursery, SignalWaiter
 from limpet._structured.driver import StructuredDriver
 
@@ -124,7 +124,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         next run.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped, and may be started again.
+            ConnectError: no connection could be made, or the URL function raised an exception, which is the
+                ``__cause__``; the client is stopped, and may be started again.
             LocalProtocolError: the client was started already, or is not made for this event loop.
         """
         self._check_loop()

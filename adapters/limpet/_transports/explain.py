@@ -1,4 +1,4 @@
-"""Error texts: why no connection could be made, and by way of which proxy."""
+"""Error texts: why no connection could be made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import socket
 import ssl
 from typing import cast
 
-from limpet import ConnectError, Proxy
+from limpet import ConnectError
 
 
-def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
-    """Return an error whose text says which way the client took, and why that failed."""
+def explain(error: BaseException) -> ConnectError:
+    """Return an error whose text says why no connection could be made."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
     elif isinstance(error, ssl.SSLError):
@@ -22,8 +22,7 @@ def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
             reason += "; the answer is not TLS (without TLS, the URL starts with ws://)"
     else:
         reason = "; ".join(_reasons(error))
-    way = f"by way of the proxy {proxy.host} port {proxy.port}: " if proxy else ""
-    explained = ConnectError(way + reason)
+    explained = ConnectError(reason)
     explained.__cause__ = error
     return explained
 

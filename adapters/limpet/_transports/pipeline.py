@@ -87,7 +87,9 @@ class Pipeline:
 
     def failed(self, error: Exception, now: float) -> None:
         """Note that no connection could be made, or that TLS is broken."""
-        self.link.failed(explain(error, self._proxy), now)
+        if self._proxy is not None:
+            self.link.dial.through = f"the proxy {self._proxy.host} port {self._proxy.port}"
+        self.link.failed(explain(error), now)
 
     def data_to_send(self) -> bytes:
         """Return the bytes to write now, ``b""`` if there are none. Never raises because of the peer."""

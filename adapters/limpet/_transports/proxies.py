@@ -1,4 +1,7 @@
-"""The choice of an HTTP proxy: the application's setting, or the environment's."""
+"""The choice of an HTTP proxy: the application's setting, or the environment's.
+
+``CONNECT``, the request to the proxy, is in ``limpet_core/client/http_connect.py``.
+"""
 
 from __future__ import annotations
 

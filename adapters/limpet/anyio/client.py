@@ -46,7 +46,7 @@ class _Driver(StructuredDriver):
 
 
 class Client(StructuredClient):
-    """A Web PubSub client that holds on, for anyio, on asyncio or trio.
+    """A Web PubSub client that recovers dropped connections, for anyio, on asyncio or trio.
 
     Use it as ``async with Client(url) as client:``, or run it in a task group of yours:
     ``await task_group.start(client.run)``. Otherwise as :class:`limpet.trio.Client`.

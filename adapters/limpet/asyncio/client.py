@@ -12,7 +12,7 @@ from limpet.asyncio.driver import Driver
 
 
 class Client(AsyncClient[Driver]):
-    """A Web PubSub client that holds on, for asyncio.
+    """A Web PubSub client that recovers dropped connections, for asyncio.
 
     Use it as ``async with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Messages arrive in order
     and without duplicates over any number of dropped connections: iterate over the client, or register callbacks with
@@ -26,7 +26,8 @@ class Client(AsyncClient[Driver]):
         """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped, and may be started again.
+            ConnectError: no connection could be made, or the URL function raised an exception, which is the
+                ``__cause__``; the client is stopped, and may be started again.
             LocalProtocolError: the client was started already, perhaps in another event loop.
         """
         try:

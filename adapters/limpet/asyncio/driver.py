@@ -199,15 +199,14 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.delivery.deliver([*events, Stopped(failure)])
             if self.delivery.callbacks.busy:
                 self.callbacks.wake()
-            self._abandon()
+            self._abandon(failure)
             self.drain()
 
-    def _abandon(self) -> None:
+    def _abandon(self, failure: ConnectError) -> None:
         """Fail the requests that still wait for an answer: the session may have forgotten them."""
         for waiter, ack_id in self.waiting.items():
             if not waiter.done():
-                text = "the client was stopped before the answer came"
-                waiter.set_exception(SendError(ack_id, "Stopped", text, "unknown"))
+                waiter.set_exception(SendError(ack_id, "Stopped", f"the client has stopped: {failure}", "unknown"))
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""

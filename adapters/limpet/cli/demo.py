@@ -40,7 +40,7 @@ class Score:
         tallies: of each subscriber.
         asked: messages that the publisher has begun to send.
         published: messages that were acknowledged.
-        repeated: published messages that the service had executed before a cut, and did not execute twice.
+        repeated: published messages whose ack was lost in a cut; the service executed each of them once.
         recoveries: recovered connections.
         reconnects: connections that could not be recovered.
         cuts: connections cut by the proxy.
@@ -93,7 +93,7 @@ class Score:
         table.add_section()
         table.add_row("connections cut", f"{self.cuts:,}")
         table.add_row("recoveries", f"{self.recoveries:,}")
-        table.add_row("cut between executed and acked, not sent twice", f"{self.repeated:,}")
+        table.add_row("requests whose ack was lost, executed once", f"{self.repeated:,}")
         table.add_row("connections lost for good", f"{self.reconnects:,}")
         if final and self.recoveries < self.cuts:
             table.caption = (

@@ -1,7 +1,7 @@
 """Message transports for clients: another WebSocket library, or a transport of the application's own.
 
-Three connectors are ready for the asyncio client (and for anyio's on asyncio), one of them for the blocking client as
-well. Each is imported only on demand::
+There are three connectors for the asyncio client (and for anyio's on asyncio), and one for the blocking client. Import
+the module of the library that you use::
 
     from limpet.connect.aiohttp import connector       # or .websockets, or .picows
     from limpet.connect.websockets import blocking_connector
@@ -12,7 +12,7 @@ A transport is an object with three methods, and ``connect`` is a function that 
 
     class Transport:
         async def send(self, message: str | bytes) -> None: ...        # str: a text frame, bytes: a binary one
-        async def receive(self) -> str | bytes | Close: ...            # the same
+        async def receive(self) -> str | bytes | Close: ...            # Close: the end
         async def close(self, code: int, reason: str) -> None: ...
 
     async def connect(dial: Dial) -> Transport:
@@ -20,12 +20,12 @@ A transport is an object with three methods, and ``connect`` is a function that 
 
     client = Client(url, connect=connect)
 
-The whole contract of the two:
+The duties of ``connect`` and of a transport:
 
 - ``connect`` is called for every transport, recoveries included, always with a ``dial.url``. It offers the one
   subprotocol ``dial.protocol`` and fails if the service does not select it. It needs no timeout: it is cancelled when
   the attempt takes too long, and must leave nothing open then.
-- The exception that it raises is shown to people, as ``ConnectError``. A refused handshake should raise an exception
+- The exception of ``connect`` is shown to people, as ``ConnectError``. A refused handshake should raise an exception
   whose ``status`` is the HTTP status (:class:`limpet.ConnectError` has one): the client gives up at once if a fixed URL
   is answered 401, 403 or 404.
 - ``receive`` and ``send`` are called at the same time, each by one task. Either may be cancelled while it waits, and a
@@ -42,7 +42,8 @@ The whole contract of the two:
 - URLs contain access tokens: keep them out of logs (:func:`limpet.redact`). In the text of exceptions the client hides
   the tokens that it knows, escapes control characters, and shortens the text.
 
-For the blocking client, :class:`limpet.sync.Client`, all four are plain functions, and nothing is cancelled:
+For the blocking client, :class:`limpet.sync.Client`, ``connect`` and the three methods are plain functions, and nothing
+is cancelled:
 
 - ``connect`` is called in a thread of its own, which then calls ``receive``; a second thread calls ``send``. Nothing
   waits for a ``connect`` that hangs, but its thread stays: it should give up after a while. A transport that it opens

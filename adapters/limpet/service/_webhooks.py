@@ -107,13 +107,16 @@ class WebhookClient:
             if begun:
                 self._failed(call, "timeout", "there was no answer in time")
             else:
-                self._failed(call, "unreachable", "there was no connection in time")
+                self._failed(call, "unreachable", f"no connection to {call.address} in time")
         except _TooLargeError:
             self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            kind: FailureKind = "broken" if begun else "unreachable"
             # The error may quote megabytes of the answer, and its text goes to clients.
-            self._failed(call, kind, one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
+            text = one_line(f"{type(error).__name__}: {error}".rstrip(": "))
+            if begun:
+                self._failed(call, "broken", text)
+            else:
+                self._failed(call, "unreachable", f"no connection to {call.address}: {text}")
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
             self._core.handler_answered(call, status, headers, body, monotonic())

@@ -49,7 +49,7 @@ class Waiter:
         return self._done or self._lock.acquire(timeout=-1 if timeout is None else timeout)
 
     def result(self) -> Any:
-        """Return the result, or raise the exception that was set in its place."""
+        """Return the result, or raise the exception."""
         if self._error is not None:
             try:
                 raise self._error
@@ -65,8 +65,8 @@ class Call(Waiter):
         request: the request to make.
         publish: whether the request counts as a publish without an ack.
         ack_id: the ack id of the request, once it was made.
-        unsent: the request was withdrawn before it was sent.
-        unwanted: the work is not to be done any more.
+        unsent: whether the request was withdrawn before it was sent.
+        unwanted: whether the caller has given up: the work must not begin any more.
     """
 
     __slots__ = ("_claims", "ack_id", "publish", "request", "unsent", "unwanted")

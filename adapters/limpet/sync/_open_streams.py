@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from weakref import ReferenceType, ref
 
-from limpet._clients.delivery import Buffer
+from limpet._clients.buffers import Buffer
 
 
 class Reader:

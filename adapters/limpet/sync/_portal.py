@@ -118,9 +118,10 @@ class Portal:
         call.result()
 
     def send_prepared(self, message: bytes | None, timeout: float | None, *, publish: bool) -> bool:
-        """Have a prepared message sent without waiting for it, if there is room; return whether there is.
+        """Hand a prepared message to the driver's thread without waiting.
 
-        From then on the message is sent, whatever interrupts its sender.
+        Return False if there is no room: nothing was sent. After True, Ctrl-C in the caller no longer stops the
+        message.
         """
         check_timeout(timeout)
         driver = self._driver

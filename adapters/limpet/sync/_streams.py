@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from limpet import LocalProtocolError
-from limpet._clients.delivery import Buffer, Inbox
+from limpet._clients.buffers import Buffer, Inbox
 from limpet.sync._open_streams import Reader
 from limpet.sync._portal import Portal, check_timeout
 
@@ -120,15 +120,13 @@ class EventStream(Generic[T_co]):
             self._portal.post(buffer.relax)  # again, perhaps: an interrupt may have come before the first time
         self._portal.check_may_wait()
         if not buffer.delivery.begun:
-            log.warning(
-                "nothing arrives before the client is started: `async with client:` or `with client:` does that"
-            )
+            log.warning("nothing arrives before the client is started: `with client:` starts it")
         try:
             other = readers.setdefault(buffer, reader)
             # One of the same thread was left by an interrupt: it does not wait any more.
             if other is not reader and other.thread != reader.thread:
                 raise LocalProtocolError(
-                    "somebody iterates over it already; for another reader: client.events(GroupMessage)"
+                    "another thread iterates over it already; for another reader: client.events(GroupMessage)"
                 )
             readers[buffer] = reader
             buffer.wake = reader.wake

@@ -24,7 +24,10 @@ class Subscriptions:
         self._to_leave: set[str] = set()
 
     def end(self, subscription: Subscription) -> None:
-        """Close a subscription (driver's thread): the last one of a group leaves it. Repeats do nothing."""
+        """Close a subscription, in the driver's thread; the last subscription of a group leaves the group.
+
+        Repeats do nothing.
+        """
         if subscription not in self.open:
             return
         self.open.discard(subscription)

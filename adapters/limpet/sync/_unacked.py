@@ -1,4 +1,4 @@
-"""Messages without an ack, and the threads that wait until they can be sent."""
+"""Messages without an ack, and the calls that wait for room to send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UnackedQueue:
     """Flow control of messages without an ack; for the driver's thread, lock held.
 
     A short message is accepted without a wait of its sender while there is room. Accepted messages are sent in order,
-    before all that comes later, before a stop, and before the process ends. All other senders wait for room.
+    before later messages, before a stop, and before the process ends. All other senders wait for room.
 
     Args:
         now: the session's clock.
@@ -43,11 +43,11 @@ class UnackedQueue:
         self._written: list[Call] = []
 
     def __bool__(self) -> bool:
-        """Return whether anything waits for room."""
+        """Return whether messages or calls wait for room."""
         return bool(self.accepted or self.waiting)
 
     def accept(self, message: bytes, publish: bool) -> None:
-        """Send a prepared message, now or before all that comes later."""
+        """Send a prepared message: now, or in front of all later messages."""
         self.accepted.append((message, publish))
         self.send_accepted()
 
@@ -96,7 +96,7 @@ class UnackedQueue:
         self._session.sender_goes_on()
 
     def complete_when_written(self, call: Call) -> None:
-        """Wake the thread of ``call`` when the transport was offered all that the session has to send."""
+        """Wake the thread of ``call`` after the transport was offered all messages of the session."""
         self._written.append(call)
 
     def complete_written(self) -> None:

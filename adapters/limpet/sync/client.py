@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options
 from limpet._clients.base import BaseClient
@@ -29,10 +29,11 @@ F = TypeVar("F", bound=Callback)
 
 
 class Client(BaseClient[Driver]):
-    """A Web PubSub client that holds on, for code that blocks; every method may be called from any thread.
+    """A Web PubSub client that recovers dropped connections, for code that blocks.
 
-    Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. A thread of its own keeps the
-    connection; if there are callbacks, a second one calls them, so that they may call the client's methods.
+    Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Every method may be called from
+    any thread. A thread of its own keeps the connection; if there are callbacks, a second one calls them, so that they
+    may call the client's methods.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class Client(BaseClient[Driver]):
         """Connect. Return when the service's first message is here; the client then keeps itself connected.
 
         Raises:
-            ConnectError: no connection could be made; the client is stopped again and may be started again.
+            ConnectError: no connection could be made, or the URL function raised an exception, which is the
+                ``__cause__``; the client is stopped, and may be started again.
             LocalProtocolError: the client was started already, perhaps by the process that this one was forked from.
         """
         self._portal.start()
@@ -97,6 +99,14 @@ class Client(BaseClient[Driver]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    if not TYPE_CHECKING:  # type checkers refuse `async with` by themselves
+
+        async def __aenter__(self):
+            raise TypeError("this client blocks: use `with client:`")
+
+        async def __aexit__(self, *_):
+            raise AssertionError("bug: never entered")
 
     # ---- Requests
 
@@ -237,7 +247,9 @@ class Client(BaseClient[Driver]):
         return super()._register(event_type, callback)
 
     def __iter__(self) -> EventStream[Message]:
-        """Iterate over group and server messages, in order, from the oldest that nothing has taken yet."""
+        """Iterate over group and server messages, in order, from the oldest message that no iterator has
+        returned yet.
+        """
         return InboxStream(self._delivery.inbox, self._portal)
 
     def events(self, *types: type[T]) -> EventStream[T]:

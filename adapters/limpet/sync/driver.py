@@ -31,20 +31,22 @@ _STREAMS_INTERVAL = 0.1
 
 
 class Driver(BaseDriver[TcpConnection | MessageThreads]):
-    """Keeps one session going in a thread of its own.
+    """Runs one session in a thread of its own.
 
     All work is done with :attr:`lock` held, except waiting and the application's functions (its URL provider, its
     transports). An application's thread never holds that lock; see :class:`limpet.sync._portal.Portal`.
 
     Attributes:
         worker: the thread and its mailbox.
-        alive: whether a start has begun something that is not over yet.
+        alive: whether a start has acquired resources that are not released yet.
         transport_closed: a condition on the lock.
         unacked: messages without an ack.
         streams: the open streams.
         callbacks: the thread that calls callbacks.
         starts: calls that have not started the session yet.
     """
+
+    _start_hint = "`with client:`"
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(options, raise_later=None)
@@ -196,7 +198,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             call.unsent = self.session.withdraw(call.ack_id)
 
     def stop(self, start: Call | None, call: Call) -> None:
-        """Stop the session; ``call`` gets True if the thread ends with it.
+        """Stop the session; the result of ``call`` is whether the thread ends after the stop.
 
         Args:
             start: stop the session only if this call has started it; None: in any case.

@@ -80,7 +80,7 @@ class EventLog:
 
     def __str__(self) -> str:
         events = list(self)
-        left_out = [f"  ({len(events) - _SHOWN} older ones)"] if len(events) > _SHOWN else []
+        left_out = [f"  ({len(events) - _SHOWN} older events)"] if len(events) > _SHOWN else []
         return (
             "\n".join([*left_out, *(f"  {one_line(str(event), _LONGEST)}" for event in events[-_SHOWN:])])
             or "  nothing"

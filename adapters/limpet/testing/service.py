@@ -139,7 +139,7 @@ class BackgroundService:
         groups: Iterable[str] = (),
         hub: str = "chat",
     ) -> str:
-        """Return a URL with a token for a client, by way of the proxy."""
+        """Return a URL with a token for a client, through the proxy."""
         return client_url(self.connection_string, hub, user_id=user_id, roles=roles, groups=groups)
 
     def direct_url(
@@ -155,7 +155,7 @@ class BackgroundService:
 
     @property
     def connection_string(self) -> str:
-        """The connection string for an application server; requests and clients go by way of the proxy."""
+        """The connection string for an application server; requests and clients go through the proxy."""
         return self.call(lambda service, proxy: self._at(service, proxy.port))
 
     @property
@@ -256,12 +256,15 @@ class BackgroundService:
     def lose_ack(self, connection_id: str | None = None) -> None:
         """Carry out the next request of a client (None: of any), and abort its TCP connection before the answer.
 
-        This happens once, no matter when the request comes; :meth:`heal` takes the order back.
+        The fault waits for the next request; :meth:`heal` cancels it.
         """
         self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order and at once; raise as ``send_to_group`` for what is no JSON."""
+        """Publish JSON messages to a group, in order and at once.
+
+        Raises InvalidType or InvalidValue for data that is not JSON.
+        """
         batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
 
         def publish(service: Service, _: ChaosProxy) -> None:

@@ -30,7 +30,7 @@ class _Driver(StructuredDriver):
 
 
 class Client(StructuredClient):
-    """A Web PubSub client that holds on, for trio.
+    """A Web PubSub client that recovers dropped connections, for trio.
 
     Use it as ``async with Client(url) as client:``, or run it in a nursery of yours:
     ``await nursery.start(client.run)``. Messages arrive in order and without duplicates over any number of dropped

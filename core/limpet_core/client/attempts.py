@@ -119,7 +119,10 @@ class Attempts:
 
 
 def connect_error(failed: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
-    """Return a ConnectError that says what failed and why; it keeps the cause unless the cause says no more."""
+    """Return a ConnectError whose text is ``failed`` and the text of ``cause``, without tokens.
+
+    Its ``__cause__`` is ``cause``; if ``cause`` is a ConnectError, the cause of that one.
+    """
     text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
     error = ConnectError(f"{failed}: {text or type(cause).__name__}", status=status)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause

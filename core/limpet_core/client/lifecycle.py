@@ -1,4 +1,4 @@
-"""Lifecycle: the states of a session; how connections are made, recovered and lost; the actions of all timers.
+"""Lifecycle: recovery and reconnection, all states of a session, and the actions of all timers.
 
 The verbs for "it is over". Each drops the transport, if there is one:
 
@@ -118,18 +118,18 @@ class Lifecycle:
         assert (self.state, state) in TRANSITIONS, f"bug: {self.state} -> {state}"
         self.state = state
 
-    def check_running(self) -> None:
+    def check_running(self, start_hint: str) -> None:
         """Raise ClientStopped, with the reason, before the start and from the stop on."""
         if self.state is STOPPED or self.state is STOPPING:
             if self._failure is None:
-                hint = "; `async with client:` or `with client:` starts it" if self.state is STOPPED else ""
+                hint = f"; {start_hint} starts it" if self.state is STOPPED else ""
                 raise ClientStopped(f"the client is {self.state.value}{hint}")
             raise ClientStopped(f"the client has stopped: {self._failure}") from self._failure
 
     # ---- Start and stop
 
     def start(self, now: float) -> None:
-        """Connect for the first time of a run."""
+        """Begin to connect, after ``start()``."""
         self._was_established, self._failure = False, None
         self._attempts.reset()
         self._connect(now)
@@ -139,7 +139,7 @@ class Lifecycle:
         if not self.open or self.dial is None:
             self.finish(None)
             return
-        self._requests.stop()
+        self._requests.stop(None)
         self._sequence_ack_due(now)
         # 1000 makes the service end the connection at once; with any other code it would wait for a recovery.
         self.dial.close = Close(1000)
@@ -150,7 +150,7 @@ class Lifecycle:
     def finish(self, error: LimpetError | None) -> None:
         """Stop at once: nothing is open and nothing is due."""
         self.drop_transport()
-        self._requests.stop()
+        self._requests.stop(error)
         self._requests.clear()
         self._timers.stop(*Timer)
         if self.connection is not None:
@@ -297,7 +297,7 @@ class Lifecycle:
         self._end_connection(self.connection, code, reason)
         error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)
         if self._options.auto_reconnect:
-            log.warning("%s; so are the messages until the next one", error)
+            log.warning("%s; messages are lost until a new connection is made", error)
             self._connect_later(error, now)
         else:
             self.finish(error)

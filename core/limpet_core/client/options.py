@@ -26,18 +26,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         resend: ``"safe"``: a send or event whose outcome is unknown fails with ``SendError(outcome="unknown")``;
             ``"always"``: the request is sent again on the new connection (at least once instead of at most once), and
             an event also after ``InternalServerError``.
-        connect_timeout: for each attempt, from the request for the URL to the first message.
-        ack_timeout: until a request without an answer is repeated, or fails after the last repeat; None: never.
-        request_timeout: until a request fails, in any state of the connection; None: never. A request without an ack
-            cannot fail: it waits until it can be sent.
-        close_timeout: how long ``stop()`` waits for the service to answer the close.
-        recovery_timeout: how long to try to recover a dropped connection (client-spec 1.4: 30 s).
-        recovery_interval: least time between two attempts to recover; jitter adds up to a quarter. After a connection
-            that has brought a new message or an answer the next attempt is made at once. A connection that drops again
-            and again has ten such attempts, and one more for each quarter of the interval that it was up.
-        keepalive_interval: between two pings; 0 or None: no pings.
-        keepalive_timeout: silence of the service after which a connection counts as dead; 0 or None: never.
-        sequence_ack_interval: longest time until a received message is acknowledged (client-spec 3.2.3).
+        connect_timeout: seconds for each attempt, from the request for the URL to the first message.
+        ack_timeout: seconds until a request without an answer is repeated, or fails after the last repeat; None: never.
+        request_timeout: seconds until a request fails, in any state of the connection; None: never. A request without
+            an ack cannot fail: it waits until it can be sent.
+        close_timeout: seconds that ``stop()`` waits for the service to answer the close.
+        recovery_timeout: seconds in which to try to recover a dropped connection (client-spec 1.4: 30 s).
+        recovery_interval: least seconds between two attempts to recover; jitter adds up to a quarter. After a
+            connection that has brought a new message or an answer the next attempt is made at once. A connection that
+            drops again and again has ten such attempts, and one more for each quarter of the interval that it was up.
+        keepalive_interval: seconds between two pings; 0 or None: no pings.
+        keepalive_timeout: seconds of silence of the service after which a connection counts as dead; 0 or None: never.
+        sequence_ack_interval: most seconds until a received message is acknowledged (client-spec 3.2.3).
         sequence_ack_messages: acknowledge at the latest after this many messages.
         sequence_ack_bytes: acknowledge at the latest after this many bytes of messages.
         max_message_size: largest message that is accepted; a larger message closes the connection with 1009.

@@ -12,7 +12,7 @@ from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import JOIN, LEAVE, PUBLISH, REJOIN, Request
-from limpet_core.errors import InvalidValue, LocalProtocolError, Outcome, SendError, TooManyRequests
+from limpet_core.errors import InvalidValue, LimpetError, LocalProtocolError, Outcome, SendError, TooManyRequests
 from limpet_core.protocol.codec import Codec
 from limpet_core.protocol.messages import AckMessage, ErrorDetail
 from limpet_core.protocol.rules import check_ack_id
@@ -241,8 +241,8 @@ class Requests:
                 request.failures = 0
         self._groups.connection_lost()
 
-    def stop(self) -> None:
-        """Fail all requests that wait for an answer: the session stops.
+    def stop(self, error: LimpetError | None) -> None:
+        """Fail all requests that wait for an answer: the session stops, because of ``error`` or (None) by ``stop()``.
 
         Requests without an ack that are queued for an open transport stay queued: they can still be sent.
         """
@@ -250,7 +250,9 @@ class Requests:
             if request.kind is REJOIN:
                 self._forget(request)
             elif request.key > 0 and not request.own:
-                self._fail(request, "Stopped", "the client was stopped before the answer came")
+                early = "the answer came" if request.tried else "the request was sent"
+                why = f"the client was stopped before {early}" if error is None else f"the client has stopped: {error}"
+                self._fail(request, "Stopped", why)
             elif not request.queued:
                 self._forget(request)
         self._pacing.reset()  # a sender that waits for it must not wait any longer

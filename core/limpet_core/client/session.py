@@ -39,13 +39,25 @@ from limpet_core.text import one_line, without_secrets
 class Session:
     """One client, from ``start()`` to ``Stopped`` and again, over any number of connections.
 
-    The methods are of four kinds, in this order: getters; handlers, which tell the session what happened (they never
-    raise because of the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises
-    LocalProtocolError and changes nothing); outputs.
+    There is one rule: **after any call, drain before you wait**. To drain is to open or drop the transport that
+    :attr:`dial` asks for, send :meth:`messages_to_send`, handle :meth:`events`, and arm a timer that calls :meth:`wake`
+    at :attr:`deadline`.
+
+    The first calls are :meth:`start`; then, as :attr:`dial` asks for a URL and a transport, :meth:`url_ready`; then,
+    with an open transport of whole messages, :meth:`connected`. A :class:`Link` makes that call, and all others for a
+    transport, from the bytes of a TCP or TLS connection.
+
+    The methods are of four kinds: getters; handlers, which report events of the transport (they never raise because of
+    the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises LocalProtocolError
+    and changes nothing); outputs.
 
     Args:
         options: see :class:`Options`.
         random: draws from [0, 1), for the jitter of delays, such as ``random.random``.
+
+    Attributes:
+        options: the given options.
+        start_hint: the call that starts the client, for the text of ``ClientStopped``.
 
     Raises:
         InvalidType: ``options`` is no :class:`Options`.
@@ -65,6 +77,7 @@ class Session:
         "_secrets",
         "_timers",
         "options",
+        "start_hint",
     )
 
     def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
@@ -73,6 +86,7 @@ class Session:
         elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidType(f"options must be an Options, not {type(options).__name__}")
         self.options: Options = options
+        self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
         self._secrets = Secrets()
         self._codec = codec_for(options.protocol)
@@ -204,7 +218,8 @@ class Session:
         dial = lifecycle.dial
         if dial is None or dial.url is None or lifecycle.open:
             return
-        error = connect_error(f"cannot connect to {place(dial.url)}", error, self._secrets, status)
+        target = place(dial.url) if dial.through is None else f"{place(dial.url)} through {dial.through}"
+        error = connect_error(f"cannot connect to {target}", error, self._secrets, status)
         lifecycle.attempt_failed(error, now, final=lifecycle.is_final(status))
 
     def receive_message(self, message: str | bytes, now: float) -> None:
@@ -406,7 +421,7 @@ class Session:
         """Check and encode a publish without an ack, for :meth:`send_prepared`; changes nothing, in any thread.
 
         Returns:
-            None for one so large that it has to be sent by :meth:`send_to_group`: it may need an ack id as well.
+            None for a large message: send it with :meth:`send_to_group`, which may add an ack id.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
@@ -453,10 +468,10 @@ class Session:
 
     def check_running(self) -> None:
         """Raise ClientStopped, with the reason, before the start and from the stop on."""
-        self._lifecycle.check_running()
+        self._lifecycle.check_running(self.start_hint)
 
     def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
-        self._lifecycle.check_running()
+        self._lifecycle.check_running(self.start_hint)
         return self._requests.reserve(ack_id, ack, own)
 
     def _submit(self, request: Request, now: float) -> int:

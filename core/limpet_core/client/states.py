@@ -79,6 +79,7 @@ class Dial(msgspec.Struct, eq=False):
         close: not None: close this transport with that code and reason, behind the messages handed out before.
         waits_for: the peer that is to answer now, for the text of a timeout, if that is not the service but, say, a
             proxy.
+        through: the proxy through which the transport is opened, for the text of :meth:`Session.dial_failed`.
         wanted: whether the session still wants this transport. Once False, it stays False.
     """
 
@@ -88,6 +89,7 @@ class Dial(msgspec.Struct, eq=False):
     url: str | None = None
     close: Close | None = None
     waits_for: str | None = None
+    through: str | None = None
     wanted: bool = True
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ def parse_url(url: str) -> Endpoint:
 def _split(url: str) -> tuple[SplitResult, int | None]:
     """Return the parts of ``url`` and its port, if it has one."""
     if url.lower().startswith("endpoint="):
-        raise InvalidValue("url is a connection string, of which `limpet url -c ...` makes a client URL")
+        raise InvalidValue("url is a connection string: `limpet url -c ...` makes a client URL of it")
     if url != url.strip():
         raise InvalidValue("url has a space or a line break at one of its ends; strip it")
     try:

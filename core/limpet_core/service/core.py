@@ -275,11 +275,14 @@ class ServiceCore:
         self._registry.deliver(receivers, publication)
 
     def join(self, connection: Connection, group: str) -> None:
-        """Make a connection a member of a group, whatever its permissions. Does nothing if it is one (emulator)."""
+        """Make a connection a member of a group, whatever its permissions.
+
+        Does nothing if the connection is a member already (emulator).
+        """
         self._registry.join(connection, group)
 
     def leave(self, connection: Connection, group: str) -> None:
-        """End the membership of a connection in a group. Does nothing if it is no member (emulator)."""
+        """End the membership of a connection in a group. Does nothing for other connections (emulator)."""
         self._registry.leave(connection, group)
 
     def close_connection(self, connection_id: str, reason: str) -> None:

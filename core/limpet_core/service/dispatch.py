@@ -41,7 +41,7 @@ class Dispatcher:
             self._registry.end(connection, _OVERRUN)
 
     def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
-        """Answer a request that cannot be carried out, ahead of any queued ones."""
+        """Refuse a request at once, ahead of the requests that are queued."""
         self._answer(connection, ack_id, ("BadRequest", reason))
 
     def event_handled(self, handled: Handled, now: float) -> None:

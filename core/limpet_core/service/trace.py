@@ -1,4 +1,4 @@
-"""Trace events: what an observer of the service is called with, one struct for each kind.
+"""Trace events: the arguments of observers of the service, one struct for each kind.
 
 An observer is any function in :attr:`ServiceCore.observers`. The service calls it in the middle of its own work, so an
 observer must be quick, must not raise and must not call the service. Without observers no event is made. No event holds

@@ -260,7 +260,7 @@ def test_what_is_said_of_a_call_tells_whether_the_handler_may_have_got_it() -> N
         for serve, seconds, kind in (
             (_answers, 30, "204"),
             (_answers, -1, "unreachable"),  # it was too late before there was a connection
-            (_silent, 0.3, "timeout"),
+            (_silent, 5.0, "timeout"),
             (_hangs_up, 30, "broken"),
             (_garbage, 30, "broken"),
         ):

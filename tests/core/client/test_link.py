@@ -146,11 +146,11 @@ def test_the_handshake_may_come_byte_by_byte(fast_lane: bool) -> None:
     [
         (103, b"", "HTTP status 103"),
         (301, b"", "HTTP status 301"),
-        (401, b"bad  token\r\n", "HTTP status 401: the access token was refused: bad token"),
-        (403, b"", "HTTP status 403: access is forbidden"),
-        (404, b"\xff?", "HTTP status 404: there is no such endpoint: \ufffd?"),
+        (401, b"bad  token\r\n", "HTTP status 401 (the access token was refused): bad token"),
+        (403, b"", "HTTP status 403 (access is forbidden)"),
+        (404, b"\xff?", "HTTP status 404 (there is no such endpoint): \ufffd?"),
         (429, b"later", "HTTP status 429: later"),
-        (503, b"x" * 3000, "HTTP status 503: " + "x" * 426 + "... (3000 characters)"),
+        (503, b"x" * 3000, "HTTP status 503: " + "x" * 422 + "... (3000 characters)"),
     ],
 )
 @pytest.mark.parametrize("form", ["length", "chunked", "until closed", "cut"])
@@ -171,7 +171,7 @@ def test_a_refusal_says_status_and_reason(status: int, body: bytes, says: str, f
         wire.gets(b"")
         error = wire.error()
         assert error.status == status
-        assert str(error) == f"cannot connect to example.test port 443: the service refused the connection: {says}"
+        assert str(error) == f"cannot connect to example.test port 443: the service refused the connection with {says}"
 
 
 def test_a_refusal_with_a_garbled_body_keeps_its_status() -> None:

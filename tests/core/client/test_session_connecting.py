@@ -304,12 +304,22 @@ def test_a_cause_that_says_the_same_is_left_out_and_its_own_cause_kept() -> None
     drive = Drive()
     drive.start()
     drive.session.url_ready(URL, drive.now)
-    cause, explained = OSError("boom"), ConnectError("boom, by way of a proxy")
+    cause, explained = OSError("boom"), ConnectError("boom, explained")
     explained.__cause__ = cause
     drive.session.dial_failed(explained, drive.now)
     (stopped,) = drive.events(Stopped)
-    assert str(stopped.error) == "cannot connect to example.test port 443: boom, by way of a proxy"
+    assert str(stopped.error) == "cannot connect to example.test port 443: boom, explained"
     assert stopped.error.__cause__ is cause
+
+
+def test_the_error_of_a_connection_through_a_proxy_names_the_proxy() -> None:
+    drive = Drive()
+    drive.start()
+    drive.session.url_ready(URL, drive.now)
+    drive.dial.through = "the proxy proxy.test port 3128"
+    drive.session.dial_failed(OSError("boom"), drive.now)
+    (stopped,) = drive.events(Stopped)
+    assert str(stopped.error) == "cannot connect to example.test port 443 through the proxy proxy.test port 3128: boom"
 
 
 @pytest.mark.parametrize(("cause", "text"), [(TimeoutError(), "TimeoutError"), (KeyError("url"), "KeyError: 'url'")])

@@ -218,7 +218,7 @@ def test_the_log_warns_of_a_connection_that_is_lost_for_good(caplog: pytest.LogC
     drive.connect()
     drive.lose()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "the connection was lost: gone (close code 1008); so are the messages until the next one")
+        ("WARNING", "the connection was lost: gone (close code 1008); messages are lost until a new connection is made")
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from simulation.inspect import inspect
-from tests.helpers.driving import Drive, ack_ids, encoded, hello, observed, ok, refused
+from tests.helpers.driving import URL, Drive, ack_ids, encoded, hello, observed, ok, refused
 
 from limpet import (
     Acked,
@@ -701,6 +701,31 @@ def test_the_error_of_a_request_says_what_happened(end: Callable[[Drive], None],
     (acked,) = drive.events(Acked)
     assert (acked.ack_id, acked.error.ack_id) == (ack_id, ack_id)
     assert (acked.error.name, acked.error.message) == (name, message)
+
+
+@pytest.mark.parametrize(("sent", "outcome"), [(True, "unknown"), (False, "unsent")])
+def test_requests_of_a_client_that_stopped_by_itself_have_the_reason(sent: bool, outcome: str) -> None:
+    drive = connected(resend="always")
+    waiting = ASKS["send"](drive)
+    if sent:
+        drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.session.url_ready(URL, drive.now, fixed=True)
+    drive.session.dial_failed(ConnectionError("HTTP status 401"), drive.now, status=401)
+    (acked,) = drive.events(Acked)
+    assert (acked.ack_id, acked.error.name, acked.error.outcome) == (waiting, "Stopped", outcome)
+    assert acked.error.message.startswith("the client has stopped: cannot connect to ")
+    assert acked.error.message.endswith(": HTTP status 401")
+
+
+def test_a_request_that_was_not_sent_before_the_stop_says_so() -> None:
+    drive = connected()
+    ASKS["send"](drive)
+    drive.session.stop(drive.now)
+    (acked,) = drive.events(Acked)
+    assert (acked.error.name, acked.error.outcome) == ("Stopped", "unsent")
+    assert acked.error.message == "the client was stopped before the request was sent"
 
 
 def test_the_session_sleeps_until_the_deadline_of_a_request() -> None:

@@ -32,7 +32,8 @@ def test_a_connection_string_is_read(text: str, expected: ConnectionString) -> N
     ("text", "problem"),
     [
         ("https://a.example/client/hubs/chat?access_token=secret", "is a URL"),
-        ("Endpoint=https://a.example;secret", "Name=value"),
+        ("Endpoint=https://a.example;secret", "^not a connection string: expected Endpoint="),
+        ("foo", "^not a connection string: expected Endpoint="),
         ("AccessKey=secret", "no Endpoint"),
         ("Endpoint=https://a.example", "no AccessKey"),
         ("Endpoint=ftp://a.example;AccessKey=secret", "http or https"),

@@ -81,7 +81,7 @@ class Call:
 
     @property
     def connection(self) -> Collection[Connection]:
-        """The connection in the path, in a collection; empty if there is none."""
+        """The connection in the path, as a collection of at most one connection."""
         return operations.find(self.core, self.path("hub"), self.path("connection"))
 
     @property

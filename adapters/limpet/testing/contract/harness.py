@@ -62,17 +62,17 @@ class Harness:
         return BackgroundService(options, tls=self._service_tls)
 
     def client(self, url: Any = None, **options: Any) -> Subject:
-        """Return a client, not started yet, with :func:`fast` options; by default its URL goes by way of the proxy."""
+        """Return a client, not started yet, with :func:`fast` options; by default its URL goes through the proxy."""
         where = self.service.url() if url is None else url
         return self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls))
 
     def undisturbed(self, **options: Any) -> Subject:
-        """Return a client past the proxy."""
+        """Return a client, not started yet, that connects without the proxy."""
         return self.client(self.service.direct_url(), **options)
 
 
 class Log:
-    """The events of some types, in order, to look at and to wait for."""
+    """The events of some types, in order."""
 
     def __init__(self, subject: Subject, *types: type[Any]) -> None:
         self.events: list[Any] = []
@@ -81,7 +81,7 @@ class Log:
 
     @property
     def data(self) -> list[Any]:
-        """The data of the messages among them."""
+        """The data of these events, which are messages."""
         return [event.data for event in self.events]
 
     def of(self, kind: type[Any]) -> list[Any]:

@@ -20,8 +20,8 @@ class VirtualClient:
 
     Attributes:
         session: the session.
-        sent: the messages it has handed to a transport, decoded; clear the list as you like.
-        events: what has happened to it; the same.
+        sent: the messages that the session has handed to a transport, decoded. A test may clear the list.
+        events: the events of the session so far. A test may clear this list, too.
     """
 
     def __init__(self, network: VirtualNetwork, url: str, session: Session) -> None:

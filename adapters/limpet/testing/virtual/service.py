@@ -29,7 +29,9 @@ __all__ = ["VirtualClient", "VirtualService"]
 
 T = TypeVar("T")
 
-MONTH = 30 * 24 * 3600.0
+_DAY = 24 * 3600.0
+
+MONTH = 30 * _DAY
 """Seconds of virtual time that a scenario may take, unless it says how many."""
 
 _ENDPOINT = "http://service.test"
@@ -53,7 +55,7 @@ class VirtualService(VirtualNetwork):
 
     Args:
         limits: of the service.
-        events: its event handlers; calls of them are up to you (see ``core.handler_calls``).
+        events: its event handlers; the test answers their calls, see ``core.handler_calls``.
 
     Attributes:
         now: the time, in seconds.
@@ -138,7 +140,8 @@ class VirtualService(VirtualNetwork):
                     return await main
             except TimeoutError as error:
                 if scope.expired():
-                    raise TimeoutError(f"it was not over within {limit:g} virtual seconds") from error.__cause__
+                    span = f"{limit:g} virtual seconds" if limit < _DAY else f"{limit / _DAY:g} virtual days"
+                    raise TimeoutError(f"the coroutine did not end within {span}") from error.__cause__
                 raise
 
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(self)) as runner:
@@ -169,12 +172,15 @@ class VirtualService(VirtualNetwork):
     def lose_ack(self, connection_id: str | None = None) -> None:
         """Carry out the next request of a client (None: of any), and cut its transport before the answer.
 
-        This happens once, no matter when the request comes; :meth:`heal` takes the order back.
+        The fault waits for the next request; :meth:`heal` cancels it.
         """
         self._undo.append(lose_ack(self.core, connection_id))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order and at once; raise as ``send_to_group`` for what is no JSON."""
+        """Publish JSON messages to a group, in order and at once.
+
+        Raises InvalidType or InvalidValue for data that is not JSON.
+        """
         for data in messages:
             self.core.send_to_group(hub, group, group_publication(group, None, "json", encode_json(data)))
         self.settle()

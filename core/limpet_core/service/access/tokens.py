@@ -45,7 +45,7 @@ class ConnectionString(msgspec.Struct, frozen=True):
             # A key may contain "=": only the first one separates.
             name, separator, value = part.partition("=")
             if not separator:
-                raise ValueError("a connection string is made of Name=value parts, divided by semicolons")
+                raise ValueError("not a connection string: expected Endpoint=...;AccessKey=...;Version=1.0;")
             parts[name.strip().lower()] = value.strip()
         endpoint = parts.get("endpoint", "").rstrip("/")
         access_key = parts.get("accesskey", "")

@@ -22,11 +22,11 @@ _MAX_COOKIE: Final = 4096
 class HandlerContext:
     """The state of one client at its event handlers, from the connect event to the disconnected event.
 
-    It survives recoveries.
+    The context outlives the transports of a recovered connection.
 
     Attributes:
-        subprotocol: the negotiated one, or empty.
-        handlers: those of the hub, in order.
+        subprotocol: the negotiated subprotocol, or empty.
+        handlers: the event handlers of the hub, in order.
         state: the connection state that a handler has set; sent with each call.
         event_running: the call with an event of the client; later requests of the client are queued behind it.
         connected_running: whether the connected event has not ended yet.

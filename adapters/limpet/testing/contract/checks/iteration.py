@@ -25,12 +25,12 @@ _LIMIT = 20
 
 
 async def _take(stream: Stream, count: int) -> list[Any]:
-    """The data of so many messages."""
+    """Return the data of the next ``count`` messages."""
     return [(await anext(stream)).data for _ in range(count)]
 
 
 async def _rest(stream: Stream) -> list[Any]:
-    """What comes up to the end."""
+    """Return the events up to the end of the stream."""
     return [event async for event in stream]
 
 
@@ -250,7 +250,7 @@ async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(harne
             assert 100 - _LIMIT <= first <= 101 - _LIMIT
             assert await _take(stream, 99 - first) == list(range(first + 1, 100))
             stream.close()
-    assert [text.split(";")[0] for text in warnings] == ["nobody takes the messages that arrive"]
+    assert [text.split(":")[0] for text in warnings] == ["no callback or iterator reads messages"]
 
 
 # ---- Subscriptions

@@ -1,0 +1,180 @@
+"""Bounded buffers of events that wait for iteration. No event loop in here."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from limpet import Event, GroupMessage, LimpetError, ServerMessage
+
+log: logging.Logger = logging.getLogger("limpet")
+
+MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
+
+
+class Buffer:
+    """Events that wait for one consumer.
+
+    Attributes:
+        delivery: the buffers of the client, this one included.
+        group: the only group whose messages the consumer wants; None: it wants those of all.
+        items: the events, oldest first.
+        ended: no more events will come.
+        error: the client's error, if the application did not ask for the end.
+        wake: called when there is a new event, and at the end.
+    """
+
+    __slots__ = ("_types", "delivery", "ended", "error", "full", "group", "items", "wake")
+
+    def __init__(self, delivery: Buffers, types: frozenset[type], group: str | None = None) -> None:
+        self.delivery: Buffers = delivery
+        self._types = types
+        self.group: str | None = group
+        self.items: deque[Any] = deque()
+        self.full: bool = False
+        self.ended: bool = False
+        self.error: LimpetError | None = None
+        self.wake: Callable[[], None] | None = None
+
+    def wants(self, event: Event) -> bool:
+        """Return whether ``event`` is for this buffer."""
+        if type(event) not in self._types:
+            return False
+        return self.group is None or (type(event) is GroupMessage and event.group == self.group)
+
+    def put(self, event: Event) -> None:
+        """Add an event. At the limit, reading is paused; events that were read already are still added."""
+        items = self.items
+        items.append(event)
+        size = len(items)
+        if size >= self.delivery.limit and not self.full:
+            self.full = True
+            self.delivery.hold()
+            self.relax()  # a consumer in another thread may have taken all of them before `full` was set
+        # A consumer that wakes up in another thread may reset `wake` at any time.
+        if size == 1 and (wake := self.wake) is not None:
+            wake()
+
+    def pop(self) -> Any:
+        """Remove and return the oldest event; there must be one."""
+        item = self.items.popleft()
+        if self.full:
+            self.relax()
+        return item
+
+    def relax(self) -> None:
+        """Resume reading at half the limit; to be called after events were removed."""
+        if self.full and len(self.items) <= self.delivery.limit // 2:
+            self.full = False
+            self.delivery.release()
+
+    def end(self, error: LimpetError | None) -> None:
+        """Note that no more events will come; those that are here can still be taken."""
+        self.error = error
+        self.ended = True  # last: another thread looks at this first
+        if (wake := self.wake) is not None:
+            wake()
+
+    def close(self) -> None:
+        """Drop the events that wait and take no more, so that this buffer cannot pause reading."""
+        self.delivery.buffers.discard(self)
+        self.items.clear()
+        if self.full:
+            self.full = False
+            self.delivery.release()
+
+
+class Inbox(Buffer):
+    """Messages for iteration over the client. It is there before the first reader and after the last.
+
+    Attributes:
+        readers: one object for each iterator.
+    """
+
+    __slots__ = ("_warned", "readers")
+
+    def __init__(self, delivery: Buffers) -> None:
+        super().__init__(delivery, MESSAGES)
+        self.readers: set[object] = set()
+        self._warned = False
+
+    def put(self, event: Event) -> None:
+        """Add a message; at the limit and without a reader, in place of the oldest one."""
+        if self.readers or len(self.items) < self.delivery.limit - 1:
+            Buffer.put(self, event)  # super() would cost as much as the rest
+            return
+        # To pause reading would stop acks as well, and so every request.
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "no callback or iterator reads messages: %d wait, and each new one now replaces the oldest",
+                len(self.items),
+            )
+        with suppress(IndexError):  # another thread has emptied it
+            self.items.popleft()
+        self.items.append(event)
+
+    def close(self) -> None:
+        """Remove one reader; messages that it did not take wait for the next."""
+        self.readers.pop()
+        self.relax()
+
+    def relax(self) -> None:
+        """Resume reading at half the limit, or when no reader is left."""
+        if self.full and not self.readers:
+            self.full = False
+            self.delivery.release()
+        else:
+            super().relax()
+
+
+class Buffers:
+    """All buffers of a client, and how many consumers are too far behind.
+
+    Messages without a consumer wait in :attr:`inbox`, so that nothing is lost between joining a group and the first
+    ``async for``.
+
+    Args:
+        limit: how many events a consumer may be behind before reading is paused.
+        reading: called with False when consumers are too far behind, with True when they have caught up.
+
+    Attributes:
+        held: how many consumers are too far behind; above 0, reading is to be paused.
+        begun: whether the client was ever started.
+        buffers: the open ones, but for the inbox.
+    """
+
+    def __init__(self, limit: int, reading: Callable[[bool], None]) -> None:
+        self.limit = limit
+        self.held: int = 0
+        self.begun: bool = False
+        self.buffers: set[Buffer] = set()
+        self.inbox: Inbox = Inbox(self)
+        self._reading = reading
+
+    def hold(self) -> None:
+        """Count one more consumer that is too far behind."""
+        self.held += 1
+        if self.held == 1:
+            self._reading(False)
+
+    def release(self) -> None:
+        """Count one consumer less: it has caught up, or is gone."""
+        self.held -= 1
+        if self.held == 0:
+            self._reading(True)
+
+    def begin(self) -> None:
+        """Reopen the buffers that have ended: the client starts (again)."""
+        self.begun = True
+        for buffer in (*self.buffers, self.inbox):
+            buffer.ended = False
+            buffer.error = None
+
+    def read_inbox(self) -> Inbox:
+        """Return the inbox, for one more reader, which must close it."""
+        self.inbox.readers.add(object())
+        return self.inbox
