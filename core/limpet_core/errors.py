@@ -93,26 +93,15 @@ class ConnectError(LimpetError):
     Attributes:
         status: the HTTP status of a refused handshake (int), or None.
         code: the WebSocket close code (int), or None.
+        retry_after: seconds to wait before the next attempt, as the service or a proxy asked (``Retry-After`` of a 429
+            or 503), or None. A function that is asked for a URL may raise an error with one, too: the client waits for
+            that long, at most :attr:`Options.max_retry_after <limpet.Options>`.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, code: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, code: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(error_text(message))
         self.status = status
         self.code = code
-
-
-_HINTS: Final = {
-    401: "the access token was refused",
-    403: "access is forbidden",
-    404: "there is no such endpoint",
-}
-
-
-def refused(status: int, body: bytes | bytearray | None) -> ConnectError:
-    """Return the error for a handshake that the service answered with ``status`` and ``body``."""
-    text = " ".join((body or b"").decode("utf-8", "replace").split())
-    # More than is shown in the end: the session must find the tokens that it knows before the text is cut.
-    reason = f"the service refused the connection with HTTP status {status}"
-    if status in _HINTS:
-        reason += f" ({_HINTS[status]})"
-    return ConnectError(f"{reason}: {one_line(text, LONGEST_REASON)}" if text else reason, status=status)
+        self.retry_after = retry_after

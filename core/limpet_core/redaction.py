@@ -96,16 +96,18 @@ def _closing(data: bytes, quote: bytes, start: int) -> int:
 
 
 class Secrets:
-    """The tokens that a session knows: those of its last two URLs, and the last two that were learned by themselves.
+    """The secrets that a session knows: those it was made with, the tokens of its last two URLs, and the last two
+    tokens that were learned by themselves.
 
     To learn a token is cheap: its encodings are removed at the first search. :meth:`forms` is safe in any thread.
     """
 
-    __slots__ = ("_found", "_given", "_urls")
+    __slots__ = ("_fixed", "_found", "_given", "_urls")
 
     def __init__(self, *values: str) -> None:
         self._urls: tuple[str, ...] = ()
-        self._given: tuple[str, ...] = values
+        self._fixed: tuple[str, ...] = values
+        self._given: tuple[str, ...] = ()
         self._found: tuple[tuple[str, ...], tuple[str, ...], tuple[bytes, ...]] | None = None
 
     def learn_url(self, url: str) -> None:
@@ -120,7 +122,7 @@ class Secrets:
         """Return the byte strings to search for: the tokens with and without their encodings, without blanks."""
         urls, given, found = self._urls, self._given, self._found
         if found is None or found[0] is not urls or found[1] is not given:
-            tokens = [*(token for url in urls for token in _token_parameters(url)), *given]
+            tokens = [*(token for url in urls for token in _token_parameters(url)), *given, *self._fixed]
             found = urls, given, tuple(dict.fromkeys(form for token in tokens for form in _forms(token)))
             self._found = found
         return found[2]

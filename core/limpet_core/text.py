@@ -22,15 +22,36 @@ _SEARCHED: Final = 8192
 _NOT_SHOWN: Final = 1024
 """Characters before that limit that are not shown either: a secret that is cut off there cannot be recognized."""
 
-# Control characters (C0, C1, line separators), halves of surrogate pairs, and changes of the text's direction.
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters (C0, C1, line separators), halves of surrogate pairs, changes of the text's direction, and all
+# that takes no room or is blank without being a space (Unicode: Default_Ignorable_Code_Point, annotations, fillers).
+_UNSEEN: Final = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# Emoji are sequences: of pictographs, variation selectors (U+FE0F), and joiners (U+200D) between them.
+_PICTOGRAPH: Final = "[\xa9\xae\u203c-\u2049\u2122-\u3299\U0001f000-\U0001faff]"
+_SELECTOR: Final = f"(?<!{_PICTOGRAPH})(?<![#*0-9](?=\ufe0f\u20e3))\ufe0f"
+_JOINER: Final = f"(?<!{_PICTOGRAPH})(?<!{_PICTOGRAPH}\ufe0f)\u200d|\u200d(?!{_PICTOGRAPH})"
+# Marks that are stacked on a letter reach into other lines. Four are enough for any language written with them.
+_MARK: Final = "[\u0300-\u034e\u0350-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_UNSAFE: Final = re.compile(f"[{_UNSEEN}]|{_SELECTOR}|{_JOINER}|(?<={_MARK}{{4}}){_MARK}")
 _NOTE: Final = re.compile(r"\.\.\. \(([0-9]{1,15}) characters\)\Z")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape(text: str) -> str:
-    """Return ``text`` in one line, with control characters escaped as in JSON."""
-    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+    """Return ``text`` in one line, with control characters and all that cannot be seen escaped as in JSON.
+
+    Emoji stay as they are. A letter keeps four of the marks on it.
+    """
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return _SHORT.get(char) or "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def shorten(text: str, limit: int, length: int | None = None) -> str:
@@ -44,7 +65,8 @@ def shorten(text: str, limit: int, length: int | None = None) -> str:
             return text
         length = _length(text)
     note = f"... ({length} characters)"
-    return text[: max(0, limit - len(note))] + note
+    # A cut inside an emoji leaves no joiner or selector behind, which would have to be escaped.
+    return text[: max(0, limit - len(note))].rstrip("\u200d\ufe0f") + note
 
 
 def without_secrets(text: str, limit: int = LONGEST_REASON, secrets: Secrets | None = None) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.helpers.waiting import LIMIT
 from limpet import Connected, ConnectError, Dial, Event, GroupMessage, LocalProtocolError, SendError, State, Stopped
 from limpet.asyncio import Client
 from limpet.service import Service
+from limpet.testing.contract.checks._mute import Mute
+from limpet.testing.contract.checks._names import name_that_hangs
 
 
 def deliver(client: Client, event: Event) -> None:
@@ -269,26 +272,52 @@ async def assert_start_fails(client: Client, match: str, status: int | None = No
 
 
 def test_start_fails_on_a_name_that_can_not_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async def getaddrinfo(*_: Any, **__: Any) -> Any:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async def scenario() -> None:
         await assert_start_fails(
             Client("ws://nowhere.invalid/client/hubs/chat", options()), "nowhere.invalid.*not known"
         )
 
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     run(scenario)
 
 
-def test_start_fails_in_time_when_the_name_service_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_fails_in_time_when_the_name_service_hangs() -> None:
     async def scenario() -> None:
-        async def getaddrinfo(*_: Any, **__: Any) -> Any:
-            await asyncio.sleep(3600)
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
         client = Client("ws://nowhere.invalid/client/hubs/chat", options(connect_timeout=0.1))
         await assert_start_fails(client, "timed out")
+
+    with name_that_hangs("nowhere.invalid"):
+        run(scenario)
+
+
+def test_start_fails_when_the_system_has_no_thread_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        client = Client("ws://nowhere.invalid/client/hubs/chat", options())
+        await assert_start_fails(client, "nowhere.invalid.*can't start new thread")
+        await assert_start_fails(client, "nowhere.invalid.*can't start new thread")
+
+    run(scenario)
+
+
+def test_a_start_that_is_cancelled_waits_for_no_answer_of_a_mute_service() -> None:
+    async def scenario() -> None:
+        with Mute() as server:
+            client = Client(server.url, options(connect_timeout=60.0, close_timeout=60.0))
+            starting = asyncio.create_task(client.start())
+            await soon(lambda: server.opened)
+            starting.cancel()
+            await bounded(asyncio.wait([starting]))
+            assert starting.cancelled()
+            assert client.state is State.STOPPED
+            await soon(lambda: server.closes)
+            assert server.closes == [1000]
 
     run(scenario)
 

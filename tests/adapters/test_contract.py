@@ -13,14 +13,7 @@ from limpet.testing.contract.builtin import builtin, connectors
 
 OVER_TLS = {check.__name__ for check in CHECKS if "tls" in marks_of(check)}
 
-NOT_OVER_TLS = {
-    # The library tells the event loop's exception handler of a handshake that is cut short, and leaves its timer for
-    # it, to end by itself after a minute.
-    "asyncio-picows": {"start_fails_without_an_answer_in_time", "many_cuts_lose_nothing_and_repeat_nothing"},
-    # The library reads in one thread while it sends the handshake in another: on a busy machine a handshake may see no
-    # answer. And before 3.13, Python forgets to close a socket whose peer has gone between connecting and TLS.
-    "sync-websockets": OVER_TLS,
-}
+NOT_OVER_TLS: dict[str, set[str]] = {}
 
 
 ONE_CONNECTOR = "asyncio-websockets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.helpers.echo import server_context
-from tests.helpers.waiting import LIMIT, complaints
+from tests.helpers.waiting import LIMIT, complaints, until
 
 from limpet.service import EventHandler, HubOptions, ServiceOptions
 from limpet.testing import BackgroundService
+from limpet.testing.contract.checks._mute import Mute
 
 RUNS = {
     "asyncio": ("asyncio", "asyncio.run(main())"),
@@ -55,11 +57,15 @@ PROGRAM = """
 """
 
 
+def code(program: str, **parts: str) -> str:
+    return textwrap.dedent(program).format(**parts)
+
+
 def run(kind: str, then: str, service: BackgroundService, ca: Path | None = None) -> list[str]:
     module, start = RUNS[kind]
-    code = textwrap.dedent(PROGRAM).format(module=module, run=start, then=then)
+    program = code(PROGRAM, module=module, run=start, then=then)
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code, service.url(), str(ca or "")],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program, service.url(), str(ca or "")],
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -94,3 +100,105 @@ def test_ctrl_c_ends_it_politely(kind: str, blocked: str) -> None:
         with BackgroundService(ServiceOptions(hubs=hubs)) as service:
             assert run(kind, then, service) == ["hello", "stopped None", "interrupted"]
             assert not service.members("g")
+
+
+STARTING = """
+    import asyncio, signal, sys
+    import anyio
+    from limpet import Options
+    from limpet.{module} import Client
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
+    client = Client(sys.argv[1], Options(connect_timeout=600.0, close_timeout=600.0))
+
+    async def main():
+        async with client:
+            pass
+
+    def blocking():
+        with client:
+            pass
+
+    try:
+        {run}
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
+@pytest.mark.parametrize("kind", [*RUNS, "sync"])
+def test_ctrl_c_in_a_start_waits_for_no_answer_of_a_mute_service(kind: str) -> None:
+    module, start = RUNS.get(kind, ("sync", "blocking()"))
+    with Mute() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", code(STARTING, module=module, run=start), server.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: server.opened or process.poll() is not None)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert (out, complaints(err), process.returncode) == ("interrupted\n", "", 0)
+
+
+HANGING = """
+    import asyncio, socket, sys, time
+    import anyio
+    from limpet import ConnectError, Options
+    from limpet.{module} import Client
+
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+        if host not in ("hangs.test", b"hangs.test") or flags & socket.AI_NUMERICHOST:
+            return look_up(host, port, family, type, proto, flags)
+        time.sleep(600.0)
+
+    socket.getaddrinfo = getaddrinfo
+    connect = {connect}
+    client = Client("ws://hangs.test/client/hubs/chat", Options(connect_timeout=0.2), connect=connect)
+
+    async def main():
+        try:
+            await client.__aenter__()
+        except ConnectError as error:
+            print("timed out" in str(error))
+
+    def blocking():
+        try:
+            client.start()
+        except ConnectError as error:
+            print("timed out" in str(error))
+
+    {run}
+"""
+
+CONNECTORS = {
+    "websockets": "websockets",
+    "aiohttp": "aiohttp",
+    "picows": "picows",
+    "sync-websockets": "websockets",
+}
+
+
+@pytest.mark.parametrize("kind", [*RUNS, "sync", *CONNECTORS])
+def test_a_look_up_that_hangs_does_not_hold_up_the_end(kind: str) -> None:
+    module, start = RUNS.get(kind, ("sync", "blocking()") if kind.startswith("sync") else RUNS["asyncio"])
+    connect = "None"
+    if kind in CONNECTORS:
+        function = "blocking_connector" if module == "sync" else "connector"
+        connect = f"__import__('limpet.connect.{CONNECTORS[kind]}', fromlist=['*']).{function}()"
+    program = code(HANGING, module=module, run=start, connect=connect)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.stdout, complaints(done.stderr), done.returncode) == ("True\n", "", 0)

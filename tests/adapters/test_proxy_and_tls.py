@@ -350,10 +350,10 @@ def test_a_proxy_that_is_not_there(servers: Servers, client: str) -> None:
 
 
 @clients
-@pytest.mark.parametrize("scheme", ["https", "socks5"])
+@pytest.mark.parametrize("scheme", ["ftp", "socks4"])
 def test_a_proxy_of_another_kind(servers: Servers, client: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{scheme}://ann:SECRET@127.0.0.1:3128"
-    with pytest.raises(InvalidValue, match=f"proxy must start with http://, but has the scheme '{scheme}'"):
+    with pytest.raises(InvalidValue, match=f"proxy must start with http://, .* but has the scheme '{scheme}'"):
         talk(client, servers.plain.url, proxy=url)
     monkeypatch.setenv("all_proxy", url)
     error = fails(client, "ws://service.test/client/hubs/chat")

@@ -96,7 +96,7 @@ def test_user_and_password_of_the_environment(environment: pytest.MonkeyPatch) -
     assert choose_proxy(None, endpoint_of(URL)) == Proxy("b", 2, "ann", "p@ss")
 
 
-@pytest.mark.parametrize("url", ["https://ann:SECRET@b:2", "socks5h://ann:SECRET@b", "http://ann:SECRET@b:x"])
+@pytest.mark.parametrize("url", ["ftp://ann:SECRET@b:2", "socks4://ann:SECRET@b", "http://ann:SECRET@b:x"])
 def test_a_proxy_that_can_not_be_used_is_told_without_its_password(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("https_proxy", url)
     with pytest.raises(InvalidValue, match=r"the environment has a proxy that cannot be used \(proxy=False") as caught:

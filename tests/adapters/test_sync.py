@@ -27,7 +27,7 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet.sync import Client, _tcp
+from limpet.sync import Client
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
 
@@ -268,20 +268,6 @@ def test_a_forked_child_ends_and_its_parent_goes_on() -> None:
             service,
         )
         assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "", 0)
-
-
-def test_an_address_that_does_not_answer_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    look_up = socket.getaddrinfo
-    monkeypatch.setattr(_tcp, "_ATTEMPT_TIMEOUT", 0.2)
-    with ExitStack() as stack, BackgroundService() as service:
-        place = deaf(stack)
-
-        def deaf_first(*args: Any, **kwargs: Any) -> list[Any]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place), *look_up(*args, **kwargs)]
-
-        monkeypatch.setattr(socket, "getaddrinfo", deaf_first)
-        with Client(service.url(), Options(connect_timeout=60.0)) as client:
-            assert client.state is State.CONNECTED
 
 
 @pytest.mark.parametrize("refused", [0, 1])

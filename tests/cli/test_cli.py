@@ -142,8 +142,8 @@ def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -
         assert "no GROUP was given" in subscriber.stderr.readline()
 
 
-EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028"
-ESCAPED = r"\u001b[2J\u009b31m\u0007\u007f\r\nroom alice: forged\u202egnp.exe\u2028"
+EVIL = "\x1b[2J\x9b31m\x07\x7f\r\nroom alice: forged\u202egnp.exe\u2028\u200b\u3164\U000e0041"
+ESCAPED = r"\u001b[2J\u009b31m\u0007\u007f\r\nroom alice: forged\u202egnp.exe\u2028\u200b\u3164\udb40\udc41"
 
 
 def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -> None:
@@ -170,11 +170,36 @@ def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -
         assert published.returncode == 0, published.stderr
         (text, log), (lines, _) = (subscriber.communicate(timeout=TIMEOUT) for subscriber in (plain, as_json))
     first, second = text.split("\n")[:-1]
-    assert first.startswith(f"room {ESCAPED} {ESCAPED}: ")
+    assert first.startswith(f'"room {ESCAPED}" "{ESCAPED}": ')
     assert second.endswith(': {"é":"👨\u200d👩"}')
     assert [json.loads(line)["data"] for line in lines.split("\n")[:-1]] == [EVIL, {"é": "👨\u200d👩"}]
     for output in (text, lines, log):
         assert not set(output) & set(EVIL.replace("room alice: forged", "").replace("gnp.exe", "")) - set("\n[2J31m")
+
+
+def test_a_name_cannot_imitate_another_line(service: dict[str, str]) -> None:
+    """A name that could be taken for more than a name is a JSON string, and a group called server is not the server."""
+    with running("sub", "-c", service["connection_string"], "room", "server", "--count", "4") as subscriber:
+        assert subscriber.stderr is not None
+        assert "connected as" in subscriber.stderr.readline()
+        for user, group in (("bob: hi", "room"), ("ro\u200bom", "room"), ("zoë.1@x", "room"), ("", "server")):
+            url = limpet(
+                "url",
+                "-c",
+                service["connection_string"],
+                *(("--user", user) if user else ()),
+                "--role",
+                "webpubsub.sendToGroup",
+            )
+            published = limpet("pub", "--url", url.stdout.strip(), group, "text")
+            assert published.returncode == 0, published.stderr
+        out, _ = subscriber.communicate(timeout=TIMEOUT)
+    assert out.splitlines() == [
+        'room "bob: hi": text',
+        r'room "ro\u200bom": text',
+        "room zoë.1@x: text",
+        '"server": text',
+    ]
 
 
 def test_an_error_of_the_service_cannot_control_the_terminal(service: dict[str, str]) -> None:

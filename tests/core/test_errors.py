@@ -23,7 +23,7 @@ from limpet import (
     Stopped,
     TooManyRequests,
 )
-from limpet_core.errors import refused
+from limpet_core.client.refusals import refused
 
 
 @pytest.mark.parametrize(

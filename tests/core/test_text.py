@@ -32,10 +32,20 @@ TOKEN = "Zq9" * 40
         ("\u2028\u2029", "\\u2028\\u2029"),
         ("\u061c\u200e\u200f\u202a\u202e\u2066\u2069", "\\u061c\\u200e\\u200f\\u202a\\u202e\\u2066\\u2069"),
         ("\ud83d \udfff", "\\ud83d \\udfff"),
-        ("é \u200d 👨\u200d👩 \\n", "é \u200d 👨\u200d👩 \\n"),
+        ("é 👨\u200d👩\u200d👧 ❤\ufe0f \U0001f3f3\ufe0f\u200d🌈 1\ufe0f\u20e3 \\n", None),
+        ("a\u0302\u0323 \u0e01\u0e33\u0e49 \u05e9\u05c1\u05b8 שלום", None),
+        ("a\u200db \u200d👩 👩\u200d a\ufe0f 1\ufe0f", "a\\u200db \\u200d👩 👩\\u200d a\\ufe0f 1\\ufe0f"),
+        ("a\ufe0f\u200d👩", "a\\ufe0f\\u200d👩"),
+        ("r\u200bo\u200co\u2060m\ufeff\xad", "r\\u200bo\\u200co\\u2060m\\ufeff\\u00ad"),
+        ("\u034f\u115f\u1160\u3164\uffa0\u2800\u180e", "\\u034f\\u115f\\u1160\\u3164\\uffa0\\u2800\\u180e"),
+        ("\U000e0041\U000e007f\U000e0100", "\\udb40\\udc41\\udb40\\udc7f\\udb40\\udd00"),
+        ("\ufff9a\ufffbb", "\\ufff9a\\ufffbb"),
+        ("z" + "\u0301" * 6 + "a", "z" + "\u0301" * 4 + "\\u0301\\u0301a"),
     ],
 )
-def test_what_a_terminal_or_a_log_obeys_is_escaped(text: str, escaped: str) -> None:
+def test_what_a_terminal_or_a_log_obeys_or_hides_is_escaped(text: str, escaped: str | None) -> None:
+    if escaped is None:
+        escaped = text
     assert escape(text) == escaped
     assert escape(escaped) == escaped
     assert one_line(text) == escaped
@@ -49,6 +59,14 @@ def test_a_line_is_one_line_of_bounded_length(text: str, limit: int) -> None:
     shown.encode()
     assert len(error_text(text * 200)) <= LONGEST_ERROR
     assert len(without_secrets(text * 200)) <= LONGEST_REASON
+
+
+@pytest.mark.parametrize("limit", range(40, 60))
+@pytest.mark.parametrize("text", ["👨\u200d👩\u200d👧", "🏳\ufe0f\u200d🌈", "1\ufe0f\u20e3", "a\u0301\u0301", "a\u200b"])
+def test_a_cut_inside_an_emoji_leaves_nothing_unseen(text: str, limit: int) -> None:
+    shown = one_line(text * 100, limit)
+    assert escape(shown) == shown
+    assert len(shown) <= limit
 
 
 def test_what_is_cut_tells_how_long_it_was() -> None:

@@ -7,6 +7,7 @@ a machine has, and knows what is tested here: CONNECT, Basic authorization, 407,
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import time
@@ -67,13 +68,15 @@ class StubProxy:
     Args:
         answer: sent when the request is there.
         then: what happens next: ``hang``, ``close``, or the port of 127.0.0.1 where all tunnels lead to.
+        tls: for clients; None: without TLS.
 
     Attributes:
         requests: all requests, whole.
         open: how many connections of clients are open.
     """
 
-    def __init__(self, answer: bytes = b"", then: str | int = "close") -> None:
+    def __init__(self, answer: bytes = b"", then: str | int = "close", *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[bytes] = []
         self.open = 0
         self.port = 0
@@ -99,7 +102,7 @@ class StubProxy:
                 tasks.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+        server = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=self._tls)
         self.port = int(server.sockets[0].getsockname()[1])
         try:
             yield self
@@ -113,7 +116,7 @@ class StubProxy:
     @property
     def url(self) -> str:
         """What goes into ``proxy=``."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.requests.append(await reader.readuntil(b"\r\n\r\n"))
@@ -124,12 +127,13 @@ class StubProxy:
         elif isinstance(self._then, int):
             service_reader, service_writer = await asyncio.open_connection("127.0.0.1", self._then)
             try:
-                await asyncio.gather(_copy(reader, service_writer), _copy(service_reader, writer))
+                await asyncio.gather(copy(reader, service_writer), copy(service_reader, writer))
             finally:
                 service_writer.close()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Write all that comes, to its end."""
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()

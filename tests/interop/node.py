@@ -49,7 +49,7 @@ def install() -> None:
         shutil.copy(lock, installed)
 
 
-def _command() -> list[str]:
+def node_command() -> list[str]:
     """How to run node: the packages need 20 or newer; 18, which Debian 12 has, does with a flag."""
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     major = int(version.strip().removeprefix("v").partition(".")[0])
@@ -68,7 +68,7 @@ class Node:
         self._ready: Future[str] = Future()
         self._errors: deque[str] = deque(maxlen=40)
         self._process = subprocess.Popen(
-            [*_command(), str(HERE / "js" / program)],
+            [*node_command(), str(HERE / "js" / program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

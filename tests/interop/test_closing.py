@@ -77,7 +77,7 @@ def test_the_disconnected_message_comes_before_the_close_and_recovery_is_refused
         "[]",
         '"text"',
         "{}",
-        '{"type":"unknown"}',
+        '{"type":1}',
         '{"type":"joinGroup"}',
         '{"type":"joinGroup","group":" "}',
         '{"type":"joinGroup","group":"room","ackId":"one"}',
@@ -114,6 +114,18 @@ def test_the_javascript_client_comes_back_after_a_malformed_message(stage: Stage
     first = client.connection_id
     client.say('{"type":"joinGroup"')
     back_again(stage, client, first)
+
+
+def test_the_javascript_client_keeps_its_connection_after_a_message_that_the_service_does_not_know(
+    stage: Stage,
+) -> None:
+    client = stage.open("js", verbatim=True)
+    assert isinstance(client, JavaScriptClient)
+    first = client.connection_id
+    client.say('{"type":"fromTheFuture"}')
+    client.join("room")
+    assert stage.groups(first) == ["room"]
+    assert not client.events.of("disconnected")
 
 
 @each_kind

@@ -17,6 +17,7 @@ from limpet._transports.messages import Connect
 from limpet._transports.proxies import ProxySetting
 from limpet._transports.route import Provider, Route
 from limpet._transports.tls import TlsSetting
+from limpet_core.client.headers import HeadersSetting
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class AsyncClient(BaseClient[D]):
         *,
         ssl: TlsSetting = None,
         proxy: ProxySetting = None,
+        headers: HeadersSetting | None = None,
         connect: Connect | None = None,
     ) -> None:
         """Make a client, which connects when it is started.
@@ -47,15 +49,33 @@ class AsyncClient(BaseClient[D]):
             options: see :class:`limpet.Options`.
             ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's
                 trust store. A context of your own can also present a client certificate.
-            proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+            proxy: ``http://[user:password@]host[:port]``, the same with ``https://``, or with ``socks5://`` (needs
+                ``limpet[socks]``); None: the environment's proxy; False: none. ``ssl`` checks the certificate of an
+                ``https`` proxy, too.
+            headers: more headers for each handshake with the service, a dict or pairs of name and value; never sent to
+                a proxy. A ``User-Agent`` replaces the client's own.
             connect: opens the transport instead, see :data:`limpet.connect.Connect`, and sees to TLS and proxies.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
-        super().__init__(self._driver_type(Route(url, ssl, proxy, connect), options))
+        super().__init__(self._driver_type(Route(url, ssl, proxy, connect, headers=headers), options))
         self._subscriptions: Counter[str] = Counter()
         self._to_leave: set[str] = set()  # groups that a subscription has joined
+
+    # ---- State
+
+    def check(self) -> None:
+        """Look at once whether the connection is still there: call it when you know that the network has changed.
+
+        The client sends a ping, and recovers the connection unless it hears something within ``check_timeout`` (5 s).
+        An attempt to connect that waits for its delay is made at once. The call returns immediately, and does nothing
+        if the client is stopped. After a suspend of the machine the client checks by itself.
+
+        Raises:
+            LocalProtocolError: the client was started in another event loop.
+        """
+        self._driver.check()
 
     # ---- Requests
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from limpet import Acked, Event, InvalidType, LocalProtocolError
 from limpet._cancellation import is_failure
@@ -18,12 +20,20 @@ Callback = Callable[[Any], object]
 """A function of one event. A returned awaitable is awaited."""
 
 
-class _Awaited(NamedTuple):
-    """An awaitable that a callback returned."""
+STALLED_AFTER = 10.0
+"""Seconds for which one callback may hold up others before the log says so."""
 
-    result: Awaitable[object]
+_LOOKS = 4
+"""How often a callback is looked at in that time."""
+
+
+class Running(NamedTuple):
+    """A callback that has not come to its end yet; a new one for each call."""
+
+    callback: Callback
     event: Event
     rest: tuple[Callback, ...]  # the event's other callbacks
+    result: Awaitable[object] | None = None  # to be awaited, where it is not a thread that calls
 
 
 class CallbackQueue:
@@ -44,6 +54,7 @@ class CallbackQueue:
         registered: callbacks by type of event.
         busy: the state.
         raise_later: the argument.
+        running: the callback that others wait for; set by :meth:`call`, or by the thread that calls callbacks.
     """
 
     def __init__(
@@ -61,7 +72,9 @@ class CallbackQueue:
         self._release = release
         self._events: deque[Event] | None = None  # made when needed: it takes 0.7 KiB, even empty
         self._full = False
-        self._awaited: _Awaited | None = None
+        self.running: Running | None = None
+        self._seen: Running | None = None  # at the last look
+        self._seen_at = math.inf  # when it was seen first; inf: the log has told of it
 
     # ---- Registration
 
@@ -95,7 +108,7 @@ class CallbackQueue:
             else:
                 if result is not None and inspect.isawaitable(result):
                     self.busy = True
-                    self._awaited = _Awaited(result, event, tuple(rest))
+                    self.running = Running(callback, event, tuple(rest), result)
                     return
 
     def put(self, event: Event) -> None:
@@ -122,6 +135,38 @@ class CallbackQueue:
             self._release()
         return event, self.registered.get(type(event), ())
 
+    # ---- Callbacks that hold up others
+
+    @property
+    def held_up(self) -> bool:
+        """Whether events, or other callbacks of the same event, wait for a callback."""
+        return bool(self._events) or (self.running is not None and bool(self.running.rest))
+
+    def look(self, now: float) -> float:
+        """Log a warning if one callback has held up others for :data:`STALLED_AFTER`, once for each of its calls.
+
+        To be called when :attr:`held_up` has become true, and again at the time that this returns, ``inf`` if nothing
+        is held up any more. Nothing is done for it where a callback begins or ends, so no message costs more.
+        """
+        running = self.running
+        if not self.held_up:
+            self._seen = None
+            return math.inf
+        if running is not self._seen:
+            self._seen, self._seen_at = running, now
+        elif running is not None and now - self._seen_at >= STALLED_AFTER:
+            self._seen_at = math.inf
+            log.warning(
+                "the callback %s for %s has not come to its end for %g s; behind it wait %s%s. Callbacks are called "
+                "one at a time, so none may wait for what another is to get: hand such work to a task or thread",
+                _name(running.callback),
+                type(running.event).__name__,
+                STALLED_AFTER,
+                _count(len(self._events or ()), "event"),
+                f" and {_count(len(running.rest), 'more callback')} for the same one" if running.rest else "",
+            )
+        return min(now + STALLED_AFTER / _LOOKS, self._seen_at + STALLED_AFTER)
+
     # ---- Awaitables
 
     async def run(self) -> None:
@@ -129,20 +174,21 @@ class CallbackQueue:
 
         Whatever this raises was aimed at the current task. Call :meth:`drop` then, or :meth:`resume` and this again.
         """
-        while (awaited := self._next()) is not None:
+        while (running := self._next()) is not None:
             try:
-                await awaited.result
+                if running.result is not None:
+                    await running.result
             except BaseException as error:
                 if not is_failure(error):
                     raise
-                log.exception("a callback for %s failed", type(awaited.event).__name__)
+                log.exception("a callback for %s failed", type(running.event).__name__)
             self.resume()
 
     def resume(self) -> None:
         """Call the other callbacks of an event whose awaitable has ended."""
-        if (awaited := self._awaited) is not None:
-            self._awaited = None
-            self.call(awaited.event, awaited.rest)
+        if (running := self.running) is not None:
+            self.running = None
+            self.call(running.event, running.rest)
 
     def drop(self) -> None:
         """Call the callbacks of all queued events, and give up every awaitable: no task is left to await them.
@@ -150,33 +196,47 @@ class CallbackQueue:
         An async callback is not begun. The queue is idle then.
         """
         dropped = 0
-        while (awaited := self._next()) is not None:
+        while (running := self._next()) is not None:
             dropped += 1
             try:
-                _give_up(awaited.result)
+                _give_up(running.result)
             except Exception:
-                log.exception("a callback for %s failed", type(awaited.event).__name__)
+                log.exception("a callback for %s failed", type(running.event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
                 self.raise_later(error)
             self.resume()
         if dropped:
             log.info("cancelled: %d async callbacks were not run to their end", dropped)
 
-    def _next(self) -> _Awaited | None:
-        """Call callbacks until one returns an awaitable, and return that; None: the queue is idle."""
-        while self._awaited is None:
+    def _next(self) -> Running | None:
+        """Call callbacks until one returns an awaitable, and return that call; None: the queue is idle."""
+        while self.running is None:
             if (queued := self.take()) is None:
                 self.busy = False
                 return None
             self.call(*queued)
-        return self._awaited
+        return self.running
 
 
 def raise_at_once(error: BaseException) -> None:
     raise error
 
 
-def _give_up(awaitable: Awaitable[object]) -> None:
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _name(callback: Callback) -> str:
+    """Return the qualified name of a callback, or of what it is made of."""
+    function: Any = getattr(callback, "__wrapped__", callback)
+    while isinstance(function, partial):
+        function = cast(Any, function).func
+    if not isinstance(getattr(function, "__qualname__", None), str):
+        function = cast(Any, type(function))
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _give_up(awaitable: object) -> None:
     """End ``awaitable`` as the cancellation of its awaiter would."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()  # else Python warns that it was never awaited

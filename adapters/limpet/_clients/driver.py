@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from limpet import Ack, Acked, Connected, Dial, Event, Options, Session, State, Stopped
+from limpet._clients import suspend
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
 
@@ -75,6 +76,7 @@ class BaseDriver(ABC, Generic[TransportT]):
     """Keeps one session going: its transport, its timer, its events.
 
     Args:
+        route: the way to the service.
         options: the session's.
         raise_later: raises an exception of a callback out of the event loop or nursery, after this call; None:
             callbacks are called elsewhere, see :meth:`_run_callbacks`.
@@ -87,13 +89,16 @@ class BaseDriver(ABC, Generic[TransportT]):
     _start_hint = "`async with client:`"
     _senders: Any = ()  # callers that wait until a message without an ack can be sent
 
-    def __init__(self, options: Options | None, raise_later: Callable[[BaseException], object] | None) -> None:
-        self.session: Session = Session(options, random=random.random)
+    def __init__(
+        self, route: Route, options: Options | None, raise_later: Callable[[BaseException], object] | None
+    ) -> None:
+        self.session: Session = Session(options, random=random.random, headers=route.headers)
         self.session.start_hint = self._start_hint
         limit = self.session.options.max_buffered_messages
         self.delivery: Delivery = Delivery(limit, self.consumers_ready, settle_request, self.settle, raise_later)
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
+        self._route = route
         self._armed = math.inf  # when the timer fires
         self._draining = False
         self._called_meanwhile = False  # the session was called since the drain last looked at it
@@ -119,6 +124,7 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     def start_session(self, now: float) -> None:
         """Start the session; reading is paused if consumers of the run before are still too far behind."""
+        self.session.asleep(suspend.asleep(), now)  # what it slept before does not count
         self.session.start(now)
         self.delivery.begin()
         if self.delivery.held:
@@ -137,6 +143,18 @@ class BaseDriver(ABC, Generic[TransportT]):
         """
         transport = self._transport
         return (transport is None or transport.writable) and (not publish or self.session.publishing)
+
+    def check(self) -> None:
+        """Look at once whether the connection is still there."""
+        self.session.check(self.now())
+        self.drain()
+
+    # ---- Time
+
+    def _wake_session(self, now: float) -> None:
+        """Have the session do what is due, and notice a suspend of the machine."""
+        self.session.asleep(suspend.asleep(), now)
+        self.session.wake(now)
 
     # ---- The rule
 
@@ -212,9 +230,8 @@ class AsyncDriver(BaseDriver[TransportT]):
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options, self.raise_later)
+        super().__init__(route, options, self.raise_later)
         self.waiting: dict[AsyncWaiter[Ack], int] = {}
-        self._route = route
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
     def consumers_ready(self, ready: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from limpet import Session, State
 from limpet._clients.callbacks import CallbackQueue
 from limpet._structured.backend import Backend, Nursery
@@ -10,23 +12,38 @@ from limpet._structured.backend import Backend, Nursery
 class CallbackTask:
     """The task that awaits what async callbacks return, from the first one until the client stops.
 
-    Attributes:
-        nursery: for the task, as long as it can be started and is not.
+    A second task looks after it, as long as one callback holds up others.
     """
 
     def __init__(self, backend: Backend, session: Session, queue: CallbackQueue) -> None:
-        self.nursery: Nursery | None = None
         self._backend = backend
         self._session = session
         self._queue = queue
-        self._wakeup = backend.signal()
+        self._nursery: Nursery | None = None
+        self._running = self._watching = False
+        self._wakeup, self._over = backend.signal(), backend.signal()
+
+    def begin(self, nursery: Nursery) -> None:
+        """Use ``nursery`` for the tasks from now on, until :meth:`end`."""
+        self._nursery = nursery
+        self._running = self._watching = False
+        self._over = self._backend.signal()
+
+    def end(self) -> None:
+        """Start no task any more: the nursery has ended."""
+        self._nursery = None
 
     def wake(self) -> None:
         """Wake the task, or begin it: the queue is busy, or the client has stopped."""
         self._wakeup.set()
-        if self._queue.busy and self.nursery is not None:
-            self.nursery.start_soon(self._run)
-            self.nursery = None
+        if self._nursery is None:
+            return
+        if self._queue.busy and not self._running:
+            self._nursery.start_soon(self._run)
+            self._running = True
+        if self._queue.held_up and not self._watching:
+            self._nursery.start_soon(self._watch)
+            self._watching = True
 
     async def _run(self) -> None:
         await self._backend.checkpoint_if_cancelled()  # else a callback would begin that cannot end
@@ -35,3 +52,10 @@ class CallbackTask:
             if not self._queue.busy:
                 await self._wakeup.wait()
             await self._queue.run()
+        self._over.set()
+
+    async def _watch(self) -> None:
+        while (again := self._queue.look(self._backend.now())) < math.inf:
+            with self._backend.scope(again, False):
+                await self._over.wait()
+        self._watching = False

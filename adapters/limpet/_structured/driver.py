@@ -9,7 +9,7 @@ The tasks of a client, and the cancellation that reaches each::
        |     |- TransportTasks.run()   opens and reads; cancelled when the session does not want the transport any more
        |     |  `- its writer          cancelled together with it
        |     `- (_keep_time() runs in the task itself, and ends when the session has stopped)
-       `- CallbackTask                 awaits async callbacks; cancelled at once
+       `- CallbackTask                 awaits async callbacks, and a task that looks after it; cancelled at once
 
 A cancelled run stops the session, for which it shields itself, waits until the protected scope is empty, and cancels
 that after ``close_timeout`` and one second more.
@@ -124,7 +124,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         try:
             await self._run(started)
         finally:
-            self._callbacks.nursery = self._nursery = None
+            self._callbacks.end()
+            self._nursery = None
             self._end()
             self.delivery.callbacks.drop()  # the events that a cancellation has left
             self._ended = None
@@ -138,7 +139,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._protected_scope = self.backend.scope(math.inf, True)
         failure: BaseException | None = None
         async with self.backend.nursery() as nursery:
-            self._callbacks.nursery = self._nursery = nursery
+            self._callbacks.begin(nursery)
+            self._nursery = nursery
             nursery.start_soon(self._connect_and_keep_time)
             try:
                 event = await self._outcome
@@ -201,7 +203,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             with self.backend.scope(self._armed, False):
                 await self._earlier.wait()
             if self.now() >= self.session.deadline:
-                self.session.wake(self.now())
+                self._wake_session(self.now())
                 self.drain()
         self._armed = math.inf
 

@@ -15,6 +15,7 @@ from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.base import BaseClient
 from limpet._clients.callbacks import Callback, CallbackQueue
+from limpet._structured.callbacks import CallbackTask
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.tasks import TransportTasks
@@ -23,7 +24,8 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     # In the client's tasks. CallbackQueue.run is missing: it awaits coroutines of the application.
     (StructuredDriver, "run _run _connect_and_keep_time stop"),
     (TransportTasks, "run _write"),
-    (CallbackQueue, "_next call resume drop"),
+    (CallbackTask, "_watch"),
+    (CallbackQueue, "_next call resume drop look"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
     (AsyncClient, "join_group leave_group send_to_group send_event _open _subscribed"),
@@ -38,19 +40,19 @@ _marked: set[type] = set()
 class Unprotected:
     """A callback that may be interrupted, though its caller is protected."""
 
-    __slots__ = ("_callback",)
+    __slots__ = ("__wrapped__",)
 
     def __init__(self, callback: Callback) -> None:
-        self._callback = callback
+        self.__wrapped__ = callback
 
     def __call__(self, event: Any) -> object:
-        return self._callback(event)
+        return self.__wrapped__(event)
 
     def __eq__(self, other: object) -> bool:
-        return self._callback == (other._callback if isinstance(other, Unprotected) else other)
+        return self.__wrapped__ == (other.__wrapped__ if isinstance(other, Unprotected) else other)
 
     def __hash__(self) -> int:
-        return hash(self._callback)
+        return hash(self.__wrapped__)
 
 
 def protect() -> Callable[[Callback], Callback] | None:

@@ -9,20 +9,26 @@ import socket
 import ssl
 from typing import cast
 
-from limpet import ConnectError
+from limpet import ConnectError, Proxy
 
 
-def explain(error: BaseException) -> ConnectError:
-    """Return an error whose text says why no connection could be made."""
+def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
+    """Return an error whose text says why no connection could be made.
+
+    Args:
+        error: what happened.
+        proxy: given if it happened between the client and this proxy, and not with the service behind it.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
     elif isinstance(error, ssl.SSLError):
         reason = f"TLS failed: {error.reason or error}"
         if error.reason == "WRONG_VERSION_NUMBER":
-            reason += "; the answer is not TLS (without TLS, the URL starts with ws://)"
+            plain = "http" if proxy else "ws"
+            reason += f"; the answer is not TLS (without TLS, the URL starts with {plain}://)"
     else:
         reason = "; ".join(_reasons(error))
-    explained = ConnectError(reason)
+    explained = ConnectError(f"the proxy {proxy.host} port {proxy.port}: {reason}" if proxy else reason)
     explained.__cause__ = error
     return explained
 

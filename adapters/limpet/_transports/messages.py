@@ -58,7 +58,8 @@ class BlockingTransport(Protocol):
 Connect = Callable[[Dial], Awaitable[MessageTransport]]
 """Opens a transport to ``dial.url`` that offers the subprotocol ``dial.protocol``; raises an exception if that fails.
 
-An attribute ``status`` of the exception is the HTTP status of a refused handshake.
+An attribute ``status`` of the exception is the HTTP status of a refused handshake, and ``retry_after`` the seconds that
+the answer asks to wait for.
 """
 
 BlockingConnect = Callable[[Dial], BlockingTransport]
@@ -82,10 +83,12 @@ class MessageConnection:
     def failed(self, error: BaseException) -> None:
         """Tell the session that ``connect`` raised ``error``."""
         if self.dial.wanted:
-            status = getattr(error, "status", None)
+            status, retry_after = getattr(error, "status", None), getattr(error, "retry_after", None)
             if isinstance(error, OSError):
                 error = explain(error)
-            self.session.dial_failed(error, self._now(), status=status if isinstance(status, int) else None)
+            status = status if isinstance(status, int) else None
+            retry_after = retry_after if isinstance(retry_after, int | float) else None
+            self.session.dial_failed(error, self._now(), status=status, retry_after=retry_after)
 
     def opened(self) -> None:
         """Tell the session that the transport is open."""

@@ -1,12 +1,13 @@
-"""A WebSocket connection over bytes: a Link over TLS over a proxy's tunnel. No socket and no event loop."""
+"""A WebSocket connection over bytes: a Link over TLS over a proxy's tunnel, perhaps over TLS. No socket and no loop."""
 
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 from limpet import ConnectError, Link, Proxy, Tunnel
 from limpet._transports.explain import explain
-from limpet._transports.proxies import ProxySetting, choose_proxy
+from limpet._transports.proxies import ProxySetting, choose_proxy, tunnel_through
 from limpet._transports.tls import Tls, system_trust
 
 # glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
@@ -14,13 +15,16 @@ from limpet._transports.tls import Tls, system_trust
 # for 64 KiB and 8.4 us for 4 KiB, against 39 us and 4.5 us with this line. Elsewhere it does nothing.
 bytes(1 << 20)
 
+if TYPE_CHECKING:
+    from limpet._transports.socks import SocksTunnel
+
 
 class Pipeline:
-    """The layers over one TCP connection: a proxy's tunnel, TLS, a Link.
+    """The layers over one TCP connection: TLS with a proxy, the proxy's tunnel, TLS with the service, a Link.
 
     Args:
         link: the WebSocket connection.
-        tls: checks certificates, for ``wss`` URLs; None: the system's trust store.
+        tls: checks certificates, for ``wss`` URLs and ``https`` proxies; None: the system's trust store.
         proxy: the client's setting, which :meth:`address` evaluates.
 
     Call :meth:`address` first.
@@ -31,7 +35,8 @@ class Pipeline:
         self._context = tls
         self._setting: ProxySetting = proxy
         self._proxy: Proxy | None = None
-        self._tunnel: Tunnel | None = None
+        self._proxy_tls: Tls | None = None
+        self._tunnel: Tunnel | SocksTunnel | None = None
         self._tls: Tls | None = None
 
     def address(self) -> tuple[str, int]:
@@ -46,7 +51,9 @@ class Pipeline:
             self._tls = Tls(self._context or system_trust(), endpoint.host)
         if proxy is None:
             return endpoint.host, endpoint.port
-        self._tunnel = Tunnel(proxy, endpoint.host, endpoint.port)
+        if proxy.scheme == "https":
+            self._proxy_tls = Tls(self._context or system_trust(), proxy.host)
+        self._tunnel = tunnel_through(proxy, endpoint.host, endpoint.port)
         self.link.dial.waits_for = f"the proxy {proxy.host} port {proxy.port}"
         return proxy.host, proxy.port
 
@@ -55,30 +62,46 @@ class Pipeline:
         if not data:
             self.transport_lost("the peer closed the connection", now)
             return
+        outer = self._proxy_tls
+        if outer is not None and not (data := outer.decrypt(data)):
+            self._proxy_ended(outer, now)
+            return
         if self._tunnel is not None:
             try:
                 data = self._tunnel.receive_data(data)
             except ConnectError as error:
                 self.link.failed(error, now)
                 return
-            if not self._tunnel.open:
-                return
-            self._tunnel = None
-            self.link.dial.waits_for = None
+            if self._tunnel.open:
+                self._tunnel = None
+                self.link.dial.waits_for = None
         tls = self._tls
-        if tls is not None:
-            data = tls.decrypt(data)
-        if data:
-            self.link.receive_data(data, now)
-        if tls is not None and tls.ended:
-            if tls.fault is not None:
-                self.failed(tls.fault, now)
-            else:
-                self.transport_lost("the peer closed the connection", now)
+        if self._tunnel is None:
+            if tls is not None:
+                data = tls.decrypt(data)
+            if data:
+                self.link.receive_data(data, now)
+            if tls is not None and tls.ended:
+                if tls.fault is not None:
+                    self.failed(tls.fault, now)
+                else:
+                    self.transport_lost("the peer closed the connection", now)
+        if outer is not None:
+            self._proxy_ended(outer, now)
+
+    def _proxy_ended(self, outer: Tls, now: float) -> None:
+        """Report the end of the TLS connection with the proxy, if it is over."""
+        if outer.fault is not None:
+            self.link.failed(explain(outer.fault, self._proxy), now)
+        elif outer.ended:
+            self.transport_lost("the peer closed the connection", now)
 
     def transport_lost(self, reason: str, now: float) -> None:
         """Note that the TCP connection is broken, for ``reason``."""
-        if self._tunnel is not None:
+        if self._proxy_tls is not None and not self._proxy_tls.shaken:
+            error = ConnectionError(f"the TLS handshake was cut short: {reason}")
+            self.link.failed(explain(error, self._proxy), now)
+        elif self._tunnel is not None:
             self.link.failed(self._tunnel.lost(reason), now)
         elif self._tls is not None and not self._tls.shaken:
             self.failed(ConnectionError(f"the TLS handshake was cut short: {reason}"), now)
@@ -93,14 +116,30 @@ class Pipeline:
 
     def data_to_send(self) -> bytes:
         """Return the bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
+        if self._proxy_tls is not None:
+            return self._proxy_tls.encrypt(self._inner_data)
         if self._tunnel is not None:
             return self._tunnel.data_to_send()
         if self._tls is None:
             data = self.link.data_to_send()
             return data[0] if len(data) == 1 else b"".join(data)
-        return self._tls.encrypt(self.link)
+        return self._tls.encrypt(self.link.data_to_send)
+
+    def _inner_data(self) -> list[bytes]:
+        """Return the bytes for the TLS connection with the proxy."""
+        if self._tunnel is not None:
+            data = self._tunnel.data_to_send()
+        elif self._tls is not None:
+            data = self._tls.encrypt(self.link.data_to_send)
+        else:
+            return self.link.data_to_send()
+        return [data] if data else []
 
     def close_notify(self) -> bytes:
         """Return the last bytes of a connection that is not wanted any more."""
         data = self.data_to_send()
-        return data + self._tls.close() if self._tls is not None and self._tunnel is None else data
+        last = self._tls.close() if self._tls is not None and self._tunnel is None else b""
+        outer = self._proxy_tls
+        if outer is None:
+            return data + last
+        return data + outer.encrypt(lambda: [last] if last else []) + outer.close()

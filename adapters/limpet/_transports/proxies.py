@@ -1,25 +1,30 @@
-"""The choice of an HTTP proxy: the application's setting, or the environment's.
+"""The choice of a proxy: the application's setting, or the environment's.
 
-``CONNECT``, the request to the proxy, is in ``limpet_core/client/http_connect.py``.
+``CONNECT``, the request to an HTTP proxy, is in ``limpet_core/client/http_connect.py``; SOCKS5 is in ``socks.py``.
 """
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import urllib.request
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from limpet import Endpoint, InvalidType, InvalidValue, Proxy, parse_proxy
+from limpet import Endpoint, InvalidType, InvalidValue, Proxy, Tunnel, parse_proxy
+from limpet._extras import MissingExtra
+
+if TYPE_CHECKING:
+    from limpet._transports.socks import SocksTunnel
 
 ProxySetting = str | Literal[False] | None
-"""The URL of an HTTP proxy; None: the environment's; False: none, whatever the environment says."""
+"""The URL of an HTTP or SOCKS5 proxy; None: the environment's; False: none, whatever the environment says."""
 
 
 def check_proxy(proxy: object) -> None:
     """Raise InvalidType or InvalidValue unless ``proxy`` is a :data:`ProxySetting`."""
     if isinstance(proxy, str):
-        parse_proxy(proxy)
+        _usable(proxy)
     elif proxy is not None and proxy is not False:
         raise InvalidType(f"proxy must be the URL of a proxy, None or False, not {type(proxy).__name__}")
 
@@ -30,10 +35,10 @@ def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
     The environment's proxy is never used for the machine's own loopback addresses.
 
     Raises:
-        InvalidValue: the URL is not that of an HTTP proxy; the message says where it came from.
+        InvalidValue: the URL is not that of a proxy that can be used; the message says where it came from.
     """
     if setting is not None:
-        return parse_proxy(setting) if setting else None
+        return _usable(setting) if setting else None
     proxies = urllib.request.getproxies()
     if _is_loopback(endpoint.host) or _is_excepted(endpoint, proxies.get("no", "")):
         return None
@@ -41,9 +46,32 @@ def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
     if not url:
         return None
     try:
-        return parse_proxy(url if "://" in url else f"http://{url}")
+        return _usable(url if "://" in url else f"http://{url}")
     except InvalidValue as error:
         raise InvalidValue(f"the environment has a proxy that cannot be used (proxy=False: none): {error}") from None
+
+
+def _usable(url: str) -> Proxy:
+    proxy = parse_proxy(url)
+    if proxy.scheme == "socks5":
+        try:
+            importlib.import_module("limpet._transports.socks")  # of an extra
+        except MissingExtra as error:
+            raise InvalidValue(f"proxy is a SOCKS5 proxy: {error}") from None
+    return proxy
+
+
+def tunnel_through(proxy: Proxy, host: str, port: int) -> Tunnel | SocksTunnel:
+    """Return a tunnel through ``proxy``, which was chosen here.
+
+    Raises:
+        InvalidValue: the proxy cannot be asked for that host.
+    """
+    if proxy.scheme != "socks5":
+        return Tunnel(proxy, host, port)
+    from limpet._transports.socks import SocksTunnel
+
+    return SocksTunnel(proxy, host, port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from limpet._transports.pipeline import Pipeline
 from limpet._transports.proxies import ProxySetting, check_proxy
 from limpet._transports.tls import TlsSetting, tls_context
 from limpet._version import __version__
+from limpet_core.client.headers import Headers, HeadersSetting, check_headers
 
 Provider = str | Callable[[], str | Awaitable[str] | Coroutine[Any, Any, str]]
 """A Client Access URL, or a function that returns one, directly or to be awaited."""
@@ -27,6 +28,7 @@ class Route:
     Attributes:
         connect: opens message transports; None: the client opens TCP connections.
         blocking_connect: the same for the blocking client.
+        headers: the application's for the handshake.
 
     Raises:
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
@@ -39,6 +41,7 @@ class Route:
         proxy: ProxySetting,
         connect: Connect | None = None,
         blocking_connect: BlockingConnect | None = None,
+        headers: HeadersSetting | None = None,
     ) -> None:
         if isinstance(url, str):
             parse_url(url)
@@ -49,6 +52,7 @@ class Route:
         check_blocking_connect(blocking_connect)
         if (connect is not None or blocking_connect is not None) and (tls is not None or proxy):
             raise InvalidValue("connect opens the transport: ssl and proxy are for it to use, not for the client")
+        self.headers: Headers = check_headers(headers)
         self.connect: Connect | None = connect
         self.blocking_connect: BlockingConnect | None = blocking_connect
         self._url: Provider = url

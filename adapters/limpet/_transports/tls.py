@@ -1,13 +1,14 @@
-"""TLS between a TCP connection and a Link, over bytes: no socket and no event loop."""
+"""TLS between a TCP connection and a Link or the like, over bytes: no socket and no event loop."""
 
 from __future__ import annotations
 
 import functools
 import ssl
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from limpet import InvalidType, InvalidValue, Link
+from limpet import InvalidType, InvalidValue
 
 TlsSetting = ssl.SSLContext | str | Path | None
 """Checks the service's certificate: a context, or the path of a file with the CA certificates to trust instead of the
@@ -64,10 +65,11 @@ class Tls:
             self.fault = error.with_traceback(None)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def encrypt(self, link: Link) -> bytes:
+    def encrypt(self, data_to_send: Callable[[], Iterable[bytes]]) -> bytes:
+        """Return the bytes to send; ``data_to_send`` is called for more once the handshake is done."""
         if self.shaken and self.fault is None:
             unsent = self._unsent
-            unsent += link.data_to_send()
+            unsent += data_to_send()
             try:
                 while unsent:
                     self._object.write(unsent[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from limpet import Session, State
 from limpet._clients.callbacks import CallbackQueue
@@ -20,6 +21,7 @@ class CallbackTask:
         self._session = session
         self._queue = queue
         self._wakeup: asyncio.Future[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None  # as long as one callback may hold up others
 
     def wake(self) -> None:
         """Wake the task, or begin it: the queue is busy, or the client has stopped."""
@@ -28,11 +30,18 @@ class CallbackTask:
             self.task.add_done_callback(self._ended)
         elif self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
+        if self._watch is None and self._queue.held_up:
+            self._look()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        again = self._queue.look(loop.time())
+        self._watch = loop.call_at(again, self._look) if again < math.inf else None
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up a task of another loop than ``loop``, which was closed before the task had ended."""
         if self.task is not None and self.task.get_loop() is not loop:
-            self.task = self._wakeup = None
+            self.task = self._wakeup = self._watch = None
             self._queue.drop()
 
     async def _run(self) -> None:
@@ -51,5 +60,8 @@ class CallbackTask:
                 self._queue.raise_later(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._watch is not None and task is self.task:
+            self._watch.cancel()
+            self._watch = None
         if task.cancelled() and task is self.task:
             self._queue.drop()  # also for a task that had not begun

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,7 @@ from limpet import (
     Stopped,
 )
 from limpet._clients.driver import AsyncDriver
+from limpet._transports.dial_asyncio import dial as dial_tcp
 from limpet._transports.messages import AsyncMessageConnection, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
@@ -225,7 +227,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def _wake(self) -> None:
         try:
             self._timer, self._armed = None, math.inf
-            self.session.wake(self._loop.time())
+            self._wake_session(self._loop.time())
         except BaseException as error:
             self.failed(error)
             raise
@@ -264,9 +266,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     async def _open_tcp(self, dial: Dial) -> None:
         pipeline = self._route.pipeline(self.session, dial)
+        sock: socket.socket | None = None
         try:
-            await self._loop.create_connection(lambda: TcpConnection(self, pipeline), *pipeline.address())
+            sock = await dial_tcp(*pipeline.address())
+            await self._loop.create_connection(lambda: TcpConnection(self, pipeline), sock=sock)
         except (OSError, ValueError) as error:
+            if sock is not None:
+                sock.close()  # it has been reset before there was a transport
             pipeline.failed(error, self._loop.time())
 
     async def _open_messages(self, dial: Dial, connect: Connect) -> None:

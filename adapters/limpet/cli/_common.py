@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -14,15 +15,17 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from limpet import LimpetError
+from limpet._extras import MissingExtra
 from limpet.cli._terminal import SafeFormatter
 from limpet.service import client_url
+from limpet.service._signals import told_to_end
 from limpet_core.text import escape
 
 ALL_ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 """The roles for joining and sending to every group."""
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as in shells."""
+SIGNALLED = 128
+"""The exit status after a signal is this and the signal's number, as in shells: 130 after Ctrl-C."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,12 +118,32 @@ def log_to_stderr(verbose: bool) -> None:
 
 
 def run(main: Coroutine[Any, Any, int | None]) -> NoReturn:
-    """Run ``main`` and exit with the status that it returns; handle Ctrl-C and user errors."""
+    """Run ``main`` and exit with the status that it returns; handle user errors, Ctrl-C, SIGTERM and SIGHUP.
+
+    The signals cancel ``main``, which says goodbye; the exit status is 128 and the number of the signal then.
+    """
+    told: list[int] = []
+
+    async def cancellable() -> int | None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def tell(number: int) -> None:
+            told.append(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        with told_to_end(loop, tell):
+            return await main
+
     with user_errors():
         try:
-            status = asyncio.run(main)
+            status = asyncio.run(cancellable())
         except KeyboardInterrupt:
-            status = INTERRUPTED
+            status = SIGNALLED + signal.SIGINT
+        except asyncio.CancelledError:
+            if not told:
+                raise
+            status = SIGNALLED + told[0]
     sys.exit(status or 0)
 
 
@@ -131,5 +154,5 @@ def user_errors() -> Generator[None]:
         yield
     except OSError as error:
         raise click.ClickException(escape(error.strerror or str(error))) from error
-    except (LimpetError, ValueError, TypeError) as error:
+    except (LimpetError, MissingExtra, ValueError, TypeError) as error:
         raise click.ClickException(escape(str(error))) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from limpet.cli._common import (
     user_errors,
     verbose_option,
 )
+from limpet.cli._https import certificate_context, print_trust
 from limpet.cli.demo import demo
 from limpet.cli.messages import publish, subscribe
 from limpet.service import HubOptions, Service, ServiceOptions, client_url, load_options, mint_client_token, serve
@@ -39,6 +41,21 @@ def cli() -> None:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
+@click.option(
+    "--https", is_flag=True, help="Serve https and wss, with a certificate made for this machine; its path is printed."
+)
+@click.option(
+    "--certificate",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Serve https and wss, with your own certificate and its chain (PEM).",
+)
+@click.option(
+    "--certificate-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Private key of --certificate (PEM), if it is not in the same file.",
+)
 @click.option("--hub", default="chat", show_default=True, help="Hub of the client URLs that are printed.")
 @click.option(
     "--key",
@@ -74,6 +91,9 @@ def serve_command(
     config: str | None,
     host: str,
     port: int,
+    https: bool,
+    certificate: str | None,
+    certificate_key: str | None,
     hub: str,
     access_key: str | None,
     secondary_access_key: str | None,
@@ -81,7 +101,11 @@ def serve_command(
     event_handlers: tuple[str, ...],
     verbose: bool,
 ) -> None:
-    """Run the local service until Ctrl-C."""
+    """Run the local service until Ctrl-C, SIGTERM or SIGHUP.
+
+    The exit status is 0 then: to be stopped is how a service ends. Clients are told that it goes away (close code
+    1001).
+    """
     log_to_stderr(verbose)
 
     def ready(service: Service) -> None:
@@ -89,8 +113,15 @@ def serve_command(
         if service.trace_url is not None:
             click.echo("Watch it, and try it, in a browser:")
             click.echo(f"  {service.trace_url}\n")
+        if made is not None:
+            print_trust(made)
         click.echo("Connection string, for server SDKs and for `limpet url`:")
         click.echo(f"  {service.connection_string}\n")
+        if context is None:
+            click.echo(
+                "Microsoft's JavaScript server SDK refuses http:// unless it gets { allowInsecureConnection: true }"
+            )
+            click.echo("as its last argument. Or serve https: start again with --https.\n")
         click.echo(f"Client URLs for the hub {hub!r}. They may join and send to every group; connect within an hour.")
         for user in ("alice", "bob"):
             click.echo(f"As user {user}:")
@@ -111,8 +142,10 @@ def serve_command(
         options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
         # The first handler on the command line is the first to be asked.
         options = with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
-        serve(options, host, port, on_start=ready)
-    click.echo("Stopped.")
+        context, made = certificate_context(https, certificate, certificate_key, host)
+        serve(options, host, port, ssl=context, on_start=ready)
+    with suppress(OSError):  # its terminal is gone
+        click.echo("Stopped.")
 
 
 @cli.command("token")
@@ -140,7 +173,8 @@ def url_command(connection_string: str, hub: str, **grant: Any) -> None:
 def sub_command(source: Source, groups: tuple[str, ...], count: int | None, as_json: bool, verbose: bool) -> None:
     """Join GROUPs and print their messages, and messages from the server.
 
-    Changes of the connection are reported on standard error.
+    Changes of the connection are reported on standard error. Ctrl-C, SIGTERM and SIGHUP close the connection; the exit
+    status is 130, 143 or 129 then.
     """
     log_to_stderr(verbose)
     run(subscribe(source.url(), groups, count, as_json))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import queue
+import re
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import click
@@ -25,6 +30,11 @@ from limpet.asyncio import Client
 from limpet_core.protocol.json import encode_json
 from limpet_core.text import escape, one_line
 
+# A name that cannot be taken for anything else in a line: no space, colon or quotation mark.
+_PLAIN = re.compile(r"\w[\w.@+/~-]*")
+
+_SERVER = "server"
+
 _EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
 
@@ -36,7 +46,7 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
     async with client:
         for group in groups:
             await client.join_group(group)
-        _note(f"connected as {client.connection_id}" + (f", user {client.user_id}" if client.user_id else ""))
+        _note(f"connected as {client.connection_id}" + (f", user {_name(client.user_id)}" if client.user_id else ""))
         if not groups:
             _note("no GROUP was given: only messages to this user, this connection or the whole hub are printed")
         async for message in client:
@@ -75,9 +85,41 @@ async def _texts(data: Iterable[str]) -> AsyncIterator[str]:
 
 
 async def _lines() -> AsyncIterator[str]:
-    """Yield the lines of standard input, read in a thread so that the connection goes on."""
-    while line := await asyncio.to_thread(sys.stdin.readline):
+    """Yield the lines of standard input, read in a thread so that the connection goes on.
+
+    Nothing waits for that thread: a read of a terminal cannot be interrupted, and would hold up the end of the program.
+    """
+    wanted: queue.SimpleQueue[asyncio.Future[str]] = queue.SimpleQueue()
+    loop = asyncio.get_running_loop()
+    threading.Thread(target=_read_lines, args=(wanted, loop), name="limpet-stdin", daemon=True).start()
+    while True:
+        wanted.put(following := loop.create_future())
+        if not (line := await following):
+            return
         yield line.rstrip("\r\n")
+
+
+def _read_lines(wanted: queue.SimpleQueue[asyncio.Future[str]], loop: asyncio.AbstractEventLoop) -> None:
+    # Not sys.stdin itself: the interpreter would end with a fatal error because this thread has its lock.
+    stdin = open(sys.stdin.fileno(), encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
+    while True:
+        line, following = "", wanted.get()
+        error: Exception | None = None
+        try:
+            line = stdin.readline()
+        except Exception as raised:  # noqa: BLE001 - it is the reader's
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_settle, following, line, error)
+
+
+def _settle(following: asyncio.Future[str], line: str, error: Exception | None) -> None:
+    if following.done():
+        return  # nothing waits for it any more
+    if error is not None:
+        following.set_exception(error)
+    else:
+        following.set_result(line)
 
 
 def _parse(text: str) -> Any:
@@ -110,13 +152,25 @@ def _with_large_numbers(value: object) -> object:
 
 def _as_text(message: Message) -> str:
     if type(message) is GroupMessage:
-        sender = f"{message.group} {message.from_user_id}" if message.from_user_id else message.group
+        sender = (
+            f"{_name(message.group)} {_name(message.from_user_id)}" if message.from_user_id else _alone(message.group)
+        )
     else:
-        sender = "server"
+        sender = _SERVER
     data = message.data
     if not isinstance(data, str):
         data = repr(data) if isinstance(data, bytes) else _as_json(data)
     return f"{sender}: {data}"
+
+
+def _name(name: str) -> str:
+    """Return a name as it is, or as a JSON string if it could be taken for more than a name."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _alone(group: str) -> str:
+    """Return the name of a group without a user behind it: a group can be called ``server``, too."""
+    return json.dumps(group) if group == _SERVER else _name(group)
 
 
 def _report(event: object) -> None:
@@ -132,7 +186,7 @@ def _report(event: object) -> None:
         case MessagesMissed(first=first, last=last):
             _note(f"messages {first} to {last} were missed")
         case RejoinGroupFailed(group=group, error=error):
-            _note(f"could not join {group} again: {error}")
+            _note(f"could not join {_name(group)} again: {error}")
         case _:
             return
 

@@ -23,11 +23,13 @@ A transport is an object with three methods, and ``connect`` is a function that 
 The duties of ``connect`` and of a transport:
 
 - ``connect`` is called for every transport, recoveries included, always with a ``dial.url``. It offers the one
-  subprotocol ``dial.protocol`` and fails if the service does not select it. It needs no timeout: it is cancelled when
-  the attempt takes too long, and must leave nothing open then.
+  subprotocol ``dial.protocol`` and fails if the service does not select it. It sends ``dial.headers``, besides its own
+  headers, to the service and not to a proxy. It needs no timeout: it is cancelled when the attempt takes too long, and
+  must leave nothing open then.
 - The exception of ``connect`` is shown to people, as ``ConnectError``. A refused handshake should raise an exception
   whose ``status`` is the HTTP status (:class:`limpet.ConnectError` has one): the client gives up at once if a fixed URL
-  is answered 401, 403 or 404.
+  is answered 401, 403 or 404. A ``retry_after`` (ConnectError has that, too) is the delay in seconds that the answer
+  asks for.
 - ``receive`` and ``send`` are called at the same time, each by one task. Either may be cancelled while it waits, and a
   cancelled ``receive`` must not lose a message.
 - ``receive`` returns the peer's close code unchanged, 1006 if there was none: after 1008 the connection cannot be

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,18 +12,21 @@ from typing import Any, Final
 from limpet import ConnectError, Dial, InvalidValue, Options, parse_url
 from limpet._transports.explain import explain
 from limpet._version import __version__
-from limpet_core.errors import refused as refused  # raised for a refused handshake
+from limpet_core.client.headers import with_defaults as with_defaults
+from limpet_core.client.refusals import LONGEST_BODY as LONGEST_BODY
+from limpet_core.client.refusals import refused as refused  # raised for a refused handshake
 from limpet_core.text import LONGEST_REASON, one_line
 
 USER_AGENT: Final = f"limpet/{__version__}"
 
 MAX_MESSAGE_SIZE: Final = Options().max_message_size
 
-CLOSE_TIMEOUT: Final = 0.5
+CLOSE_TIMEOUT: Final = 0.3
 """Seconds that a peer may take to answer a close, before its connection is dropped."""
 
-BODY: Final = 4096
-"""Bytes to read of the answer to a refused handshake."""
+NOTHING: Final = logging.CRITICAL + 1
+"""The level of a library's logger that is to say nothing: what it would say is the error, or the reason of an end, that
+the client tells."""
 
 
 def exact_url(dial: Dial) -> str:

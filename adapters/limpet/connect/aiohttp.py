@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from types import SimpleNamespace
@@ -10,18 +12,22 @@ from typing import Any, cast
 
 from limpet import ConnectError, Dial
 from limpet._extras import extra
+from limpet._transports.addresses import DELAY
+from limpet._transports.dial_asyncio import find
 from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
-    BODY,
     CLOSE_TIMEOUT,
+    LONGEST_BODY,
     MAX_MESSAGE_SIZE,
     USER_AGENT,
     check_loop,
     check_options,
     check_subprotocol,
+    cut,
     exact_url,
     failed,
     refused,
+    with_defaults,
 )
 from limpet_core.text import LONGEST_REASON, one_line
 
@@ -32,11 +38,13 @@ with extra("aiohttp"):
         ClientSession,
         ClientWebSocketResponse,
         ClientWSTimeout,
+        TCPConnector,
         TraceConfig,
         TraceRequestEndParams,
         TraceRequestRedirectParams,
         WSMsgType,
     )
+    from aiohttp.abc import AbstractResolver, ResolveResult
     from multidict import CIMultiDict
     from yarl import URL
 
@@ -45,7 +53,9 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
     """A ``connect=`` for the asyncio client, over ``ClientSession.ws_connect``.
 
     Args:
-        session: opens the connections, and stays open; by default each connection gets a session of its own.
+        session: opens the connections, and stays open; by default each connection gets a session of its own, whose
+            name look-ups do not hold up the end of the process. A connection of ``session`` that is given up amid a
+            handshake is closed as the session does it: over TLS asyncio waits 30 seconds for a peer that keeps still.
         options: arguments of ``ws_connect``, such as ``ssl``, ``proxy`` or ``headers``. Two defaults differ from the
             library's: messages up to 32 MiB (``max_msg_size``), and a short wait for the answer to a close
             (``timeout``).
@@ -59,7 +69,6 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
     settings: dict[str, Any] = {
         "timeout": make_timeout(ws_close=CLOSE_TIMEOUT),
         "max_msg_size": MAX_MESSAGE_SIZE + 1,  # the library's limit is the first size that is too large
-        "headers": headers,
         **options,
     }
     if session is None or "User-Agent" not in session.headers:
@@ -67,21 +76,38 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
 
     async def open_transport(dial: Dial) -> MessageTransport:
         check_loop("aiohttp")
+        sockets: list[socket.socket] = []
+
+        def make_socket(address: tuple[Any, ...]) -> socket.socket:
+            sockets.append(made := socket.socket(*address[:3]))
+            return made
+
         async with AsyncExitStack() as resources:
-            used = session if session is not None else await resources.enter_async_context(ClientSession())
+            used = session
+            if used is None:
+                used = await resources.enter_async_context(_own_session(make_socket))
             ws_connect = cast("Callable[..., Awaitable[ClientWebSocketResponse]]", used.ws_connect)
             try:
-                with _watch(used) as connections:
-                    websocket = await ws_connect(
-                        URL(exact_url(dial), encoded=True), protocols=[dial.protocol], **settings
-                    )
+                try:
+                    with _watch(used) as connections:
+                        websocket = await ws_connect(
+                            URL(exact_url(dial), encoded=True),
+                            protocols=[dial.protocol],
+                            headers=CIMultiDict(with_defaults(dial.headers, headers.items())),
+                            **settings,
+                        )
+                except BaseException:
+                    for sock in sockets:
+                        cut(sock)  # else the library's transport waits for a peer that keeps still
+                    raise
             except ClientResponseError as error:  # its text has the URL, and that has the token
                 if error.status == 101 or error.__cause__ is not None:  # not HTTP, or not a valid 101
                     text = one_line(error.message, LONGEST_REASON)
                     raise ConnectError(f"the service's answer to the handshake cannot be used: {text}") from None
-                raise refused(error.status, None) from None
+                raise refused(error.status, None, error.headers.items() if error.headers else ()) from None
             except ClientError as error:
-                raise failed(error) from None
+                cause = error.__cause__  # the library's own certificate error lacks what Python's has
+                raise failed(cause if isinstance(cause, ssl.SSLError) else error) from None
             transport = _Transport(websocket, connections, resources.pop_all())
         try:
             check_subprotocol(dial, websocket.protocol)
@@ -91,6 +117,27 @@ def connector(session: ClientSession | None = None, **options: Any) -> Connect:
         return transport
 
     return open_transport
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up without the event loop's executor, which would hold up the end of the process."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+        """Return the addresses of ``host``."""
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=place[0], port=place[1], family=kind, proto=protocol, flags=flags)
+            for kind, _, protocol, _, place in await find(host, port)
+            if family in (kind, socket.AF_UNSPEC)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _own_session(make_socket: Callable[[tuple[Any, ...]], socket.socket]) -> ClientSession:
+    connector = TCPConnector(resolver=_Resolver(), happy_eyeballs_delay=DELAY, socket_factory=make_socket)
+    return ClientSession(connector=connector)
 
 
 @contextmanager
@@ -107,14 +154,14 @@ def _watch(session: ClientSession) -> Generator[list[asyncio.BaseTransport]]:
             body = b""
             with suppress(TimeoutError, ClientError):  # the status is enough then
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    body = await response.content.read(BODY)
-            raise refused(response.status, body)
+                    body = await response.content.read(LONGEST_BODY)
+            raise refused(response.status, body, response.headers.items())
         if response.connection is not None and response.connection.transport is not None:
             connections.append(response.connection.transport)
 
     async def redirected(_: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
         if asyncio.current_task() is task:  # a redirect leads to a service that is not trusted
-            raise refused(params.response.status, None)
+            raise refused(params.response.status, None, params.response.headers.items())
 
     trace = TraceConfig()
     trace.on_request_end.append(ended)

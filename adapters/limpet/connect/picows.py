@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -12,10 +13,13 @@ from typing import Any, cast
 
 from limpet import ConnectError, Dial
 from limpet._extras import extra
+from limpet._transports.addresses import Address
+from limpet._transports.dial_asyncio import dial as dial_tcp
 from limpet.connect import Close, Connect, MessageTransport
 from limpet.connect._common import (
     CLOSE_TIMEOUT,
     MAX_MESSAGE_SIZE,
+    NOTHING,
     USER_AGENT,
     check_loop,
     check_options,
@@ -24,6 +28,7 @@ from limpet.connect._common import (
     exact_url,
     failed,
     refused,
+    with_defaults,
 )
 
 with extra("picows"):
@@ -41,6 +46,10 @@ with extra("picows"):
 
 SocketFactory = Callable[[WSParsedURL], "socket.socket | Awaitable[socket.socket | None] | None"]
 
+# What the library says of a faulty peer is the reason of the end, and a send that has to wait is no news.
+_SILENT = "limpet"
+logging.getLogger(f"picows.{_SILENT}").setLevel(NOTHING)
+
 _FULL_MESSAGES = 256
 _FULL_BYTES = 1 << 20
 """Messages and bytes that wait to be received when reading is paused; it is resumed when none is left."""
@@ -53,7 +62,8 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
         socket_factory: makes the TCP connections, as in ``ws_connect``.
         options: arguments of ``ws_connect``, such as ``ssl_context``, ``proxy`` or ``extra_headers``. Different from
             the library's own defaults are: no timeout for opening (the client has its own), messages up to 32 MiB
-            (``max_frame_size``), and no redirects, which the library logs with their tokens.
+            (``max_frame_size``), no redirects, which the library logs with their tokens, and a logger that says nothing
+            (``logger_name``).
 
     Raises:
         InvalidValue: the client itself sets that option.
@@ -67,6 +77,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
         "websocket_handshake_timeout": None,
         "max_frame_size": MAX_MESSAGE_SIZE,
         "max_redirects": 0,
+        "logger_name": _SILENT,
         **options,
     }
     if "use_aiofastnet" in inspect.signature(cast("Callable[..., Any]", ws_connect)).parameters:
@@ -86,19 +97,22 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
                 sockets.append(sock)
             return sock
 
-        try:
-            websocket, listener = await ws_connect(
+        # In a task that is not cancelled: the library would leave the connection open, and its end untold.
+        opening = asyncio.ensure_future(
+            ws_connect(
                 lambda: _Transport(limit),
                 exact_url(dial),
-                extra_headers=[("Sec-WebSocket-Protocol", dial.protocol), *headers],
+                extra_headers=[("Sec-WebSocket-Protocol", dial.protocol), *with_defaults(dial.headers, headers)],
                 socket_factory=make_socket,
                 **settings,
             )
-        except asyncio.CancelledError:
-            # The library leaves the connection open when a handshake is cancelled.
-            for sock in sockets:
-                cut(sock)
-            raise
+        )
+        try:
+            try:
+                websocket, listener = await asyncio.shield(opening)
+            except BaseException:
+                await _give_up(opening, sockets)
+                raise
         except OSError:
             # Reset before the library had made a transport of it: the library does not close it.
             for sock in sockets:
@@ -106,7 +120,7 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             raise
         except WSHandshakeError as error:
             if error.response is not None and error.response.status != 101:
-                raise refused(error.response.status, error.raw_body) from None
+                raise refused(error.response.status, error.raw_body, error.response.headers.items()) from None
             raise failed(error) from None
         except WSError as error:
             raise failed(error) from None
@@ -122,6 +136,18 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
     return open_transport
 
 
+async def _give_up(opening: asyncio.Future[tuple[WSTransport, Any]], sockets: list[socket.socket]) -> None:
+    """Cut the connection of an attempt that failed, or is not wanted any more, and wait for the library to notice."""
+    for sock in sockets:
+        cut(sock)  # else the library's transport waits for a peer that keeps still
+    if not sockets:
+        opening.cancel()  # there is no connection yet
+    await asyncio.wait([opening], timeout=CLOSE_TIMEOUT)
+    opening.cancel()
+    if opening.done() and not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].disconnect(graceful=False)  # done at the last moment
+
+
 class _Socket(socket.socket):
     """A connected socket that still has a peer after a reset: else the library would connect it once more, and leave it
     open when that fails.
@@ -134,25 +160,16 @@ class _Socket(socket.socket):
         return self.peer
 
 
+def _make_socket(address: Address) -> _Socket:
+    family, kind, protocol, _, peer = address
+    sock = _Socket(family, kind, protocol)
+    sock.peer = peer
+    return sock
+
+
 async def _connect_tcp(url: WSParsedURL) -> socket.socket:
     """Connect to the first address that answers. Unlike the library's, the socket can be closed amid a handshake."""
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM):
-        sock = _Socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-            sock.peer = address
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure or OSError(f"{url.host} has no address")
+    return await dial_tcp(url.host, url.port, make=_make_socket)
 
 
 class _Transport(WSListener):

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from limpet import ConnectError, Dial, Options
 from limpet._extras import extra
+from limpet._transports import dial_asyncio, dial_blocking
+from limpet._transports.explain import explain
+from limpet._transports.tls import system_trust
 from limpet.connect import BlockingConnect, BlockingTransport, Close, Connect, MessageTransport
 from limpet.connect._common import (
     CLOSE_TIMEOUT,
     MAX_MESSAGE_SIZE,
+    NOTHING,
     USER_AGENT,
     check_loop,
     check_options,
@@ -23,17 +28,30 @@ from limpet.connect._common import (
     exact_url,
     failed,
     refused,
+    with_defaults,
 )
+from limpet.connect._tls_socket import TlsContext, TlsSocket
 
 with extra("websockets"):
     from websockets.asyncio.client import ClientConnection, connect
     from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+    from websockets.proxy import get_proxy
     from websockets.sync import client as blocking
     from websockets.typing import Subprotocol
+    from websockets.uri import parse_uri
 
-# The library shows requests and messages at the debug level, tokens among them.
+_LOOK = 0.1
+"""Seconds between two looks at whether a connection that is being opened is still wanted."""
+
+# The library shows requests and messages at the debug level, tokens among them, and a peer's faults as errors.
 _SILENT = logging.getLogger("limpet.connect.websockets")
-_SILENT.setLevel(logging.ERROR)
+_SILENT.setLevel(NOTHING)
+
+
+_PLACES = frozenset({"sock", "host", "port", "family", "proto", "flags", "local_addr", "unix", "path"}) | frozenset(
+    {"happy_eyeballs_delay", "interleave", "all_errors", "address", "timeout", "source_address"}
+)
+"""Arguments of ``loop.create_connection`` and ``socket.create_connection``: where and how to connect."""
 
 
 class _Direct(connect):
@@ -49,7 +67,9 @@ def connector(**options: Any) -> Connect:
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
             library's defaults are: no compression, no redirects, no keepalive pings, no timeout for opening (the
-            client has its own), messages up to 32 MiB (``max_size``), and a logger that hides tokens.
+            client has its own), messages up to 32 MiB (``max_size``), and a logger that hides tokens. Without a proxy
+            and without arguments for ``create_connection`` such as ``host``, the TCP connection is made here: an
+            address of a name that does not answer costs 250 ms.
 
     Raises:
         InvalidValue: the client itself sets that option.
@@ -58,8 +78,17 @@ def connector(**options: Any) -> Connect:
 
     async def open_transport(dial: Dial) -> MessageTransport:
         check_loop("websockets")
+        url, place = exact_url(dial), dict[str, Any]()
+        if (direct := _direct(url, settings)) is not None:
+            place["sock"] = await dial_asyncio.dial(*direct)
         try:
-            connection = await _Direct(exact_url(dial), subprotocols=[Subprotocol(dial.protocol)], **settings)
+            connection = await _Direct(
+                url, subprotocols=[Subprotocol(dial.protocol)], **_with_headers(settings, dial), **place
+            )
+        except (TypeError, ValueError):  # of arguments: the library has not begun
+            if "sock" in place:
+                place["sock"].close()
+            raise
         except WebSocketException as error:
             raise _explained(error) from None
         transport = _Transport(connection)
@@ -79,24 +108,40 @@ def blocking_connector(**options: Any) -> BlockingConnect:
     Args:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
             library's defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
-            (``max_size``), and a logger that hides tokens. A connection that is being opened cannot be
-            cancelled: when the client does not want it any more, it ends after ``open_timeout`` (30 seconds) at the
-            latest.
+            (``max_size``), and a logger that hides tokens. The TCP connection is made as by :func:`connector`. A
+            connection that is being opened ends when the client does not want it any more.
 
     Raises:
         InvalidValue: the client itself sets that option.
     """
     settings = _settings(options, open_timeout=Options().connect_timeout)
-    settings.setdefault("create_connection", _DirectConnection)
+    make: Callable[..., blocking.ClientConnection] = settings.pop("create_connection", _DirectConnection)
     connect_blocking = cast(
         "Callable[..., blocking.ClientConnection]", blocking.connect
     )  # as long as it is not entered
 
     def open_transport(dial: Dial) -> BlockingTransport:
-        try:
-            connection = connect_blocking(exact_url(dial), subprotocols=[Subprotocol(dial.protocol)], **settings)
-        except WebSocketException as error:
-            raise _explained(error) from None
+        url = exact_url(dial)
+        named = dict(_with_headers(settings, dial))
+        with _Opening(dial) as opening:
+
+            def create(sock: Any, *args: Any, **more: Any) -> blocking.ClientConnection:
+                return make(opening.watch(sock), *args, **more)
+
+            if url.startswith("wss:"):
+                context = named.pop("ssl_context", None) or named.get("ssl")  # the library's older name, and its name
+                named["ssl"] = opening.watched(context or system_trust())
+            if (direct := _direct(url, settings)) is not None:
+                named["sock"] = opening.watch(_dial_blocking(*direct, lambda: dial.wanted))
+            try:
+                connection = connect_blocking(
+                    url,
+                    subprotocols=[Subprotocol(dial.protocol)],
+                    create_connection=create,
+                    **named,
+                )
+            except WebSocketException as error:
+                raise _explained(error) from None
         transport = _BlockingTransport(connection)
         try:
             check_subprotocol(dial, connection.subprotocol)
@@ -123,10 +168,44 @@ def _settings(options: dict[str, Any], open_timeout: float | None) -> dict[str, 
     }
 
 
+def _direct(url: str, settings: dict[str, Any]) -> tuple[str, int] | None:
+    """Return the host and port to connect to; None: the library connects, to a proxy or as its arguments say.
+
+    The library tries one address of a name after the other. Its look-ups hold up the end of an asyncio program.
+    """
+    if not settings.keys().isdisjoint(_PLACES):
+        return None
+    endpoint, proxy = parse_uri(url), settings.get("proxy", True)
+    if proxy is True:
+        proxy = get_proxy(endpoint)
+    return (endpoint.host, endpoint.port) if proxy is None else None
+
+
+def _dial_blocking(host: str, port: int, wanted: Callable[[], bool]) -> socket.socket:
+    try:
+        sock = dial_blocking.dial(host, port, wanted)
+    except ExceptionGroup as error:
+        raise explain(error) from None
+    sock.setblocking(True)
+    return sock
+
+
+def _with_headers(settings: dict[str, Any], dial: Dial) -> dict[str, Any]:
+    """Return ``settings`` with the headers of the client, which replace those of the same name."""
+    if not dial.headers:
+        return settings
+    own: Any = settings.get("additional_headers") or ()
+    headers = with_defaults(dial.headers, own.items() if hasattr(own, "items") else own)
+    settings = {**settings, "additional_headers": headers}
+    if any(name.lower() == "user-agent" for name, _ in headers):
+        settings["user_agent_header"] = None
+    return settings
+
+
 def _explained(error: WebSocketException) -> ConnectError:
     """Return the reason why the library could not connect, without secrets."""
     if isinstance(error, InvalidStatus):
-        return refused(error.response.status_code, error.response.body)
+        return refused(error.response.status_code, error.response.body, error.response.headers.raw_items())
     return failed(error)
 
 
@@ -173,6 +252,55 @@ class _DirectConnection(blocking.ClientConnection):
             raise _explained(error) from None
 
 
+class _Opening:
+    """Looks after a connection while it is opened: cuts it when the client does not want it any more."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._sockets: list[Any] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="limpet-opening", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def watch(self, sock: Any) -> Any:
+        """Look after a socket, and return it."""
+        self._sockets.append(sock)
+        return sock
+
+    def watched(self, context: ssl.SSLContext) -> TlsContext:
+        """Return what stands in for a context, and has the sockets that it is used for looked after."""
+        return _WatchedContext(context, self)
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK):
+            if not self._dial.wanted:
+                for sock in self._sockets.copy():
+                    _cut(sock)
+
+
+class _WatchedContext(TlsContext):
+    def __init__(self, context: ssl.SSLContext, opening: _Opening) -> None:
+        super().__init__(context)
+        self._opening = opening
+
+    def wrap_socket(self, sock: socket.socket, *, server_hostname: str) -> TlsSocket:
+        """Return a socket that speaks TLS over ``sock``."""
+        return super().wrap_socket(self._opening.watch(sock), server_hostname=server_hostname)
+
+
+def _cut(sock: Any) -> None:
+    """Shut down the TCP connection below TLS, whose state the library's other threads may be using."""
+    with suppress(OSError):  # closed already
+        socket.socket.shutdown(getattr(sock, "ssl_socket", sock), socket.SHUT_RDWR)
+
+
 class _BlockingTransport:
     """A connection of the library for threads."""
 
@@ -191,17 +319,11 @@ class _BlockingTransport:
 
     def close(self, code: int, reason: str) -> None:
         # A send to a peer that does not read keeps the library's lock, which its close needs.
-        impatience = threading.Timer(CLOSE_TIMEOUT, self._cut)
+        impatience = threading.Timer(CLOSE_TIMEOUT, _cut, (self._connection.socket,))
         impatience.daemon = True
         try:
             impatience.start()
             self._connection.close(code, reason)
         finally:
             impatience.cancel()
-            self._cut()
-
-    def _cut(self) -> None:
-        """Shut down the TCP connection below TLS, whose state the library's other threads may be using."""
-        sock: Any = self._connection.socket
-        with suppress(OSError):  # closed already
-            socket.socket.shutdown(getattr(sock, "ssl_socket", sock), socket.SHUT_RDWR)
+            _cut(self._connection.socket)

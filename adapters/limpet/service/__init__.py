@@ -7,6 +7,7 @@ from limpet_core.service import EventHandler
 
 with extra("service"):
     from limpet.service.app import ServiceApp, create_app
+    from limpet.service.certificates import LocalCertificate
     from limpet.service.config import load_options
     from limpet.service.options import HubOptions, ServiceOptions
     from limpet.service.server import Service, serve
@@ -15,6 +16,7 @@ with extra("service"):
 __all__ = [
     "EventHandler",
     "HubOptions",
+    "LocalCertificate",
     "Service",
     "ServiceApp",
     "ServiceOptions",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 from urllib.parse import parse_qs, unquote
 
 from limpet.service._connect_event import connect_request
@@ -25,6 +26,9 @@ from limpet_core.service import (
     is_hub_name,
     select_subprotocol,
 )
+
+WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
+"""The text of the answer to a request for any other path."""
 
 _PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?")
 

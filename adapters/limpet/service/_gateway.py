@@ -28,6 +28,9 @@ from limpet_core.text import one_line
 if TYPE_CHECKING:
     from limpet.service._webhooks import WebhookClient
 
+# Versions of the data plane that the log names.
+_MAX_NOTED = 20
+
 _LOGGER = logging.getLogger("limpet.service")
 
 
@@ -84,6 +87,7 @@ class Gateway:
             from limpet.service._webhooks import WebhookClient
 
             self.webhooks = WebhookClient(self.core, self.flush)
+        self._noted_versions: set[str] = set()
         self._undecided: dict[PendingConnect, Respond] = {}
         self._writers: dict[Transport, Writer] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -94,6 +98,14 @@ class Gateway:
         self.identity.own_endpoint = endpoint
         if self.identity.endpoint is None:
             self.core.events.origin = _host_of(endpoint)
+
+    def note_api_version(self, asked: str | None, followed: str) -> None:
+        """Log that a preview of the data plane is answered like another version, once for each preview."""
+        if asked is None or asked == followed or asked.lower() in self._noted_versions:
+            return
+        if len(self._noted_versions) < _MAX_NOTED:
+            self._noted_versions.add(asked.lower())
+            _LOGGER.warning("requests of the API version %s are answered like those of %s", asked.lower(), followed)
 
     # ---- Admission
 

@@ -22,7 +22,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
-from limpet.service._admission import Admission, Handshake, Refusal, hub_of_path
+from limpet.service._admission import WRONG_PATH, Admission, Handshake, Refusal, hub_of_path
 from limpet.service._frames import encode_frames
 from limpet.service._gateway import Gateway
 from limpet_core.service import NO_CLOSE_FRAME, PendingConnect, Transport
@@ -206,7 +206,7 @@ class WebSocketProtocol(asyncio.Protocol):
         path, _, query = target.partition("?")
         found = hub_of_path(path.removeprefix(self._root_path))
         if found is None:
-            self._refuse(Refusal(404, "Connect to /client/hubs/{hub}."))
+            self._refuse(Refusal(404, WRONG_PATH))
             return
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
         self._response = response

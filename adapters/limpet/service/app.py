@@ -13,7 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, WRONG_HOST, RequestAddress, is_allowed, request_address
-from limpet.service._admission import Refusal
+from limpet.service._admission import WRONG_PATH, Refusal
 from limpet.service._asgi import ClientEndpoint, refuse
 from limpet.service._gateway import Gateway
 from limpet.service.options import ServiceOptions
@@ -104,9 +104,16 @@ def build_app(gateway: Gateway) -> ServiceApp:
         if gateway.webhooks is not None:
             await gateway.webhooks.close()
 
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+            await refuse(Refusal(404, WRONG_PATH), scope, receive, send)
+        else:
+            await PlainTextResponse(f"{WRONG_PATH}\n", 404)(scope, receive, send)
+
     bases = ("/client/hubs/{hub}", "/client/hubs", "/client")
     paths = [path for base in bases for path in (base, f"{base}/")]
-    return ServiceApp(
+    app = ServiceApp(
         gateway,
         lifespan=lifespan,
         routes=[
@@ -117,6 +124,8 @@ def build_app(gateway: Gateway) -> ServiceApp:
             *trace_routes(gateway),
         ],
     )
+    app.router.default = not_found
+    return app
 
 
 def _negotiate(gateway: Gateway, request: Request) -> Response:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import signal
+import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -14,9 +13,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from limpet.service._access import is_loopback
+from limpet.service._descriptors import raise_file_limit
 from limpet.service._gateway import Gateway
 from limpet.service._http import HttpProtocol
-from limpet.service._listening import stop_listening
+from limpet.service._listening import Listener
+from limpet.service._signals import told_to_end
 from limpet.service._websocket import WebSocketProtocol
 from limpet.service.app import build_app
 from limpet.service.options import ServiceOptions
@@ -38,12 +39,21 @@ class Service:
         options: how the service behaves.
         host: the address to listen on.
         port: the TCP port; 0 picks a free one.
+        ssl: the certificate, for https and wss; :class:`limpet.service.LocalCertificate` makes one. ``None``: http and
+            ws.
 
     Raises:
         ValueError: if ``host`` is not a loopback address and there is no ``options.access_key``.
     """
 
-    def __init__(self, options: ServiceOptions | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        options: ServiceOptions | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: ssl.SSLContext | None = None,
+    ) -> None:
         self.options: ServiceOptions = options or ServiceOptions()
         self.host = host
         if not is_loopback(host) and self.options.access_key is None:
@@ -52,10 +62,11 @@ class Service:
                 "(ServiceOptions.access_key, or --key on the command line)"
             )
         self._wanted_port = port
+        self._ssl = ssl
         self._port: int | None = None
         self._gateway = Gateway(self.options, None)
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
 
     # ---- State
 
@@ -70,7 +81,8 @@ class Service:
     def endpoint(self) -> str:
         """The URL of the service, such as ``http://127.0.0.1:8080``."""
         host = _ANY_ADDRESS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self._ssl is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @property
     def trace_url(self) -> str | None:
@@ -118,11 +130,14 @@ class Service:
     async def start(self) -> None:
         """Listen.
 
+        While the process is out of file descriptors, new clients wait in the system's queue; one line in the log says
+        so.
+
         Raises:
-            OSError: if the port is taken.
+            OSError: if the port is taken; the message names a free one.
             RuntimeError: if the service is running already.
         """
-        if self._server is not None:
+        if self._listener is not None:
             raise RuntimeError("the service is running already")
         http = HttpProtocol.bound_to(self.options.request_timeout)
         config = uvicorn.Config(
@@ -141,16 +156,9 @@ class Service:
         def accept() -> asyncio.Protocol:
             return http(config=config, server_state=self._state, app_state={}, _loop=loop)
 
-        try:
-            self._server = await loop.create_server(accept, self.host, self._wanted_port, backlog=2048)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise OSError(
-                    errno.EADDRINUSE,
-                    f"port {self._wanted_port} of {self.host} is in use; 0 picks a free one",
-                ) from error
-            raise
-        self._port = int(self._server.sockets[0].getsockname()[1])
+        listener = Listener(accept, tls=self._ssl, handshake_timeout=self.options.request_timeout)
+        self._port = await listener.open(self.host, self._wanted_port)
+        self._listener = listener
         self._gateway.listens_on(self.endpoint)
 
     async def stop(self) -> None:
@@ -159,11 +167,11 @@ class Service:
         Waits for the clients' answers to the close, at most a second. Running calls of event handlers are given up, and
         no disconnected events are sent.
         """
-        server = self._server
-        if server is None:
+        listener = self._listener
+        if listener is None:
             return
-        self._server = None
-        await stop_listening(server)
+        self._listener = None
+        await listener.close()
         self._gateway.shut_down()
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):
@@ -175,7 +183,6 @@ class Service:
             await self._wait_for_clients()
         if self._gateway.webhooks is not None:
             await self._gateway.webhooks.close()
-        await server.wait_closed()
 
     def _connections(self) -> set[Any]:
         return cast("set[Any]", self._state.connections)
@@ -221,30 +228,37 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     *,
+    ssl: ssl.SSLContext | None = None,
     on_start: Callable[[Service], None] | None = None,
 ) -> None:
-    """Run the service until Ctrl-C or SIGTERM.
+    """Run the service until Ctrl-C, SIGTERM or SIGHUP, and say goodbye to its clients: they are closed with 1001.
+
+    A second SIGTERM or SIGHUP ends the process at once. One that is ignored (``nohup``) stays ignored, and one that
+    the application has a handler for is left to that.
+
+    Raises the limit of open files of this process as far as it may; a warning in the log says if it stays low.
 
     Args:
         options: how the service behaves.
         host: the address to listen on.
         port: the TCP port; 0 picks a free one.
+        ssl: the certificate, as for :class:`Service`.
         on_start: called when the service listens, for example to print ``service.client_url()``.
 
     Raises:
         ValueError: as :class:`Service` does.
-        OSError: if the port is taken.
+        OSError: if the port is taken; the message names a free one.
     """
 
     async def run() -> None:
-        stopped = asyncio.Event()
-        # Ctrl-C is left to asyncio.run, which cancels this task; SIGTERM has no handler on Windows.
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-        async with Service(options, host, port) as service:
-            if on_start is not None:
-                on_start(service)
-            await stopped.wait()
+        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+        # Ctrl-C is left to asyncio.run, which cancels this task.
+        with told_to_end(loop, lambda _: loop.call_soon_threadsafe(stopped.set)):
+            async with Service(options, host, port, ssl=ssl) as service:
+                if on_start is not None:
+                    on_start(service)
+                await stopped.wait()
 
+    raise_file_limit(None if options is None else options.max_connections)
     with suppress(KeyboardInterrupt):
         asyncio.run(run())

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from limpet import Session, State
-from limpet._clients.callbacks import CallbackQueue
+from limpet._clients.callbacks import CallbackQueue, Running
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -24,35 +24,61 @@ class CallbackThread:
         now: the session's clock.
 
     Attributes:
-        retry_at: when to call :meth:`wake` again, since the thread could not be started.
+        due: when to call :meth:`tend` at the latest: the thread could not be started, or one callback may hold up
+            others.
     """
 
     def __init__(self, queue: CallbackQueue, session: Session, lock: threading.RLock, now: Callable[[], float]) -> None:
-        self.retry_at: float = math.inf
+        self.due: float = math.inf
+        self._retry_at = self._look_at = math.inf
         self._queue = queue
         self._session = session
         self._now = now
-        self._delivered = threading.Condition(lock)
+        self._delivered, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Have the events that wait handed to their callbacks (lock held)."""
-        self.retry_at = math.inf
+        self._retry_at = math.inf
         if self._queue.waiting and self._thread is None:
             thread = threading.Thread(target=self._run, name="limpet-callbacks", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
                 log.error("callbacks have to wait for their thread, which is tried again in %g s: %s", RETRY, error)
-                self.retry_at = self._now() + RETRY
+                self._retry_at = self._now() + RETRY
             else:
                 self._thread = thread
         self._delivered.notify()
+        if self._look_at == math.inf and self._queue.held_up:
+            self._look_at = self._queue.look(self._now())
+        self.due = min(self._retry_at, self._look_at)
+
+    def tend(self, now: float) -> None:
+        """Try again to start the thread, and look whether one callback holds up others, if it is time (lock held)."""
+        if now >= self._look_at:
+            self._look_at = self._queue.look(now)
+            self.due = min(self._retry_at, self._look_at)
+        if now >= self._retry_at:
+            self.wake()
+
+    def watch(self) -> None:
+        """Look from now on in a thread of its own, as long as there is cause: the driver's thread ends (lock held)."""
+        if self._queue.held_up:
+            try:
+                threading.Thread(target=self._watch, name="limpet-watch", daemon=True).start()
+            except RuntimeError as error:
+                log.debug("no thread looks after the callbacks that are left: %s", error)
+
+    def _watch(self) -> None:
+        with self._ended:
+            while (again := self._queue.look(self._now())) < math.inf:
+                self._ended.wait(again - self._now())
 
     def after_fork(self, lock: threading.RLock) -> None:
         """Forget the thread, which is the parent's."""
         self._thread = None
-        self._delivered = threading.Condition(lock)
+        self._delivered, self._ended = threading.Condition(lock), threading.Condition(lock)
 
     def _run(self) -> None:
         while True:
@@ -60,11 +86,14 @@ class CallbackThread:
                 while (queued := self._queue.take()) is None:
                     if self._session.state is State.STOPPED:
                         self._thread = None
+                        self._ended.notify_all()
                         return
                     self._delivered.wait()
             event, callbacks = queued
-            for callback in callbacks:
+            for at, callback in enumerate(callbacks, 1):
+                self._queue.running = Running(callback, event, callbacks[at:])
                 try:
                     callback(event)
                 except BaseException:  # sys.exit() in a callback ends no program, and must not end the callbacks
                     log.exception("a callback for %s failed", type(event).__name__)
+            self._queue.running = None

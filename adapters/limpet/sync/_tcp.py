@@ -2,72 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import math
-import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from limpet._transports.pipeline import Pipeline
 
 _CHUNK = 256 * 1024
-
-_POLL_INTERVAL = 0.1
-"""Seconds between two checks whether a connection that is being made is still wanted."""
-
-_ATTEMPT_TIMEOUT = 2.0
-"""Seconds that one address of several may take before the next is tried."""
-
-_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, getattr(errno, "WSAEWOULDBLOCK", 0))
-
-
-def connect(address: tuple[str, int], wanted: Callable[[], bool]) -> socket.socket:
-    """Connect to the first address of a host that answers; give up when ``wanted`` returns False.
-
-    Raises:
-        OSError, ValueError: the name has no address, or cannot be looked up.
-        ExceptionGroup: the error of each address.
-    """
-    errors: list[OSError] = []
-    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    for number, (family, kind, protocol, _, socket_address) in enumerate(found, 1):
-        try:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                code = sock.connect_ex(socket_address)
-                if code in _IN_PROGRESS:
-                    code = _wait_connected(sock, wanted, _ATTEMPT_TIMEOUT if number < len(found) else math.inf)
-                if code:
-                    raise OSError(code, os.strerror(code))
-            except BaseException:
-                sock.close()
-                raise
-        except OSError as error:
-            errors.append(error)
-        else:
-            return sock
-        if not wanted():
-            break
-    if not errors:
-        raise OSError("the name has no address")
-    raise ExceptionGroup("no address answers", errors)
-
-
-def _wait_connected(sock: socket.socket, wanted: Callable[[], bool], timeout: float) -> int:
-    """Wait for the end of an attempt to connect; return its error number, 0 for success."""
-    end = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, selectors.EVENT_WRITE)
-        while not selector.select(_POLL_INTERVAL):
-            if not wanted():
-                return errno.ECANCELED
-            if time.monotonic() > end:
-                return errno.ETIMEDOUT
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 class TcpConnection:

@@ -23,6 +23,7 @@ from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream, InboxStream
 from limpet.sync._subscriptions import Subscribing, Subscriptions, SubscriptionStream
 from limpet.sync.driver import Driver
+from limpet_core.client.headers import HeadersSetting
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callback)
@@ -43,6 +44,7 @@ class Client(BaseClient[Driver]):
         *,
         ssl: TlsSetting = None,
         proxy: ProxySetting = None,
+        headers: HeadersSetting | None = None,
         connect: BlockingConnect | None = None,
     ) -> None:
         """Make a client, which connects when it is started.
@@ -54,14 +56,18 @@ class Client(BaseClient[Driver]):
             options: see :class:`limpet.Options`.
             ssl: an ``ssl.SSLContext``, or the path of a file with the CA certificates to trust; None: the system's
                 trust store. A context of your own can also present a client certificate.
-            proxy: ``http://[user:password@]host[:port]``; None: the environment's proxy; False: none.
+            proxy: ``http://[user:password@]host[:port]``, the same with ``https://``, or with ``socks5://`` (needs
+                ``limpet[socks]``); None: the environment's proxy; False: none. ``ssl`` checks the certificate of an
+                ``https`` proxy, too.
+            headers: more headers for each handshake with the service, a dict or pairs of name and value; never sent to
+                a proxy. A ``User-Agent`` replaces the client's own.
             connect: opens the transport instead, see :data:`limpet.connect.BlockingConnect`, and sees to TLS and
                 proxies.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
-        driver = Driver(Route(url, ssl, proxy, blocking_connect=connect), options)
+        driver = Driver(Route(url, ssl, proxy, blocking_connect=connect, headers=headers), options)
         super().__init__(driver, threading.RLock())  # among the application's threads
         self._portal = Portal(driver)
         self._open_subscriptions = Subscriptions(self._leave_later)
@@ -90,6 +96,15 @@ class Client(BaseClient[Driver]):
         whose parent has the connection, nothing happens.
         """
         self._portal.stop()
+
+    def check(self) -> None:
+        """Look at once whether the connection is still there: call it when you know that the network has changed.
+
+        The client sends a ping, and recovers the connection unless it hears something within ``check_timeout`` (5 s).
+        An attempt to connect that waits for its delay is made at once. The call returns immediately, and does nothing
+        if the client is stopped. After a suspend of the machine the client checks by itself.
+        """
+        self._portal.post(self._driver.check_now)
 
     def __enter__(self) -> Self:
         self.start()

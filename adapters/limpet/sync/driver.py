@@ -11,6 +11,7 @@ from functools import partial
 
 from limpet import Acked, ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
 from limpet._clients.driver import BaseDriver
+from limpet._transports.dial_blocking import dial as dial_tcp
 from limpet._transports.messages import MessageConnection
 from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
@@ -19,7 +20,7 @@ from limpet.sync._calls import Call
 from limpet.sync._mailbox import WakeupPipe, Work
 from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
-from limpet.sync._tcp import TcpConnection, connect
+from limpet.sync._tcp import TcpConnection
 from limpet.sync._unacked import UnackedQueue
 from limpet.sync._worker import Worker, cannot_start, do
 
@@ -49,7 +50,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     _start_hint = "`with client:`"
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(options, raise_later=None)
+        super().__init__(route, options, raise_later=None)
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)
@@ -58,7 +59,6 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.starts: list[Call] = []
-        self._route = route
         self._resources = ExitStack()
         self._close_by = math.inf
         self._start: Call | None = None  # the call that has started the session
@@ -97,7 +97,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                     raise self.worker.fault
                 now = self.now()
                 if now >= self.session.deadline:
-                    self.session.wake(now)
+                    self._wake_session(now)
                 for key, _ in ready:
                     if key.data is None:
                         self.worker.mailbox.woken()
@@ -105,12 +105,12 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                         key.data.receive()
 
     def _tidy(self) -> float:
-        """Close dropped streams and retry the thread for callbacks; return when the driver is to look again."""
+        """Close dropped streams and look after the callbacks; return when the driver is to look again."""
         self.streams.close_dropped()
         now = self.now()
-        if now >= self.callbacks.retry_at:
-            self.callbacks.wake()
-        again = self.callbacks.retry_at
+        if now >= self.callbacks.due:
+            self.callbacks.tend(now)
+        again = self.callbacks.due
         if self.delivery.held:  # nothing is read, and nothing wakes the driver: a dropped stream may be the cause
             again = min(again, now + _STREAMS_INTERVAL)
         if self.session.dial is not self._dial:  # no thread could be started for the last one
@@ -147,6 +147,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self._dial = None
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
             self._tidy()
+            self.callbacks.watch()
             self.alive, self._start = False, None
             self._resources.close()
             self.worker.mailbox.close()
@@ -210,6 +211,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.worker.waiting_for_end.append(call)
         self.session.stop(self.now())
 
+    def check_now(self) -> None:
+        """Look at once whether the connection is still there; the thread drains afterwards."""
+        self.session.check(self.now())
+
     # ---- Hooks of the drain (lock held)
 
     def _request_turn(self) -> None:
@@ -237,7 +242,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self._starting = None
 
     def _run_callbacks(self) -> None:
+        due = self.callbacks.due
         self.callbacks.wake()
+        if self.callbacks.due < due:
+            self._request_turn()  # else a thread that reads messages would not wake the one that keeps time
 
     def wake_senders(self) -> None:
         """Wake the thread, which sends the messages that wait for room."""
@@ -284,7 +292,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
         try:
-            sock = connect(pipeline.address(), lambda: dial.wanted)
+            sock = dial_tcp(*pipeline.address(), lambda: dial.wanted)
         except (OSError, ValueError, ExceptionGroup) as error:
             with self.lock:
                 pipeline.failed(error, self.now())

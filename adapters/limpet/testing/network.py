@@ -11,7 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Literal, cast
 
-from limpet.service._listening import stop_listening
+from limpet.service._listening import Listener
 
 Direction = Literal["to_client", "to_service"]
 """Which way bytes go."""
@@ -40,7 +40,7 @@ class ChaosProxy:
         self.segment: int | None = None
         self._target = host, port
         self._port: int | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._ends: set[_End] = set()  # all TCP connections that are not closed yet
         self._dialling: set[asyncio.Task[None]] = set()
         self._stalled: set[Direction] = set()
@@ -60,18 +60,17 @@ class ChaosProxy:
 
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1. Raises RuntimeError if it does so already."""
-        if self._server is not None:
+        if self._listener is not None:
             raise RuntimeError("the proxy is running already")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _End(self, "to_service"), "127.0.0.1", 0, backlog=1024)
-        self._port = int(self._server.sockets[0].getsockname()[1])
+        self._listener = Listener(lambda: _End(self, "to_service"))
+        self._port = await self._listener.open("127.0.0.1", 0)
 
     async def stop(self) -> None:
         """Cut what is open and stop listening; nothing is left behind. Repeats do nothing."""
-        server, self._server = self._server, None
-        if server is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        await stop_listening(server)
+        await listener.close()
         self.accept()
         tasks = tuple(self._dialling)
         for task in tasks:
@@ -82,7 +81,6 @@ class ChaosProxy:
                 end.cut(reset=True)
             self._changed = asyncio.get_running_loop().create_future()
             await self._changed
-        await server.wait_closed()
 
     async def __aenter__(self) -> ChaosProxy:
         await self.start()
@@ -173,7 +171,7 @@ class ChaosProxy:
 
     def accepted(self, end: _End) -> None:
         """A client is here: connect it with the service, or do not."""
-        if self._refusing or self._server is None:
+        if self._refusing or self._listener is None:
             self.refused += 1
             end.cut(reset=True)
             return

@@ -13,8 +13,6 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from limpet.service import Service, ServiceOptions, client_url
-from limpet.service._listening import stop_listening
-from limpet.testing._tls_front import TlsFront
 from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog, lose_ack
 from limpet.testing.network import ChaosProxy
@@ -49,7 +47,6 @@ class BackgroundService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: Service | None = None
         self._proxy: ChaosProxy | None = None
-        self._direct_port = 0
         self._over: asyncio.Event | None = None
         self._failure: BaseException | None = None
         self._undo: list[Callable[[], None]] = []
@@ -110,24 +107,14 @@ class BackgroundService:
 
     async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
         self._over = over = asyncio.Event()
-        async with Service(self._options) as service:
+        async with (
+            Service(self._options, ssl=self._tls) as service,
+            ChaosProxy("127.0.0.1", service.port) as proxy,
+        ):
             service.core.observers.append(self.log.note)
-            tls_front = None
-            self._direct_port = service.port
-            if self._tls is not None:
-                tls_front = await asyncio.get_running_loop().create_server(
-                    lambda: TlsFront(service.port), "127.0.0.1", 0, ssl=self._tls
-                )
-                self._direct_port = int(tls_front.sockets[0].getsockname()[1])
-            try:
-                async with ChaosProxy("127.0.0.1", self._direct_port) as proxy:
-                    self._service, self._proxy = service, proxy
-                    ready.set_result(None)
-                    await over.wait()
-            finally:
-                if tls_front is not None:
-                    await stop_listening(tls_front)
-                    await tls_front.wait_closed()
+            self._service, self._proxy = service, proxy
+            ready.set_result(None)
+            await over.wait()
 
     # ---- URLs
 
@@ -156,16 +143,14 @@ class BackgroundService:
     @property
     def connection_string(self) -> str:
         """The connection string for an application server; requests and clients go through the proxy."""
-        return self.call(lambda service, proxy: self._at(service, proxy.port))
+        return self.call(
+            lambda service, proxy: service.connection_string.replace(f":{service.port};", f":{proxy.port};", 1)
+        )
 
     @property
     def direct_connection_string(self) -> str:
         """The connection string for an application server; requests and clients go past the proxy."""
-        return self.call(lambda service, _: self._at(service, self._direct_port))
-
-    def _at(self, service: Service, port: int) -> str:
-        own, scheme = f"http://127.0.0.1:{service.port};", "http" if self._tls is None else "https"
-        return service.connection_string.replace(own, f"{scheme}://127.0.0.1:{port};", 1)
+        return self.call(lambda service, _: service.connection_string)
 
     # ---- The network
 

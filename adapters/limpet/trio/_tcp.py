@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from limpet._structured.backend import ByteStream
+from limpet._transports.addresses import DELAY
 
 
 class _TcpStream:
@@ -17,4 +18,4 @@ class _TcpStream:
 
 
 async def open_tcp(host: str, port: int) -> ByteStream:
-    return _TcpStream(await trio.open_tcp_stream(host, port))
+    return _TcpStream(await trio.open_tcp_stream(host, port, happy_eyeballs_delay=DELAY))

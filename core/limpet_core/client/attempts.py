@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from limpet_core.client.options import Options
+from limpet_core.client.refusals import seconds_to_wait
 from limpet_core.errors import ConnectError
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line
@@ -29,8 +30,10 @@ class Attempts:
     """
 
     __slots__ = (
+        "_began_at",
         "_connected_at",
         "_early_left",
+        "_not_before",
         "_options",
         "_random",
         "_recovery_at",
@@ -51,12 +54,14 @@ class Attempts:
         self.number = 0
         self._steps = 0
         self._connected_at = self._up_since = math.inf
-        self._recovery_at = -math.inf
+        self._began_at = -math.inf
+        self._recovery_at = self._not_before = -math.inf
         self._early_left = float(_EARLY_ATTEMPTS)
 
-    def began(self) -> int:
+    def began(self, now: float) -> int:
         """Note the begin of an attempt to make a new connection, and return its number."""
         self.number += 1
+        self._began_at = now
         return self.number
 
     def recovery_began(self, now: float) -> int:
@@ -65,7 +70,15 @@ class Attempts:
             self._early_left -= 1.0
         # Jitter upwards, by up to a quarter: clients that lost their connections together do not recover in step.
         self._recovery_at = now + self._options.recovery_interval * (1.0 + 0.25 * self._random())
-        return self.began()
+        return self.began(now)
+
+    def put_off(self, seconds: float, now: float) -> None:
+        """Make no attempt for that long, at most ``max_retry_after``: the service or a proxy asked for it."""
+        self._not_before = max(self._not_before, now + min(seconds, self._options.max_retry_after))
+
+    def soonest(self, now: float) -> float:
+        """Return the time of an attempt that does not wait for its delay: a ``recovery_interval`` after the last."""
+        return max(now, self._not_before, self._began_at + self._options.recovery_interval)
 
     def established(self, now: float, *, after_recovery: bool) -> None:
         """Note that a new connection is established: attempts count from 1 again.
@@ -75,6 +88,8 @@ class Attempts:
                 no backoff before that attempt, so the time of the attempt still counts.
         """
         self.number = 0
+        if self._connected_at == math.inf:  # the first of this start, whose delays were others
+            self._steps = 0
         self._connected_at = self._up_since = now
         if not after_recovery:
             self._recovery_at = -math.inf
@@ -87,6 +102,8 @@ class Attempts:
     def next_recovery(self, now: float, *, progress: bool) -> float:
         """Return the time of the next attempt to recover: now, but an interval after the previous attempt at least.
 
+        It is never before the delay that a refusal asked for is over.
+
         A connection that drops again and again must not cost an interval each time: the service would have to retain
         too many messages meanwhile. So after progress the attempt is early, which means now, as long as there is
         budget for it. Time on connections that made progress refills the budget. Without progress no attempt is early.
@@ -97,11 +114,11 @@ class Attempts:
         """
         interval = self._options.recovery_interval
         if not progress or interval == 0.0:
-            return max(now, self._recovery_at)
+            return max(now, self._recovery_at, self._not_before)
         self._early_left = min(
             self._early_left + (now - self._up_since) / (interval * _EARLY_PRICE), float(_EARLY_ATTEMPTS)
         )
-        return now if self._early_left >= 1.0 else max(now, self._recovery_at)
+        return max(now, self._not_before, -math.inf if self._early_left >= 1.0 else self._recovery_at)
 
     def lost(self, now: float) -> None:
         """Note that the connection is lost for good: the attempts to recover it do not count any more."""
@@ -109,21 +126,43 @@ class Attempts:
         if now - self._connected_at >= self._options.reconnect.maximum:
             self._steps = 0  # after a stable connection only: one that drops at once gets no short delays again
 
-    def next_connection(self, now: float) -> float | None:
-        """Return the time of the next attempt to make a new connection; None: no attempts are left."""
-        backoff = self._options.reconnect
-        if not backoff.allows(self.number + 1):
+    def next_connection(self, now: float, *, first: bool) -> float | None:
+        """Return the time of the next attempt to make a new connection; None: no attempts are left.
+
+        Args:
+            first: no connection was established since the start.
+        """
+        backoff = self._options.first_connection if first else self._options.reconnect
+        if backoff is None or not backoff.allows(self.number + 1):
             return None
         self._steps += 1
-        return now + backoff.delay(self._steps, self._random)
+        # The backoff comes on top: clients that were refused together do not return in step.
+        return max(now, self._not_before) + backoff.delay(self._steps, self._random)
 
 
-def connect_error(failed: str, cause: BaseException, secrets: Secrets, status: int | None = None) -> ConnectError:
+def connect_error(
+    failed: str,
+    cause: BaseException,
+    secrets: Secrets,
+    *,
+    status: int | None = None,
+    retry_after: float | None = None,
+) -> ConnectError:
     """Return a ConnectError whose text is ``failed`` and the text of ``cause``, without tokens.
 
     Its ``__cause__`` is ``cause``; if ``cause`` is a ConnectError, the cause of that one.
+
+    Args:
+        failed: what failed.
+        cause: why.
+        secrets: hidden in the text.
+        status: the HTTP status.
+        retry_after: seconds to wait; None: those of ``cause``, if that is a ConnectError.
     """
     text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
-    error = ConnectError(f"{failed}: {text or type(cause).__name__}", status=status)
+    if retry_after is None and isinstance(cause, ConnectError):
+        retry_after = cause.retry_after
+    text = f"{failed}: {text or type(cause).__name__}"
+    error = ConnectError(text, status=status, retry_after=seconds_to_wait(retry_after) or None)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error

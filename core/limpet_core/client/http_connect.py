@@ -3,53 +3,65 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+import re
+from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 import h11
 import msgspec
 
+from limpet_core.client.refusals import by_name, decoded_headers, redirection, retry_after
 from limpet_core.client.url import parse_url
 from limpet_core.errors import ConnectError, InvalidType, InvalidValue
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line
 
+Kind = Literal["http", "https", "socks5"]
+
+_KINDS: Final[dict[str, Kind]] = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "socks5"}
+_PORTS: Final[dict[Kind, int]] = {"http": 80, "https": 443, "socks5": 1080}
+
 
 class Proxy(msgspec.Struct, frozen=True):
-    """An HTTP proxy.
+    """An HTTP or SOCKS5 proxy.
 
     Attributes:
         host: the host name or address, without brackets.
         port: the TCP port.
-        user: for ``Proxy-Authorization: Basic``; None: no authorization.
+        user: for ``Proxy-Authorization: Basic``, or for SOCKS5; None: no authorization.
         password: for ``user``.
+        scheme: ``http``; ``https``: HTTP over TLS; ``socks5``.
     """
 
     host: str
     port: int
     user: str | None = None
     password: str = ""
+    scheme: Kind = "http"
 
     def __repr__(self) -> str:
-        return f"Proxy(host={self.host!r}, port={self.port})"  # never the password
+        return f"Proxy(host={self.host!r}, port={self.port}, scheme={self.scheme!r})"  # never the password
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("host", self.host), ("port", self.port)]
+        return [("host", self.host), ("port", self.port), ("scheme", self.scheme)]
 
 
 def parse_proxy(url: str) -> Proxy:
-    """Parse the URL of a proxy: ``http://[user:password@]host[:port]``; the default port is 80.
+    """Parse the URL of a proxy: ``http://[user:password@]host[:port]``, or ``https://`` or ``socks5://``.
+
+    The default ports are 80, 443 and 1080. ``socks5h`` is the same as ``socks5``: the proxy looks names up.
 
     Raises:
         InvalidType: ``url`` is not a str.
-        InvalidValue: ``url`` is not the URL of an HTTP proxy. The message never contains the password.
+        InvalidValue: ``url`` is not the URL of such a proxy. The message never contains the password.
     """
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
         raise InvalidType(f"proxy must be a str, not {type(url).__name__}")
     scheme, has_scheme, rest = url.partition("://")
-    if scheme.lower() != "http" or not has_scheme:
+    kind = _KINDS.get(scheme.lower()) if has_scheme else None
+    if kind is None:
         found = f"the scheme {scheme!r}" if has_scheme and scheme.isalnum() else "no scheme"
-        raise InvalidValue(f"proxy must start with http://, but has {found}")
+        raise InvalidValue(f"proxy must start with http://, https:// or socks5://, but has {found}")
     # Not by urllib, whose errors may repeat a part of the password.
     place, _, more = rest.partition("/")
     if more or "?" in place or "#" in place:
@@ -67,10 +79,12 @@ def parse_proxy(url: str) -> Proxy:
         f"{user}{password}".encode()
     except UnicodeError:
         raise InvalidValue("proxy has a user or a password that is not UTF-8") from None
-    if ":" in user:
+    if ":" in user and kind != "socks5":
         raise InvalidValue("proxy has a user with a colon, which Basic authorization cannot send")
     named = has_credentials and (user or has_password)
-    return Proxy(host=endpoint.host, port=endpoint.port, user=user if named else None, password=password)
+    has_port = ":" in place.rpartition("]")[2] and not place.endswith(":")
+    port = endpoint.port if has_port else _PORTS[kind]
+    return Proxy(endpoint.host, port, user if named else None, password, kind)
 
 
 class Tunnel:
@@ -129,7 +143,9 @@ class Tunnel:
         if not isinstance(event, h11.Response):
             return b""
         if not 200 <= event.status_code < 300:
-            raise ConnectError(self._refusal(event), status=event.status_code)
+            headers = by_name(decoded_headers(event.headers))
+            delay = retry_after(event.status_code, headers)
+            raise ConnectError(self._refusal(event, headers), status=event.status_code, retry_after=delay)
         self.open = True
         return self._http.trailing_data[0]
 
@@ -140,12 +156,31 @@ class Tunnel:
     def _name(self) -> str:
         return f"the proxy {self._proxy.host} port {self._proxy.port}"
 
-    def _refusal(self, response: h11.Response) -> str:
+    def _refusal(self, response: h11.Response, headers: dict[str, str]) -> str:
         if response.status_code in (401, 407):  # 401 is not for proxies, but tinyproxy means a wrong password
+            schemes = _schemes(response)
+            if schemes and "basic" not in map(str.lower, schemes):
+                return (
+                    f"{self._name()} wants a login by {one_line(' or '.join(schemes))} (HTTP status "
+                    f"{response.status_code}), and Limpet can only do Basic: ask for a proxy with Basic, or let a "
+                    "forwarder on this machine (Px, Cntlm) do the login"
+                )
             wanted = "another user or password" if self._proxy.user is not None else "a user and a password"
             status = f"HTTP status {response.status_code}"
-            return f"{self._name()} wants {wanted} ({status}): give them in proxy='http://USER:PASSWORD@...'"
+            return f"{self._name()} wants {wanted} ({status}): give them in proxy='{self._proxy.scheme}://USER:PASSWORD@...'"
         reason = one_line(bytes(response.reason).decode("latin-1"), secrets=self._secrets)
-        return (
-            f"{self._name()} refused to connect to {self._target}: HTTP status {response.status_code} {reason}".rstrip()
-        )
+        status = f"HTTP status {response.status_code} {reason}".rstrip()
+        text = f"{self._name()} refused to connect to {self._target}: {status}"
+        redirect = one_line(redirection(response.status_code, headers), secrets=self._secrets)
+        return f"{text}: {redirect}" if redirect else text
+
+
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]{0,30})(?:\s|\Z)")
+
+
+def _schemes(response: h11.Response) -> list[str]:
+    """Return the ways to log in that the proxy offers (RFC 9110, 11.3), each once."""
+    values = [value for name, value in decoded_headers(response.headers) if name.lower() == "proxy-authenticate"]
+    challenges = [one for value in values for one in _QUOTED.sub('""', value).split(",")]
+    return list(dict.fromkeys(found[1] for found in map(_SCHEME.match, challenges) if found is not None))[:5]

@@ -25,13 +25,15 @@ verb                  called in       connection id, groups          requests   
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from limpet_core.client.attempts import Attempts
+from limpet_core.client.attempts import Attempts, connect_error
 from limpet_core.client.connection import Connection
 from limpet_core.client.control import Control
 from limpet_core.client.events import Connected, Disconnected, Event, Recovered, Recovering, Stopped
+from limpet_core.client.headers import Headers
 from limpet_core.client.options import Options
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
@@ -43,6 +45,15 @@ from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
 log: logging.Logger = logging.getLogger("limpet")
+
+_LATE: Final = 2.0
+"""Seconds that a timer may be late, or the machine suspended, without consequence."""
+
+_GRACE: Final = 1.0
+"""Seconds after a late timer in which to read what has arrived meanwhile, before the peer is judged."""
+
+_REFUSAL_PATIENCE: Final = 2.0
+"""Seconds that the rest of a refusal may take: it only says more about the reason."""
 
 
 class Lifecycle:
@@ -61,11 +72,16 @@ class Lifecycle:
     """
 
     __slots__ = (
+        "_asleep",
         "_attempts",
+        "_checked",
         "_events",
         "_failure",
         "_fixed_url",
+        "_headers",
         "_options",
+        "_patience_for",
+        "_patient_until",
         "_requests",
         "_secrets",
         "_timers",
@@ -86,6 +102,7 @@ class Lifecycle:
         self,
         options: Options,
         random: Callable[[], float],
+        headers: Headers,
         secrets: Secrets,
         requests: Requests,
         control: Control,
@@ -93,6 +110,7 @@ class Lifecycle:
         events: list[Event],
     ) -> None:
         self._options = options
+        self._headers = headers
         self._secrets = secrets
         self._requests = requests
         self._timers = timers
@@ -108,6 +126,11 @@ class Lifecycle:
         self.paused: bool = False
         self.senders: int = 0
         self.disconnected_message: str | None = None
+        self._checked: float = -math.inf  # when a check began
+        # Time that the process did not see
+        self._asleep: float | None = None  # how long the machine was suspended
+        self._patient_until: float = -math.inf  # no deadline of the peer's is judged before
+        self._patience_for: tuple[float, Dial | None] | None = None  # what was last heard, when patience was last had
         # The run, from start() on
         self._url = ""
         self._fixed_url = False
@@ -135,7 +158,12 @@ class Lifecycle:
         self._connect(now)
 
     def stop(self, now: float) -> None:
-        """Close the transport politely, and wait for the answer until ``close_timeout``."""
+        """Close the transport; wait for the answer until ``close_timeout`` where there is a connection to end.
+
+        Before the service's connected message there is none: the close frame is sent, and nobody waits for an answer.
+        """
+        if self.connection is None:
+            self.drop_transport(Close(1000))
         if not self.open or self.dial is None:
             self.finish(None)
             return
@@ -166,23 +194,30 @@ class Lifecycle:
 
     def _connect(self, now: float) -> None:
         self._go(State.CONNECTING)
-        self.dial = Dial(self._attempts.began(), self._options.protocol, recovery=False)
+        self.dial = Dial(self._attempts.began(now), self._options.protocol, recovery=False, headers=self._headers)
         self._timers.set(Timer.CONNECT, now + self._options.connect_timeout)
 
     def _connect_later(self, error: ConnectError, now: float) -> None:
-        at = self._attempts.next_connection(now)
-        if at is None:
-            text = f"gave up after {self._attempts.number} attempts to connect again: {error}"
-            failure = ConnectError(text, status=error.status, code=error.code)
+        at = self._attempts.next_connection(now, first=not self._was_established)
+        number = self._attempts.number
+        if at is None and not self._was_established and number == 1:
+            self.finish(error)
+        elif at is None:
+            again = " again" if self._was_established else ""
+            text = f"gave up after {number} attempts to connect{again}: {error}"
+            failure = ConnectError(text, status=error.status, code=error.code, retry_after=error.retry_after)
             failure.__cause__ = error
             self.finish(failure)
         else:
+            if not self._was_established and number == 1:
+                log.warning("%s; the start goes on until a connection is made", error)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 
     def _recover(self, connection: Connection, now: float) -> None:
         url = recovery_url(self._url, connection.id, connection.token)
-        self.dial = Dial(self._attempts.recovery_began(now), self._options.protocol, recovery=True, url=url)
+        number = self._attempts.recovery_began(now)
+        self.dial = Dial(number, self._options.protocol, recovery=True, url=url, headers=self._headers)
         # Several attempts must fit into the window even if one of them hangs.
         limit = min(self._options.connect_timeout, self._options.recovery_timeout / 3)
         self._timers.set(Timer.CONNECT, now + limit)
@@ -215,16 +250,35 @@ class Lifecycle:
         """Whether no further attempt can succeed after a handshake that was refused with ``status``."""
         return self._fixed_url and status in (401, 403, 404)
 
+    def refused(self, error: ConnectError, now: float) -> None:
+        """Note that the handshake is refused for ``error``; the rest of the answer may add to it, if it comes soon."""
+        assert self.dial is not None, "bug: nothing was dialled"
+        self.dial.refusal = error
+        self._timers.set(Timer.CONNECT, min(self._timers[Timer.CONNECT], now + _REFUSAL_PATIENCE))
+
+    def dial_failed(
+        self, error: BaseException, now: float, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        """Note that no transport could be opened for the current dial, whose URL is known."""
+        assert self.dial is not None, "bug: nothing was dialled"
+        failed = f"cannot connect to {place(self.dial.url or '')}"
+        if self.dial.through is not None:
+            failed += f" through {self.dial.through}"
+        error = connect_error(failed, error, self._secrets, status=status, retry_after=retry_after)
+        self.attempt_failed(error, now, final=self.is_final(status))
+
     def attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
-        """End the current attempt; try again later, or stop if ``final`` or if no attempt of the run ever succeeded."""
+        """End the current attempt; try again later, or stop if ``final`` or if no attempt is left."""
         log.debug("attempt failed: %s", error)
+        if error.retry_after is not None:
+            self._attempts.put_off(error.retry_after, now)
         connection = self.connection
         if connection is not None:
             self.drop_transport()
             self._recover_later(connection, now)
             return
         self.drop_transport(Close(1000))
-        if final or not self._was_established:
+        if final:
             self.finish(error)
         else:
             self._connect_later(error, now)
@@ -319,35 +373,83 @@ class Lifecycle:
         self.open = False
         self.control.messages.clear()
         self._requests.transport_lost()
-        self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK)
+        self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK, Timer.CHECK)
 
     # ---- Reading
 
     @property
     def stalled(self) -> bool:
         """Whether reading pauses on an established connection: the consumer is too slow, and nobody waits for an
-        answer or for room to send.
+        answer, for room to send, or for a sign of life.
         """
-        return self.paused and not self._requests.pending and not self.senders
+        return self.paused and not self._requests.pending and not self.senders and not self._unanswered
 
     def expect_to_hear(self, now: float) -> None:
         """Note that a request or sender is about to wait: after a pause of reading, silence counts from now on."""
         if self.stalled:
             self.heard = now
 
+    # ---- Checks
+
+    def check(self, now: float, *, anew: bool = False) -> None:
+        """Look whether the connection is alive, or make the next attempt soon: the network may have changed.
+
+        Args:
+            now: the time.
+            anew: give the peer the whole time, even if it has not answered an earlier check yet.
+        """
+        if self.state is CONNECTED:
+            self.control.ping()
+            if anew or not self._unanswered:
+                self._checked = now
+                self._timers.set(Timer.CHECK, now + self._options.check_timeout)
+        elif self._timers[Timer.ATTEMPT] < math.inf:
+            self._timers.set(Timer.ATTEMPT, min(self._timers[Timer.ATTEMPT], self._attempts.soonest(now)))
+
+    @property
+    def _unanswered(self) -> bool:
+        return self._timers[Timer.CHECK] < math.inf and self.heard < self._checked
+
+    def asleep(self, seconds: float, now: float) -> None:
+        """Check if the machine was suspended: ``seconds`` grow by the time of each suspend."""
+        if self._asleep is not None and seconds - self._asleep > _LATE:
+            log.debug("the machine was suspended for %.0f s", seconds - self._asleep)
+            self.check(now, anew=True)
+        self._asleep = seconds
+
+    def _overslept(self, now: float) -> None:
+        """Have patience: the process stood still, and what the peer has sent meanwhile may not have been read.
+
+        Only once in a silence: else a process that always stands still would never notice a dead peer.
+        """
+        if self._patience_for == (self.heard, self.dial):
+            return
+        self.check(now, anew=True)
+        if self.dial is None:
+            return  # nothing can have arrived
+        self._patience_for = self.heard, self.dial
+        self._patient_until = now + _GRACE
+        if self._timers[Timer.SILENCE] < self._timers[Timer.CHECK] < math.inf:
+            self._timers.set(Timer.SILENCE, self._timers[Timer.CHECK])
+
     # ---- Timers
 
     def wake(self, now: float) -> None:
         """Do what is due."""
+        if now - self._timers.deadline > _LATE:
+            self._overslept(now)
         for timer in self._timers.expired(now):
             if self._timers[timer] <= now:  # else one before it has moved or stopped it
-                self._timers.stop(timer)
-                self._ON_TIMER[timer](self, now)
+                if now < self._patient_until and timer in self._JUDGING:
+                    self._timers.set(timer, self._patient_until)
+                else:
+                    self._timers.stop(timer)
+                    self._ON_TIMER[timer](self, now)
 
     def schedule_requests(self) -> None:
         """Wake up for requests that are due."""
         if self._requests.wake_at < self._timers[REQUESTS]:
-            self._timers.set(REQUESTS, self._requests.wake_at)
+            self._timers.set(REQUESTS, max(self._requests.wake_at, self._patient_until))
 
     def schedule_sequence_ack(self, connection: Connection, now: float) -> None:
         """Send a sequence ack at once if enough has arrived, else soon."""
@@ -367,6 +469,9 @@ class Lifecycle:
     def _connect_due(self, now: float) -> None:
         attempt = "connection" if self.connection is None else "recovery"
         dial = self.dial
+        if dial is not None and dial.refusal is not None:
+            self.dial_failed(dial.refusal, now, status=dial.refusal.status)
+            return
         if dial is None or dial.url is None:
             text = "there was no URL in time"
         else:
@@ -398,6 +503,11 @@ class Lifecycle:
         else:
             self.transport_lost(NO_CLOSE_FRAME, f"nothing was heard for {timeout:g} s", now)
 
+    def _check_due(self, now: float) -> None:
+        if self.heard < self._checked:
+            timeout = self._options.check_timeout
+            self.transport_lost(NO_CLOSE_FRAME, f"nothing was heard within {timeout:g} s of a check", now)
+
     def _sequence_ack_due(self, now: float) -> None:
         if self.connection is not None and self.connection.unacked_messages:
             self.acknowledge(self.connection)
@@ -418,4 +528,7 @@ class Lifecycle:
         Timer.SEQUENCE_ACK: _sequence_ack_due,
         Timer.REQUESTS: _requests_due,
         Timer.CLOSE: _close_due,
+        Timer.CHECK: _check_due,
     }
+    # What is done because the peer has not sent something in time.
+    _JUDGING: ClassVar[frozenset[Timer]] = frozenset({Timer.CONNECT, Timer.WINDOW, REQUESTS, Timer.CLOSE})

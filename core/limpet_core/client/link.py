@@ -21,10 +21,12 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
 from limpet_core.client.frames import FrameBuffer, Masker
+from limpet_core.client.headers import with_defaults
+from limpet_core.client.refusals import LONGEST_BODY, decoded_headers, refused
 from limpet_core.client.session import Session
 from limpet_core.client.states import Dial
 from limpet_core.client.url import Endpoint, parse_url
-from limpet_core.errors import ConnectError, refused
+from limpet_core.errors import ConnectError
 from limpet_core.text import LONGEST_REASON, one_line
 
 _PONGS: Final = 500
@@ -41,7 +43,8 @@ class Link:
         session: receives the messages and has the messages to send.
         dial: the session's current :attr:`Session.dial`; its ``url`` must be known.
         random_bytes: returns that many unpredictable bytes, for masks, such as ``os.urandom``.
-        headers: more headers for the handshake, as pairs of name and value.
+        headers: more headers for the handshake, as pairs of name and value; those of ``dial.headers`` come before
+            headers of the same name.
 
     Attributes:
         dial: as given.
@@ -77,13 +80,14 @@ class Link:
         self._rejection: RejectConnection | None = None
         self._body = b""
         self._text = bytearray()  # of a message that comes from wsproto in parts
+        sent = with_defaults(dial.headers, headers)
         self._out.append(
             self._ws.send(
                 Request(
                     host=self.endpoint.authority,
                     target=self.endpoint.target,
                     subprotocols=[dial.protocol],
-                    extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
+                    extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in sent],
                 )
             )
         )
@@ -190,8 +194,11 @@ class Link:
 
     def _rejected(self, now: float) -> None:
         assert self._rejection is not None
-        status = self._rejection.status_code
-        self._session.dial_failed(refused(status, self._body), now, status=status)
+        self._session.dial_failed(self._refusal(), now, status=self._rejection.status_code)
+
+    def _refusal(self) -> ConnectError:
+        assert self._rejection is not None
+        return refused(self._rejection.status_code, self._body, decoded_headers(self._rejection.headers))
 
     # ---- wsproto
 
@@ -229,11 +236,13 @@ class Link:
             self._accepted(event, now)
         elif isinstance(event, RejectConnection):
             self._rejection = event
-            if not event.has_body:
+            if event.has_body:
+                self._session.dial_refused(self._refusal(), now)
+            else:
                 self._rejected(now)
         elif isinstance(event, RejectData):
             self._body += event.data
-            if event.body_finished or len(self._body) > 4096:
+            if event.body_finished or len(self._body) > LONGEST_BODY:
                 self._rejected(now)
 
     def _fault_or_close(self, event: CloseConnection, now: float) -> None:

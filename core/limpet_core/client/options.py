@@ -20,6 +20,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         auto_reconnect: make a new connection when the connection is lost for good; otherwise the client stops.
         auto_rejoin_groups: join the groups of the old connection again on a new one.
         reconnect: delays before new connections; by default without a limit and with full jitter.
+        first_connection: delays between attempts to make the first connection of a start, for a daemon that may start
+            before its service: ``start()`` waits until one succeeds. The first attempt is made at once, and counts in
+            ``limit``. None: if the first attempt fails, the start fails. A refusal that cannot change (401, 403, 404 to
+            a fixed URL) always fails it.
+        max_retry_after: the longest delay that a refusal can ask for, in seconds (``Retry-After`` of a 429 or 503, by
+            the service or a proxy): no attempt is made before it is over, and ``reconnect`` adds its own; 0: ignored.
         retry: repeats of a request after ``InternalServerError`` or a missing ack, always under the same ack id. An
             event with ``resend="safe"`` is not repeated, since the service repeats calls of event handlers itself; the
             event fails when the time for its repeats is over (with the default ``ack_timeout``, after two minutes).
@@ -30,13 +36,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         ack_timeout: seconds until a request without an answer is repeated, or fails after the last repeat; None: never.
         request_timeout: seconds until a request fails, in any state of the connection; None: never. A request without
             an ack cannot fail: it waits until it can be sent.
-        close_timeout: seconds that ``stop()`` waits for the service to answer the close.
+        close_timeout: seconds that ``stop()`` waits for the service to answer the close; before the client is connected
+            it does not wait.
         recovery_timeout: seconds in which to try to recover a dropped connection (client-spec 1.4: 30 s).
         recovery_interval: least seconds between two attempts to recover; jitter adds up to a quarter. After a
             connection that has brought a new message or an answer the next attempt is made at once. A connection that
             drops again and again has ten such attempts, and one more for each quarter of the interval that it was up.
         keepalive_interval: seconds between two pings; 0 or None: no pings.
         keepalive_timeout: seconds of silence of the service after which a connection counts as dead; 0 or None: never.
+        check_timeout: seconds of silence after a check (``client.check()``, a suspend of the machine, a process that
+            stood still) after which a connection counts as dead.
         sequence_ack_interval: most seconds until a received message is acknowledged (client-spec 3.2.3).
         sequence_ack_messages: acknowledge at the latest after this many messages.
         sequence_ack_bytes: acknowledge at the latest after this many bytes of messages.
@@ -54,6 +63,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     auto_reconnect: bool = True
     auto_rejoin_groups: bool = True
     reconnect: Backoff = Backoff()
+    first_connection: Backoff | None = None
+    max_retry_after: float = 120.0
     retry: Backoff = Backoff(multiplier=1.0, jitter=0.0, limit=3)
     resend: Literal["safe", "always"] = "safe"
     connect_timeout: float = 30.0
@@ -64,6 +75,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     recovery_interval: float = 1.0
     keepalive_interval: float | None = 20.0
     keepalive_timeout: float | None = 120.0
+    check_timeout: float = 5.0
     sequence_ack_interval: float = 1.0
     sequence_ack_messages: int = 100
     sequence_ack_bytes: int = 1 << 20
@@ -80,15 +92,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("auto_reconnect", "auto_rejoin_groups"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidType(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
-        for name in ("reconnect", "retry"):
-            if not isinstance(getattr(self, name), Backoff):
-                raise InvalidType(f"{name} must be a Backoff, not {type(getattr(self, name)).__name__}")
-        for name in ("connect_timeout", "close_timeout"):
+        for name in ("reconnect", "retry", "first_connection"):
+            value = getattr(self, name)
+            if not isinstance(value, Backoff) and (value is not None or name != "first_connection"):
+                raise InvalidType(f"{name} must be a Backoff, not {type(value).__name__}")
+        for name in ("connect_timeout", "close_timeout", "check_timeout"):
             check_positive(name, getattr(self, name))
         for name in ("ack_timeout", "request_timeout"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name), ", or None for never")
-        for name in ("recovery_timeout", "recovery_interval", "sequence_ack_interval"):
+        for name in ("recovery_timeout", "recovery_interval", "sequence_ack_interval", "max_retry_after"):
             check_number(name, getattr(self, name), minimum=0.0)
         for name in ("keepalive_interval", "keepalive_timeout"):
             if getattr(self, name) is not None:

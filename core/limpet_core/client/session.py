@@ -17,6 +17,7 @@ from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
 from limpet_core.client.events import Event
 from limpet_core.client.groups import Groups
+from limpet_core.client.headers import HeadersSetting, check_headers, secrets_of
 from limpet_core.client.inbound import Inbound
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.options import Options
@@ -26,7 +27,7 @@ from limpet_core.client.request import JOIN, LEAVE, PUBLISH, Request
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.timers import Timers
-from limpet_core.client.url import parse_url, place
+from limpet_core.client.url import parse_url
 from limpet_core.errors import ConnectError, InvalidType, LocalProtocolError
 from limpet_core.protocol.close import NO_CLOSE_FRAME
 from limpet_core.protocol.codec import codec_for
@@ -54,13 +55,15 @@ class Session:
     Args:
         options: see :class:`Options`.
         random: draws from [0, 1), for the jitter of delays, such as ``random.random``.
+        headers: more headers for every handshake, a dict or pairs of name and value; see :attr:`Dial.headers`.
 
     Attributes:
         options: the given options.
         start_hint: the call that starts the client, for the text of ``ClientStopped``.
 
     Raises:
-        InvalidType: ``options`` is no :class:`Options`.
+        InvalidType: ``options`` is no :class:`Options`, or ``headers`` no headers.
+        InvalidValue: a header cannot be sent, or belongs to the handshake itself.
     """
 
     __slots__ = (
@@ -80,7 +83,9 @@ class Session:
         "start_hint",
     )
 
-    def __init__(self, options: Options | None = None, *, random: Callable[[], float]) -> None:
+    def __init__(
+        self, options: Options | None = None, *, random: Callable[[], float], headers: HeadersSetting | None = None
+    ) -> None:
         if options is None:
             options = Options()
         elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -88,7 +93,8 @@ class Session:
         self.options: Options = options
         self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
-        self._secrets = Secrets()
+        checked = check_headers(headers)
+        self._secrets = Secrets(*secrets_of(checked))
         self._codec = codec_for(options.protocol)
         self._timers = Timers()
         self._groups = Groups()
@@ -99,7 +105,7 @@ class Session:
             options, random, self._codec, self._secrets, self._groups, self._pacing, self._outbox, self._events
         )
         self._lifecycle = Lifecycle(
-            options, random, self._secrets, self._requests, self._control, self._timers, self._events
+            options, random, checked, self._secrets, self._requests, self._control, self._timers, self._events
         )
         self._inbound = Inbound(options, self._codec, self._secrets, self._lifecycle, self._events)
 
@@ -207,20 +213,33 @@ class Session:
         if dial is not None and dial.url is not None and not self._lifecycle.open:
             self._lifecycle.transport_opened()
 
-    def dial_failed(self, error: BaseException, now: float, *, status: int | None = None) -> None:
+    def dial_refused(self, error: ConnectError, now: float) -> None:
+        """Note that the handshake for :attr:`dial` was refused, and the rest of the answer has not arrived yet.
+
+        :meth:`dial_failed` follows with the reason, or the attempt fails with ``error`` soon.
+        """
+        if self._dialling:
+            self._lifecycle.refused(error, now)
+
+    def dial_failed(
+        self, error: BaseException, now: float, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         """Note that no transport could be opened for the current :attr:`dial`.
 
         Args:
             error: why; its text is shown to people.
             status: the HTTP status, where the handshake was refused with one.
+            retry_after: seconds before which no further attempt is wanted, as the service said (``Retry-After``);
+                None: those of ``error``, if that is a :class:`ConnectError` that has some. At most
+                ``max_retry_after`` counts.
         """
-        lifecycle = self._lifecycle
-        dial = lifecycle.dial
-        if dial is None or dial.url is None or lifecycle.open:
-            return
-        target = place(dial.url) if dial.through is None else f"{place(dial.url)} through {dial.through}"
-        error = connect_error(f"cannot connect to {target}", error, self._secrets, status)
-        lifecycle.attempt_failed(error, now, final=lifecycle.is_final(status))
+        if self._dialling:
+            self._lifecycle.dial_failed(error, now, status=status, retry_after=retry_after)
+
+    @property
+    def _dialling(self) -> bool:
+        dial = self._lifecycle.dial
+        return dial is not None and dial.url is not None and not self._lifecycle.open
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         """Receive one whole text message, as str or as UTF-8."""
@@ -284,8 +303,8 @@ class Session:
     def reading_resumed(self, now: float) -> None:
         """Resume reading: the consumer has caught up."""
         if self._lifecycle.paused:
+            self._lifecycle.expect_to_hear(now)
             self._lifecycle.paused = False
-            self._lifecycle.heard = now
 
     def sender_waits(self, now: float) -> None:
         """Note that a sender waits for room: in the transport, or for :attr:`publishing`.
@@ -324,8 +343,34 @@ class Session:
             self._lifecycle.transport_lost(code, reason, now)
 
     def wake(self, now: float) -> None:
-        """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing."""
+        """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing.
+
+        A call that is more than two seconds late shows that the process stood still (SIGSTOP, a loop that was held up,
+        a suspend): the peer is judged one second later, after a chance to read what has arrived meanwhile, and a
+        connection is checked as by :meth:`check`.
+        """
         self._lifecycle.wake(now)
+
+    def check(self, now: float) -> None:
+        """Look at once whether the connection is still there: the network may have changed.
+
+        On an established connection a ping goes out, and silence for ``check_timeout`` is the end of the transport. An
+        attempt that waits for its delay is made now, but at least ``recovery_interval`` after the one before, and not
+        before the delay that a refusal asked for is over. Otherwise nothing happens.
+        """
+        self._lifecycle.check(now)
+
+    def asleep(self, seconds: float, now: float) -> None:
+        """Tell how long the machine was suspended in all; growth by more than two seconds is a reason to :meth:`check`.
+
+        Call it before :meth:`start` and before each :meth:`wake`.
+
+        Args:
+            seconds: the reading of a clock that goes on in suspend minus that of one that does not; a constant in it
+                does not matter.
+            now: the time.
+        """
+        self._lifecycle.asleep(seconds, now)
 
     # ---- Requests of the application
 

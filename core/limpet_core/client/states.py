@@ -7,8 +7,10 @@ from typing import Final
 
 import msgspec
 
+from limpet_core.client.headers import Headers
+from limpet_core.errors import ConnectError
 from limpet_core.protocol.close import Close
-from limpet_core.redaction import redact_url
+from limpet_core.redaction import HIDDEN, redact_url
 
 
 class State(enum.Enum):
@@ -47,9 +49,8 @@ STOPPING: Final = State.STOPPING
 TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.STOPPED, State.CONNECTING): "start()",
     (State.CONNECTING, State.CONNECTED): "connected message",
-    (State.CONNECTING, State.WAITING): "attempt failed, not the first",
+    (State.CONNECTING, State.WAITING): "attempt failed, another follows",
     (State.CONNECTING, State.STOPPED): "first attempt failed, gave up, stop()",
-    (State.CONNECTING, State.STOPPING): "stop() with an open transport",
     (State.CONNECTED, State.RECOVERING): "transport lost",
     (State.CONNECTED, State.WAITING): "transport lost, cannot be recovered",
     (State.CONNECTED, State.STOPPED): "lost for good without auto_reconnect",
@@ -76,10 +77,13 @@ class Dial(msgspec.Struct, eq=False):
         recovery: whether this transport is to recover a connection, instead of making a new one.
         url: the URL to connect to. None: ask the application for a Client Access URL, then call
             ``session.url_ready(url, now)``, which fills it in, or ``session.url_failed(error, now)``.
+        headers: the application's headers for the handshake, as pairs of name and value, checked; besides the
+            WebSocket's own. They may hold credentials, and are not for proxies.
         close: not None: close this transport with that code and reason, behind the messages handed out before.
         waits_for: the peer that is to answer now, for the text of a timeout, if that is not the service but, say, a
             proxy.
         through: the proxy through which the transport is opened, for the text of :meth:`Session.dial_failed`.
+        refusal: the error of a handshake that was refused, while the rest of the answer is awaited.
         wanted: whether the session still wants this transport. Once False, it stays False.
     """
 
@@ -87,11 +91,14 @@ class Dial(msgspec.Struct, eq=False):
     protocol: str
     recovery: bool
     url: str | None = None
+    headers: Headers = ()
     close: Close | None = None
     waits_for: str | None = None
     through: str | None = None
+    refusal: ConnectError | None = None
     wanted: bool = True
 
     def __repr__(self) -> str:
-        shown = msgspec.structs.replace(self, url=self.url and redact_url(self.url))
+        headers = tuple((name, HIDDEN) for name, _ in self.headers)
+        shown = msgspec.structs.replace(self, url=self.url and redact_url(self.url), headers=headers)
         return msgspec.Struct.__repr__(shown)

@@ -26,6 +26,8 @@ class Timer(enum.IntEnum):
     """A request is to be repeated or given up."""
     CLOSE = 7
     """The peer has not answered our close."""
+    CHECK = 8
+    """The peer has not been heard since a check."""
 
 
 SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK

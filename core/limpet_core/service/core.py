@@ -18,7 +18,7 @@ from limpet_core.service.odata.filters import Filter, select
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handlers import Answer, EventSettings, Failure, FailureKind, HandlerCall, Headers
 from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, decode
+from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, UnknownOperation, decode
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.subprotocols import choose_subprotocol
 from limpet_core.service.wire.to_client import Publication
@@ -168,6 +168,9 @@ class ServiceCore:
             if len(encoded) > self.limits.max_message_size:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
             message = decode(encoded) if connection.raw is None else connection.raw.message(data)
+        except UnknownOperation as unknown:
+            self._dispatcher.refuse_unknown(connection, unknown)
+            return
         except ProtocolViolation as violation:
             if violation.ack_id is None:
                 self._registry.end(connection, Close.because(violation.code, violation.reason))

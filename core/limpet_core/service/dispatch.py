@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Final
 
@@ -12,8 +13,16 @@ from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
 from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import ClientRequest, Event, JoinGroup, LeaveGroup, SendToGroup
+from limpet_core.service.wire.from_client import (
+    ClientRequest,
+    Event,
+    JoinGroup,
+    LeaveGroup,
+    SendToGroup,
+    UnknownOperation,
+)
 
+_LOGGER: Final = logging.getLogger("limpet.service")
 _NO_HANDLER: Final = Close(1011, "The message could not be handled.")
 _OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 
@@ -43,6 +52,21 @@ class Dispatcher:
     def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
         """Refuse a request at once, ahead of the requests that are queued."""
         self._answer(connection, ack_id, ("BadRequest", reason))
+
+    def refuse_unknown(self, connection: Connection, unknown: UnknownOperation) -> None:
+        """Answer a message that asks for what the service does not know, as far as the message says how.
+
+        The first one of a connection is a warning in the log: perhaps nobody else is told.
+        """
+        error = ("BadRequest", unknown.reason)
+        level = logging.DEBUG if connection.warned_of_unknown else logging.WARNING
+        connection.warned_of_unknown = True
+        _LOGGER.log(level, "a message of client %s is refused: %s", connection.connection_id, unknown.reason)
+        self._answer(connection, unknown.ack_id, error)
+        if unknown.invocation_id is not None:
+            self._registry.send(connection, to_client.invocation_error(unknown.invocation_id, *error))
+        elif unknown.stream_id is not None:
+            self._registry.send(connection, to_client.stream_error(unknown.stream_id, *error))
 
     def event_handled(self, handled: Handled, now: float) -> None:
         """Answer an event whose call has ended, and carry out the requests queued behind it."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.adapters.service.sockets import ROLES, Client, nothing_runs, refusal, with_service
 from tests.core.service.virtual import ServiceUnderTest
@@ -19,7 +21,15 @@ from limpet.service import Service, ServiceOptions
 from limpet.service._gateway import Gateway
 from limpet.service.app import build_app
 from limpet.service.trace.feed import Feed
-from limpet_core.service import RELIABLE_JSON, ClientGrant, Transport, server_publication
+from limpet_core.service import (
+    RELIABLE_JSON,
+    Acked,
+    ClientGrant,
+    ConnectionOpened,
+    Published,
+    Transport,
+    server_publication,
+)
 
 STATIC = {
     file.name: file.read_text()
@@ -257,6 +267,54 @@ def test_a_batch_holds_the_newest_events_and_counts_the_others_too() -> None:
         quiet = feed.batch()
         assert (quiet.events, quiet.skipped, quiet.counts.published, quiet.state) == ([], 0, 0, None)
     assert not service.core.observers
+
+
+def test_a_feed_sends_what_is_shown_of_long_names() -> None:
+    service = ServiceUnderTest()
+    with Feed(service.core) as feed:
+        assert len(msgspec.json.encode(feed.batch())) < 1000
+        groups = tuple(f"{number:04}" + "x" * 1000 for number in range(1000))
+        client = service.connect(user="u" * 100_000, groups=groups)
+        client.publish("y" * 100_000, groups[0], ackId=1)
+        batch = feed.batch()
+        assert len(msgspec.json.encode(batch)) < 100_000
+        opened, published, acked = (noted.event for noted in batch.events)
+        assert isinstance(opened, ConnectionOpened)
+        assert isinstance(published, Published)
+        assert isinstance(acked, Acked)
+        assert opened.groups == tuple(f"{name[:239]}…" for name in groups[:6])
+        assert published.name == opened.groups[0]
+        assert opened.user_id == published.user_id == acked.user_id == "u" * 239 + "…"
+        assert batch.state is not None
+        assert batch.state.hubs[0].groups[0] == (opened.groups[0], 1)
+        service.connect(hub="other", user="ann", groups=("room",))
+        opened = feed.batch().events[0].event
+        assert isinstance(opened, ConnectionOpened)
+        assert (opened.hub, opened.user_id, opened.groups) == ("other", "ann", ("room",))
+
+
+def test_a_feed_sends_no_more_bytes_per_second_than_it_may() -> None:
+    """A slow machine sends fewer."""
+    rate = 100_000
+
+    async def run() -> None:
+        service = ServiceUnderTest()
+        for number in range(50):
+            service.connect(user=f"{number} " + "x" * 300)
+        client = service.connect(groups=("room",))
+        sizes: list[int] = []
+        with Feed(service.core, pause=0, rate=rate) as feed:
+            chunks = feed.chunks()
+            begin = time.monotonic()
+            while len(sizes) < 6:
+                client.publish("y" * 1000)
+                sizes.append(len(await anext(chunks)))
+            elapsed = time.monotonic() - begin
+            await chunks.aclose()
+        assert min(sizes) > 10_000
+        assert sum(sizes[:-1]) <= rate * elapsed
+
+    asyncio.run(run())
 
 
 def test_a_quiet_feed_shows_that_it_is_there() -> None:

@@ -17,6 +17,7 @@ from limpet import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse
 PROXY = Proxy("proxy.test", 3128)
 NAME = "the proxy proxy.test port 3128"
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
+REDIRECTED = "HTTP status 302 Found: it redirects to http://elsewhere.test/, and redirects are not followed"
 
 
 def tunnel(proxy: Proxy = PROXY, host: str = "example.test", port: int = 443) -> Tunnel:
@@ -66,6 +67,13 @@ def refused(answer: bytes, proxy: Proxy = PROXY) -> ConnectError:
         ("http://ann:@h:1", Proxy("h", 1, "ann", "")),
         ("http://:secret@h:1", Proxy("h", 1, "", "secret")),
         ("http://@h:1", Proxy("h", 1)),
+        ("https://h", Proxy("h", 443, scheme="https")),
+        ("HTTPS://ann:secret@[::1]", Proxy("::1", 443, "ann", "secret", "https")),
+        ("https://h:8443/", Proxy("h", 8443, scheme="https")),
+        ("https://h:80", Proxy("h", 80, scheme="https")),
+        ("socks5://h", Proxy("h", 1080, scheme="socks5")),
+        ("socks5h://[::1]:1", Proxy("::1", 1, scheme="socks5")),
+        ("socks5://a%3Ab:secret@h", Proxy("h", 1080, "a:b", "secret", "socks5")),
         ("http://a%40b:p%3A%2F%3F%23%40%25%20@h:1", Proxy("h", 1, "a@b", "p:/?#@% ")),
         ("http://ann:a:b@c@h:1", Proxy("h", 1, "ann", "a:b@c")),
         ("http://ann:[x]@h:1", Proxy("h", 1, "ann", "[x]")),
@@ -86,8 +94,8 @@ def test_a_good_url_is_taken_apart(url: str, expected: Proxy) -> None:
         ("ann:SECRET@h:1", "no scheme"),
         ("ann:SECRET://@h:1", "no scheme"),
         ("http:/h", "no scheme"),
-        ("https://ann:SECRET@h:1", "scheme 'https'"),
-        ("socks5://ann:SECRET@h:1", "scheme 'socks5'"),
+        ("ftp://ann:SECRET@h:1", "scheme 'ftp'"),
+        ("socks4://ann:SECRET@h:1", "scheme 'socks4'"),
         ("http://", "host or a port"),
         ("http:///", "host or a port"),
         ("http://:3128", "host or a port"),
@@ -257,7 +265,7 @@ def test_407_with_a_user() -> None:
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!", 403, "HTTP status 403 Forbidden"),
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", 502, "HTTP status 502 Bad Gateway"),
         (b"HTTP/1.1 503\r\n\r\n", 503, "HTTP status 503"),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.test/\r\n\r\n", 302, "HTTP status 302 Found"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.test/\r\n\r\n", 302, REDIRECTED),
         (b"HTTP/1.1 400 T\xe4t\r\n\r\n", 400, "HTTP status 400 Tät"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 504 Too Late\r\n\r\n", 504, "HTTP status 504 Too Late"),
         (
@@ -271,6 +279,34 @@ def test_other_statuses(answer: bytes, status: int, text: str) -> None:
     error = refused(answer)
     assert error.status == status
     assert str(error) == f"{NAME} refused to connect to example.test:443: {text}"
+
+
+@pytest.mark.parametrize(
+    ("offers", "named"),
+    [
+        (["NTLM", "Negotiate"], "NTLM or Negotiate"),
+        (["Negotiate, NTLM"], "Negotiate or NTLM"),
+        (["NTLM TlRMTVNTUAACAA==", 'Digest realm="Basic, Basic", nonce="x"', "NTLM"], "NTLM or Digest"),
+        (["Negotiate", 'Basic realm="x"'], None),
+        (['basic realm="a \\" b, NTLM"'], None),
+        (["", "=, ,"], None),
+    ],
+)
+@pytest.mark.parametrize("user", [None, "ann"])
+def test_a_proxy_without_basic_is_told_as_that(offers: list[str], named: str | None, user: str | None) -> None:
+    head = "".join(f"Proxy-Authenticate: {offer}\r\n" for offer in offers)
+    error = refused(f"HTTP/1.1 407 No\r\n{head}\r\n".encode(), Proxy("proxy.test", 3128, user, "SECRET"))
+    assert error.status == 407
+    assert "SECRET" not in str(error)
+    if named is None:
+        assert "user" in str(error)
+    else:
+        assert f"{NAME} wants a login by {named} (HTTP status 407), and Limpet can only do Basic" in str(error)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(429, 7.0), (503, 7.0), (502, None)])
+def test_a_proxy_that_asks_for_a_delay(status: int, asked: float | None) -> None:
+    assert refused(b"HTTP/1.1 %d No\r\nRetry-After: 7\r\n\r\n" % status).retry_after == asked
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from limpet import JSON, RELIABLE_JSON, Backoff, InvalidType, InvalidValue, Opti
         ("auto_rejoin_groups", True),
         ("reconnect", Backoff(initial=1.0, maximum=30.0, multiplier=2.0, jitter=1.0, limit=None)),
         ("retry", Backoff(initial=1.0, maximum=30.0, multiplier=1.0, jitter=0.0, limit=3)),
+        ("first_connection", None),
+        ("max_retry_after", 120.0),
         ("resend", "safe"),
         ("connect_timeout", 30.0),
         ("ack_timeout", 30.0),
@@ -39,7 +41,7 @@ def test_the_defaults_are_as_promised(name: str, value: object) -> None:
 
 
 SECONDS = ["connect_timeout", "close_timeout", "ack_timeout", "request_timeout"]
-SECONDS_OR_0 = ["recovery_timeout", "recovery_interval", "sequence_ack_interval"]
+SECONDS_OR_0 = ["recovery_timeout", "recovery_interval", "sequence_ack_interval", "max_retry_after"]
 SECONDS_OR_OFF = ["keepalive_interval", "keepalive_timeout"]
 COUNTS = [
     "sequence_ack_messages",
@@ -56,6 +58,7 @@ REFUSED: list[tuple[str, Any, type[Exception]]] = [
     ("auto_rejoin_groups", "yes", InvalidType),
     ("reconnect", 5, InvalidType),
     ("retry", None, InvalidType),
+    ("first_connection", True, InvalidType),
     ("sequence_ack_messages", 1001, InvalidValue),
     ("sequence_ack_bytes", 16_000_001, InvalidValue),
     *((name, 0, InvalidValue) for name in SECONDS + COUNTS),

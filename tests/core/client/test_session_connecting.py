@@ -524,6 +524,68 @@ def join(drive: Drive, *groups: str) -> None:
     drive.events()
 
 
+@pytest.mark.parametrize(("fail", "_message"), FAILURES, ids=[fail.__name__ for fail, _ in FAILURES])
+def test_a_start_goes_on_after_a_first_attempt_that_failed_if_it_has_a_backoff(
+    fail: Any, _message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive = Drive(
+        first_connection=Backoff(initial=2.0, maximum=8.0, jitter=0.0), reconnect=Backoff(initial=1.0, jitter=0.0)
+    )
+    drive.start()
+    for number, delay in enumerate((2.0, 4.0, 8.0, 8.0), 1):
+        assert drive.dial.attempt == number
+        fail(drive)
+        assert drive.state is State.WAITING
+        assert drive.events() == []
+        assert drive.until_dial() == delay
+    drive.connect()
+    (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
+    assert "SECRET" not in warning.message
+    # Later connections have their own backoff, from its begin.
+    drive.lose()
+    assert drive.until_dial() == 1.0
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(limit: int) -> None:
+    drive = Drive(first_connection=Backoff(limit=limit))
+    drive.start()
+    for _ in range(limit - 1):
+        refused(drive)
+        drive.until_dial()
+    refused(drive)
+    (stopped,) = drive.events()
+    assert ("gave up after 3 attempts to connect: " in str(stopped.error)) is (limit == 3)
+    assert "cannot connect to example.test port 443" in str(stopped.error)
+    with pytest.raises(LocalProtocolError, match="has stopped: "):
+        drive.session.join_group("g", drive.now)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_start_with_a_backoff_ends_at_once_where_a_fixed_url_is_refused(fixed: bool) -> None:
+    drive = Drive(first_connection=Backoff())
+    drive.start()
+    drive.session.url_ready(URL, drive.now, fixed=fixed)
+    drive.session.dial_failed(ConnectError("no"), drive.now, status=401)
+    assert drive.state is (State.STOPPED if fixed else State.WAITING)
+
+
+def test_a_start_that_still_tries_can_be_stopped_and_has_the_requests_made_meanwhile() -> None:
+    drive = Drive(first_connection=Backoff(), auto_reconnect=False)
+    drive.start()
+    refused(drive)
+    drive.session.join_group("g", drive.now)
+    drive.session.stop(drive.now)
+    assert [type(event) for event in drive.events()] == [Acked, Stopped]
+    drive.start()
+    refused(drive)
+    joined = drive.session.join_group("g", drive.now)
+    drive.until_dial()
+    drive.open()
+    drive.says(hello())
+    assert [message["ackId"] for message in drive.sent()] == [joined]
+
+
 def test_groups_joined_by_the_client_are_joined_again_on_a_new_connection() -> None:
     drive = Drive()
     drive.connect()

@@ -79,9 +79,11 @@ def test_stop_works_in_every_state_and_is_told_exactly_once(situation: Callable[
     situation(drive)
     drive.events()
     dial = drive.session.dial
-    is_open = situation in (handshaken, connected, recovering_open)
     drive.session.stop(drive.now)
-    if is_open:
+    if situation is handshaken:
+        assert dial is not None
+        assert closed_with(dial) == 1000
+    if situation in (connected, recovering_open):
         assert drive.state is State.STOPPING
         assert dial is not None
         assert closed_with(dial) == 1000
@@ -156,7 +158,24 @@ def test_the_end_of_a_connection_is_told_before_stopped(situation: Callable[[Dri
     assert (drive.session.connection_id, drive.session.user_id) == (None, None)
 
 
-@pytest.mark.parametrize("situation", [handshaken, connected, recovering_open])
+@pytest.mark.parametrize("again", [False, True])
+def test_before_the_connected_message_the_service_gets_a_close_that_it_need_not_answer(again: bool) -> None:
+    drive = Drive()
+    if again:
+        waiting(drive)
+        drive.until_dial()
+        drive.open()
+    else:
+        handshaken(drive)
+    drive.events()
+    dial = drive.dial
+    drive.session.stop(drive.now)
+    assert (drive.state, drive.events()) == (State.STOPPED, [Stopped(None)])
+    assert (closed_with(dial), dial.wanted) == (1000, False)
+    assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
+
+
+@pytest.mark.parametrize("situation", [connected, recovering_open])
 def test_stop_does_not_wait_longer_than_close_timeout(situation: Callable[[Drive], None]) -> None:
     drive = Drive(close_timeout=2.0)
     situation(drive)
@@ -267,7 +286,6 @@ WAYS: dict[tuple[State, State], tuple[list[Callable[[Drive], object]], Callable[
     (State.CONNECTING, State.CONNECTED): ([handshaken], lambda d: d.says(hello())),
     (State.CONNECTING, State.WAITING): ([reconnecting], refuse),
     (State.CONNECTING, State.STOPPED): ([url_asked], refuse),
-    (State.CONNECTING, State.STOPPING): ([handshaken], stop),
     (State.CONNECTED, State.RECOVERING): ([connected], Drive.drop),
     (State.CONNECTED, State.WAITING): ([connected], end),
     (State.CONNECTED, State.STOPPED): ([connected], end),

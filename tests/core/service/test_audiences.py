@@ -20,6 +20,7 @@ HERE = "http://127.0.0.1:8080"
         ("127.0.0.1:00080", ("127.0.0.1", 80)),
         ("h:", ("h", None)),
         ("h:65535", ("h", 65535)),
+        ("x" * 255 + ":1", ("x" * 255, 1)),
         ("[::1]:8080", ("::1", 8080)),
         ("[2001:DB8:0:0::1]", ("2001:db8::1", None)),
     ],
@@ -54,6 +55,18 @@ NO_HOSTS = [
     "h#",
     "h\\",
     "u@h",
+    "user@127.0.0.1",
+    "@127.0.0.1",
+    "127.0.0.1@",
+    "127.0.0.1:80:90",
+    "user@127.0.0.1:80:90",
+    " ",
+    ".",
+    "..",
+    ".h",
+    "h..x",
+    "h..",
+    "x" * 256,
     "u:p@h:80",
     "a b",
     "h ",
@@ -96,6 +109,13 @@ def test_anything_else_is_no_host(text: str) -> None:
 )
 def test_endpoints(text: str, good: bool) -> None:
     assert is_endpoint(text) is good
+
+
+@pytest.mark.parametrize("authority", ["user@127.0.0.1:8080", "127.0.0.1:8080@", "127.0.0.1:8080:8080", " ", "..", ""])
+def test_an_audience_at_no_host_names_nothing(authority: str) -> None:
+    here = f"http://{authority}"
+    assert not audience_matches(f"{here}/client/hubs/chat", [HERE, here], "chat")
+    assert not request_audience_matches(f"{here}/api/hubs/chat/:send", [HERE, here], "/api/hubs/chat/:send")
 
 
 # ---- Clients

@@ -177,9 +177,7 @@ def test_a_group_name_is_never_changed(kind: str, more: str) -> None:
         r'{"type":"sendToGroup","group":"room","data":"\ud83d","ackId":1',
         r'{"type":"sendToGroup","data":"\ud83d","ackId":1}',
         r'{"type":"sendToGroup","group":"room","data":"\ud8","ackId":1}',
-        r'{"type":"unknown","x":"\ud83d","ackId":1}',
-        r'{"type":"\ud83d","ackId":1}',
-        '{"type":"unknown","x":' + nest(100_000) + "}",
+        '{"x":' + nest(100_000) + "}",
         '{"type":"ping","x":' + "[" * 100_000 + "}",
     ],
 )

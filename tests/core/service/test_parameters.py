@@ -85,15 +85,40 @@ def test_numbers_out_of_bounds(text: str) -> None:
         Query([("top", text)]).integer("top", 1, 5)
 
 
-@pytest.mark.parametrize("version", [*API_VERSIONS, None])
-def test_versions_that_exist(version: str | None) -> None:
-    Query([] if version is None else [("api-version", version)]).check_api_version()
+@pytest.mark.parametrize(
+    ("asked", "followed"),
+    [
+        *((version, version) for version in API_VERSIONS),
+        (None, "2024-12-01"),
+        ("2021-05-01-preview", "2021-10-01"),
+        ("2021-10-01-preview", "2021-10-01"),
+        ("2021-10-02-preview", "2022-11-01"),
+        ("2024-08-01-Preview", "2024-12-01"),
+        ("2031-12-31-preview", "2024-12-01"),
+    ],
+)
+def test_versions_that_exist_and_previews_of_them(asked: str | None, followed: str) -> None:
+    assert Query([] if asked is None else [("api-version", asked)]).api_version() == followed
 
 
-@pytest.mark.parametrize("versions", [[""], ["2020-01-01"], ["2024-12-01", "2024-12-01"]])
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [""],
+        ["2020-01-01"],
+        ["2026-01-01"],
+        ["preview"],
+        ["2024-13-01-preview"],
+        ["2024-12-32-preview"],
+        ["2024-12-01-preview2"],
+        ["2024-12-01-preview\n"],
+        ["\u0662024-12-01-preview"],
+        ["2024-12-01", "2024-12-01"],
+    ],
+)
 def test_versions_that_do_not(versions: list[str]) -> None:
     with pytest.raises(OperationError, match="api-version"):
-        Query([("api-version", version) for version in versions]).check_api_version()
+        Query([("api-version", version) for version in versions]).api_version()
 
 
 def test_names_in_paths() -> None:

@@ -325,13 +325,13 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
                 2,
                 1,
                 (
-                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2, ("a", "b")),
-                    ConnectionState("c2", "ann", JSON, True, 0, 0, 1, ("b",)),
+                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2),
+                    ConnectionState("c2", "ann", JSON, True, 0, 0, 1),
                 ),
                 (("a", 1), ("b", 2)),
                 (("ann", 2),),
             ),
-            HubState("other", 1, 0, 0, (ConnectionState("c3", None, RELIABLE_JSON, True, 0, 0, 0, ()),), (), ()),
+            HubState("other", 1, 0, 0, (ConnectionState("c3", None, RELIABLE_JSON, True, 0, 0, 0),), (), ()),
         ),
     )
 
@@ -346,7 +346,33 @@ def test_a_snapshot_counts_all_and_lists_some() -> None:
     hub = state.hubs[0]
     assert (hub.connection_count, hub.group_count, hub.user_count) == (5, 4, 5)
     assert [len(listed) for listed in (hub.connections, hub.groups, hub.users)] == [3, 3, 3]
-    assert (hub.connections[0].group_count, len(hub.connections[0].groups)) == (4, 3)
+    assert hub.connections[0].group_count == 4
+
+
+def test_what_a_snapshot_lists_of_all_hubs_together_is_bounded() -> None:
+    service = ServiceUnderTest()
+    for number in range(20):
+        service.connect(hub=f"h{number}", user="ann", groups=tuple(f"g{index}" for index in range(20)))
+    state = snapshot(service.core.hubs, limit=20)
+    listed = [(len(hub.connections), len(hub.groups), len(hub.users)) for hub in state.hubs]
+    assert listed == [(1, 20, 1)] * 9 + [(1, 1, 0)] + [(0, 0, 0)] * 10
+    assert {(hub.connection_count, hub.group_count, hub.user_count) for hub in state.hubs} == {(1, 20, 1)}
+
+
+@pytest.mark.parametrize("hubs", [1, 120])
+def test_a_snapshot_is_small_whatever_names_clients_choose(hubs: int) -> None:
+    """A hundred long names of groups for each connection would be 10 MB."""
+    service = ServiceUnderTest()
+    groups = tuple(f"{number:03}" + "\x00" * 1000 for number in range(100))
+    for number in range(120):
+        service.connect(hub=f"h{number % hubs}", user=f"{number:03}" + "\x00" * 1000, groups=groups)
+    state = snapshot(service.core.hubs)
+    assert len(msgspec.json.encode(state)) < 2_000_000
+    assert (state.connection_count, state.hub_count) == (120, hubs)
+    (name, members), *_ = state.hubs[0].groups
+    assert (len(name), name[-1], members) == (240, "…", 120 // hubs)
+    assert {len(connection.user_id or "") for connection in state.hubs[0].connections} == {240}
+    assert {connection.group_count for connection in state.hubs[0].connections} == {100}
 
 
 def test_a_snapshot_of_nothing_is_empty() -> None:

@@ -20,6 +20,7 @@ from limpet.service._gateway import Gateway
 from limpet.service.rest.operations import OPERATIONS, Call, Operation
 from limpet.service.tokens import InvalidToken
 from limpet_core.service.data_plane.parameters import OperationError, hub_name
+from limpet_core.text import one_line
 
 MAX_BODY = 1024 * 1024
 """The maximum size of a request's body, in bytes (emulator)."""
@@ -152,7 +153,8 @@ def _failed(request: Request, error: Exception) -> Response:
 def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
-    message = "There is no such operation." if error.status_code == 404 else "The operation has another method."
+    asked = one_line(f"{request.method} /api{request.scope[_BELOW]}")
+    message = f"This service knows no operation {asked}."
     response = _failed(request, OperationError(error.status_code, code, message))
     response.headers.update(error.headers or {})
     return response

@@ -52,7 +52,7 @@ class Call:
         self.endpoint: str = endpoint
         self.body: bytes = body
         self.query: Query = Query(request.query_params.multi_items())
-        self.query.check_api_version()
+        gateway.note_api_version(self.query.one("api-version"), self.query.api_version())
 
     @property
     def hub(self) -> Hub:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +26,12 @@ from limpet_core.service import (
     TraceEvent,
     snapshot,
 )
+from limpet_core.service.connections.observers import shortened
+
+SHOWN_GROUPS: Final = 6
+"""Groups of a new connection in an event: one more than the page names, so that it can tell that there are more."""
+
+_Event = TypeVar("_Event", bound=msgspec.Struct)
 
 
 class TimedEvent(msgspec.Struct, frozen=True):
@@ -81,18 +88,28 @@ class Feed:
     """Watches a service for one page: ``with Feed(core) as feed: async for chunk in feed.chunks(): ...``.
 
     A page that reads slowly, or not at all, costs the memory of ``capacity`` events: newer events replace the oldest,
-    and the next batch has the number of the skipped ones.
+    and the next batch has the number of the skipped ones. Names are shortened to what a page shows.
 
     Args:
         core: the service to watch.
         capacity: events in one batch.
         pause: seconds between two batches, at least.
+        rate: bytes per second, at most, on average: a long batch is followed by a longer pause.
         heartbeat: seconds without an event after which a comment is sent, which also detects that the page is gone.
     """
 
-    def __init__(self, core: ServiceCore, *, capacity: int = 200, pause: float = 0.2, heartbeat: float = 15.0) -> None:
+    def __init__(
+        self,
+        core: ServiceCore,
+        *,
+        capacity: int = 200,
+        pause: float = 0.2,
+        rate: float = 1024 * 1024,
+        heartbeat: float = 15.0,
+    ) -> None:
         self._core = core
         self._pause = pause
+        self._rate = rate
         self._heartbeat = heartbeat
         self._events: deque[TimedEvent] = deque(maxlen=capacity)
         self._recorded = 0
@@ -116,7 +133,7 @@ class Feed:
 
     def batch(self) -> Batch:
         """Return the events since the last batch, and the state."""
-        events = list(self._events)
+        events = [TimedEvent(noted.number, noted.at, _shown(noted.event)) for noted in self._events]
         self._events.clear()
         skipped = self._recorded - self._reported - len(events)
         self._reported = self._recorded
@@ -130,13 +147,12 @@ class Feed:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield server-sent events until the service stops (HTML standard, 9.2)."""
         # The page reconnects every second after the service is gone.
-        yield b"retry: 1000\n\n" + self._encoded()
+        chunk = b"retry: 1000\n\n" + self._encoded()
+        yield chunk
         while not self._stopped.is_set():
-            if await _is_set(self._changed, self._heartbeat):
-                yield self._encoded()
-                await _is_set(self._stopped, self._pause)
-            else:
-                yield b": still here\n\n"
+            await _is_set(self._stopped, max(self._pause, len(chunk) / self._rate))
+            chunk = self._encoded() if await _is_set(self._changed, self._heartbeat) else b": still here\n\n"
+            yield chunk
 
     def _encoded(self) -> bytes:
         self._changed.clear()
@@ -149,6 +165,22 @@ class Feed:
         self._changed.set()
         if isinstance(event, ShutDown):
             self._stopped.set()
+
+
+def _shown(event: _Event) -> _Event:
+    """Return an event with what a page shows of it: any text of a client is short, and groups are few."""
+    changes: dict[str, object] = {}
+    for name in event.__struct_fields__:
+        value: object = getattr(event, name)
+        if isinstance(value, str):
+            short: object = shortened(value)
+        elif isinstance(value, tuple):
+            short = tuple(map(shortened, cast("tuple[str, ...]", value)[:SHOWN_GROUPS]))
+        else:
+            continue
+        if short != value:
+            changes[name] = short
+    return msgspec.structs.replace(event, **changes) if changes else event
 
 
 async def _is_set(event: asyncio.Event, timeout: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import wraps
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +41,8 @@ class BlockingStream(Stream):
 
 class Blocking(Subject):
     """A client that blocks: each call runs in a thread of its own."""
+
+    cancellable = False
 
     async def __aenter__(self) -> Self:
         await anyio.to_thread.run_sync(self.client.__enter__, limiter=_LIMITERS.get())
@@ -93,6 +96,7 @@ class Blocking(Subject):
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """The steps are taken in the client's thread for callbacks."""
 
+        @wraps(callback)  # logs name it
         def take(event: Any) -> None:
             with suppress(StopIteration):
                 walk(callback(event), self._step).send(None)  # to its end: no step suspends

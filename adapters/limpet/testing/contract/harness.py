@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from limpet import Backoff, Options
+from limpet._clients import callbacks
 from limpet.service import ServiceOptions
 from limpet.testing.contract.subject import Adapter, Subject
 from limpet.testing.service import BackgroundService
@@ -44,6 +45,7 @@ class Harness:
 
     Attributes:
         service: the service; clients reach it by way of a proxy that cuts.
+        service_tls: the context of the service; None: clients come without TLS.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Harness:
     ) -> None:
         self.service: BackgroundService = service
         self._adapter = adapter
-        self._service_tls = tls[0] if tls else None
+        self.service_tls: ssl.SSLContext | None = tls[0] if tls else None
         self._tls = tls[1] if tls else None
 
     def another(self, options: ServiceOptions) -> BackgroundService:
         """Return a second service, not started yet, with a network of its own."""
-        return BackgroundService(options, tls=self._service_tls)
+        return BackgroundService(options, tls=self.service_tls)
 
     def client(self, url: Any = None, **options: Any) -> Subject:
         """Return a client, not started yet, with :func:`fast` options; by default its URL goes through the proxy."""
@@ -101,25 +103,41 @@ class Log:
 class _Errors(logging.Handler):
     """Remembers the texts of what is logged, or of the exceptions that are."""
 
-    def __init__(self) -> None:
+    def __init__(self, spared: str | None) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
+        self._spared = spared
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == self._spared or str(record.msg).startswith("Executing %s took"):  # asyncio, on a busy machine
+            return
         error = record.exc_info[1] if record.exc_info else None
         self.texts.append(record.getMessage() if error is None else str(error))
 
 
 @contextmanager
-def logged() -> Generator[list[str]]:
-    """Collect the texts of the warnings and exceptions that are logged within the block, by any logger."""
-    handler = _Errors()
+def logged(*, but: str | None = None) -> Generator[list[str]]:
+    """Collect the texts of the warnings and exceptions that are logged within the block, by any logger ``but`` one."""
+    handler = _Errors(but)
     root = logging.getLogger()
     root.addHandler(handler)
     try:
         yield handler.texts
     finally:
         root.removeHandler(handler)
+
+
+@contextmanager
+def impatient() -> Generator[None]:
+    """Have Limpet's own clients notice within the block after fractions of a second that callbacks hold up others.
+
+    A client that is made of other parts takes the time that it always takes.
+    """
+    before, callbacks.STALLED_AFTER = callbacks.STALLED_AFTER, 0.3
+    try:
+        yield
+    finally:
+        callbacks.STALLED_AFTER = before
 
 
 class Caught(Generic[E]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import anyio
 
@@ -59,7 +60,10 @@ class Subject:
 
     Attributes:
         client: the client itself.
+        cancellable: whether a cancellation reaches a call that waits.
     """
+
+    cancellable: ClassVar[bool] = True
 
     def __init__(self, client: Any) -> None:
         self.client: Any = client
@@ -100,6 +104,10 @@ class Subject:
     async def stop(self) -> None:
         """Stop the client."""
         await self.call("stop")
+
+    async def check(self) -> None:
+        """Call ``check``."""
+        self.client.check()
 
     async def join(self, group: str = GROUP, **named: Any) -> Ack:
         """Call ``join_group``."""
@@ -146,6 +154,7 @@ class Subject:
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """Register a callback that waits and calls the client."""
 
+        @wraps(callback)  # logs name it
         async def take(event: Any) -> None:
             await walk(callback(event), self._step)
 

@@ -10,7 +10,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.~-]+))(?::([0-9]{0,5}))?", re.ASCII)
+_HOST: Final = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+)\]|((?=[\w.~-]{1,255}(?::|\Z))[\w~-]+(?:\.[\w~-]+)*\.?))(?::([0-9]{0,5}))?", re.ASCII
+)
 _URL: Final = re.compile(r"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?", re.ASCII | re.IGNORECASE)
 _STANDARD_PORTS: Final = {"http": 80, "https": 443}
 
@@ -18,7 +20,8 @@ _STANDARD_PORTS: Final = {"http": 80, "https": 443}
 def parse_host(text: str) -> tuple[str, int | None] | None:
     """Parse ``host`` or ``host:port``, with an IPv6 address in brackets (RFC 3986 3.2.2).
 
-    Percent-encoding and most punctuation, which RFC 3986 allows in names, are refused: no real host has them.
+    Percent-encoding and most punctuation, which RFC 3986 allows in names, are refused: no real host has them. So are
+    empty labels and more than 255 characters (RFC 1035 2.3.4). Text with a user name (``user@host``) is no host.
 
     Returns:
         The host in lower case, an IPv6 address in its short form without brackets, and the port if there is one;

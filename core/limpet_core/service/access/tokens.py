@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from limpet_core.protocol.names import is_group_name, is_hub_name, is_text
-from limpet_core.service.access.audiences import strings_in
+from limpet_core.service.access.audiences import is_endpoint, strings_in
 
 _VERSION: Final = "1.0"
 
@@ -53,14 +53,17 @@ class ConnectionString(msgspec.Struct, frozen=True):
             raise ValueError("the connection string has no Endpoint")
         if not access_key:
             raise ValueError("the connection string has no AccessKey")
+        if not is_endpoint(endpoint):
+            raise ValueError(
+                "the Endpoint of a connection string is an http or https URL: host, port and path, nothing else"
+            )
         url = urlsplit(endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("the Endpoint of a connection string is an http or https URL")
         port = parts.get("port", "")
         if port:
             if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 raise ValueError("the Port of a connection string is a number between 1 and 65535")
-            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+            hostname = url.hostname or ""
+            host = f"[{hostname}]" if ":" in hostname else hostname
             endpoint = f"{url.scheme}://{host}:{port}{url.path}"
         return cls(endpoint, access_key)
 

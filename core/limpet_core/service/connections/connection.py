@@ -162,6 +162,7 @@ class Connection:
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
         deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` while attached.
         sequence_id: the newest one used; 0 before the first message.
+        warned_of_unknown: whether the log has a warning about a message of this client that the service does not know.
     """
 
     __slots__ = (
@@ -183,6 +184,7 @@ class Connection:
         "subprotocol",
         "transport",
         "user_id",
+        "warned_of_unknown",
     )
 
     def __init__(
@@ -207,6 +209,7 @@ class Connection:
         self.context: HandlerContext | None = context
         self.deadline: float = math.inf
         self.sequence_id: int = 0
+        self.warned_of_unknown: bool = False
         self._limits = limits
         # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
         self._retained: deque[Publication] = deque()

@@ -1,14 +1,21 @@
-"""Snapshots of the service's state for people: without tokens and payloads, bounded in length."""
+"""Snapshots of the service's state for people: what a page shows, without tokens and payloads, bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.observers import shortened
+
+# The entries of all hubs together, in multiples of the limit for one list.
+_LISTS = 10
+
+_T = TypeVar("_T")
 
 
 class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
@@ -17,7 +24,7 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     Attributes:
         attached: whether the connection has a transport.
         unacknowledged: the number of retained messages.
-        group_count: the number of groups, also of those beyond the limit for ``groups``.
+        group_count: the number of groups; their names are those of the hub.
     """
 
     connection_id: str
@@ -27,11 +34,10 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     sequence_id: int
     unacknowledged: int
     group_count: int
-    groups: tuple[str, ...]
 
 
 class HubState(msgspec.Struct, frozen=True, rename="camel"):
-    """The state of a hub: all counts, and the oldest entries of each kind.
+    """The state of a hub: all counts, and the oldest entries of each kind. Long names are shortened.
 
     Attributes:
         groups: pairs of a group's name and its number of members.
@@ -56,34 +62,57 @@ class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def snapshot(hubs: Collection[Hub], limit: int = 100) -> Snapshot:
-    """Return the state of :attr:`ServiceCore.hubs`; no list in it has more than ``limit`` entries."""
+    """Return the state of :attr:`ServiceCore.hubs`, of a bounded size.
+
+    Args:
+        limit: entries in each list, at most. The lists of all hubs together have at most ten times as many entries;
+            what is left out is that of the youngest hubs.
+    """
+    listed = _Listed(limit)
     return Snapshot(
         sum(len(hub.connections) for hub in hubs),
         len(hubs),
-        tuple(_hub_state(hub, limit) for hub in islice(hubs, limit)),
+        tuple(_hub_state(hub, listed) for hub in islice(hubs, limit)),
     )
 
 
-def _hub_state(hub: Hub, limit: int) -> HubState:
+class _Listed:
+    """A limit for each list, and one for all lists together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit * _LISTS
+
+    def some_of(self, entries: Iterable[_T]) -> tuple[_T, ...]:
+        """Return the first entries, as many as there is room for."""
+        some = tuple(islice(entries, min(self._limit, self._left)))
+        self._left -= len(some)
+        return some
+
+
+def _hub_state(hub: Hub, listed: _Listed) -> HubState:
+    connections = listed.some_of(hub.connections.values())
+    groups = listed.some_of(hub.groups.items())
+    users = listed.some_of(hub.users.items())
     return HubState(
         hub.name,
         len(hub.connections),
         len(hub.groups),
         len(hub.users),
-        tuple(_connection_state(connection, limit) for connection in islice(hub.connections.values(), limit)),
-        tuple((name, len(members)) for name, members in islice(hub.groups.items(), limit)),
-        tuple((user, len(connections)) for user, connections in islice(hub.users.items(), limit)),
+        tuple(map(_connection_state, connections)),
+        tuple((shortened(name), len(members)) for name, members in groups),
+        tuple((shortened(user), len(connections)) for user, connections in users),
     )
 
 
-def _connection_state(connection: Connection, limit: int) -> ConnectionState:
+def _connection_state(connection: Connection) -> ConnectionState:
+    user_id = connection.user_id
     return ConnectionState(
         connection.connection_id,
-        connection.user_id,
+        None if user_id is None else shortened(user_id),
         connection.subprotocol or "",
         connection.transport is not None,
         connection.sequence_id,
         connection.retained,
         len(connection.groups),
-        tuple(islice(connection.groups, limit)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterable
 from email.message import Message
 from typing import Final
@@ -19,6 +20,8 @@ __all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_reques
 
 API_VERSIONS: Final = ("2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01")
 """The versions of the data plane that are generally available (openapi)."""
+
+_PREVIEW: Final = re.compile(r"([0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))-preview", re.IGNORECASE)
 
 _DATA_TYPES: Final = {"application/json": "json", "text/plain": "text", "application/octet-stream": "binary"}
 
@@ -85,11 +88,20 @@ class Query:
         """Return the seconds after which an undelivered message is dropped; 0: never."""
         return self.integer("messageTtlSeconds", 0, MAX_TTL) or 0
 
-    def check_api_version(self) -> None:
-        """Refuse an unknown version; a missing one means the newest (emulator)."""
+    def api_version(self) -> str:
+        """Return the version of the data plane to follow; a missing one means the newest (emulator).
+
+        A preview stands for the version that it precedes, or for the newest one. Any other unknown version is refused.
+        """
         version = self.one("api-version")
-        if version is not None and version not in API_VERSIONS:
-            raise bad_request(f"The api-version is unknown. Known are: {', '.join(API_VERSIONS)}.")
+        if version is None or version in API_VERSIONS:
+            return version or API_VERSIONS[-1]
+        preview = _PREVIEW.fullmatch(version)
+        if preview is None:
+            raise bad_request(
+                f"The api-version is unknown. Known are: {', '.join(API_VERSIONS)}, and dated previews of them."
+            )
+        return next((known for known in API_VERSIONS if preview[1] <= known), API_VERSIONS[-1])
 
 
 def hub_name(name: str) -> str:

@@ -1,20 +1,23 @@
 """Messages from the client to the service: decoding and validation.
 
-An invalid message raises :class:`ProtocolViolation`, and nothing else. JSON payloads are passed on byte by byte, so
-they are made readable for every client here: no lone surrogates, no deep nesting.
+An invalid message raises :class:`ProtocolViolation`, an unknown one :class:`UnknownOperation`, and nothing else. JSON
+payloads are passed on byte by byte, so they are made readable for every client here: no lone surrogates, no deep
+nesting.
 """
 
 from __future__ import annotations
 
 import binascii
 import json
-from typing import Annotated, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from limpet_core.protocol.lenient_json import is_deep, replace_half_pairs, without_deep_values
 from limpet_core.protocol.names import is_event_name, is_group_name
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata
+from limpet_core.text import one_line
 
 MAX_UINT64: Final = 2**64 - 1
 MAX_TTL: Final = 300
@@ -43,6 +46,33 @@ class ProtocolViolation(Exception):
         self.reason = reason
         self.code = code
         self.ack_id = ack_id
+
+
+class UnknownOperation(Exception):
+    """A well-formed message asks for what this service does not know: it is refused, and the connection goes on.
+
+    The cloud closes here (emulator), which a client that is newer than this service would meet again and again.
+
+    Attributes:
+        reason: for people, in one line.
+        ack_id: the ack id of the message, to be answered with an error.
+        invocation_id: the same of an invocation (js).
+        stream_id: the same of a message about a stream (client-spec 3.6).
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        ack_id: int | None = None,
+        *,
+        invocation_id: str | None = None,
+        stream_id: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.ack_id = ack_id
+        self.invocation_id = invocation_id
+        self.stream_id = stream_id
 
 
 class JoinGroup(msgspec.Struct, frozen=True, tag="joinGroup", tag_field="type", rename="camel"):
@@ -105,6 +135,7 @@ ClientMessage: TypeAlias = ClientRequest | SequenceAck | Ping
 _TYPES: Final = {
     name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
 }
+_WITH_DATA: Final = ("sendToGroup", "event")
 _TOO_DEEP: Final = f"invalid message: JSON may be nested {MAX_NESTING} deep"
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
 _NOTHING: Final = msgspec.Raw()
@@ -113,6 +144,7 @@ _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessa
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _text_decoder = msgspec.json.Decoder(str)
+_uint64_decoder: msgspec.json.Decoder[int | None] = msgspec.json.Decoder(_Unsigned | None)
 
 
 def decode(data: bytes) -> ClientMessage:
@@ -123,6 +155,7 @@ def decode(data: bytes) -> ClientMessage:
 
     Raises:
         ProtocolViolation: for an invalid message.
+        UnknownOperation: for an unknown type or data type, or a stream.
     """
     try:
         # Parts of the message are copied to other clients byte by byte, so all of it must be UTF-8.
@@ -196,14 +229,40 @@ def _decode_any_case(data: bytes) -> ClientMessage:
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:
-        # Rare: the message is invalid, or its type has another case.
+        # Rare: the message is invalid or unknown, or its type has another case.
         fields = _fields_decoder.decode(data)
         spelled = _text_decoder.decode(fields.get("type", b"null"))
         name = _TYPES.get(spelled.lower())
-        if name is None or name == spelled:
+        if name is None:
+            raise _unknown(f"the type {one_line(spelled)!r} is", fields, invokes=spelled == "invoke") from None
+        data_type = _string(fields, "dataType")
+        if name in _WITH_DATA and data_type is not None and data_type not in get_args(DataType):
+            raise _unknown(f"the dataType {one_line(data_type)!r} is", fields) from None
+        if name == spelled:
             raise
         fields["type"] = msgspec.Raw(msgspec.json.encode(name))
         return _decoder.decode(msgspec.json.encode(fields))
+
+
+def _unknown(what: str, fields: Mapping[str, msgspec.Raw], *, invokes: bool = False) -> UnknownOperation:
+    """Return the refusal of a message, with all that an answer to it needs."""
+    try:
+        ack_id = _uint64_decoder.decode(fields.get("ackId", b"null"))
+    except msgspec.DecodeError:
+        ack_id = None  # nobody could answer
+    return UnknownOperation(
+        f"{what} not known to this service",
+        ack_id if ack_id is None or ack_id <= MAX_UINT64 else None,
+        invocation_id=_string(fields, "invocationId") if invokes else None,
+        stream_id=_string(fields, "streamId"),
+    )
+
+
+def _string(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    try:
+        return _text_decoder.decode(fields.get(name, b"null"))
+    except msgspec.DecodeError:
+        return None
 
 
 def _check(message: ClientMessage) -> ClientMessage:
@@ -221,11 +280,20 @@ def _check(message: ClientMessage) -> ClientMessage:
         raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
     if isinstance(message, SendToGroup):
         if bytes(message.stream) not in (b"", b"null"):
-            raise ProtocolViolation("streams are not supported by this service")
+            raise UnknownOperation(
+                "streams are not known to this service", message.ack_id, stream_id=_stream_id(bytes(message.stream))
+            )
         return _check_payload(message)
     if isinstance(message, Event):
         return _check_payload(message)
     return message
+
+
+def _stream_id(stream: bytes) -> str | None:
+    try:
+        return _string(_fields_decoder.decode(stream), "streamId")
+    except msgspec.DecodeError:
+        return None
 
 
 def _check_uint64(value: int, name: str) -> None:

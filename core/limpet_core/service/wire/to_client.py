@@ -103,6 +103,17 @@ class _Ack(msgspec.Struct, tag="ack", tag_field="type", rename="camel"):
     error: _Error
 
 
+class _InvokeResponse(msgspec.Struct, tag="invokeResponse", tag_field="type", rename="camel"):
+    invocation_id: str
+    success: bool
+    error: _Error
+
+
+class _StreamClosed(msgspec.Struct, tag="streamClosed", tag_field="type", rename="camel"):
+    stream_id: str
+    error: _Error
+
+
 def connected(connection_id: str, user_id: str | None, reconnection_token: str | None) -> bytes:
     """Encode the connected message; anonymous users are ``null`` (client-spec 1.2, emulator)."""
     token = msgspec.UNSET if reconnection_token is None else reconnection_token
@@ -122,6 +133,16 @@ def ack(ack_id: int) -> bytes:
 def ack_error(ack_id: int, name: str, message: str) -> bytes:
     """Encode the failure of a request; ``name`` is such as ``Forbidden`` or ``NotFound`` (Azure docs)."""
     return _encode(_Ack(ack_id, False, _Error(name, _readable(message))))
+
+
+def invocation_error(invocation_id: str, name: str, message: str) -> bytes:
+    """Encode the failure of an invocation (js)."""
+    return _encode(_InvokeResponse(invocation_id, False, _Error(name, message)))
+
+
+def stream_error(stream_id: str, name: str, message: str) -> bytes:
+    """Encode the end of a stream with an error (client-spec 3.6)."""
+    return _encode(_StreamClosed(stream_id, _Error(name, message)))
 
 
 def _readable(text: str) -> str:

@@ -11,7 +11,8 @@ const CUT = 4000;
  * One logical connection over any number of WebSockets.
  *
  * `handlers` has onState(state, detail), with the states "connected", "recovering", "recovered" and "closed",
- * and onMessage(message).
+ * and onMessage(message). The detail is the user id, or null, of "connected", the close code of "recovering" and the
+ * reason of "closed".
  */
 export class Client {
   constructor(url, handlers) {
@@ -60,7 +61,7 @@ export class Client {
       this.connectionId = message.connectionId;
       this.reconnectionToken = message.reconnectionToken;
       this.lostAt = null;
-      this.handlers.onState(recovered ? "recovered" : "connected", message.userId ?? "anonymous");
+      this.handlers.onState(recovered ? "recovered" : "connected", message.userId ?? null);
     } else if (message.type === "ack") {
       const answer = this.answers.get(message.ackId);
       this.answers.delete(message.ackId);

@@ -14,7 +14,8 @@ export function setText(target, text) {
 
 /**
  * Makes the children of `parent` show `items`, in order. Elements stay with their key, and so keep focus and
- * selection: `create(key)` makes one, `update(element, item)` fills it.
+ * selection: `create(key)` makes one, `update(element, item)` fills it. Long names that were shortened can be the same:
+ * the second item with a key is left out.
  */
 export function keep(parent, items, keyOf, create, update) {
   const present = (parent.keptByKey ??= new Map());
@@ -22,6 +23,7 @@ export function keep(parent, items, keyOf, create, update) {
   let place = parent.firstElementChild;
   for (const item of items) {
     const key = keyOf(item);
+    if (wanted.has(key)) continue;
     const child = present.get(key) ?? create(key);
     present.delete(key);
     wanted.set(key, child);

@@ -1,23 +1,26 @@
 // The hubs with their connections, groups and users, as in the last snapshot.
 
 import { count, element, keep, setText } from "./dom.js";
+import { name, plain, setParts, shown, user } from "./text.js";
 import { short } from "./words.js";
+
+const MORE = Symbol("more");
 
 const list = document.getElementById("hubs");
 const nobody = document.getElementById("nobody");
 
-/** Shows a snapshot; `onPick` is called with the name or connection id to filter by. */
+/** Shows a snapshot; `onPick` is called with the name, as it is shown, or the connection id to filter by. */
 export function showState(state, onPick) {
   nobody.hidden = state.hubs.length > 0;
   keep(list, state.hubs, (hub) => hub.name, createHub, (child, hub) => updateHub(child, hub, onPick));
 }
 
-function createHub(name) {
+function createHub(hub) {
   const part = (title, className) => [element("h4", { textContent: title }), element("ul", { className })];
   return element(
     "article",
     { className: "hub" },
-    element("h3", { textContent: name }),
+    element("h3", {}, shown(name(hub))),
     element("p", { className: "quiet summary" }),
     element("ul", { className: "connections" }),
     element("p", { className: "quiet more" }),
@@ -59,7 +62,7 @@ function createConnection(id, onPick) {
 
 function updateConnection(child, connection) {
   child.dataset.state = connection.attached ? "attached" : "detached";
-  setText(child.querySelector("strong"), connection.userId ?? "anonymous");
+  setParts(child.querySelector("strong"), user(connection.userId));
   const facts = [connection.attached ? "" : "may recover"];
   if (!connection.subprotocol.includes("reliable")) facts.push("not reliable");
   if (connection.groupCount > 0) facts.push(`in ${count(connection.groupCount, "group")}`);
@@ -70,24 +73,24 @@ function updateConnection(child, connection) {
 
 /** Shows pairs of a name and a number as chips, under a heading; without pairs there is no heading. */
 function showPairs(target, pairs, total, onPick) {
-  target.hidden = target.previousElementSibling.hidden = pairs.length === 0;
-  const shown = total > pairs.length ? [...pairs, [`and ${total - pairs.length} more`, null]] : pairs;
+  target.hidden = target.previousElementSibling.hidden = total === 0;
+  const entries = total > pairs.length ? [...pairs, [MORE, total - pairs.length]] : pairs;
   keep(
     target,
-    shown,
-    ([name, number]) => (number === null ? "\u0000more" : name),
-    (key) => createChip(key, onPick),
-    (chip, [name, number]) => {
-      setText(chip.querySelector(".name"), name);
-      setText(chip.querySelector(".number"), number === null ? "" : String(number));
+    entries,
+    ([key]) => key,
+    (key) => (key === MORE ? element("li", { className: "quiet" }) : createChip(key, onPick)),
+    (chip, [key, number]) => {
+      if (key === MORE) setText(chip, `and ${number.toLocaleString("en")} more`);
+      else setText(chip.querySelector(".number"), number.toLocaleString("en"));
     },
   );
 }
 
 function createChip(key, onPick) {
-  const parts = [element("span", { className: "name" }), " ", element("span", { className: "number" })];
-  if (key === "\u0000more") return element("li", { className: "quiet" }, ...parts);
-  const chip = element("button", { type: "button", className: "chip", title: `Show only ${key}` }, ...parts);
-  chip.addEventListener("click", () => onPick(key));
+  const title = `Show only ${plain(name(key))}`;
+  const parts = [shown(name(key)), " ", element("span", { className: "number" })];
+  const chip = element("button", { type: "button", className: "chip", title }, ...parts);
+  chip.addEventListener("click", () => onPick(plain(name(key))));
   return element("li", {}, chip);
 }

@@ -1,6 +1,7 @@
 // The list of events: the newest first, with a filter, a pause and a maximum length.
 
 import { count, element, setText } from "./dom.js";
+import { name, plain, shown } from "./text.js";
 import { CATEGORIES, describe, short } from "./words.js";
 
 const REMEMBERED = 2000;
@@ -38,7 +39,10 @@ export function setFilter(text) {
 
 function entryOf(number, at, event) {
   const described = describe(event);
-  const parts = [described.label, described.who, described.connection, event.hub, described.text, described.payload];
+  const hub = event.hub === undefined ? "" : plain(name(event.hub));
+  const sentence = described.sentence.map(plain).join("");
+  const payload = described.payload === null ? "" : plain(described.payload);
+  const parts = [described.label, plain(described.who), described.connection, hub, sentence, payload];
   return { ...described, at, searched: parts.filter(Boolean).join(" ").toLowerCase() };
 }
 
@@ -81,22 +85,22 @@ function row(entry) {
   const clock = time.toLocaleTimeString("en-GB") + "." + String(time.getMilliseconds()).padStart(3, "0");
   const who = element("span", { className: "who" });
   if (entry.connection === null) {
-    who.append(entry.who);
+    who.append(shown(entry.who));
   } else {
     const pick = element("button", { type: "button", className: "pick", title: `Show only ${entry.connection}` });
-    pick.append(element("strong", {}, entry.who), element("code", {}, short(entry.connection)));
+    pick.append(element("strong", {}, shown(entry.who)), element("code", {}, short(entry.connection)));
     pick.addEventListener("click", () => setFilter(entry.connection));
     who.append(pick);
   }
   const payload =
-    entry.payload === null ? null : element("code", { className: "payload", title: entry.payloadKind }, entry.payload);
+    entry.payload === null ? null : element("code", { className: "payload", title: entry.payloadKind }, shown(entry.payload));
   const made = element(
     "li",
     { className: "event" },
     element("time", { dateTime: time.toISOString() }, clock),
     element("span", { className: "label" }, entry.label),
     who,
-    element("span", { className: "text" }, entry.text),
+    element("span", { className: "text" }, ...entry.sentence.map(shown)),
     payload,
   );
   made.dataset.category = entry.category;

@@ -2,6 +2,7 @@
 
 import { Client } from "./client.js";
 import { element, setText } from "./dom.js";
+import { isCut, name, nobody, setParts, shown, user, words } from "./text.js";
 
 const RECEIVED = 50;
 
@@ -18,9 +19,15 @@ const received = document.getElementById("try-received");
 
 let client = null;
 
-function say(text, isError = false) {
-  setText(status, text);
-  status.classList.toggle("error", isError);
+/** Shows the parts of a sentence (see text.js) as the status. */
+function say(...parts) {
+  setParts(status, ...parts);
+  status.classList.remove("error");
+}
+
+function complain(...parts) {
+  say(...parts);
+  status.classList.add("error");
 }
 
 /** Shows whether there is a client, and whether it can be used now. */
@@ -46,7 +53,7 @@ async function connect() {
     client = new Client(url, { onState, onMessage });
     show(true, false);
   } catch (error) {
-    say(error.message, true);
+    complain(words(error.message));
   } finally {
     connectButton.disabled = false;
   }
@@ -56,29 +63,39 @@ function onState(state, detail) {
   if (state === "closed") {
     client = null;
     show(false, false);
-    say(detail ? `Closed: ${detail}` : "Not connected.", detail !== "");
+    if (detail) complain("Closed: ", words(detail));
+    else say("Not connected.");
     return;
   }
   show(true, state !== "recovering");
-  if (state === "connected") say(`Connected as ${detail}.`);
+  if (state === "connected") say("Connected as ", user(detail), ".");
   if (state === "recovered") say("Recovered: nothing was lost.");
   if (state === "recovering") say(`The connection was lost (${detail}); recovering…`);
 }
 
 function onMessage(message) {
-  const from = message.from === "group" ? `${message.group} · ${message.fromUserId ?? "anonymous"}` : "server";
+  const from = message.from === "group" ? [name(message.group), " · ", user(message.fromUserId)] : [nobody("server")];
   const data = typeof message.data === "string" ? message.data : JSON.stringify(message.data);
-  received.prepend(element("li", {}, element("span", { className: "quiet" }, from), " ", element("span", {}, data)));
+  const row = element("li", {}, element("span", { className: "quiet" }, ...from.map(shown)), " ", shown(words(data)));
+  // Without a secure origin a page has no clipboard.
+  if (isCut(data) && navigator.clipboard) {
+    const copy = element("button", { type: "button", className: "small" }, "Copy all");
+    copy.addEventListener("click", () => {
+      navigator.clipboard.writeText(data).then(() => setText(copy, "Copied"), () => setText(copy, "Cannot copy"));
+    });
+    row.append(" ", copy);
+  }
+  received.prepend(row);
   while (received.childElementCount > RECEIVED) received.lastElementChild.remove();
 }
 
 /** Sends a request and shows its outcome. */
-async function ask(message, done) {
+async function ask(message, ...done) {
   try {
     await client.request(message);
-    say(done);
+    say(...done);
   } catch (error) {
-    say(error.message, true);
+    complain(words(error.message));
   }
 }
 
@@ -92,10 +109,10 @@ function onSubmit(form, action) {
 const group = () => forms.join.elements.group.value;
 
 onSubmit(forms.connect, () => (client === null ? connect() : client.stop()));
-onSubmit(forms.join, () => client && ask({ type: "joinGroup", group: group() }, `Joined ${group()}.`));
-leave.addEventListener("click", () => client && ask({ type: "leaveGroup", group: group() }, `Left ${group()}.`));
+onSubmit(forms.join, () => client && ask({ type: "joinGroup", group: group() }, "Joined ", name(group()), "."));
+leave.addEventListener("click", () => client && ask({ type: "leaveGroup", group: group() }, "Left ", name(group()), "."));
 onSubmit(forms.send, () => {
   const data = forms.send.elements.message.value;
-  if (client) ask({ type: "sendToGroup", group: group(), dataType: "text", data }, `Sent to ${group()}.`);
+  if (client) ask({ type: "sendToGroup", group: group(), dataType: "text", data }, "Sent to ", name(group()), ".");
 });
 cut.addEventListener("click", () => client?.cut());

@@ -5,10 +5,13 @@ from limpet.testing.contract.checks import (
     callbacks,
     event_handlers,
     faults,
+    hostile,
     iteration,
     lifecycle,
+    names,
     recovery,
     requests,
+    suspends,
 )
 
 CHECKS: tuple[Check, ...] = tuple(REGISTERED)
@@ -19,8 +22,11 @@ __all__ = [
     "callbacks",
     "event_handlers",
     "faults",
+    "hostile",
     "iteration",
     "lifecycle",
+    "names",
     "recovery",
     "requests",
+    "suspends",
 ]

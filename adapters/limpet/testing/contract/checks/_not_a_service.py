@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -13,16 +14,33 @@ class NotAService:
 
     Args:
         answer: the bytes; sent when the head of an HTTP request has arrived.
+        hangs_up: False: the client has to.
+
+    Attributes:
+        requests: the heads that have arrived.
+        times: when they did, in seconds of ``time.monotonic()``.
     """
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, *, hangs_up: bool = True) -> None:
+        self.requests: list[bytes] = []
+        self.times: list[float] = []
+        requests, times = self.requests, self.times
+
         class Handler(socketserver.StreamRequestHandler):
             timeout = 5.0
 
             def handle(self) -> None:
-                while self.rfile.readline() not in (b"\r\n", b""):
-                    pass
+                head = b""
+                while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                    head += line
+                if head:
+                    times.append(time.monotonic())
+                    requests.append(head)
                 self.wfile.write(answer)
+                if not hangs_up:
+                    self.connection.settimeout(60.0)
+                    while self.rfile.read(1):
+                        pass
 
         class Server(socketserver.ThreadingTCPServer):
             def handle_error(self, request: object, client_address: object) -> None:
@@ -34,9 +52,10 @@ class NotAService:
         )
 
     @classmethod
-    def refusing(cls, status: int, text: str) -> Self:
-        """Return a listener that answers with an HTTP status."""
+    def refusing(cls, status: int, text: str, **headers: str) -> Self:
+        """Return a listener that answers with an HTTP status, and headers whose names have ``_`` for ``-``."""
         head = f"HTTP/1.1 {status} No\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
+        head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         return cls(f"{head}Connection: close\r\n\r\n{text}".encode())
 
     @property

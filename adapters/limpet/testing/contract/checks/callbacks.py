@@ -8,7 +8,7 @@ import anyio
 
 from limpet import GroupMessage, InvalidType, LocalProtocolError, State, Stopped
 from limpet.testing.contract.check import check
-from limpet.testing.contract.harness import Harness, Log, logged, prompt, raises, soon
+from limpet.testing.contract.harness import Harness, Log, impatient, logged, prompt, raises, soon
 from limpet.testing.contract.subject import GROUP, Steps
 
 
@@ -61,6 +61,42 @@ async def a_callback_that_raises_is_logged_and_holds_up_nothing(harness: Harness
             await soon(lambda: 4 in seen)
     assert seen == list(range(5))
     assert errors == ["bad", "worse", "bad"] * 5
+
+
+@check()
+async def a_callback_that_waits_for_what_another_is_to_get_is_named_in_the_log(harness: Harness) -> None:
+    """Also where the other is for the same event, and where the client is about to stop."""
+    heard: list[str] = []
+    done: list[str] = []
+
+    def waits(message: GroupMessage) -> Steps:
+        while message.data not in done:
+            yield "sleep", 0.02
+        heard.append("waits")
+
+    def also(message: GroupMessage) -> None:
+        heard.append("also")
+
+    with impatient(), logged() as warnings:
+        async with harness.client() as client:
+            client.on_steps(GroupMessage, waits)
+            client.on(GroupMessage, also)
+            await client.join()
+            harness.service.publish(GROUP, ["first"])
+            await soon(lambda: warnings, "a warning")
+            done.append("first")
+            await soon(lambda: len(heard) == 2)
+            harness.service.publish(GROUP, ["second", "third"])
+            await anyio.sleep(0.05)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.stop)
+                await soon(lambda: len(warnings) == 2, "a second warning")
+                done.extend(["second", "third"])
+        await soon(lambda: len(heard) == 6)
+    assert len(warnings) == 2, "one for each of its calls"
+    for warning in warnings:
+        assert "a_callback_that_waits" in warning
+        assert ".waits for GroupMessage" in warning
 
 
 @check()

@@ -10,6 +10,7 @@ import anyio
 
 from limpet import (
     Ack,
+    Backoff,
     Connected,
     ConnectError,
     Disconnected,
@@ -57,6 +58,35 @@ async def a_refusal_tells_status_and_reason_and_no_token(harness: Harness) -> No
         assert str(status) in str(error)
         assert "out of tea" in str(error)
         assert "SECRET" not in str(error)
+
+
+@check("transport")
+async def a_refusal_that_asks_for_a_delay_has_it_and_a_start_with_a_backoff_goes_on(harness: Harness) -> None:
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    with (
+        NotAService.refusing(503, "out of tea", Retry_After="1") as busy,
+        NotAService.refusing(429, "too many", Retry_After="Sun, 06 Nov 1994 08:49:38 GMT", Date=date) as throttled,
+    ):
+        urls = [busy.url, throttled.url, busy.url]
+        backoff = Backoff(initial=0.01, maximum=0.01)
+        client = harness.client(lambda: urls.pop(0) if urls else harness.service.url(), first_connection=backoff)
+        async with client:
+            await client.join()
+        first, third = busy.times
+        (second,) = throttled.times
+    assert second - first > 0.99
+    assert third - second > 0.99
+
+
+@check("transport")
+async def a_redirect_is_named_and_not_followed(harness: Harness) -> None:
+    with NotAService(b"") as elsewhere:
+        for status in (301, 302, 303, 307, 308):
+            with NotAService.refusing(status, "Moved", Location=elsewhere.url) as server:
+                error = await _fails(harness.client(server.url))
+            assert error.status == status
+            assert f"redirects to {elsewhere.url.replace('SECRET', '***')}" in str(error)
+        assert not elsewhere.requests
 
 
 @check("transport")

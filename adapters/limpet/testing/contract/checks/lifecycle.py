@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,7 @@ from limpet import (
     Stopped,
 )
 from limpet.testing.contract.check import check
+from limpet.testing.contract.checks._mute import Mute
 from limpet.testing.contract.harness import WAIT, Harness, Log, prompt, raises, soon
 from limpet.testing.contract.subject import GROUP, Subject
 
@@ -246,6 +248,21 @@ async def stop_during_a_start_ends_it(harness: Harness) -> None:
     assert isinstance(outcome[-1], ClientStopped)
 
 
+@check("transport", "tls")
+async def before_it_is_connected_nobody_waits_for_an_answer_to_the_close(harness: Harness) -> None:
+    """A service that opens WebSockets and says nothing holds up neither a stop nor a cancelled start."""
+    for cancelled in (False, True):
+        closes: list[int] = []
+        for _ in range(10):  # a client that was not aware yet that the WebSocket is open may drop it
+            with Mute(harness.service_tls) as server:
+                client = harness.client(server.url, connect_timeout=60.0, close_timeout=30.0)
+                await _end_a_start(client, server, cancelled=cancelled)
+                await soon(lambda server=server: server.ended, "the end of the connection")  # type: ignore[misc]
+            if closes := server.closes:
+                break
+        assert closes == [1000]
+
+
 @check("transport")
 async def stop_settles_what_waits_for_an_answer(harness: Harness) -> None:
     failures: list[SendError] = []
@@ -333,6 +350,29 @@ async def _fails(client: Subject) -> ConnectError:
             raise AssertionError("it cannot have started")
     assert client.state is State.STOPPED
     return caught.error
+
+
+async def _end_a_start(client: Subject, server: Mute, *, cancelled: bool) -> None:
+    """Start, and end that once the WebSocket is open."""
+    scope = anyio.CancelScope()
+    ended = math.inf
+
+    async def start() -> None:
+        with scope, suppress(ClientStopped):
+            async with client:
+                raise AssertionError("it cannot have started")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(start)
+        await soon(lambda: server.opened, "an open WebSocket")
+        ended = anyio.current_time()
+        if cancelled and client.cancellable:
+            scope.cancel()
+        else:
+            await client.stop()
+        await soon(lambda: client.state is State.STOPPED, "the stop")
+    took = anyio.current_time() - ended
+    assert took < 6.0, f"took {took:.2f} s, though there was nothing to wait for"
 
 
 def _send_later(tasks: TaskGroup, client: Subject, failures: list[SendError], count: int) -> None:

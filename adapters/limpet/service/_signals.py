@@ -1,0 +1,59 @@
+"""Signals that ask a program to end: SIGTERM (of a service manager), SIGHUP (its terminal is gone)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+ENDING: Final = tuple(
+    signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+)  # Windows has no SIGHUP
+
+
+@contextmanager
+def told_to_end(loop: asyncio.AbstractEventLoop, tell: Callable[[int], object]) -> Generator[None]:
+    """Call ``tell`` within the block with the number of the first SIGTERM or SIGHUP that comes, and wake ``loop``.
+
+    A second one ends the program at once, so that no goodbye can hold it up for ever. A signal that is ignored (as
+    ``nohup`` has it) stays ignored, and one that the application has a handler for stays with that. In another thread
+    than the main one nothing happens: Python has signals there only.
+
+    Args:
+        loop: of the main thread.
+        tell: called between any two steps of the main thread; asyncio's ``call_soon_threadsafe`` may be called there.
+    """
+    taken: list[signal.Signals] = []
+    woken: list[signal.Signals] = []
+
+    def restore() -> None:
+        while taken:
+            signal.signal(taken.pop(), signal.SIG_DFL)
+
+    def first(number: int, _: FrameType | None) -> None:
+        restore()
+        tell(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                with suppress(NotImplementedError):  # Windows
+                    # A signal that comes just before the loop waits would be noticed when something else wakes it.
+                    loop.add_signal_handler(number, _woken)
+                    woken.append(number)
+                signal.signal(number, first)
+                taken.append(number)
+    try:
+        yield
+    finally:
+        for number in woken:
+            loop.remove_signal_handler(number)
+        restore()
+
+
+def _woken() -> None:
+    """Do nothing: :func:`told_to_end` has its own handler, which also interrupts what does not return to the loop."""
