@@ -368,3 +368,10 @@ def test_after_a_client_has_given_up_every_call_says_why(caplog: pytest.LogCaptu
     drive.start()
     drive.session.url_failed(OSError("no URL"), drive.now)  # which start() raises
     assert caplog.text == ""
+
+
+def test_a_session_that_was_not_started_says_how_to_start_it() -> None:
+    drive = Drive()
+    drive.session.start_hint = "the button"
+    with pytest.raises(ClientStopped, match="the client is stopped; the button starts it"):
+        drive.session.check_running()
