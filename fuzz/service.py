@@ -129,7 +129,7 @@ class Request:
 
     def answer(self, method: str) -> None:
         core, query, body = self.core, self.query, self.body
-        query.check_api_version()
+        query.api_version()
         match method, self.path:
             case "POST", ["hubs", hub, ":send"]:
                 core.send_to_all(hub_name(hub), self.publication(), query.filter(), set(query.all("excluded")))

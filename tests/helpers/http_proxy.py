@@ -71,7 +71,7 @@ class StubProxy:
         tls: for clients; None: without TLS.
 
     Attributes:
-        requests: all requests, whole.
+        requests: all CONNECT requests, whole.
         open: how many connections of clients are open.
     """
 
@@ -119,7 +119,10 @@ class StubProxy:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+        request = await reader.readuntil(b"\r\n\r\n")
+        if not request.startswith(b"CONNECT "):
+            return  # a client of another test, which looks for a service that had this port before
+        self.requests.append(request)
         writer.write(self._answer)
         await writer.drain()
         if self._then == "hang":

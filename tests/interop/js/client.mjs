@@ -39,8 +39,17 @@ serve({
   async start({ client: name, url, reliable, verbatim, options }) {
     const plain = reliable ? WebPubSubJsonReliableProtocol() : WebPubSubJsonProtocol();
     const protocol = verbatim ? talkative(plain) : plain;
-    const client = new WebPubSubClient(url, { ...once, ...options, protocol });
-    clients.set(name, { client, protocol });
+    const entry = { stopped: false, protocol };
+    // A client that is stopped while it reconnects goes on (1.1.0): at the port of a service that has gone, which may
+    // be the port of another test by then. It is told no URL any more, and stopped again when it gets through.
+    const getClientAccessUrl = async () => {
+      if (entry.stopped) throw new Error("stopped");
+      return url;
+    };
+    const client = new WebPubSubClient({ getClientAccessUrl }, { ...once, ...options, protocol });
+    entry.client = client;
+    clients.set(name, entry);
+    client.on("connected", () => entry.stopped && client.stop());
     client.on("connected", (e) => tell(name, "connected", { connectionId: e.connectionId, userId: e.userId ?? null }));
     client.on("disconnected", (e) => tell(name, "disconnected", { message: e.message?.message ?? null }));
     client.on("stopped", () => tell(name, "stopped", {}));
@@ -49,7 +58,11 @@ serve({
     client.on("rejoin-group-failed", (e) => tell(name, "rejoin-failed", { group: e.group }));
     await client.start();
   },
-  stop: ({ client: name }) => clients.get(name).client.stop(),
+  stop({ client: name }) {
+    const entry = clients.get(name);
+    entry.stopped = true;
+    entry.client.stop();
+  },
   join: ({ client: name, group, ackId }) => clients.get(name).client.joinGroup(group, { ackId }),
   leave: ({ client: name, group, ackId }) => clients.get(name).client.leaveGroup(group, { ackId }),
   send: ({ client: name, group, data, dataType, ...options }) =>
