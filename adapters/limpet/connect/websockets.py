@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import socket
 import ssl
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, cast
 
-from limpet import ConnectError, Dial, Options
+from limpet import ConnectError, Dial, InvalidValue, Options
 from limpet._extras import extra
 from limpet._transports import dial_asyncio, dial_blocking
 from limpet._transports.explain import explain
@@ -114,6 +115,10 @@ def blocking_connector(**options: Any) -> BlockingConnect:
     Raises:
         InvalidValue: the client itself sets that option.
     """
+    # The library does not look at arguments for a connection that it does not make itself.
+    known = {*inspect.signature(blocking.connect).parameters, *_PLACES, "ssl_context"}
+    if unknown := sorted(options.keys() - known):
+        raise InvalidValue(f"connect of websockets has no argument {unknown[0]}")
     settings = _settings(options, open_timeout=Options().connect_timeout)
     make: Callable[..., blocking.ClientConnection] = settings.pop("create_connection", _DirectConnection)
     connect_blocking = cast(
@@ -253,7 +258,9 @@ class _DirectConnection(blocking.ClientConnection):
 
 
 class _Opening:
-    """Looks after a connection while it is opened: cuts it when the client does not want it any more."""
+    """Looks after a connection while it is opened: cuts it when the client does not want it any more, or when opening
+    fails, which may be before the library begins.
+    """
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
@@ -265,9 +272,13 @@ class _Opening:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        if kind is not None:
+            for sock in self._sockets:
+                _cut(sock)
+                sock.close()
 
     def watch(self, sock: Any) -> Any:
         """Look after a socket, and return it."""
