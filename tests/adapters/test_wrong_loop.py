@@ -50,6 +50,13 @@ def test_a_check_of_a_stopped_client_does_nothing_anywhere(make: Callable[..., A
     assert client.state is State.STOPPED
 
 
+def test_checks_of_a_stopped_client_are_not_kept_for_its_next_start() -> None:
+    client = limpet.sync.Client(URL)
+    for _ in range(3):
+        client.check()
+    assert len(client._driver.worker.mailbox) == 0
+
+
 @pytest.mark.parametrize(
     ("make", "backend"),
     [
