@@ -113,8 +113,8 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             except BaseException:
                 await _give_up(opening, sockets)
                 raise
-        except OSError:
-            # Reset before the library had made a transport of it: the library does not close it.
+        except (OSError, TypeError):
+            # Reset, or refused for an argument, before the library had made a transport of it: it does not close it.
             for sock in sockets:
                 sock.close()
             raise

@@ -53,6 +53,9 @@ _PLACES = frozenset({"sock", "host", "port", "family", "proto", "flags", "local_
 )
 """Arguments of ``loop.create_connection`` and ``socket.create_connection``: where and how to connect."""
 
+_OF_ARGUMENTS = (TypeError, ValueError)
+"""What is raised for arguments that cannot be used: the library has not begun, and does not close the socket."""
+
 
 class _Direct(connect):
     """Follows no redirect, which would lead to a service that is not trusted."""
@@ -85,7 +88,7 @@ def connector(**options: Any) -> Connect:
             connection = await _Direct(
                 url, subprotocols=[Subprotocol(dial.protocol)], **_with_headers(settings, dial), **place
             )
-        except (TypeError, ValueError):  # of arguments: the library has not begun
+        except _OF_ARGUMENTS:
             if "sock" in place:
                 place["sock"].close()
             raise
@@ -109,7 +112,8 @@ def blocking_connector(**options: Any) -> BlockingConnect:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
             library's defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
             (``max_size``), and a logger that hides tokens. The TCP connection is made as by :func:`connector`. A
-            connection that is being opened ends when the client does not want it any more.
+            connection that is being opened ends when the client does not want it any more; one to a proxy that does not
+            answer, when ``open_timeout`` is over (30 s).
 
     Raises:
         InvalidValue: the client itself sets that option.
@@ -140,6 +144,10 @@ def blocking_connector(**options: Any) -> BlockingConnect:
                     create_connection=create,
                     **named,
                 )
+            except _OF_ARGUMENTS:
+                if direct is not None:
+                    named["sock"].close()
+                raise
             except WebSocketException as error:
                 raise _explained(error) from None
         transport = _BlockingTransport(connection)
