@@ -12,7 +12,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse_proxy
 
@@ -314,7 +313,7 @@ def test_quotes_that_are_never_closed_cost_no_time(last: bytes) -> None:
     with pytest.raises(ConnectError) as caught:
         asked.receive_data(b"HTTP/1.1 407 No\r\nProxy-Authenticate: %b%b\r\n\r\n" % (b'\\"' * 60_000, last))
     assert caught.value.status == 407
-    assert time.process_time() - start < LIMIT
+    assert time.process_time() - start < 10.0
 
 
 @pytest.mark.parametrize(("status", "asked"), [(429, 7.0), (503, 7.0), (502, None)])
