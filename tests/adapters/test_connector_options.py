@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import pytest
-from tests.adapters.harness import GROUP, bounded, options, run, url_of
+from tests.adapters.harness import GROUP, bounded, options, run, soon, url_of
 from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, url_at
 
 import limpet.connect
@@ -17,6 +17,7 @@ from limpet import ConnectError, InvalidValue, parse_url
 from limpet.asyncio import Client
 from limpet.connect import BlockingTransport, MessageTransport
 from limpet.service import Service
+from limpet.testing.contract.checks._hostile import Harm, Hostile
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,25 @@ def test_headers_of_the_callers_go_along(library: str, name: str) -> None:
                 with pytest.raises(ConnectError, match="503"):
                     await bounded(as_coroutine(connect, dial_to(url_at(server))))
         assert all(head.count(b"X-Mine: 1") == 1 and head.lower().count(b"user-agent: limpet") == 1 for head in heads)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("library", "wrong"),
+    [("websockets", "ssl"), ("websockets", "bogus"), ("websockets-blocking", "ssl"), ("picows", "bogus")],
+)
+def test_what_the_library_does_not_take_leaves_no_socket(library: str, wrong: str) -> None:
+    """Such as TLS settings for a ``ws`` URL."""
+    pytest.importorskip(library.partition("-")[0])
+
+    async def scenario() -> None:
+        connect = maker(library)(**{wrong: ssl.create_default_context()})
+        with Hostile(Harm.STILL, None) as peer:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                await bounded(as_coroutine(connect, dial_to(peer.url())))
+            await soon(lambda: peer.connected and not peer.open)
+            assert caught.value.__traceback__ is not None  # keeps alive what nobody has closed
 
     run(scenario)
 

@@ -146,9 +146,19 @@ class Called:
     def method(self, event: object) -> None: ...
 
 
+class Unbound:
+    """A proxy of something that is not there yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("nothing is bound")
+
+    def __call__(self, event: object) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("callback", "name"),
     [
+        pytest.param(Unbound(), "Unbound", id="unbound"),
         (Called(), "Called"),
         (Called().method, "Called.method"),
         (partial(Called().method), "Called.method"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from tests.helpers.waiting import LIMIT
 
-from limpet import ConnectError, GroupMessage, SendError
+from limpet import ConnectError, GroupMessage, SendError, Session
+from limpet.anyio import Client as AnyioClient
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
 from limpet.trio import Client
@@ -138,6 +140,25 @@ def test_a_timeout_around_a_request() -> None:
             await client.join_group(GROUP)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("make", [Client, AnyioClient])
+def test_ctrl_c_does_not_come_amid_a_check(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]) -> None:
+    protected: list[bool] = []
+    check = Session.check
+
+    def checked(session: Session, now: float) -> None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        check(session, now)
+
+    monkeypatch.setattr(Session, "check", checked)
+
+    async def scenario(service: BackgroundService) -> None:
+        async with make(service.url(), fast()) as client:
+            client.check()
+
+    run(scenario)
+    assert protected == [True]
 
 
 def test_waits_cost_no_real_time() -> None:

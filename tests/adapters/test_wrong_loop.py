@@ -9,12 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.asyncio
 import limpet.sync
 import limpet.trio
-from limpet import ClientStopped, ConnectError, GroupMessage, InvalidType, LocalProtocolError, State
+from limpet import Backoff, ClientStopped, ConnectError, GroupMessage, InvalidType, LocalProtocolError, Options, State
 
 URL = "ws://host/client/hubs/chat"
 
@@ -40,6 +41,49 @@ def test_it_says_which_client_is_made_for_this_loop(make: Callable[..., Any], ba
         with pytest.raises(LocalProtocolError, match=f"does not run in this event loop.*{instead}"):
             anyio.run(scenario, backend=backend)
         assert client.state is State.STOPPED
+
+
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client, limpet.sync.Client])
+def test_a_check_of_a_stopped_client_does_nothing_anywhere(make: Callable[..., Any]) -> None:
+    client = make(URL)
+    client.check()
+    assert client.state is State.STOPPED
+
+
+def test_checks_of_a_stopped_client_are_not_kept_for_its_next_start() -> None:
+    client = limpet.sync.Client(URL)
+    for _ in range(3):
+        client.check()
+    assert len(client._driver.worker.mailbox) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [
+        (limpet.asyncio.Client, "asyncio"),
+        (limpet.anyio.Client, "asyncio"),
+        (limpet.anyio.Client, "trio"),
+        (limpet.trio.Client, "trio"),
+    ],
+)
+def test_a_check_in_another_thread_says_where_it_belongs(make: Callable[..., Any], backend: str) -> None:
+    async def scenario() -> None:
+        async with anyio.create_task_group() as tasks:
+            client = make(lambda: URL, Options(first_connection=Backoff(initial=3600.0, maximum=3600.0)), connect=fails)
+            tasks.start_soon(client.start if hasattr(client, "start") else client.run)
+            with anyio.fail_after(LIMIT):
+                while client.state is not State.WAITING:  # noqa: ASYNC110 - a condition without an event
+                    await anyio.sleep(0.01)
+            with pytest.raises(LocalProtocolError, match="belongs in the event loop"):
+                await anyio.to_thread.run_sync(client.check)
+            client.check()
+            tasks.cancel_scope.cancel()
+        await client.stop()
+
+    async def fails(_: object) -> Any:
+        raise OSError("no")
+
+    anyio.run(scenario, backend=backend)
 
 
 @pytest.mark.parametrize("library", ["websockets", "aiohttp", "picows"])

@@ -73,7 +73,7 @@ class AsyncClient(BaseClient[D]):
         if the client is stopped. After a suspend of the machine the client checks by itself.
 
         Raises:
-            LocalProtocolError: the client was started in another event loop.
+            LocalProtocolError: the client was started in another event loop, or another thread calls.
         """
         self._driver.check()
 

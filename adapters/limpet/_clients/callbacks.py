@@ -228,6 +228,13 @@ def _count(number: int, noun: str) -> str:
 
 def _name(callback: Callback) -> str:
     """Return the qualified name of a callback, or of what it is made of."""
+    try:
+        return _qualified_name(callback)
+    except Exception:  # noqa: BLE001 - the attributes of an application's object, such as a proxy, may raise anything
+        return f"{type(callback).__module__}.{type(callback).__qualname__}"
+
+
+def _qualified_name(callback: Callback) -> str:
     function: Any = getattr(callback, "__wrapped__", callback)
     while isinstance(function, partial):
         function = cast(Any, function).func

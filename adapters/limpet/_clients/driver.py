@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
-from limpet import Ack, Acked, Connected, Dial, Event, Options, Session, State, Stopped
+from limpet import Ack, Acked, Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
 from limpet._clients import suspend
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
@@ -144,11 +144,6 @@ class BaseDriver(ABC, Generic[TransportT]):
         transport = self._transport
         return (transport is None or transport.writable) and (not publish or self.session.publishing)
 
-    def check(self) -> None:
-        """Look at once whether the connection is still there."""
-        self.session.check(self.now())
-        self.drain()
-
     # ---- Time
 
     def _wake_session(self, now: float) -> None:
@@ -245,6 +240,18 @@ class AsyncDriver(BaseDriver[TransportT]):
             self._call_in_loop(self._match_consumers)
         except RuntimeError:
             log.debug("a stream has outlived its event loop")  # so has the client
+
+    def check(self) -> None:
+        """Look at once whether the connection is still there. Raises LocalProtocolError outside the client's loop."""
+        if self.session.state is State.STOPPED:
+            return
+        if not self._in_loop():
+            raise LocalProtocolError(
+                "check() belongs in the event loop that the client was started in: elsewhere, hand it to that loop, "
+                "for example with loop.call_soon_threadsafe(client.check)"
+            )
+        self.session.check(self.now())
+        self.drain()
 
     def _match_consumers(self) -> None:
         if self.session.state is not State.STOPPED:

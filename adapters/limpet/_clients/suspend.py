@@ -5,10 +5,22 @@ from __future__ import annotations
 import time
 from typing import Final
 
+
 # CLOCK_BOOTTIME (Linux) goes on in suspend, the monotonic clock does not. Elsewhere the wall clock has to do: where
 # somebody sets it, a session sends a ping too many. On Windows the monotonic clock goes on, too: there a timer that
 # fires late tells the session.
-_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+def boot_time() -> int | None:
+    """Return the clock that goes on in suspend; None: there is none, or a sandbox does not let it be read."""
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    try:
+        if clock is not None:
+            time.clock_gettime(clock)
+    except OSError:
+        return None
+    return clock
+
+
+_BOOT_TIME: Final[int | None] = boot_time()
 
 
 def asleep() -> float:

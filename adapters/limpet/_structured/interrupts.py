@@ -28,7 +28,7 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     (CallbackQueue, "_next call resume drop look"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
-    (AsyncClient, "join_group leave_group send_to_group send_event _open _subscribed"),
+    (AsyncClient, "check join_group leave_group send_to_group send_event _open _subscribed"),
     (EventStream, "__anext__"),
     (streams.EventStream, "close"),
     (BaseClient, "on off"),

@@ -30,7 +30,7 @@ class TcpConnection:
         self._pipeline = self._route.pipeline(self._session, self._dial)
         try:
             self._stream = await self._backend.open_tcp(*self._pipeline.address())
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             self._pipeline.failed(error, self._backend.now())
             return False
         return self._dial.wanted

@@ -86,7 +86,7 @@ class MessageConnection:
             status, retry_after = getattr(error, "status", None), getattr(error, "retry_after", None)
             if isinstance(error, OSError):
                 error = explain(error)
-            status = status if isinstance(status, int) else None
+            status = int(status) if isinstance(status, int) else None  # no HTTPStatus, whose repr() is another
             retry_after = retry_after if isinstance(retry_after, int | float) else None
             self.session.dial_failed(error, self._now(), status=status, retry_after=retry_after)
 

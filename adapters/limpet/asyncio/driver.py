@@ -270,7 +270,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         try:
             sock = await dial_tcp(*pipeline.address())
             await self._loop.create_connection(lambda: TcpConnection(self, pipeline), sock=sock)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             if sock is not None:
                 sock.close()  # it has been reset before there was a transport
             pipeline.failed(error, self._loop.time())

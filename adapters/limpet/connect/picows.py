@@ -113,8 +113,8 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
             except BaseException:
                 await _give_up(opening, sockets)
                 raise
-        except OSError:
-            # Reset before the library had made a transport of it: the library does not close it.
+        except (OSError, TypeError):
+            # Reset, or refused for an argument, before the library had made a transport of it: it does not close it.
             for sock in sockets:
                 sock.close()
             raise
@@ -137,15 +137,26 @@ def connector(*, socket_factory: SocketFactory | None = None, **options: Any) ->
 
 
 async def _give_up(opening: asyncio.Future[tuple[WSTransport, Any]], sockets: list[socket.socket]) -> None:
-    """Cut the connection of an attempt that failed, or is not wanted any more, and wait for the library to notice."""
+    """Cut the connection of an attempt that failed, or is not wanted any more, and wait for the library to notice.
+
+    What is to be done then does not depend on this task: anyio cancels it again at every turn of the loop.
+    """
     for sock in sockets:
         cut(sock)  # else the library's transport waits for a peer that keeps still
     if not sockets:
         opening.cancel()  # there is no connection yet
-    await asyncio.wait([opening], timeout=CLOSE_TIMEOUT)
-    opening.cancel()
-    if opening.done() and not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].disconnect(graceful=False)  # done at the last moment
+    impatience = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, opening.cancel)
+    opening.add_done_callback(lambda _: impatience.cancel())
+    opening.add_done_callback(_drop)
+    await asyncio.wait([opening], timeout=2 * CLOSE_TIMEOUT)
+
+
+def _drop(opening: asyncio.Future[tuple[WSTransport, Any]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:  # done at the last moment
+        websocket, listener = opening.result()
+        if isinstance(listener, _Transport):
+            listener.see_the_end()
+        websocket.disconnect(graceful=False)
 
 
 class _Socket(socket.socket):
@@ -185,6 +196,7 @@ class _Transport(WSListener):
         self._paused = False
         self._closing = False
         self._end: Close | None = None
+        self._ending: asyncio.Future[Any] | None = None
         # A message in several frames
         self._kind: WSMsgType | None = None
         self._parts: list[bytes] = []
@@ -291,18 +303,20 @@ class _Transport(WSListener):
                 self._transport.underlying_transport.resume_reading()
 
     async def close(self, code: int, reason: str) -> None:
-        transport = self._transport
+        transport, ending = self._transport, self.see_the_end()
         self._closing = True
         transport.send_close(cast(WSCloseCode, code), reason)
         self._read_on()  # else the answer would not be read
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await self._disconnected()
+                    await asyncio.shield(ending)
         finally:
             transport.disconnect(graceful=False)
-        await self._disconnected()
+        await asyncio.shield(ending)
 
-    async def _disconnected(self) -> None:
-        # It raises the reason of the close, which receive() has returned.
-        await asyncio.gather(self._transport.wait_disconnected(), return_exceptions=True)
+    def see_the_end(self) -> asyncio.Future[Any]:
+        """Return the coming end. The library raises the reason, which receive() returns, and asyncio logs it unseen."""
+        if self._ending is None:
+            self._ending = asyncio.gather(self._transport.wait_disconnected(), return_exceptions=True)
+        return self._ending

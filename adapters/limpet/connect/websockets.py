@@ -106,7 +106,8 @@ def blocking_connector(**options: Any) -> BlockingConnect:
         options: arguments of ``connect``, such as ``ssl``, ``proxy`` or ``additional_headers``. Different from the
             library's defaults are: no compression, no redirects, no keepalive pings, messages up to 32 MiB
             (``max_size``), and a logger that hides tokens. The TCP connection is made as by :func:`connector`. A
-            connection that is being opened ends when the client does not want it any more.
+            connection that is being opened ends when the client does not want it any more; one to a proxy that does not
+            answer, when ``open_timeout`` is over (30 s).
 
     Raises:
         InvalidValue: the client itself sets that option.

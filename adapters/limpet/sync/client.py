@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options
+from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options, State
 from limpet._clients.base import BaseClient
 from limpet._clients.callbacks import Callback
 from limpet._clients.streams import Subscription
@@ -104,7 +104,8 @@ class Client(BaseClient[Driver]):
         An attempt to connect that waits for its delay is made at once. The call returns immediately, and does nothing
         if the client is stopped. After a suspend of the machine the client checks by itself.
         """
-        self._portal.post(self._driver.check_now)
+        if self._session.state is not State.STOPPED:
+            self._portal.post(self._driver.check_now)
 
     def __enter__(self) -> Self:
         self.start()

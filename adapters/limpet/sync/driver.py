@@ -293,7 +293,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
         try:
             sock = dial_tcp(*pipeline.address(), lambda: dial.wanted)
-        except (OSError, ValueError, ExceptionGroup) as error:
+        except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             with self.lock:
                 pipeline.failed(error, self.now())
                 self._request_turn()

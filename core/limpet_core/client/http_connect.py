@@ -175,7 +175,8 @@ class Tunnel:
         return f"{text}: {redirect}" if redirect else text
 
 
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+# It always matches, to the end if need be: a search that failed would begin again at each quote.
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)')
 _SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]{0,30})(?:\s|\Z)")
 
 

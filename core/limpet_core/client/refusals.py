@@ -26,7 +26,9 @@ _HINTS: Final = {
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _RETRY_LATER: Final = (429, 503)
 
-_SECONDS: Final = re.compile(r"[0-9]{1,15}")
+_SECONDS: Final = re.compile(r"[0-9]+")
+_LONGEST_DELAY: Final = 1e15
+"""Seconds: more than any client waits, and a number for sums with others."""
 _LONGEST_DATE: Final = 64
 _CREDENTIALS: Final = re.compile(r"(?<=//)[^/?#]*@")
 
@@ -86,9 +88,9 @@ def retry_after(status: int, headers: dict[str, str]) -> float | None:
     if status not in _RETRY_LATER or not value:
         return None
     if _SECONDS.fullmatch(value):
-        return float(value)
+        return min(float(value), _LONGEST_DELAY)
     at, sent = _time(value), _time(headers.get("date", ""))
-    return None if at is None or sent is None else max(0.0, at - sent)
+    return None if at is None or sent is None else min(max(0.0, at - sent), _LONGEST_DELAY)
 
 
 def _time(date: str) -> float | None:
@@ -105,7 +107,7 @@ def _time(date: str) -> float | None:
 def seconds_to_wait(value: object) -> float:
     """Return ``value``, the ``retry_after`` of an error, as seconds; 0 for anything but a number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
-        return float(value)
+        return float(min(value, _LONGEST_DELAY))  # a huge int is no float
     return 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
@@ -290,6 +291,8 @@ def test_other_statuses(answer: bytes, status: int, text: str) -> None:
         (["Negotiate", 'Basic realm="x"'], None),
         (['basic realm="a \\" b, NTLM"'], None),
         (["", "=, ,"], None),
+        (['NTLM, Digest realm="not closed, Basic, x'], "NTLM or Digest"),
+        (['NTLM, Digest realm="not closed, Basic \\'], "NTLM or Digest"),
     ],
 )
 @pytest.mark.parametrize("user", [None, "ann"])
@@ -302,6 +305,15 @@ def test_a_proxy_without_basic_is_told_as_that(offers: list[str], named: str | N
         assert "user" in str(error)
     else:
         assert f"{NAME} wants a login by {named} (HTTP status 407), and Limpet can only do Basic" in str(error)
+
+
+@pytest.mark.parametrize("last", [b"", b"\\"])
+def test_quotes_that_are_never_closed_cost_no_time(last: bytes) -> None:
+    asked, start = tunnel(), time.process_time()
+    with pytest.raises(ConnectError) as caught:
+        asked.receive_data(b"HTTP/1.1 407 No\r\nProxy-Authenticate: %b%b\r\n\r\n" % (b'\\"' * 60_000, last))
+    assert caught.value.status == 407
+    assert time.process_time() - start < 10.0
 
 
 @pytest.mark.parametrize(("status", "asked"), [(429, 7.0), (503, 7.0), (502, None)])

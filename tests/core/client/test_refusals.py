@@ -38,7 +38,8 @@ def drive(**options: Any) -> Drive:
         ("-1", None),
         ("1.5", None),
         ("\u0663", None),
-        ("1" * 400, None),
+        ("18446744073709551615", 1e15),  # for ever, in some programs
+        ("1" * 400, 1e15),
         ("soon", None),
         ("Sun, 06 Foo 1994 08:50:07 GMT", None),
         ("Sun, 06 Nov 99999999 08:50:07 GMT", None),
@@ -91,6 +92,18 @@ def test_the_delay_has_a_bound(most: float, waits: float) -> None:
     client.lose()
     give_up(client, retry_after=1e9)
     assert client.until_dial() == waits
+
+
+@pytest.mark.parametrize("delay", [10**400, 1.7e308])
+def test_so_has_one_that_is_no_float_or_almost_none(delay: float) -> None:
+    """An application's function may have made an int of what its own service said."""
+    client = drive()
+    client.connect()
+    client.lose()
+    give_up(client, retry_after=delay)
+    assert client.until_dial() == 121.0
+    client.session.url_failed(ConnectError("no", retry_after=delay), client.now)
+    assert client.until_dial() == 121.0
 
 
 @pytest.mark.parametrize("value", [0, -5.0, float("nan"), float("inf"), True, "7", None])

@@ -135,6 +135,8 @@ class Hostile:
             return
         if self._harm not in (Harm.STILL_BEHIND_TLS, Harm.UNCERTIFIED):
             head = stream.recv(65536)
+            if not head:
+                return  # the client has gone
             if self._harm is Harm.NO_FRAMES:
                 stream.sendall(_upgrade(head, _GUID) + b"\xff" * 100)
             elif self._harm is Harm.NO_WEBSOCKET:

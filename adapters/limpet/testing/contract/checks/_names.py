@@ -21,6 +21,17 @@ def name(host: str, *addresses: tuple[str, int]) -> Generator[None]:
 
 
 @contextmanager
+def name_that_fails(host: str, error: Exception) -> Generator[None]:
+    """Within the block, a look-up of ``host`` raises ``error``."""
+
+    def fail() -> list[Any]:
+        raise error
+
+    with _resolver(host, fail):
+        yield
+
+
+@contextmanager
 def name_that_hangs(host: str) -> Generator[threading.Event]:
     """Within the block, a look-up of ``host`` takes until the end of the block; the event tells of the first."""
     begun, over = threading.Event(), threading.Event()

@@ -55,6 +55,7 @@ async def a_refusal_tells_status_and_reason_and_no_token(harness: Harness) -> No
         with NotAService.refusing(status, "out of tea") as server:
             error = await _fails(harness.client(server.url))
         assert error.status == status
+        assert type(error.status) is int
         assert str(status) in str(error)
         assert "out of tea" in str(error)
         assert "SECRET" not in str(error)

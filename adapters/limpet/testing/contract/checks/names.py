@@ -10,8 +10,8 @@ from limpet import ClientStopped, ConnectError, State, parse_url
 from limpet.service import client_url
 from limpet.testing._verbs import ROLES
 from limpet.testing.contract.check import check
-from limpet.testing.contract.checks._names import name, name_that_hangs, silent
-from limpet.testing.contract.harness import Harness, prompt, raises, soon
+from limpet.testing.contract.checks._names import name, name_that_fails, name_that_hangs, silent
+from limpet.testing.contract.harness import Harness, logged, prompt, raises, soon
 from limpet.testing.contract.subject import GROUP, Subject
 
 _NAME = "service.test"
@@ -52,6 +52,18 @@ async def where_no_address_of_a_name_answers_the_error_says_why(harness: Harness
         async with harness.client(f"ws://{_NAME}:9/client/hubs/chat"):
             raise AssertionError("it cannot have started")
     assert _NAME in str(caught.error)
+
+
+@check("transport")
+async def a_look_up_that_fails_in_its_own_way_is_a_failure_like_others(harness: Harness) -> None:
+    """Guards of tests and sandboxes raise exceptions of their own from the functions of sockets."""
+    with logged(but="limpet") as noise, name_that_fails(_NAME, RuntimeError("no names in here")):
+        client = harness.client(f"ws://{_NAME}:9/client/hubs/chat", connect_timeout=60.0)
+        with prompt(), raises(ConnectError) as caught:
+            async with client:
+                raise AssertionError("it cannot have started")
+    assert "no names in here" in str(caught.error)
+    assert not noise, noise
 
 
 @check("transport")
