@@ -38,6 +38,13 @@ def disposed(**of: signal.Handlers) -> Iterator[None]:
             signal.signal(signal.Signals[name], handler)
 
 
+@pytest.fixture(autouse=True)
+def _as_from_a_terminal() -> Iterator[None]:
+    """Tests that are run with nohup would have their processes ignore SIGHUP."""
+    with disposed(SIGTERM=signal.SIG_DFL, SIGHUP=signal.SIG_DFL):
+        yield
+
+
 @pytest.fixture
 def service() -> Iterator[BackgroundService]:
     with BackgroundService() as service:
