@@ -133,13 +133,19 @@ class _Paths:
 
 # ---- Errors
 
+# The handlers are coroutines: Starlette calls others in a thread, and to start the first one takes files.
+
 
 def _unauthorized(message: str) -> OperationError:
     return OperationError(401, "Error.Unauthorized", message)
 
 
-def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, OperationError)
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: OperationError) -> Response:
     headers = {"x-ms-error-code": error.code}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -150,11 +156,11 @@ def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
 
 
-def _not_found(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
     asked = one_line(f"{request.method} /api{request.scope[_BELOW]}")
     message = f"This service knows no operation {asked}."
-    response = _failed(request, OperationError(error.status_code, code, message))
+    response = _answer(request, OperationError(error.status_code, code, message))
     response.headers.update(error.headers or {})
     return response
