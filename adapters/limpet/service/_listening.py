@@ -65,6 +65,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._failed_at = -_QUIET
 
     async def open(self, host: str, port: int) -> int:
@@ -83,6 +84,7 @@ class Listener:
     async def close(self) -> None:
         """Stop listening. Connections in a TLS handshake are dropped; others have their protocol when this returns."""
         loop = asyncio.get_running_loop()
+        self._closing = True
         with suppress(NotImplementedError):  # event loops of Windows have no readers
             for one in self._sockets:
                 loop.remove_reader(one.fileno())
@@ -99,7 +101,8 @@ class Listener:
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Connections in the queue are accepted without a wait: a cancellation alone would come between two of them.
+        while not self._closing:
             for _ in range(_ACCEPTS_PER_TURN):
                 try:
                     connection, _ = await loop.sock_accept(listening)
