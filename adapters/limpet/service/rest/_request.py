@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +19,7 @@ from limpet.service._access import ADDRESS, RequestAddress
 from limpet.service._gateway import Gateway
 from limpet.service.rest.operations import OPERATIONS, Call, Operation
 from limpet.service.tokens import InvalidToken
-from limpet_core.service.data_plane.parameters import OperationError, hub_name
+from limpet_core.service.data_plane.parameters import OperationError, bad_request, hub_name
 from limpet_core.text import one_line
 
 MAX_BODY = 1024 * 1024
@@ -94,10 +94,13 @@ async def _receive_body(request: Request) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise too_large
+    except ClientDisconnect:
+        raise bad_request("The body did not arrive.") from None  # nobody reads it
     return bytes(body)
 
 
