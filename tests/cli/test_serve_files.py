@@ -110,6 +110,29 @@ def test_out_of_file_descriptors(tmp_path: Path) -> None:
     assert spent < 2.0
 
 
+def test_requests_that_come_first_then_need_no_file(tmp_path: Path) -> None:
+    """No traceback for the first of their kind, on connections that were there before: nothing is loaded as late."""
+    paths = ("/", "/trace/client.js", "/api/hubs/chat/:fly", "/api/hubs/chat/:send", "/nothing", "/client/hubs/chat")
+    with served(tmp_path / "log") as service, contextlib.ExitStack() as opened:
+        address = ("127.0.0.1", service.port)
+        early = [opened.enter_context(socket.create_connection(address, LIMIT)) for _ in paths]
+        websocket = opened.enter_context(socket.create_connection(address, LIMIT))
+        for _ in range(SOFT):
+            opened.enter_context(socket.create_connection(address))
+        until(lambda: "out of file descriptors" in service.log)
+        statuses: list[int] = []
+        for path, one in zip(paths, early, strict=True):
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            statuses.append(int(one.recv(12).split()[1]))
+        websocket.sendall(
+            b"GET /client/hubs/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        statuses.append(int(websocket.recv(12).split()[1]))
+        assert statuses == [200, 200, 404, 405, 404, 400, 101]
+        assert len(service.log.splitlines()) == 2, service.log
+
+
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

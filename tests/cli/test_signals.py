@@ -38,6 +38,13 @@ def disposed(**of: signal.Handlers) -> Iterator[None]:
             signal.signal(signal.Signals[name], handler)
 
 
+@pytest.fixture(autouse=True)
+def _as_from_a_terminal() -> Iterator[None]:
+    """Tests that are run with nohup would have their processes ignore SIGHUP."""
+    with disposed(SIGTERM=signal.SIG_DFL, SIGHUP=signal.SIG_DFL):
+        yield
+
+
 @pytest.fixture
 def service() -> Iterator[BackgroundService]:
     with BackgroundService() as service:
@@ -193,6 +200,45 @@ def test_a_terminal_that_is_closed_ends_it_without_a_complaint(command: str, ser
         finally:
             process.kill()
     assert not service.members(GROUP)
+
+
+def test_signals_that_come_together_are_one_request() -> None:
+    """A terminal that is closed sends SIGHUP, and its shell another one; a service manager may add SIGTERM."""
+    with serving() as (process, websocket):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
+            process.send_signal(number)
+        for _ in websocket:
+            pass
+        _, told = process.communicate(timeout=TIMEOUT)
+        assert websocket.close_code == 1001
+    assert (process.returncode, told) == (0, "")
+
+
+AGAIN = """
+import asyncio, os, signal, time
+from limpet.service._signals import told_to_end
+
+now, told = 100.0, []
+time.monotonic = lambda: now
+
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    print(told, flush=True)
+
+loop = asyncio.new_event_loop()
+with told_to_end(loop, told.append):
+    send(signal.SIGHUP)
+    now += 0.9
+    send(signal.SIGHUP, signal.SIGTERM, signal.SIGTERM)
+    now += 0.2
+    send(signal.SIGTERM)
+"""
+
+
+def test_a_signal_ends_the_program_if_it_comes_a_second_after_the_first() -> None:
+    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, f"[{signal.SIGHUP:d}]\n" * 2, "")
 
 
 MISSED = """

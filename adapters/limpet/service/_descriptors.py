@@ -9,6 +9,9 @@ import sys
 _OWN = 50
 _MANY = 900
 
+# The most files that a process of macOS may ask for (sys/syslimits.h).
+_OPEN_MAX = 10_240
+
 _LOGGER = logging.getLogger("limpet.service")
 
 if sys.platform == "win32":
@@ -33,13 +36,17 @@ else:
         ``None`` are as many clients as a usual limit of 1,024 files allows.
         """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
+        # macOS refuses an unlimited number, although the hard limit is that: then its OPEN_MAX.
+        for wanted in (hard, max(soft, _OPEN_MAX)) if hard == resource.RLIM_INFINITY else (hard,):
+            if wanted == soft:
+                break
             try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            except (ValueError, OSError) as error:  # macOS has another limit below an unlimited one
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            except (ValueError, OSError) as error:
                 _LOGGER.debug("the limit of open files stays at %d: %s", soft, error)
             else:
                 _LOGGER.info("the limit of open files was raised from %d to its maximum", soft)
+                break
         limit = file_limit()
         if limit is not None and limit - _OWN < (clients or _MANY):
             _LOGGER.warning(

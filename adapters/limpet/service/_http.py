@@ -1,17 +1,31 @@
-"""HTTP under uvicorn: without an access log, and with a timeout for the arrival of requests."""
+"""HTTP under uvicorn: without an access log, with a timeout for the arrival of requests, and calm about broken ones."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _TOO_SLOW: Final = b"The request did not arrive in time.\n"
 _ANSWER: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
 )
+
+
+_LOGGER: Final = logging.getLogger("limpet.service.http")
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Make debug messages of warnings: any peer can send as many broken requests as it likes."""
+    if record.levelno == logging.WARNING:
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return _LOGGER.isEnabledFor(record.levelno)
+
+
+_LOGGER.addFilter(_is_worth_a_line)
 
 
 class HttpProtocol(H11Protocol):
@@ -31,6 +45,7 @@ class HttpProtocol(H11Protocol):
         super().__init__(*args, **kwargs)
         # URLs contain tokens.
         self.access_log = False
+        self.logger = _LOGGER
         self._expected: tuple[object, ...] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -41,6 +56,17 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._expect_next(begun=True)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a broken request, unless its answer has begun; the application's answer is not wanted any more."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # there is none before the first request
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Set the timer for the next request, if a part of it has arrived already."""

@@ -15,9 +15,10 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from limpet.service._descriptors import file_limit
-from limpet.service._ports import in_use
+from limpet.service._ports import NO_SUCH_ADDRESS, in_use
 from limpet_core.text import one_line
 
 # Connections in the queue of the system, before they are accepted.
@@ -26,8 +27,9 @@ _BACKLOG = 2048
 # Connections accepted before it is the other tasks' turn.
 _ACCEPTS_PER_TURN = 64
 
-# Seconds without an attempt to accept after one that failed.
-_PAUSE = 1.0
+# Seconds without an attempt to accept after one that failed. Clients that waited in vain leave their connections in the
+# queue: as many are accepted, and found to be gone, as there are free descriptors after each pause.
+_PAUSE = 0.05
 
 # Seconds without a failure after which the next one is worth another line in the log.
 _QUIET = 60.0
@@ -37,9 +39,6 @@ _TLS_SHUTDOWN_TIMEOUT = 5.0
 
 # Attempts to find one free port on all addresses of a name.
 _ATTEMPTS = 10
-
-# Errors of an address that this machine lacks, such as ::1 of ``localhost`` where IPv6 is switched off.
-_LACKING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 _LOGGER = logging.getLogger("limpet.service")
 
@@ -77,8 +76,8 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        families = {address[:2]: family for family, _, _, _, address in found}
-        self._sockets = _bind([(family, str(name)) for (name, _), family in families.items()], host, port)
+        families = {address: family for family, _, _, _, address in found}
+        self._sockets = _bind([(family, address) for address, family in families.items()], host, port)
         self._closing = False
         self._accepting = [loop.create_task(self._accept(one)) for one in self._sockets]
         return int(self._sockets[0].getsockname()[1])
@@ -103,7 +102,8 @@ class Listener:
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        # Connections in the queue are accepted without a wait: a cancellation alone would come between two of them.
+        while not self._closing:
             for _ in range(_ACCEPTS_PER_TURN):
                 if self._closing:
                     return
@@ -150,34 +150,30 @@ class Listener:
         self._failed_at = now
 
 
-def _bind(addresses: Sequence[tuple[int, str]], host: str, port: int) -> list[socket.socket]:
+def _bind(addresses: Sequence[tuple[int, Any]], host: str, port: int) -> list[socket.socket]:
     """Return sockets that listen at one port of all addresses that this machine has; port 0 is a free one."""
     for attempt in range(_ATTEMPTS):
         sockets: list[socket.socket] = []
-        chosen = port
-        lacking: OSError | None = None
-        try:
-            for family, address in addresses:
-                try:
-                    one = socket.create_server((address, chosen), family=family, backlog=_BACKLOG)
-                except OSError as error:
-                    if error.errno not in _LACKING:
-                        raise
-                    lacking = error
+        chosen, missing = port, None
+        for family, address in addresses:
+            try:
+                one = socket.create_server((address[0], chosen, *address[2:]), family=family, backlog=_BACKLOG)
+            except OSError as error:
+                if error.errno in NO_SUCH_ADDRESS:
+                    missing = error
                     continue
-                one.setblocking(False)
-                sockets.append(one)
-                chosen = int(one.getsockname()[1])
-            if lacking is not None and not sockets:
-                raise lacking
-        except OSError as error:
-            for one in sockets:
-                one.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-            if port == 0 and attempt < _ATTEMPTS - 1:
-                continue  # the free port of one address is taken at another
-            raise in_use(host, port) from error
+                for opened in sockets:
+                    opened.close()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                if port == 0 and attempt < _ATTEMPTS - 1:
+                    break  # the free port of one address is taken at another
+                raise in_use(host, port, address[0], addresses) from error
+            one.setblocking(False)
+            sockets.append(one)
+            chosen = int(one.getsockname()[1])
         else:
+            if missing is not None and not sockets:
+                raise missing
             return sockets
     raise AssertionError("the last attempt returns or raises")

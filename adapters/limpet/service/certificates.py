@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from limpet._extras import extra
+from limpet_core.text import one_line
 
 ENVIRONMENT: Final = {
     "NODE_EXTRA_CA_CERTS": "Node",
@@ -31,6 +33,9 @@ _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 _LIFETIME: Final = timedelta(days=365)
 _RENEWAL: Final = timedelta(days=7)
 _ATTEMPTS: Final = 5
+
+# Two hyphens after two letters are reserved; "xn--" is a name of other letters (RFC 5891 4.2.3.1).
+_LABEL: Final = re.compile(r"(?!(?!xn)..--)[^\W_](?:[^\W_]|-(?!\Z)){0,62}")
 
 _LOGGER = logging.getLogger("limpet.service")
 
@@ -59,14 +64,19 @@ class LocalCertificate:
 
         Args:
             folder: made, with the mode 0700, if it is missing.
-            host: the address to listen on; for all addresses (``0.0.0.0``, ``::``) the name of this machine counts.
+            host: the address to listen on; for all addresses (``0.0.0.0``, ``::``) the name of this machine counts. One
+                that cannot be in a certificate is left out: the log has a warning.
 
         Raises:
             OSError: if a folder or file cannot be made or replaced.
             MissingExtra: if there is no trustme: ``pip install 'limpet[https]'``.
         """
         own = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        names = tuple(dict.fromkeys((*_THIS_MACHINE, own))) if re.fullmatch(r"[\w.:-]+", own) else _THIS_MACHINE
+        names: tuple[str, ...] = _THIS_MACHINE
+        if _is_certifiable(own):
+            names = tuple(dict.fromkeys((*_THIS_MACHINE, own)))
+        else:
+            _LOGGER.warning("the certificate is not for %r, which is no name of a host: use localhost", one_line(own))
         base = Path(folder)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = base / ("localhost" if names == _THIS_MACHINE else own.replace(":", "_"))
@@ -115,6 +125,17 @@ def server_context(certificate: str | os.PathLike[str], key: str | os.PathLike[s
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate, key)
     return context
+
+
+def _is_certifiable(host: str) -> bool:
+    """Return whether a certificate can be for a host: an address, or a name of letters, digits and hyphens (RFC 1123).
+
+    Underscores are allowed in names of DNS, and the names of containers have them, but certificates cannot.
+    """
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return "%" not in host
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.removesuffix(".").split("."))
 
 
 def _is_private(path: Path) -> bool:

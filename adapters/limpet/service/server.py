@@ -233,8 +233,8 @@ def serve(
 ) -> None:
     """Run the service until Ctrl-C, SIGTERM or SIGHUP, and say goodbye to its clients: they are closed with 1001.
 
-    A second SIGTERM or SIGHUP ends the process at once. One that is ignored (``nohup``) stays ignored, and one that
-    the application has a handler for is left to that.
+    A SIGTERM or SIGHUP that comes a second or more after the first ends the process at once. One that is ignored
+    (``nohup``) stays ignored, and one that the application has a handler for is left to that.
 
     Raises the limit of open files of this process as far as it may; a warning in the log says if it stays low.
 

@@ -158,6 +158,40 @@ def test_another_address_has_a_certificate_of_its_own(tmp_path: Path) -> None:
     assert LocalCertificate.of_folder(tmp_path, "0.0.0.0").server.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["my_host", "-host", "host-", "a..b", ".", "..", "ab--cd", "host:1", "a" * 64, "fe80::1%lo", "../x", "\u202e"],
+)
+def test_a_name_that_no_certificate_can_have_is_left_out(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name of a container may have an underscore. A name cannot lead out of the folder either."""
+    others = tmp_path / "old" / "file"
+    others.parent.mkdir()
+    others.write_text("kept")
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    for host in ("0.0.0.0", name):
+        caplog.clear()
+        made = LocalCertificate.of_folder(tmp_path / "https", host)
+        assert set(contents(tmp_path)) == {"old/file", "https/localhost/authority.pem", "https/localhost/server.pem"}
+        assert made == LocalCertificate.of_folder(tmp_path / "https")
+        (told,) = caplog.messages
+        assert "use localhost" in told
+        assert told.isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ["MyHost", "host.", "xn--bcher-kva.example", "b\u00fccher", "192.0.2.7", "2001:db8::1"]
+)
+def test_the_name_of_this_machine_is_in_the_certificate(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    made = LocalCertificate.of_folder(tmp_path, "0.0.0.0")
+    assert made.server.parent.name == name.replace(":", "_")
+    assert caplog.messages == []
+
+
 def test_starts_at_the_same_time_agree_on_one_certificate(tmp_path: Path) -> None:
     count = 8
     barrier = threading.Barrier(count)

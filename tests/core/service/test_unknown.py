@@ -101,12 +101,15 @@ def test_other_ways_to_be_unknown(subprotocol: str, message: str) -> None:
 
 
 @each_subprotocol
-def test_an_invocation_is_refused_by_its_response(subprotocol: str) -> None:
+@pytest.mark.parametrize("kind", ["invoke", "Invoke", "INVOKE"])
+def test_an_invocation_is_refused_by_its_response(subprotocol: str, kind: str) -> None:
     client = ServiceUnderTest().connect(subprotocol=subprotocol)
     client.received()
-    client.send_raw('{"type":"invoke","invocationId":"7","target":"event","event":"echo","dataType":"text","data":"x"}')
+    client.send_raw(
+        f'{{"type":"{kind}","invocationId":"7","target":"event","event":"echo","dataType":"text","data":"x"}}'
+    )
     (answer,) = client.received()
-    assert answer.pop("error") == {"name": "BadRequest", "message": "the type 'invoke' is not known to this service"}
+    assert answer.pop("error") == {"name": "BadRequest", "message": f"the type '{kind}' is not known to this service"}
     assert answer == {"type": "invokeResponse", "invocationId": "7", "success": False}
     goes_on(client)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +19,7 @@ from limpet.service._access import ADDRESS, RequestAddress
 from limpet.service._gateway import Gateway
 from limpet.service.rest.operations import OPERATIONS, Call, Operation
 from limpet.service.tokens import InvalidToken
-from limpet_core.service.data_plane.parameters import OperationError, hub_name
+from limpet_core.service.data_plane.parameters import OperationError, bad_request, hub_name
 from limpet_core.text import one_line
 
 MAX_BODY = 1024 * 1024
@@ -94,10 +94,13 @@ async def _receive_body(request: Request) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise too_large
+    except ClientDisconnect:
+        raise bad_request("The body did not arrive.") from None  # nobody reads it
     return bytes(body)
 
 
@@ -133,13 +136,19 @@ class _Paths:
 
 # ---- Errors
 
+# The handlers are coroutines: Starlette calls others in a thread, and to start the first one takes files.
+
 
 def _unauthorized(message: str) -> OperationError:
     return OperationError(401, "Error.Unauthorized", message)
 
 
-def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, OperationError)
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: OperationError) -> Response:
     headers = {"x-ms-error-code": error.code}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -150,11 +159,11 @@ def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
 
 
-def _not_found(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
     asked = one_line(f"{request.method} /api{request.scope[_BELOW]}")
     message = f"This service knows no operation {asked}."
-    response = _failed(request, OperationError(error.status_code, code, message))
+    response = _answer(request, OperationError(error.status_code, code, message))
     response.headers.update(error.headers or {})
     return response

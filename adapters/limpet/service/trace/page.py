@@ -30,6 +30,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def trace_routes(gateway: Gateway) -> list[Route]:
     """Return the routes ``/`` and ``/trace/...`` of the trace page of a gateway."""
+    _files()  # while the process has file descriptors
     pages = _Pages(gateway)
     return [
         Route("/", pages.guarded(pages.index), methods=["GET"]),

@@ -234,7 +234,7 @@ def _decode_any_case(data: bytes) -> ClientMessage:
         spelled = _text_decoder.decode(fields.get("type", b"null"))
         name = _TYPES.get(spelled.lower())
         if name is None:
-            raise _unknown(f"the type {one_line(spelled)!r} is", fields, invokes=spelled == "invoke") from None
+            raise _unknown(f"the type {one_line(spelled)!r} is", fields, invokes=spelled.lower() == "invoke") from None
         data_type = _string(fields, "dataType")
         if name in _WITH_DATA and data_type is not None and data_type not in get_args(DataType):
             raise _unknown(f"the dataType {one_line(data_type)!r} is", fields) from None
