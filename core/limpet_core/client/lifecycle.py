@@ -210,7 +210,10 @@ class Lifecycle:
             self.finish(failure)
         else:
             if not self._was_established and number == 1:
-                log.warning("%s; the start goes on until a connection is made", error)
+                backoff = self._options.first_connection
+                limit = backoff.limit if backoff is not None else None
+                at_most = "" if limit is None else f", for {limit} attempts at most"
+                log.warning("%s; the start goes on until a connection is made%s", error, at_most)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 

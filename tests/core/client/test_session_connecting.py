@@ -541,19 +541,26 @@ def test_a_start_goes_on_after_a_first_attempt_that_failed_if_it_has_a_backoff(
     drive.connect()
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
     assert "SECRET" not in warning.message
+    assert warning.message.endswith("; the start goes on until a connection is made")
     # Later connections have their own backoff, from its begin.
     drive.lose()
     assert drive.until_dial() == 1.0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(limit: int) -> None:
+def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
+    limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
     drive = Drive(first_connection=Backoff(limit=limit))
     drive.start()
     for _ in range(limit - 1):
         refused(drive)
         drive.until_dial()
     refused(drive)
+    warnings = [record.message for record in caplog.records if "the start goes on" in record.message]
+    assert [text.endswith("until a connection is made, for 3 attempts at most") for text in warnings] == [
+        True for _ in range(limit == 3)
+    ]
     (stopped,) = drive.events()
     assert ("gave up after 3 attempts to connect: " in str(stopped.error)) is (limit == 3)
     assert "cannot connect to example.test port 443" in str(stopped.error)
