@@ -206,7 +206,7 @@ class Lifecycle:
             again = " again" if self._was_established else ""
             text = f"gave up after {number} attempts to connect{again}: {error}"
             failure = ConnectError(text, status=error.status, code=error.code, retry_after=error.retry_after)
-            failure.__cause__ = error
+            failure.__cause__ = error.__cause__  # the text has the rest of it
             self.finish(failure)
         else:
             if not self._was_established and number == 1:

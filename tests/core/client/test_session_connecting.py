@@ -300,6 +300,24 @@ def test_the_cause_of_a_failure_is_kept() -> None:
     assert stopped.error.__cause__ is cause
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["the first connection", "a later one"])
+def test_the_cause_of_the_last_failure_is_kept_after_many(later: bool) -> None:
+    drive = Drive(first_connection=Backoff(limit=2), reconnect=Backoff(limit=2))
+    if later:
+        drive.connect()
+        drive.lose()
+        drive.until_dial()
+    else:
+        drive.start()
+    for cause in (OSError("one"), OSError("two")):
+        if drive.state is State.WAITING:
+            drive.until_dial()
+        drive.session.url_failed(cause, drive.now)
+    (stopped,) = drive.events(Stopped)
+    assert stopped.error.__cause__ is cause
+    assert str(stopped.error).count("two") == 1
+
+
 def test_a_cause_that_says_the_same_is_left_out_and_its_own_cause_kept() -> None:
     drive = Drive()
     drive.start()
@@ -396,7 +414,7 @@ def test_reconnecting_stops_with_the_reason_after_the_limit(limit: int) -> None:
     disconnected, stopped = drive.events()
     assert disconnected == Disconnected("c1", 1008, "gone")
     assert f"gave up after {limit} attempts" in str(stopped.error)
-    assert isinstance(stopped.error.__cause__, ConnectError)
+    assert isinstance(stopped.error, ConnectError)
     assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
 
 
