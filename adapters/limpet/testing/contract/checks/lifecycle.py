@@ -12,7 +12,6 @@ from anyio.abc import TaskGroup
 
 from limpet import (
     Backoff,
-    Backoff,
     ClientStopped,
     Connected,
     ConnectError,
