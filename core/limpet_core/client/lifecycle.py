@@ -213,7 +213,8 @@ class Lifecycle:
                 backoff = self._options.first_connection
                 limit = backoff.limit if backoff is not None else None
                 at_most = "" if limit is None else f", for {limit} attempts at most"
-                log.warning("%s; the start goes on until a connection is made%s", error, at_most)
+                until = f"until a connection is made{at_most} (the next attempt is in {at - now:.1f} s)"
+                log.warning("%s; the start goes on %s", error, until)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 

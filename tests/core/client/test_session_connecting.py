@@ -559,7 +559,7 @@ def test_a_start_goes_on_after_a_first_attempt_that_failed_if_it_has_a_backoff(
     drive.connect()
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
     assert "SECRET" not in warning.message
-    assert warning.message.endswith("; the start goes on until a connection is made")
+    assert warning.message.endswith("; the start goes on until a connection is made (the next attempt is in 2.0 s)")
     # Later connections have their own backoff, from its begin.
     drive.lose()
     assert drive.until_dial() == 1.0
@@ -576,7 +576,7 @@ def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
         drive.until_dial()
     refused(drive)
     warnings = [record.message for record in caplog.records if "the start goes on" in record.message]
-    assert [text.endswith("until a connection is made, for 3 attempts at most") for text in warnings] == [
+    assert ["until a connection is made, for 3 attempts at most (the" in text for text in warnings] == [
         True for _ in range(limit == 3)
     ]
     (stopped,) = drive.events()
@@ -584,6 +584,15 @@ def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
     assert "cannot connect to example.test port 443" in str(stopped.error)
     with pytest.raises(LocalProtocolError, match="has stopped: "):
         drive.session.join_group("g", drive.now)
+
+
+def test_a_start_that_was_asked_to_come_later_says_when_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive(first_connection=Backoff(initial=0.0, jitter=0.0), max_retry_after=40.0)
+    drive.start()
+    drive.session.url_failed(ConnectError("busy", retry_after=1000.0), drive.now)
+    (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
+    assert warning.message.endswith("(the next attempt is in 40.0 s)")
+    assert drive.until_dial() == 40.0
 
 
 @pytest.mark.parametrize("fixed", [True, False])
