@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+import ssl
+import warnings
+from typing import Any
+
 import pytest
 from tests.adapters.harness import GROUP, bounded, options, run, url_of
 from tests.adapters.test_connectors import as_coroutine, dial_to, maker, serve, url_at
@@ -59,6 +65,27 @@ def test_a_redirect_is_not_followed(library: str) -> None:
         assert len(heads) == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("library", ["websockets", "websockets-blocking"])
+@pytest.mark.parametrize(
+    "wrong", [{"ssl": ssl.create_default_context()}, {"compression": "none"}, {"additional_header": {}}]
+)
+def test_an_argument_that_the_library_refuses_leaves_no_socket_open(library: str, wrong: dict[str, Any]) -> None:
+    """Here: TLS for a URL without it, an unknown compression, and a name that is not quite one."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            url = f"ws://127.0.0.1:{listening.getsockname()[1]}/client"
+            with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+                await bounded(as_coroutine(maker(library)(**wrong), dial_to(url)))
+            gc.collect()
+
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        run(scenario)
+        gc.collect()
+    assert [str(warning.message) for warning in left_open] == []
 
 
 def test_a_session_of_the_callers_is_used_and_stays_open() -> None:

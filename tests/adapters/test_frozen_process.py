@@ -20,14 +20,14 @@ FROZEN = 5.0
 
 BEGIN = """
 import sys
-from limpet import Connected, Disconnected, GroupMessage, Options, Recovering
+from limpet import Connected, Disconnected, Options, Recovering
 {imports}
 
 def tell(event):
     print(type(event).__name__, getattr(event, "data", ""), flush=True)
 
 client = Client(sys.argv[1], Options(keepalive_interval=0.2, keepalive_timeout=1.0))
-for kind in (Connected, Disconnected, Recovering, GroupMessage):
+for kind in (Connected, Disconnected, Recovering):
     client.on(kind, tell)
 """
 
@@ -36,6 +36,7 @@ async def main():
     async with client:
         await client.join_group("g")
         async for message in client:
+            tell(message)
             if message.data == "over":
                 return
 
@@ -45,7 +46,8 @@ async def main():
 BLOCKING = """
 with client:
     client.join_group("g")
-    for message in client:
+    for message in client:  # callbacks have a thread of their own, for which the end of a program does not wait
+        tell(message)
         if message.data == "over":
             break
 """

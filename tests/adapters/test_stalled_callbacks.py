@@ -171,3 +171,20 @@ def test_whatever_is_called_has_a_name(callback: Any, name: str, caplog: pytest.
     result.close()
     (told,) = warnings(caplog)
     assert f".{name} for GroupMessage" in told
+
+
+def test_events_that_wait_while_nothing_is_called_are_looked_at_now_and_then() -> None:
+    """Such as those for a thread that cannot be started: an earlier callback, seen long ago, hurries nobody."""
+    queue = Delivery(10, lambda _: None, lambda _: None, lambda _: None).callbacks
+    for now in (0.0, 100.0):
+        queue.running = callbacks.Running(print, GroupMessage(group="g", data=1), (print,))
+        assert queue.look(now) == now + 2.5
+        queue.running = None
+        assert queue.look(now + 1.0) == float("inf")
+    queue.put(GroupMessage(group="g", data=2))
+    assert queue.look(200.0) == 202.5
+    queue.running = callbacks.Running(print, GroupMessage(group="g", data=3), ())
+    assert queue.look(300.0) == 302.5
+    queue.running = None
+    for now in (301.0, 400.0):
+        assert queue.look(now) == now + 2.5

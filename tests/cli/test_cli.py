@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -32,8 +33,6 @@ def limpet(*arguments: str, stdin: str = "", **environment: str) -> subprocess.C
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if not name.startswith("LIMPET_")}
 
 
@@ -200,6 +199,22 @@ def test_a_name_cannot_imitate_another_line(service: dict[str, str]) -> None:
         "room zoë.1@x: text",
         '"server": text',
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program on Windows is not started without standard input")
+def test_pub_without_standard_input_says_so_and_does_not_wait(service: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "limpet", "pub", "--url", service["url"], "room"],
+        preexec_fn=lambda: os.close(0),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: standard input is closed: give DATA on the command line")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_error_of_the_service_cannot_control_the_terminal(service: dict[str, str]) -> None:

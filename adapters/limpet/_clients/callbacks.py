@@ -150,10 +150,10 @@ class CallbackQueue:
         """
         running = self.running
         if not self.held_up:
-            self._seen = None
+            self._seen, self._seen_at = None, math.inf
             return math.inf
         if running is not self._seen:
-            self._seen, self._seen_at = running, now
+            self._seen, self._seen_at = running, math.inf if running is None else now
         elif running is not None and now - self._seen_at >= STALLED_AFTER:
             self._seen_at = math.inf
             log.warning(

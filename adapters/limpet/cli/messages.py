@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import click
 import msgspec
@@ -64,12 +64,13 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
 
 async def publish(url: str | Callable[[], str], target: str, data: tuple[str, ...], event: bool, as_json: bool) -> None:
     """Send each text of ``data``, or each line of standard input, after the acknowledgement of the one before."""
+    texts = _texts(data) if data else _lines(_standard_input())
     client = Client(url)
     for event_type in _EVENTS:
         client.on(event_type, _report)
     sent = 0
     async with client:
-        async for text in _texts(data) if data else _lines():
+        async for text in texts:
             value: Any = _parse(text) if as_json else text
             if event:
                 await client.send_event(target, value)
@@ -84,14 +85,28 @@ async def _texts(data: Iterable[str]) -> AsyncIterator[str]:
         yield text
 
 
-async def _lines() -> AsyncIterator[str]:
-    """Yield the lines of standard input, read in a thread so that the connection goes on.
+def _standard_input() -> TextIO:
+    """Return another reader of standard input.
+
+    ``sys.stdin`` itself does not do: the interpreter would end with a fatal error because a thread has its lock.
+
+    Raises:
+        ValueError: there is no standard input.
+    """
+    stdin: TextIO | None = sys.stdin
+    if stdin is None:
+        raise ValueError("standard input is closed: give DATA on the command line, or redirect a file to the command")
+    return open(stdin.fileno(), encoding=stdin.encoding, errors=stdin.errors, closefd=False)
+
+
+async def _lines(stdin: TextIO) -> AsyncIterator[str]:
+    """Yield the lines of ``stdin``, read in a thread so that the connection goes on.
 
     Nothing waits for that thread: a read of a terminal cannot be interrupted, and would hold up the end of the program.
     """
     wanted: queue.SimpleQueue[asyncio.Future[str]] = queue.SimpleQueue()
     loop = asyncio.get_running_loop()
-    threading.Thread(target=_read_lines, args=(wanted, loop), name="limpet-stdin", daemon=True).start()
+    threading.Thread(target=_read_lines, args=(stdin, wanted, loop), name="limpet-stdin", daemon=True).start()
     while True:
         wanted.put(following := loop.create_future())
         if not (line := await following):
@@ -99,9 +114,7 @@ async def _lines() -> AsyncIterator[str]:
         yield line.rstrip("\r\n")
 
 
-def _read_lines(wanted: queue.SimpleQueue[asyncio.Future[str]], loop: asyncio.AbstractEventLoop) -> None:
-    # Not sys.stdin itself: the interpreter would end with a fatal error because this thread has its lock.
-    stdin = open(sys.stdin.fileno(), encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
+def _read_lines(stdin: TextIO, wanted: queue.SimpleQueue[asyncio.Future[str]], loop: asyncio.AbstractEventLoop) -> None:
     while True:
         line, following = "", wanted.get()
         error: Exception | None = None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self, cast
+from typing import Any, cast
 
-from limpet import ConnectError, Dial, Options
+from limpet import ConnectError, Dial, InvalidValue, Options
 from limpet._extras import extra
 from limpet._transports import dial_asyncio, dial_blocking
 from limpet._transports.explain import explain
@@ -30,7 +30,7 @@ from limpet.connect._common import (
     refused,
     with_defaults,
 )
-from limpet.connect._tls_socket import TlsContext, TlsSocket
+from limpet.connect._opening import Opening, cut_below_tls
 
 with extra("websockets"):
     from websockets.asyncio.client import ClientConnection, connect
@@ -39,9 +39,6 @@ with extra("websockets"):
     from websockets.sync import client as blocking
     from websockets.typing import Subprotocol
     from websockets.uri import parse_uri
-
-_LOOK = 0.1
-"""Seconds between two looks at whether a connection that is being opened is still wanted."""
 
 # The library shows requests and messages at the debug level, tokens among them, and a peer's faults as errors.
 _SILENT = logging.getLogger("limpet.connect.websockets")
@@ -114,6 +111,10 @@ def blocking_connector(**options: Any) -> BlockingConnect:
     Raises:
         InvalidValue: the client itself sets that option.
     """
+    # The library does not look at arguments for a connection that it does not make itself.
+    known = {*inspect.signature(blocking.connect).parameters, *_PLACES, "ssl_context"}
+    if unknown := sorted(options.keys() - known):
+        raise InvalidValue(f"connect of websockets has no argument {unknown[0]}")
     settings = _settings(options, open_timeout=Options().connect_timeout)
     make: Callable[..., blocking.ClientConnection] = settings.pop("create_connection", _DirectConnection)
     connect_blocking = cast(
@@ -123,7 +124,7 @@ def blocking_connector(**options: Any) -> BlockingConnect:
     def open_transport(dial: Dial) -> BlockingTransport:
         url = exact_url(dial)
         named = dict(_with_headers(settings, dial))
-        with _Opening(dial) as opening:
+        with Opening(dial) as opening:
 
             def create(sock: Any, *args: Any, **more: Any) -> blocking.ClientConnection:
                 return make(opening.watch(sock), *args, **more)
@@ -252,55 +253,6 @@ class _DirectConnection(blocking.ClientConnection):
             raise _explained(error) from None
 
 
-class _Opening:
-    """Looks after a connection while it is opened: cuts it when the client does not want it any more."""
-
-    def __init__(self, dial: Dial) -> None:
-        self._dial = dial
-        self._sockets: list[Any] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="limpet-opening", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def watch(self, sock: Any) -> Any:
-        """Look after a socket, and return it."""
-        self._sockets.append(sock)
-        return sock
-
-    def watched(self, context: ssl.SSLContext) -> TlsContext:
-        """Return what stands in for a context, and has the sockets that it is used for looked after."""
-        return _WatchedContext(context, self)
-
-    def _look(self) -> None:
-        while not self._over.wait(_LOOK):
-            if not self._dial.wanted:
-                for sock in self._sockets.copy():
-                    _cut(sock)
-
-
-class _WatchedContext(TlsContext):
-    def __init__(self, context: ssl.SSLContext, opening: _Opening) -> None:
-        super().__init__(context)
-        self._opening = opening
-
-    def wrap_socket(self, sock: socket.socket, *, server_hostname: str) -> TlsSocket:
-        """Return a socket that speaks TLS over ``sock``."""
-        return super().wrap_socket(self._opening.watch(sock), server_hostname=server_hostname)
-
-
-def _cut(sock: Any) -> None:
-    """Shut down the TCP connection below TLS, whose state the library's other threads may be using."""
-    with suppress(OSError):  # closed already
-        socket.socket.shutdown(getattr(sock, "ssl_socket", sock), socket.SHUT_RDWR)
-
-
 class _BlockingTransport:
     """A connection of the library for threads."""
 
@@ -319,11 +271,11 @@ class _BlockingTransport:
 
     def close(self, code: int, reason: str) -> None:
         # A send to a peer that does not read keeps the library's lock, which its close needs.
-        impatience = threading.Timer(CLOSE_TIMEOUT, _cut, (self._connection.socket,))
+        impatience = threading.Timer(CLOSE_TIMEOUT, cut_below_tls, (self._connection.socket,))
         impatience.daemon = True
         try:
             impatience.start()
             self._connection.close(code, reason)
         finally:
             impatience.cancel()
-            _cut(self._connection.socket)
+            cut_below_tls(self._connection.socket)

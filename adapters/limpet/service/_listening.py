@@ -38,6 +38,9 @@ _TLS_SHUTDOWN_TIMEOUT = 5.0
 # Attempts to find one free port on all addresses of a name.
 _ATTEMPTS = 10
 
+# Errors of an address that this machine lacks, such as ::1 of ``localhost`` where IPv6 is switched off.
+_LACKING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
 _LOGGER = logging.getLogger("limpet.service")
 
 
@@ -63,10 +66,11 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._failed_at = -_QUIET
 
     async def open(self, host: str, port: int) -> int:
-        """Listen, at all addresses of ``host``; return the port.
+        """Listen, at all addresses of ``host`` that this machine has; return the port.
 
         Raises:
             OSError: if the port is taken or the address is not one of this machine.
@@ -75,16 +79,18 @@ class Listener:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         families = {address[:2]: family for family, _, _, _, address in found}
         self._sockets = _bind([(family, str(name)) for (name, _), family in families.items()], host, port)
+        self._closing = False
         self._accepting = [loop.create_task(self._accept(one)) for one in self._sockets]
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening. Connections in a TLS handshake are dropped; others have their protocol when this returns."""
         loop = asyncio.get_running_loop()
+        self._closing = True
         with suppress(NotImplementedError):  # event loops of Windows have no readers
             for one in self._sockets:
                 loop.remove_reader(one.fileno())
-        # What was accepted already arrives at its task: cancelling that would leave a socket open.
+        # What was accepted already arrives at its task, which begins: cancelling before would leave a socket open.
         for _ in range(5):
             await asyncio.sleep(0)
         tasks = [*self._accepting, *self._opening]
@@ -99,6 +105,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_ACCEPTS_PER_TURN):
+                if self._closing:
+                    return
                 try:
                     connection, _ = await loop.sock_accept(listening)
                 except ConnectionAbortedError:
@@ -143,16 +151,25 @@ class Listener:
 
 
 def _bind(addresses: Sequence[tuple[int, str]], host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen at one port of all addresses; port 0 is a free one."""
+    """Return sockets that listen at one port of all addresses that this machine has; port 0 is a free one."""
     for attempt in range(_ATTEMPTS):
         sockets: list[socket.socket] = []
         chosen = port
+        lacking: OSError | None = None
         try:
             for family, address in addresses:
-                one = socket.create_server((address, chosen), family=family, backlog=_BACKLOG)
+                try:
+                    one = socket.create_server((address, chosen), family=family, backlog=_BACKLOG)
+                except OSError as error:
+                    if error.errno not in _LACKING:
+                        raise
+                    lacking = error
+                    continue
                 one.setblocking(False)
                 sockets.append(one)
                 chosen = int(one.getsockname()[1])
+            if lacking is not None and not sockets:
+                raise lacking
         except OSError as error:
             for one in sockets:
                 one.close()

@@ -433,8 +433,6 @@ class Lifecycle:
             return  # nothing can have arrived
         self._patience_for = self.heard, self.dial
         self._patient_until = now + _GRACE
-        if self._timers[Timer.SILENCE] < self._timers[Timer.CHECK] < math.inf:
-            self._timers.set(Timer.SILENCE, self._timers[Timer.CHECK])
 
     # ---- Timers
 
@@ -502,7 +500,9 @@ class Lifecycle:
         timeout = self._options.keepalive_timeout
         assert timeout
         heard = now if self.stalled else self.heard  # silence means nothing while nothing is read
-        if heard + timeout > now:
+        if self._unanswered:
+            self._timers.set(Timer.SILENCE, self._timers[Timer.CHECK])  # before the check, nothing may have been read
+        elif heard + timeout > now:
             self._timers.set(Timer.SILENCE, heard + timeout)
         else:
             self.transport_lost(NO_CLOSE_FRAME, f"nothing was heard for {timeout:g} s", now)

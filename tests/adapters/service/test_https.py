@@ -131,6 +131,25 @@ def test_a_certificate_that_expires_in_a_month_is_kept(tmp_path: Path) -> None:
     assert contents(tmp_path) == kept
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_is_judged_by_any_version_of_tls(
+    tmp_path: Path, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system's own settings of OpenSSL may allow one alone."""
+    made = LocalCertificate.of_folder(tmp_path)
+    kept = contents(tmp_path)
+    create = ssl.create_default_context
+
+    def limited(*args: Any, **named: Any) -> ssl.SSLContext:
+        context = create(*args, **named)
+        context.minimum_version = context.maximum_version = version
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", limited)
+    assert LocalCertificate.of_folder(tmp_path) == made
+    assert contents(tmp_path) == kept
+
+
 def test_another_address_has_a_certificate_of_its_own(tmp_path: Path) -> None:
     local = LocalCertificate.of_folder(tmp_path)
     other, again = (LocalCertificate.of_folder(tmp_path, "192.0.2.7") for _ in range(2))

@@ -111,6 +111,28 @@ def test_a_check_reads_although_the_consumer_is_too_slow_until_something_is_hear
     assert drive.state is State.RECOVERING
 
 
+@pytest.mark.parametrize("how", ["check", "asleep"])
+def test_a_peer_that_was_not_read_has_the_time_of_the_check_to_answer(how: str) -> None:
+    """What has been silent is the reader: that time does not count."""
+    drive = connected()
+    drive.session.asleep(0.0, drive.now)
+    drive.session.reading_paused(drive.now)
+    drive.advance(119.5)  # the silence ends half a second later
+    if how == "check":
+        drive.session.check(drive.now)
+    else:
+        drive.session.asleep(3600.0, drive.now)
+    drive.advance(4.9)
+    assert (drive.state, drive.events()) == (State.CONNECTED, [])
+    drive.says({"type": "pong"})
+    drive.advance(1_000)
+    assert (drive.state, drive.events()) == (State.CONNECTED, [])
+
+    drive.session.check(drive.now)
+    drive.advance(5)
+    assert drive.events() == [LOST]
+
+
 def test_the_patience_of_a_check_is_an_option() -> None:
     drive = connected(check_timeout=0.5, protocol=PLAIN)
     drive.advance(1)
