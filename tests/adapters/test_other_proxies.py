@@ -160,6 +160,7 @@ def test_a_proxy_behind_tls_with_a_wrong_certificate(place: Place, client: str) 
     proxy = place.https(certificate=trustme.CA().issue_cert("127.0.0.1"))
     error = fails(client, place.plain.url, ssl=place.trust, proxy=proxy.url)
     assert f": the proxy 127.0.0.1 port {proxy.port}: the certificate was not accepted" in error
+    assert "give the certificate of an authority that you trust as ssl=, or in SSL_CERT_FILE" in error
     assert proxy.requests == []
 
 

@@ -169,8 +169,8 @@ def test_a_port_in_use_is_told_with_the_process_and_a_free_port(tmp_path: Path) 
         refused = subprocess.run([*command, str(service.port)], capture_output=True, text=True, timeout=LIMIT)
         assert refused.returncode == 1
         found = re.fullmatch(
-            rf"Error: port {service.port} of 127\.0\.0\.1 is in use by process {service.process.pid} \((.+)\); "
-            r"(\d+) is free, and 0 picks any free one\n",
+            rf"Error: port {service.port} of 127\.0\.0\.1 is in use by process {service.process.pid} \((.+)\): "
+            r"stop it, or use port (\d+), which is free, or port 0 for any free one\n",
             refused.stderr,
         )
         assert found is not None, refused.stderr

@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from tests.helpers.waiting import LIMIT
 
 
@@ -107,3 +113,37 @@ def test_a_key_alone_is_no_certificate(tmp_path: Path) -> None:
     result = limpet("serve", "--certificate-key", str(file))
     assert result.returncode == 2
     assert "give both" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--key", "a file's name of 32 characters.."]], ids=["forgotten", "--key"])
+def test_a_certificate_without_its_key_is_told_where_the_key_goes(tmp_path: Path, more: list[str]) -> None:
+    chain = tmp_path / "chain.pem"
+    trustme.CA().issue_cert("127.0.0.1").cert_chain_pems[0].write_to_path(chain)
+    result = limpet("serve", "--port", "0", "--certificate", str(chain), *more)
+    assert result.returncode == 1
+    assert "if the key has a file of its own, name it with --certificate-key" in result.stderr
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one file", "two files"])
+def test_a_key_behind_a_passphrase_is_told_and_nobody_asked(tmp_path: Path, apart: bool) -> None:
+    leaf = trustme.CA().issue_cert("127.0.0.1")
+    chain, file = tmp_path / "chain.pem", tmp_path / "key.pem"
+    leaf.cert_chain_pems[0].write_to_path(chain)
+    key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    file.write_bytes(locked if apart else chain.read_bytes() + locked)
+    arguments = ["--certificate", str(chain), "--certificate-key", str(file)] if apart else ["--certificate", str(file)]
+    result = limpet("serve", "--port", "0", *arguments)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: the private key in {file} needs a passphrase, which a service cannot ask for: "
+        "write it to a file without one, for example with: openssl pkey -in FILE -out NEW_FILE\n"
+    )
+
+
+def test_a_file_as_the_access_key_is_told_apart() -> None:
+    result = limpet("serve", "--certificate", __file__, "--key", "key.pem")
+    assert result.returncode == 1
+    assert "access_key must have at least 32 bytes" in result.stderr
+    assert "it signs tokens, and is not the name of a file" in result.stderr
+    assert "The private key of --certificate is --certificate-key" in " ".join(limpet("serve", "--help").stdout.split())

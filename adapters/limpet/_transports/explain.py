@@ -11,6 +11,10 @@ from typing import cast
 
 from limpet import ConnectError, Proxy
 
+# OpenSSL's codes for a chain that ends at nobody whom the client trusts (x509_vfy.h, 18 to 21): a certificate or an
+# authority that signed itself, an issuer that is unknown, a chain of one whose issuer is.
+_UNKNOWN_AUTHORITY = range(18, 22)
+
 
 def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
     """Return an error whose text says why no connection could be made.
@@ -21,6 +25,8 @@ def explain(error: BaseException, proxy: Proxy | None = None) -> ConnectError:
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the certificate was not accepted (certificate verify failed: {error.verify_message})"
+        if error.verify_code in _UNKNOWN_AUTHORITY:
+            reason += "; give the certificate of an authority that you trust as ssl=, or in SSL_CERT_FILE"
     elif isinstance(error, ssl.SSLError):
         reason = f"TLS failed: {error.reason or error}"
         if error.reason == "WRONG_VERSION_NUMBER":

@@ -27,7 +27,8 @@ class Client(AsyncClient[Driver]):
 
         Raises:
             ConnectError: no connection could be made, or the URL function raised an exception, which is the
-                ``__cause__``; the client is stopped, and may be started again.
+                ``__cause__``; the client is stopped, and may be started again. By default the first failed attempt
+                raises; see :attr:`Options.first_connection <limpet.Options>`.
             LocalProtocolError: the client was started already, perhaps in another event loop.
         """
         try:

@@ -29,7 +29,8 @@ def certificate_context(
         except ssl.SSLError as error:
             files = certificate if key is None else f"{certificate} and {key}"
             reason = error.reason or error
-            raise ValueError(f"no certificate with its private key, both as PEM, in {files}: {reason}") from None
+            hint = "" if key else "; if the key has a file of its own, name it with --certificate-key"
+            raise ValueError(f"no certificate with its private key, both as PEM, in {files}: {reason}{hint}") from None
     if key is not None:
         raise click.UsageError("--certificate-key is the key of a --certificate: give both.")
     if not https:
@@ -52,4 +53,5 @@ def print_trust(certificate: LocalCertificate) -> None:
     for name, readers in ENVIRONMENT.items():
         click.echo(f"  {command} {name}={value}")
         click.echo(f"      ({readers})")
-    click.echo("The Python ones trust no other authority then: set them for programs that talk to this service.\n")
+    click.echo("The Python ones trust no other authority then: set them for programs that talk to this service.")
+    click.echo("A browser warns of the certificate before it shows the page, until it trusts the authority, too.\n")

@@ -63,7 +63,8 @@ def cli() -> None:
     "access_key",
     envvar="LIMPET_ACCESS_KEY",
     show_envvar=True,
-    help="Key that signs tokens, at least 32 bytes. By default a new one for each start.",
+    help="Key that signs tokens, at least 32 bytes. By default a new one for each start. The private key of "
+    "--certificate is --certificate-key.",
 )
 @click.option(
     "--secondary-key",

@@ -35,9 +35,9 @@ def in_use(host: str, port: int, address: str, addresses: Sequence[tuple[int, An
     if port == 0:
         return OSError(errno.EADDRINUSE, f"{host} has no free port")
     owner, free = _owner(address, port), _next_free(addresses, port)
-    by = "" if owner is None else f" by {owner}"
-    other = "0 picks a free one" if free is None else f"{free} is free, and 0 picks any free one"
-    return OSError(errno.EADDRINUSE, f"port {port} of {host} is in use{by}; {other}")
+    by = " by another program" if owner is None else f" by {owner}"
+    other = "port 0 for any free one" if free is None else f"port {free}, which is free, or port 0 for any free one"
+    return OSError(errno.EADDRINUSE, f"port {port} of {host} is in use{by}: stop it, or use {other}")
 
 
 def _next_free(addresses: Sequence[tuple[int, Any]], port: int) -> int | None:

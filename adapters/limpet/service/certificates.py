@@ -120,10 +120,19 @@ def server_context(certificate: str | os.PathLike[str], key: str | os.PathLike[s
 
     Raises:
         OSError: if a file cannot be read; :exc:`ssl.SSLError` if it holds nothing usable.
+        ValueError: if the key needs a passphrase.
     """
+
+    def refuse() -> str:
+        # Without this, OpenSSL asks at the terminal, if there is one.
+        raise ValueError(
+            f"the private key in {key or certificate} needs a passphrase, which a service cannot ask for: "
+            "write it to a file without one, for example with: openssl pkey -in FILE -out NEW_FILE"
+        )
+
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, refuse)
     return context
 
 

@@ -115,6 +115,8 @@ def _check_key(name: str, key: str | None) -> None:
     if key is None:
         return
     if len(key.encode()) < MIN_ACCESS_KEY_BYTES:
-        raise ValueError(f"{name} must have at least {MIN_ACCESS_KEY_BYTES} bytes")
+        raise ValueError(
+            f"{name} must have at least {MIN_ACCESS_KEY_BYTES} bytes: it signs tokens, and is not the name of a file"
+        )
     if ";" in key or key != key.strip():
         raise ValueError(f"{name} must not hold semicolons or begin or end with white space")

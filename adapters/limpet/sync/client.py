@@ -84,7 +84,9 @@ class Client(BaseClient[Driver]):
 
         Raises:
             ConnectError: no connection could be made, or the URL function raised an exception, which is the
-                ``__cause__``; the client is stopped, and may be started again.
+                ``__cause__``; the client is stopped, and may be started again. By default the first failed attempt
+                raises; see :attr:`Options.first_connection <limpet.Options>`.
+            ClientStopped: another thread called :meth:`stop` meanwhile; this ends a start that takes too long.
             LocalProtocolError: the client was started already, perhaps by the process that this one was forked from.
         """
         self._portal.start()

@@ -206,11 +206,15 @@ class Lifecycle:
             again = " again" if self._was_established else ""
             text = f"gave up after {number} attempts to connect{again}: {error}"
             failure = ConnectError(text, status=error.status, code=error.code, retry_after=error.retry_after)
-            failure.__cause__ = error
+            failure.__cause__ = error.__cause__  # the text has the rest of it
             self.finish(failure)
         else:
             if not self._was_established and number == 1:
-                log.warning("%s; the start goes on until a connection is made", error)
+                backoff = self._options.first_connection
+                limit = backoff.limit if backoff is not None else None
+                at_most = "" if limit is None else f", for {limit} attempts at most"
+                until = f"until a connection is made{at_most} (the next attempt is in {at - now:.1f} s)"
+                log.warning("%s; the start goes on %s", error, until)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 

@@ -72,7 +72,7 @@ def redirection(status: int, headers: dict[str, str]) -> str:
     if status not in _REDIRECTS or location is None:
         return ""
     shown = one_line(redact_url(_CREDENTIALS.sub("***@", location[:LONGEST_BODY])), LONGEST_REASON)
-    return f"it redirects to {shown}, and redirects are not followed"
+    return f"it redirects to {shown} (redirects are not followed)"
 
 
 def retry_after(status: int, headers: dict[str, str]) -> float | None:

@@ -18,7 +18,7 @@ from limpet import ConnectError, InvalidType, InvalidValue, Proxy, Tunnel, parse
 PROXY = Proxy("proxy.test", 3128)
 NAME = "the proxy proxy.test port 3128"
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
-REDIRECTED = "HTTP status 302 Found: it redirects to http://elsewhere.test/, and redirects are not followed"
+REDIRECTED = "HTTP status 302 Found: it redirects to http://elsewhere.test/ (redirects are not followed)"
 
 
 def tunnel(proxy: Proxy = PROXY, host: str = "example.test", port: int = 443) -> Tunnel:

@@ -209,7 +209,7 @@ def test_a_redirect_is_named_without_its_secrets_and_not_followed(status: int) -
     text = str(refused(status, b"<p>Moved</p>", [("Location", location)]))
     assert text == (
         f"the service refused the connection with HTTP status {status}: "
-        "it redirects to wss://***@else.test/hub?access_token=***&x=1, and redirects are not followed"
+        "it redirects to wss://***@else.test/hub?access_token=***&x=1 (redirects are not followed)"
     )
     assert str(refused(status, b"moved")).endswith(f"HTTP status {status}: moved")  # no one knows where to
     assert "redirects" not in str(refused(200, b"", [("Location", location)]))

@@ -300,6 +300,24 @@ def test_the_cause_of_a_failure_is_kept() -> None:
     assert stopped.error.__cause__ is cause
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["the first connection", "a later one"])
+def test_the_cause_of_the_last_failure_is_kept_after_many(later: bool) -> None:
+    drive = Drive(first_connection=Backoff(limit=2), reconnect=Backoff(limit=2))
+    if later:
+        drive.connect()
+        drive.lose()
+        drive.until_dial()
+    else:
+        drive.start()
+    for cause in (OSError("one"), OSError("two")):
+        if drive.state is State.WAITING:
+            drive.until_dial()
+        drive.session.url_failed(cause, drive.now)
+    (stopped,) = drive.events(Stopped)
+    assert stopped.error.__cause__ is cause
+    assert str(stopped.error).count("two") == 1
+
+
 def test_a_cause_that_says_the_same_is_left_out_and_its_own_cause_kept() -> None:
     drive = Drive()
     drive.start()
@@ -396,7 +414,7 @@ def test_reconnecting_stops_with_the_reason_after_the_limit(limit: int) -> None:
     disconnected, stopped = drive.events()
     assert disconnected == Disconnected("c1", 1008, "gone")
     assert f"gave up after {limit} attempts" in str(stopped.error)
-    assert isinstance(stopped.error.__cause__, ConnectError)
+    assert isinstance(stopped.error, ConnectError)
     assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
 
 
@@ -541,24 +559,40 @@ def test_a_start_goes_on_after_a_first_attempt_that_failed_if_it_has_a_backoff(
     drive.connect()
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
     assert "SECRET" not in warning.message
+    assert warning.message.endswith("; the start goes on until a connection is made (the next attempt is in 2.0 s)")
     # Later connections have their own backoff, from its begin.
     drive.lose()
     assert drive.until_dial() == 1.0
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(limit: int) -> None:
+def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
+    limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
     drive = Drive(first_connection=Backoff(limit=limit))
     drive.start()
     for _ in range(limit - 1):
         refused(drive)
         drive.until_dial()
     refused(drive)
+    warnings = [record.message for record in caplog.records if "the start goes on" in record.message]
+    assert ["until a connection is made, for 3 attempts at most (the" in text for text in warnings] == [
+        True for _ in range(limit == 3)
+    ]
     (stopped,) = drive.events()
     assert ("gave up after 3 attempts to connect: " in str(stopped.error)) is (limit == 3)
     assert "cannot connect to example.test port 443" in str(stopped.error)
     with pytest.raises(LocalProtocolError, match="has stopped: "):
         drive.session.join_group("g", drive.now)
+
+
+def test_a_start_that_was_asked_to_come_later_says_when_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive(first_connection=Backoff(initial=0.0, jitter=0.0), max_retry_after=40.0)
+    drive.start()
+    drive.session.url_failed(ConnectError("busy", retry_after=1000.0), drive.now)
+    (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
+    assert warning.message.endswith("(the next attempt is in 40.0 s)")
+    assert drive.until_dial() == 40.0
 
 
 @pytest.mark.parametrize("fixed", [True, False])

@@ -126,10 +126,17 @@ async def start_fails_with_the_error_of_the_provider(harness: Harness) -> None:
             raise answer
         return answer
 
+    def raises_always() -> str:
+        raise ZeroDivisionError("never a URL")
+
     client = harness.client(provide)
     error = await _fails(client)
     assert isinstance(error.__cause__, ZeroDivisionError)
     assert "no URL today" in str(error)
+    patient = harness.client(raises_always, first_connection=Backoff(initial=0.01, maximum=0.01, limit=2))
+    error = await _fails(patient)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert "gave up after 2 attempts" in str(error)
     for _ in range(3):
         assert "url" in str(await _fails(client))
     async with client:
