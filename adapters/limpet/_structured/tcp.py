@@ -28,8 +28,9 @@ class TcpConnection:
     async def open(self) -> bool:
         """Connect; return whether the connection is open and wanted."""
         self._pipeline = self._route.pipeline(self._session, self._dial)
+        address = self._pipeline.address()
         try:
-            self._stream = await self._backend.open_tcp(*self._pipeline.address())
+            self._stream = await self._backend.open_tcp(*address)
         except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             self._pipeline.failed(error, self._backend.now())
             return False

@@ -266,9 +266,10 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     async def _open_tcp(self, dial: Dial) -> None:
         pipeline = self._route.pipeline(self.session, dial)
+        address = pipeline.address()
         sock: socket.socket | None = None
         try:
-            sock = await dial_tcp(*pipeline.address())
+            sock = await dial_tcp(*address)
             await self._loop.create_connection(lambda: TcpConnection(self, pipeline), sock=sock)
         except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             if sock is not None:
