@@ -60,7 +60,7 @@ def test_a_name_may_have_an_address_that_this_machine_does_not_have(
         async with Service(host="localhost") as service:
             _reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
             writer.close()
-            with pytest.raises(OSError, match=r"in use.*; \d+ is free"):
+            with pytest.raises(OSError, match=r"in use.*: stop it, or use port \d+, which is free"):
                 await Service(host="localhost", port=service.port).start()
 
     asyncio.run(main())
