@@ -142,5 +142,5 @@ def test_the_port_that_is_offered_is_free_at_all_addresses(monkeypatch: pytest.M
     resolves(monkeypatch, "127.0.0.1", "127.0.0.2")
     with neighbours("127.0.0.1", "127.0.0.2") as port:
         told = refusal("localhost", port)
-        assert " is free" in told
-        assert f"; {port + 1} is free" not in told
+        assert ", which is free" in told
+        assert f"port {port + 1}, which" not in told
