@@ -8,8 +8,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/limpet demo
 
-# Most of the time of a test is waiting: two run at a time. WORKERS=0: one after the other, as a debugger wants it.
-WORKERS ?= 2
+# Most of the time of a test is waiting: three run at a time. WORKERS=0: one after the other, as a debugger wants it.
+WORKERS ?= 3
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 

@@ -1,4 +1,4 @@
-"""Limpet's core over a blocking WebSocket library: no `Link`, no threads, no asyncio.
+"""Limpet's core over a blocking WebSocket library, with a `Channel`: no threads, no asyncio.
 
 It joins a group, publishes five messages to it, and stops when all have come back. Drops of the network do no harm:
 
@@ -18,28 +18,25 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from limpet import Acked, Close, Connected, ConnectError, Dial, Event, GroupMessage, Session, State, Stopped
+from limpet import Acked, Channel, Connected, Dial, Event, GroupMessage, Session, State, Stopped
 
 now = time.monotonic
 
 
 def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
     """Run until the session has stopped. After any call to the session, drain before you wait."""
+    socket: Socket | None = None
     dial: Dial | None = None
-    websocket: ClientConnection | None = None
     session.start(now())
     while True:
-        if session.dial is not dial:  # 1. the wanted transport
-            if dial is not None and websocket is not None:
-                close = dial.close or Close(1001)
-                websocket.close(close.code, close.reason)
-            dial, websocket = session.dial, None
+        if socket is not None:  # 1. messages, and the close behind them
+            socket.send()
+        if session.dial is not dial:  # 2. the wanted transport
+            dial, socket = session.dial, None
             if dial is not None and dial.url is None:
                 session.url_ready(url, now(), fixed=True)
             if dial is not None and dial.wanted:
-                websocket = open_websocket(session, dial)
-        if dial is not None and websocket is not None:  # 2. data to send
-            send(session, dial, websocket)
+                socket = open_socket(session, dial)
         events = session.events()  # 3. events
         for event in events:
             handle(event)
@@ -48,21 +45,63 @@ def run(session: Session, url: str, handle: Callable[[Event], None]) -> None:
         if session.state is State.STOPPED:
             return
         timeout = None if session.deadline == math.inf else max(0.0, session.deadline - now())
-        if websocket is None:
+        if socket is None:
             time.sleep(timeout or 0.0)
         else:
-            receive(session, websocket, timeout)
+            socket.receive(timeout)
         session.wake(now())  # too early does nothing
 
 
-def open_websocket(session: Session, dial: Dial) -> ClientConnection | None:
-    """Open the WebSocket that ``dial`` asks for, and report the result to the session."""
+class Socket:
+    """One WebSocket and its channel. Calls of the channel do nothing once the session wants another transport."""
+
+    def __init__(self, channel: Channel, websocket: ClientConnection) -> None:
+        self.channel = channel
+        self.websocket = websocket
+
+    def send(self) -> None:
+        """Send the waiting messages, and close if the session asks for it."""
+        try:
+            for message in self.channel.to_send():
+                self.websocket.send(message)
+        except ConnectionClosed as error:
+            self.closed(error)
+        if (close := self.channel.close) is not None:
+            self.websocket.close(close.code, close.reason)
+            self.channel.closed(now())
+
+    def receive(self, timeout: float | None) -> None:
+        """Wait for one message, at most until the deadline."""
+        try:
+            message = self.websocket.recv(timeout)
+        except TimeoutError:
+            return
+        except ConnectionClosed as error:
+            self.closed(error)
+        else:
+            if isinstance(message, str):
+                self.channel.message(message, now())
+            else:
+                self.channel.binary(message, now())
+
+    def closed(self, error: ConnectionClosed) -> None:
+        """Report the end; the close code decides whether the connection can be recovered."""
+        if error.rcvd is None:
+            self.channel.failed(error, now())
+        else:
+            self.channel.closed(now(), code=error.rcvd.code, reason=error.rcvd.reason)
+
+
+def open_socket(session: Session, dial: Dial) -> Socket | None:
+    """Open the WebSocket that ``dial`` asks for, and report the result to its channel."""
     assert dial.url is not None
+    channel = Channel(session, dial)
     try:
         websocket = ExitStack().enter_context(  # not `with`: the session decides when and how to close
             connect(
                 dial.url,
                 subprotocols=[Subprotocol(dial.protocol)],
+                additional_headers=dial.headers,
                 open_timeout=10,
                 close_timeout=0.5,
                 ping_interval=None,  # the session has pings of its own
@@ -70,51 +109,16 @@ def open_websocket(session: Session, dial: Dial) -> ClientConnection | None:
             )
         )
     except InvalidStatus as error:
-        session.dial_failed(error, now(), status=error.response.status_code)
+        channel.failed(error, now(), status=error.response.status_code)
     except (OSError, WebSocketException) as error:
-        session.dial_failed(error, now())
+        channel.failed(error, now())
     else:
         if websocket.subprotocol == dial.protocol:
-            session.connected(now())
-            return websocket
+            channel.opened(now())
+            return Socket(channel, websocket)
         websocket.close(1002)
-        session.dial_failed(ConnectError("the service does not speak the subprotocol"), now())
+        channel.failed("the service does not speak the subprotocol", now())
     return None
-
-
-def send(session: Session, dial: Dial, websocket: ClientConnection) -> None:
-    """Send the waiting messages, and the close if the session asks for one."""
-    try:
-        for message in session.messages_to_send():
-            websocket.send(message.decode())
-    except ConnectionClosed as error:
-        closed(session, error)
-    if dial.close is not None and dial.wanted:
-        websocket.close(dial.close.code, dial.close.reason)
-        session.disconnected(now())
-
-
-def receive(session: Session, websocket: ClientConnection, timeout: float | None) -> None:
-    """Wait for one message, at most until the deadline."""
-    try:
-        message = websocket.recv(timeout)
-    except TimeoutError:
-        return
-    except ConnectionClosed as error:
-        closed(session, error)
-    else:
-        if isinstance(message, str):
-            session.receive_message(message, now())
-        else:
-            session.receive_binary(now())
-
-
-def closed(session: Session, error: ConnectionClosed) -> None:
-    """Report the end of the transport; the close code decides whether the connection can be recovered."""
-    if error.rcvd is None:
-        session.disconnected(now(), reason=str(error))
-    else:
-        session.disconnected(now(), code=error.rcvd.code, reason=error.rcvd.reason)
 
 
 def main(url: str) -> None:

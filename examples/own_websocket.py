@@ -5,6 +5,7 @@ python examples/own_websocket.py URL
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -12,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from limpet import ConnectError, Dial
 from limpet.asyncio import Client
-from limpet.connect import Close
+from limpet.connect import Close, refused
 
 
 class Transport:
@@ -31,26 +32,41 @@ class Transport:
             return Close(error.rcvd.code, error.rcvd.reason) if error.rcvd else Close(reason=str(error))
 
     async def close(self, code: int, reason: str) -> None:
-        await self.connection.close(code, reason)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):  # a peer that does not answer is not waited for
+                    await self.connection.close(code, reason)
+        finally:
+            self.connection.transport.abort()
+            await self.connection.wait_closed()
+
+
+class _Direct(connect):
+    """Follows no redirect: only the service may see the access token."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 async def open_transport(dial: Dial) -> Transport:
     assert dial.url is not None
     try:
-        connection = await connect(
+        connection = await _Direct(
             dial.url,
             subprotocols=[Subprotocol(dial.protocol)],
             max_size=32 << 20,  # the service's messages may be longer than the library's 1 MiB
+            compression=None,
             ping_interval=None,  # the client sends pings itself
-            close_timeout=0.5,
+            open_timeout=None,  # and knows how long an attempt may take
         )
     except InvalidStatus as error:
-        status = error.response.status_code
-        raise ConnectError(f"the service refused the connection with HTTP status {status}", status=status) from None
+        answer = error.response
+        raise refused(answer.status_code, answer.body, answer.headers.raw_items()) from None
+    transport = Transport(connection)
     if connection.subprotocol != dial.protocol:
-        await connection.close(1002)
+        await transport.close(1002, "")
         raise ConnectError("the service does not speak the subprotocol")
-    return Transport(connection)
+    return transport
 
 
 async def main(url: str) -> None:
@@ -61,6 +77,7 @@ async def main(url: str) -> None:
             break
 
 
-if len(sys.argv) != 2:
-    sys.exit(__doc__)
-asyncio.run(main(sys.argv[1]))
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    asyncio.run(main(sys.argv[1]))

@@ -8,12 +8,18 @@ import sys
 from limpet.connect.websockets import blocking_connector
 from limpet.sync import Client
 
-if len(sys.argv) != 2:
-    sys.exit(__doc__)
-url = sys.argv[1]
+open_transport = blocking_connector()
 
-with Client(url, connect=blocking_connector()) as client, client.subscribe("lobby") as messages:
-    client.send_to_group("lobby", "hello from other threads")
-    for message in messages:
-        print(message.data)
-        break
+
+def main(url: str) -> None:
+    with Client(url, connect=open_transport) as client, client.subscribe("lobby") as messages:
+        client.send_to_group("lobby", "hello from other threads")
+        for message in messages:
+            print(message.data)
+            break
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])

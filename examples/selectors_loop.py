@@ -92,15 +92,16 @@ class Loop:
     def drain(self) -> None:
         """Drain the session: after any call to it, and before waiting."""
         while True:
-            if self.session.dial is not self.dial:  # 1. the wanted transport
-                self.redial()
-            if self.connection is not None:  # 2. data to send
+            if self.connection is not None:  # 1. data to send
                 self.connection.send()
+            if self.session.dial is not self.dial:  # 2. the wanted transport
+                self.redial()
+                continue  # it has a handshake to send
             events = self.session.events()  # 3. events
             for event in events:
                 self.handle(event)
-            if not events and self.session.dial is self.dial:
-                return  # otherwise again: an event or a failed write may have called the session
+            if not events:
+                return  # otherwise again: the application may have called the session
 
     def redial(self) -> None:
         """Replace the transport by the one that the session wants, or by none."""

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 
+from fuzz.schedules import schedules_of_drivers
 from fuzz.service import filters_on_connections, messages_into_service, requests_into_service
 from simulation.oracle import Ask, SessionOracle
 from wsproto import ConnectionType, WSConnection
@@ -213,6 +214,7 @@ TARGETS: dict[str, Target] = {
         frames_into_link,
         messages_into_session,
         operations_on_session,
+        schedules_of_drivers,
         messages_into_service,
         requests_into_service,
         filters_on_connections,

@@ -89,8 +89,9 @@ def test_every_state_is_explained_in_one_line() -> None:
         assert f"\n        {state.name}: " in (limpet.State.__doc__ or "")
 
 
-def test_the_state_diagram_is_up_to_date() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "make_diagram.py"), "--check"]
+@pytest.mark.parametrize("script", ["make_diagram.py", "make_methods.py"])
+def test_the_pages_about_states_are_up_to_date(script: str) -> None:
+    command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 

@@ -1,7 +1,8 @@
 """Limpet: a Web PubSub client that recovers dropped connections.
 
-Applications start with ``from limpet.asyncio import Client``. This package has the names that all clients share, and
-:class:`Session` and :class:`Link` for another event loop or transport.
+Applications start with ``from limpet.asyncio import Client``. This package has the names that all clients share. For
+another event loop or transport it has :class:`Session`, with a :class:`Link` for each connection over bytes, or a
+:class:`Channel` for each connection over a WebSocket library.
 """
 
 from types import FunctionType

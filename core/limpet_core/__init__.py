@@ -1,6 +1,7 @@
 """The pure core of Limpet: no IO, no clock, no randomness, no event loop. Users import it as ``limpet``."""
 
 from limpet_core.client.backoff import Backoff
+from limpet_core.client.channel import Channel
 from limpet_core.client.events import (
     Ack,
     Acked,
@@ -43,6 +44,7 @@ __all__ = [
     "Ack",
     "Acked",
     "Backoff",
+    "Channel",
     "ClientStopped",
     "Close",
     "ConnectError",

@@ -94,6 +94,18 @@ def _length(text: str) -> int:
     return len(text) if before is None else max(len(text), int(before[1]))
 
 
+def reason_of(error: BaseException | str) -> str:
+    """Return why something failed: the text of ``error``, or its type where that says nothing. Never raises."""
+    if isinstance(error, str):
+        return error
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - foreign code; there is always a type
+        return name
+    return f"{name}: {text}" if isinstance(error, KeyError) else text or name
+
+
 def error_text(text: str) -> str:
     """Return the text of an error, which may quote the peer: in one line of limited length."""
     return one_line(text, LONGEST_ERROR) if len(text) > LONGEST_ERROR else shorten(escape(text), LONGEST_ERROR)

@@ -299,9 +299,9 @@ def test_start_fails_when_the_system_has_no_thread_for_a_look_up(monkeypatch: py
 
     async def scenario() -> None:
         monkeypatch.setattr(threading.Thread, "start", start)
-        client = Client("ws://nowhere.invalid/client/hubs/chat", options())
-        await assert_start_fails(client, "nowhere.invalid.*can't start new thread")
-        await assert_start_fails(client, "nowhere.invalid.*can't start new thread")
+        client = Client("ws://no-thread.invalid/client/hubs/chat", options())
+        await assert_start_fails(client, r"no-thread\.invalid.*can't start new thread")
+        await assert_start_fails(client, r"no-thread\.invalid.*can't start new thread")
 
     run(scenario)
 

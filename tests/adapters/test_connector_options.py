@@ -135,7 +135,9 @@ def test_the_public_names_say_where_they_are() -> None:
         "BlockingTransport",
         "Close",
         "Connect",
+        "ConnectManager",
         "MessageTransport",
+        "refused",
     ]
     for public in (BlockingTransport, MessageTransport):
         assert public.__module__ == "limpet.connect"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 
-from limpet.testing.contract import CHECKS, Adapter, Check, marks_of, run_check
+from limpet.testing.contract import CHECKS, PROFILES, Adapter, Check, marks_of, run_check
 from limpet.testing.contract.builtin import builtin, connectors
 
 OVER_TLS = {check.__name__ for check in CHECKS if "tls" in marks_of(check)}
@@ -25,7 +25,7 @@ def runs(check: Check, adapter: Adapter, *, tls: bool = False) -> bool:
     marks, connects = marks_of(check), adapter in CONNECTED
     if tls:
         return "tls" in marks and check.__name__ not in NOT_OVER_TLS.get(adapter.name, ())
-    if "size limit" in marks and connects:  # the library has a limit of its own
+    if not PROFILES["connected" if connects else "limpet"].fits(check):
         return False
     transport_alone = adapter.name == "asyncio-uvloop" or (connects and adapter.name != ONE_CONNECTOR)
     return "transport" in marks or not transport_alone

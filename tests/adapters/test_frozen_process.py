@@ -15,7 +15,7 @@ from limpet.testing import BackgroundService
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system has no SIGSTOP")
 
-FROZEN = 5.0
+FROZEN = 3.5
 """Seconds; the keepalive time-out is 1 second."""
 
 BEGIN = """

@@ -13,13 +13,16 @@ HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "test-an-adapter.md"
 
 
 def test_the_code_runs(tmp_path: Path) -> None:
-    contract, service = re.findall(r"```python\n(.*?)```", HOWTO.read_text("utf-8"), re.DOTALL)
-    (tmp_path / "test_mine.py").write_text(contract, "utf-8")
-    (tmp_path / "service.py").write_text(service, "utf-8")
+    """The examples with tests for pytest, the others as programs."""
+    examples = re.findall(r"```python\n(.*?)```", HOWTO.read_text("utf-8"), re.DOTALL)
     some = ["-q", "-p", "no:cacheprovider", "-k", "it_starts or recovered or every_kind"]
-    for arguments in (["-m", "pytest", *some, "test_mine.py"], ["service.py"]):
+    assert sum("def test_" in example for example in examples) in range(1, len(examples))
+    for number, example in enumerate(examples):
+        path = tmp_path / f"test_{number}.py"
+        path.write_text(example, "utf-8")
+        arguments = ["-m", "pytest", *some] if "def test_" in example else []
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", *arguments],
+            [sys.executable, "-X", "dev", "-W", "error", *arguments, path.name],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -167,7 +167,7 @@ def test_a_proxy_behind_tls_with_a_wrong_certificate(place: Place, client: str) 
 @clients
 def test_a_proxy_behind_tls_that_is_without_or_closes_or_refuses(place: Place, client: str) -> None:
     plain = place.stack.enter_context(running(StubProxy(b"HTTP/1.1 400 No\r\n\r\n").listening))
-    error = fails(client, place.plain.url, proxy=plain.url.replace("http:", "https:"), connect_timeout=10.0)
+    error = fails(client, place.plain.url, proxy=plain.url.replace("http:", "https:"), connect_timeout=0.2)
     assert f"the proxy 127.0.0.1 port {plain.port}" in error
     proxy = place.https(b"", "close")
     error = fails(client, place.plain.url, ssl=place.trust, proxy=proxy.url)

@@ -31,6 +31,7 @@ from limpet import (
     TooManyRequests,
 )
 from limpet._transports.pipeline import Pipeline
+from limpet._transports.route import Route
 from limpet.sync import Client, _callbacks, driver
 from limpet.sync._open_streams import Reader
 from limpet.testing import BackgroundService, trace
@@ -122,7 +123,7 @@ def test_a_fault_while_it_starts_is_what_start_raises(broken: str, monkeypatch: 
 def test_a_fault_in_a_thread_that_dials_ends_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
         client = Client(service.url(), fast(close_timeout=0.1))
-        monkeypatch.setattr(Pipeline, "address", fail)
+        monkeypatch.setattr(Route, "pipeline", fail)
         with pytest.raises(ConnectError, match="own thread has failed"):
             client.start()
         monkeypatch.undo()

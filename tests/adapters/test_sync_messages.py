@@ -293,7 +293,7 @@ def test_what_opens_when_nobody_wants_it_any_more_is_closed_at_once(connector: M
     assert [type(error).__name__ for error in outcome] == ["ClientStopped" if end == "stop" else "ConnectError"]
     assert not connector.transports
     connector.leave()
-    until(lambda: connector.transports and connector.transports[0].closed == [1001])
+    until(lambda: connector.transports and connector.transports[0].closed == [1000])
     assert not connector.transports[0].received
 
 
@@ -307,7 +307,7 @@ def test_without_a_thread_to_write_there_is_no_transport(
         refuse_threads(patch, "limpet-write", 1)
         with pytest.raises(ConnectError, match="can't start new thread"):
             client_of(connector).start()
-    until(lambda: connector.transports[0].closed == [1001])
+    until(lambda: connector.transports[0].closed == [1000])
     with client_of(connector) as client:
         client.join_group("g")
 
@@ -360,7 +360,20 @@ def test_an_async_client_says_that_it_needs_an_async_connect(connector: MemoryCo
 
     async def scenario() -> None:
         wrong: Any = connector.connect
-        with pytest.raises(ConnectError, match="connect must be an async function; it returned Transport at once"):
+        with pytest.raises(ConnectError, match=r"connect must be an async function, .*; it returned Transport at once"):
             await AsyncioClient(URL, fast(), connect=wrong).start()
 
     asyncio.run(scenario())
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_error_without_a_text_is_told_by_its_type(connector: MemoryConnector) -> None:
+    def connect(_: Dial) -> BlockingTransport:
+        raise Speechless
+
+    with pytest.raises(ConnectError, match="Speechless"), client_of(connector, connect=connect, connect_timeout=LIMIT):
+        raise AssertionError("connected")

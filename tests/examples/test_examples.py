@@ -17,11 +17,14 @@ from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
 from tests.helpers.waiting import LIMIT, complaints
 
+import limpet.connect
 from limpet.service import Service
 from limpet.testing import BackgroundService, trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-adapter.md"
+DRIVERS = ["gevent_client.py", "qt_like_client.py", "tornado_client.py", "twisted_client.py"]
+"""On event loops of others; test_drivers.py holds them, and browser_client.py, to the conformance of drivers."""
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
@@ -106,6 +109,16 @@ def test_the_core_over_a_library_that_blocks_loses_nothing_over_a_dropped_connec
         assert service.log.wait(trace.ConnectionClosed).code == 1000
 
 
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_driver_on_another_event_loop_loses_nothing_over_a_dropped_connection(name: str) -> None:
+    with BackgroundService() as service:
+        service.lose_ack()
+        with example(name, service.url()) as chat:
+            assert chat.finish() == [f"message {number}" for number in range(5)]
+        assert len(service.log.of(trace.ConnectionRecovered)) == 1
+        assert service.log.wait(trace.ConnectionClosed).code == 1000
+
+
 def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(service: Service) -> None:
     path = EXAMPLES / "blocking_websocket.py"
     for url, text in (
@@ -165,11 +178,14 @@ def test_every_example_is_run() -> None:
     assert names == {
         "asyncio_chat.py",
         "blocking_websocket.py",
+        "browser_client.py",  # by test_drivers.py: it needs a browser
         "mounted_service.py",
         "own_websocket.py",
         "own_websocket_sync.py",
         "selectors_loop.py",
         "sync_chat.py",
+        *DRIVERS,
+        "qt_like_loop.py",  # by qt_like_client.py
         "test_chat.py",  # by tests/testing/test_plugin.py
         "trio_chat.py",
     }
@@ -182,7 +198,7 @@ def test_what_the_howto_quotes_is_in_the_examples() -> None:
     # However deep it is indented in the example.
     sources = [
         re.sub(rf"^ {{0,{depth}}}", "", path.read_text(), flags=re.MULTILINE)
-        for path in EXAMPLES.glob("*.py")
+        for path in [*EXAMPLES.glob("*.py"), Path(limpet.connect.__file__)]
         for depth in (0, 4, 8)
     ]
     assert [quote for quote in quotes if not any(quote in source for source in sources)] == []

@@ -192,7 +192,7 @@ def test_text_of_the_service_is_one_short_line(door: str, poison: str) -> None:
     with Overheard() as overheard:
         SESSION[door](drive, poison)
         drive.advance(1.0)
-    events = drive.events()
+        events = drive.events()
     assert_fit(overheard.lines, events)
     assert overheard.lines
     if drive.session.dial is not None and drive.dial.close is not None:
@@ -204,7 +204,8 @@ def test_what_can_be_read_of_it_is_shown(door: str, poison: str) -> None:
     drive = Drive()
     with Overheard() as overheard:
         SESSION[door](drive, poison)
-    shown = [*overheard.lines, *map(str, drive.events())]
+        events = drive.events()
+    shown = [*overheard.lines, *map(str, events)]
     assert any("forged" in text for text in shown)
     if len(poison) > 1000:
         assert any(f"({len(poison)} characters)" in text for text in shown)

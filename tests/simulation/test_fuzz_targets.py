@@ -49,6 +49,11 @@ LIKELY = {
         max_size=12,
     ).map(lambda words: " ".join(words).encode()),
     "operations_on_session": st.binary(max_size=400).map(b"\x00\x00\x01\x00\x02\x00".__add__),
+    # Started, open, connected; then anything.
+    "schedules_of_drivers": st.builds(
+        b"\x00\x00\x01%b\x0a\x00\x05\x01%b".__mod__,
+        st.tuples(st.sampled_from([b"\x00", b"\x01"]), st.binary(max_size=300)),
+    ),
 }
 
 

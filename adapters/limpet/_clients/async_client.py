@@ -13,7 +13,7 @@ from limpet._clients.base import BaseClient
 from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncDriver, AsyncWaiter
 from limpet._clients.streams import EventStream, Subscription
-from limpet._transports.messages import Connect
+from limpet._transports.messages import Connect, ConnectManager
 from limpet._transports.proxies import ProxySetting
 from limpet._transports.route import Provider, Route
 from limpet._transports.tls import TlsSetting
@@ -38,7 +38,7 @@ class AsyncClient(BaseClient[D]):
         ssl: TlsSetting = None,
         proxy: ProxySetting = None,
         headers: HeadersSetting | None = None,
-        connect: Connect | None = None,
+        connect: Connect | ConnectManager | None = None,
     ) -> None:
         """Make a client, which connects when it is started.
 

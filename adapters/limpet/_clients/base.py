@@ -43,6 +43,9 @@ class BaseClient(Generic[D]):
         self._delivery = driver.delivery
         self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__}: {self._session!r}>"
+
     # ---- State
 
     @property

@@ -230,10 +230,13 @@ class AsyncDriver(BaseDriver[TransportT]):
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
     def consumers_ready(self, ready: bool) -> None:
-        """Pause or resume reading, in the event loop: streams are closed and collected in any thread, and outside."""
+        """Pause reading at once, resume it soon, in the event loop.
+
+        A stream may be closed in any thread, and collected at any moment, also amid a call of the session.
+        """
         if self.session.state is State.STOPPED:
             return  # the next start looks by itself
-        if self._in_loop():
+        if not ready:
             super().consumers_ready(ready)
             return
         try:

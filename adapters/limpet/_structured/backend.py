@@ -8,19 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+from limpet._transports.held import Signal
+
 T = TypeVar("T")
-
-
-class Signal(Protocol):
-    """An event, as of trio or anyio."""
-
-    def set(self) -> object:
-        """Wake the tasks that wait, now or later."""
-        ...
-
-    async def wait(self) -> None:
-        """Wait until the event is set."""
-        ...
 
 
 class Scope(Protocol):

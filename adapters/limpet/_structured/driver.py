@@ -7,7 +7,8 @@ The tasks of a client, and the cancellation that reaches each::
        |- _connect_and_keep_time()     in the protected scope: a shield, so that the client can close politely
        |  `- nursery of the transports
        |     |- TransportTasks.run()   opens and reads; cancelled when the session does not want the transport any more
-       |     |  `- its writer          cancelled together with it
+       |     |  |- its writer          cancelled together with it
+       |     |  `- Held._run()         holds a context manager of connect open; ends when the transport is closed
        |     `- (_keep_time() runs in the task itself, and ends when the session has stopped)
        `- CallbackTask                 awaits async callbacks, and a task that looks after it; cancelled at once
 
@@ -24,9 +25,10 @@ from typing import Any
 
 from limpet import ClientStopped, Connected, Options, State, Stopped
 from limpet._clients.driver import AsyncDriver
-from limpet._structured.backend import Backend, Fairness, Nursery, Scope, Signal, SignalWaiter
+from limpet._structured.backend import Backend, Fairness, Nursery, Scope, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.tasks import CLOSE_TIMEOUT, TransportTasks
+from limpet._transports.held import Signal
 from limpet._transports.route import Route
 
 

@@ -19,11 +19,13 @@ from limpet._structured.callbacks import CallbackTask
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.tasks import TransportTasks
+from limpet._transports.held import Held
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
     # In the client's tasks. CallbackQueue.run is missing: it awaits coroutines of the application.
     (StructuredDriver, "run _run _connect_and_keep_time stop"),
     (TransportTasks, "run _write"),
+    (Held, "_run"),
     (CallbackTask, "_watch"),
     (CallbackQueue, "_next call resume drop look"),
     # In the application's tasks

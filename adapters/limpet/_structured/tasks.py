@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from limpet import Dial
 from limpet._clients.driver import Owner
-from limpet._structured.backend import Backend
+from limpet._structured.backend import Backend, Nursery
 from limpet._structured.tcp import TcpConnection
+from limpet._transports.held import Signal
 from limpet._transports.messages import AsyncMessageConnection
 from limpet._transports.route import Route
 
@@ -30,12 +33,15 @@ class TransportTasks:
         self._owner = owner
         self._session = owner.session
         self._scope = backend.scope(math.inf, False)
+        self._nursery: Nursery  # of what is held open for the transport
         self._output, self._readable = backend.signal(), backend.signal()
         self._connection: AsyncMessageConnection | TcpConnection
         if route.connect is None:
             self._connection = TcpConnection(backend, route, self._session, dial)
         else:
-            self._connection = AsyncMessageConnection(self._session, dial, backend.now, route.connect)
+            self._connection = AsyncMessageConnection(
+                self._session, dial, backend.now, route.connect, self, owner.drain
+            )
 
     # ---- For the driver
 
@@ -54,6 +60,11 @@ class TransportTasks:
 
     async def run(self) -> None:
         """Open the transport, read and write, and close it when it is not wanted any more."""
+        async with self._backend.nursery() as self._nursery:
+            await self._run()
+        self._owner.drain()
+
+    async def _run(self) -> None:
         dial, connection = self._dial, self._connection
         with self._scope:
             if dial.url is None:
@@ -65,9 +76,33 @@ class TransportTasks:
                         nursery.start_soon(self._write)
                         await self._read()
             finally:
-                with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
+                if isinstance(connection, TcpConnection):
+                    with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
+                        await connection.close()
+                else:
                     await connection.close()
-        self._owner.drain()
+
+    # ---- For a connection of messages
+
+    def signal(self) -> Signal:
+        """Return a new event."""
+        return self._backend.signal()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Run ``work`` in a task that nothing else cancels; return a function that cancels it."""
+        scope = self._backend.scope(math.inf, False)
+
+        async def run() -> None:
+            with scope:
+                await work()
+
+        self._nursery.start_soon(run)
+        return scope.cancel
+
+    async def finish(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``work`` at most for ``close_timeout``, even where the caller is cancelled."""
+        with self._backend.scope(self._backend.now() + self._session.options.close_timeout, True):
+            await work()
 
     # ---- The two directions
 

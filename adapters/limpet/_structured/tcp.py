@@ -8,6 +8,7 @@ from limpet import Dial, Session
 from limpet._structured.backend import Backend, ByteStream
 from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
+from limpet_core.text import reason_of
 
 _CHUNK = 256 * 1024
 """Bytes to read at a time, as asyncio does: anyio copies what is left of a larger piece."""
@@ -28,9 +29,8 @@ class TcpConnection:
     async def open(self) -> bool:
         """Connect; return whether the connection is open and wanted."""
         self._pipeline = self._route.pipeline(self._session, self._dial)
-        address = self._pipeline.address()
         try:
-            self._stream = await self._backend.open_tcp(*address)
+            self._stream = await self._backend.open_tcp(*self._pipeline.address())
         except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             self._pipeline.failed(error, self._backend.now())
             return False
@@ -43,7 +43,7 @@ class TcpConnection:
         try:
             data = await self._stream.receive(_CHUNK)
         except self._backend.broken as error:
-            self._pipeline.transport_lost(str(error) or type(error).__name__, self._backend.now())
+            self._pipeline.transport_lost(reason_of(error), self._backend.now())
         else:
             self._pipeline.receive_data(data, self._backend.now())
 
@@ -57,7 +57,7 @@ class TcpConnection:
                 await self._stream.send(data)
                 self._halfway = False
             except self._backend.broken as error:
-                self._pipeline.transport_lost(str(error) or type(error).__name__, self._backend.now())
+                self._pipeline.transport_lost(reason_of(error), self._backend.now())
         return bool(data)
 
     async def close(self) -> None:

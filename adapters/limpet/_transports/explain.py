@@ -10,6 +10,7 @@ import ssl
 from typing import cast
 
 from limpet import ConnectError, Proxy
+from limpet_core.text import reason_of
 
 # OpenSSL's codes for a chain that ends at nobody whom the client trusts (x509_vfy.h, 18 to 21): a certificate or an
 # authority that signed itself, an issuer that is unknown, a chain of one whose issuer is.
@@ -47,7 +48,7 @@ def _reasons(error: BaseException) -> list[str]:
         return list(dict.fromkeys(reason for one in group.exceptions for reason in _reasons(one)))
     if isinstance(error, OSError) and error.errno is None and error.__cause__ is not None:
         return _reasons(error.__cause__)
-    text = str(error)
+    text = reason_of(error)
     if isinstance(error, OSError) and text.startswith("Multiple exceptions: "):
         # Before Python 3.12 asyncio puts the reasons of all addresses into one text.
         return list(dict.fromkeys(os.strerror(int(number)) for number in re.findall(r"\[Errno (\d+)\]", text)))
@@ -55,4 +56,4 @@ def _reasons(error: BaseException) -> list[str]:
         # Every event loop has its own words for it, and repeats the address in them.
         known = error.errno in errno.errorcode and not isinstance(error, socket.gaierror)
         return [os.strerror(error.errno) if known else error.strerror or text]
-    return [text or type(error).__name__]
+    return [text]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
 
-from limpet import Close, Dial, InvalidType, Session
+from limpet import Channel, Close, Dial, InvalidType, Session
 from limpet._cancellation import is_failure
 from limpet._transports.explain import explain
+from limpet._transports.held import Held, Home
+from limpet_core.text import reason_of
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -19,7 +22,7 @@ class MessageTransport(Protocol):
 
     ``receive`` and ``send`` are called at the same time, each by one task. Both are cancelled when the transport is not
     wanted any more, and ``close`` is called then. ``close`` may also be called while ``receive`` waits, which need not
-    return then.
+    return then. ``close`` is cancelled only when it has taken ``close_timeout``.
     """
 
     async def send(self, message: str | bytes) -> None:
@@ -31,7 +34,7 @@ class MessageTransport(Protocol):
         ...
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with ``code``. Must be quick, and may be called when the transport is broken already."""
+        """Close with ``code``; called once, and maybe when the transport is broken already. Cancelled, it aborts."""
         ...
 
 
@@ -62,96 +65,129 @@ An attribute ``status`` of the exception is the HTTP status of a refused handsha
 the answer asks to wait for.
 """
 
+ConnectManager = Callable[[Dial], AbstractAsyncContextManager[MessageTransport]]
+"""A :data:`Connect` whose transport needs a nursery, a task group or a cancel scope: an async context manager.
+
+One task enters it, holds it open until the transport's ``close`` has returned, and leaves it.
+"""
+
 BlockingConnect = Callable[[Dial], BlockingTransport]
 """A :data:`Connect` for the blocking client: a plain function, called in a thread of its own."""
 
-GONE = Close(1001)
-"""The close of a transport for which the session has none. The service keeps the connection; 1000 would end it."""
-
 
 class MessageConnection:
-    """A message transport and its session: passes events of the transport to the session.
-
-    Events of a transport that is not wanted any more are dropped.
-    """
+    """A message transport and its channel: tells the channel what the transport's methods return and raise."""
 
     def __init__(self, session: Session, dial: Dial, now: Callable[[], float]) -> None:
         self.session: Session = session
         self.dial: Dial = dial
+        self.channel: Channel = Channel(session, dial)
         self._now = now
 
     def failed(self, error: BaseException) -> None:
         """Tell the session that ``connect`` raised ``error``."""
-        if self.dial.wanted:
-            status, retry_after = getattr(error, "status", None), getattr(error, "retry_after", None)
-            if isinstance(error, OSError):
-                error = explain(error)
-            status = int(status) if isinstance(status, int) else None  # no HTTPStatus, whose repr() is another
-            retry_after = retry_after if isinstance(retry_after, int | float) else None
-            self.session.dial_failed(error, self._now(), status=status, retry_after=retry_after)
+        status, retry_after = getattr(error, "status", None), getattr(error, "retry_after", None)
+        if isinstance(error, OSError):
+            error = explain(error)
+        status = int(status) if isinstance(status, int) else None  # no HTTPStatus, whose repr() is another
+        retry_after = retry_after if isinstance(retry_after, int | float) else None
+        self.channel.failed(error, self._now(), status=status, retry_after=retry_after)
 
     def opened(self) -> None:
         """Tell the session that the transport is open."""
-        if self.dial.wanted:
-            self.session.connected(self._now())
+        self.channel.opened(self._now())
 
     def received(self, message: object) -> None:
         """Pass on ``message``, which ``receive`` returned or raised."""
-        if not self.dial.wanted:
-            return
+        channel, now = self.channel, self._now()
         if isinstance(message, str):
-            self.session.receive_message(message, self._now())
+            channel.message(message, now)
         elif isinstance(message, bytes | bytearray | memoryview):
-            self.session.receive_binary(self._now())
+            channel.binary(bytes(cast("bytes", message)), now)
         elif isinstance(message, Close):
-            self.session.disconnected(self._now(), code=int(message.code), reason=message.reason)  # no IntEnum
+            channel.closed(now, code=int(message.code), reason=message.reason)  # no IntEnum
         elif isinstance(message, BaseException):
-            self.lost(message)
+            channel.failed(message, now)
         else:
-            self.lost(InvalidType(f"receive must return a str, bytes or Close, not {type(message).__name__}"))
+            text = f"receive must return a str, bytes or Close, not {type(message).__name__}"
+            channel.failed(InvalidType(text), now)
 
     def lost(self, error: BaseException) -> None:
         """Tell the session that the transport is broken: a method raised ``error``."""
-        if self.dial.wanted:
-            self.session.disconnected(self._now(), reason=str(error) or type(error).__name__)
+        self.channel.failed(error, self._now())
 
-    def take(self) -> tuple[list[bytes], Close | None]:
+    def take(self) -> tuple[list[str | bytes], Close | None]:
         """Return the messages to send, and the close to send behind them, if any."""
-        return (self.session.messages_to_send(), self.dial.close) if self.dial.wanted else ([], None)
-
-    def closed(self, close: Close) -> None:
-        """Tell the session that the transport was closed as the session asked."""
-        if self.dial.wanted:
-            self.session.disconnected(self._now(), code=close.code)
+        return self.channel.to_send(), self.channel.close if self.dial.wanted else None
 
     @property
     def final_close(self) -> Close:
-        """The close of a transport that is not wanted any more."""
-        return self.dial.close or GONE
+        """How to close a transport that is not wanted any more."""
+        close = self.channel.close
+        assert close is not None, "bug: the transport is wanted"
+        return close
+
+    def closed(self, close: Close) -> None:
+        """Tell the session that the transport was closed as the session asked."""
+        self.channel.closed(self._now(), code=close.code)
 
 
 class AsyncMessageConnection(MessageConnection):
-    """A message connection that opens, uses and closes its transport; the driver runs a task for each direction."""
+    """A message connection that opens, uses and closes its transport; the driver runs a task for each direction.
 
-    def __init__(self, session: Session, dial: Dial, now: Callable[[], float], connect: Connect) -> None:
+    Args:
+        session: the session.
+        dial: the dial that the transport is for.
+        now: returns the session's time.
+        connect: the application's function.
+        home: runs tasks.
+        drain: drains the session.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        dial: Dial,
+        now: Callable[[], float],
+        connect: Connect | ConnectManager,
+        home: Home,
+        drain: Callable[[], object],
+    ) -> None:
         super().__init__(session, dial, now)
         self._connect = connect
+        self._home = home
+        self._drain = drain
         self._transport: MessageTransport | None = None
+        self._held: Held | None = None
 
     async def open(self) -> bool:
         """Open the transport; return whether it is open and wanted."""
         try:
-            opening: Any = self._connect(self.dial)
-            if not inspect.isawaitable(opening):
-                raise InvalidType(f"connect must be an async function; it returned {type(opening).__name__} at once")
-            self._transport = check_transport(await opening)
+            self._transport = check_transport(await self._opened(self._connect(self.dial)))
         except BaseException as error:
             if not is_failure(error):
                 raise
             self.failed(error)  # whatever was raised, there is no transport
+            if self._held is not None:
+                await self._home.finish(self._held.leave)
             return False
         self.opened()
         return self.dial.wanted
+
+    async def _opened(self, opening: Any) -> object:
+        if inspect.isawaitable(opening):
+            return await opening
+        if hasattr(opening, "__aenter__"):
+            self._held = Held(opening, self._home, self._ended)
+            return await self._held.enter()
+        raise InvalidType(
+            "connect must be an async function, or return an async context manager; "
+            f"it returned {type(opening).__name__} at once"
+        )
+
+    def _ended(self, error: BaseException) -> None:
+        self.lost(error)
+        self._drain()
 
     async def receive(self) -> None:
         """Receive one message, or the end."""
@@ -171,7 +207,7 @@ class AsyncMessageConnection(MessageConnection):
         messages, close = self.take()
         try:
             for message in messages:
-                await self._transport.send(message.decode())
+                await self._transport.send(message)
         except BaseException as error:
             if not is_failure(error):
                 raise
@@ -188,12 +224,19 @@ class AsyncMessageConnection(MessageConnection):
     async def _close(self, close: Close) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
-            try:
-                await transport.close(close.code, close.reason)
-            except BaseException as error:
-                if not is_failure(error):
-                    raise
-                log.debug("closing a transport failed: %s", self.session.presentable(str(error)))
+            await self._home.finish(lambda: self._finish(transport, close))
+
+    async def _finish(self, transport: MessageTransport, close: Close) -> None:
+        try:
+            await transport.close(close.code, close.reason)
+        except BaseException as error:
+            if not is_failure(error):
+                if self._held is not None:
+                    self._held.cancel()
+                raise
+            log.debug("closing a transport failed: %s", self.session.presentable(reason_of(error)))
+        if self._held is not None:
+            await self._held.leave()
 
 
 def check_connect(connect: object) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 
 from limpet import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
 from limpet._cancellation import is_failure
-from limpet._transports.messages import BlockingConnect, Connect, check_blocking_connect, check_connect
+from limpet._transports.messages import (
+    BlockingConnect,
+    Connect,
+    ConnectManager,
+    check_blocking_connect,
+    check_connect,
+)
 from limpet._transports.pipeline import Pipeline
 from limpet._transports.proxies import ProxySetting, check_proxy
 from limpet._transports.tls import TlsSetting, tls_context
@@ -39,7 +45,7 @@ class Route:
         url: Provider,
         tls: TlsSetting,
         proxy: ProxySetting,
-        connect: Connect | None = None,
+        connect: Connect | ConnectManager | None = None,
         blocking_connect: BlockingConnect | None = None,
         headers: HeadersSetting | None = None,
     ) -> None:
@@ -53,7 +59,7 @@ class Route:
         if (connect is not None or blocking_connect is not None) and (tls is not None or proxy):
             raise InvalidValue("connect opens the transport: ssl and proxy are for it to use, not for the client")
         self.headers: Headers = check_headers(headers)
-        self.connect: Connect | None = connect
+        self.connect: Connect | ConnectManager | None = connect
         self.blocking_connect: BlockingConnect | None = blocking_connect
         self._url: Provider = url
         self._tls = tls_context(tls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 
 from limpet._clients.driver import Owner
@@ -13,9 +14,34 @@ from limpet._transports.messages import AsyncMessageConnection
 class MessageOwner(Owner, Protocol):
     """The driver, which runs coroutines in the background."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` in the background."""
         ...
+
+
+class MessageHome:
+    """Runs tasks for a connection of messages; see :class:`limpet._transports.held.Home`."""
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], close_timeout: float) -> None:
+        self._spawn = spawn
+        self._close_timeout = close_timeout
+
+    def signal(self) -> asyncio.Event:
+        """Return a new event."""
+        return asyncio.Event()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Run ``work`` in a task of its own; return a function that cancels it."""
+        return self._spawn(work()).cancel
+
+    async def finish(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``work`` in a task of its own, at most for ``close_timeout``, and wait for its end."""
+        await asyncio.shield(self._spawn(self._limited(work)))
+
+    async def _limited(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._close_timeout):
+                await work()
 
 
 class MessageTasks:

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from limpet._clients.driver import Owner
 from limpet._transports.pipeline import Pipeline
+from limpet_core.text import reason_of
 
 _FAIR_SHARE = 256 * 1024
 """Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages."""
@@ -67,7 +68,7 @@ class TcpConnection(asyncio.Protocol):
             if exc is None:
                 self.pipeline.receive_data(b"", self._loop.time())
             else:
-                self.pipeline.transport_lost(str(exc) or type(exc).__name__, self._loop.time())
+                self.pipeline.transport_lost(reason_of(exc), self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
             raise

@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from limpet import ClientStopped, Stopped
+from limpet import ClientStopped, State, Stopped
 from limpet._clients.async_client import AsyncClient
 from limpet.asyncio.driver import Driver
 
@@ -37,7 +37,8 @@ class Client(AsyncClient[Driver]):
             await self.stop()
             raise
         if type(event) is Stopped:
-            await self.stop()  # transports close in the background
+            if self.state is State.STOPPED:  # else a callback has started the client again
+                await self.stop()  # transports close in the background
             raise event.error or ClientStopped("the client was stopped while it started")
 
     async def stop(self) -> None:

@@ -22,16 +22,20 @@ from limpet import (
 )
 from limpet._clients.driver import AsyncDriver
 from limpet._transports.dial_asyncio import dial as dial_tcp
-from limpet._transports.messages import AsyncMessageConnection, Connect
+from limpet._transports.messages import AsyncMessageConnection, Connect, ConnectManager
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
-from limpet.asyncio._messages import MessageTasks
+from limpet.asyncio._messages import MessageHome, MessageTasks
 from limpet.asyncio._tcp import TcpConnection
 
 log: logging.Logger = logging.getLogger("limpet")
 
 _SENDS = 64
 """Messages without an ack that a task sends before other tasks run."""
+
+
+_PATIENCE = 1.0
+"""Seconds beyond ``close_timeout`` that a task which was cancelled then may take to end."""
 
 
 class Driver(AsyncDriver[TcpConnection | MessageTasks]):
@@ -114,7 +118,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.drain()
             await asyncio.shield(stopping)  # other callers may wait for it
         if self._background:
-            await asyncio.wait(self._background, timeout=self.session.options.close_timeout)
+            # Each ends by itself after close_timeout.
+            await asyncio.wait(self._background, timeout=self.session.options.close_timeout + _PATIENCE)
 
     def flush(self) -> None:
         """Write the requests that were added to the session.
@@ -233,11 +238,12 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             raise
         self.drain()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     # ---- Transports
 
@@ -266,18 +272,18 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     async def _open_tcp(self, dial: Dial) -> None:
         pipeline = self._route.pipeline(self.session, dial)
-        address = pipeline.address()
         sock: socket.socket | None = None
         try:
-            sock = await dial_tcp(*address)
+            sock = await dial_tcp(*pipeline.address())
             await self._loop.create_connection(lambda: TcpConnection(self, pipeline), sock=sock)
         except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             if sock is not None:
                 sock.close()  # it has been reset before there was a transport
             pipeline.failed(error, self._loop.time())
 
-    async def _open_messages(self, dial: Dial, connect: Connect) -> None:
-        connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect)
+    async def _open_messages(self, dial: Dial, connect: Connect | ConnectManager) -> None:
+        home = MessageHome(self.spawn, self.session.options.close_timeout)
+        connection = AsyncMessageConnection(self.session, dial, self._loop.time, connect, home, self.drain)
         try:
             if await connection.open():
                 self._transport = MessageTasks(connection, self)

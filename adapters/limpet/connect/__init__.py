@@ -20,6 +20,30 @@ A transport is an object with three methods, and ``connect`` is a function that 
 
     client = Client(url, connect=connect)
 
+A library that needs a nursery, a task group or a cancel scope, as trio-websocket and httpx-ws do, is held open by an
+async context manager::
+
+    @asynccontextmanager
+    async def connect(dial: Dial) -> AsyncGenerator[Transport]:
+        async with trio_websocket.open_websocket_url(dial.url, subprotocols=[dial.protocol]) as websocket:
+            yield Transport(websocket)
+
+Which task calls what, and what may be cancelled:
+
+- asyncio: one task calls ``connect``, a second one ``receive``, a third one ``send``. ``close`` has a task of its own.
+- trio and anyio: one task calls ``connect`` and then ``receive``, a second one ``send``. Either of them may call
+  ``close``.
+- A context manager has a task of its own, which enters and leaves it. The block in it ends when ``close`` has returned.
+- ``connect`` is cancelled when the attempt takes too long or the client stops, and so is the entry of a context
+  manager, with all that it does on its way out.
+- ``receive`` and ``send`` are cancelled when the client does not want the transport any more; ``close`` comes next,
+  or is at work already.
+- ``close`` and the exit of a context manager that was entered are never cancelled within ``Options.close_timeout``,
+  whatever happens to the client. Both together have that time. A ``close`` that takes longer is cancelled, and should
+  abort then.
+- A context manager whose block is cancelled from within, as a nursery does when a task of it fails, has lost the
+  connection: the client hears of the exception, calls ``close``, and recovers.
+
 The duties of ``connect`` and of a transport:
 
 - ``connect`` is called for every transport, recoveries included, always with a ``dial.url``. It offers the one
@@ -29,7 +53,7 @@ The duties of ``connect`` and of a transport:
 - The exception of ``connect`` is shown to people, as ``ConnectError``. A refused handshake should raise an exception
   whose ``status`` is the HTTP status (:class:`limpet.ConnectError` has one): the client gives up at once if a fixed URL
   is answered 401, 403 or 404. A ``retry_after`` (ConnectError has that, too) is the delay in seconds that the answer
-  asks for.
+  asks for. :func:`refused` makes such an exception of an answer.
 - ``receive`` and ``send`` are called at the same time, each by one task. Either may be cancelled while it waits, and a
   cancelled ``receive`` must not lose a message.
 - ``receive`` returns the peer's close code unchanged, 1006 if there was none: after 1008 the connection cannot be
@@ -37,8 +61,9 @@ The duties of ``connect`` and of a transport:
 - ``receive`` reads no more than it has to: a client that does not call it slows the peer down. Queues in between must
   be bounded, and stop the reading when they are full.
 - ``send`` waits while the peer is slow, and raises when the transport is broken.
-- ``close`` is called once at the end, also on a broken transport, and possibly while ``receive`` waits. It is quick: it
-  does not wait for a peer that does not answer. When it returns, nothing is open any more.
+- ``close`` is called once at the end, also on a broken transport, and possibly while ``receive`` waits.
+  It is quick: it waits for a peer that does not answer no longer than ``close_timeout``. When it returns, nothing is
+  open any more.
 - Messages of 32 MiB must get through (``Options.max_message_size`` does not apply here). Keepalive pings and
   compression should be off: the session has pings of its own.
 - URLs contain access tokens: keep them out of logs (:func:`limpet.redact`). In the text of exceptions the client hides
@@ -55,8 +80,9 @@ is cancelled:
 
 from limpet import Close
 from limpet._public import claim
-from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, MessageTransport
+from limpet._transports.messages import BlockingConnect, BlockingTransport, Connect, ConnectManager, MessageTransport
+from limpet_core.client.refusals import refused
 
-__all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "MessageTransport"]
+__all__ = ["BlockingConnect", "BlockingTransport", "Close", "Connect", "ConnectManager", "MessageTransport", "refused"]
 
-claim(__name__, BlockingTransport, MessageTransport)
+claim(__name__, BlockingTransport, MessageTransport, refused)

@@ -15,7 +15,7 @@ from limpet._version import __version__
 from limpet_core.client.headers import with_defaults as with_defaults
 from limpet_core.client.refusals import LONGEST_BODY as LONGEST_BODY
 from limpet_core.client.refusals import refused as refused  # raised for a refused handshake
-from limpet_core.text import LONGEST_REASON, one_line
+from limpet_core.text import LONGEST_REASON, one_line, reason_of
 
 USER_AGENT: Final = f"limpet/{__version__}"
 
@@ -50,7 +50,7 @@ def failed(error: Exception) -> ConnectError:
     """Return a library's error as a ConnectError in one line."""
     if isinstance(error, OSError):
         return explain(error)
-    return ConnectError(one_line(str(error), LONGEST_REASON) or type(error).__name__)
+    return ConnectError(one_line(reason_of(error), LONGEST_REASON))
 
 
 def check_subprotocol(dial: Dial, accepted: str | None) -> None:

@@ -11,6 +11,7 @@ from limpet import Close
 from limpet._clients.driver import Owner
 from limpet._transports.messages import BlockingConnect, BlockingTransport, MessageConnection, check_blocking_transport
 from limpet.sync._worker import Worker
+from limpet_core.text import reason_of
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -49,7 +50,7 @@ class MessageThreads:
         self._changed = threading.Condition(owner.worker.lock)
         self._transport: BlockingTransport | None = None
         self._state = _State.OPENING
-        self._unsent: list[bytes] = []
+        self._unsent: list[str | bytes] = []
         self._close_behind: Close | None = None  # how to close behind the messages above, if they are the last
         self._sending = False  # the writer has something to do
         self._paused = False  # the reader waits until the session reads on
@@ -146,7 +147,7 @@ class MessageThreads:
             while self._may_write():
                 try:
                     for message in self._unsent:
-                        transport.send(message.decode())
+                        transport.send(message)
                 except BaseException as error:  # noqa: BLE001 - as above
                     with self._changed:
                         connection.lost(error)
@@ -178,7 +179,7 @@ class MessageThreads:
         try:
             transport.close(close.code, close.reason)
         except BaseException as error:  # noqa: BLE001 - it is gone, one way or the other
-            log.debug("closing a transport failed: %s", self._connection.session.presentable(str(error)))
+            log.debug("closing a transport failed: %s", self._connection.session.presentable(reason_of(error)))
         with self._changed:
             self._state = _State.CLOSED
             self._owner.transport_closed.notify_all()

@@ -155,7 +155,7 @@ class Portal:
             self.stop(call)
             raise
         if type(event) is Stopped:
-            self.stop()
+            self.stop(call)  # not a later start, of another thread
             raise event.error or ClientStopped("the client was stopped while it started")
 
     def stop(self, start: Call | None = None) -> None:

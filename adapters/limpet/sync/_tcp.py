@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 
 from limpet._transports.pipeline import Pipeline
+from limpet_core.text import reason_of
 
 _CHUNK = 256 * 1024
 
@@ -45,7 +46,7 @@ class TcpConnection:
                 break
             except OSError as error:
                 unsent = b""
-                self._pipeline.transport_lost(str(error), time.monotonic())
+                self._pipeline.transport_lost(reason_of(error), time.monotonic())
                 break
             unsent = unsent[sent:] or self._pipeline.data_to_send()
         self._unsent = unsent
@@ -67,7 +68,7 @@ class TcpConnection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._pipeline.transport_lost(str(error), time.monotonic())
+            self._pipeline.transport_lost(reason_of(error), time.monotonic())
         else:
             self._pipeline.receive_data(data, time.monotonic())
 

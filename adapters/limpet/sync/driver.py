@@ -291,9 +291,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         opening()
 
     def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
-        address = pipeline.address()
         try:
-            sock = dial_tcp(*address, lambda: dial.wanted)
+            sock = dial_tcp(*pipeline.address(), lambda: dial.wanted)
         except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
             with self.lock:
                 pipeline.failed(error, self.now())

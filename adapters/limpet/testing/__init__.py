@@ -1,4 +1,4 @@
-"""For tests: services whose network can be broken, over sockets or in memory, and the contract of a client.
+"""For tests: services whose network can be broken, over sockets or in memory; a strict session; the contract.
 
 ``trace`` has the types of what a service's log holds. ``limpet.testing.plugin`` is for pytest. Needs
 ``limpet[service]``, and for the contract ``limpet[anyio]``.
@@ -11,6 +11,7 @@ with extra("service"):
 from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog
 from limpet.testing.virtual.service import VirtualClient, VirtualService
+from limpet.testing.watched import Misuse, Watched
 from limpet_core.service import trace
 
-__all__ = ["ROLES", "BackgroundService", "EventLog", "VirtualClient", "VirtualService", "trace"]
+__all__ = ["ROLES", "BackgroundService", "EventLog", "Misuse", "VirtualClient", "VirtualService", "Watched", "trace"]

@@ -10,7 +10,7 @@ from limpet_core.client.options import Options
 from limpet_core.client.refusals import seconds_to_wait
 from limpet_core.errors import ConnectError
 from limpet_core.redaction import Secrets
-from limpet_core.text import one_line
+from limpet_core.text import one_line, reason_of
 
 _CAUSE: Final = 500
 """Characters of a cause in the text of an error; it may quote others."""
@@ -159,10 +159,9 @@ def connect_error(
         status: the HTTP status.
         retry_after: seconds to wait; None: those of ``cause``, if that is a ConnectError.
     """
-    text = one_line(f"KeyError: {cause}" if isinstance(cause, KeyError) else str(cause), _CAUSE, secrets)
     if retry_after is None and isinstance(cause, ConnectError):
         retry_after = cause.retry_after
-    text = f"{failed}: {text or type(cause).__name__}"
+    text = f"{failed}: {one_line(reason_of(cause), _CAUSE, secrets)}"
     error = ConnectError(text, status=status, retry_after=seconds_to_wait(retry_after) or None)
     error.__cause__ = cause.__cause__ if isinstance(cause, ConnectError) else cause
     return error

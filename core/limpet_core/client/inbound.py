@@ -11,7 +11,8 @@ from typing import Final
 
 from limpet_core.client.connection import Connection
 from limpet_core.client.events import Event, MessagesMissed
-from limpet_core.client.lifecycle import Lifecycle, log
+from limpet_core.client.lifecycle import Lifecycle
+from limpet_core.client.log_lines import LogLines, log
 from limpet_core.client.options import Options
 from limpet_core.client.states import CONNECTED, State
 from limpet_core.errors import ConnectError
@@ -28,16 +29,23 @@ MAX_IDENTITY: Final = 16 * 1024
 class Inbound:
     """Reads the messages that establish, end or break a connection."""
 
-    __slots__ = ("_codec", "_events", "_lifecycle", "_options", "_secrets")
+    __slots__ = ("_codec", "_events", "_lifecycle", "_log", "_options", "_secrets")
 
     def __init__(
-        self, options: Options, codec: Codec, secrets: Secrets, lifecycle: Lifecycle, events: list[Event]
+        self,
+        options: Options,
+        codec: Codec,
+        secrets: Secrets,
+        lifecycle: Lifecycle,
+        events: list[Event],
+        lines: LogLines,
     ) -> None:
         self._options = options
         self._codec = codec
         self._secrets = secrets
         self._lifecycle = lifecycle
         self._events = events
+        self._log = lines
 
     def receive_first(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
         """Read messages until the connection is established or recovered; return the messages that follow."""
@@ -72,7 +80,7 @@ class Inbound:
             self._broken_message(incoming, now)
         elif type(incoming) is Ignored:
             if log.isEnabledFor(logging.DEBUG):  # to look for secrets takes far longer than to send such a message
-                log.debug("ignored a message of unknown %s", one_line(incoming.what, secrets=self._secrets))
+                self._log.debug("ignored a message of unknown %s", one_line(incoming.what, secrets=self._secrets))
             if incoming.sequence_id is not None:
                 self._skip(incoming.sequence_id, now)
 
@@ -94,7 +102,7 @@ class Inbound:
             # A transport has one connection. A session that followed the service to another one would join all
             # groups again as often as the service likes; so the next connection comes after a backoff.
             reason = "a connected message of another connection, in the middle of one"
-            log.warning("the service sent %s", reason)
+            self._log.warning("the service sent %s", reason)
             lifecycle.drop_transport(Close(1002, reason))
             lifecycle.connection_lost(1002, reason, now)
         else:
@@ -106,7 +114,7 @@ class Inbound:
             self.broken(1007, message.reason, now, may_be_data=message.may_be_data)
             return
         # A whole text was not garbled on the way: sent again it would be the same.
-        log.warning("the service sent %s; it is skipped", message.reason)
+        self._log.warning("the service sent %s; it is skipped", message.reason)
         if self._lifecycle.state is State.RECOVERING:
             self._lifecycle.recovered(connection, now)
         self._skip(message.sequence_id, now)
@@ -120,7 +128,7 @@ class Inbound:
         lifecycle = self._lifecycle
         connection = lifecycle.connection
         reason = one_line(reason, secrets=self._secrets)  # it may quote what was sent
-        log.warning("the service sent %s", reason)
+        self._log.warning("the service sent %s", reason)
         if connection is None:
             lifecycle.attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
             return

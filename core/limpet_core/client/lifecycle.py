@@ -24,7 +24,6 @@ verb                  called in       connection id, groups          requests   
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -34,6 +33,7 @@ from limpet_core.client.connection import Connection
 from limpet_core.client.control import Control
 from limpet_core.client.events import Connected, Disconnected, Event, Recovered, Recovering, Stopped
 from limpet_core.client.headers import Headers
+from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
@@ -43,8 +43,6 @@ from limpet_core.errors import ClientStopped, ConnectError, LimpetError
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
-
-log: logging.Logger = logging.getLogger("limpet")
 
 _LATE: Final = 2.0
 """Seconds that a timer may be late, or the machine suspended, without consequence."""
@@ -79,6 +77,7 @@ class Lifecycle:
         "_failure",
         "_fixed_url",
         "_headers",
+        "_log",
         "_options",
         "_patience_for",
         "_patient_until",
@@ -108,6 +107,7 @@ class Lifecycle:
         control: Control,
         timers: Timers,
         events: list[Event],
+        lines: LogLines,
     ) -> None:
         self._options = options
         self._headers = headers
@@ -115,6 +115,7 @@ class Lifecycle:
         self._requests = requests
         self._timers = timers
         self._events = events
+        self._log = lines
         self._attempts = Attempts(options, random)
         self.state: State = State.STOPPED
         self.connection: Connection | None = None
@@ -187,7 +188,7 @@ class Lifecycle:
         self._go(STOPPED)
         self._failure = error
         if error is not None and self._was_established:
-            log.error("the client has stopped: %s", error)  # there is no call that would raise it
+            self._log.error("the client has stopped: %s", error)  # there is no call that would raise it
         self._events.append(Stopped(error))
 
     # ---- Attempts
@@ -214,7 +215,7 @@ class Lifecycle:
                 limit = backoff.limit if backoff is not None else None
                 at_most = "" if limit is None else f", for {limit} attempts at most"
                 until = f"until a connection is made{at_most} (the next attempt is in {at - now:.1f} s)"
-                log.warning("%s; the start goes on %s", error, until)
+                self._log.warning("%s; the start goes on %s", error, until)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 
@@ -273,7 +274,7 @@ class Lifecycle:
 
     def attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
         """End the current attempt; try again later, or stop if ``final`` or if no attempt is left."""
-        log.debug("attempt failed: %s", error)
+        self._log.debug("attempt failed: %s", error)
         if error.retry_after is not None:
             self._attempts.put_off(error.retry_after, now)
         connection = self.connection
@@ -338,7 +339,7 @@ class Lifecycle:
             self.connection_lost(code, reason, now)
             return
         if self.state is CONNECTED:
-            log.debug("recovering %s: %s", one_line(connection.id), describe_close(code, reason))
+            self._log.debug("recovering %s: %s", one_line(connection.id), describe_close(code, reason))
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self._options.recovery_timeout)
             self._events.append(Recovering(connection.id, code, reason))
@@ -355,7 +356,7 @@ class Lifecycle:
         self._end_connection(self.connection, code, reason)
         error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)
         if self._options.auto_reconnect:
-            log.warning("%s; messages are lost until a new connection is made", error)
+            self._log.warning("%s; messages are lost until a new connection is made", error)
             self._connect_later(error, now)
         else:
             self.finish(error)
@@ -367,12 +368,11 @@ class Lifecycle:
         self.connection = None
 
     def drop_transport(self, close: Close | None = None) -> None:
-        """Let go of the current transport, if there is one; an open one is closed with ``close``."""
+        """Let go of the current transport, if there is one; it is closed with ``close``, also if it opens too late."""
         if self.dial is None:
             return
         self.dial.wanted = False
-        if self.open:
-            self.dial.close = close
+        self.dial.close = close
         self.dial = None
         self.open = False
         self.control.messages.clear()
@@ -417,7 +417,7 @@ class Lifecycle:
     def asleep(self, seconds: float, now: float) -> None:
         """Check if the machine was suspended: ``seconds`` grow by the time of each suspend."""
         if self._asleep is not None and seconds - self._asleep > _LATE:
-            log.debug("the machine was suspended for %.0f s", seconds - self._asleep)
+            self._log.debug("the machine was suspended for %.0f s", seconds - self._asleep)
             self.check(now, anew=True)
         self._asleep = seconds
 

@@ -23,11 +23,11 @@ from wsproto.utilities import ProtocolError
 from limpet_core.client.frames import FrameBuffer, Masker
 from limpet_core.client.headers import with_defaults
 from limpet_core.client.refusals import LONGEST_BODY, decoded_headers, refused
-from limpet_core.client.session import Session
+from limpet_core.client.session import Session, attach
 from limpet_core.client.states import Dial
-from limpet_core.client.url import Endpoint, parse_url
-from limpet_core.errors import ConnectError
-from limpet_core.text import LONGEST_REASON, one_line
+from limpet_core.client.url import Endpoint
+from limpet_core.errors import ConnectError, InvalidType
+from limpet_core.text import LONGEST_REASON, one_line, reason_of
 
 _PONGS: Final = 500
 """Pongs that are kept for a peer that does not read; beyond them the oldest is dropped (RFC 6455 5.5.3 allows it)."""
@@ -51,9 +51,10 @@ class Link:
         endpoint: host, port and security of ``dial.url``, for the transport to connect to.
 
     Raises:
-        InvalidValue: ``dial.url`` is not a WebSocket URL.
+        InvalidType: ``session`` is no :class:`Session`, or ``dial`` no :class:`Dial`.
+        InvalidValue: ``dial.url`` is None or no WebSocket URL, or ``dial`` belongs to another session.
 
-    Call :meth:`data_to_send` at once: it returns the handshake.
+    Call :meth:`data_to_send` as soon as the transport is open: it returns the handshake.
     """
 
     # Whether ordinary text frames are read and written without wsproto. Tests turn it off: the result must be the same.
@@ -67,8 +68,9 @@ class Link:
         random_bytes: Callable[[int], bytes],
         headers: Iterable[tuple[str, str]] = (),
     ) -> None:
+        attach(session, dial)
+        self.endpoint: Endpoint = dial.endpoint
         self.dial: Dial = dial
-        self.endpoint: Endpoint = parse_url(dial.url or "")
         self._session = session
         self._buffer = FrameBuffer(session.options.max_message_size, fast_lane=self._fast_lane)
         self._masker = Masker(random_bytes)
@@ -92,6 +94,10 @@ class Link:
             )
         )
 
+    def __repr__(self) -> str:
+        state = "not wanted" if not self.dial.wanted else "open" if self._open else "not open"
+        return f"<Link to {self.dial.place}, dial {self.dial.attempt}, {state}>"
+
     @property
     def close_expected(self) -> bool:
         """Whether the connection is over: send the bytes that are left, then close the transport."""
@@ -99,17 +105,24 @@ class Link:
 
     # ---- Events of the transport
 
-    def receive_data(self, data: bytes, now: float) -> None:
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Receive bytes from the transport; ``b""`` is the end of the stream. Never raises because of the peer.
 
         Call :meth:`data_to_send` and drain the session next.
+
+        Raises:
+            InvalidType: ``data`` is no bytes-like object.
         """
+        if not isinstance(data, bytes):
+            if not isinstance(data, bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidType(f"data must be bytes, not {type(data).__name__}")
+            data = bytes(data)
         if not data:
             self.transport_lost("the service closed the connection", now)
         elif not self.dial.wanted:
             return
         elif self._open:
-            self._session.heard(now)
+            self._session.heard(now)  # raises at no time and amid another call: nothing is consumed yet
             for item in self._buffer.feed(data):
                 if isinstance(item, list):
                     self._session.receive_messages(item, now)
@@ -120,6 +133,7 @@ class Link:
                 if not self.dial.wanted:
                     return
         else:
+            self._session.check_call("connected", now)
             self._receive_handshake(data, now)
 
     def transport_lost(self, reason: str, now: float) -> None:
@@ -133,17 +147,18 @@ class Link:
                 hint = "" if self.endpoint.secure else "; if that port wants TLS, the URL starts with wss://"
                 self.failed(ConnectError(f"the handshake was cut short: {one_line(reason)}{hint}"), now)
             return
+        self._session.check_call("disconnected", now)
         # wsproto may find a fault in an incomplete frame.
         self._feed(self._buffer.incomplete(), now)
         if self.dial.wanted:
             self._session.disconnected(now, reason=reason)
 
-    def failed(self, error: BaseException, now: float) -> None:
+    def failed(self, error: BaseException | str, now: float) -> None:
         """Report that the transport could not be opened, or broke with ``error``. Repeats do nothing."""
         if self._open:
-            self.transport_lost(str(error), now)
+            self.transport_lost(reason_of(error), now)
         elif self.dial.wanted:
-            self._session.dial_failed(error, now)
+            self._session.dial_failed(ConnectError(error) if isinstance(error, str) else error, now)
 
     # ---- Bytes for the transport
 
@@ -156,7 +171,7 @@ class Link:
         if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
             out.append(b"".join([self._frame(message) for message in messages]))
         close = self.dial.close
-        if close is not None and self._ws.state is ConnectionState.OPEN:
+        if close is not None and self._open and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
         if not out:
             return []

@@ -1,25 +1,28 @@
 """Session: one client over any number of connections, as a pure state machine.
 
 The session reads no clock, draws no randomness and does no IO: the time comes in as ``now``, and the same inputs give
-the same outputs. There is one rule: **after any call, drain before you wait**: open or drop the transport that
-:attr:`Session.dial` asks for, send the messages of :meth:`Session.messages_to_send`, handle the events of
+the same outputs. There is one rule: **after any call, drain before you wait**: send the messages of
+:meth:`Session.messages_to_send`, open or drop the transport that :attr:`Session.dial` asks for, handle the events of
 :meth:`Session.events`, and call :meth:`Session.wake` at :attr:`Session.deadline`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from limpet_core.client import wire_log
 from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
+from limpet_core.client.draws import Draws
 from limpet_core.client.events import Event
 from limpet_core.client.groups import Groups
 from limpet_core.client.headers import HeadersSetting, check_headers, secrets_of
 from limpet_core.client.inbound import Inbound
 from limpet_core.client.lifecycle import Lifecycle
+from limpet_core.client.log_lines import LogLines, frames_log
+from limpet_core.client.one_call import alone, check_seconds, reentered
 from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
@@ -28,41 +31,54 @@ from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url
-from limpet_core.errors import ConnectError, InvalidType, LocalProtocolError
-from limpet_core.protocol.close import NO_CLOSE_FRAME
+from limpet_core.client.wire_log import log_messages
+from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalProtocolError
+from limpet_core.protocol.close import NO_CLOSE_FRAME, check_close
 from limpet_core.protocol.codec import codec_for
 from limpet_core.protocol.messages import AckMessage, GroupMessage, ServerMessage
 from limpet_core.protocol.rules import DataType
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
+_LATEST: Final = 1e10
+"""No clock in seconds is that late: since 1970 it would be the year 2286."""
+
 
 class Session:
     """One client, from ``start()`` to ``Stopped`` and again, over any number of connections.
 
-    There is one rule: **after any call, drain before you wait**. To drain is to open or drop the transport that
-    :attr:`dial` asks for, send :meth:`messages_to_send`, handle :meth:`events`, and arm a timer that calls :meth:`wake`
-    at :attr:`deadline`.
+    There is one rule: **after any call, drain before you wait**. To drain is, in this order, to send
+    :meth:`messages_to_send`, open or drop the transport that :attr:`dial` asks for, handle :meth:`events`, read on or
+    pause as :attr:`reading` says, and arm a timer that calls :meth:`wake` at :attr:`deadline`. Send by the link or
+    channel, if there is one.
 
     The first calls are :meth:`start`; then, as :attr:`dial` asks for a URL and a transport, :meth:`url_ready`; then,
     with an open transport of whole messages, :meth:`connected`. A :class:`Link` makes that call, and all others for a
     transport, from the bytes of a TCP or TLS connection.
 
-    The methods are of four kinds: getters; handlers, which report events of the transport (they never raise because of
-    the peer, and repeated or stale calls do nothing); requests of the application (wrong use raises LocalProtocolError
-    and changes nothing); outputs.
+    The methods are of four kinds: getters; handlers, which report time and events of the transport (they never raise
+    because of the peer, and repeated calls do nothing); requests of the application (wrong use raises
+    LocalProtocolError and changes nothing); outputs. The handlers for a transport cannot know for which dial they are
+    called: a :class:`Link` (for transports of bytes) or a :class:`Channel` (of messages) calls them for its own dial
+    alone, and drops late calls.
+
+    One call runs at a time: a second one, of another thread or greenlet, a signal handler or a finalizer, raises
+    LocalProtocolError and changes nothing. The session calls nobody, except ``random``. The lines of its log are
+    written in :meth:`events`, when nothing is half done, so a handler of the log may call the session.
 
     Args:
         options: see :class:`Options`.
-        random: draws from [0, 1), for the jitter of delays, such as ``random.random``.
+        random: draws from [0, 1), for the jitter of delays, such as ``random.random``. If it raises or returns anything
+            else, an error is logged, and 0.5 is used.
         headers: more headers for every handshake, a dict or pairs of name and value; see :attr:`Dial.headers`.
 
     Attributes:
         options: the given options.
+        running: the name of the method that runs at the moment; empty: none.
         start_hint: the call that starts the client, for the text of ``ClientStopped``.
 
     Raises:
-        InvalidType: ``options`` is no :class:`Options`, or ``headers`` no headers.
+        InvalidType: ``options`` is no :class:`Options`, ``random`` no function, or ``headers`` no headers.
         InvalidValue: a header cannot be sent, or belongs to the handshake itself.
     """
 
@@ -74,12 +90,14 @@ class Session:
         "_groups",
         "_inbound",
         "_lifecycle",
+        "_log",
         "_outbox",
         "_pacing",
         "_requests",
         "_secrets",
         "_timers",
         "options",
+        "running",
         "start_hint",
     )
 
@@ -90,6 +108,11 @@ class Session:
             options = Options()
         elif not isinstance(options, Options):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidType(f"options must be an Options, not {type(options).__name__}")
+        if not callable(random):
+            raise InvalidType(f"random must be a function such as random.random, not {type(random).__name__}")
+        self.running: str = ""
+        self._log = LogLines()
+        draws = Draws(random, self._log)
         self.options: Options = options
         self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
@@ -102,12 +125,38 @@ class Session:
         self._control = Control(self._codec)
         self._outbox = Outbox()
         self._requests = Requests(
-            options, random, self._codec, self._secrets, self._groups, self._pacing, self._outbox, self._events
+            options, draws, self._codec, self._secrets, self._groups, self._pacing, self._outbox, self._events
         )
         self._lifecycle = Lifecycle(
-            options, random, checked, self._secrets, self._requests, self._control, self._timers, self._events
+            options,
+            draws,
+            checked,
+            self._secrets,
+            self._requests,
+            self._control,
+            self._timers,
+            self._events,
+            self._log,
         )
-        self._inbound = Inbound(options, self._codec, self._secrets, self._lifecycle, self._events)
+        self._inbound = Inbound(options, self._codec, self._secrets, self._lifecycle, self._events, self._log)
+
+    def __repr__(self) -> str:
+        lifecycle = self._lifecycle
+        parts = [lifecycle.state.value]
+        dial = lifecycle.dial
+        if dial is not None:
+            parts.append(f"dial {dial.attempt} to {dial.place} {'open' if lifecycle.open else 'not open'}")
+        if lifecycle.connection is not None:
+            parts.append(f"connection {one_line(lifecycle.connection.id, 100)!r}")
+        waiting = {
+            "requests": len(self._requests.pending),
+            "events": len(self._events),
+            "messages to send": len(self._control.messages) + len(self._outbox.queue) + len(self._outbox.repeats),
+        }
+        parts += [f"{count} {name}" for name, count in waiting.items() if count]
+        if self.deadline != math.inf:
+            parts.append(f"deadline {self.deadline:.3f}")
+        return f"<Session {', '.join(parts)}>"
 
     # ---- Getters
 
@@ -173,16 +222,26 @@ class Session:
 
     # ---- Handlers
 
+    @alone
     def start(self, now: float) -> None:
         """Connect. :attr:`dial` asks for a URL now; the answer is ``Connected``, or ``Stopped`` with an error.
 
+        Args:
+            now: the time, in seconds of the clock that all calls use.
+
         Raises:
             LocalProtocolError: the session is not stopped.
+            InvalidType, InvalidValue: ``now`` is no finite number of seconds.
         """
+        if now > _LATEST:
+            raise InvalidValue(
+                f"now must be in seconds, such as time.monotonic(); {now:g} looks like milliseconds or less"
+            )
         if self.state is not STOPPED:
             raise LocalProtocolError(f"the client cannot be started: it is {self.state.value}")
         self._lifecycle.start(now)
 
+    @alone
     def url_ready(self, url: str, now: float, *, fixed: bool = False) -> None:
         """Give the Client Access URL that the current :attr:`dial` asks for; next, open the transport.
 
@@ -202,17 +261,48 @@ class Session:
             dial.url = url
             lifecycle.use_url(url, fixed=fixed)
 
+    @alone
     def url_failed(self, error: BaseException, now: float) -> None:
         """Note that the application has no URL for the current :attr:`dial`; ``error`` says why."""
         if self.dial is not None and self.dial.url is None:
             self._lifecycle.attempt_failed(connect_error("no URL to connect to", error, self._secrets), now)
 
+    def attach(self, dial: Dial) -> None:
+        """Note that a :class:`Link` or :class:`Channel` is made for ``dial``; they call it themselves.
+
+        Raises:
+            InvalidType: ``dial`` is no :class:`Dial`.
+            InvalidValue: ``dial`` belongs to another session.
+        """
+        if not isinstance(dial, Dial):  # pyright: ignore[reportUnnecessaryIsInstance]
+            hint = "; while session.dial is None, no transport is wanted" if dial is None else ""
+            raise InvalidType(f"dial must be the session's dial, not {type(dial).__name__}{hint}")
+        if dial.wanted and dial is not self.dial:
+            raise InvalidValue("dial belongs to another session: take the dial of the session that is given")
+
+    def check_call(self, name: str, now: float) -> None:
+        """Raise unless a call may be made at ``now``; a :class:`Link` asks before it takes bytes in.
+
+        Args:
+            name: the call, for the text of the error.
+            now: the time.
+
+        Raises:
+            LocalProtocolError: another call of this session runs.
+            InvalidType, InvalidValue: ``now`` is no finite number of seconds.
+        """
+        if self.running:
+            raise reentered(self, name)
+        check_seconds(now)
+
+    @alone
     def connected(self, now: float) -> None:
         """Note that the transport for the current :attr:`dial` is open, and its WebSocket handshake done."""
         dial = self.dial
         if dial is not None and dial.url is not None and not self._lifecycle.open:
             self._lifecycle.transport_opened()
 
+    @alone
     def dial_refused(self, error: ConnectError, now: float) -> None:
         """Note that the handshake for :attr:`dial` was refused, and the rest of the answer has not arrived yet.
 
@@ -221,6 +311,7 @@ class Session:
         if self._dialling:
             self._lifecycle.refused(error, now)
 
+    @alone
     def dial_failed(
         self, error: BaseException, now: float, *, status: int | None = None, retry_after: float | None = None
     ) -> None:
@@ -247,45 +338,54 @@ class Session:
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         """Receive whole text messages, in this order, as UTF-8; for transports that have many at once."""
-        lifecycle = self._lifecycle
-        if not lifecycle.open or lifecycle.state is STOPPING or not messages:
-            return
-        lifecycle.heard = now
-        if wire_log.log.isEnabledFor(logging.DEBUG):
-            wire_log.log_messages("<", messages, self._secrets)
-        if lifecycle.state is not CONNECTED:
-            messages = self._inbound.receive_first(messages, now)
-        connection = lifecycle.connection
-        if connection is None:
-            return
-        decode = self._codec.decode
-        append = self._events.append
-        reliable = self.options.reliable
-        sequenced = 0
-        for message in messages:
-            incoming = decode(message)
-            if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
-                if reliable and (sequence_id := incoming.sequence_id) is not None:
-                    sequenced += 1
-                    if sequence_id != connection.sequence_id + 1 and not self._inbound.admit(
-                        connection, sequence_id, now
-                    ):
-                        if not lifecycle.open:
-                            return
-                        continue
-                    connection.sequence_id = sequence_id
-                append(incoming)
-            elif type(incoming) is AckMessage:
-                self._requests.acked(incoming, now)
-            else:
-                self._inbound.receive(incoming, now)
-                if not lifecycle.open:
-                    return  # the service sends the messages that follow again on the next transport
-        if sequenced and connection.sequence_id:  # 0: none of them had an id that could be acknowledged
-            connection.received(sequenced, sum(map(len, messages)))
-            lifecycle.schedule_sequence_ack(connection, now)
-        lifecycle.schedule_requests()
+        if self.running:
+            raise reentered(self, "receive_messages")
+        if now.__class__ is not float or now - now:  # not 0: nan or inf
+            check_seconds(now)
+        try:
+            self.running = "receive_messages"
+            lifecycle = self._lifecycle
+            if not lifecycle.open or lifecycle.state is STOPPING or not messages:
+                return
+            lifecycle.heard = now
+            if frames_log.isEnabledFor(logging.DEBUG):
+                log_messages(self._log, "<", messages, self._secrets)
+            if lifecycle.state is not CONNECTED:
+                messages = self._inbound.receive_first(messages, now)
+            connection = lifecycle.connection
+            if connection is None:
+                return
+            decode = self._codec.decode
+            append = self._events.append
+            reliable = self.options.reliable
+            sequenced = 0
+            for message in messages:
+                incoming = decode(message)
+                if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
+                    if reliable and (sequence_id := incoming.sequence_id) is not None:
+                        sequenced += 1
+                        if sequence_id != connection.sequence_id + 1 and not self._inbound.admit(
+                            connection, sequence_id, now
+                        ):
+                            if not lifecycle.open:
+                                return
+                            continue
+                        connection.sequence_id = sequence_id
+                    append(incoming)
+                elif type(incoming) is AckMessage:
+                    self._requests.acked(incoming, now)
+                else:
+                    self._inbound.receive(incoming, now)
+                    if not lifecycle.open:
+                        return  # the service sends the messages that follow again on the next transport
+            if sequenced and connection.sequence_id:  # 0: none of them had an id that could be acknowledged
+                connection.received(sequenced, sum(map(len, messages)))
+                lifecycle.schedule_sequence_ack(connection, now)
+            lifecycle.schedule_requests()
+        finally:
+            self.running = ""
 
+    @alone
     def receive_binary(self, now: float) -> None:
         """Handle a binary message, which has no place in the JSON subprotocols."""
         if self._lifecycle.open and self.state is not STOPPING:
@@ -294,6 +394,10 @@ class Session:
 
     def heard(self, now: float) -> None:
         """Note that the peer showed life without a whole message: some bytes, a WebSocket ping or pong."""
+        if self.running:
+            raise reentered(self, "heard")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
         self._lifecycle.heard = now
 
     def reading_paused(self, now: float) -> None:
@@ -302,6 +406,8 @@ class Session:
 
     def reading_resumed(self, now: float) -> None:
         """Resume reading: the consumer has caught up."""
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
         if self._lifecycle.paused:
             self._lifecycle.expect_to_hear(now)
             self._lifecycle.paused = False
@@ -312,36 +418,50 @@ class Session:
         Call :meth:`sender_goes_on` when the wait is over. Meanwhile :attr:`reading` is True even if the consumer is too
         slow, so that a dead peer can be told from a busy one.
         """
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
         self._lifecycle.expect_to_hear(now)
         self._lifecycle.senders += 1
 
     def sender_goes_on(self) -> None:
         """Note that a sender no longer waits."""
-        self._lifecycle.senders -= 1
+        if self._lifecycle.senders:
+            self._lifecycle.senders -= 1
 
+    @alone
     def transport_broken(self, code: int, reason: str, now: float) -> None:
         """Handle a peer that broke the rules of WebSocket: the transport can only be closed.
 
         Args:
             code: the close code to send: 1002, 1007 or 1009.
             reason: what the peer did, for people.
+
+        Raises:
+            InvalidType: ``code`` is no int, or ``reason`` no str.
         """
+        check_close(code, reason)
         if self._lifecycle.open and self.state is STOPPING:
             self._lifecycle.finish(None)
         elif self._lifecycle.open:
             self._inbound.broken(code, reason, now, can_skip=False)
 
+    @alone
     def disconnected(self, now: float, *, code: int = NO_CLOSE_FRAME, reason: str = "") -> None:
         """Handle the end of the transport of the current :attr:`dial`.
 
         Args:
             code: the peer's close code; 1006 without a close frame.
             reason: the close reason, or the text of the error.
+
+        Raises:
+            InvalidType: ``code`` is no int, or ``reason`` no str.
         """
+        check_close(code, reason)
         if self._lifecycle.open:
             reason = without_secrets(reason, secrets=self._secrets)
             self._lifecycle.transport_lost(code, reason, now)
 
+    @alone
     def wake(self, now: float) -> None:
         """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing.
 
@@ -351,6 +471,7 @@ class Session:
         """
         self._lifecycle.wake(now)
 
+    @alone
     def check(self, now: float) -> None:
         """Look at once whether the connection is still there: the network may have changed.
 
@@ -360,6 +481,7 @@ class Session:
         """
         self._lifecycle.check(now)
 
+    @alone
     def asleep(self, seconds: float, now: float) -> None:
         """Tell how long the machine was suspended in all; growth by more than two seconds is a reason to :meth:`check`.
 
@@ -370,10 +492,12 @@ class Session:
                 does not matter.
             now: the time.
         """
+        check_seconds(seconds, "seconds")
         self._lifecycle.asleep(seconds, now)
 
     # ---- Requests of the application
 
+    @alone
     def join_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to join ``group``; the answer is an :class:`Acked` with the returned ack id.
 
@@ -391,6 +515,7 @@ class Session:
         payload = self._codec.encode_join(group, key)
         return self._submit(Request(key, JOIN, payload, user_data, now, group), now)
 
+    @alone
     def leave_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(ack_id)
@@ -422,16 +547,25 @@ class Session:
         Raises:
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
         """
-        own = not ack and ack_id is None and self._pacing.asks_for_ack
-        key = self._reserve(ack_id, ack, own)
-        payload = self._codec.encode_send(
-            group, data, data_type, no_echo, key if key > 0 else None, self.options.max_request_size
-        )
-        if not ack:
-            self._pacing.published()
-        self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
-        return key if ack else None
+        if self.running:
+            raise reentered(self, "send_to_group")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        try:
+            self.running = "send_to_group"
+            own = not ack and ack_id is None and self._pacing.asks_for_ack
+            key = self._reserve(ack_id, ack, own)
+            payload = self._codec.encode_send(
+                group, data, data_type, no_echo, key if key > 0 else None, self.options.max_request_size
+            )
+            if not ack:
+                self._pacing.published()
+            self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
+            return key if ack else None
+        finally:
+            self.running = ""
 
+    @alone
     def send_event(
         self,
         event: str,
@@ -479,6 +613,7 @@ class Session:
         """Check and encode an event without an ack, for :meth:`send_prepared`."""
         return self._codec.encode_event(event, data, data_type, None, self.options.max_request_size)
 
+    @alone
     def send_prepared(self, message: bytes, now: float, *, publish: bool) -> None:
         """Send what :meth:`prepare_send` (``publish``) or :meth:`prepare_event` returned.
 
@@ -493,6 +628,7 @@ class Session:
             Request(key, PUBLISH, self._codec.with_ack_id(message, key) if own else message, None, now, own=own), now
         )
 
+    @alone
     def withdraw(self, ack_id: int) -> bool:
         """Take a request back that was never handed to a transport, without an ``Acked``.
 
@@ -503,6 +639,7 @@ class Session:
         self._lifecycle.schedule_requests()
         return withdrawn
 
+    @alone
     def stop(self, now: float) -> None:
         """Stop, in whatever state; the answer is ``Stopped``, at the latest after ``close_timeout``.
 
@@ -528,7 +665,11 @@ class Session:
     # ---- Outputs
 
     def events(self) -> list[Event]:
-        """Return the events since the last call, in order."""
+        """Return the events since the last call, in order. The lines of the log are written before that."""
+        if self.running:
+            raise reentered(self, "events")
+        if self._log.lines:
+            self._log.write()
         if not self._events:
             return []
         events = self._events.copy()
@@ -540,15 +681,28 @@ class Session:
 
         From here on they count as sent: only acks tell whether the service has seen them.
         """
+        if self.running:
+            raise reentered(self, "messages_to_send")
         if not self._lifecycle.open:
             return []
-        outbox, control = self._outbox, self._control.messages
-        messages = self._requests.take() if outbox.queue or outbox.repeats else []
-        if not messages and not control:
+        try:
+            self.running = "messages_to_send"
+            outbox, control = self._outbox, self._control.messages
+            messages = self._requests.take() if outbox.queue or outbox.repeats else []
+            if not messages and not control:
+                return messages
+            if control:
+                messages[:0] = control
+                control.clear()
+            if frames_log.isEnabledFor(logging.DEBUG):
+                log_messages(self._log, ">", messages, self._secrets)
             return messages
-        if control:
-            messages[:0] = control
-            control.clear()
-        if wire_log.log.isEnabledFor(logging.DEBUG):
-            wire_log.log_messages(">", messages, self._secrets)
-        return messages
+        finally:
+            self.running = ""
+
+
+def attach(session: Session, dial: Dial) -> None:
+    """Call :meth:`Session.attach`; raise InvalidType unless ``session`` is a :class:`Session`."""
+    if not isinstance(session, Session):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidType(f"session must be a Session, not {type(session).__name__}")
+    session.attach(dial)

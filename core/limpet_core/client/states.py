@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from limpet_core.client.headers import Headers
-from limpet_core.errors import ConnectError
+from limpet_core.client.url import Endpoint, parse_url, place
+from limpet_core.errors import ConnectError, InvalidValue
 from limpet_core.protocol.close import Close
 from limpet_core.redaction import HIDDEN, redact_url
 
@@ -97,6 +98,18 @@ class Dial(msgspec.Struct, eq=False):
     through: str | None = None
     refusal: ConnectError | None = None
     wanted: bool = True
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where to connect for :attr:`url`. Raises InvalidValue if it is None or no WebSocket URL."""
+        if self.url is None:
+            raise InvalidValue("the dial has no URL yet: call session.url_ready(url, now) first")
+        return parse_url(self.url)
+
+    @property
+    def place(self) -> str:
+        """Where to connect, for people: host and port, without the secrets of the URL."""
+        return "no URL yet" if self.url is None else place(self.url)
 
     def __repr__(self) -> str:
         headers = tuple((name, HIDDEN) for name, _ in self.headers)

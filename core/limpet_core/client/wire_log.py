@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
+from limpet_core.client.log_lines import LogLines, frames_log
 from limpet_core.redaction import HIDDEN, Secrets
 from limpet_core.text import one_line
-
-log: logging.Logger = logging.getLogger("limpet.frames")
 
 _LONGEST: Final = 1000
 
 
-def log_messages(direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
+def log_messages(lines: LogLines, direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
     """Log ``messages`` that were received (``direction`` is ``<``) or are sent (``>``)."""
     for message in messages:
         text = message.decode("utf-8", "replace")
         if direction == "<" and _may_hold_a_token(text):
             text = _without_token(text, secrets)
-        log.debug("%s %s", direction, one_line(text, _LONGEST, secrets))
+        lines.debug("%s %s", direction, one_line(text, _LONGEST, secrets), to=frames_log)
 
 
 def _may_hold_a_token(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from limpet_core.errors import InvalidType
 from limpet_core.text import one_line
 
 NO_CLOSE_FRAME: Final = 1006
@@ -30,6 +31,14 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     def because(cls, code: int, reason: str) -> Close:
         """Return a Close whose reason is cut to the bytes that fit into a close frame."""
         return cls(code, reason.encode("utf-8", "replace")[:_MAX_REASON].decode("utf-8", "ignore"))
+
+
+def check_close(code: object, reason: object) -> None:
+    """Raise InvalidType unless ``code`` is an int and ``reason`` a str, as a driver has to report them."""
+    if not isinstance(code, int):
+        raise InvalidType(f"code must be a close code such as 1006, not {type(code).__name__}")
+    if not isinstance(reason, str):
+        raise InvalidType(f"reason must be a str, not {type(reason).__name__}")
 
 
 def describe_close(code: int, reason: str) -> str:

@@ -65,6 +65,7 @@ def test_what_is_sent_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) 
     drive.session.join_group("blue", drive.now)
     with caplog.at_level("DEBUG", logger="limpet.frames"):
         drive.sent()
+        drive.events()
     assert [record.message for record in caplog.records] == ['> {"type":"joinGroup","group":"blue","ackId":1}']
 
 
@@ -73,6 +74,7 @@ def test_what_arrives_is_in_the_log_of_frames(caplog: pytest.LogCaptureFixture) 
     drive.connect()
     with caplog.at_level("DEBUG", logger="limpet.frames"):
         drive.says('{"type":"pong"}')
+        drive.events()
     assert [record.message for record in caplog.records] == ['< {"type":"pong"}']
 
 

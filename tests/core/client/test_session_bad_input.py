@@ -326,6 +326,7 @@ def test_the_log_says_what_was_skipped(caplog: pytest.LogCaptureFixture) -> None
     drive.connect()
     with caplog.at_level("WARNING", logger="limpet"):
         drive.says(UNDELIVERABLE["text"])
+        drive.events()
     assert [record.message for record in caplog.records] == [
         "the service sent text data that is no string; it is skipped"
     ]
@@ -371,6 +372,7 @@ def test_the_log_says_what_could_not_be_used(caplog: pytest.LogCaptureFixture) -
     drive.connect()
     with caplog.at_level("DEBUG", logger="limpet"):
         drive.says({"type": "future"}, {"type": "system", "event": "connected", "connectionId": ""})
+        drive.events()
     assert [(record.levelname, record.message) for record in caplog.records if record.name == "limpet"] == [
         ("DEBUG", "ignored a message of unknown type 'future'"),
         ("WARNING", "the service sent a connected message without connectionId"),

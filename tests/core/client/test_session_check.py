@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.helpers.driving import PING, Drive, hello, news, ok, refused
 
-from limpet import Acked, Backoff, ConnectError, Recovering, State, Stopped
+from limpet import Acked, Backoff, ConnectError, InvalidValue, Recovering, State, Stopped
 
 DEFAULTS = {"keepalive_interval": 20.0, "keepalive_timeout": 120.0}
 PLAIN = "json.webpubsub.azure.v1"
@@ -337,3 +337,15 @@ def test_a_request_that_the_service_refused_meanwhile_is_refused() -> None:
     oversleep(drive, 100)
     drive.says(refused(ack_id, "Forbidden"))
     assert drive.answers() == {ack_id: "Forbidden/rejected"}
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_seconds_of_suspends_that_are_none_are_refused_and_the_next_suspend_is_noticed(seconds: float) -> None:
+    drive = Drive()
+    drive.connect()
+    drive.session.asleep(5.0, drive.now)
+    with pytest.raises(InvalidValue, match="seconds must be finite"):
+        drive.session.asleep(seconds, drive.now)
+    assert drive.sent() == []
+    drive.session.asleep(65.0, drive.now)
+    assert drive.sent() == [PING]

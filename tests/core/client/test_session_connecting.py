@@ -575,11 +575,11 @@ def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
         refused(drive)
         drive.until_dial()
     refused(drive)
+    (stopped,) = drive.events()
     warnings = [record.message for record in caplog.records if "the start goes on" in record.message]
     assert ["until a connection is made, for 3 attempts at most (the" in text for text in warnings] == [
         True for _ in range(limit == 3)
     ]
-    (stopped,) = drive.events()
     assert ("gave up after 3 attempts to connect: " in str(stopped.error)) is (limit == 3)
     assert "cannot connect to example.test port 443" in str(stopped.error)
     with pytest.raises(LocalProtocolError, match="has stopped: "):
@@ -590,6 +590,7 @@ def test_a_start_that_was_asked_to_come_later_says_when_it_does(caplog: pytest.L
     drive = Drive(first_connection=Backoff(initial=0.0, jitter=0.0), max_retry_after=40.0)
     drive.start()
     drive.session.url_failed(ConnectError("busy", retry_after=1000.0), drive.now)
+    assert drive.events() == []
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
     assert warning.message.endswith("(the next attempt is in 40.0 s)")
     assert drive.until_dial() == 40.0

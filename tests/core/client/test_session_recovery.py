@@ -217,6 +217,7 @@ def test_the_log_warns_of_a_connection_that_is_lost_for_good(caplog: pytest.LogC
     drive = Drive()
     drive.connect()
     drive.lose()
+    drive.events()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "the connection was lost: gone (close code 1008); messages are lost until a new connection is made")
     ]
@@ -230,6 +231,7 @@ def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCapture
         fail(drive)
         drive.until_dial()
         drive.advance(10)
+        drive.events()
     assert [record.message for record in caplog.records] == [
         "recovering c1: reset by peer (close code 1006)",
         "attempt failed: cannot connect to example.test port 443: refused",

@@ -367,6 +367,7 @@ def test_after_a_client_has_given_up_every_call_says_why(caplog: pytest.LogCaptu
         drive.session.join_group("g", drive.now)
     drive.start()
     drive.session.url_failed(OSError("no URL"), drive.now)  # which start() raises
+    assert drive.events(Stopped)
     assert caplog.text == ""
 
 

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from limpet_core.client.log_lines import LogLines
 from limpet_core.client.wire_log import log_messages
 from limpet_core.redaction import Secrets
 
@@ -14,7 +15,9 @@ from limpet_core.redaction import Secrets
 def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<", secrets: Secrets | None = None) -> str:
     caplog.clear()
     with caplog.at_level(logging.DEBUG, logger="limpet.frames"):
-        log_messages(direction, [message.encode()], secrets or Secrets())
+        lines = LogLines()
+        log_messages(lines, direction, [message.encode()], secrets or Secrets())
+        lines.write()
     (record,) = caplog.records
     return record.getMessage()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -44,9 +44,9 @@ class Blocking(Subject):
 
     cancellable = False
 
-    async def __aenter__(self) -> Self:
+    async def enter(self) -> None:
+        """Start the client."""
         await anyio.to_thread.run_sync(self.client.__enter__, limiter=_LIMITERS.get())
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -77,6 +77,7 @@ class Blocking(Subject):
 
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
         """The same by way of ``timeout=``."""
+        self.allowed.use("cancel")
         try:
             await self.call(method, *args, timeout=seconds)
         except TimeoutError:
@@ -95,6 +96,7 @@ class Blocking(Subject):
 
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """The steps are taken in the client's thread for callbacks."""
+        self.allowed.use("callbacks")
 
         @wraps(callback)  # logs name it
         def take(event: Any) -> None:
@@ -107,10 +109,12 @@ class Blocking(Subject):
         return (time.sleep if method == "sleep" else getattr(self.client, method))(*args)
 
     def __aiter__(self) -> Stream:
+        self.allowed.use("streams")
         return BlockingStream(iter(self.client))
 
     def events(self, *types: type[Any]) -> Stream:
         """Call ``events``."""
+        self.allowed.use("streams")
         return BlockingStream(self.client.events(*types))
 
     @asynccontextmanager

@@ -6,11 +6,22 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from ssl import SSLContext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpet import Options
 from limpet.testing.contract.blocking import Blocking
 from limpet.testing.contract.subject import Adapter
+
+if TYPE_CHECKING:
+    import limpet.anyio
+    import limpet.asyncio
+    import limpet.sync
+    import limpet.trio
+    from limpet.testing.contract.api import AsyncClientApi, BlockingClientApi
+
+    # Type checkers compare them.
+    ASYNC: tuple[type[AsyncClientApi], ...] = (limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client)
+    BLOCKING: tuple[type[BlockingClientApi], ...] = (limpet.sync.Client,)
 
 
 def builtin() -> list[Adapter]:

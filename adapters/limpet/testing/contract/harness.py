@@ -13,6 +13,7 @@ import anyio
 from limpet import Backoff, Options
 from limpet._clients import callbacks
 from limpet.service import ServiceOptions
+from limpet.testing.contract.needs import Allowed
 from limpet.testing.contract.subject import Adapter, Subject
 from limpet.testing.service import BackgroundService
 
@@ -53,7 +54,9 @@ class Harness:
         service: BackgroundService,
         adapter: Adapter,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        allowed: Allowed | None = None,
     ) -> None:
+        self._allowed = allowed or Allowed()
         self.service: BackgroundService = service
         self._adapter = adapter
         self.service_tls: ssl.SSLContext | None = tls[0] if tls else None
@@ -66,7 +69,10 @@ class Harness:
     def client(self, url: Any = None, **options: Any) -> Subject:
         """Return a client, not started yet, with :func:`fast` options; by default its URL goes through the proxy."""
         where = self.service.url() if url is None else url
-        return self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls))
+        self._allowed.make(where, options)
+        subject = self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls))
+        subject.allowed = self._allowed
+        return subject
 
     def undisturbed(self, **options: Any) -> Subject:
         """Return a client, not started yet, that connects without the proxy."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
-import os
 import ssl
 import sys
 import threading
@@ -13,13 +11,16 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
 
 import anyio
 
-from limpet.testing.contract.check import Check
+from limpet.testing.contract import leftovers
+from limpet.testing.contract.check import Check, needs_of
 from limpet.testing.contract.harness import Harness
+from limpet.testing.contract.needs import Allowed
 from limpet.testing.contract.subject import Adapter
+from limpet.testing.failed_line import failed_at
+from limpet.testing.open_sockets import open_sockets
 from limpet.testing.service import BackgroundService
 
 LEFT_BEHIND = 30.0
@@ -35,16 +36,18 @@ def run_check(
 ) -> None:
     """Run one check against one adapter; raises AssertionError, or what went wrong.
 
+    The notes of the error have the line of the check that failed, and the values in it.
+
     Args:
         check: one of :data:`CHECKS`, or of your own.
         adapter: a client and its event loop.
         tls: what the service and what the client uses, for ``wss`` URLs.
         limit: the seconds it may take at most.
     """
-    threads, sockets = set(threading.enumerate()), _open_sockets()
+    threads, sockets = leftovers.threads(), open_sockets()
     with _unseen_errors() as unseen:
         with BackgroundService(tls=tls[0] if tls else None) as service:
-            harness = Harness(service, adapter, tls)
+            harness = Harness(service, adapter, tls, Allowed(needs_of(check)))
             anyio.run(
                 _play,
                 check,
@@ -57,65 +60,40 @@ def run_check(
             )
         gc.collect()
     assert not unseen, unseen
-
-    def ours() -> list[threading.Thread]:
-        return [thread for thread in set(threading.enumerate()) - threads if thread.name.startswith("limpet")]
-
-    _until(lambda: not ours(), lambda: f"threads left behind: {ours()}")
-    _until(
-        lambda: len(_open_sockets()) <= len(sockets), lambda: f"sockets left open: {_open_sockets()}, before: {sockets}"
-    )
+    _gone("threads", lambda: _more(leftovers.threads(), threads))
+    # A socket that was open before may have been replaced by another.
+    _gone("sockets", lambda: _more(open_sockets(), sockets) if len(open_sockets()) > len(sockets) else [])
 
 
 async def _play(check: Check, harness: Harness, limit: float, unseen: list[object], backend: str) -> None:
     if backend == "asyncio":
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: unseen.append(context))
-    before = _busy(backend)
+    before = leftovers.tasks(backend)
     with anyio.fail_after(limit):
-        await check(harness)
+        try:
+            await check(harness)
+        except Exception as error:
+            for note in failed_at(error, check):
+                error.add_note(note)
+            raise
     end = time.monotonic() + LEFT_BEHIND
-    while left := [one for one in _busy(backend) if one not in before]:
+    while left := _more(leftovers.tasks(backend), before):
         if time.monotonic() > end:
-            raise AssertionError(f"left behind: {left}")
+            raise AssertionError(f"tasks and timers left behind: {'; '.join(left)}")
         await anyio.sleep(0.01)
 
 
-def _busy(backend: str) -> list[object]:
-    """What the event loop still has to do, apart from the caller."""
-    if backend == "trio":
-        import trio
-
-        statistics = trio.lowlevel.current_statistics()
-        busy: list[object] = [f"task {number}" for number in range(statistics.tasks_living)]
-        return busy if statistics.seconds_to_next_deadline == math.inf else [*busy, "a timer"]
-    loop: Any = asyncio.get_running_loop()
-    tasks: list[object] = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    return tasks + [timer for timer in getattr(loop, "_scheduled", ()) if not timer.cancelled()]
+def _more(now: dict[object, str], before: dict[object, str]) -> list[str]:
+    """Describe what is there now and was not before."""
+    return [what for one, what in now.items() if one not in before]
 
 
-def _open_sockets() -> list[str]:
-    """The sockets of this process that are open, where the system tells."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return []
-    found: list[str] = []
-    for name in names:
-        try:
-            link = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue  # the one that listed them
-        if link.startswith("socket:"):  # event loops keep others for the next of them
-            found.append(link)
-    return found
-
-
-def _until(true: Callable[[], bool], why: Callable[[], str]) -> None:
+def _gone(kind: str, left: Callable[[], list[str]]) -> None:
     end = time.monotonic() + LEFT_BEHIND
-    while not true():
+    while found := left():
         if time.monotonic() > end:
-            raise AssertionError(why())
+            raise AssertionError(f"{kind} left behind: {'; '.join(found)}")
         time.sleep(0.002)
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import anyio
 
 from limpet import Ack, State
+from limpet.testing.contract.needs import Allowed
 
 GROUP = "g"
 """The group of a check that needs one."""
@@ -61,16 +62,26 @@ class Subject:
     Attributes:
         client: the client itself.
         cancellable: whether a cancellation reaches a call that waits.
+        allowed: what the check may ask the client for.
     """
 
     cancellable: ClassVar[bool] = True
 
     def __init__(self, client: Any) -> None:
         self.client: Any = client
+        self.allowed: Allowed = Allowed()
+        self._starts = 0
 
     async def __aenter__(self) -> Self:
-        await self.client.__aenter__()
+        if self._starts:
+            self.allowed.use("restart")
+        self._starts += 1
+        await self.enter()
         return self
+
+    async def enter(self) -> None:
+        """Start the client."""
+        await self.client.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -107,6 +118,7 @@ class Subject:
 
     async def check(self) -> None:
         """Call ``check``."""
+        self.allowed.use("check")
         self.client.check()
 
     async def join(self, group: str = GROUP, **named: Any) -> Ack:
@@ -133,6 +145,7 @@ class Subject:
 
     async def gives_up(self, seconds: float, method: str, *args: Any) -> bool:
         """Call a method, but wait only so long; return whether that was too short."""
+        self.allowed.use("cancel")
         with anyio.move_on_after(seconds) as scope:
             await self.call(method, *args)
         return scope.cancelled_caught
@@ -151,8 +164,14 @@ class Subject:
         """Register a plain callback, which must not wait."""
         self.client.on(event_type, callback)
 
+    def off(self, event_type: type[Any], callback: Callable[[Any], object]) -> None:
+        """Remove a plain callback."""
+        self.allowed.use("callbacks")
+        self.client.off(event_type, callback)
+
     def on_steps(self, event_type: type[Any], callback: Callable[[Any], Steps]) -> None:
         """Register a callback that waits and calls the client."""
+        self.allowed.use("callbacks")
 
         @wraps(callback)  # logs name it
         async def take(event: Any) -> None:
@@ -164,14 +183,17 @@ class Subject:
         return await (anyio.sleep(*args) if method == "sleep" else getattr(self.client, method)(*args))
 
     def __aiter__(self) -> Stream:
+        self.allowed.use("streams")
         return Stream(aiter(self.client))
 
     def events(self, *types: type[Any]) -> Stream:
         """Call ``events``."""
+        self.allowed.use("streams")
         return Stream(self.client.events(*types))
 
     def subscribe(self, group: str = GROUP) -> AbstractAsyncContextManager[Stream]:
         """Call ``subscribe``."""
+        self.allowed.use("streams")
         return self._subscribe(group)
 
     @asynccontextmanager

@@ -145,7 +145,6 @@ async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_
             with raises(SendError) as caught:
                 await client.call("send_event", "order", 0)
             assert (caught.error.name, caught.error.outcome) == ("InternalServerError", "unknown")
-            assert "status 500" in caught.error.message
             assert isinstance(await client.call("send_event", "order", 0), Ack)
             assert [call.data for call in server.calls] == [b"0"] * 2  # both of them wanted
         server.calls.clear()

@@ -49,19 +49,17 @@ async def something_else_that_answers_is_no_service(harness: Harness) -> None:
         assert "SECRET" not in str(error)
 
 
-@check("transport")
-async def a_refusal_tells_status_and_reason_and_no_token(harness: Harness) -> None:
+@check("transport", needs=("status",))
+async def a_refusal_tells_its_status_and_no_token(harness: Harness) -> None:
     for status in (400, 401, 403, 404, 429, 500, 503):
         with NotAService.refusing(status, "out of tea") as server:
             error = await _fails(harness.client(server.url))
         assert error.status == status
         assert type(error.status) is int
-        assert str(status) in str(error)
-        assert "out of tea" in str(error)
         assert "SECRET" not in str(error)
 
 
-@check("transport")
+@check("transport", needs=("url function", "retry after"))
 async def a_refusal_that_asks_for_a_delay_has_it_and_a_start_with_a_backoff_goes_on(harness: Harness) -> None:
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     with (
@@ -79,19 +77,17 @@ async def a_refusal_that_asks_for_a_delay_has_it_and_a_start_with_a_backoff_goes
     assert third - second > 0.99
 
 
-@check("transport")
-async def a_redirect_is_named_and_not_followed(harness: Harness) -> None:
+@check("transport", needs=("status",))
+async def a_redirect_tells_its_status_and_is_not_followed(harness: Harness) -> None:
     with NotAService(b"") as elsewhere:
         for status in (301, 302, 303, 307, 308):
             with NotAService.refusing(status, "Moved", Location=elsewhere.url) as server:
                 error = await _fails(harness.client(server.url))
             assert error.status == status
-            url = elsewhere.url.replace("SECRET", "***")
-            assert str(error).endswith(f": it redirects to {url} (redirects are not followed)")
         assert not elsewhere.requests
 
 
-@check("transport")
+@check("transport", needs=("restart",))
 async def a_start_that_is_cut_anywhere_fails_or_connects(harness: Harness) -> None:
     client = harness.client()
     started = 0
@@ -126,7 +122,6 @@ async def a_black_hole_is_found_and_recovered(harness: Harness) -> None:
             harness.service.publish(GROUP, range(start, start + 5))
             lost = await log.wait(Recovering)
             assert lost.code == 1006
-            assert "nothing was heard" in lost.reason
             harness.service.cut()
             harness.service.resume()
             await client.send(start + 5)
@@ -165,7 +160,7 @@ async def a_slow_line_in_small_pieces_is_none_the_worse(harness: Harness) -> Non
         assert [len(data) for data in log.data] == [*(size // 2 for size in sizes)] * 2 + [4]
 
 
-@check("transport")
+@check("transport", needs=("backpressure",))
 async def a_service_that_does_not_read_holds_up_who_sends_without_ack(harness: Harness) -> None:
     count = 250  # more than the sockets take
     async with harness.client() as client, anyio.create_task_group() as tasks:
@@ -191,7 +186,7 @@ async def a_service_that_does_not_read_holds_up_who_sends_without_ack(harness: H
         assert not log.events
 
 
-@check("transport")
+@check("transport", needs=("streams", "pause", "backpressure"))
 async def a_slow_consumer_that_sends_without_ack_over_a_dead_line_is_told(harness: Harness) -> None:
     """Reading is paused for its sake, and yet the silence must be noticed: it waits for the line itself."""
     slow = _Slow()
@@ -206,25 +201,29 @@ async def a_slow_consumer_that_sends_without_ack_over_a_dead_line_is_told(harnes
         await soon(lambda: len(slow.seen) == 5)
         harness.service.stall()
 
+        sent: list[bool] = []
+
         async def send() -> None:
             for _ in range(250):  # more than the sockets take
                 await client.send(_BODY * 5, "another", ack=False)
+            sent.append(True)
 
         tasks.start_soon(send)
-        assert "nothing was heard" in (await log.wait(Recovering)).reason
+        assert (await log.wait(Recovering)).code == 1006
         harness.service.cut()
         harness.service.resume()
         slow.go = True
         await soon(lambda: len(slow.seen) == 3 * _LIMIT)
         assert slow.seen == list(range(3 * _LIMIT))
         await log.wait(Recovered)
+        await soon(lambda: sent, "the end of what is sent")
         await client.stop()
 
 
 # ---- Too much
 
 
-@check("transport", "size limit")
+@check("transport", needs=("size limit",))
 async def a_message_that_is_too_large_is_not_taken_in_and_that_is_told(harness: Harness) -> None:
     async with harness.client(max_message_size=10_000) as client:
         log, messages = Log(client, *_TROUBLE), Log(client, GroupMessage)
@@ -272,7 +271,7 @@ class _Slow:
         stream.close()
 
 
-@check("transport", "tls")
+@check("transport", "tls", needs=("streams", "callbacks", "pause"))
 async def a_slow_consumer_pauses_reading_and_loses_nothing(harness: Harness) -> None:
     """What it has not taken stays with the service, but for the bounded buffer and one read of the socket."""
     settings: dict[str, Any] = {
@@ -328,7 +327,7 @@ async def a_slow_consumer_pauses_reading_and_loses_nothing(harness: Harness) -> 
             await client.stop()
 
 
-@check("transport")
+@check("transport", needs=("callbacks", "pause"))
 async def past_the_services_cap_the_application_is_told(harness: Harness) -> None:
     slow = _Slow()
     async with harness.client(max_buffered_messages=_LIMIT) as client:
@@ -351,7 +350,7 @@ async def past_the_services_cap_the_application_is_told(harness: Harness) -> Non
         assert slow.seen[:-1] == list(range(len(slow.seen) - 1))
 
 
-@check("transport")
+@check("transport", needs=("streams", "callbacks", "pause"))
 async def a_consumer_that_is_behind_can_still_send(harness: Harness) -> None:
     """An answer to each message: its ack comes behind messages that nobody takes until the ack is here."""
     count = 150

@@ -38,10 +38,9 @@ async def a_peer_with_the_wrong_name_is_told_and_left(harness: Harness) -> None:
         return
     with logged(but="limpet") as noise, Hostile(Harm.STILL_BEHIND_TLS, harness.service_tls) as peer:
         client = harness.client(peer.url("localhost"), connect_timeout=5.0)
-        with prompt(4.0), raises(ConnectError) as caught:
+        with prompt(4.0), raises(ConnectError):
             async with client:
                 raise AssertionError("it cannot have started")
-        assert "certificate" in str(caught.error), caught.error
         await _nothing_left(Harm.STILL_BEHIND_TLS, peer, before)
     assert not noise, noise
 

@@ -37,7 +37,7 @@ async def _rest(stream: Stream) -> list[Any]:
 # ---- Iteration
 
 
-@check()
+@check(needs=("streams",))
 async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(harness: Harness) -> None:
     async with harness.client() as client:
         await client.join()
@@ -51,7 +51,7 @@ async def iteration_gives_what_came_before_it_and_a_break_loses_nothing(harness:
         assert seen == list(range(31))
 
 
-@check()
+@check(needs=("streams", "cancel"))
 async def a_cancelled_iteration_loses_nothing(harness: Harness) -> None:
     async with harness.client() as client, anyio.create_task_group() as tasks:
         await client.join()
@@ -76,7 +76,7 @@ async def a_cancelled_iteration_loses_nothing(harness: Harness) -> None:
         await client.stop()
 
 
-@check()
+@check(needs=("streams",))
 async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(harness: Harness) -> None:
     client = harness.client()
     everything = client.events(Connected, GroupMessage, Recovered, Stopped)
@@ -111,7 +111,7 @@ async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(harness:
         stream.close()
 
 
-@check()
+@check(needs=("streams",))
 async def streams_raise_when_the_client_cannot_go_on(harness: Harness) -> None:
     async with harness.client(auto_reconnect=False) as client, anyio.create_task_group() as tasks:
         errors: list[ConnectError] = []
@@ -135,7 +135,7 @@ async def streams_raise_when_the_client_cannot_go_on(harness: Harness) -> None:
         await soon(lambda: len(errors) == 2)
 
 
-@check()
+@check(needs=("streams",))
 async def an_iteration_may_begin_before_the_start(harness: Harness) -> None:
     client = harness.client()
     seen: list[Any] = []
@@ -153,7 +153,7 @@ async def an_iteration_may_begin_before_the_start(harness: Harness) -> None:
     assert seen == [1]
 
 
-@check()
+@check(needs=("streams",))
 async def two_readers_of_one_stream_are_told(harness: Harness) -> None:
     async with harness.client() as client:
         await client.join()
@@ -177,13 +177,13 @@ async def _one_is_told(harness: Harness, *streams: Stream) -> None:
             tasks.start_soon(read, stream)
         await soon(lambda: outcome)
         harness.service.publish(GROUP, [1])
-    assert "client.events(GroupMessage)" in str(outcome[0])
+    assert isinstance(outcome[0], LocalProtocolError)
     assert outcome[1:] == [1]
     for stream in streams:
         stream.close()
 
 
-@check()
+@check(needs=("streams",))
 async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(harness: Harness) -> None:
     async with harness.client() as client:
         await client.join()
@@ -207,7 +207,7 @@ async def a_closed_stream_ends_and_what_waits_in_it_is_dropped(harness: Harness)
         assert await _rest(stream) == []
 
 
-@check()
+@check(needs=("streams", "pause"))
 async def a_full_stream_that_another_thread_closes_holds_up_nothing(harness: Harness) -> None:
     async with harness.client(max_buffered_messages=4) as client:
         await client.join()
@@ -221,7 +221,7 @@ async def a_full_stream_that_another_thread_closes_holds_up_nothing(harness: Har
         later.close()
 
 
-@check()
+@check(needs=("streams", "restart", "pause"))
 async def a_stream_that_was_full_at_the_stop_holds_up_no_later_start(harness: Harness) -> None:
     client = harness.client(max_buffered_messages=4)
     async with client:
@@ -238,7 +238,7 @@ async def a_stream_that_was_full_at_the_stop_holds_up_no_later_start(harness: Ha
         later.close()
 
 
-@check()
+@check(needs=("streams", "pause", "log"))
 async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(harness: Harness) -> None:
     with logged() as warnings:
         async with harness.client(max_buffered_messages=_LIMIT) as client:
@@ -250,13 +250,13 @@ async def without_a_reader_requests_go_on_and_the_newest_messages_are_kept(harne
             assert 100 - _LIMIT <= first <= 101 - _LIMIT
             assert await _take(stream, 99 - first) == list(range(first + 1, 100))
             stream.close()
-    assert [text.split(":")[0] for text in warnings] == ["no callback or iterator reads messages"]
+    assert len(warnings) == 1
 
 
 # ---- Subscriptions
 
 
-@check()
+@check(needs=("streams",))
 async def subscribe_joins_iterates_and_leaves(harness: Harness) -> None:
     async with harness.client() as client:
         async with client.subscribe("a") as a, client.subscribe("b") as b:
@@ -274,7 +274,7 @@ async def subscribe_joins_iterates_and_leaves(harness: Harness) -> None:
         await soon(lambda: not harness.service.members("a") | harness.service.members("b"))
 
 
-@check()
+@check(needs=("streams",))
 async def subscribe_that_is_refused_raises(harness: Harness) -> None:
     async with harness.client(harness.service.url(roles=())) as client:
         with raises(SendError) as caught:
@@ -286,7 +286,7 @@ async def subscribe_that_is_refused_raises(harness: Harness) -> None:
                 raise AssertionError("not joined")
 
 
-@check()
+@check(needs=("streams", "restart"))
 async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(harness: Harness) -> None:
     async with harness.client() as client, client.subscribe() as messages:
         await client.send(1)
@@ -299,7 +299,7 @@ async def subscribe_ends_when_the_client_stops_and_passes_on_what_is_raised(harn
         await soon(lambda: client.groups == frozenset())
 
 
-@check()
+@check(needs=("streams", "cancel"))
 async def a_cancelled_subscription_does_not_stay_in_the_group(harness: Harness) -> None:
     async with harness.client() as client:
         with anyio.move_on_after(0.1):
@@ -309,7 +309,7 @@ async def a_cancelled_subscription_does_not_stay_in_the_group(harness: Harness) 
         await soon(lambda: client.groups == frozenset())
 
 
-@check()
+@check(needs=("streams", "cancel"))
 async def a_subscription_cancelled_while_it_joins_does_not_stay_in_the_group(harness: Harness) -> None:
     async with harness.client() as client, anyio.create_task_group() as tasks:
         harness.service.stall("to_client")

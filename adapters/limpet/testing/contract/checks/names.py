@@ -17,7 +17,7 @@ from limpet.testing.contract.subject import GROUP, Subject
 _NAME = "service.test"
 
 
-@check("transport")
+@check("transport", needs=("addresses",))
 async def silent_addresses_of_a_name_cost_a_fraction_of_a_second_each(harness: Harness) -> None:
     """RFC 8305: the next address is tried 250 ms later, while the ones before go on. A recovery does the same."""
     port, url = _named(harness)
@@ -36,7 +36,7 @@ async def silent_addresses_of_a_name_cost_a_fraction_of_a_second_each(harness: H
             await client.__aexit__(None, None, None)
 
 
-@check("transport")
+@check("transport", needs=("addresses",))
 async def addresses_that_refuse_give_their_turn_to_the_next_at_once(harness: Harness) -> None:
     port, url = _named(harness)
     refusing = [(f"127.0.0.{number}", port) for number in range(2, 52)]
@@ -46,27 +46,25 @@ async def addresses_that_refuse_give_their_turn_to_the_next_at_once(harness: Har
             await soon(lambda: client.connection_id in harness.service.members(GROUP))
 
 
-@check("transport")
-async def where_no_address_of_a_name_answers_the_error_says_why(harness: Harness) -> None:
-    with name(_NAME, ("127.0.0.2", 9), ("127.0.0.3", 9)), prompt(), raises(ConnectError) as caught:
+@check("transport", needs=("addresses",))
+async def where_no_address_of_a_name_answers_the_start_fails(harness: Harness) -> None:
+    with name(_NAME, ("127.0.0.2", 9), ("127.0.0.3", 9)), prompt(), raises(ConnectError):
         async with harness.client(f"ws://{_NAME}:9/client/hubs/chat"):
             raise AssertionError("it cannot have started")
-    assert _NAME in str(caught.error)
 
 
-@check("transport")
+@check("transport", needs=("addresses",))
 async def a_look_up_that_fails_in_its_own_way_is_a_failure_like_others(harness: Harness) -> None:
     """Guards of tests and sandboxes raise exceptions of their own from the functions of sockets."""
     with logged(but="limpet") as noise, name_that_fails(_NAME, RuntimeError("no names in here")):
         client = harness.client(f"ws://{_NAME}:9/client/hubs/chat", connect_timeout=60.0)
-        with prompt(), raises(ConnectError) as caught:
+        with prompt(), raises(ConnectError):
             async with client:
                 raise AssertionError("it cannot have started")
-    assert "no names in here" in str(caught.error)
     assert not noise, noise
 
 
-@check("transport")
+@check("transport", needs=("addresses",))
 async def stop_does_not_wait_for_silent_addresses(harness: Harness) -> None:
     port, url = _named(harness)
     with silent(4, port) as addresses, name(_NAME, *addresses):
@@ -80,14 +78,13 @@ async def stop_does_not_wait_for_silent_addresses(harness: Harness) -> None:
             assert client.state is State.STOPPED
 
 
-@check("transport")
+@check("transport", needs=("addresses",))
 async def a_look_up_that_hangs_is_given_up_in_time_and_holds_up_no_stop(harness: Harness) -> None:
     _, url = _named(harness)
     with name_that_hangs(_NAME) as begun:
-        with prompt(), raises(ConnectError) as caught:
+        with prompt(), raises(ConnectError):
             async with harness.client(url, connect_timeout=0.2):
                 raise AssertionError("it cannot have started")
-        assert "timed out" in str(caught.error)
         begun.clear()
         client = harness.client(url, connect_timeout=60.0, close_timeout=30.0)
         async with anyio.create_task_group() as tasks:

@@ -202,7 +202,7 @@ async def without_ack_as_many_as_one_likes_go_out_without_a_pause(harness: Harne
         assert client.connection_id == connection_id
 
 
-@check()
+@check(needs=("restart",))
 async def who_is_too_far_ahead_goes_on_after_a_loss_or_a_stop(harness: Harness) -> None:
     client = harness.client(close_timeout=0.2)
     log = Log(client, GroupMessage)
@@ -250,7 +250,7 @@ async def who_sends_without_a_pause_receives_all_the_same(harness: Harness) -> N
             assert log.data == [1]
 
 
-@check()
+@check(needs=("cancel",))
 async def a_request_that_is_given_up_leaves_the_client_healthy(harness: Harness) -> None:
     async with harness.client() as client, harness.undisturbed() as other:
         log = Log(other, GroupMessage)
@@ -267,7 +267,7 @@ async def a_request_that_is_given_up_leaves_the_client_healthy(harness: Harness)
         assert client.state is State.CONNECTED
 
 
-@check()
+@check(needs=("cancel",))
 async def a_request_given_up_before_it_was_sent_is_withdrawn(harness: Harness) -> None:
     async with harness.client() as client:
         log = Log(client, GroupMessage)
