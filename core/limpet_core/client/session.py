@@ -63,8 +63,10 @@ class Session:
     alone, and drops late calls.
 
     One call runs at a time: a second one, of another thread or greenlet, a signal handler or a finalizer, raises
-    LocalProtocolError and changes nothing. The session calls nobody, except ``random``. The lines of its log are
-    written in :meth:`events`, when nothing is half done, so a handler of the log may call the session.
+    LocalProtocolError and changes nothing. Getters, :meth:`reading_paused`, :meth:`reading_resumed`,
+    :meth:`sender_waits`, :meth:`sender_goes_on` and the ``prepare_`` methods may be called at any time. The session
+    calls nobody, except ``random``. The lines of its log are written in :meth:`events`, when nothing is half done, so
+    a handler of the log may call the session.
 
     Args:
         options: see :class:`Options`.
