@@ -406,6 +406,8 @@ class Lifecycle:
             self.control.ping()
             if anew or not self._unanswered:
                 self._checked = now
+                # A clock that stands still for a millisecond: only bytes read after the check are an answer to it.
+                self.heard = min(self.heard, math.nextafter(now, -math.inf))
                 self._timers.set(Timer.CHECK, now + self._options.check_timeout)
         elif self._timers[Timer.ATTEMPT] < math.inf:
             self._timers.set(Timer.ATTEMPT, min(self._timers[Timer.ATTEMPT], self._attempts.soonest(now)))

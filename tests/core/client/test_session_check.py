@@ -57,6 +57,18 @@ def test_a_check_without_an_answer_gives_the_transport_up_and_recovers() -> None
     assert drive.dial.recovery
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["silent", "answered"])
+def test_in_one_tick_of_the_clock_bytes_before_a_check_are_no_answer_and_bytes_after_it_are(answered: bool) -> None:
+    drive = connected(keepalive_interval=None, keepalive_timeout=None)
+    drive.advance(100)
+    drive.session.heard(drive.now)
+    drive.session.check(drive.now)  # uvloop's clock moves once a millisecond
+    if answered:
+        drive.session.heard(drive.now)
+    drive.advance(10)
+    assert drive.events() == ([] if answered else [LOST])
+
+
 def test_a_check_is_over_with_its_transport() -> None:
     drive = connected()
     drive.advance(1)
