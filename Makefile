@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test quick check format simulate fuzz mutants coverage bench micro ratios soak clean
+.PHONY: demo test quick check format proto simulate fuzz mutants coverage bench micro ratios soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/limpet demo
 
-# Most of the time of a test is waiting: three run at a time. WORKERS=0: one after the other, as a debugger wants it.
-WORKERS ?= 3
+# Most of the time of a test is waiting: six run at a time. WORKERS=0: one after the other, as a debugger wants it.
+WORKERS ?= 6
+# Python keeps the compiled tests: without that each worker compiles them anew, for four seconds.
+unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -35,6 +37,13 @@ check: $(VENV)/.checked
 format: $(VENV)/.checked
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The Python code of the protobuf messages, from their schema. The compiler has an environment of its own, since it needs
+# an older protobuf than a client may have.
+PROTO := limpet_core/protocol/protobuf
+proto: $(VENV)/proto/.installed
+	cd core && PATH="$(CURDIR)/$(VENV)/proto/bin:$$PATH" python -m grpc_tools.protoc \
+		-I $(PROTO)/_wire=$(PROTO) --python_out=. --mypy_out=quiet:. $(PROTO)/_wire/webpubsub.proto
 
 # Many sessions and the service over a network that fails, in virtual time; see simulation/.
 SEEDS ?= 10000
@@ -102,6 +111,12 @@ $(VENV)/.fuzzed: $(VENV)/.tested
 
 $(VENV)/.mutating: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
+	touch $@
+
+$(VENV)/proto/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)/proto
+	$(VENV)/proto/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(VENV)/proto/bin/python -m pip install --quiet --disable-pip-version-check --group proto
 	touch $@
 
 clean:

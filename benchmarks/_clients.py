@@ -71,6 +71,10 @@ class Ours:
         async with self.client(url) as client:
             return await repeat(lambda: client.send_to_group("bench", data), in_flight, seconds)
 
+    async def stream(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
+        async with self.client(url) as client, client.open_stream("bench") as stream:
+            return await repeat(lambda: stream.write(data), in_flight, seconds)
+
     async def idle(self, url: str, count: int, seconds: float) -> None:
         async def opened(tasks: anyio.abc.TaskGroup) -> object:
             client = self.client(url)

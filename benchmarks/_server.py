@@ -22,6 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 NUMBER = re.compile(rb'"(?:ackId|sequenceId)":\s*(\d+)')
+STREAM = re.compile(rb'"streamId":\s*("[^"]*")')
+STREAM_ACKS = 25  # the fragments of a stream that one streamAck answers
 ASCII = b"The quick brown fox jumps over the lazy dog; 1234567890 times. "
 MIXED = 'Größe, 速い, \\n and \\"quotes\\": '.encode()
 
@@ -81,6 +83,7 @@ class Connection(asyncio.Protocol):
         self.started = False
         self.closing = False
         self.acknowledged = 0
+        self.fragments = 0
         self.drained = asyncio.Event()
         self.drained.set()
         self.task: asyncio.Task[None] | None = None
@@ -170,6 +173,8 @@ class Connection(asyncio.Protocol):
                     if "drop" in self.query:
                         self.transport.write(answers.pop())
                         self.close()
+                elif stream := STREAM.search(payload):
+                    self.stream(stream[1], payload, answers)
             elif b'"sequenceAck"' in payload:
                 self.acknowledged = int(number[1])
             else:
@@ -177,6 +182,20 @@ class Connection(asyncio.Protocol):
             if b'"event"' in payload and not self.started:
                 self.started = True
                 self.task = asyncio.create_task(self.paced() if "rate" in self.query else self.blast())
+
+    def stream(self, stream_id: bytes, payload: bytes, answers: list[bytes]) -> None:
+        """Take the start, a fragment or the end of a stream in; there is one at a time."""
+        if b'"streamData"' in payload:
+            self.fragments += 1
+            if self.fragments % STREAM_ACKS:
+                return
+        elif b'"streamEnd"' in payload:
+            answers.append(frame(b'{"type":"streamClosed","streamId":%s}' % stream_id))
+            return
+        else:
+            self.fragments = 0
+        expected = self.fragments + 1
+        answers.append(frame(b'{"type":"streamAck","streamId":%s,"expectedSequenceId":%d}' % (stream_id, expected)))
 
     # ---- To the client
 

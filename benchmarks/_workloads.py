@@ -13,6 +13,8 @@ from wsproto.events import AcceptConnection, Request
 
 import limpet
 from limpet_core.protocol.json import decode
+from limpet_core.protocol.protobuf._wire.webpubsub_pb2 import DownstreamMessage, MessageData
+from limpet_core.protocol.protobuf.codec import decode as decode_protobuf
 
 sys.path.append(str(Path(__file__).parents[1]))  # these are scripts
 from simulation.inspect import see_up_to
@@ -44,20 +46,35 @@ def message(sequence_id: int, size: int) -> bytes:
     )
 
 
-def frame(text: bytes) -> bytes:
-    """A whole unmasked text frame."""
-    size = len(text)
+def protobuf_message(sequence_id: int, size: int) -> bytes:
+    data = DownstreamMessage.DataMessage(group="bench", data=MessageData(text_data="x" * size), sequence_id=sequence_id)
+    setattr(data, "from", "group")
+    return DownstreamMessage(data_message=data).SerializeToString()
+
+
+def protobuf_connected() -> bytes:
+    connected = DownstreamMessage.SystemMessage.ConnectedMessage(connection_id="c", reconnection_token="t")
+    system = DownstreamMessage.SystemMessage(connected_message=connected)
+    return DownstreamMessage(system_message=system).SerializeToString()
+
+
+def frame(message: bytes, *, binary: bool = False) -> bytes:
+    """A whole unmasked frame."""
+    size = len(message)
+    first = b"\x82" if binary else b"\x81"
     if size < 126:
-        return b"\x81%c" % size + text
-    return (b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")) + text
+        return b"%b%c%b" % (first, size, message)
+    length = b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big")
+    return first + length + message
 
 
-def connected(*, fast_lane: bool = True) -> tuple[limpet.Session, limpet.Link]:
+def connected(*, fast_lane: bool = True, binary: bool = False) -> tuple[limpet.Session, limpet.Link]:
     """A session that stands, and its link."""
-    session = limpet.Session(random=lambda: 0.5)
+    protocol = limpet.RELIABLE_PROTOBUF if binary else limpet.RELIABLE_JSON
+    session = limpet.Session(limpet.Options(protocol=protocol), random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
-    link = opened(session, CONNECTED, 0.0, fast_lane=fast_lane)
+    link = opened(session, protobuf_connected() if binary else CONNECTED, 0.0, fast_lane=fast_lane)
     session.events()
     link.data_to_send()
     return session, link
@@ -71,16 +88,17 @@ def opened(session: limpet.Session, first: bytes, now: float, *, fast_lane: bool
     server.receive_data(b"".join(link.data_to_send()))
     request = next(event for event in server.events() if isinstance(event, Request))
     answer = server.send(AcceptConnection(subprotocol=request.subprotocols[0]))
-    link.receive_data(answer + frame(first), now)
+    link.receive_data(answer + frame(first, binary=session.options.binary), now)
     assert session.state is limpet.State.CONNECTED
     return link
 
 
-def receiving(name: str, size: int, *, fast_lane: bool) -> Workload:
+def receiving(name: str, size: int, *, fast_lane: bool = True, binary: bool = False) -> Workload:
     """A thousand group messages: bytes to events, with sequence ids and their acks."""
-    session, link = connected(fast_lane=fast_lane)
+    session, link = connected(fast_lane=fast_lane, binary=binary)
+    make = protobuf_message if binary else message
     # The same bytes again and again: what was seen before costs as much up to the last step, so ids go on by hand.
-    data = b"".join(frame(message(number, size)) for number in range(1, BATCH + 1))
+    data = b"".join(frame(make(number, size), binary=binary) for number in range(1, BATCH + 1))
 
     def run() -> None:
         see_up_to(session, 0)
@@ -111,12 +129,13 @@ def sending(name: str) -> Workload:
     return Workload(name, run, BATCH)
 
 
-def decoding(name: str, size: int) -> Workload:
-    text = message(1, size)
+def decoding(name: str, size: int, *, binary: bool = False) -> Workload:
+    whole = protobuf_message(1, size) if binary else message(1, size)
+    read = decode_protobuf if binary else decode
 
     def run() -> None:
         for _ in range(BATCH):
-            decode(text)
+            read(whole)
 
     return Workload(name, run, BATCH)
 
@@ -136,9 +155,12 @@ def draining(name: str) -> Workload:
 def all_workloads() -> list[Workload]:
     return [
         decoding("decode 32 B", 32),
-        receiving("receive 32 B", 32, fast_lane=True),
+        decoding("decode 32 B of protobuf", 32, binary=True),
+        receiving("receive 32 B", 32),
+        receiving("receive 32 B of protobuf", 32, binary=True),
         receiving("receive 32 B by wsproto", 32, fast_lane=False),
-        receiving("receive 4 KiB", 4096, fast_lane=True),
+        receiving("receive 4 KiB", 4096),
+        receiving("receive 4 KiB of protobuf", 4096, binary=True),
         receiving("receive 4 KiB by wsproto", 4096, fast_lane=False),
         sending("send and ack"),
         draining("drain nothing"),

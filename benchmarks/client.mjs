@@ -54,6 +54,26 @@ async function send() {
   finish(difference(before, snapshot(answered)));
 }
 
+async function stream() {
+  await client.start();
+  const writer = await client.openGroupStream("bench");
+  let written = 0;
+  let going = true;
+  const worker = async () => {
+    while (going) {
+      await writer.write(options.data, "text");
+      written += 1;
+      // A write does not wait for the socket: without a turn of the event loop no timer would ever fire.
+      if (written % 25 === 0) await new Promise(setImmediate);
+    }
+  };
+  for (let i = 0; i < options.in_flight; i++) worker();
+  await sleep(options.seconds / 4);
+  const before = snapshot(written);
+  await sleep(options.seconds);
+  finish(difference(before, snapshot(written)));
+}
+
 const read = (file, name) => readFileSync(file, "utf8").split("\n").filter((line) => line.startsWith(name));
 const privateMemory = () =>
   1024 * read("/proc/self/smaps_rollup", "Private_").reduce((sum, line) => sum + parseInt(line.split(/\s+/)[1]), 0);
@@ -101,4 +121,4 @@ async function connect() {
   finish(difference(before, snapshot(connected)));
 }
 
-await { receive, send, idle, connect }[job]();
+await { receive, send, stream, idle, connect }[job]();

@@ -18,6 +18,13 @@ MOST_KEPT = 12
 OPTIONS = Options(
     reconnect=Backoff(limit=5), first_connection=Backoff(limit=2), max_pending_requests=MOST_REQUESTS, resend="always"
 )
+MADE_OF_REQUESTS = (
+    *("pending", "outbox", "repeats", "in flight", "unanswered", "backing off", "own", "memberships"),
+    *("states asked for", "states to set again", "states to have anew", "streams", "streams that send"),
+    *("invocations", "unsent invocations", "allowance taken"),
+)
+"""What the session keeps no more of than a few for each request that may wait."""
+
 TIMES = (0.0, 0.001, 0.5, 1.0, 5.0, 21.0, 125.0, 1e6, -0.5, -1e6, math.nan, math.inf, -math.inf)
 """Steps of the clock. It should be monotonic; a session has to live with one that is not."""
 
@@ -25,11 +32,20 @@ NEVER = 255
 """The argument of a call at no time."""
 
 HELLO = b'{"type":"system","event":"connected","connectionId":"c%d","reconnectionToken":"t"}'
-MESSAGES = (
+MESSAGES: tuple[bytes, ...] = (
     *(b'{"type":"pong"}', b'{"type":"system","event":"disconnected","message":"bye"}', b"{", b'{"type":"new"}'),
     *(b'{"type":"ack","ackId":1,"success":true}', b'{"type":"ack","ackId":2,"success":false}', b"7"),
     b'{"type":"ack","ackId":3,"success":false,"error":{"name":"InternalServerError","message":"x"}}',
     *(b'{"type":"message","from":"server","dataType":"json","data":1,"sequenceId":%d}' % n for n in (1, 2, 3, 9)),
+    *(b'{"type":"streamAck","streamId":"s","expectedSequenceId":%d}' % n for n in (1, 2, 3, 0)),
+    *(b'{"type":"streamNack","streamId":"s","expectedSequenceId":%d,"name":"x"}' % n for n in (1, 2, 3)),
+    *(b'{"type":"streamClosed","streamId":"s"}', b'{"type":"streamClosed","streamId":"t","error":{"name":"x"}}'),
+    *(b'{"type":"ack","ackId":%d,"success":true}' % n for n in range(4, 12)),
+    b'{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"text","data":"x"}',
+    b'{"type":"invokeResponse","invocationId":"i","success":false,"error":{"name":"NotFound"}}',
+    b'{"type":"groupStateSnapshot","group":"g","items":[{"connectionId":"c9","updatedAt":5,"state":{"a":"b"}}]}',
+    b'{"type":"groupStateUpdate","group":"g","items":[{"connectionId":"c9","updatedAt":6}]}',
+    b'{"type":"groupStateUpdate","group":"h","items":[{"connectionId":"c1","updatedAt":7,"state":{}},7]}',
 )
 
 
@@ -122,7 +138,7 @@ CALLS: list[Callable[[Driver, int], object]] = [
     lambda d, a: d.session.connected(d.now),
     lambda d, a: d.session.dial_failed(OSError("no"), d.now, status=400 + a % 5, retry_after=(None, 3.0, 1e9)[a % 3]),
     lambda d, a: d.session.disconnected(d.now, code=1000 + a % 16),
-    lambda d, a: d.session.receive_binary(d.now),
+    lambda d, a: d.session.receive_binary(b"", d.now),
     lambda d, a: d.session.transport_broken(1002, "?", d.now),
     lambda d, a: d.session.heard(d.now if a else math.nan),
     lambda d, a: d.session.check(d.now if a else math.inf),
@@ -150,6 +166,18 @@ CALLS: list[Callable[[Driver, int], object]] = [
     on_channel(lambda channel, a, now: channel.broken(1007, "?", now)),
     on_channel(lambda channel, a, now: channel.closed(now, code=1000 + a % 16, reason="over")),
     on_channel(lambda channel, a, now: channel.failed(OSError("no"), now, status=400 + a % 5)),
+    lambda d, a: d.session.open_stream("g", d.now, stream_id=(None, "s", "t")[a % 3], idle_timeout=(300.0, 0.5)[a & 1]),
+    lambda d, a: d.session.write_stream("st"[a & 1], a, d.now),
+    lambda d, a: d.session.stream_has_room("st"[a & 1]),
+    lambda d, a: d.session.end_stream("st"[a & 1], d.now),
+    lambda d, a: d.session.abort_stream("st"[a & 1], "enough", d.now, code="E1" if a & 2 else None),
+    lambda d, a: d.session.invoke("e", a, d.now, timeout=(None, 0.5, 9.0)[a % 3], invocation_id=(None, "i")[a & 1]),
+    lambda d, a: d.session.cancel_invocation("i" if a & 1 else str(a % 8), d.now if a != NEVER else math.nan),
+    lambda d, a: d.session.set_group_state("gh"[a & 1], {"a": str(a)}, d.now),
+    lambda d, a: d.session.clear_group_state("gh"[a & 1], d.now),
+    lambda d, a: d.session.subscribe_group_states("gh"[a & 1], d.now),
+    lambda d, a: d.session.unsubscribe_group_states("gh"[a & 1], d.now),
+    lambda d, a: d.session.group_states("gh"[a & 1]),
 ]
 
 
@@ -192,7 +220,7 @@ def _alive(session: Session) -> None:
 def _small(session: Session) -> None:
     kept = inspect(session).left
     assert len(kept.get("control", ())) <= MOST_KEPT  # type: ignore[arg-type]
-    for name in ("pending", "outbox", "repeats", "in flight", "unanswered", "backing off", "own", "memberships"):
+    for name in MADE_OF_REQUESTS:
         held = kept.get(name, ())
         size = held if isinstance(held, int) else len(held)  # type: ignore[arg-type]
         assert size <= 3 * MOST_REQUESTS, f"{name} grows: {size}"

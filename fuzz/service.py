@@ -66,6 +66,8 @@ def messages_into_service(data: bytes) -> None:
     for number, line in enumerate(data.split(b"\n")):
         service.receive(client, line, float(number))
         drain()
+        service.wake(float(number))
+        drain()
         if client.close is not None:
             client = Transport([], service.limits, None)  # what comes now is for nobody
             client = service.connect("chat", RELIABLE_JSON, grant, float(number))

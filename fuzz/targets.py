@@ -9,15 +9,17 @@ import json
 import math
 from collections.abc import Callable
 
+from fuzz.oracle import Oracle
+from fuzz.protobuf import protobuf_into_service, protobuf_into_session
 from fuzz.schedules import schedules_of_drivers
 from fuzz.service import filters_on_connections, messages_into_service, requests_into_service
-from simulation.oracle import Ask, SessionOracle
+from simulation.oracle import Ask
+from simulation.parts import PartsOracle
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 
 from limpet import (
     Backoff,
-    Connected,
     Link,
     LocalProtocolError,
     Options,
@@ -68,7 +70,10 @@ def frames_into_link(data: bytes) -> None:
 
 
 def messages_into_session(data: bytes) -> None:
-    """Any messages, one per line: nothing raises, messages come in order and once, and stop() still stops."""
+    """Any messages, one per line: nothing raises, messages come in order and once, and stop() still stops.
+
+    There are always a stream ``s`` with a fragment, an invocation ``i`` and a subscription of ``g``.
+    """
     session = Session(OPTIONS, random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
@@ -79,9 +84,11 @@ def messages_into_session(data: bytes) -> None:
     for number, line in enumerate(data.split(b"\n")):
         now = float(number)
         text = line.decode("utf-8", "replace").encode()  # a transport has checked that it is UTF-8
+        _have_parts(session, oracle, now)
         standing = session.dial if session.state is State.CONNECTED else None
         session.receive_message(text, now)
         oracle.saw_all(session.events())
+        oracle.compare(session, "g")
         if standing is not None and (sequence_id := sequence_id_of(text)) is not None:
             assert oracle.last >= sequence_id, "a whole message is delivered, or told as missed at once"
             assert session.dial is standing, "and the connection is left alone"
@@ -95,6 +102,26 @@ def messages_into_session(data: bytes) -> None:
     session.disconnected(1e6)
     oracle.saw_all(session.events())
     assert (session.state, oracle.running) == (State.STOPPED, False)
+
+
+def _have_parts(session: Session, oracle: Oracle, now: float) -> None:
+    """Begin what the service can speak of, and is over or was never begun."""
+    if session.state is State.STOPPED:
+        return
+    if "s" not in oracle.streams:
+        try:
+            oracle.opens(session.open_stream("g", now, stream_id="s"))
+        except LocalProtocolError as error:
+            if "belongs to a failed stream" not in str(error):  # that the service has not closed yet
+                raise
+        else:
+            session.write_stream("s", "x", now)
+    if "i" not in oracle.invocations:
+        oracle.invokes(session.invoke("e", None, now, invocation_id="i"))
+    if not oracle.waiting:
+        oracle.asks(Ask("watch", session.subscribe_group_states("g", now), chain="all"))
+    for message in session.messages_to_send():
+        oracle.sends(message)
 
 
 def operations_on_session(data: bytes) -> None:
@@ -117,23 +144,21 @@ def operations_on_session(data: bytes) -> None:
                 oracle.sends(message)
         elif type(result) is int:
             oracle.asks(Ask("request", result))
+        elif isinstance(result, Ask):
+            oracle.asks(result)
+        elif isinstance(result, tuple):
+            tells, *arguments = result
+            tells(oracle, *arguments)
         if before is State.STOPPED and session.state is not State.STOPPED:
             oracle.started()
         oracle.saw_all(session.events())
+        oracle.compare(session, "gh")
     session.stop(now)
     session.disconnected(now)
     oracle.saw_all(session.events())
     assert (session.state, session.deadline, session.dial) == (State.STOPPED, math.inf, None)
     assert session.messages_to_send() == []
     assert not oracle.running
-
-
-class Oracle(SessionOracle):
-    """For a peer that may use a connection id twice."""
-
-    def connected(self, event: Connected) -> None:
-        self.connection_ids.clear()
-        super().connected(event)
 
 
 def sequence_id_of(text: bytes) -> int | None:
@@ -186,6 +211,37 @@ def _news(session: Session, argument: int, now: float) -> None:
     session.receive_message(b'{"type":"message","from":"server","data":1,"sequenceId":%d}' % argument, now)
 
 
+def _nothing(result: object) -> None:
+    """Make a call whose result is no ack id."""
+
+
+def _stream_id(argument: int) -> str:
+    return "st"[argument & 1]
+
+
+def _invocation_id(argument: int) -> str:
+    return "i" if argument & 1 else str(1 + (argument >> 1) % 4)
+
+
+def _says_of_stream(session: Session, argument: int, now: float) -> None:
+    type_ = ("streamAck", "streamNack", "streamClosed", "streamClosed")[argument >> 6]
+    error = ',"error":{"name":"StreamNotFound"}' if argument & 0x20 else ""
+    expected = f'"expectedSequenceId":{(1, 1, 1, 2, 2, 3, 4, 0)[(argument >> 1) & 7]}'
+    session.receive_message(f'{{"type":"{type_}","streamId":"{_stream_id(argument)}",{expected}{error}}}', now)
+
+
+def _replies(session: Session, argument: int, now: float) -> None:
+    body = '"success":true' if argument & 0x80 else '"success":false,"error":{"name":"NotFound"}'
+    session.receive_message(f'{{"type":"invokeResponse","invocationId":"{_invocation_id(argument)}",{body}}}', now)
+
+
+def _says_of_states(session: Session, argument: int, now: float) -> None:
+    type_ = "groupStateSnapshot" if argument & 0x80 else "groupStateUpdate"
+    state = ',"state":{"a":"b"}' if argument & 0x40 else ""
+    item = f'{{"connectionId":"c{argument & 3}","updatedAt":{(argument >> 2) & 15}{state}}}'
+    session.receive_message(f'{{"type":"{type_}","group":"g","items":[{item}]}}', now)
+
+
 OPERATIONS: list[Callable[[Session, int, float], object]] = [
     lambda session, argument, now: session.start(now),
     _open,
@@ -202,10 +258,30 @@ OPERATIONS: list[Callable[[Session, int, float], object]] = [
     lambda session, argument, now: session.dial_failed(OSError(), now, status=400 + argument % 8),
     lambda session, argument, now: session.url_failed(OSError(), now),
     lambda session, argument, now: session.transport_broken(1000 + argument % 16, "?", now),
-    lambda session, argument, now: session.receive_binary(now),
+    lambda session, argument, now: session.receive_binary(b"", now),
     lambda session, argument, now: session.receive_message(b"{", now),
     lambda session, argument, now: session.reading_paused(now) if argument & 1 else session.reading_resumed(now),
     lambda session, argument, now: session.stop(now) if argument < 32 else None,
+    lambda session, argument, now: (PartsOracle.opens, session.open_stream("g", now, stream_id=_stream_id(argument))),
+    lambda session, argument, now: _nothing(session.write_stream(_stream_id(argument), argument, now)),
+    lambda session, argument, now: session.end_stream(_stream_id(argument), now),
+    lambda session, argument, now: session.abort_stream(_stream_id(argument), "enough", now),
+    _says_of_stream,
+    lambda session, argument, now: (
+        PartsOracle.invokes,
+        session.invoke("e", argument, now, timeout=argument >> 4 or None, invocation_id=("i", None)[argument & 1]),
+    ),
+    lambda session, argument, now: (
+        PartsOracle.gave_up,
+        _invocation_id(argument),
+        session.cancel_invocation(_invocation_id(argument), now),
+    ),
+    _replies,
+    lambda session, argument, now: Ask("set", session.set_group_state("g", {"a": "b"}, now), chain="own"),
+    lambda session, argument, now: Ask("clear", session.clear_group_state("g", now), chain="own"),
+    lambda session, argument, now: Ask("watch", session.subscribe_group_states("g", now), chain="all"),
+    lambda session, argument, now: Ask("unwatch", session.unsubscribe_group_states("g", now), chain="all"),
+    _says_of_states,
 ]
 
 TARGETS: dict[str, Target] = {
@@ -218,5 +294,7 @@ TARGETS: dict[str, Target] = {
         messages_into_service,
         requests_into_service,
         filters_on_connections,
+        protobuf_into_session,
+        protobuf_into_service,
     )
 }

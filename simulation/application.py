@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any, ClassVar
 
 from limpet import Backoff, ClientStopped, Options, State, TooManyRequests
 from simulation.clock import Clock
 from simulation.inspect import pending, set_stride
+from simulation.invoking import Invoking
+from simulation.presence import Presence
 from simulation.service import Service
+from simulation.streaming import Streaming
 from simulation.weather import Weather
-from simulation.witness import Asked, Watched, Witness
+from simulation.witness import Asked, Watched
 
 
-class Application(Witness):
+class Application(Streaming, Invoking, Presence):
     """Starts and stops a session, makes requests, gives up, reads slowly. A subclass drives the session."""
 
     def __init__(
@@ -35,6 +39,7 @@ class Application(Witness):
             max_pending_requests=1000 if gentle else random.choice([1000, 1000, 15]),
             keepalive_interval=5.0,
             keepalive_timeout=11.0,
+            auto_restore_group_states=clock.draw(f"{name} states").random() < 0.8,
         )
         session = session_type(options, random=random.random)
         super().__init__(clock, service, weather, name, session)
@@ -42,10 +47,6 @@ class Application(Witness):
         self.paused = False
         self.slow = 0.0  # seconds that the consumer will take over the next messages
         self.ending = False
-
-    def drain(self) -> None:
-        """Drive the session on after a call."""
-        raise NotImplementedError
 
     # ---- Life
 
@@ -96,19 +97,26 @@ class Application(Witness):
         if no_echo:
             self.unechoed.add(asked.number)
 
-    def ask(self, kind: str, make: Callable[[Asked], int | None]) -> Asked:
-        asked = Asked(kind, number=next(self.ledger.numbers), at=self.clock.now)
+    def ask(self, kind: str, make: Callable[[Asked], int | None], **more: Any) -> Asked:
+        asked = Asked(kind, number=next(self.ledger.numbers), at=self.clock.now, **more)
         try:
             asked.ack_id = make(asked)
         except TooManyRequests:
             self.clock.log("%s: too many requests", self.name)
-            assert len(pending(self.session)) >= self.options.max_pending_requests
+            waiting = len(pending(self.session)) + len(self.open_invocations)
+            assert waiting >= self.options.max_pending_requests
         except ClientStopped:
             assert self.session.state in (State.STOPPED, State.STOPPING)
         else:
             self.asks(asked)
             self.asked.append(asked)
         return asked
+
+    def ask_about(
+        self, kind: str, group: str, make: Callable[[Any], int | None], state: dict[str, str] | None = None
+    ) -> Asked:
+        chain = f"{'own' if kind.endswith('state') else 'all'} in {group}"
+        return self.ask(kind, make, chain=chain, group=group, state=state)
 
     def give_up(self, asked: Asked) -> None:
         """The application was cancelled while it waited."""
@@ -122,8 +130,14 @@ class Application(Witness):
     def act(self, random: Random) -> None:
         """Do something that applications do."""
         session, clock, gentle = self.session, self.clock, self.weather.gentle
-        what = random.random()
-        if what < 0.55:
+        what, other = random.random(), random.random()
+        if other < 0.12:
+            self.begin_stream(random)
+        elif other < 0.24:
+            self.invoke_some(random)
+        elif other < 0.40:
+            self.change_state(random)
+        elif what < 0.55:
             self.publish(ack=random.random() < 0.85, no_echo=random.random() < 0.1)
         elif what < 0.63:
             for _ in range(random.randint(2, 20)):
@@ -187,3 +201,5 @@ class Application(Witness):
         fails = wild and random.random() < 0.05 and clock.fault(name, "the provider has no URL")
         hangs = wild and random.random() < 0.02 and clock.fault(name, "the provider does not answer")
         return None if hangs else (random.choice([0.0, 0.2]), fails)
+
+    _HANDLERS: ClassVar[dict[type, str]] = Streaming._HANDLERS | Invoking._HANDLERS | Presence._HANDLERS

@@ -83,7 +83,8 @@ class Client(Application):
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to wait for: a reader, a line, a connection, an answer, a message, an ack."""
+        """Whether there is something to wait for: a reader, a line, a connection, an answer, a message, an
+        ack, the end of a stream, a reply, the news of a state."""
         connection = self.service.core.connection(self.connection_id or "")
         return (
             self.paused
@@ -91,6 +92,9 @@ class Client(Application):
             or self.line.dead
             or self.session.state is not State.CONNECTED
             or bool(pending(self.session))
+            or bool(self.open_streams)
+            or bool(self.open_invocations)
+            or self.states_differ
             or connection is None
             or connection.transport is None
             or (self.reliable and (self.last != connection.sequence_id or connection.retained > 0))

@@ -61,9 +61,13 @@ class FramedLine(Line):
     def serve(self, transport: Transport) -> None:
         for message in transport.messages_to_send():
             self.service.ledger.sends(transport, message)
-            self.carry_data("down", frame(message))
+            if not self.disorder.takes(message):
+                self.carry_data("down", frame(message))
         if transport.close is not None:
             self.close(transport.close)
+
+    def carry_late(self, message: bytes) -> None:
+        super().carry_late(frame(message))
 
     def close(self, close: Close) -> None:
         if not self.ended:

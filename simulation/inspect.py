@@ -47,11 +47,12 @@ class Inside:
 
 def inspect(session: Session) -> Inside:
     """Take a record of ``session``."""
-    lifecycle, requests, groups, outbox = (
+    lifecycle, requests, groups, outbox, invocations = (
         session._lifecycle,
         session._requests,
         session._groups,
         session._requests._outbox,
+        session._invocations,
     )
     connection = lifecycle.connection
     buffers: dict[str, object] = {
@@ -64,6 +65,17 @@ def inspect(session: Session) -> Inside:
         "own": requests._own,
         "memberships": groups._pending,
         "rejoins": groups._rejoins,
+        "states asked for": session._group_states._chains,
+        "states to set again": session._group_states._restores,
+        "states to have anew": session._group_states._renewals,
+        "streams": session._streams._streams,
+        "failed streams": session._streams._failed,
+        "streams that send": session._streams.sending,
+        "streams that wait": session._streams._waiting,
+        "invocations": invocations.pending,
+        "unsent invocations": invocations.unsent,
+        "cancellations": invocations._cancellations,
+        "allowance taken": invocations._allowance.taken,
         "control": session._control.messages,
         "publishes on their way": 2 * session._pacing._stride - session._pacing._room,
     }
@@ -83,6 +95,26 @@ def inspect(session: Session) -> Inside:
 def pending(session: Session) -> tuple[Request, ...]:
     """Return the requests that are not settled, in the order of the calls; safe while another thread runs."""
     return tuple(session._requests.pending.values())
+
+
+@dataclass(frozen=True)
+class InvocationsInside:
+    """The private state of the invocations of a session.
+
+    Attributes:
+        payloads: what is still to be sent for each pending invocation; empty: it was sent.
+        deadlines: how many deadlines are remembered, those of settled invocations included.
+    """
+
+    payloads: list[bytes]
+    deadlines: int
+
+
+def invocations_inside(session: Session) -> InvocationsInside:
+    """Take a record of the invocations of ``session``."""
+    invocations = session._invocations
+    payloads = [invocation.payload for invocation in invocations.pending.values()]
+    return InvocationsInside(payloads, len(invocations._deadlines))
 
 
 # ---- Changes to a session
@@ -131,6 +163,11 @@ def forget_rejoin(session: Session, group: str) -> None:
     session._groups._rejoins.pop(group, None)
 
 
+def forget_own_states(session: Session) -> None:
+    """Forget the own states in all groups, which are to be set again."""
+    session._group_states._own.clear()
+
+
 def set_timer(session: Session, timer: Timer, deadline: float) -> None:
     """Arm ``timer`` for ``deadline``; ``math.inf`` disarms it."""
     session._timers.set(timer, deadline)
@@ -155,3 +192,23 @@ def lose_newest_retained(core: ServiceCore, connection_id: str) -> None:
 def wrap_publish(core: ServiceCore, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace the function that executes a publish by ``wrap(function)``."""
     core._dispatcher._publish = wrap(core._dispatcher._publish)  # type: ignore[method-assign]
+
+
+def states_of(core: ServiceCore) -> tuple[dict[tuple[str, str], Any], dict[Any, Any]]:
+    """Return what a service keeps of the states of groups: by hub and group, and the news that wait; live."""
+    return core._states._groups, core._states._with_news  # type: ignore[return-value]
+
+
+def wrap_stream_acks(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Replace the function that acknowledges fragments by ``wrap(function)``."""
+    core.streams._send_ack = wrap(core.streams._send_ack)  # type: ignore[method-assign]
+
+
+def wrap_stream_ends(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Replace the function that tells members of the end of a stream by ``wrap(function)``."""
+    core.streams._tell_members = wrap(core.streams._tell_members)  # type: ignore[method-assign]
+
+
+def wrap_state_notes(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Replace the function that notes the change of a state, for those who watch, by ``wrap(function)``."""
+    core._states._note = wrap(core._states._note)  # type: ignore[method-assign]

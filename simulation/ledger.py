@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from limpet_core.service import Transport
+
+
+class Fault(msgspec.Struct):
+    """Why a stream ended."""
+
+    name: str
+
+
+class Place(msgspec.Struct):
+    """The place of a message in a stream."""
+
+    stream_id: str = msgspec.field(name="streamId")
+    place: int = msgspec.field(name="streamSequenceId")
+    end: bool = msgspec.field(name="endOfStream", default=False)
+    error: Fault | None = None
 
 
 class Seen(msgspec.Struct):
@@ -18,11 +35,27 @@ class Seen(msgspec.Struct):
     origin: str = msgspec.field(name="from", default="")
     group: str = ""
     user: str | None = msgspec.field(name="fromUserId", default=None)
-    data: int = 0
+    data: int | str = 0
+    stream: Place | None = None
     sequence_id: int = msgspec.field(name="sequenceId", default=0)
 
 
 seen = msgspec.json.Decoder(Seen).decode
+
+
+@dataclass
+class Heard:
+    """A stream, as a member that loses nothing hears it.
+
+    Attributes:
+        numbers: its fragments, in order.
+        end: the name of the error that it ended with; empty: none; None: it goes on.
+        broken_off: whether the service crashed meanwhile.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    end: str | None = None
+    broken_off: bool = False
 
 
 class Ledger:
@@ -35,7 +68,10 @@ class Ledger:
         room: the publications to the group "room".
         expiring: publications that may be missed.
         sent: connection id -> sequence id, or place -> number.
+        streams: every stream, by its id.
         ack_ids: the ack id of each publication that was seen on its way.
+        called: how often the event handler was called for an invocation, by its number.
+        answers: what the event handler did then, by the number.
     """
 
     def __init__(self, log: Callable[..., None]) -> None:
@@ -47,14 +83,20 @@ class Ledger:
         self.room: set[int] = set()
         self.expiring: set[int] = set()
         self.sent: dict[str, dict[int, Any]] = {}
+        self.streams: dict[str, Heard] = {}
         self.ack_ids: dict[int, int | None] = {}
+        self.called: Counter[int] = Counter()
+        self.answers: dict[int, str] = {}
 
     def records(self, raw: bytes, connection_id: str) -> None:
         """Take in what a member of all groups hears while the service listens to ``connection_id``."""
         message = seen(raw)
         if message.origin != "group":
             return
+        if message.stream is not None and self._ends_stream(message.stream, message.data):
+            return
         number = message.data
+        assert isinstance(number, int)
         assert (number, connection_id) not in self.executed_on, f"{number} was executed twice for {connection_id}"
         self.executed_on.add((number, connection_id))
         self.executed.append(number)
@@ -62,6 +104,26 @@ class Ledger:
         if message.group == "room":
             self.room.add(number)
         self.log("executed %s for %s", number, message.user)
+
+    def _ends_stream(self, stream: Place, data: int | str) -> bool:
+        """Take in a message of a stream; return whether it is the end."""
+        heard = self.streams.setdefault(stream.stream_id, Heard())
+        if heard.end == "IdleTimeout" and not heard.numbers:
+            # The start was executed, its answer was lost for as long as the idle timeout, and it was repeated.
+            heard = self.streams[stream.stream_id] = Heard()
+        assert heard.end is None, "nothing follows the end of a stream"
+        assert stream.place == len(heard.numbers) + 1, "a stream is published in order"
+        if stream.end:
+            heard.end = "" if stream.error is None else stream.error.name
+        else:
+            assert isinstance(data, int)
+            heard.numbers.append(data)
+        return stream.end
+
+    def crashed(self) -> None:
+        """Note that the service has forgotten everything."""
+        for heard in self.streams.values():
+            heard.broken_off |= heard.end is None
 
     def sends(self, transport: Transport, raw: bytes) -> None:
         """Take in a message that the service sends to a client."""

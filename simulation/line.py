@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from limpet import Dial, Session
 from limpet_core.service import NO_CLOSE_FRAME, Close, Transport
 from simulation.clock import Clock
+from simulation.disorder import Disorder
 from simulation.oracle import sent
 from simulation.service import Service
 
@@ -61,6 +62,7 @@ class Line:
         self.dead = False
         self.opened = False
         self.close_sent = False
+        self.disorder = Disorder(clock, name, self.carry_late)
 
     # ---- The client's end
 
@@ -186,9 +188,17 @@ class Line:
         """Send what the service wants sent."""
         for message in transport.messages_to_send():
             self.service.ledger.sends(transport, message)
-            self.carry_data("down", message)
+            if not self.disorder.takes(message):
+                self.carry_data("down", message)
         if transport.close is not None:
             self.carry("down", transport.close)
+
+    def carry_late(self, message: bytes) -> None:
+        """Send what the service has sent before, if the transport is still in use."""
+        transport = self.transport
+        connection = None if transport is None else transport.connection
+        if connection is not None and connection.transport is transport and self.core is self.service.core:
+            self.carry_data("down", message)
 
     def at_service(self, item: Any) -> None:
         if self.core is not self.service.core or self.transport is None:

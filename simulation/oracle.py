@@ -48,6 +48,7 @@ class Ask:
         kind: a name for the texts of failures.
         ack_id: None before the session has given one, and for a request without an ack.
         place: its place in the order of the calls.
+        chain: the requests that wait for each other; empty: all that wait for none.
         payload: the message, as it was first handed out.
         times: how often it was handed out.
         sent_on: the connection on which it was handed out last.
@@ -58,6 +59,7 @@ class Ask:
     kind: str
     ack_id: int | None = None
     place: int = 0
+    chain: str = ""
     payload: bytes | None = None
     times: int = 0
     sent_on: str | None = None
@@ -89,7 +91,7 @@ class SessionOracle:
         self.last = 0
         self.waiting: dict[int, Ask] = {}
         self._places = 0
-        self._newest_sent = 0
+        self._newest_sent: dict[str, int] = {}
 
     # ---- What the application does
 
@@ -129,9 +131,12 @@ class SessionOracle:
 
     def _hands_out(self, ask: Ask, message: Sent, raw: bytes) -> None:
         assert ask.payload in (None, raw), f"a repeat of {ask} is the same"
+        if ask.chain:
+            first = min(other.place for other in self.waiting.values() if other.chain == ask.chain)
+            assert ask.place == first, f"{ask} is sent while one before it is not settled"
         if not ask.times:
-            assert ask.place > self._newest_sent, "sent in the order of the calls"
-            self._newest_sent = ask.place
+            assert ask.place > self._newest_sent.get(ask.chain, 0), "sent in the order of the calls"
+            self._newest_sent[ask.chain] = ask.place
         elif self.safe and message.type in ("sendToGroup", "event"):
             assert ask.sent_on == self.connection_id, "a publish is never repeated on another connection"
         ask.payload, ask.sent_on, ask.times = raw, self.connection_id, ask.times + 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from random import Random
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from limpet import Dial
-from limpet_core.service import JSON, ClientGrant, Limits, ServiceCore, Transport, server_publication
+from limpet_core.service import JSON, ClientGrant, Connection, Limits, ServiceCore, Transport, server_publication
+from simulation.answering import Answering, settings
 from simulation.clock import Clock
 from simulation.ledger import Ledger
 from simulation.weather import Weather
@@ -43,6 +45,8 @@ class Service:
         self.ledger = Ledger(clock.log)
         self.speaking = ""
         self.dark_until = 0.0
+        self.answering = Answering(clock, self.ledger, self.serve)
+        self._fragments: Counter[tuple[str, int]] = Counter()  # how often each was refused or not
         self._ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._carriers: dict[Transport, Carrier] = {}
@@ -52,6 +56,7 @@ class Service:
 
     def open(self) -> None:
         """Open the service, or a new one in place of one that crashed and has forgotten everything."""
+        self.ledger.crashed()
         small = not self.weather.gentle and self.random.random() < 0.3
         self.core = self.core_type(
             Limits(
@@ -61,7 +66,12 @@ class Service:
             new_connection_id=lambda: f"c{next(self._ids)}",
             issue_reconnection_token=lambda connection_id: f"{connection_id}/{next(self._tokens)}",
             check_reconnection_token=lambda token, connection_id: token.split("/")[0] == connection_id,
+            events=settings(),
+            unix_time=lambda: self.clock.now,
         )
+        self.answering.core = self.core
+        self.core.streams.faults.append(self._refuses_fragment)
+        self.core.invocations.faults.append(self._holds_answer_back)
         self._wakes_at = math.inf
         # A member of all groups hears everything at once: what it hears is what was executed.
         self._recorder = self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), self.clock.now)
@@ -110,6 +120,22 @@ class Service:
                 return name
         return self._leaves.setdefault((self.speaking, leave), "")
 
+    def _refuses_fragment(self, connection: Connection, stream_id: str, number: int) -> bool:
+        """Return whether a fragment cannot be published at the moment; three times in a row it is too much."""
+        again = self._fragments[stream_id, number]
+        random = self.clock.draw(f"{stream_id} {number} {again}")
+        if again < 2 and random.random() < 0.04:
+            self._fragments[stream_id, number] += 1
+            return self.clock.fault(f"fragment {number} of {stream_id} again {again}", "streamNack")
+        return False
+
+    def _holds_answer_back(self, connection: Connection, invocation_id: str) -> float | None:
+        name = f"answer to {invocation_id} of {connection.connection_id}"
+        random = self.clock.draw(name)
+        if random.random() < 0.1 and self.clock.fault(name, "held back"):
+            return random.choice([2.0, 15.0])
+        return None
+
     # ---- Its driver
 
     def serve(self) -> None:
@@ -120,6 +146,8 @@ class Service:
                     self.ledger.records(raw, self.speaking)
             elif transport in self._carriers:
                 self._carriers[transport].serve(transport)
+        for call in self.core.handler_calls(self.clock.now):
+            self.answering.takes(self.core, call)
         due = self.core.deadline
         if due < self._wakes_at:
             self._wakes_at = due

@@ -125,6 +125,8 @@ async def _async(name: str, url: str, drop: Drop, count: int) -> dict[str, int]:
     try:
         async with client:
             await client.join_group("g")
+            with anyio.fail_after(_PATIENCE):
+                await news[0].wait()  # the start, which may be told later than it returns
             for number in range(WARM_UP + count):
                 news[0] = anyio.Event()
                 drop(client.connection_id, number % _NEW_EVERY == 0)
@@ -156,6 +158,8 @@ def _blocking(name: str, url: str, drop: Drop, count: int) -> dict[str, int]:
     try:
         with client:
             client.join_group("g")
+            if not news.wait(_PATIENCE):  # the start, which may be told later than it returns
+                raise TimeoutError("the start is not told")
             for number in range(WARM_UP + count):
                 news.clear()
                 assert client.connection_id is not None

@@ -8,14 +8,21 @@ from limpet_core.client.events import (
     Connected,
     Disconnected,
     Event,
+    GroupStatesChanged,
+    Invoked,
     Message,
     MessagesMissed,
     Recovered,
     Recovering,
     RejoinGroupFailed,
+    Reply,
     Stopped,
+    StreamClosed,
+    StreamOpened,
+    StreamProgress,
 )
 from limpet_core.client.http_connect import Proxy, Tunnel, parse_proxy
+from limpet_core.client.incoming_streams import StreamChunk
 from limpet_core.client.link import Link
 from limpet_core.client.options import Options
 from limpet_core.client.session import Session
@@ -26,21 +33,28 @@ from limpet_core.errors import (
     ConnectError,
     InvalidType,
     InvalidValue,
+    InvocationError,
+    InvocationTimeout,
     LimpetError,
     LocalProtocolError,
+    NoSuchStream,
     Outcome,
     SendError,
+    StreamError,
     TooManyRequests,
 )
+from limpet_core.protocol.any_data import unpack
 from limpet_core.protocol.close import Close
-from limpet_core.protocol.messages import GroupMessage, ServerMessage
-from limpet_core.protocol.names import JSON, RELIABLE_JSON
+from limpet_core.protocol.messages import GroupMessage, GroupState, ServerMessage, StreamFault, StreamInfo
+from limpet_core.protocol.names import JSON, PROTOBUF, RELIABLE_JSON, RELIABLE_PROTOBUF
 from limpet_core.protocol.rules import DataType
 from limpet_core.redaction import redact
 
 __all__ = [
     "JSON",
+    "PROTOBUF",
     "RELIABLE_JSON",
+    "RELIABLE_PROTOBUF",
     "Ack",
     "Acked",
     "Backoff",
@@ -55,28 +69,43 @@ __all__ = [
     "Endpoint",
     "Event",
     "GroupMessage",
+    "GroupState",
+    "GroupStatesChanged",
     "InvalidType",
     "InvalidValue",
+    "InvocationError",
+    "InvocationTimeout",
+    "Invoked",
     "LimpetError",
     "Link",
     "LocalProtocolError",
     "Message",
     "MessagesMissed",
+    "NoSuchStream",
     "Options",
     "Outcome",
     "Proxy",
     "Recovered",
     "Recovering",
     "RejoinGroupFailed",
+    "Reply",
     "SendError",
     "ServerMessage",
     "Session",
     "State",
     "Stopped",
+    "StreamChunk",
+    "StreamClosed",
+    "StreamError",
+    "StreamFault",
+    "StreamInfo",
+    "StreamOpened",
+    "StreamProgress",
     "TooManyRequests",
     "Tunnel",
     "parse_proxy",
     "parse_url",
     "recovery_url",
     "redact",
+    "unpack",
 ]

@@ -6,7 +6,7 @@ changes nothing. Faults of the peer or the network are events, and never excepti
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from limpet_core.text import LONGEST_REASON, error_text, one_line, shorten
 
@@ -40,7 +40,14 @@ class InvalidType(LocalProtocolError, TypeError):
 
 
 class TooManyRequests(LocalProtocolError):
-    """``max_pending_requests`` requests are pending. Wait for answers, or raise the option."""
+    """``max_pending_requests`` requests are pending, or ``max_streams`` streams are open, or a stream has no room.
+
+    Wait for answers, or raise the option.
+    """
+
+
+class NoSuchStream(LocalProtocolError):
+    """The stream is not open: it was never opened, or it is over; ``StreamClosed`` may still be among the events."""
 
 
 class ClientStopped(LocalProtocolError):
@@ -52,6 +59,13 @@ _NAME: Final = 128
 
 _EXPLANATION: Final = 500
 """Characters of an explanation in the text of an error."""
+
+
+_MEANINGS: Final[dict[Outcome, str]] = {
+    "rejected": "the service did not execute it",
+    "unsent": "it was never sent",
+    "unknown": "it may or may not have been executed",
+}
 
 
 class SendError(LimpetError):
@@ -76,11 +90,7 @@ class SendError(LimpetError):
         self.outcome: Outcome = outcome
 
     def __str__(self) -> str:
-        meaning = {
-            "rejected": "the service did not execute it",
-            "unsent": "it was never sent",
-            "unknown": "it may or may not have been executed",
-        }[self.outcome]
+        meaning = _MEANINGS[self.outcome]
         return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
 
 
@@ -105,3 +115,69 @@ class ConnectError(LimpetError):
         self.status = status
         self.code = code
         self.retry_after = retry_after
+
+
+class StreamError(LimpetError):
+    """A stream ended otherwise than by its publisher's end.
+
+    Attributes:
+        name: for a publisher, the service's name of the error, such as ``Forbidden``, ``IdleTimeout`` or
+            ``StreamNotFound``; or ``ConnectionLost``, ``Stopped``, ``Timeout`` (nothing was acknowledged),
+            ``InvalidAck`` (what was not sent was acknowledged), ``Closed`` (by the service, without an error, before
+            the end), ``Incomplete`` (the service ended the stream without its last fragments), ``Aborted`` or
+            ``Ended`` (by the writer). For a subscriber, the name on the wire, such as ``UserError`` or ``Cancelled``;
+            or ``Gap`` or ``Disconnected``.
+        message: an explanation, by the publisher, the service or Limpet; at most 1000 characters.
+        code: the code of a publisher's own error (str), or None.
+        acknowledged: for a publisher, how many fragments the service has for certain (int); for a subscriber, how many
+            fragments came before the error.
+    """
+
+    def __init__(self, name: str, message: str, acknowledged: int = 0, code: str | None = None) -> None:
+        name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
+        super().__init__(name, message, acknowledged, code)
+        self.name = name
+        self.message = message
+        self.acknowledged = acknowledged
+        self.code: str | None = None if code is None else shorten(code, _NAME)
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" (code {one_line(self.code)})"
+        return f"{one_line(self.name)}{code}: {one_line(self.message, _EXPLANATION)}"
+
+
+class InvocationError(LimpetError):
+    """An invocation did not succeed; :attr:`outcome` says what is known of it.
+
+    Attributes:
+        name: the service's name of the error, such as ``NotFound`` or ``BadRequest``; or ``Stopped``, ``Timeout``,
+            ``ConnectionLost`` or ``InvalidReply`` (the event handler was called, and its reply cannot be read).
+        message: an explanation, by the service or by Limpet; at most 1000 characters.
+        outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
+    """
+
+    def __init__(self, name: str, message: str, outcome: Outcome) -> None:
+        name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
+        super().__init__(name, message, outcome)
+        self.name = name
+        self.message = message
+        self.outcome: Outcome = outcome
+
+    def __str__(self) -> str:
+        return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} ({_MEANINGS[self.outcome]})"
+
+
+class InvocationTimeout(InvocationError, TimeoutError):
+    """The ``timeout`` of an invocation is over; :attr:`name` is ``Timeout``.
+
+    The outcome is ``unsent``: it was never sent; or ``unknown``: the event handler may have been called. Then the
+    service was asked to cancel the call.
+    """
+
+    def __init__(self, name: str, message: str, outcome: Outcome) -> None:
+        super().__init__(name, message, outcome)
+        # An OSError takes three arguments for others.
+        self.args: tuple[Any, ...] = (self.name, self.message, outcome)
+        self.errno: int | None = None
+        self.strerror: str | None = None
+        self.filename: Any = None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tests.helpers.scripted import Peer
 from tests.helpers.waiting import LIMIT
 
-from limpet import Acked, Event
+from limpet import Acked, Event, Invoked, StreamClosed, StreamOpened, StreamProgress
 from limpet.asyncio import Client
 from limpet.service import Service
 from limpet.testing.contract.harness import fast as options
@@ -96,13 +96,16 @@ def closed_port() -> int:
         return int(sock.getsockname()[1])
 
 
+_OF_METHODS = {Acked, Invoked, StreamOpened, StreamProgress, StreamClosed}
+
+
 class Log:
     """All events of the given types, in order, to look at and to wait for."""
 
     def __init__(self, client: Client, *types: type[Any]) -> None:
         self.events: list[Any] = []
         self._news = asyncio.Event()
-        for kind in types or (kind for kind in Event.__args__ if kind is not Acked):
+        for kind in types or (kind for kind in Event.__args__ if kind not in _OF_METHODS):
             client.on(kind, self._add)
 
     def _add(self, event: Any) -> None:

@@ -243,8 +243,10 @@ def test_a_body_with_a_timeout_of_the_application_ends_politely_before_it_is_lef
     async def scenario() -> None:
         async with Service() as service:
             client = Client(url_of(service), options())
+            body = asyncio.create_task(iterate(client))
+            await soon(lambda: client.state is State.CONNECTED)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(iterate(client), 0.1)
+                await asyncio.wait_for(body, 0.1)
             assert client.state is State.STOPPED
             await soon(lambda: not service.hub("chat").connections)
 
@@ -474,7 +476,8 @@ def test_the_last_subscription_leaves_what_another_has_joined() -> None:
                     await over.wait()
 
             async def refused() -> None:
-                with client._subscribed(GROUP) as second, second.joining():
+                buffer = client._open((GroupMessage,), GROUP)
+                with client._subscriptions.subscribed(buffer) as second, second.joining():
                     over.set()
                     await joined  # it is not the last one, and so does not leave
                     raise SendError(9, "Forbidden", "no", "rejected")

@@ -15,8 +15,8 @@ from limpet.testing import BackgroundService
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system has no SIGSTOP")
 
-FROZEN = 3.5
-"""Seconds; the keepalive time-out is 1 second."""
+FROZEN = 2.5
+"""Seconds; the keepalive time-out is 1 second. A ping that is more than two seconds late is the sign."""
 
 BEGIN = """
 import sys

@@ -22,7 +22,7 @@ from simulation.inspect import inspect
 from tests.helpers.echo import server_context
 from tests.helpers.waiting import LIMIT, until
 
-from limpet import GroupMessage, Session, State, Stopped
+from limpet import GroupMessage, InvocationError, Session, State, Stopped
 from limpet.sync import Client
 from limpet.testing import BackgroundService, trace
 from limpet.testing.contract.harness import fast
@@ -210,6 +210,20 @@ def test_a_send_that_is_interrupted_at_any_step_is_sent_once_or_not_at_all(
         assert client.state is State.CONNECTED
 
 
+def test_an_invocation_that_is_interrupted_at_any_step_leaves_nothing_behind(service: BackgroundService) -> None:
+    with Client(service.url(), fast()) as client:
+
+        def invoke() -> None:
+            with pytest.raises(InvocationError, match="NotFound"):
+                client.invoke("nobody", "x")
+
+        steps = interrupted_everywhere(invoke, lambda _: None)
+        assert steps > 10
+        until(lambda: not inspect(client._session).left)
+        invoke()
+        assert client.state is State.CONNECTED
+
+
 def test_a_send_that_has_to_wait_and_is_interrupted_leaves_nobody_waiting(service: BackgroundService) -> None:
     with Client(service.url(), fast()) as client, Client(service.direct_url(), fast()) as listener:
         counted = Counted(client, listener)
@@ -295,6 +309,38 @@ def test_a_subscription_that_is_interrupted_at_any_step_ends(service: Background
         assert client.groups == frozenset()
         assert not client._delivery.buffers
         assert not client._open_subscriptions.open
+
+
+def test_streams_whose_reader_is_interrupted_at_any_step_lose_no_fragment_and_end(service: BackgroundService) -> None:
+    with Client(service.url(), fast()) as client, Client(service.direct_url(), fast()) as writer:
+        client.join_group(GROUP)
+
+        def look() -> None:
+            with client.streams() as streams, pytest.raises(TimeoutError):
+                streams.next(0.0)
+
+        interrupted_everywhere(look, lambda _: None)
+        until(lambda: not client._delivery.buffers)
+        streams = client.streams()
+        written, got = 0, list[Any]()
+        with writer.open_stream(GROUP) as writing:
+
+            def write(_: bool) -> None:
+                nonlocal written
+                while written < len(got) + 4:
+                    writing.write(written)
+                    written += 1
+
+            write(True)
+            stream = streams.next(LIMIT)
+            steps = interrupted_everywhere(lambda: got.append(stream.next(LIMIT).data), write)
+            assert steps > 10
+            while len(got) < written:
+                got.append(stream.next(LIMIT).data)
+        assert got == list(range(written))
+        assert list(stream) == []
+        streams.close()
+        until(lambda: not client._delivery.buffers)
 
 
 def test_start_and_stop_that_are_interrupted_at_any_step_can_be_asked_for_again(service: BackgroundService) -> None:

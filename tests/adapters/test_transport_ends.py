@@ -106,6 +106,36 @@ def test_a_close_goes_on_when_the_peer_answers_it(run: Run) -> None:
     run(scenario)
 
 
+class Talking(Transport):
+    """It says something while it is being closed, before the peer's answer."""
+
+    async def close(self, code: int, reason: str) -> None:
+        for number in range(1, 4):
+            self.say({"type": "message", "from": "server", "dataType": "json", "data": number, "sequenceId": number})
+            await anyio.sleep(0.02)
+        await super().close(code, reason)
+
+
+def test_what_arrives_while_a_transport_is_closed_ends_no_client(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    transport: list[Talking] = []
+
+    async def connect(_: Dial) -> Talking:
+        transport.append(Talking())
+        return transport[-1]
+
+    async def scenario(make: Callable[..., Any]) -> None:
+        client = make(connect, close_timeout=LIMIT)
+        stopped: list[Stopped] = []
+        client.on(Stopped, stopped.append)
+        async with client:
+            await client.stop()
+        assert stopped == [Stopped()]
+        assert transport[0].steps == ["close 1000", "closed"]
+
+    run(scenario)
+    assert not caplog.records
+
+
 def test_a_close_goes_on_when_the_client_is_cancelled(run: Run) -> None:
     transport: list[Transport] = []
 

@@ -8,12 +8,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
 from playwright.async_api import Locator, Page, expect
+from starlette.requests import Request
+from starlette.responses import Response
+from tests.adapters.service.sockets import Client as RawClient
+from tests.adapters.service.webhook import webhook
 from tests.browser.browsing import CHROMIUM, trace_page
 from tests.helpers.needs import needs
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from limpet import SendError
 from limpet.asyncio import Client
 from limpet.service import Service, ServiceOptions
+from limpet_core.service import JSON
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -97,6 +104,34 @@ def test_what_was_there_before_is_shown_and_refusals_say_why() -> None:
     asyncio.run(run())
 
 
+def test_invocations_and_the_states_of_groups_are_shown() -> None:
+    async def refuse(request: Request) -> Response:
+        return Response("no such order", 400)
+
+    async def run() -> None:
+        async with webhook() as hook, Service(hook.options()) as service, trace_page(service) as page:
+            hook.answers["order"] = refuse
+            ann = await RawClient.open(service.client_url(user_id="ann", roles=ROLES, groups=["room"]))
+            await ann.receive()
+            for number, event in enumerate(("ping", "order")):
+                await ann.send(type="invoke", invocationId=str(number), target="event", event=event)
+                await ann.receive()
+            await expect(events(page, "invoked")).to_have_count(2)
+            await expect(events(page, "reply")).to_contain_text("to 0")
+            await expect(events(page, "failed")).to_contain_text("1: BadRequest. no such order")
+            await ann.send(type="subscribeGroupState", group="room")
+            await ann.send(type="setGroupState", group="room", state={"status": "<b>"})
+            await expect(events(page, "watches")).to_contain_text("room, which has 0 states")
+            await expect(events(page, "state")).to_contain_text("in room → 1 watcher")
+            await expect(events(page, "state").locator(".payload")).to_have_text('{"status":"<b>"}')
+            await expect(page.locator(".hub .facts")).to_contain_text("1 state")
+            await ann.send(type="setGroupState", group="room")
+            await expect(events(page, "no state")).to_contain_text("in room → 1 watcher")
+            await ann.leave()
+
+    asyncio.run(run())
+
+
 def test_what_the_application_server_does_is_shown() -> None:
     async def run() -> None:
         async with (
@@ -116,6 +151,29 @@ def test_what_the_application_server_does_is_shown() -> None:
             await expect(events(page, "left")).to_contain_text("vip")
 
     asyncio.run(run())
+
+
+def test_streams_are_shown_from_their_start_to_their_end() -> None:
+    async def scenario(service: Service, page: Page) -> None:
+        url = service.client_url(user_id="ann", roles=ROLES)
+        async with connect(url, subprotocols=[Subprotocol(JSON)]) as client:
+            await client.send('{"type":"sendToGroup","group":"room","stream":{"streamId":"s","idleTimeoutMs":60000}}')
+            await expect(events(page, "stream")).to_contain_text("s to group room, ends after 60 s of silence")
+            await expect(page.locator(".connections .facts")).to_contain_text("publishes 1 stream")
+            fragment = '{"type":"streamData","streamId":"s","streamSequenceId":%d,"dataType":"text","data":"x"}'
+            await client.send(fragment % 1)
+            await expect(events(page, "message")).to_contain_text("to group room, fragment 1 of s → 0 receivers")
+            await expect(events(page, "received")).to_have_count(2)
+            await client.send(fragment % 3)
+            await expect(events(page, "again")).to_contain_text("s from fragment 2 on: InvalidSequenceId. Fragment 3")
+            await client.send(fragment % 2)
+            await client.send('{"type":"streamEnd","streamId":"s","error":{"message":"why"}}')
+            await expect(events(page, "ended")).to_contain_text("s to group room after 2 fragments: UserError. why")
+            await client.send('{"type":"streamEnd","streamId":"t"}')
+            await expect(events(page, "refused")).to_contain_text("stream t: StreamNotFound. There is no open stream")
+            await expect(page.locator("#total-refused")).to_have_text("1")
+
+    browsing(scenario)
 
 
 def test_a_flood_is_cut_to_what_a_page_can_show_and_counted_in_full() -> None:

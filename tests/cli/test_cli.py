@@ -17,6 +17,8 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from limpet.cli.demo import Score
+from limpet.testing import BackgroundService
+from limpet.testing.contract.checks.event_handlers import Answer, Call, EventServer
 
 TIMEOUT = 100
 
@@ -114,6 +116,50 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
         assert published.returncode == 0, published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
     assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
+
+
+def test_metadata_and_a_time_to_live_are_sent_along(service: dict[str, str]) -> None:
+    with running("sub", "--url", service["url"], "room", "--count", "2", "--json") as subscriber:
+        assert subscriber.stderr is not None
+        subscriber.stderr.readline()
+        more = ["--metadata", "trace-id=a=b", "--metadata", "empty=", "--ttl", "0.5"]
+        published = limpet("pub", "--url", service["url"], "room", "one", *more)
+        assert published.returncode == 0, published.stderr
+        published = limpet("pub", "--url", service["url"], "room", "two")
+        assert published.returncode == 0, published.stderr
+        out, _ = subscriber.communicate(timeout=TIMEOUT)
+    first, second = map(json.loads, out.splitlines())
+    assert first["metadata"] == {"trace-id": "a=b", "empty": ""}
+    assert second["metadata"] is None
+
+
+def _answer(call: Call) -> Answer:
+    replies: dict[str, Answer] = {
+        "text": (200, "text/plain", b"a\nb" + call.data),
+        "json": (200, "application/json", b'{"you":' + call.data + b"}"),
+        "binary": (200, "application/octet-stream", b"\x00"),
+        "refused": (400, "text/plain", b"no"),
+    }
+    return replies.get(call.event, (204, "", b""))
+
+
+def test_an_invocation_prints_the_data_of_the_reply() -> None:
+    server = EventServer(_answer)
+    with server.running(), BackgroundService(server.options()) as handled:
+        url = handled.direct_url("ann")
+        cases: dict[tuple[str, ...], tuple[str, str]] = {
+            ("text", "x"): ("a\\nbx\n", ""),
+            ("json", "--json", '[1,"x"]'): ('{"you":[1,"x"]}\n', ""),
+            ("binary", "x", "--metadata", "a=b"): ("b'\\x00'\n", ""),
+            ("nothing",): ("", "-- the reply has no data\n"),
+        }
+        for arguments, (out, told) in cases.items():
+            result = limpet("invoke", "--url", url, *arguments)
+            assert (result.returncode, result.stdout, result.stderr) == (0, out, told)
+        refused = limpet("invoke", "--url", url, "refused")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "BadRequest" in refused.stderr
+        assert "the service did not execute it" in refused.stderr
 
 
 def test_what_json_allows_is_shown_as_json(service: dict[str, str]) -> None:
@@ -256,6 +302,15 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URL", "--json", "g", "\udcff"], "DATA is not JSON"),
         (["pub", "--url", "URL", "--json", "g", "[" * 5000], "DATA is nested too deeply"),
         (["pub", "--url", "URL", "--json", "g", "[" * 300 + "]" * 300], "BadRequest"),
+        (["pub", "--url", "URL", "g", "x", "--metadata", "a"], "--metadata needs KEY=VALUE, not 'a'"),
+        (["pub", "--url", "URL", "g", "x", "--metadata", "a=1", "--metadata", "a=2"], "has the key 'a' twice"),
+        (["pub", "--url", "URL", "g", "x", "--metadata", "a b=1"], "metadata must have keys"),
+        (["pub", "--url", "URL", "g", "x", "--ttl", "301"], "ttl must be from 0 to 300, not 301"),
+        (["pub", "--url", "URL", "--event", "e", "x", "--ttl", "3"], "--ttl is for messages to a group"),
+        (["invoke", "--url", "URL", "nobody-listens"], "NotFound"),
+        (["invoke", "--url", "URL", "bad name"], "event must start with a letter"),
+        (["invoke", "--url", "URL", "e", "{", "--json"], "DATA is not JSON"),
+        (["invoke", "--url", "URL", "e", "--timeout", "-1"], "timeout must be at least 0"),
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
         (["sub", "-c", "URL", "g"], "that is a URL; a connection string looks like Endpoint="),
@@ -323,3 +378,94 @@ def test_the_version_is_told() -> None:
     import limpet as package
 
     assert package.__version__ in limpet("--version").stdout
+
+
+# ---- States
+
+
+def test_states_are_set_and_printed(service: dict[str, str]) -> None:
+    alice = (
+        "state",
+        "-c",
+        service["connection_string"],
+        "--user",
+        "alice",
+        "lounge",
+        "status=typing",
+        "note=a=b",
+        "--count",
+        "1",
+    )
+    with running("state", "-c", service["connection_string"], "--user", "bob", "lounge", "--json") as bob:
+        assert bob.stdout is not None
+        assert json.loads(bob.stdout.readline())["changed"] == []
+        printed = limpet(*alice)
+        assert printed.returncode == 0, printed.stderr
+        state = {"status": "typing", "note": "a=b"}
+        assert re.fullmatch(rf"\S+ alice: {re.escape(json.dumps(state, separators=(',', ':')))}\n", printed.stdout)
+        change = json.loads(bob.stdout.readline())
+        assert [(each["userId"], each["state"]) for each in change["changed"]] == [("alice", state)]
+        gone = json.loads(bob.stdout.readline())
+        assert gone["removed"] == [change["changed"][0]["connectionId"]]
+
+
+def test_states_of_others_that_go(service: dict[str, str]) -> None:
+    with running("state", "-c", service["connection_string"], "--user", "bob", "hall", "a=1") as bob:
+        assert bob.stdout is not None
+        assert "bob" in bob.stdout.readline()
+        assert (
+            limpet(
+                "state", "-c", service["connection_string"], "--user", "alice", "hall", "b=2", "--count", "1"
+            ).returncode
+            == 0
+        )
+        assert " alice: " in bob.stdout.readline()
+        assert bob.stdout.readline().endswith(": gone\n")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"), [(("typing",), "'typing' is not KEY=VALUE"), (("a=1", "a=2"), "'a' is given twice")]
+)
+def test_a_state_that_cannot_be_read(pairs: tuple[str, ...], text: str) -> None:
+    failed = limpet("state", "--url", "ws://127.0.0.1:1/client/hubs/chat", "g", *pairs)
+    assert failed.returncode == 2
+    assert text in failed.stderr
+
+
+def test_states_of_a_group_that_is_forbidden(service: dict[str, str]) -> None:
+    url = limpet("url", "-c", service["connection_string"], "--role", "webpubsub.sendToGroup")
+    failed = limpet("state", "--url", url.stdout.strip(), "g")
+    assert failed.returncode == 1
+    assert "Forbidden" in failed.stderr
+
+
+def test_a_stream_of_lines_is_printed_by_another(service: dict[str, str]) -> None:
+    url = limpet("url", "--connection-string", service["connection_string"], "--hub", "chat").stdout.strip()
+    with running("sub", "--url", url, "--streams", "--count", "2", "tokens") as reader:
+        assert reader.stderr is not None
+        assert "connected as" in reader.stderr.readline()
+        written = limpet("pub", "--url", url, "--stream", "tokens", stdin="one\ntwo\n")
+        assert written.returncode == 0
+        assert "2 fragments written and acknowledged" in written.stderr
+        assert limpet("pub", "--url", url, "--stream", "--json", "tokens", '{"three": 3}').returncode == 0
+        printed, told = reader.communicate(timeout=TIMEOUT)
+    assert [line.partition(": ")[2] for line in printed.splitlines()] == ["one", "two", '{"three":3}']
+    assert told.count(" ended") == 2
+    assert reader.returncode == 0
+
+
+def test_a_stream_in_json(service: dict[str, str]) -> None:
+    url = limpet("url", "--connection-string", service["connection_string"], "--hub", "chat").stdout.strip()
+    with running("sub", "--url", url, "--streams", "--json", "--count", "1", "tokens") as reader:
+        assert reader.stderr is not None
+        assert "connected as" in reader.stderr.readline()
+        assert limpet("pub", "--url", url, "--stream", "tokens", "a\u202eb").returncode == 0
+        printed, _ = reader.communicate(timeout=TIMEOUT)
+    fragment = json.loads(printed)
+    assert (fragment["group"], fragment["streamSequenceId"], fragment["data"]) == ("tokens", 1, "a\u202eb")
+    assert "\u202e" not in printed
+
+
+def test_a_stream_takes_no_options_of_messages(service: dict[str, str]) -> None:
+    refused = limpet("pub", "--url", service["url"], "--stream", "--ttl", "5", "tokens", "x")
+    assert (refused.returncode, "--stream goes with none of" in refused.stderr) == (2, True)

@@ -17,8 +17,11 @@ from limpet import (
     ConnectError,
     InvalidType,
     InvalidValue,
+    InvocationError,
+    InvocationTimeout,
     LimpetError,
     LocalProtocolError,
+    NoSuchStream,
     SendError,
     Stopped,
     TooManyRequests,
@@ -33,8 +36,10 @@ from limpet_core.client.refusals import refused
         (InvalidValue, (LocalProtocolError, ValueError)),
         (InvalidType, (LocalProtocolError, TypeError)),
         (TooManyRequests, (LocalProtocolError,)),
+        (NoSuchStream, (LocalProtocolError,)),
         (ClientStopped, (LocalProtocolError,)),
         (SendError, (LimpetError,)),
+        (InvocationTimeout, (InvocationError, TimeoutError)),
         (ConnectError, (LimpetError,)),
     ],
 )
@@ -65,13 +70,25 @@ def test_a_send_error_says_what_happened_and_what_is_known(outcome: Any, text: s
 
 @pytest.mark.parametrize(
     "error",
-    [SendError(7, "Forbidden", "no", "rejected"), ConnectError("refused", status=403, code=1008), InvalidValue("x")],
+    [
+        SendError(7, "Forbidden", "no", "rejected"),
+        InvocationTimeout("Timeout", "no reply", "unknown"),
+        ConnectError("refused", status=403, code=1008),
+        InvalidValue("x"),
+    ],
 )
 def test_exceptions_survive_pickling(error: Exception) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+
+
+def test_an_invocation_that_is_out_of_time_has_no_number_of_the_operating_system() -> None:
+    error = InvocationTimeout("Timeout", "no reply", "unknown")
+    assert error.args == ("Timeout", "no reply", "unknown")
+    assert (error.errno, error.strerror, error.filename) == (None, None, None)
+    assert str(error) == "Timeout: no reply (it may or may not have been executed)"
 
 
 def provider(drive: Drive) -> None:

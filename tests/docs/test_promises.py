@@ -25,7 +25,16 @@ def rows() -> dict[str, str]:
 
 def names_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    # A state machine of hypothesis is a test by an assignment: `TestModel = Model.TestCase`.
+    machines = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute) and node.value.attr == "TestCase"
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return functions | machines
 
 
 def test_every_promise_of_the_design_is_in_the_table() -> None:
@@ -38,6 +47,6 @@ def test_every_promise_names_tests_that_exist(promise: str, proof: str) -> None:
     assert named, f"promise {promise} names no test"
     for name in named:
         path, _, test = name.partition("::")
-        assert test.startswith("test_"), name
+        assert test.startswith(("test_", "Test")), name
         assert (TESTS / path).is_file(), name
         assert test in names_in(TESTS / path), name

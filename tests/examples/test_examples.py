@@ -183,6 +183,7 @@ def test_every_example_is_run() -> None:
         "own_websocket.py",
         "own_websocket_sync.py",
         "selectors_loop.py",
+        "stream_tokens.py",  # by tests/browser/test_stream_example.py: it needs a browser
         "sync_chat.py",
         *DRIVERS,
         "qt_like_loop.py",  # by qt_like_client.py

@@ -40,6 +40,30 @@ TEXTS: st.SearchStrategy[bytes] = st.one_of(
     ODD_TEXTS.map(str.encode),
 )
 
+PLACES = st.one_of(st.integers(0, 3), st.sampled_from([-1, 2**53, 2**64]))
+STREAM_IDS = st.sampled_from(["s", "s", "t"])
+STATES = st.fixed_dictionaries(
+    {"connectionId": st.sampled_from(["c1", "o1", "o2"]), "updatedAt": st.integers(0, 5)},
+    optional={"state": st.sampled_from([{}, {"n": "1"}, None])},
+)
+
+PARTS: st.SearchStrategy[bytes] = st.one_of(
+    st.builds(lambda n, s: {"type": "streamAck", "streamId": s, "expectedSequenceId": n}, PLACES, STREAM_IDS),
+    st.builds(lambda n, s: {"type": "streamNack", "streamId": s, "expectedSequenceId": n}, PLACES, STREAM_IDS),
+    st.builds(
+        lambda name, s: {"type": "streamClosed", "streamId": s, "error": {"name": name}}, ERROR_NAMES, STREAM_IDS
+    ),
+    st.builds(lambda s: {"type": "streamClosed", "streamId": s}, STREAM_IDS),
+    st.just({"type": "invokeResponse", "invocationId": "i", "success": True, "dataType": "text", "data": "x"}),
+    st.builds(lambda name: {"type": "invokeResponse", "invocationId": "i", "error": {"name": name}}, ERROR_NAMES),
+    st.builds(
+        lambda kind, items: {"type": kind, "group": "g", "items": items},
+        st.sampled_from(["groupStateSnapshot", "groupStateUpdate"]),
+        st.lists(st.one_of(STATES, STATES, st.just(7)), max_size=3),
+    ),
+).map(lambda message: json.dumps(message).encode())
+"""What the service says of a stream ``s``, an invocation ``i`` and the states of a group ``g``."""
+
 # ---- Frames
 
 CONTROLS = st.one_of(

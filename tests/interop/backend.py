@@ -108,6 +108,16 @@ class Backend:
         """Let nothing that clients send over the proxy arrive until `resume`."""
         self.background.call(lambda: self.proxy.stall("to_service"))
 
+    def drop(self, connection_id: str, *, for_good: bool = False) -> None:
+        """Cut the transport of one connection at the service; ``for_good``: end the connection as well."""
+
+        def drop() -> bool:
+            dropped = self.service.core.drop(connection_id, for_good=for_good)
+            self.service.flush()
+            return dropped
+
+        assert self.background.call(drop)
+
     # ---- What the service knows
 
     def connection(self, connection_id: str) -> Connection | None:

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from azure.messaging.webpubsubclient import WebPubSubClient as SyncClient
@@ -144,6 +145,47 @@ class JavaScriptClient(OfficialClient):
         """Publish so many messages at once; how many of them had been published before."""
         repeated: int = self._call("burst", group=group, firstAckId=first_ack_id, count=count)
         return repeated
+
+    def open_stream(self, group: str, **options: Any) -> str:
+        """Open a stream; its id. Raises `JavaScriptError`."""
+        stream_id: str = self._call("openStream", group=group, **options)
+        return stream_id
+
+    def write(self, stream_id: str, *fragments: Any, data_type: str = "text") -> list[Future[Any]]:
+        """Write fragments; the futures are done when they are sent, which takes a connection."""
+        return [
+            self._node.begin("write", client=self.name, streamId=stream_id, **_payload(data, data_type))
+            for data in fragments
+        ]
+
+    def end_stream(self, stream_id: str) -> Future[Any]:
+        """End a stream; the future is done when that is sent."""
+        return self._node.begin("endStream", client=self.name, streamId=stream_id)
+
+    def abort_stream(self, stream_id: str, **error: str) -> None:
+        """End a stream with an error."""
+        self._call("abortStream", streamId=stream_id, error=error)
+
+    def fragments(self, count: int) -> list[Any]:
+        """The payloads of all fragments that arrived, which are at least so many, after their numbers."""
+        return [(fragment["number"], fragment["data"]) for fragment in self.events.wait("fragment", count)]
+
+    def invoke(self, event: str, data: Any, data_type: str = "text", **options: Any) -> Future[Any]:
+        """Invoke an event; the future has ``dataType`` and ``data`` of the reply, or raises `JavaScriptError`."""
+        payload = _payload(data, data_type)
+        return self._node.begin("invoke", client=self.name, event=event, **payload, **options)
+
+    def begin_event(self, name: str, data: Any, data_type: str = "text") -> Future[Any]:
+        """Send an event as `event` does; the future is done when it is acknowledged."""
+        return self._node.begin("event", client=self.name, event=name, **_payload(data, data_type))
+
+    def abort(self, abortable: str) -> None:
+        """Cancel the invocation that was made with this ``abortable``."""
+        self._call("abort", abortable=abortable)
+
+    def tell_service(self, kind: str, **fields: Any) -> None:
+        """Send a message that the client has no method for; for clients made ``verbatim``."""
+        self._call("tellService", message={"kind": kind, **fields})
 
     def say(self, text: str) -> None:
         """Send this text as a message of the protocol; for clients made ``verbatim``."""

@@ -13,6 +13,8 @@ import websocket._core
 from tests.helpers.waiting import LIMIT
 from tests.interop.backend import Background
 from tests.interop.node import Node, install
+from tests.interop.own import OWN_KINDS
+from tests.interop.pair import Pair, open_js
 from tests.interop.stage import Programs, Stage
 
 from limpet.service import ServiceOptions
@@ -86,3 +88,15 @@ def staged(background: Background, programs: Programs) -> Iterator[Callable[...,
 def stage(staged: Callable[..., Stage]) -> Stage:
     """A service as it is by default."""
     return staged()
+
+
+@pytest.fixture(params=OWN_KINDS)
+def pair(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Pair]:
+    """One of Limpet's clients and a JavaScript client, both members of the group `room`."""
+    own = stage.own(request.param)
+    js = open_js(stage)
+    own.join("room")
+    js.join("room")
+    pair = Pair(stage, own, js)
+    yield pair
+    pair.resume()

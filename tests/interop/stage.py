@@ -8,6 +8,7 @@ from typing import Any
 from tests.interop.backend import Backend, Background
 from tests.interop.clients import JavaScriptClient, OfficialClient, PythonAioClient, PythonClient
 from tests.interop.node import Node
+from tests.interop.own import AsyncioClient, BlockingClient, OwnClient
 from tests.interop.services import JavaScriptService, OfficialService, PythonAioService, PythonService
 
 from limpet.service import ServiceOptions
@@ -26,7 +27,7 @@ class Stage:
         self.background = background
         self.backend = Backend(background, options)
         self._programs = programs
-        self._clients: list[OfficialClient] = []
+        self._clients: list[OfficialClient | OwnClient] = []
 
     def service(
         self, kind: str = "python", hub: str = "chat", *, connection_string: str | None = None
@@ -75,6 +76,15 @@ class Stage:
         client.start()
         self._clients.append(client)
         return client
+
+    def own(
+        self, kind: str, user_id: str | None = "own", *, roles: Sequence[str] = ROLES, groups: Sequence[str] = ()
+    ) -> OwnClient:
+        """One of Limpet's own clients, connected over the detour; ``kind`` is ``asyncio`` or ``blocking``."""
+        url = self.backend.over(self.backend.detour, self.service().client_url(user_id, roles=roles, groups=groups))
+        client = AsyncioClient(url, self.background) if kind == "asyncio" else BlockingClient(url)
+        self._clients.append(client)
+        return client.start()
 
     def lose(self, client: OfficialClient) -> None:
         """Cut the connection of a client over the proxy; it stays without one until `Backend.resume`."""

@@ -68,7 +68,9 @@ def test_every_need_is_one_of_some_check_and_the_profiles_grow() -> None:
 
 
 @pytest.mark.parametrize("adapter", [ADAPTERS["asyncio"], ADAPTERS["sync"]], ids=lambda each: each.name)
-@pytest.mark.parametrize("need", ["streams", "callbacks", "restart", "cancel", "url function", "pause", "size limit"])
+@pytest.mark.parametrize(
+    "need", ["streams", "write streams", "callbacks", "restart", "cancel", "url function", "pause", "size limit"]
+)
 def test_a_check_that_uses_more_than_it_says_fails(adapter: Adapter, need: Need) -> None:
     async def greedy(harness: Harness) -> None:
         options: dict[str, Any] = {"pause": {"max_buffered_messages": 9}, "size limit": {"max_message_size": 9999}}
@@ -76,6 +78,8 @@ def test_a_check_that_uses_more_than_it_says_fails(adapter: Adapter, need: Need)
         async with harness.client(url, **options.get(need, {})) as client:
             if need == "streams":
                 client.events(GroupMessage).close()
+            elif need == "write streams":
+                await (await client.open_stream()).end()
             elif need == "callbacks":
                 client.on(GroupMessage, print)
                 client.off(GroupMessage, print)
@@ -102,7 +106,7 @@ class Bare:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("events", "subscribe", "off", "check"):
+        if name in ("events", "subscribe", "off", "check", "open_stream"):
             raise AttributeError(name)
         return getattr(self._client, name)
 

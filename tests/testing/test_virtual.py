@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limpet import (
+    PROTOBUF,
     RELIABLE_JSON,
+    RELIABLE_PROTOBUF,
     Acked,
     Backoff,
     Connected,
@@ -291,6 +293,22 @@ def test_a_session_and_clients_of_asyncio_share_the_service(service: VirtualServ
 
     service.run(main())
     assert data(ann) == ["hello", "hello, too"]
+
+
+def test_protobuf_clients_in_memory(service: VirtualService) -> None:
+    session = service.client("ann", groups=("g",), options=Options(protocol=RELIABLE_PROTOBUF))
+    session.start()
+
+    async def main() -> None:
+        async with Client(service.url("bob"), Options(protocol=PROTOBUF), connect=service.connect) as bob:
+            async with bob.subscribe("g") as messages:
+                session.send_to_group("g", {"a": 1})
+                assert (await anext(messages)).data == {"a": 1}
+            await bob.send_to_group("g", "hello")
+
+    service.run(main())
+    assert data(session) == [{"a": 1}, "hello"]
+    assert any("send_to_group_message" in message.get("text", "") for message in session.sent)
 
 
 def test_a_transport_in_memory_sends_text_and_binary(service: VirtualService) -> None:

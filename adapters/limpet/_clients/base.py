@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar, overload
 
-from limpet import InvalidType, LimpetError, State
+from limpet import GroupState, InvalidType, LimpetError, State
 from limpet._clients.buffers import Buffer
 from limpet._clients.callbacks import Callback, check_types
 from limpet._clients.driver import BaseDriver
+from limpet._clients.incoming_buffers import Closable, Fragments, StreamsBuffer
+from limpet_core.client.incoming_streams import FollowedStream, IncomingStreams
+from limpet_core.protocol.rules import check_group
 from limpet_core.text import one_line
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -69,6 +72,17 @@ class BaseClient(Generic[D]):
         with self._guard:
             return self._session.groups
 
+    def group_states(self, group: str) -> Mapping[str, GroupState]:
+        """Return the states of ``group``, which must be subscribed: connection id to state, as they are now.
+
+        The mapping cannot be changed, and does not change; ``watch_group_states`` has a live one. The first
+        :class:`limpet.GroupStatesChanged` after the subscription tells that all states are here.
+
+        Raises:
+            LocalProtocolError: the states of ``group`` are not subscribed, or ``group`` is no group name.
+        """
+        return self._session.group_states(group)
+
     # ---- Callbacks
 
     @overload
@@ -111,12 +125,30 @@ class BaseClient(Generic[D]):
         check_types(types)
         return Buffer(self._delivery, frozenset(types), group)
 
+    def _streams_buffer(
+        self, group: str | None, from_start_only: bool, make: Callable[[FollowedStream, Fragments], Closable]
+    ) -> StreamsBuffer:
+        """Return a buffer for the streams of ``client.streams()``, which gets no events yet."""
+        if group is not None:
+            check_group(group)
+        if not isinstance(from_start_only, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidType(f"from_start_only must be a bool, not {type(from_start_only).__name__}")
+        sorter = IncomingStreams(from_start_only=from_start_only, quote=self._session.without_secrets)
+        return StreamsBuffer(self._delivery, group, sorter, make)
+
     def _leave_later(self, group: str) -> None:
         """Leave without waiting for the answer: the way out of a block must not hang on the network."""
+        self._ask_later(self._session.leave_group, "leave the group", group)
+
+    def _unsubscribe_later(self, group: str) -> None:
+        """The same for the states of a group."""
+        self._ask_later(self._session.unsubscribe_group_states, "unsubscribe the states of the group", group)
+
+    def _ask_later(self, request: Callable[[str, float], int], what: str, group: str) -> None:
         if self.state not in (State.STOPPED, State.STOPPING):
             try:
-                self._session.leave_group(group, self._driver.now())
+                request(group, self._driver.now())
             except LimpetError as error:
-                log.warning("could not leave the group %s: %s", one_line(repr(group)), error)
+                log.warning("could not %s %s: %s", what, one_line(repr(group)), error)
             else:
                 self._driver.flush()

@@ -6,9 +6,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
-from limpet import Event, GroupMessage, LimpetError, ServerMessage
+from limpet import Event, GroupMessage, GroupStatesChanged, LimpetError, ServerMessage
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -20,12 +20,15 @@ class Buffer:
 
     Attributes:
         delivery: the buffers of the client, this one included.
-        group: the only group whose messages the consumer wants; None: it wants those of all.
+        group: the only group whose messages or changes of states the consumer wants; None: it wants those of all.
         items: the events, oldest first.
         ended: no more events will come.
         error: the client's error, if the application did not ask for the end.
         wake: called when there is a new event, and at the end.
+        other_readers: what a second reader can do, for the text of an error.
     """
+
+    other_readers: ClassVar[str] = "for another reader: client.events(GroupMessage)"
 
     __slots__ = ("_types", "delivery", "ended", "error", "full", "group", "items", "wake")
 
@@ -43,7 +46,9 @@ class Buffer:
         """Return whether ``event`` is for this buffer."""
         if type(event) not in self._types:
             return False
-        return self.group is None or (type(event) is GroupMessage and event.group == self.group)
+        if self.group is None:
+            return True
+        return (type(event) is GroupMessage or type(event) is GroupStatesChanged) and event.group == self.group
 
     def put(self, event: Event) -> None:
         """Add an event. At the limit, reading is paused; events that were read already are still added."""
@@ -77,6 +82,11 @@ class Buffer:
         self.ended = True  # last: another thread looks at this first
         if (wake := self.wake) is not None:
             wake()
+
+    def forget(self) -> None:
+        """Drop the events that wait: this is a forked child, and the parent takes them."""
+        self.items.clear()
+        self.wake = None
 
     def close(self) -> None:
         """Drop the events that wait and take no more, so that this buffer cannot pause reading."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from limpet import Acked, Event, InvalidType, LocalProtocolError
+from limpet import Acked, Event, InvalidType, Invoked, LocalProtocolError, StreamClosed, StreamOpened, StreamProgress
 from limpet._cancellation import is_failure
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -254,8 +254,13 @@ def _give_up(awaitable: object) -> None:
 def check_types(types: Iterable[object]) -> None:
     """Raise InvalidType unless all ``types`` are classes of events that a client hands out."""
     for kind in types:
-        if kind is Acked:
-            raise InvalidType("Acked is not handed out: the answer to a request is what its method returns or raises")
+        if kind is Acked or kind is Invoked:
+            name = "Acked" if kind is Acked else "Invoked"
+            raise InvalidType(f"{name} is not handed out: the answer to a call is what its method returns or raises")
+        if isinstance(kind, type) and issubclass(kind, StreamOpened | StreamProgress | StreamClosed):
+            raise InvalidType(
+                f"{kind.__name__} is not handed out: the methods of the stream return or raise, and it has attributes"
+            )
         if kind not in Event.__args__:
             hint = "" if isinstance(kind, type) or not callable(kind) else "; a decorator is @client.on(GroupMessage)"
             raise InvalidType(f"an event type such as GroupMessage or Recovered is needed, not {kind!r}{hint}")

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from limpet import Acked, Connected, Event, GroupMessage, Stopped
+from limpet import (
+    Acked,
+    Connected,
+    Event,
+    GroupMessage,
+    Invoked,
+    Stopped,
+    StreamClosed,
+    StreamError,
+    StreamOpened,
+    StreamProgress,
+)
 from limpet._clients.buffers import MESSAGES, Buffers
 from limpet._clients.callbacks import CallbackQueue, raise_at_once
+from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 
 
 class Delivery(Buffers):
@@ -15,11 +27,13 @@ class Delivery(Buffers):
     Args:
         limit, reading: see :class:`Buffers`.
         answered: called with the end of each request.
+        invoked: called with the end of each invocation.
         settle: called when the client is connected or has stopped, after the callbacks for that.
         raise_later: see :class:`CallbackQueue`.
 
     Attributes:
         callbacks: the application's.
+        outgoing: what is known of the streams that the client writes.
     """
 
     def __init__(
@@ -27,12 +41,15 @@ class Delivery(Buffers):
         limit: int,
         reading: Callable[[bool], None],
         answered: Callable[[Acked], None],
+        invoked: Callable[[Invoked], None],
         settle: Callable[[Connected | Stopped], None],
         raise_later: Callable[[BaseException], object] | None = raise_at_once,
     ) -> None:
         super().__init__(limit, reading)
         self.callbacks: CallbackQueue = CallbackQueue(limit, self.hold, self.release, raise_later)
+        self.outgoing: dict[StreamRecord, None] = {}  # an empty set would take more
         self._answered = answered
+        self._invoked = invoked
         self._settle = settle
 
     # ---- Events
@@ -58,6 +75,9 @@ class Delivery(Buffers):
                 self._put(event, claimed=bool(functions))
 
     def _put(self, event: Event, claimed: bool) -> None:
+        if isinstance(event, OF_STREAMS):
+            self._tell(event.user_data, event)
+            return
         for buffer in tuple(self.buffers) if self.buffers else ():
             if buffer.wants(event):
                 buffer.put(event)
@@ -65,9 +85,19 @@ class Delivery(Buffers):
         if type(event) in MESSAGES:
             if not claimed or self.inbox.readers:
                 self.inbox.put(event)
+        elif type(event) is Invoked:
+            self._invoked(event)
         elif type(event) is Connected:
             self._settle(event)
         elif type(event) is Stopped:
             for buffer in (*self.buffers, self.inbox):
                 buffer.end(event.error)
+            for record in tuple(self.outgoing):  # none, unless their own ends were lost with an interrupt
+                error = StreamError("Stopped", "the client has stopped", record.acknowledged)
+                self._tell(record, StreamClosed(record.stream_id, record.acknowledged, record, error))
             self._settle(event)
+
+    def _tell(self, record: StreamRecord, event: StreamOpened | StreamProgress | StreamClosed) -> None:
+        if isinstance(event, StreamClosed):
+            self.outgoing.pop(record, None)
+        record.told(event)

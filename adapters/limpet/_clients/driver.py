@@ -7,9 +7,23 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
-from limpet import Ack, Acked, Connected, Dial, Event, LocalProtocolError, Options, Session, State, Stopped
+from limpet import (
+    Ack,
+    Acked,
+    Connected,
+    Dial,
+    Event,
+    Invoked,
+    LocalProtocolError,
+    Options,
+    Reply,
+    Session,
+    State,
+    Stopped,
+)
 from limpet._clients import suspend
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
@@ -95,7 +109,9 @@ class BaseDriver(ABC, Generic[TransportT]):
         self.session: Session = Session(options, random=random.random, headers=route.headers)
         self.session.start_hint = self._start_hint
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(limit, self.consumers_ready, settle_request, self.settle, raise_later)
+        self.delivery: Delivery = Delivery(
+            limit, self.consumers_ready, settle_request, settle_invocation, self.settle, raise_later
+        )
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
         self._route = route
@@ -221,12 +237,12 @@ class AsyncDriver(BaseDriver[TransportT]):
     """Keeps one session going on an event loop.
 
     Attributes:
-        waiting: the waiters of requests, and their ack ids.
+        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str).
     """
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options, self.raise_later)
-        self.waiting: dict[AsyncWaiter[Ack], int] = {}
+        self.waiting: dict[AsyncWaiter[Any], int | str] = {}
         self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
     def consumers_ready(self, ready: bool) -> None:
@@ -255,6 +271,17 @@ class AsyncDriver(BaseDriver[TransportT]):
             )
         self.session.check(self.now())
         self.drain()
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call ``function`` in the client's event loop, soon, unless the client is stopped then; from any thread."""
+
+        def call() -> None:
+            if self.session.state is not State.STOPPED:
+                function()
+
+        if self.session.state is not State.STOPPED:
+            with suppress(RuntimeError):  # the loop is over, and so is the client
+                self._call_in_loop(call)
 
     def _match_consumers(self) -> None:
         if self.session.state is not State.STOPPED:
@@ -306,3 +333,18 @@ def settle_request(event: Acked) -> None:
             waiter.set_result(Ack(event.ack_id, event.duplicate))
         else:
             waiter.set_exception(event.error)
+
+
+def settle_invocation(event: Invoked) -> None:
+    """Give the end of an invocation to its waiter."""
+    waiter: Waiter[Reply] | None = event.user_data
+    if waiter is not None and not waiter.done():
+        if event.error is not None:
+            waiter.set_exception(event.error)
+        else:
+            waiter.set_result(event.reply or Reply())
+
+
+def answers(events: Iterable[Event]) -> list[Event]:
+    """Return the events that calls wait for: each must arrive, whatever else was lost."""
+    return [event for event in events if type(event) is Acked or type(event) is Invoked or type(event) is Stopped]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -53,9 +54,7 @@ class EventStream(Generic[T_co]):
         if buffer.error is not None:
             raise buffer.error
         if buffer.wake is not None:
-            raise LocalProtocolError(
-                "another task iterates over it already; for another reader: client.events(GroupMessage)"
-            )
+            raise LocalProtocolError(f"another task iterates over it already; {buffer.other_readers}")
         if not buffer.delivery.begun:
             log.warning("nothing arrives before the client is started: `async with client:` starts it")
         self._waiter = waiter = self._new_waiter()
@@ -90,12 +89,12 @@ class EventStream(Generic[T_co]):
 
 
 class Subscription:
-    """One ``subscribe()`` of a group.
+    """One ``subscribe()`` or ``watch_group_states()`` of a group.
 
     Attributes:
-        buffer: the group's messages.
+        buffer: the group's messages, or the changes of its states.
         group: its name.
-        joined: whether the service may count the client among the members, as far as is known.
+        joined: whether the service may count the client among the members or subscribers, as far as is known.
     """
 
     def __init__(self, buffer: Buffer) -> None:
@@ -105,9 +104,40 @@ class Subscription:
 
     @contextmanager
     def joining(self) -> Generator[None]:
-        """Surround the request to join: after a clear refusal there is nothing to leave."""
+        """Surround the request to join or subscribe: after a clear refusal there is nothing to undo."""
         try:
             yield
         except LimpetError as error:
             self.joined = isinstance(error, SendError) and error.outcome == "unknown"
             raise
+
+
+class Subscriptions:
+    """The open subscriptions of a client, all of messages or all of states.
+
+    Args:
+        leave: makes the request to leave a group, or to unsubscribe its states.
+    """
+
+    def __init__(self, leave: Callable[[str], None]) -> None:
+        self._leave = leave
+        self._open: Counter[str] = Counter()
+        self._to_leave: set[str] = set()  # groups that a subscription has joined
+
+    @contextmanager
+    def subscribed(self, buffer: Buffer) -> Generator[Subscription]:
+        """Count a subscription, with ``buffer``, as open; the last one of a group to end leaves it."""
+        subscription = Subscription(buffer)
+        group = subscription.group
+        self._open[group] += 1
+        try:
+            yield subscription
+        finally:
+            if subscription.joined:
+                self._to_leave.add(group)
+            self._open[group] -= 1
+            if not self._open[group]:
+                del self._open[group]
+                if group in self._to_leave:
+                    self._to_leave.discard(group)
+                    self._leave(group)

@@ -15,6 +15,8 @@ from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.base import BaseClient
 from limpet._clients.callbacks import Callback, CallbackQueue
+from limpet._clients.incoming import IncomingStream
+from limpet._clients.outgoing import OutgoingStream
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
@@ -30,8 +32,12 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     (CallbackQueue, "_next call resume drop look"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
-    (AsyncClient, "check join_group leave_group send_to_group send_event _open _subscribed"),
+    (AsyncClient, "check join_group leave_group send_to_group send_event invoke _open streams"),
+    (AsyncClient, "set_group_state clear_group_state subscribe_group_states unsubscribe_group_states"),
+    (OutgoingStream, "_open write flush end abort __aenter__ __aexit__"),
+    (streams.Subscriptions, "subscribed"),
     (EventStream, "__anext__"),
+    (IncomingStream, "__anext__ close aclose __aenter__ __aexit__"),
     (streams.EventStream, "close"),
     (BaseClient, "on off"),
 )

@@ -158,6 +158,7 @@ class AsyncMessageConnection(MessageConnection):
         self._home = home
         self._drain = drain
         self._transport: MessageTransport | None = None
+        self._closing = False
         self._held: Held | None = None
 
     async def open(self) -> bool:
@@ -222,8 +223,9 @@ class AsyncMessageConnection(MessageConnection):
         await self._close(self.final_close)
 
     async def _close(self, close: Close) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
+        # The transport stays: what arrives while it is being closed is read on until its end.
+        transport, closing, self._closing = self._transport, self._closing, True
+        if transport is not None and not closing:
             await self._home.finish(lambda: self._finish(transport, close))
 
     async def _finish(self, transport: MessageTransport, close: Close) -> None:

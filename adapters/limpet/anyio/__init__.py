@@ -1,5 +1,8 @@
 """Limpet for anyio, on asyncio or trio: ``from limpet.anyio import Client``."""
 
+from limpet._clients.group_states import GroupStates
+from limpet._clients.incoming import IncomingStream
+from limpet._clients.outgoing import OutgoingStream
 from limpet._extras import extra
 from limpet._public import claim
 from limpet._structured.client import EventStream
@@ -7,6 +10,6 @@ from limpet._structured.client import EventStream
 with extra("anyio"):
     from limpet.anyio.client import Client
 
-__all__ = ["Client", "EventStream"]
+__all__ = ["Client", "EventStream", "GroupStates", "IncomingStream", "OutgoingStream"]
 
 claim(__name__, Client)

@@ -1,9 +1,12 @@
 """Limpet for asyncio: ``from limpet.asyncio import Client``."""
 
+from limpet._clients.group_states import GroupStates
+from limpet._clients.incoming import IncomingStream
+from limpet._clients.outgoing import OutgoingStream
 from limpet._clients.streams import EventStream
 from limpet._public import claim
 from limpet.asyncio.client import Client
 
-__all__ = ["Client", "EventStream"]
+__all__ = ["Client", "EventStream", "GroupStates", "IncomingStream", "OutgoingStream"]
 
 claim(__name__, Client, EventStream)

@@ -7,20 +7,21 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from limpet import (
-    Acked,
     Connected,
     ConnectError,
     Dial,
+    InvocationError,
     LocalProtocolError,
     Options,
     SendError,
     State,
     Stopped,
 )
-from limpet._clients.driver import AsyncDriver
+from limpet._clients.driver import AsyncDriver, answers
 from limpet._transports.dial_asyncio import dial as dial_tcp
 from limpet._transports.messages import AsyncMessageConnection, Connect, ConnectManager
 from limpet._transports.route import Route
@@ -199,8 +200,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         finally:
             self._draining, self._fault = False, None
             # Calls that wait for an answer must get it, whatever other events were lost.
-            lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
-            events = [*lost, *self.session.events()]
+            events = [*answers(self._delivering), *self.session.events()]
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
             self.delivery.deliver([*events, Stopped(failure)])
@@ -210,10 +210,12 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.drain()
 
     def _abandon(self, failure: ConnectError) -> None:
-        """Fail the requests that still wait for an answer: the session may have forgotten them."""
-        for waiter, ack_id in self.waiting.items():
+        """Fail the calls that still wait for an answer: the session may have forgotten them."""
+        why = f"the client has stopped: {failure}"
+        for waiter, key in self.waiting.items():
             if not waiter.done():
-                waiter.set_exception(SendError(ack_id, "Stopped", f"the client has stopped: {failure}", "unknown"))
+                error = InvocationError if isinstance(key, str) else partial(SendError, key)
+                waiter.set_exception(error("Stopped", why, "unknown"))
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""

@@ -21,7 +21,9 @@ from limpet.cli._common import (
 )
 from limpet.cli._https import certificate_context, print_trust
 from limpet.cli.demo import demo
-from limpet.cli.messages import publish, subscribe
+from limpet.cli.messages import invoke, parse_metadata, publish, subscribe, values_of
+from limpet.cli.states import parse_state, show_states
+from limpet.cli.streams import print_streams, write_stream
 from limpet.service import HubOptions, Service, ServiceOptions, client_url, load_options, mint_client_token, serve
 from limpet.service.config import parse_event_handler, with_hubs
 
@@ -165,20 +167,28 @@ def url_command(connection_string: str, hub: str, **grant: Any) -> None:
         click.echo(client_url(connection_string, hub, **grant))
 
 
+_metadata_option = click.option(
+    "--metadata", metavar="KEY=VALUE", multiple=True, help="A name and a value that accompany the data; repeatable."
+)
+
+
 @cli.command("sub")
 @client_options
 @click.argument("groups", metavar="GROUP...", nargs=-1)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print each message as one line of JSON.")
+@click.option("--streams", is_flag=True, help="Print streams alone, fragment by fragment; --count counts streams.")
 @verbose_option
-def sub_command(source: Source, groups: tuple[str, ...], count: int | None, as_json: bool, verbose: bool) -> None:
+def sub_command(
+    source: Source, groups: tuple[str, ...], count: int | None, as_json: bool, streams: bool, verbose: bool
+) -> None:
     """Join GROUPs and print their messages, and messages from the server.
 
     Changes of the connection are reported on standard error. Ctrl-C, SIGTERM and SIGHUP close the connection; the exit
     status is 130, 143 or 129 then.
     """
     log_to_stderr(verbose)
-    run(subscribe(source.url(), groups, count, as_json))
+    run((print_streams if streams else subscribe)(source.url(), groups, count, as_json))
 
 
 @cli.command("pub")
@@ -186,12 +196,89 @@ def sub_command(source: Source, groups: tuple[str, ...], count: int | None, as_j
 @click.argument("target", metavar="GROUP")
 @click.argument("data", metavar="[DATA]...", nargs=-1)
 @click.option("--event", is_flag=True, help="GROUP is the name of an event for the application server.")
+@click.option("--stream", is_flag=True, help="Each DATA, or line, is a fragment of one stream.")
 @click.option("--json", "as_json", is_flag=True, help="DATA is JSON instead of text.")
+@_metadata_option
+@click.option(
+    "--ttl",
+    metavar="SECONDS",
+    type=float,
+    help="The service drops what is not delivered after that time: at most 300, whole seconds (fractions are rounded "
+    "up); 0: never.",
+)
 @verbose_option
-def pub_command(source: Source, target: str, data: tuple[str, ...], event: bool, as_json: bool, verbose: bool) -> None:
+def pub_command(
+    source: Source,
+    target: str,
+    data: tuple[str, ...],
+    event: bool,
+    stream: bool,
+    as_json: bool,
+    metadata: tuple[str, ...],
+    ttl: float | None,
+    verbose: bool,
+) -> None:
     """Send each DATA to GROUP and wait for the acknowledgement; without DATA, send each line of standard input."""
     log_to_stderr(verbose)
-    run(publish(source.url(), target, data, event, as_json))
+    if event and ttl is not None:
+        raise click.UsageError("--ttl is for messages to a group: an event has no time to live")
+    if stream:
+        if event or metadata or ttl is not None:
+            raise click.UsageError("--stream goes with none of --event, --metadata and --ttl")
+        run(write_stream(source.url(), target, values_of(data, as_json)))
+        return
+    run(publish(source.url(), target, data, event, as_json, parse_metadata(metadata), ttl))
+
+
+@cli.command("invoke")
+@client_options
+@click.argument("event", metavar="EVENT")
+@click.argument("data", metavar="[DATA]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="DATA is JSON instead of text.")
+@_metadata_option
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="How long to wait for a connection and the reply.",
+)
+@verbose_option
+def invoke_command(
+    source: Source,
+    event: str,
+    data: str | None,
+    as_json: bool,
+    metadata: tuple[str, ...],
+    timeout: float,
+    verbose: bool,
+) -> None:
+    """Call the application server's handler for EVENT, with DATA if it is given, and print the reply.
+
+    The exit status is 1 without a reply; the error says whether the handler may have been called.
+    """
+    log_to_stderr(verbose)
+    run(invoke(source.url(), event, data, as_json, parse_metadata(metadata), timeout))
+
+
+@cli.command("state")
+@client_options
+@click.argument("group", metavar="GROUP")
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print each change as one line of JSON.")
+@verbose_option
+def state_command(
+    source: Source, group: str, pairs: tuple[str, ...], count: int | None, as_json: bool, verbose: bool
+) -> None:
+    """Print the states of the connections in GROUP, and each change of them.
+
+    With KEY=VALUE, join GROUP first and set the own state there. It lasts until the command ends: Ctrl-C, SIGTERM and
+    SIGHUP close the connection; the exit status is 130, 143 or 129 then.
+    """
+    log_to_stderr(verbose)
+    run(show_states(source.url(), group, parse_state(pairs), count, as_json))
 
 
 @cli.command("demo")

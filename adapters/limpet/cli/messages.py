@@ -1,59 +1,43 @@
-"""``limpet sub`` and ``limpet pub``."""
+"""``limpet sub``, ``limpet pub`` and ``limpet invoke``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import queue
-import re
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import click
 import msgspec
 
-from limpet import (
-    Disconnected,
-    GroupMessage,
-    InvalidValue,
-    Message,
-    MessagesMissed,
-    Recovered,
-    Recovering,
-    RejoinGroupFailed,
-)
+from limpet import GroupMessage, Message
 from limpet.asyncio import Client
-from limpet_core.protocol.json import encode_json
-from limpet_core.text import escape, one_line
-
-# A name that cannot be taken for anything else in a line: no space, colon or quotation mark.
-_PLAIN = re.compile(r"\w[\w.@+/~-]*")
+from limpet.cli._reports import EVENTS, as_json_line, data_as_text, name_of, note, report
+from limpet_core.text import escape
 
 _SERVER = "server"
-
-_EVENTS = (Recovering, Recovered, Disconnected, MessagesMissed, RejoinGroupFailed)
 
 
 async def subscribe(url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool) -> None:
     """Print messages, ``count`` of them if it is given."""
     client = Client(url)
-    for event_type in _EVENTS:
-        client.on(event_type, _report)
+    for event_type in EVENTS:
+        client.on(event_type, report)
     async with client:
         for group in groups:
             await client.join_group(group)
-        _note(f"connected as {client.connection_id}" + (f", user {_name(client.user_id)}" if client.user_id else ""))
+        note(f"connected as {client.connection_id}" + (f", user {name_of(client.user_id)}" if client.user_id else ""))
         if not groups:
-            _note("no GROUP was given: only messages to this user, this connection or the whole hub are printed")
+            note("no GROUP was given: only messages to this user, this connection or the whole hub are printed")
         async for message in client:
             try:
-                text = _as_json(message) if as_json else _as_text(message)
+                text = as_json_line(message) if as_json else _as_text(message)
             except RecursionError:
-                _note("a message is not shown: it is nested too deeply")
+                note("a message is not shown: it is nested too deeply")
             else:
                 click.echo(escape(text))
             if count is not None:
@@ -62,22 +46,75 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
                     break
 
 
-async def publish(url: str | Callable[[], str], target: str, data: tuple[str, ...], event: bool, as_json: bool) -> None:
+async def publish(
+    url: str | Callable[[], str],
+    target: str,
+    data: tuple[str, ...],
+    event: bool,
+    as_json: bool,
+    metadata: Mapping[str, str],
+    ttl: float | None,
+) -> None:
     """Send each text of ``data``, or each line of standard input, after the acknowledgement of the one before."""
-    texts = _texts(data) if data else _lines(_standard_input())
+    texts = texts_of(data)
     client = Client(url)
-    for event_type in _EVENTS:
-        client.on(event_type, _report)
+    for event_type in EVENTS:
+        client.on(event_type, report)
     sent = 0
     async with client:
         async for text in texts:
-            value: Any = _parse(text) if as_json else text
+            value: Any = parse(text) if as_json else text
             if event:
-                await client.send_event(target, value)
+                await client.send_event(target, value, metadata=metadata)
             else:
-                await client.send_to_group(target, value)
+                await client.send_to_group(target, value, metadata=metadata, ttl=ttl)
             sent += 1
-    _note(f"{sent} message{'s' if sent != 1 else ''} sent and acknowledged")
+    note(f"{sent} message{'s' if sent != 1 else ''} sent and acknowledged")
+
+
+async def invoke(
+    url: str | Callable[[], str],
+    event: str,
+    data: str | None,
+    as_json: bool,
+    metadata: Mapping[str, str],
+    timeout: float | None,
+) -> None:
+    """Call an event handler and print the data of its reply."""
+    value: Any = parse(data) if as_json and data is not None else data
+    async with Client(url) as client:
+        reply = await client.invoke(event, value, metadata=metadata, timeout=timeout)
+        if reply.data_type is None:
+            note("the reply has no data")
+            return
+        try:
+            click.echo(escape(data_as_text(reply.data)))
+        except RecursionError:
+            note("the reply is not shown: it is nested too deeply")
+
+
+def parse_metadata(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the metadata of ``KEY=VALUE`` texts. Raises click.UsageError for any other."""
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise click.UsageError(f"--metadata needs KEY=VALUE, not {escape(pair)!r}")
+        if key in metadata:
+            raise click.UsageError(f"--metadata has the key {escape(key)!r} twice")
+        metadata[key] = value
+    return metadata
+
+
+def texts_of(data: tuple[str, ...]) -> AsyncIterator[str]:
+    """Return the texts of ``data``, or the lines of standard input if there are none."""
+    return _texts(data) if data else _lines(_standard_input())
+
+
+async def values_of(data: tuple[str, ...], as_json: bool) -> AsyncIterator[Any]:
+    """Yield what :func:`texts_of` does, or the values if the texts are JSON."""
+    async for text in texts_of(data):
+        yield parse(text) if as_json else text
 
 
 async def _texts(data: Iterable[str]) -> AsyncIterator[str]:
@@ -135,7 +172,8 @@ def _settle(following: asyncio.Future[str], line: str, error: Exception | None) 
         following.set_result(line)
 
 
-def _parse(text: str) -> Any:
+def parse(text: str) -> Any:
+    """Return the value of JSON. Raises click.ClickException for anything else."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -144,65 +182,18 @@ def _parse(text: str) -> Any:
         raise click.ClickException("DATA is nested too deeply") from error
 
 
-def _as_json(message: Any) -> str:
-    try:
-        return encode_json(message).decode()
-    except InvalidValue:
-        # A number beyond floats was decoded as inf: write such a number, where the encoder would write null.
-        return msgspec.json.encode(_with_large_numbers(msgspec.to_builtins(message))).decode()
-
-
-def _with_large_numbers(value: object) -> object:
-    """Return a value with each infinity replaced by a JSON number beyond floats."""
-    if isinstance(value, dict):
-        return {key: _with_large_numbers(item) for key, item in cast("dict[str, object]", value).items()}
-    if isinstance(value, list):
-        return [_with_large_numbers(item) for item in cast("list[object]", value)]
-    if isinstance(value, float) and math.isinf(value):
-        return msgspec.Raw(b"1e999" if value > 0 else b"-1e999")
-    return value
-
-
 def _as_text(message: Message) -> str:
     if type(message) is GroupMessage:
         sender = (
-            f"{_name(message.group)} {_name(message.from_user_id)}" if message.from_user_id else _alone(message.group)
+            f"{name_of(message.group)} {name_of(message.from_user_id)}"
+            if message.from_user_id
+            else _alone(message.group)
         )
     else:
         sender = _SERVER
-    data = message.data
-    if not isinstance(data, str):
-        data = repr(data) if isinstance(data, bytes) else _as_json(data)
-    return f"{sender}: {data}"
-
-
-def _name(name: str) -> str:
-    """Return a name as it is, or as a JSON string if it could be taken for more than a name."""
-    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return f"{sender}: {data_as_text(message.data)}"
 
 
 def _alone(group: str) -> str:
     """Return the name of a group without a user behind it: a group can be called ``server``, too."""
-    return json.dumps(group) if group == _SERVER else _name(group)
-
-
-def _report(event: object) -> None:
-    match event:
-        case Recovering(reason=reason):
-            _note(f"connection dropped ({reason}), recovering")
-        case Recovered():
-            _note("recovered, nothing was lost")
-        case Disconnected(reason=reason, code=code) if code != 1000:
-            _note(f"connection lost for good ({reason}), connecting anew")
-        case MessagesMissed(first=0):
-            _note("a message was missed: it could not be read")
-        case MessagesMissed(first=first, last=last):
-            _note(f"messages {first} to {last} were missed")
-        case RejoinGroupFailed(group=group, error=error):
-            _note(f"could not join {_name(group)} again: {error}")
-        case _:
-            return
-
-
-def _note(text: str) -> None:
-    click.echo(f"-- {one_line(text, 500)}", err=True)
+    return json.dumps(group) if group == _SERVER else name_of(group)

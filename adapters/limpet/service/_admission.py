@@ -14,8 +14,7 @@ from limpet.service._identity import Identity
 from limpet.service.options import ServiceOptions
 from limpet.service.tokens import InvalidToken
 from limpet_core.service import (
-    JSON,
-    RELIABLE_JSON,
+    SUBPROTOCOLS,
     ClientGrant,
     InvalidClaims,
     InvalidQuery,
@@ -76,10 +75,10 @@ class Admission:
     subprotocol: str | None
 
     @property
-    def raw(self) -> bool:
-        """Whether the client is a raw one: text and binary frames differ, in both directions."""
+    def mixed(self) -> bool:
+        """Whether text and binary frames differ, in both directions: not for a JSON client."""
         connection = self.transport.connection
-        return connection is not None and connection.raw is not None
+        return connection is not None and (connection.raw is not None or connection.codec.binary)
 
 
 def hub_of_path(path: str) -> tuple[str | None] | None:
@@ -159,7 +158,10 @@ class Decision:
     def _check_subprotocol(self) -> Refusal | None:
         offers = self._handshake.subprotocols
         if self._selected is None and any(offer.lower().startswith("protobuf.") for offer in offers):
-            return Refusal(400, f"protobuf is not supported by this service; offer {RELIABLE_JSON} or {JSON}.")
+            known = f"{', '.join(SUBPROTOCOLS[:-1])} or {SUBPROTOCOLS[-1]}"
+            return Refusal(
+                400, f"The subprotocol is unknown, or the service lacks the package protobuf. Offer {known}."
+            )
         return None
 
     def _read_raw_mode(self) -> Refusal | None:

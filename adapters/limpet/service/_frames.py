@@ -13,10 +13,10 @@ _BINARY = 0x82
 _SHORT = [bytes((_TEXT, length)) for length in range(126)]
 
 
-def encode_frames(messages: Iterable[bytes], *, raw: bool) -> bytes:
+def encode_frames(messages: Iterable[bytes], *, mixed: bool) -> bytes:
     """Return each message as one frame, unmasked as RFC 6455 5.1 requires of a server.
 
-    Messages go into text frames; for a raw client a :class:`Binary` goes into a binary frame.
+    Messages go into text frames; with ``mixed`` a :class:`Binary` goes into a binary frame.
     """
     parts: list[bytes] = []
     for message in messages:
@@ -27,7 +27,7 @@ def encode_frames(messages: Iterable[bytes], *, raw: bool) -> bytes:
             parts.append(b"\x81\x7e" + length.to_bytes(2, "big"))
         else:
             parts.append(b"\x81\x7f" + length.to_bytes(8, "big"))
-        if raw and isinstance(message, Binary):
+        if mixed and isinstance(message, Binary):
             parts[-1] = bytes((_BINARY,)) + parts[-1][1:]
         parts.append(message)
     return b"".join(parts)

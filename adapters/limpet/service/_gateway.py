@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_urlsafe
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
@@ -80,6 +80,7 @@ class Gateway:
                 utc_time=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 origin="" if endpoint is None else _host_of(endpoint),
             ),
+            unix_time=time,
         )
         self.webhooks: WebhookClient | None = None
         if handlers:

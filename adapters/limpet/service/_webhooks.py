@@ -21,7 +21,7 @@ from limpet_core.text import one_line
 
 _LOGGER = logging.getLogger("limpet.service")
 
-# Concurrent calls to one host; further calls wait.
+# Concurrent calls to one host, invocations and others; further calls wait.
 _CONCURRENCY = 100
 
 # Seconds, fewer than on servers: a request on a connection that the server is closing fails.
@@ -62,7 +62,7 @@ class WebhookClient:
         self._flush = flush
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[HandlerCall, asyncio.Task[None]] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._slots: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
     def carry_out(self, calls: Iterable[HandlerCall]) -> None:
         """Start calls, and stop cancelled ones."""
@@ -133,7 +133,8 @@ class WebhookClient:
         slots: AbstractAsyncContextManager[object] = nullcontext()
         # A validation does not wait for slots: it must be answered in time, and there is at most one for each URL.
         if call.validation_url is not None:
-            slots = self._slots.setdefault(url.netloc.decode(), asyncio.Semaphore(_CONCURRENCY))
+            key = (url.netloc.decode(), call.is_invocation)
+            slots = self._slots.setdefault(key, asyncio.Semaphore(_CONCURRENCY))
         # Each character of a header stands for one byte.
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
         async with (

@@ -81,7 +81,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._early = b""
         self._frames: deque[Frame] = deque()
         self._fragments = bytearray()
-        self._raw = False
+        self._mixed = False  # text and binary frames differ
         self._text = False
         self._turn_scheduled = False
         self._writing_paused = False
@@ -236,7 +236,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._protocol.send_response(response)
         self._write_protocol_output()
         self._client = outcome.transport
-        self._raw = outcome.raw
+        self._mixed = outcome.mixed
         self.gateway.attach(outcome.transport, self)
         self._schedule_ping()
         if waited and self._early:
@@ -291,9 +291,9 @@ class WebSocketProtocol(asyncio.Protocol):
         message = bytes(self._fragments)
         self._fragments.clear()
         if self._client is not None:
-            # Only for raw clients the kind of frame matters. Invalid UTF-8 becomes lone surrogates, which the
+            # JSON may come in either kind of frame. Invalid UTF-8 becomes lone surrogates, which the
             # service's logic refuses.
-            is_text = self._raw and self._text
+            is_text = self._mixed and self._text
             self.gateway.receive(self._client, message.decode("utf-8", "surrogateescape") if is_text else message)
 
     def _detach(self, code: int, *, broken: bool = False) -> None:
@@ -307,7 +307,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         messages = client.messages_to_send(monotonic())
         if messages:
-            self.transport.write(encode_frames(messages, raw=self._raw))
+            self.transport.write(encode_frames(messages, mixed=self._mixed))
 
     def _write_protocol_output(self) -> None:
         output = self._protocol.data_to_send()

@@ -48,6 +48,8 @@ class ServiceOptions:
         max_message_size: bytes of one message from a client.
         connected_after_recovery: send a connected message, with a fresh reconnection token, first after a recovery;
             switch it off to behave like Microsoft's emulator.
+        protobuf_json_as_text: send JSON to protobuf clients as ``text_data``: the published schema has no
+            ``json_data``.
         keepalive_interval: seconds between WebSocket pings to a client; a client that sends nothing for another
             interval is dropped. ``None``: no pings. For :class:`Service`; other servers have an option of their own.
         request_timeout: seconds for the arrival of a request: of the head, from its first byte or, on a new TCP
@@ -71,6 +73,7 @@ class ServiceOptions:
     retained_bytes: int = 16 * 1024 * 1024
     max_message_size: int = 1024 * 1024
     connected_after_recovery: bool = True
+    protobuf_json_as_text: bool = False
     keepalive_interval: float | None = 20.0
     request_timeout: float | None = 30.0
 
@@ -105,6 +108,7 @@ class ServiceOptions:
             retained_bytes=self.retained_bytes,
             max_message_size=self.max_message_size,
             connected_after_recovery=self.connected_after_recovery,
+            protobuf_json_as_text=self.protobuf_json_as_text,
         )
 
 

@@ -11,8 +11,8 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
-Request = Callable[..., int | None]
-"""A method of the session that makes a request, with all arguments but ``now``, ``user_data`` and ``ack``."""
+Request = Callable[..., int | str | None]
+"""A method of the session that asks the service, with all arguments but ``now``, ``user_data`` and ``ack``."""
 
 
 class Waiter:
@@ -64,19 +64,19 @@ class Call(Waiter):
     Attributes:
         request: the request to make.
         publish: whether the request counts as a publish without an ack.
-        ack_id: the ack id of the request, once it was made.
+        key: the ack id of the request, or the invocation id (str), once it was made.
         unsent: whether the request was withdrawn before it was sent.
         unwanted: whether the caller has given up: the work must not begin any more.
     """
 
-    __slots__ = ("_claims", "ack_id", "publish", "request", "unsent", "unwanted")
+    __slots__ = ("_claims", "key", "publish", "request", "unsent", "unwanted")
 
     def __init__(self, request: Request | None = None, *, publish: bool = False) -> None:
         super().__init__()
         self._claims = [None]
         self.request: Request | None = request
         self.publish: bool = publish
-        self.ack_id: int | None = None
+        self.key: int | str | None = None
         self.unsent: bool = False
         self.unwanted: bool = False
 

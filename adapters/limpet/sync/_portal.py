@@ -7,7 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import cast
 
-from limpet import Ack, ClientStopped, Connected, InvalidType, InvalidValue, LocalProtocolError, Stopped
+from limpet import Ack, ClientStopped, Connected, InvalidType, InvalidValue, LocalProtocolError, Reply, Stopped
+from limpet.sync._attempts import Attempt
 from limpet.sync._calls import Call, Request
 from limpet.sync._mailbox import Work
 from limpet.sync._open_streams import OpenStreams
@@ -90,8 +91,21 @@ class Portal:
             raise
         if not call.done():
             known = "it was not sent" if call.unsent else "it was sent, and may be executed"
-            raise TimeoutError(f"no answer within {timeout:g} s: {known} (ack id {call.ack_id})")
+            raise TimeoutError(f"no answer within {timeout:g} s: {known} (ack id {call.key})")
         return cast(Ack, call.result())
+
+    def invoke(self, request: Request) -> Reply:
+        """Make an invocation and wait for its reply; its timeout is the session's."""
+        call, driver = Call(request), self._driver
+        try:
+            self.check_may_wait()
+            self._session.check_running()
+            self._worker.submit(call, driver.request)
+            call.wait()
+        except BaseException:  # Ctrl-C, too
+            self.post(partial(driver.withdraw, call))
+            raise
+        return cast(Reply, call.result())
 
     def send(self, request: Request, timeout: float | None, *, publish: bool) -> None:
         """Make a request without an ack, and wait until there is room for it.
@@ -134,6 +148,26 @@ class Portal:
             return False
         self.post(partial(driver.unacked.accept, message, publish))
         return True
+
+    def attempt(self, attempt: Attempt, timeout: float | None) -> None:
+        """Make an attempt, again and again, until it has succeeded or raised.
+
+        Raises:
+            TimeoutError: that took more than ``timeout`` seconds; the attempt was given up.
+        """
+        check_timeout(timeout)
+        call = attempt.call
+        try:
+            self.check_may_wait()
+            self._worker.submit(call, attempt.begin)
+            if not call.wait(timeout):
+                self._perform(attempt.give_up)
+        except BaseException:  # as above
+            self.post(attempt.give_up)
+            raise
+        if not call.done():
+            raise TimeoutError(f"{attempt.late} within {timeout:g} s")
+        call.result()
 
     # ---- Start and stop
 

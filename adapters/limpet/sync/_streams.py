@@ -125,9 +125,7 @@ class EventStream(Generic[T_co]):
             other = readers.setdefault(buffer, reader)
             # One of the same thread was left by an interrupt: it does not wait any more.
             if other is not reader and other.thread != reader.thread:
-                raise LocalProtocolError(
-                    "another thread iterates over it already; for another reader: client.events(GroupMessage)"
-                )
+                raise LocalProtocolError(f"another thread iterates over it already; {buffer.other_readers}")
             readers[buffer] = reader
             buffer.wake = reader.wake
             # Nothing wakes the reader for events that came before that.
@@ -143,7 +141,7 @@ class EventStream(Generic[T_co]):
         if not self._done:
             self._closed = True
             self._closing(get_ident())()
-            _wake(self._buffer)
+            wake_reader(self._buffer)
             self._streams.remove(self._reference)
             self._done = True  # last: a call that is interrupted before is made again
 
@@ -159,7 +157,7 @@ class EventStream(Generic[T_co]):
 
         def close_in_thread() -> None:
             buffer.close()
-            _wake(buffer)
+            wake_reader(buffer)
 
         return close
 
@@ -200,12 +198,12 @@ class InboxStream(EventStream[T_co]):
 
         def close_in_thread() -> None:
             inbox.relax()
-            _wake(inbox)  # another reader, for the messages that were put back
+            wake_reader(inbox)  # another reader, for the messages that were put back
 
         return close
 
 
-def _wake(buffer: Buffer) -> None:
+def wake_reader(buffer: Buffer) -> None:
     """Wake the reader of ``buffer``, if there is one."""
     if (wake := buffer.wake) is not None:
         wake()

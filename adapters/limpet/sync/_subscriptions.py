@@ -1,21 +1,23 @@
-"""Streams that join a group and leave it."""
+"""Streams that join a group and leave it, or subscribe the states of a group and unsubscribe them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Generic, TypeVar
 
-from limpet import GroupMessage
 from limpet._clients.streams import Subscription
 from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream
 
+T_co = TypeVar("T_co", covariant=True)
+
 
 class Subscriptions:
-    """The open subscriptions of a client.
+    """The open subscriptions of a client, all of messages or all of states.
 
     Args:
-        leave: makes the request to leave a group; called in the driver's thread.
+        leave: makes the request to leave a group, or to unsubscribe its states; called in the driver's thread.
     """
 
     def __init__(self, leave: Callable[[str], None]) -> None:
@@ -24,7 +26,7 @@ class Subscriptions:
         self._to_leave: set[str] = set()
 
     def end(self, subscription: Subscription) -> None:
-        """Close a subscription, in the driver's thread; the last subscription of a group leaves the group.
+        """Close a subscription, in the driver's thread; the last one of a group leaves it, or unsubscribes its states.
 
         Repeats do nothing.
         """
@@ -39,8 +41,8 @@ class Subscriptions:
             self._leave(group)
 
 
-class SubscriptionStream(EventStream[GroupMessage]):
-    """The messages of one ``subscribe()`` of a group."""
+class SubscriptionStream(EventStream[T_co]):
+    """The events of one ``subscribe()`` or ``watch_group_states()`` of a group."""
 
     def __init__(self, subscription: Subscription, subscriptions: Subscriptions, portal: Portal) -> None:
         self.subscription: Subscription = subscription
@@ -65,18 +67,18 @@ class SubscriptionStream(EventStream[GroupMessage]):
         return close
 
 
-class Subscribing:
+class Subscribing(Generic[T_co]):
     """The context manager that ``client.subscribe(group)`` returns.
 
     No generator: Python closes a generator that is interrupted before it goes on, and an exception of that is lost.
     """
 
-    def __init__(self, make: Callable[[], SubscriptionStream], join: Callable[[], object]) -> None:
+    def __init__(self, make: Callable[[], SubscriptionStream[T_co]], join: Callable[[], object]) -> None:
         self._make = make
         self._join = join
-        self._stream: SubscriptionStream | None = None
+        self._stream: SubscriptionStream[T_co] | None = None
 
-    def __enter__(self) -> EventStream[GroupMessage]:
+    def __enter__(self) -> EventStream[T_co]:
         self._stream = stream = self._make()
         try:
             with stream.subscription.joining():

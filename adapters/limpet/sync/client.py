@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from limpet import Ack, DataType, GroupMessage, InvalidType, Message, Options, State
+from limpet import Ack, DataType, GroupMessage, GroupStatesChanged, InvalidType, Message, Options, Reply, State
 from limpet._clients.base import BaseClient
 from limpet._clients.callbacks import Callback
+from limpet._clients.incoming_buffers import Fragments
 from limpet._clients.streams import Subscription
 from limpet._transports.messages import BlockingConnect
 from limpet._transports.proxies import ProxySetting
 from limpet._transports.route import Route
 from limpet._transports.tls import TlsSetting
 from limpet.sync import _forks
+from limpet.sync._group_states import GroupStates, Watching
+from limpet.sync._incoming import AllStreams, IncomingStream
+from limpet.sync._outgoing import OutgoingStream
 from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream, InboxStream
 from limpet.sync._subscriptions import Subscribing, Subscriptions, SubscriptionStream
 from limpet.sync.driver import Driver
 from limpet_core.client.headers import HeadersSetting
+from limpet_core.client.incoming_streams import FollowedStream
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callback)
@@ -71,6 +76,7 @@ class Client(BaseClient[Driver]):
         super().__init__(driver, threading.RLock())  # among the application's threads
         self._portal = Portal(driver)
         self._open_subscriptions = Subscriptions(self._leave_later)
+        self._open_watches = Subscriptions(self._unsubscribe_later)
         _forks.watch(self, self._after_fork)
 
     def _after_fork(self) -> None:
@@ -159,6 +165,8 @@ class Client(BaseClient[Driver]):
         no_echo: bool = False,
         ack: Literal[True] = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
         timeout: float | None = None,
     ) -> Ack: ...
     @overload
@@ -170,6 +178,8 @@ class Client(BaseClient[Driver]):
         data_type: DataType | None = None,
         no_echo: bool = False,
         ack: Literal[False],
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
         timeout: float | None = None,
     ) -> None: ...
     def send_to_group(
@@ -181,6 +191,8 @@ class Client(BaseClient[Driver]):
         no_echo: bool = False,
         ack: bool = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
         timeout: float | None = None,
     ) -> Ack | None:
         """Publish to ``group``, which this client need not have joined.
@@ -192,16 +204,31 @@ class Client(BaseClient[Driver]):
             no_echo: do not deliver it back to this client.
             ack: wait for the service's answer. False: return None as soon as the message is on its way, or at most 64
                 others are before it; errors are silent.
+            metadata: names and values that members get with the data. A name is an HTTP token of at most 256
+                characters, a value has at most 1024 characters of ASCII, all together have at most 8192.
+            ttl: seconds, at most 300, in which the service may deliver the message; after that it drops what has not
+                been delivered. The wire has whole seconds: fractions are rounded up. None or 0: it never expires.
             ack_id, timeout: as for :meth:`join_group`.
 
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
         if not ack and ack_id is None:
-            message = self._session.prepare_send(group, data, data_type=data_type, no_echo=no_echo)
+            message = self._session.prepare_send(
+                group, data, data_type=data_type, no_echo=no_echo, metadata=metadata, ttl=ttl
+            )
             if self._portal.send_prepared(message, timeout, publish=True):
                 return None
-        request = partial(self._session.send_to_group, group, data, data_type=data_type, no_echo=no_echo, ack_id=ack_id)
+        request = partial(
+            self._session.send_to_group,
+            group,
+            data,
+            data_type=data_type,
+            no_echo=no_echo,
+            ack_id=ack_id,
+            metadata=metadata,
+            ttl=ttl,
+        )
         if ack:
             return self._portal.request(request, timeout)
         self._portal.send(request, timeout, publish=True)
@@ -216,6 +243,7 @@ class Client(BaseClient[Driver]):
         data_type: DataType | None = None,
         ack: Literal[True] = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Ack: ...
     @overload
@@ -226,6 +254,7 @@ class Client(BaseClient[Driver]):
         *,
         data_type: DataType | None = None,
         ack: Literal[False],
+        metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> None: ...
     def send_event(
@@ -236,26 +265,164 @@ class Client(BaseClient[Driver]):
         data_type: DataType | None = None,
         ack: bool = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Ack | None:
         """Send ``event`` to the application server.
 
         Args:
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
-            data, data_type, ack, ack_id, timeout: as for :meth:`send_to_group`.
+            data, data_type, ack, ack_id, metadata, timeout: as for :meth:`send_to_group`.
 
         Raises:
             SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
         if not ack and ack_id is None:
-            message = self._session.prepare_event(event, data, data_type=data_type)
+            message = self._session.prepare_event(event, data, data_type=data_type, metadata=metadata)
             if self._portal.send_prepared(message, timeout, publish=False):
                 return None
-        request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id)
+        request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id, metadata=metadata)
         if ack:
             return self._portal.request(request, timeout)
         self._portal.send(request, timeout, publish=False)
         return None
+
+    def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+    ) -> Reply:
+        """Call the event handler for ``event`` at the application server, and wait for its reply.
+
+        The invocation waits while there is no connection. Once it was sent it is never sent again: if the connection
+        drops before the reply is here, the outcome is ``unknown``. Interrupted by Ctrl-C, or out of time, it asks the
+        service to cancel the call of the handler.
+
+        Args:
+            event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
+            data: as for :meth:`send_to_group`; None: no data.
+            data_type, metadata: as for :meth:`send_to_group`.
+            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None: as long as it takes.
+            invocation_id: 1 to 128 characters that belong to no pending invocation; by default a fresh id.
+
+        Raises:
+            InvocationError: the service refused, or the outcome is not known; see its ``outcome``.
+            InvocationTimeout: the time is over; an InvocationError and a TimeoutError.
+            TooManyRequests: ``max_pending_requests`` wait already, requests included.
+            LocalProtocolError: an argument cannot be used, the client is not started, or this is a forked child of the
+                process that started it.
+        """
+        request = partial(
+            self._session.invoke,
+            event,
+            data,
+            data_type=data_type,
+            metadata=metadata,
+            timeout=timeout,
+            invocation_id=invocation_id,
+        )
+        return self._portal.invoke(request)
+
+    # ---- Streams
+
+    def open_stream(
+        self,
+        group: str,
+        *,
+        no_echo: bool = False,
+        idle_timeout: float = 300.0,
+        stream_id: str | None = None,
+        timeout: float | None = None,
+    ) -> OutgoingStream:
+        """Open a stream of fragments to ``group``: ``with client.open_stream("group1") as stream:``.
+
+        Without a block, call ``end()`` or ``abort()``.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            no_echo: do not deliver the fragments back to this client.
+            idle_timeout: seconds without a sign of the stream after which the service closes it, from 0.001. The client
+                keeps a silent stream alive, at a third of that time.
+            stream_id: 1 to 1024 characters; None: a fresh id.
+            timeout: seconds to wait until the service has accepted the start, and again at the end of the block until
+                it has closed the stream; None: as long as it takes.
+
+        Raises:
+            StreamError: the service refused, or the connection was lost; see its ``name``.
+            TimeoutError: no answer in time; the stream is aborted. At the end of the block: it ends all the same.
+            TooManyRequests: ``max_streams`` streams are open already.
+            LocalProtocolError: an argument cannot be used, or the client is not started.
+        """
+        opening = partial(
+            self._session.open_stream, group, stream_id=stream_id, no_echo=no_echo, idle_timeout=idle_timeout
+        )
+        return OutgoingStream(self._driver, self._portal, opening, timeout)
+
+    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]:
+        """Read the streams of a group, or of all groups: ``for stream in client.streams("group1")``.
+
+        Each stream that begins from now on comes as an :class:`IncomingStream`, whose fragments are iterated over in
+        turn. Read several at once with a thread each. As :meth:`events`, this does not join a group, and a stream
+        of a group that is left has no more fragments, and no end. Leaving the iteration takes no more new streams;
+        those that were taken go on.
+
+        Args:
+            group: the group; None: all groups.
+            from_start_only: leave out streams that are under way already when their first fragment arrives.
+
+        Raises:
+            InvalidType, InvalidValue: an argument cannot be used; the message names it.
+        """
+        portal = self._portal
+
+        def make(stream: FollowedStream, fragments: Fragments) -> IncomingStream:
+            return IncomingStream(stream, fragments, portal)
+
+        return AllStreams(self._streams_buffer(group, from_start_only, make), portal)
+
+    # ---- Group states
+
+    def set_group_state(self, group: str, state: Mapping[str, str], *, timeout: float | None = None) -> Ack:
+        """Set this connection's state in ``group``, which all who watch the states of the group see.
+
+        The service forgets it with :meth:`clear_group_state`, when the client leaves the group, and with the
+        connection. After a reconnect the client sets it again by itself, see :class:`limpet.Options`.
+
+        Args:
+            group: a group that this client is in.
+            state: names and values, all str, of at most 8192 bytes as UTF-8. It replaces the state before as a whole;
+                of several calls the last one wins.
+            timeout: as for :meth:`join_group`.
+
+        Raises:
+            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+        """
+        return self._portal.request(partial(self._session.set_group_state, group, state), timeout)
+
+    def clear_group_state(self, group: str, *, timeout: float | None = None) -> Ack:
+        """Clear this connection's state in ``group``. Errors are those of :meth:`join_group`."""
+        return self._portal.request(partial(self._session.clear_group_state, group), timeout)
+
+    def subscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
+        """Ask for the states of all connections in ``group``, and for their changes.
+
+        The service needs membership, or the permission to join. The states come behind the answer, with the first
+        :class:`limpet.GroupStatesChanged`; :meth:`group_states` has them from then on. After a recovery or reconnect
+        the client subscribes again by itself. See also :meth:`watch_group_states`.
+
+        Raises:
+            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+        """
+        return self._portal.request(partial(self._session.subscribe_group_states, group), timeout)
+
+    def unsubscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
+        """End the subscription of the states of ``group``. Errors are those of :meth:`join_group`."""
+        return self._portal.request(partial(self._session.unsubscribe_group_states, group), timeout)
 
     # ---- Events
 
@@ -285,8 +452,26 @@ class Client(BaseClient[Driver]):
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
 
-        def make() -> SubscriptionStream:
+        def make() -> SubscriptionStream[GroupMessage]:
             subscription = Subscription(self._buffer((GroupMessage,), group))
             return SubscriptionStream(subscription, self._open_subscriptions, self._portal)
 
         return Subscribing(make, partial(self.join_group, group))
+
+    def watch_group_states(self, group: str) -> AbstractContextManager[GroupStates]:
+        """Subscribe the states of ``group`` within a block: ``with client.watch_group_states("g") as states:``.
+
+        ``states`` is a live mapping, connection id to :class:`limpet.GroupState`, that cannot be changed;
+        ``for change in states.changes:`` iterates over the changes, as :class:`limpet.GroupStatesChanged`. The first
+        change comes when all states are here, even if there are none. A change with an ``error`` tells that the service
+        has ended the subscription. At the end of the last block of a group the states are unsubscribed.
+
+        Raises:
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`subscribe_group_states`.
+        """
+
+        def make() -> SubscriptionStream[GroupStatesChanged]:
+            subscription = Subscription(self._buffer((GroupStatesChanged,), group))
+            return SubscriptionStream(subscription, self._open_watches, self._portal)
+
+        return Watching(self._session, group, make, partial(self.subscribe_group_states, group))

@@ -9,8 +9,8 @@ import time
 from contextlib import ExitStack
 from functools import partial
 
-from limpet import Acked, ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
-from limpet._clients.driver import BaseDriver
+from limpet import ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
+from limpet._clients.driver import BaseDriver, answers
 from limpet._transports.dial_blocking import dial as dial_tcp
 from limpet._transports.messages import MessageConnection
 from limpet._transports.pipeline import Pipeline
@@ -130,9 +130,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                     self._transport.abort()
                     self._closing.append(self._transport)
                     self._transport = None
-            # Each request must get its answer, whatever else was lost on the way.
-            lost = [event for event in self._delivering if type(event) is Acked or type(event) is Stopped]
-            events = [*lost, *self.session.events()]
+            events = [*answers(self._delivering), *self.session.events()]
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
             self.callbacks.wake()
 
@@ -189,14 +187,17 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         """Make the request of ``call``, whose waiter gets the answer."""
         assert call.request is not None
         self.unacked.send_accepted()
-        call.ack_id = call.request(self.now(), user_data=call)
+        call.key = call.request(self.now(), user_data=call)
 
     def withdraw(self, call: Call) -> None:
-        """Withdraw the request of ``call``, if possible; set its ``unsent``."""
+        """Withdraw the request of ``call``, if possible, or cancel its invocation; set its ``unsent``."""
         if call in self.unacked.waiting:
             self.unacked.withdraw(call)
-        elif call.ack_id is not None and not call.done():
-            call.unsent = self.session.withdraw(call.ack_id)
+        elif call.key is not None and not call.done():
+            if isinstance(call.key, str):
+                call.unsent = self.session.cancel_invocation(call.key, self.now()) == "unsent"
+            else:
+                call.unsent = self.session.withdraw(call.key)
 
     def stop(self, start: Call | None, call: Call) -> None:
         """Stop the session; the result of ``call`` is whether the thread ends after the stop.
@@ -226,14 +227,18 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         """Wake the thread, which sends the session's messages."""
         self._request_turn()
 
+    def called(self) -> None:
+        """Note that work has called the session, perhaps amid a drain: the thread drains afterwards."""
+        self._called_meanwhile = True
+        self._request_turn()
+
     def consumers_ready(self, ready: bool) -> None:
         """Pause or resume reading; the thread does the rest, since callers may be other threads."""
         if ready:
             self.session.reading_resumed(self.now())
         else:
             self.session.reading_paused(self.now())
-        self._called_meanwhile = True
-        self._request_turn()
+        self.called()
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the thread that waits for the start."""
@@ -318,8 +323,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.streams.readers.clear()
         self.callbacks.after_fork(self.lock)
         for buffer in (*self.delivery.buffers, self.delivery.inbox):
-            buffer.items.clear()  # the parent takes them
-            buffer.wake = None
+            buffer.forget()
         if self.worker.running:
             if isinstance(self._transport, TcpConnection):
                 self._transport.abort()

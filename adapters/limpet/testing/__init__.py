@@ -8,10 +8,21 @@ from limpet._extras import extra
 
 with extra("service"):
     from limpet.testing.service import BackgroundService
+from limpet.testing._answers import AnsweredCall
 from limpet.testing._verbs import ROLES
 from limpet.testing.log import EventLog
 from limpet.testing.virtual.service import VirtualClient, VirtualService
 from limpet.testing.watched import Misuse, Watched
 from limpet_core.service import trace
 
-__all__ = ["ROLES", "BackgroundService", "EventLog", "Misuse", "VirtualClient", "VirtualService", "Watched", "trace"]
+__all__ = [
+    "ROLES",
+    "AnsweredCall",
+    "BackgroundService",
+    "EventLog",
+    "Misuse",
+    "VirtualClient",
+    "VirtualService",
+    "Watched",
+    "trace",
+]

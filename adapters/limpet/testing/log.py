@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from limpet_core.service import ServiceCore
-from limpet_core.service.trace import Acked, TraceEvent
+from limpet_core.service import Connection, ServiceCore
+from limpet_core.service.trace import Acked, InvocationAnswered, InvocationFailed, TraceEvent
 from limpet_core.text import one_line
 
-__all__ = ["EventLog", "lose_ack"]
+__all__ = ["EventLog", "delay_invocation", "lose_ack", "lose_invocation"]
 
 E = TypeVar("E")
+
+_Answer = Acked | InvocationAnswered | InvocationFailed
 
 CAPACITY = 10_000
 """Events that are kept; the oldest ones make room."""
@@ -92,9 +94,43 @@ def lose_ack(core: ServiceCore, connection_id: str | None) -> Callable[[], None]
 
     The function that is returned takes that back; once it has happened, it does nothing.
     """
+    return _cut_at(core, connection_id, Acked)
 
+
+def lose_invocation(core: ServiceCore, connection_id: str | None) -> Callable[[], None]:
+    """Let the next invocation of a client (``None``: of any) end, and cut its transport before the answer.
+
+    The function that is returned is as that of :func:`lose_ack`.
+    """
+    return _cut_at(core, connection_id, InvocationAnswered, InvocationFailed)
+
+
+def delay_invocation(core: ServiceCore, seconds: float, connection_id: str | None) -> Callable[[], None]:
+    """Hold back the answer to the next invocation of a client (``None``: of any) that has a handler.
+
+    The function that is returned is as that of :func:`lose_ack`.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"seconds must be at least 0, not {seconds}")
+    faults = core.invocations.faults
+
+    def fault(connection: Connection, invocation_id: str) -> float | None:
+        if connection_id not in (None, connection.connection_id):
+            return None
+        faults.remove(fault)
+        return seconds
+
+    def undo() -> None:
+        if fault in faults:
+            faults.remove(fault)
+
+    faults.append(fault)
+    return undo
+
+
+def _cut_at(core: ServiceCore, connection_id: str | None, *kinds: type[_Answer]) -> Callable[[], None]:
     def observer(event: TraceEvent) -> None:
-        if isinstance(event, Acked) and connection_id in (None, event.connection_id):
+        if isinstance(event, kinds) and connection_id in (None, event.connection_id):
             core.observers.remove(observer)
             core.drop(event.connection_id)
 

@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from limpet.service import Service, ServiceOptions, client_url
+from limpet.testing._answers import Answers, Function
+from limpet.testing._stream_faults import close_stream, lose_stream_ack, nack_stream
 from limpet.testing._verbs import ROLES
-from limpet.testing.log import EventLog, lose_ack
+from limpet.testing.log import EventLog, delay_invocation, lose_ack, lose_invocation
 from limpet.testing.network import ChaosProxy
-from limpet_core.protocol.json import encode_json
+from limpet_core.protocol.json_requests import encode_json
 from limpet_core.service import group_publication
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class BackgroundService:
         self._proxy: ChaosProxy | None = None
         self._over: asyncio.Event | None = None
         self._failure: BaseException | None = None
+        self._answers: Answers = Answers({})
         self._undo: list[Callable[[], None]] = []
 
     # ---- Life
@@ -112,6 +115,8 @@ class BackgroundService:
             ChaosProxy("127.0.0.1", service.port) as proxy,
         ):
             service.core.observers.append(self.log.note)
+            self._answers = Answers(service.core.events.handlers)
+            service.core.events.handlers = self._answers
             self._service, self._proxy = service, proxy
             ready.set_result(None)
             await over.wait()
@@ -199,7 +204,7 @@ class BackgroundService:
         self.call(slow_down)
 
     def heal(self) -> None:
-        """Undo :meth:`stall`, :meth:`refuse`, and :meth:`cut_after` and :meth:`lose_ack` that have not happened yet."""
+        """Undo :meth:`stall` and :meth:`refuse`, and the faults that wait to happen, such as :meth:`cut_after`."""
 
         def heal(_: Service, proxy: ChaosProxy) -> None:
             proxy.heal()
@@ -244,6 +249,63 @@ class BackgroundService:
         The fault waits for the next request; :meth:`heal` cancels it.
         """
         self.call(lambda service, _: self._undo.append(lose_ack(service.core, connection_id)))
+
+    def lose_stream_ack(self, connection_id: str | None = None) -> None:
+        """Publish the next fragments of a client (None: of any), and abort its TCP connection before their ack.
+
+        The fault waits for the next ack of fragments; :meth:`heal` cancels it.
+        """
+        self.call(lambda service, _: self._undo.append(lose_stream_ack(service.core, connection_id)))
+
+    def nack_stream(self, stream_id: str | None = None, *, times: int = 1) -> None:
+        """Refuse the next ``times`` fragments of a stream (None: of any) with a nack: its client sends them again.
+
+        The name of the nack is ``TransientError``. The fault waits for the fragments; :meth:`heal` cancels it. Raises
+        ValueError if ``times`` is less than 1.
+        """
+        self.call(lambda service, _: self._undo.append(nack_stream(service.core, stream_id, times)))
+
+    def close_stream(self, stream_id: str, name: str = "InternalServerError") -> bool:
+        """End a stream of a client with an error; return False if it is not open.
+
+        The client is told ``name``: ``InternalServerError``, ``IdleTimeout``, ``Forbidden`` or any other.
+        """
+        return self.call(lambda service, _: close_stream(service.core, stream_id, name))
+
+    def lose_invocation(self, connection_id: str | None = None) -> None:
+        """Call the handler of the next invocation of a client (None: of any), and abort its TCP connection then.
+
+        No answer arrives. The fault waits for the next invocation; :meth:`heal` cancels it.
+        """
+        self.call(lambda service, _: self._undo.append(lose_invocation(service.core, connection_id)))
+
+    def delay_invocation(self, seconds: float, connection_id: str | None = None) -> None:
+        """Hold back the answer to the next invocation of a client (None: of any), for ever if that is ``math.inf``.
+
+        The handler is called at once. The fault waits for the next invocation that has a handler; :meth:`heal` cancels
+        it, but does not hurry an answer that is held back. Raises ValueError for less than 0 seconds.
+        """
+        self.call(lambda service, _: self._undo.append(delay_invocation(service.core, seconds, connection_id)))
+
+    def group_states(self, group: str, *, hub: str = "chat") -> dict[str, dict[str, str]]:
+        """Return the states of the members of a group, by connection id; members without a state are left out."""
+
+        def states(service: Service, _: ChaosProxy) -> dict[str, dict[str, str]]:
+            return {name: dict(state) for name, state in service.core.group_states(hub, group).items()}
+
+        return self.call(states)
+
+    def answer(self, event: str, function: Function) -> None:
+        """Answer an event of clients, at any hub, by a function of the test instead of an HTTP server.
+
+        It gets an :class:`AnsweredCall`, for events and for invocations. What it returns is the reply: a str (text),
+        bytes (binary), None (no reply), an ``Answer`` (any HTTP response, as of a handler that refuses), or else what
+        becomes JSON. An exception is logged, and is status 500 to the client.
+
+        The function runs in the service's thread: it must be quick, and must not call this object. A new function for
+        the same event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event.
+        """
+        self.call(lambda service, _: self._answers.add(event, function))
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order and at once.

@@ -249,6 +249,8 @@ class Watched(Session):
         }
         if name == "receive_message":
             wanted["message"] = (str, bytes)
+        if name == "receive_binary":
+            wanted["message"] = bytes
         for argument, kind in wanted.items():
             value = arguments.get(argument, kind)
             if value is not kind and not isinstance(value, kind):

@@ -62,9 +62,9 @@ class Channel:
             self._session.receive_message(message, now)
 
     def binary(self, message: bytes, now: float) -> None:
-        """Report a whole binary message, which has no place in the JSON subprotocols: the session closes with 1003."""
+        """Report a whole binary message."""
         if self._open and self.dial.wanted:
-            self._session.receive_binary(now)
+            self._session.receive_binary(message, now)
 
     def heard(self, now: float) -> None:
         """Report a sign of life that is no whole message: a ping, a pong, a part of a message.
@@ -141,7 +141,8 @@ class Channel:
         """
         if not (self._open and self.dial.wanted):
             return []
-        return [message.decode() for message in self._session.messages_to_send()]
+        messages = self._session.messages_to_send()
+        return [*messages] if self._session.options.binary else [message.decode() for message in messages]
 
     @property
     def close(self) -> Close | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from limpet_core.errors import LimpetError, SendError
-from limpet_core.protocol.messages import GroupMessage, ServerMessage
+from limpet_core.errors import InvocationError, LimpetError, SendError, StreamError
+from limpet_core.protocol.messages import GroupMessage, GroupState, ServerMessage
 
 
 class Connected(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +131,97 @@ class Acked(msgspec.Struct, frozen=True):
     error: SendError | None = None
 
 
+class StreamOpened(msgspec.Struct, frozen=True):
+    """The service has accepted the start of a stream: fragments may be written.
+
+    Attributes:
+        stream_id: the stream's id.
+        user_data: the caller's object, as given to ``open_stream``.
+    """
+
+    stream_id: str
+    user_data: Any = None
+
+
+class StreamProgress(msgspec.Struct, frozen=True):
+    """The service has acknowledged fragments of a stream, so that there may be room for more.
+
+    Attributes:
+        stream_id: the stream's id.
+        acknowledged: how many fragments the service has, from the first one on.
+        user_data: the caller's object, as given to ``open_stream``.
+    """
+
+    stream_id: str
+    acknowledged: int
+    user_data: Any = None
+
+
+class StreamClosed(msgspec.Struct, frozen=True):
+    """A stream is over. Exactly once for each stream that was opened.
+
+    Attributes:
+        stream_id: the stream's id. It may be used again, unless the session has failed the stream: then only when the
+            service has closed it, too, or the connection has ended.
+        acknowledged: how many fragments the service has for certain.
+        user_data: the caller's object, as given to ``open_stream``.
+        error: None after ``end_stream`` or ``abort_stream``, if the service has done it; otherwise the reason.
+    """
+
+    stream_id: str
+    acknowledged: int
+    user_data: Any = None
+    error: StreamError | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """The reply of an event handler to an invocation: the result of the clients' ``invoke``.
+
+    Attributes:
+        data: str for ``text``, bytes for ``binary`` and ``protobuf``, the JSON value for ``json``; None without data.
+        data_type: ``text``, ``json``, ``binary``, ``protobuf``, or a name of the future; None: the reply has no data.
+    """
+
+    data: Any = None
+    data_type: str | None = None
+
+
+class Invoked(msgspec.Struct, frozen=True):
+    """An invocation is settled: answered by the service, or given up with a known or unknown outcome.
+
+    Attributes:
+        invocation_id: the invocation's id.
+        user_data: the caller's object, as given to ``invoke``.
+        reply: the reply; None with an error.
+        error: None on success.
+    """
+
+    invocation_id: str
+    user_data: Any = None
+    reply: Reply | None = None
+    error: InvocationError | None = None
+
+
+class GroupStatesChanged(msgspec.Struct, frozen=True):
+    """The states of a group, as :meth:`Session.group_states` returns them, have changed.
+
+    The first event after a subscription has all states that there are; it comes even if there are none. When a
+    subscription ends, all states are removed.
+
+    Attributes:
+        group: the group's name.
+        changed: the states that are new or different.
+        removed: the ids of the connections that have no state any more.
+        error: why the subscription has ended, if the service refused to renew it after a recovery, a reconnect or a
+            leave; else None.
+    """
+
+    group: str
+    changed: tuple[GroupState, ...]
+    removed: tuple[str, ...]
+    error: SendError | None = None
+
+
 Message = GroupMessage | ServerMessage
 """The data messages: delivered in order and without duplicates."""
 
@@ -145,5 +236,10 @@ Event = (
     | Stopped
     | MessagesMissed
     | RejoinGroupFailed
+    | StreamOpened
+    | StreamProgress
+    | StreamClosed
+    | Invoked
+    | GroupStatesChanged
 )
 """All that :meth:`Session.events` can return."""

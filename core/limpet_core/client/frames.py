@@ -1,6 +1,6 @@
 """WebSocket frames: the byte stream divided into frames, and a fast lane for ordinary messages in both directions.
 
-wsproto takes some 8 us per frame; a whole, final, unmasked text frame can be sliced out of the stream in a fraction of
+wsproto takes some 8 us per frame; a whole, final, unmasked frame can be sliced out of the stream in a fraction of
 a microsecond, and nearly all traffic consists of such frames. All other frames go to wsproto, one whole frame at a
 time, so that wsproto is always at the border between two frames, and handles control frames, fragments and faults.
 """
@@ -14,13 +14,9 @@ from typing import Final
 
 from limpet_core.protocol.close import Close
 
-_MESSAGE: Final = 0x81
-"""The first byte of a whole message in one frame: final, no reserved bits, opcode text."""
-
-_SHORT: Final = _MESSAGE << 8
-_LONG: Final = _SHORT + 126
-_LONGER: Final = _SHORT + 127
-"""The first two bytes, unmasked: the length is to be added to them, or is in the next two or eight bytes."""
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+"""The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
 _header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
 
@@ -43,13 +39,15 @@ class FrameBuffer:
 
     Args:
         limit: the size in bytes of the largest message that is accepted.
-        fast_lane: cut ordinary text frames out here; False leaves all frames to wsproto.
+        fast_lane: cut ordinary frames out here; False leaves all frames to wsproto.
+        binary: the ordinary frames are binary ones, and no text frames.
     """
 
-    __slots__ = ("_fast_lane", "_fragmented", "_limit", "_message_size", "_missing", "_pieces", "_refused")
+    __slots__ = ("_binary", "_fast_lane", "_fragmented", "_limit", "_message_size", "_missing", "_pieces", "_refused")
 
-    def __init__(self, limit: int, *, fast_lane: bool) -> None:
+    def __init__(self, limit: int, *, fast_lane: bool, binary: bool = False) -> None:
         self._limit = limit
+        self._binary = binary
         self._fast_lane = fast_lane
         # A frame that is not complete, and how many bytes are missing before another look at it is worth while.
         self._pieces: list[bytes | bytearray] = []
@@ -63,9 +61,9 @@ class FrameBuffer:
         """Add received bytes.
 
         Returns:
-            In the order of the stream: the payloads of consecutive text frames, as a list; any other frame, as bytes
-            for wsproto; and how to close the connection because of a message above the limit. From a frame on that a
-            client must refuse, all bytes are for wsproto, which names the fault.
+            In the order of the stream: the payloads of consecutive ordinary frames, as a list; any other frame, as
+            bytes for wsproto; and how to close the connection because of a message above the limit. From a frame on
+            that a client must refuse, all bytes are for wsproto, which names the fault.
         """
         found: list[list[bytes] | bytes | Close] = []
         position = 0
@@ -95,10 +93,10 @@ class FrameBuffer:
         end = len(data)
         while position < end:
             if self._fast_lane and not self._fragmented:
-                texts: list[bytes] = []
-                position = cut_texts(data, position, self._limit, texts)
-                if texts:
-                    found.append(texts)
+                messages: list[bytes] = []
+                position = cut_messages(data, position, self._limit, messages, binary=self._binary)
+                if messages:
+                    found.append(messages)
                 if position == end:
                     return
             start, length = measure(data, position, end)
@@ -131,29 +129,34 @@ class FrameBuffer:
             self._pieces.append(bytearray(data))
 
 
-def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int:
-    """Append the payloads of consecutive text frames in ``data`` to ``texts``: whole, final and unmasked ones.
+def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], *, binary: bool) -> int:
+    """Append the payloads of consecutive ordinary frames in ``data`` to ``messages``: whole, final and unmasked ones.
 
     Args:
         position: where the first frame begins.
         limit: the size in bytes of the largest payload that is accepted.
+        messages: is extended.
+        binary: binary frames are ordinary; else text frames are.
 
     Returns:
         Where the first other frame begins: of another kind, incomplete, too large, or not UTF-8.
     """
     end = len(data)
+    # The first two bytes, unmasked: the length is added to them, or is in the next two or eight bytes.
+    short = (_BINARY if binary else _TEXT) << 8
+    long, longer = short + 126, short + 127
     while position + 4 <= end:
         head, length = _header(data, position)
-        if head == _LONG:
+        if head == long:
             start = position + 4
             if length < 126:
                 break
-        elif _SHORT <= head < _LONG:
+        elif short <= head < long:
             start = position + 2
-            length = head - _SHORT
+            length = head - short
         else:
             start = position + 10
-            if head != _LONGER or start > end:
+            if head != longer or start > end:
                 break
             length = int.from_bytes(data[position + 2 : start], "big")
             if length < 1 << 16:
@@ -161,10 +164,10 @@ def cut_texts(data: bytes, position: int, limit: int, texts: list[bytes]) -> int
         stop = start + length
         if stop > end or length > limit:
             break
-        text = data[start:stop]
-        if not text.isascii() and not is_utf8(text):
+        message = data[start:stop]
+        if not binary and not message.isascii() and not is_utf8(message):
             break
-        texts.append(text)
+        messages.append(message)
         position = stop
     return position
 
@@ -214,12 +217,14 @@ class Masker:
 
     Args:
         random_bytes: returns that many unpredictable bytes, such as ``os.urandom`` (RFC 6455 5.3).
+        binary: write binary frames, and no text frames.
     """
 
-    __slots__ = ("_at", "_pool", "_random_bytes")
+    __slots__ = ("_at", "_first", "_pool", "_random_bytes")
 
-    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes], *, binary: bool = False) -> None:
         self._random_bytes = random_bytes
+        self._first = _BINARY if binary else _TEXT
         self._pool = b""
         self._at = 0
 
@@ -242,7 +247,7 @@ class Masker:
         # and to convert them into an integer. The bytes behind the end of the payload are cut off.
         masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
         if length < 126:
-            head = _short_head(_MESSAGE, 0x80 | length, mask)
+            head = _short_head(self._first, 0x80 | length, mask)
         else:
-            head = _long_head(_MESSAGE, 0xFE, length >> 8, length & 0xFF, mask)
+            head = _long_head(self._first, 0xFE, length >> 8, length & 0xFF, mask)
         return head + masked.to_bytes(4 * words, "little")[:length]

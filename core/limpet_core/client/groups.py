@@ -133,6 +133,10 @@ class Groups:
             del self._rejoins[group]
         return groups
 
+    def is_unsettled(self, group: str) -> bool:
+        """Whether a leave of ``group`` is pending, or ``group`` is to be joined again."""
+        return group in self._rejoins or self._is_leaving(group)
+
     def _is_leaving(self, group: str) -> bool:
         return any(request.kind is LEAVE for request in self._pending.get(group, ()))
 

@@ -11,14 +11,29 @@ from typing import Final
 
 from limpet_core.client.connection import Connection
 from limpet_core.client.events import Event, MessagesMissed
+from limpet_core.client.group_states import GroupStates
+from limpet_core.client.invocations import Invocations
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.log_lines import LogLines, log
 from limpet_core.client.options import Options
 from limpet_core.client.states import CONNECTED, State
+from limpet_core.client.streams import Streams
 from limpet_core.errors import ConnectError
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.codec import Codec
-from limpet_core.protocol.messages import MAX_SEQUENCE_ID, Broken, Ignored, Incoming, SystemMessage
+from limpet_core.protocol.messages import (
+    MAX_SEQUENCE_ID,
+    Broken,
+    GroupStateSnapshot,
+    GroupStateUpdate,
+    Ignored,
+    Incoming,
+    InvokeResponseMessage,
+    StreamAckMessage,
+    StreamClosedMessage,
+    StreamNackMessage,
+    SystemMessage,
+)
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line
 
@@ -29,21 +44,37 @@ MAX_IDENTITY: Final = 16 * 1024
 class Inbound:
     """Reads the messages that establish, end or break a connection."""
 
-    __slots__ = ("_codec", "_events", "_lifecycle", "_log", "_options", "_secrets")
+    __slots__ = (
+        "_codec",
+        "_events",
+        "_group_states",
+        "_invocations",
+        "_lifecycle",
+        "_log",
+        "_options",
+        "_secrets",
+        "_streams",
+    )
 
     def __init__(
         self,
         options: Options,
         codec: Codec,
         secrets: Secrets,
+        states: GroupStates,
         lifecycle: Lifecycle,
+        streams: Streams,
+        invocations: Invocations,
         events: list[Event],
         lines: LogLines,
     ) -> None:
         self._options = options
         self._codec = codec
         self._secrets = secrets
+        self._group_states = states
         self._lifecycle = lifecycle
+        self._streams = streams
+        self._invocations = invocations
         self._events = events
         self._log = lines
 
@@ -76,8 +107,21 @@ class Inbound:
                 self._connected_message(incoming, now)
             elif incoming.event == "disconnected":
                 self._lifecycle.disconnected_message = incoming.message or ""  # the close follows
+        elif type(incoming) is GroupStateUpdate or type(incoming) is GroupStateSnapshot:
+            self._group_states.receive(incoming, now)
+        elif (
+            type(incoming) is StreamAckMessage
+            or type(incoming) is StreamNackMessage
+            or type(incoming) is StreamClosedMessage
+        ):
+            if self._streams.receive(incoming, now):
+                self._lifecycle.answered()
+                self._lifecycle.schedule(self._streams)
         elif type(incoming) is Broken:
             self._broken_message(incoming, now)
+        elif type(incoming) is InvokeResponseMessage:
+            if self._invocations.replied(incoming):
+                self._lifecycle.answered()
         elif type(incoming) is Ignored:
             if log.isEnabledFor(logging.DEBUG):  # to look for secrets takes far longer than to send such a message
                 self._log.debug("ignored a message of unknown %s", one_line(incoming.what, secrets=self._secrets))

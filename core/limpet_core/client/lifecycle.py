@@ -35,6 +35,7 @@ from limpet_core.client.events import Connected, Disconnected, Event, Recovered,
 from limpet_core.client.headers import Headers
 from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
+from limpet_core.client.parts import Part
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
 from limpet_core.client.timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
@@ -79,6 +80,8 @@ class Lifecycle:
         "_headers",
         "_log",
         "_options",
+        "_part_of",
+        "_parts",
         "_patience_for",
         "_patient_until",
         "_requests",
@@ -104,6 +107,7 @@ class Lifecycle:
         headers: Headers,
         secrets: Secrets,
         requests: Requests,
+        parts: tuple[Part, ...],
         control: Control,
         timers: Timers,
         events: list[Event],
@@ -113,6 +117,8 @@ class Lifecycle:
         self._headers = headers
         self._secrets = secrets
         self._requests = requests
+        self._parts = parts  # told in this order, after the requests
+        self._part_of = {part.timer: part for part in parts}
         self._timers = timers
         self._events = events
         self._log = lines
@@ -169,6 +175,8 @@ class Lifecycle:
             self.finish(None)
             return
         self._requests.stop(None)
+        for part in self._parts:
+            part.stop(None)
         self._sequence_ack_due(now)
         # 1000 makes the service end the connection at once; with any other code it would wait for a recovery.
         self.dial.close = Close(1000)
@@ -181,6 +189,9 @@ class Lifecycle:
         self.drop_transport()
         self._requests.stop(error)
         self._requests.clear()
+        for part in self._parts:
+            part.stop(error)
+            part.wake_at = math.inf  # in the next run it would be a time long gone
         self._timers.stop(*Timer)
         if self.connection is not None:
             self._events.append(Disconnected(self.connection.id, 1000, "stopped"))
@@ -298,7 +309,9 @@ class Lifecycle:
         self._was_established = True
         self._attempts.established(now, after_recovery=self.dial is not None and self.dial.recovery)
         self._events.append(Connected(connection.id, connection.user_id))
-        self._requests.connected(now)
+        self._requests.connected(connection.id, now)
+        for part in self._parts:
+            part.connected(now)
         self._flow(connection, now)
 
     def recovered(self, connection: Connection, now: float) -> None:
@@ -306,6 +319,8 @@ class Lifecycle:
         self._attempts.recovered(now)
         self._events.append(Recovered(connection.id))
         self._requests.recovered(now)
+        for part in self._parts:
+            part.recovered(now)
         self._flow(connection, now)
 
     def _flow(self, connection: Connection, now: float) -> None:
@@ -318,6 +333,8 @@ class Lifecycle:
             self._timers.set(Timer.SILENCE, now + self._options.keepalive_timeout)
         connection.progress = connection.sequence_id, self._requests.answered
         self.schedule_requests()
+        for part in self._parts:
+            self.schedule(part)
 
     def transport_lost(self, code: int, reason: str, now: float) -> None:
         """Handle the end of the open transport: recover the connection if that may be possible."""
@@ -364,6 +381,8 @@ class Lifecycle:
     def _end_connection(self, connection: Connection, code: int, reason: str) -> None:
         self._events.append(Disconnected(connection.id, code, reason))
         self._requests.connection_lost()
+        for part in self._parts:
+            part.connection_lost()
         self.control.messages.clear()
         self.connection = None
 
@@ -377,7 +396,13 @@ class Lifecycle:
         self.open = False
         self.control.messages.clear()
         self._requests.transport_lost()
+        for part in self._parts:
+            part.transport_lost()
         self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK, Timer.CHECK)
+
+    def answered(self) -> None:
+        """Count an answer of the service that is no ack: it shows that the connection makes progress."""
+        self._requests.answered += 1
 
     # ---- Reading
 
@@ -386,7 +411,10 @@ class Lifecycle:
         """Whether reading pauses on an established connection: the consumer is too slow, and nobody waits for an
         answer, for room to send, or for a sign of life.
         """
-        return self.paused and not self._requests.pending and not self.senders and not self._unanswered
+        if not self.paused:
+            return False
+        waits = self._requests.pending or self.senders or self._unanswered
+        return not (waits or any(part.waits for part in self._parts))
 
     def expect_to_hear(self, now: float) -> None:
         """Note that a request or sender is about to wait: after a pause of reading, silence counts from now on."""
@@ -448,12 +476,22 @@ class Lifecycle:
                     self._timers.set(timer, self._patient_until)
                 else:
                     self._timers.stop(timer)
-                    self._ON_TIMER[timer](self, now)
+                    part = self._part_of.get(timer)
+                    if part is None:
+                        self._ON_TIMER[timer](self, now)
+                    else:
+                        part.wake(now)
+                        self._timers.set(timer, part.wake_at)
 
     def schedule_requests(self) -> None:
         """Wake up for requests that are due."""
         if self._requests.wake_at < self._timers[REQUESTS]:
             self._timers.set(REQUESTS, max(self._requests.wake_at, self._patient_until))
+
+    def schedule(self, part: Part) -> None:
+        """Wake up for what a part has to do."""
+        if part.wake_at < self._timers[part.timer]:
+            self._timers.set(part.timer, max(part.wake_at, self._patient_until))
 
     def schedule_sequence_ack(self, connection: Connection, now: float) -> None:
         """Send a sequence ack at once if enough has arrived, else soon."""
@@ -537,4 +575,6 @@ class Lifecycle:
         Timer.CHECK: _check_due,
     }
     # What is done because the peer has not sent something in time.
-    _JUDGING: ClassVar[frozenset[Timer]] = frozenset({Timer.CONNECT, Timer.WINDOW, REQUESTS, Timer.CLOSE})
+    _JUDGING: ClassVar[frozenset[Timer]] = frozenset(
+        {Timer.CONNECT, Timer.WINDOW, REQUESTS, Timer.CLOSE, Timer.STREAMS, Timer.INVOCATIONS}
+    )

@@ -57,7 +57,7 @@ class Link:
     Call :meth:`data_to_send` as soon as the transport is open: it returns the handshake.
     """
 
-    # Whether ordinary text frames are read and written without wsproto. Tests turn it off: the result must be the same.
+    # Whether ordinary frames are read and written without wsproto. Tests turn it off: the result must be the same.
     _fast_lane: ClassVar[bool] = True
 
     def __init__(
@@ -72,8 +72,9 @@ class Link:
         self.endpoint: Endpoint = dial.endpoint
         self.dial: Dial = dial
         self._session = session
-        self._buffer = FrameBuffer(session.options.max_message_size, fast_lane=self._fast_lane)
-        self._masker = Masker(random_bytes)
+        self._binary = session.options.binary
+        self._buffer = FrameBuffer(session.options.max_message_size, fast_lane=self._fast_lane, binary=self._binary)
+        self._masker = Masker(random_bytes, binary=self._binary)
         # Not a WSConnection, which would keep the parts of the handshake for as long as the connection lives.
         self._ws: H11Handshake | Connection = H11Handshake(ConnectionType.CLIENT)
         self._out: list[bytes] = []
@@ -81,7 +82,7 @@ class Link:
         self._open = False
         self._rejection: RejectConnection | None = None
         self._body = b""
-        self._text = bytearray()  # of a message that comes from wsproto in parts
+        self._message = bytearray()  # one that comes from wsproto in parts
         sent = with_defaults(dial.headers, headers)
         self._out.append(
             self._ws.send(
@@ -182,7 +183,7 @@ class Link:
     def _frame(self, message: bytes) -> bytes:
         if self._fast_lane and self._masker.suits(message):
             return self._masker.frame(message)
-        return self._ws.send(TextMessage(data=message.decode()))
+        return self._ws.send(BytesMessage(data=message) if self._binary else TextMessage(data=message.decode()))
 
     # ---- The handshake
 
@@ -231,15 +232,15 @@ class Link:
             self.failed(ConnectError(f"the service's answer to the handshake cannot be used: {text}"), now)
 
     def _handle(self, event: Event, now: float) -> None:
-        if isinstance(event, TextMessage):
-            self._text += event.data.encode()
+        if isinstance(event, BytesMessage if self._binary else TextMessage):
+            self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
             if event.message_finished:
-                text = bytes(self._text)
-                self._text.clear()
-                self._session.receive_messages([text], now)
-        elif isinstance(event, BytesMessage):
-            if event.message_finished:
-                self._session.receive_binary(now)
+                message = bytes(self._message)
+                self._message.clear()
+                self._session.receive_messages([message], now)
+        elif isinstance(event, TextMessage | BytesMessage):
+            if event.message_finished:  # a frame of the other kind: what is in it does not matter
+                (self._session.receive_message if self._binary else self._session.receive_binary)(b"", now)
         elif isinstance(event, Ping):
             if self._ws.state is ConnectionState.OPEN:  # not after our close
                 self._pongs.append(self._ws.send(event.response()))

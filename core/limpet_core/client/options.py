@@ -8,7 +8,8 @@ import msgspec
 
 from limpet_core.client.backoff import Backoff
 from limpet_core.errors import InvalidType, InvalidValue
-from limpet_core.protocol.names import JSON, RELIABLE_JSON
+from limpet_core.protocol.codec import codec_for
+from limpet_core.protocol.names import PROTOBUF_SUBPROTOCOLS, RELIABLE_JSON, RELIABLE_SUBPROTOCOLS
 from limpet_core.protocol.rules import check_integer, check_number, check_positive
 
 
@@ -16,7 +17,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a client. All times are in seconds, all sizes in bytes.
 
     Attributes:
-        protocol: the subprotocol, :data:`RELIABLE_JSON` (default) or :data:`JSON`.
+        protocol: the subprotocol: :data:`RELIABLE_JSON` (default), :data:`JSON`, or with the package ``protobuf``
+            :data:`RELIABLE_PROTOBUF` or :data:`PROTOBUF`, which have no invocations and no group states.
         auto_reconnect: make a new connection when the connection is lost for good; otherwise the client stops.
         auto_rejoin_groups: join the groups of the old connection again on a new one.
         reconnect: delays before new connections; by default without a limit and with full jitter.
@@ -53,6 +55,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         max_request_size: largest request, as encoded; the service closes the connection after a request above 1 MiB.
         max_pending_requests: requests that may be unanswered or waiting at a time; a further request raises
             :class:`TooManyRequests`.
+        max_streams: streams that may be open at a time; a further one raises :class:`TooManyRequests`. Each may hold
+            1 MiB of unacknowledged fragments.
+        max_stream_unacked: fragments of one stream that may be unacknowledged, with at most 1 MiB, before a
+            writer waits.
+        auto_restore_group_states: set the client's own group states again on a new connection.
         max_buffered_messages: messages that may wait for a slow consumer before reading is paused.
 
     Raises:
@@ -83,13 +90,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_request_size: int = 1 << 20
     max_pending_requests: int = 10_000
     max_buffered_messages: int = 1_000
+    max_streams: int = 100
+    max_stream_unacked: int = 64
+    auto_restore_group_states: bool = True
 
     def __post_init__(self) -> None:
-        if self.protocol not in (JSON, RELIABLE_JSON):
-            raise InvalidValue(f"protocol must be {RELIABLE_JSON!r} or {JSON!r}, not {self.protocol!r}")
+        codec_for(self.protocol)
         if self.resend not in ("safe", "always"):
             raise InvalidValue(f"resend must be 'safe' or 'always', not {self.resend!r}")
-        for name in ("auto_reconnect", "auto_rejoin_groups"):
+        for name in ("auto_reconnect", "auto_rejoin_groups", "auto_restore_group_states"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidType(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
         for name in ("reconnect", "retry", "first_connection"):
@@ -109,10 +118,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         # The service gives up at 1000 unacknowledged messages or 16 MB (client-spec 3.2.2).
         check_integer("sequence_ack_messages", self.sequence_ack_messages, minimum=1, maximum=1000)
         check_integer("sequence_ack_bytes", self.sequence_ack_bytes, minimum=1, maximum=16_000_000)
-        for name in ("max_message_size", "max_request_size", "max_pending_requests", "max_buffered_messages"):
+        for name in (
+            "max_message_size",
+            "max_request_size",
+            "max_pending_requests",
+            "max_buffered_messages",
+            "max_streams",
+            "max_stream_unacked",
+        ):
             check_integer(name, getattr(self, name), minimum=1)
 
     @property
     def reliable(self) -> bool:
         """Whether the subprotocol has recovery and sequence ids."""
-        return self.protocol == RELIABLE_JSON
+        return self.protocol in RELIABLE_SUBPROTOCOLS
+
+    @property
+    def binary(self) -> bool:
+        """Whether the subprotocol's messages are in binary frames; else they are in text frames."""
+        return self.protocol in PROTOBUF_SUBPROTOCOLS

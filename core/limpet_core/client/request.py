@@ -1,4 +1,4 @@
-"""Request: a join, leave or send from the call to its end."""
+"""Request: one request of the application or of the session itself, from the call to its end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,38 @@ class Kind(enum.Enum):
     """A send to a group or an event: never silently repeated on another connection."""
     REJOIN = "rejoin"
     """A join made by the session itself, for a group of the connection before."""
+    SET_STATE = "set state"
+    """The own state in a group is set or cleared."""
+    SUBSCRIBE = "subscribe"
+    """The states of a group are subscribed."""
+    UNSUBSCRIBE = "unsubscribe"
+    """The subscription of the states of a group is ended."""
+    RESTORE = "restore"
+    """The own state is set again by the session itself, on a new connection."""
+    RENEW = "renew"
+    """A subscription made by the session itself, for a fresh snapshot."""
 
 
 JOIN: Final = Kind.JOIN
 LEAVE: Final = Kind.LEAVE
 PUBLISH: Final = Kind.PUBLISH
 REJOIN: Final = Kind.REJOIN
+SET_STATE: Final = Kind.SET_STATE
+SUBSCRIBE: Final = Kind.SUBSCRIBE
+UNSUBSCRIBE: Final = Kind.UNSUBSCRIBE
+RESTORE: Final = Kind.RESTORE
+RENEW: Final = Kind.RENEW
+
+RENEWALS: Final = frozenset({REJOIN, RESTORE, RENEW})
+"""What the session asks for by itself, to have on this connection or transport what it had on the one before."""
+
+
+NOT_HANDLED: Final = frozenset({"Forbidden", "BadRequest", "NotFound"})
+"""Errors that say that no event handler was called, or that it refused what it was asked for.
+
+With any other a handler may have done its work and failed: the service answers ``InternalServerError`` then, after
+retries of its own (emulator), or ``Timeout``.
+"""
 
 
 class Request(msgspec.Struct, eq=False):
@@ -34,7 +60,7 @@ class Request(msgspec.Struct, eq=False):
         payload: the encoded message, the same for every repeat.
         user_data: comes back with the answer.
         submitted: the time of the call, in seconds.
-        group: the group to join or leave; empty for a publish.
+        group: the group, unless the request is a publish: then it is empty.
         handed: whether the request was handed to a transport under the current connection id.
         tried: whether the request was ever handed to a transport.
         queued: whether the request is in the queue for the open transport.
@@ -45,13 +71,14 @@ class Request(msgspec.Struct, eq=False):
         overtaken: whether that newer request was executed.
         carried: whether the request was handed to a transport before the open one, under the current connection id.
         undone: whether the older opposite may have been executed after this join or leave, if the answer is Duplicate.
-        own: whether it is a request of the session itself: a rejoin, or a publish that :class:`Pacing` made an
-            acknowledged one.
+        own: whether it is a request of the session itself: one of :data:`RENEWALS`, or a publish that
+            :class:`Pacing` made an acknowledged one.
         event: whether the request is for an event handler, which may have been called although the service answers
             an error.
         copies: whether the request was repeated on the open transport: after a refusal of one copy, another may be
             executed.
         doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
+        state: the own state that the request sets; None: it clears the state, or is about something else.
     """
 
     key: int
@@ -74,3 +101,4 @@ class Request(msgspec.Struct, eq=False):
     event: bool = False
     copies: bool = False
     doubtful: bool = False
+    state: dict[str, str] | None = None

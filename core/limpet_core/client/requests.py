@@ -6,12 +6,25 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from limpet_core.client.allowance import Allowance
 from limpet_core.client.events import Acked, Event, RejoinGroupFailed
+from limpet_core.client.group_states import GroupStates
 from limpet_core.client.groups import Groups
 from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
-from limpet_core.client.request import JOIN, LEAVE, PUBLISH, REJOIN, Request
+from limpet_core.client.request import (
+    JOIN,
+    LEAVE,
+    NOT_HANDLED,
+    PUBLISH,
+    REJOIN,
+    RENEW,
+    RENEWALS,
+    RESTORE,
+    Kind,
+    Request,
+)
 from limpet_core.errors import InvalidValue, LimpetError, LocalProtocolError, Outcome, SendError, TooManyRequests
 from limpet_core.protocol.codec import Codec
 from limpet_core.protocol.messages import AckMessage, ErrorDetail
@@ -27,11 +40,6 @@ integers that a float holds exactly, should a peer or proxy read numbers as floa
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
 """Errors after which a repeat may succeed."""
 
-_NOT_HANDLED: Final = frozenset({"Forbidden", "BadRequest", "NotFound"})
-"""Errors that say that no event handler was called. With any other a handler may have done its work and failed:
-the service answers ``InternalServerError`` then, after retries of its own (emulator).
-"""
-
 
 class Requests:
     """All requests that are not settled, in the order in which they were made.
@@ -43,9 +51,11 @@ class Requests:
     """
 
     __slots__ = (
+        "_allowance",
         "_backing_off",
         "_codec",
         "_events",
+        "_group_states",
         "_groups",
         "_next_key",
         "_options",
@@ -70,8 +80,10 @@ class Requests:
         codec: Codec,
         secrets: Secrets,
         groups: Groups,
+        states: GroupStates,
         pacing: Pacing,
         outbox: Outbox,
+        allowance: Allowance,
         events: list[Event],
     ) -> None:
         self._options = options
@@ -79,13 +91,15 @@ class Requests:
         self._codec = codec
         self._secrets = secrets
         self._groups = groups
+        self._group_states = states
         self._pacing = pacing
+        self._allowance = allowance
         self._events = events
         self._outbox = outbox
         self._ready = False
         self._next_key = 1
         self._own_key = _OWN_KEYS
-        self._own = 0  # how many are the session's own, rejoins included
+        self._own = 0  # how many are the session's own, renewals included
         self._untracked = 0
         self.pending: dict[int, Request] = {}
         # A request waits for its answer or for its backoff, or for a connection (then it is in neither of these).
@@ -103,12 +117,8 @@ class Requests:
         Raises:
             TooManyRequests, LocalProtocolError: nothing has changed then.
         """
-        waiting = len(self.pending) - self._own
-        if waiting >= self._options.max_pending_requests:
-            raise TooManyRequests(
-                f"{waiting} requests wait for the service already (max_pending_requests); "
-                "wait for some of them before making more"
-            )
+        if len(self.pending) - self._own >= self._allowance.requests:
+            self.check_room()
         if own:
             return self._own_key
         if ack_id is None:
@@ -120,10 +130,20 @@ class Requests:
             raise LocalProtocolError(f"ack_id {ack_id} belongs to a request that still waits for its answer")
         return ack_id
 
+    def check_room(self) -> None:
+        """Raise TooManyRequests if no more requests may wait, other things that wait included."""
+        waiting = len(self.pending) - self._own
+        if waiting >= self._allowance.requests:
+            raise TooManyRequests(
+                f"{waiting + self._allowance.taken} requests wait for the service already (max_pending_requests); "
+                "wait for some of them before making more"
+            )
+
     def submit(self, request: Request, now: float) -> None:
         """Take a new request in; send it at once if a connection is established, else as soon as one is."""
         if request.kind is LEAVE and self._forget_rejoin(request.group):
             self._groups.rejoin_unless_left(request.group)
+            self._wake_for_states(request, now)
         if request.own:
             self._own_key = request.key + 1
             self._own += 1
@@ -141,16 +161,33 @@ class Requests:
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
                     self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
-                    self._wake_for_rejoin(older)
+                    self._wake_for_rejoin(older, now)
+        elif request.kind is not PUBLISH:
+            self._group_states.add(request)
         if self._ready:
             self._send(request, now)
 
     def _rejoin(self, group: str, now: float) -> None:
+        self._group_states.rejoins(group)
+        self._ask(REJOIN, group, self._codec.encode_join(group, self._own_key), now)
+
+    def _renew_states(self, now: float) -> None:
+        """Set own states again, and ask for fresh snapshots, where that is wished for and nothing is in the way."""
+        blocked = self._groups.is_unsettled
+        for group, state in self._group_states.take_restores(blocked):
+            self._ask(RESTORE, group, self._codec.encode_set_group_state(group, state, self._own_key), now)
+        for group in self._group_states.take_renewals(blocked):
+            self._ask(RENEW, group, self._codec.encode_subscribe_group_state(group, self._own_key), now)
+
+    def _ask(self, kind: Kind, group: str, payload: bytes, now: float) -> None:
+        """Make a request of the session's own; ``payload`` has the ack id ``_own_key``."""
         key = self._own_key
-        request = Request(key, REJOIN, self._codec.encode_join(group, key), None, now, group, own=True)
+        request = Request(key, kind, payload, None, now, group, own=True)
         self._own_key += 1
         self._own += 1
         self.pending[key] = request
+        if kind is not REJOIN:
+            self._group_states.add(request)
         if self._ready:
             self._send(request, now)
 
@@ -170,14 +207,19 @@ class Requests:
             return False
         if request.kind is JOIN or request.kind is LEAVE:
             self._groups.withdraw(request)
-            self._wake_for_rejoin(request)
+            self._wake_for_rejoin(request, request.submitted)  # a time that has passed: at once
         self._forget(request)
+        if request.group:
+            self._group_states.withdraw(request)
+            self._wake_for_states(request, request.submitted)
         return True
 
     # ---- On the way to the transport
 
     def _send(self, request: Request, now: float) -> None:
-        """Queue a request for the open transport, for the first time or again."""
+        """Queue a request for the open transport, for the first time or again, unless it has to wait for another."""
+        if request.group and self._group_states.holds(request):
+            return
         # A slow handler that fails in the end would be called once more by a repeat.
         if not (request.in_flight and self._left_to_service(request)):
             self._outbox.put(request)
@@ -198,20 +240,28 @@ class Requests:
 
     # ---- Connections and transports
 
-    def connected(self, now: float) -> None:
+    def connected(self, connection_id: str, now: float) -> None:
         """Send all requests in order on a new connection, behind the rejoins of groups."""
         if not self._options.auto_rejoin_groups:
+            for group in self._groups.joined:
+                self._group_states.forget_own(group)
             self._groups.joined.clear()
         self._ready = True
         for group in self._groups.all_to_rejoin():
             self._rejoin(group, now)
-        self.recovered(now)
+        self._group_states.connected(connection_id, restore=self._options.auto_restore_group_states)
+        self._send_all(now)
 
     def recovered(self, now: float) -> None:
         """Send all requests in order: the connection has a transport again."""
         self._ready = True
+        self._group_states.recovered()
+        self._send_all(now)
+
+    def _send_all(self, now: float) -> None:
         for request in self.pending.values():
             self._send(request, now)
+        self._renew_states(now)
 
     def transport_lost(self) -> None:
         """Note that the transport is lost: requests in flight wait for the next one."""
@@ -220,18 +270,21 @@ class Requests:
             # The lost answer may have been that its handler failed.
             request.doubtful |= request.event and request.in_flight
         self._outbox.transport_lost(self.pending.values())
+        for request in [request for request in self.pending.values() if request.kind is RENEW]:
+            self._forget(request)  # under the same ack id it might bring no other snapshot
         self._groups.transport_lost()
+        self._group_states.transport_lost()
         self._unanswered.clear()
         self._backing_off.clear()
 
     def connection_lost(self) -> None:
         """Settle the requests that cannot be repeated safely, since the connection id is gone; the rest waits.
 
-        A join or leave is asked again; a publish that was handed to a transport may have been executed. The transport
-        was lost before.
+        All others are asked again; a publish that was handed to a transport may have been executed. The transport was
+        lost before.
         """
         for request in list(self.pending.values()):
-            if request.kind is REJOIN:
+            if request.kind in RENEWALS:
                 self._forget(request)
             elif request.overtaken or (request.kind is PUBLISH and request.handed and self._options.resend == "safe"):
                 self._fail(request, "ConnectionLost", "the connection was lost before the answer came")
@@ -240,14 +293,16 @@ class Requests:
                 request.handed = request.carried = False
                 request.failures = 0
         self._groups.connection_lost()
+        self._group_states.connection_lost()
 
     def stop(self, error: LimpetError | None) -> None:
         """Fail all requests that wait for an answer: the session stops, because of ``error`` or (None) by ``stop()``.
 
         Requests without an ack that are queued for an open transport stay queued: they can still be sent.
         """
+        self._group_states.stop()
         for request in list(self.pending.values()):
-            if request.kind is REJOIN:
+            if request.kind in RENEWALS:
                 self._forget(request)
             elif request.key > 0 and not request.own:
                 early = "the answer came" if request.tried else "the request was sent"
@@ -260,6 +315,7 @@ class Requests:
     def clear(self) -> None:
         """Forget all groups: the session has stopped, and no request is left."""
         self._groups.clear()
+        self._group_states.clear()
         self.wake_at = math.inf
 
     # ---- Answers
@@ -274,7 +330,9 @@ class Requests:
             self._settle(request)
         else:
             self._refused(request, ack.error or ErrorDetail(), now)
-            self._wake_for_rejoin(request)
+            self._wake_for_rejoin(request, now)
+        if request.group:
+            self._wake_for_states(request, now)
 
     def _refused(self, request: Request, error: ErrorDetail, now: float) -> None:
         """Settle or repeat a request that the service answered with an error."""
@@ -287,7 +345,7 @@ class Requests:
                 self._settle(request, duplicate=True)
             return
         may_pass = name in _MAY_PASS
-        if request.kind is PUBLISH and (name not in _NOT_HANDLED if request.event else may_pass):
+        if request.kind is PUBLISH and (name not in NOT_HANDLED if request.event else may_pass):
             request.doubtful = True
         repeatable = may_pass and not request.superseded and not self._left_to_service(request)
         if repeatable and self._use_repeat(request):
@@ -317,17 +375,25 @@ class Requests:
     def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> None:
         """End a request; without an error it was executed."""
         self._forget(request)
-        if request.kind is REJOIN:
+        kind = request.kind
+        if kind is PUBLISH:
+            if request.own:
+                self._pacing.answered()
+                return
+        elif kind is REJOIN:
             if error is not None:
                 if error.outcome == "rejected":  # an answer that never came changes nothing
                     self._groups.rejoin_refused(request.group)
                 self._events.append(RejoinGroupFailed(request.group, error))
             return
-        if request.own:
-            self._pacing.answered()
-            return
-        if request.kind is not PUBLISH:
+        elif kind is JOIN or kind is LEAVE:
             self._groups.settle(request, error, duplicate)
+            if kind is LEAVE and error is None:
+                self._group_states.left(request.group)
+        else:
+            self._group_states.settle(request, error, duplicate)
+            if request.own:
+                return
         self._events.append(Acked(request.key, request.user_data, duplicate, error))
 
     def _forget(self, request: Request) -> None:
@@ -338,6 +404,10 @@ class Requests:
         self._outbox.remove(request)
         if request.own:
             self._own -= 1
+        if request.group:
+            if request.kind is REJOIN:
+                self._group_states.rejoin_ended(request.group)
+            self._group_states.remove(request)
 
     # ---- Time
 
@@ -349,6 +419,11 @@ class Requests:
         self._repeat_failed(now)
         for group in self._groups.take_rejoins():
             self._rejoin(group, now)
+        if self._ready:
+            for request in self._group_states.next_requests():
+                if not (request.queued or request.in_flight or request.key in self._backing_off):
+                    self._send(request, now)
+            self._renew_states(now)
 
     def _expire(self, now: float) -> None:
         """Fail the requests that are older than ``request_timeout``."""
@@ -356,7 +431,7 @@ class Requests:
         if timeout is None:
             return
         for request in list(self.pending.values()):  # the oldest come first
-            if request.key < 0 or request.kind is REJOIN:
+            if request.key < 0 or request.kind in RENEWALS:
                 continue
             if request.submitted + timeout > now:
                 self._wake_by(request.submitted + timeout)
@@ -392,9 +467,13 @@ class Requests:
                 del self._backing_off[request.key]
                 self._send(request, now)
 
-    def _wake_for_rejoin(self, request: Request) -> None:
+    def _wake_for_rejoin(self, request: Request, now: float) -> None:
         if self._groups.has_rejoin(request.group):
-            self._wake_by(request.submitted)  # at once: a time that has passed
+            self._wake_by(now)
+
+    def _wake_for_states(self, request: Request, now: float) -> None:
+        if self._group_states.waits(request.group):
+            self._wake_by(now)
 
     def _wake_by(self, due: float) -> None:
         if due < self.wake_at:

@@ -10,33 +10,38 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
+from limpet_core.client.allowance import Allowance
 from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
 from limpet_core.client.draws import Draws
 from limpet_core.client.events import Event
+from limpet_core.client.group_states import GroupStates
 from limpet_core.client.groups import Groups
 from limpet_core.client.headers import HeadersSetting, check_headers, secrets_of
 from limpet_core.client.inbound import Inbound
+from limpet_core.client.invocations import Invocations
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.log_lines import LogLines, frames_log
 from limpet_core.client.one_call import alone, check_seconds, reentered
 from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
-from limpet_core.client.request import JOIN, LEAVE, PUBLISH, Request
+from limpet_core.client.request import JOIN, LEAVE, PUBLISH, SET_STATE, SUBSCRIBE, UNSUBSCRIBE, Request
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
+from limpet_core.client.streams import Streams
 from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url
 from limpet_core.client.wire_log import log_messages
-from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalProtocolError
+from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalProtocolError, Outcome
 from limpet_core.protocol.close import NO_CLOSE_FRAME, check_close
 from limpet_core.protocol.codec import codec_for
-from limpet_core.protocol.messages import AckMessage, GroupMessage, ServerMessage
-from limpet_core.protocol.rules import DataType
+from limpet_core.protocol.messages import AckMessage, GroupMessage, GroupState, ServerMessage, StreamEndError
+from limpet_core.protocol.rules import DataType, check_group, check_group_state, check_number, whole_ttl
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
@@ -89,14 +94,17 @@ class Session:
         "_codec",
         "_control",
         "_events",
+        "_group_states",
         "_groups",
         "_inbound",
+        "_invocations",
         "_lifecycle",
         "_log",
         "_outbox",
         "_pacing",
         "_requests",
         "_secrets",
+        "_streams",
         "_timers",
         "options",
         "running",
@@ -123,24 +131,48 @@ class Session:
         self._codec = codec_for(options.protocol)
         self._timers = Timers()
         self._groups = Groups()
+        self._group_states = GroupStates(self._secrets, self._events, self._log)
         self._pacing = Pacing()
         self._control = Control(self._codec)
         self._outbox = Outbox()
+        allowance = Allowance(options.max_pending_requests)
         self._requests = Requests(
-            options, draws, self._codec, self._secrets, self._groups, self._pacing, self._outbox, self._events
+            options,
+            draws,
+            self._codec,
+            self._secrets,
+            self._groups,
+            self._group_states,
+            self._pacing,
+            self._outbox,
+            allowance,
+            self._events,
         )
+        self._streams = Streams(options, draws, self._codec, self._secrets, self._events)
+        self._invocations = Invocations(self._codec, self._secrets, allowance, self._events)
         self._lifecycle = Lifecycle(
             options,
             draws,
             checked,
             self._secrets,
             self._requests,
+            (self._streams, self._invocations),
             self._control,
             self._timers,
             self._events,
             self._log,
         )
-        self._inbound = Inbound(options, self._codec, self._secrets, self._lifecycle, self._events, self._log)
+        self._inbound = Inbound(
+            options,
+            self._codec,
+            self._secrets,
+            self._group_states,
+            self._lifecycle,
+            self._streams,
+            self._invocations,
+            self._events,
+            self._log,
+        )
 
     def __repr__(self) -> str:
         lifecycle = self._lifecycle
@@ -150,10 +182,14 @@ class Session:
             parts.append(f"dial {dial.attempt} to {dial.place} {'open' if lifecycle.open else 'not open'}")
         if lifecycle.connection is not None:
             parts.append(f"connection {one_line(lifecycle.connection.id, 100)!r}")
+        outbox, streams, invocations = self._outbox, self._streams, self._invocations
+        to_send = len(self._control.messages) + len(outbox.queue) + len(outbox.repeats)
         waiting = {
             "requests": len(self._requests.pending),
+            "streams": len(streams),
+            "invocations": len(invocations.pending),
             "events": len(self._events),
-            "messages to send": len(self._control.messages) + len(self._outbox.queue) + len(self._outbox.repeats),
+            "messages to send": to_send + streams.to_send + invocations.to_send,
         }
         parts += [f"{count} {name}" for name, count in waiting.items() if count]
         if self.deadline != math.inf:
@@ -214,6 +250,28 @@ class Session:
         """The groups joined by this client, those to be joined again included."""
         return frozenset(self._groups.joined)
 
+    def group_states(self, group: str) -> Mapping[str, GroupState]:
+        """Return the states of ``group``, which must be subscribed: connection id to state, as they are now.
+
+        The mapping cannot be changed, and does not change. From the end of a transport until the states have come
+        anew they are those that were known last; :class:`GroupStatesChanged` tells each difference.
+
+        Args:
+            group: see :meth:`subscribe_group_states`.
+
+        Raises:
+            LocalProtocolError: the states of ``group`` are not subscribed.
+            InvalidType, InvalidValue: ``group`` is no group name.
+        """
+        states = self._group_states.states(group)
+        if states is None:
+            check_group(group)
+            raise LocalProtocolError(
+                f"the states of the group {one_line(repr(group), 100)} are not subscribed: subscribe_group_states asks "
+                "for them"
+            )
+        return MappingProxyType(states)
+
     def presentable(self, text: str) -> str:
         """Return ``text``, which may quote the service or a URL, fit to be logged or shown.
 
@@ -221,6 +279,13 @@ class Session:
         this session knows and without text that looks like a token.
         """
         return one_line(text, secrets=self._secrets)
+
+    def without_secrets(self, text: str) -> str:
+        """Return ``text``, which may quote the service or a URL, as data: at most 1000 characters, not escaped.
+
+        The result is without the tokens that this session knows and without text that looks like a token.
+        """
+        return without_secrets(text, secrets=self._secrets)
 
     # ---- Handlers
 
@@ -335,11 +400,31 @@ class Session:
         return dial is not None and dial.url is not None and not self._lifecycle.open
 
     def receive_message(self, message: str | bytes, now: float) -> None:
-        """Receive one whole text message, as str or as UTF-8."""
-        self.receive_messages([message.encode(errors="surrogatepass") if isinstance(message, str) else message], now)
+        """Receive one whole text message, as str or as UTF-8. In a protobuf subprotocol it is a fault of the service's.
+
+        Such a fault closes the transport with 1003.
+        """
+        if self.options.binary:
+            self._receive_other_kind("receive_message", "a text message where binary belongs", now)
+        else:
+            encoded = message.encode(errors="surrogatepass") if isinstance(message, str) else message
+            self.receive_messages([encoded], now)
+
+    def receive_binary(self, message: bytes, now: float) -> None:
+        """Receive one whole binary message. In a JSON subprotocol it is a fault of the service's.
+
+        Such a fault closes the transport with 1003.
+        """
+        if self.options.binary:
+            self.receive_messages([message], now)
+        else:
+            self._receive_other_kind("receive_binary", "a binary message where text belongs", now)
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
-        """Receive whole text messages, in this order, as UTF-8; for transports that have many at once."""
+        """Receive whole messages, in this order; for transports that have many at once.
+
+        They come from text frames, as UTF-8, or from binary ones, as :attr:`Options.binary` says.
+        """
         if self.running:
             raise reentered(self, "receive_messages")
         if now.__class__ is not float or now - now:  # not 0: nan or inf
@@ -351,7 +436,7 @@ class Session:
                 return
             lifecycle.heard = now
             if frames_log.isEnabledFor(logging.DEBUG):
-                log_messages(self._log, "<", messages, self._secrets)
+                log_messages(self._log, "<", messages, self._secrets, self._codec)
             if lifecycle.state is not CONNECTED:
                 messages = self._inbound.receive_first(messages, now)
             connection = lifecycle.connection
@@ -387,12 +472,17 @@ class Session:
         finally:
             self.running = ""
 
-    @alone
-    def receive_binary(self, now: float) -> None:
-        """Handle a binary message, which has no place in the JSON subprotocols."""
-        if self._lifecycle.open and self.state is not STOPPING:
-            self._lifecycle.heard = now
-            self._inbound.broken(1003, "a binary message where text belongs", now)
+    def _receive_other_kind(self, name: str, reason: str, now: float) -> None:
+        if self.running:
+            raise reentered(self, name)
+        check_seconds(now)
+        try:
+            self.running = name
+            if self._lifecycle.open and self.state is not STOPPING:
+                self._lifecycle.heard = now
+                self._inbound.broken(1003, reason, now)
+        finally:
+            self.running = ""
 
     def heard(self, now: float) -> None:
         """Note that the peer showed life without a whole message: some bytes, a WebSocket ping or pong."""
@@ -534,16 +624,23 @@ class Session:
         no_echo: bool = False,
         ack: bool = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
         user_data: Any = None,
     ) -> int | None:
         """Publish ``data`` to ``group``; needs no membership, only the permission to send.
 
         Args:
             group: 1 to 1024 characters, not blank.
-            data: str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
+            data: str is sent as ``text``, bytes as ``binary``, anything else as ``json``; with a protobuf subprotocol a
+                protobuf message as ``protobuf``, packed into an ``Any``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
             no_echo: do not deliver it to this connection.
             ack: ask for an answer; without one, errors are silent and None is returned. See :attr:`publishing`.
+            metadata: names and values that members get with the data. A name is an HTTP token of at most 256
+                characters, a value has at most 1024 characters of ASCII, all together have at most 8192 (emulator).
+            ttl: seconds, at most 300, in which the service may deliver the message; after that it drops what has not
+                been delivered. The wire has whole seconds: fractions are rounded up. None or 0: it never expires.
             ack_id, user_data: as for :meth:`join_group`.
 
         Raises:
@@ -558,7 +655,14 @@ class Session:
             own = not ack and ack_id is None and self._pacing.asks_for_ack
             key = self._reserve(ack_id, ack, own)
             payload = self._codec.encode_send(
-                group, data, data_type, no_echo, key if key > 0 else None, self.options.max_request_size
+                group,
+                data,
+                data_type,
+                no_echo,
+                key if key > 0 else None,
+                self.options.max_request_size,
+                None if ttl is None else whole_ttl(ttl),
+                metadata,
             )
             if not ack:
                 self._pacing.published()
@@ -577,6 +681,7 @@ class Session:
         data_type: DataType | None = None,
         ack: bool = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         user_data: Any = None,
     ) -> int | None:
         """Send ``event`` to the application server.
@@ -586,18 +691,27 @@ class Session:
 
         Args:
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
-            data, data_type, ack, ack_id, user_data: as for :meth:`send_to_group`.
+            data, data_type, ack, ack_id, metadata, user_data: as for :meth:`send_to_group`.
 
         Raises:
             As :meth:`send_to_group`.
         """
         key = self._reserve(ack_id, ack)
-        payload = self._codec.encode_event(event, data, data_type, key if ack else None, self.options.max_request_size)
+        payload = self._codec.encode_event(
+            event, data, data_type, key if ack else None, self.options.max_request_size, metadata
+        )
         self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
         return key if ack else None
 
     def prepare_send(
-        self, group: str, data: Any, *, data_type: DataType | None = None, no_echo: bool = False
+        self,
+        group: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        no_echo: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
     ) -> bytes | None:
         """Check and encode a publish without an ack, for :meth:`send_prepared`; changes nothing, in any thread.
 
@@ -608,12 +722,20 @@ class Session:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
         limit = self.options.max_request_size
-        message = self._codec.encode_send(group, data, data_type, no_echo, None, limit)
+        ttl_seconds = None if ttl is None else whole_ttl(ttl)
+        message = self._codec.encode_send(group, data, data_type, no_echo, None, limit, ttl_seconds, metadata)
         return message if len(message) + self._codec.ack_id_size <= limit else None
 
-    def prepare_event(self, event: str, data: Any, *, data_type: DataType | None = None) -> bytes:
+    def prepare_event(
+        self,
+        event: str,
+        data: Any,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Check and encode an event without an ack, for :meth:`send_prepared`."""
-        return self._codec.encode_event(event, data, data_type, None, self.options.max_request_size)
+        return self._codec.encode_event(event, data, data_type, None, self.options.max_request_size, metadata)
 
     @alone
     def send_prepared(self, message: bytes, now: float, *, publish: bool) -> None:
@@ -631,6 +753,61 @@ class Session:
         )
 
     @alone
+    def set_group_state(self, group: str, state: Mapping[str, str], now: float, *, user_data: Any = None) -> int:
+        """Set the own state in ``group`` (js), which all who subscribe the states of the group see.
+
+        The service forgets it when it is cleared, when the client leaves the group, and with the connection. On a new
+        connection the session sets it again, as long as ``auto_restore_group_states`` and ``auto_rejoin_groups`` say
+        so. A later call wins, also if the earlier one has to be repeated: it is sent when that is settled.
+
+        Args:
+            group: a group that the client is in; the service refuses others.
+            state: names and values, all str, of at most 8192 bytes as UTF-8. It replaces the state before as a whole.
+                A copy is made.
+            now: the time.
+            user_data: comes back with ``Acked``.
+
+        Raises:
+            As :meth:`join_group`; also InvalidType and InvalidValue for ``state``.
+        """
+        key = self._reserve(None)
+        state = check_group_state(state)
+        payload = self._codec.encode_set_group_state(group, state, key)
+        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, state=state), now)
+
+    @alone
+    def clear_group_state(self, group: str, now: float, *, user_data: Any = None) -> int:
+        """Clear the own state in ``group`` (js). Arguments, result and errors are those of :meth:`join_group`."""
+        key = self._reserve(None)
+        payload = self._codec.encode_set_group_state(group, None, key)
+        return self._submit(Request(key, SET_STATE, payload, user_data, now, group), now)
+
+    @alone
+    def subscribe_group_states(self, group: str, now: float, *, user_data: Any = None) -> int:
+        """Ask for the states of all connections in ``group``, and for their changes (js).
+
+        A :class:`GroupStatesChanged` behind the ``Acked`` brings all states, and later ones what changes;
+        :meth:`group_states` has the whole. The service needs membership, or the permission to join. The session renews
+        the subscription after each recovery, on each new connection, and after a leave of the group. It ends with
+        :meth:`unsubscribe_group_states`, when the service refuses to renew it, and with the stop.
+
+        Arguments, result and errors are those of :meth:`join_group`.
+        """
+        key = self._reserve(None)
+        payload = self._codec.encode_subscribe_group_state(group, key)
+        return self._submit(Request(key, SUBSCRIBE, payload, user_data, now, group), now)
+
+    @alone
+    def unsubscribe_group_states(self, group: str, now: float, *, user_data: Any = None) -> int:
+        """End the subscription of the states of ``group`` (js), which removes them all.
+
+        Arguments, result and errors are those of :meth:`join_group`.
+        """
+        key = self._reserve(None)
+        payload = self._codec.encode_unsubscribe_group_state(group, key)
+        return self._submit(Request(key, UNSUBSCRIBE, payload, user_data, now, group), now)
+
+    @alone
     def withdraw(self, ack_id: int) -> bool:
         """Take a request back that was never handed to a transport, without an ``Acked``.
 
@@ -640,6 +817,186 @@ class Session:
         withdrawn = self._requests.withdraw(ack_id)
         self._lifecycle.schedule_requests()
         return withdrawn
+
+    # ---- Streams of the application
+
+    @alone
+    def open_stream(
+        self,
+        group: str,
+        now: float,
+        *,
+        stream_id: str | None = None,
+        no_echo: bool = False,
+        idle_timeout: float = 300.0,
+        user_data: Any = None,
+    ) -> str:
+        """Begin a stream of fragments to ``group``; the answer is :class:`StreamOpened` or :class:`StreamClosed`.
+
+        The start waits for a connection like a request. Fragments may be written before the answer; they are sent
+        after it. Each arrives exactly once and in order, also over recoveries, or ``StreamClosed`` has an error. A
+        stream ends with its connection (client-spec 3.6).
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            now: the time.
+            stream_id: 1 to 1024 characters, other than those of open streams; by default a fresh id. Readers tell
+                streams apart by group and id alone. Do not use the id of a stream that has failed: a late answer to
+                that would be taken for the new one's.
+            no_echo: do not deliver the fragments to this connection.
+            idle_timeout: seconds without a sign of the stream after which the service closes it, from 0.001. The
+                session keeps a silent stream alive, at a third of that time.
+            user_data: comes back with all events of the stream.
+
+        Returns:
+            The stream's id.
+
+        Raises:
+            ClientStopped: the session is not started.
+            TooManyRequests: ``max_streams`` streams are open.
+            LocalProtocolError: an argument cannot be used, or ``stream_id`` is in use; the message names it.
+        """
+        self._lifecycle.check_running(self.start_hint)
+        self._lifecycle.expect_to_hear(now)
+        stream_id = self._streams.open(group, now, stream_id, no_echo, idle_timeout, user_data)
+        self._lifecycle.schedule(self._streams)
+        return stream_id
+
+    def write_stream(self, stream_id: str, data: Any, now: float, *, data_type: DataType | None = None) -> int:
+        """Write one fragment; :class:`StreamProgress` tells when the service has it.
+
+        Args:
+            stream_id: the id that :meth:`open_stream` returned.
+            data, data_type: as for :meth:`send_to_group`.
+            now: the time.
+
+        Returns:
+            The number of the fragment, from 1.
+
+        Raises:
+            TooManyRequests: ``max_stream_unacked`` fragments or 1 MiB are not acknowledged; see
+                :meth:`stream_has_room`.
+            NoSuchStream: the stream is not open, or its ``StreamClosed`` is among the events.
+            LocalProtocolError: an argument cannot be used, a fragment is above ``max_request_size``, or the stream was
+                ended or aborted.
+        """
+        if self.running:
+            raise reentered(self, "write_stream")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        try:
+            self.running = "write_stream"
+            self._lifecycle.expect_to_hear(now)
+            number = self._streams.write(stream_id, data, now, data_type)
+            self._lifecycle.schedule(self._streams)
+            return number
+        finally:
+            self.running = ""
+
+    def stream_has_room(self, stream_id: str) -> bool:
+        """Return whether :meth:`write_stream` would take a fragment now; False for a stream that is not open.
+
+        It changes with :class:`StreamProgress`.
+        """
+        return self._streams.has_room(stream_id)
+
+    @alone
+    def end_stream(self, stream_id: str, now: float) -> None:
+        """End a stream behind all of its fragments; the answer is :class:`StreamClosed`.
+
+        The end goes out when the fragments are acknowledged; or two seconds after the last acknowledgement, for a
+        service that waits for more. A second end does nothing.
+
+        Raises:
+            NoSuchStream: the stream is not open.
+        """
+        self._end_stream(stream_id, now, None)
+
+    @alone
+    def abort_stream(self, stream_id: str, message: str, now: float, *, code: str | None = None) -> None:
+        """End a stream with an error of the application's, behind all of its fragments.
+
+        The answer is :class:`StreamClosed`: at once, if the start was never handed to a transport. It replaces an end
+        that was not sent yet; otherwise a second end does nothing.
+
+        Args:
+            stream_id: the stream's id.
+            message: an explanation for the readers, who get it in an error named ``UserError``.
+            now: the time.
+            code: the application's name or number of the error.
+
+        Raises:
+            NoSuchStream: the stream is not open.
+            LocalProtocolError: an argument cannot be used; the message names it.
+        """
+        self._end_stream(stream_id, now, StreamEndError(message, code))
+
+    def _end_stream(self, stream_id: str, now: float, error: StreamEndError | None) -> None:
+        self._lifecycle.expect_to_hear(now)
+        self._streams.end(stream_id, now, error)
+        self._lifecycle.schedule(self._streams)
+
+    # ---- Invocations
+
+    @alone
+    def invoke(
+        self,
+        event: str,
+        data: Any,
+        now: float,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+        user_data: Any = None,
+    ) -> str:
+        """Call the event handler for ``event``; the answer is an :class:`Invoked` with the returned id (js).
+
+        The invocation waits while there is no connection. Once it was handed to a transport it is never sent again,
+        since the handler may have been called: the end of that transport settles it with the outcome ``unknown``.
+
+        Args:
+            event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
+            data: as for :meth:`send_to_group`; None without ``data_type``: no data.
+            data_type, metadata: as for :meth:`send_to_group`.
+            timeout: seconds, 0 or more, from this call until it fails with :class:`InvocationTimeout` and is cancelled,
+                in any state of the connection; None: as long as it takes.
+            invocation_id: 1 to 128 characters that belong to no pending invocation; by default a fresh id. Do not use
+                the id of one that was given up again: a late answer to that would be taken for the new one's.
+            user_data: comes back with ``Invoked``.
+
+        Raises:
+            ClientStopped: the session is not started.
+            TooManyRequests: ``max_pending_requests`` are waiting, requests included.
+            LocalProtocolError: an argument cannot be used, or ``invocation_id`` is in use; the message names it.
+        """
+        lifecycle, invocations = self._lifecycle, self._invocations
+        lifecycle.check_running(self.start_hint)
+        self._requests.check_room()
+        if timeout is not None:
+            check_number("timeout", timeout, minimum=0.0)
+        key = invocations.reserve(invocation_id)
+        limit = self.options.max_request_size
+        payload = self._codec.encode_invoke(key, event, data, data_type, limit, metadata)
+        lifecycle.expect_to_hear(now)
+        invocations.submit(key, payload, user_data, timeout, now)
+        lifecycle.schedule(invocations)
+        return key
+
+    @alone
+    def cancel_invocation(self, invocation_id: str, now: float) -> Outcome | None:
+        """Give up an invocation, without an ``Invoked``; a late answer is ignored.
+
+        If it was handed to a transport, a message asks the service to cancel it (js).
+
+        Returns:
+            ``"unsent"``: it was never handed to a transport; ``"unknown"``: the event handler may have been called;
+            None: it is settled, or there is none of this id, and everything goes on as before.
+        """
+        return self._invocations.cancel(invocation_id)
+
+    # ---- The end
 
     @alone
     def stop(self, now: float) -> None:
@@ -691,13 +1048,17 @@ class Session:
             self.running = "messages_to_send"
             outbox, control = self._outbox, self._control.messages
             messages = self._requests.take() if outbox.queue or outbox.repeats else []
+            if self._streams.sending:
+                messages += self._streams.take()
+            if self._invocations.sending:
+                messages += self._invocations.take()
             if not messages and not control:
                 return messages
             if control:
                 messages[:0] = control
                 control.clear()
             if frames_log.isEnabledFor(logging.DEBUG):
-                log_messages(self._log, ">", messages, self._secrets)
+                log_messages(self._log, ">", messages, self._secrets, self._codec)
             return messages
         finally:
             self.running = ""

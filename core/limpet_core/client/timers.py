@@ -28,6 +28,10 @@ class Timer(enum.IntEnum):
     """The peer has not answered our close."""
     CHECK = 8
     """The peer has not been heard since a check."""
+    STREAMS = 9
+    """A stream is to be repeated, kept alive or given up."""
+    INVOCATIONS = 10
+    """An invocation runs out of time."""
 
 
 SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK

@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from limpet_core.client.log_lines import LogLines, frames_log
+from limpet_core.protocol.codec import Codec
 from limpet_core.redaction import HIDDEN, Secrets
 from limpet_core.text import one_line
 
 _LONGEST: Final = 1000
 
 
-def log_messages(lines: LogLines, direction: str, messages: Iterable[bytes], secrets: Secrets) -> None:
+def log_messages(lines: LogLines, direction: str, messages: Iterable[bytes], secrets: Secrets, codec: Codec) -> None:
     """Log ``messages`` that were received (``direction`` is ``<``) or are sent (``>``)."""
     for message in messages:
-        text = message.decode("utf-8", "replace")
-        if direction == "<" and _may_hold_a_token(text):
+        text = codec.show(message, received=direction == "<")
+        if direction == "<" and not codec.binary and _may_hold_a_token(text):
             text = _without_token(text, secrets)
         lines.debug("%s %s", direction, one_line(text, _LONGEST, secrets), to=frames_log)
 

@@ -7,33 +7,55 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
-from limpet_core.errors import InvalidType, InvalidValue
-from limpet_core.protocol.lenient_json import (
-    find_non_finite,
-    may_hold_null,
-    read_object,
-    replace_half_pairs,
-    without_deep_values,
-)
+# Parts of the codec.
+from limpet_core.protocol.json_requests import encode_cancel_invocation as encode_cancel_invocation
+from limpet_core.protocol.json_requests import encode_event as encode_event
+from limpet_core.protocol.json_requests import encode_invoke as encode_invoke
+from limpet_core.protocol.json_requests import encode_join as encode_join
+from limpet_core.protocol.json_requests import encode_leave as encode_leave
+from limpet_core.protocol.json_requests import encode_send as encode_send
+from limpet_core.protocol.json_requests import encode_set_group_state as encode_set_group_state
+from limpet_core.protocol.json_requests import encode_stream_data as encode_stream_data
+from limpet_core.protocol.json_requests import encode_stream_end as encode_stream_end
+from limpet_core.protocol.json_requests import encode_stream_keepalive as encode_stream_keepalive
+from limpet_core.protocol.json_requests import encode_stream_start as encode_stream_start
+from limpet_core.protocol.json_requests import encode_subscribe_group_state as encode_subscribe_group_state
+from limpet_core.protocol.json_requests import encode_unsubscribe_group_state as encode_unsubscribe_group_state
+from limpet_core.protocol.json_requests import sequence_ack as sequence_ack
+from limpet_core.protocol.json_requests import with_ack_id as with_ack_id
+from limpet_core.protocol.lenient_json import read_object, replace_half_pairs, without_deep_values
 from limpet_core.protocol.messages import (
     MAX_SEQUENCE_ID,
     AckMessage,
     Broken,
+    ErrorDetail,
     GroupMessage,
+    GroupState,
+    GroupStateSnapshot,
+    GroupStateUpdate,
     Ignored,
     Incoming,
+    InvokeResponseMessage,
     PongMessage,
     ServerMessage,
+    StatesMessage,
+    StreamControl,
+    StreamFault,
     SystemMessage,
 )
-from limpet_core.protocol.rules import check_data, check_event_name, check_group
 
+binary: bool = False
 ping: bytes = b'{"type":"ping"}'
 ack_id_size: int = 32
+
+
+def show(message: bytes, *, received: bool) -> str:
+    """Return a message as text, for a log. It may hold tokens."""
+    return message.decode("utf-8", "replace")
 
 
 class _DataMessage(msgspec.Struct, frozen=True, gc=False, tag="message"):
@@ -41,13 +63,30 @@ class _DataMessage(msgspec.Struct, frozen=True, gc=False, tag="message"):
 
 
 _Data = GroupMessage | ServerMessage
-_Answer = AckMessage | SystemMessage | PongMessage
+_Answer = AckMessage | SystemMessage | PongMessage | StreamControl | InvokeResponseMessage | StatesMessage
 
 _decode_data: Callable[[bytes], _Data]
 _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_control: Callable[[bytes], _Answer | _DataMessage]
 _decode_control = msgspec.json.Decoder(_Answer | _DataMessage).decode
-_KNOWN_TYPES = frozenset({"message", "ack", "system", "pong"})
+_KNOWN_TYPES = frozenset(
+    {
+        "message",
+        "ack",
+        "system",
+        "pong",
+        "streamAck",
+        "streamNack",
+        "streamClosed",
+        "invokeResponse",
+        "groupStateSnapshot",
+        "groupStateUpdate",
+    }
+)
+_STATES: Final[dict[str, type[StatesMessage]]] = {
+    "groupStateSnapshot": GroupStateSnapshot,
+    "groupStateUpdate": GroupStateUpdate,
+}
 # Bad UTF-8 is a ValueError, too deep nesting a RecursionError, a message of a few bytes an IndexError.
 _UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError, IndexError
 _ACK: Final = b'{"type":"ack"'
@@ -80,6 +119,8 @@ def _decode_other(message: bytes) -> Incoming:
         control = _decode_control(message)
     except _UNREADABLE:
         return _decode_slowly(message)
+    if type(control) is InvokeResponseMessage:
+        return _read_reply(control)
     return _decode_slowly(message) if isinstance(control, _DataMessage) else control
 
 
@@ -110,15 +151,69 @@ def _decode_slowly(message: bytes) -> Incoming:
     event = fields.get("event")
     if kind == "system" and isinstance(event, str) and event not in ("connected", "disconnected"):
         return Ignored(f"event {event[:64]!r}")
+    if kind in _STATES:
+        return _read_states(_STATES[kind], fields)
+    if isinstance(fields.get("stream"), dict):
+        _mend_stream(fields, fields["stream"])
     try:
         if kind != "message":
-            return _check_identity(message, msgspec.convert(fields, _Answer))
+            control = msgspec.convert(fields, _Answer)
+            if type(control) is InvokeResponseMessage:
+                return _read_reply(control, problem)
+            return _check_identity(message, control)
         if not problem:
-            return _convert(msgspec.convert(fields, _Data))
+            return _check_stream(message, _convert(msgspec.convert(fields, _Data)))
     except (msgspec.ValidationError, RecursionError) as error:
         problem = str(error)
     broken = f"a message of type {kind!r} that does not fit: {problem}"
     return Broken(broken, sequence_id) if kind == "message" else Broken(broken, may_be_data=False)
+
+
+def _read_states(kind: type[StatesMessage], fields: dict[str, Any]) -> Incoming:
+    """Read the states of a group one by one: those of one connection must not hide those of the others.
+
+    There is nothing to recover, so that a message without a group or items is worth no new transport.
+    """
+    group, items = fields.get("group"), fields.get("items")
+    if not isinstance(group, str) or not isinstance(items, list):
+        return Ignored(f"content in {fields['type']}: group must be a string, items an array")
+    return kind(group, [_read_state(item) for item in cast("list[object]", items)])
+
+
+def _read_state(item: object) -> GroupState | None:
+    try:
+        return msgspec.convert(item, GroupState)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+
+
+def _mend_stream(fields: dict[str, Any], stream: dict[str, Any]) -> None:
+    """Take null for what is not there, and read the end of a stream even if its error cannot be read.
+
+    A reader would wait for an end that is lost.
+    """
+    if fields.get("dataType") is None:
+        fields.pop("dataType", None)
+    error = stream.get("error")
+    if isinstance(error, dict):
+        stream["error"] = error = _without_null(cast("dict[str, Any]", error))
+    try:
+        msgspec.convert(error, StreamFault | None)
+    except (msgspec.ValidationError, RecursionError):
+        stream["error"] = {"message": "the error with which the stream ended cannot be read"}
+    fields["stream"] = _without_null(stream)
+
+
+def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check_stream(message: bytes, data: _Data | Broken) -> _Data | Broken:
+    """Refuse a stream id that holds half of a surrogate pair: with U+FFFD in it, it may be the id of another stream."""
+    stream = data.stream if type(data) is GroupMessage else None
+    if stream is not None and "\ufffd" in stream.stream_id and replace_half_pairs(message) != message:
+        return Broken("a stream id that holds half of a surrogate pair", data.sequence_id)
+    return data
 
 
 def _check_identity(message: bytes, control: _Answer) -> _Answer | Broken:
@@ -130,7 +225,33 @@ def _check_identity(message: bytes, control: _Answer) -> _Answer | Broken:
     return control
 
 
+def _read_reply(response: InvokeResponseMessage, problem: str = "") -> InvokeResponseMessage:
+    """Read the data of a reply as that of a message; a reply that cannot be read fails its own invocation alone.
+
+    Args:
+        problem: what is wrong with the message, where that is known already.
+    """
+    if not response.success or response.data_type is None:
+        return msgspec.structs.replace(response, data=None)
+    read = _convert(ServerMessage(data=response.data, data_type=response.data_type))
+    if isinstance(read, Broken):
+        problem = problem or read.reason
+    elif not problem:
+        return InvokeResponseMessage(response.invocation_id, True, response.data_type, read.data)
+    text = f"the event handler was called, and its reply cannot be read: {problem}"
+    return InvokeResponseMessage(response.invocation_id, error=ErrorDetail("InvalidReply", text))
+
+
 def _convert(message: _Data) -> _Data | Broken:
+    """Read the data of a message; that of the end of a stream may be missing or wrong, and is None then."""
+    read = _read_data(message)
+    if type(read) is Broken and type(message) is GroupMessage and message.stream is not None and message.stream.end:
+        msgspec.structs.force_setattr(message, "data", None)
+        return message
+    return read
+
+
+def _read_data(message: _Data) -> _Data | Broken:
     """Turn base64 into bytes; tolerate data types of the future; refuse data of the wrong type."""
     if message.data_type in ("binary", "protobuf"):
         if type(message.data) is not str:
@@ -143,122 +264,3 @@ def _convert(message: _Data) -> _Data | Broken:
     elif message.data_type == "text" and type(message.data) is not str:
         return Broken("text data that is no string", message.sequence_id)
     return message
-
-
-class JoinGroup(msgspec.Struct, frozen=True, gc=False, tag="joinGroup", rename="camel"):
-    """Ask to become a member of a group."""
-
-    group: str
-    ack_id: int
-
-
-class LeaveGroup(msgspec.Struct, frozen=True, gc=False, tag="leaveGroup", rename="camel"):
-    """Ask to stop being a member of a group."""
-
-    group: str
-    ack_id: int
-
-
-class SendToGroup(msgspec.Struct, frozen=True, gc=False, tag="sendToGroup", rename="camel", omit_defaults=True):
-    """Publish to a group."""
-
-    group: str
-    data_type: str
-    data: Any
-    ack_id: int | None = None
-    no_echo: bool = False
-
-
-class SendEvent(msgspec.Struct, frozen=True, gc=False, tag="event", rename="camel", omit_defaults=True):
-    """Send an event to the application server."""
-
-    event: str
-    data_type: str
-    data: Any
-    ack_id: int | None = None
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def encode_join(group: str, ack_id: int) -> bytes:
-    """Encode a joinGroup. Raises InvalidType or InvalidValue for a name that cannot be one."""
-    check_group(group)
-    return _encode(JoinGroup(group, ack_id))
-
-
-def encode_leave(group: str, ack_id: int) -> bytes:
-    """Encode a leaveGroup. Raises as :func:`encode_join`."""
-    check_group(group)
-    return _encode(LeaveGroup(group, ack_id))
-
-
-def encode_send(group: str, data: Any, data_type: str | None, no_echo: bool, ack_id: int | None, limit: int) -> bytes:
-    """Encode a sendToGroup.
-
-    Args:
-        ack_id: None: the service shall not answer.
-        limit: the largest size in bytes.
-
-    Raises:
-        InvalidType, InvalidValue: the message names the argument.
-    """
-    check_group(group)
-    data_type = check_data(data, data_type)
-    return _encode_data(SendToGroup(group, data_type, data, ack_id, bool(no_echo)), limit)
-
-
-def encode_event(event: str, data: Any, data_type: str | None, ack_id: int | None, limit: int) -> bytes:
-    """Encode an event. Arguments and errors are those of :func:`encode_send`."""
-    check_event_name(event)
-    data_type = check_data(data, data_type)
-    return _encode_data(SendEvent(event, data_type, data, ack_id), limit)
-
-
-def with_ack_id(message: bytes, ack_id: int) -> bytes:
-    """Return ``message``, which was encoded without an ack id, with ``ack_id``."""
-    return b'%b,"ackId":%d}' % (message[:-1], ack_id)
-
-
-def encode_json(data: Any) -> bytes:
-    """Encode data as JSON of the same value.
-
-    Raises:
-        InvalidType: JSON has nothing for a type in it.
-        InvalidValue: JSON cannot hold a value in it (nan, inf, half of a surrogate pair), or it is nested too deeply.
-    """
-    return _encode_checked(data, data)
-
-
-def _encode_checked(whole: Any, data: Any) -> bytes:
-    """Encode ``whole``, refusing nan and inf in ``data``, for which the encoder writes null."""
-    found = None
-    try:
-        encoded = _encode(whole)
-        if data is not None and may_hold_null(encoded):
-            found = find_non_finite(data)
-    except TypeError as error:
-        raise InvalidType(f"data cannot be encoded as JSON: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidValue(f"data cannot be encoded as JSON: {error}") from None
-    if found is not None:
-        path, number = found
-        where = f" ({path})" if path != "data" else ""
-        raise InvalidValue(
-            f"data must not hold {number!r}{where}: JSON has no such number, and null would arrive in its place"
-        )
-    return encoded
-
-
-def _encode_data(request: SendToGroup | SendEvent, limit: int) -> bytes:
-    message = _encode_checked(request, request.data if request.data_type == "json" else None)
-    if len(message) > limit:
-        raise InvalidValue(
-            f"data is too large: {len(message)} bytes as a message, above max_request_size ({limit} bytes)"
-        )
-    return message
-
-
-def sequence_ack(sequence_id: int) -> bytes:
-    """Encode the message that acknowledges everything up to ``sequence_id`` (client-spec 3.2.3)."""
-    return b'{"type":"sequenceAck","sequenceId":%d}' % sequence_id

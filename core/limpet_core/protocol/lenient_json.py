@@ -41,15 +41,20 @@ def replace_half_pairs(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
     return _HALVES.sub(lambda found: found[1] or replacement, text)
 
 
-def read_object(text: bytes) -> dict[str, Any]:
-    """Decode a JSON object of any numbers and strings: U+FFFD stands for halves of surrogate pairs, inf for what is
-    beyond floats or has more digits than Python converts; of a repeated key the last one counts.
+def read_value(text: bytes) -> object:
+    """Decode JSON of any numbers and strings: U+FFFD stands for halves of surrogate pairs, inf for what is beyond
+    floats or has more digits than Python converts; of a repeated key the last one counts.
 
     Raises:
-        ValueError: it is not UTF-8, no JSON, or no object.
+        ValueError: it is not UTF-8, or no JSON.
         RecursionError: it is nested too deeply.
     """
-    value: object = _decode(str(replace_half_pairs(text), "utf-8"))
+    return _decode(str(replace_half_pairs(text), "utf-8"))
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """Decode a JSON object as :func:`read_value` does, and raise the same; ValueError also for any other value."""
+    value = read_value(text)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     return cast("dict[str, Any]", value)

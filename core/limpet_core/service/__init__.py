@@ -22,7 +22,7 @@ from limpet_core.service.access.tokens import (
     client_claims,
     client_endpoint,
 )
-from limpet_core.service.application_server import PendingConnect
+from limpet_core.service.application_server import ClientCall, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
@@ -37,7 +37,15 @@ from limpet_core.service.trace import (
     ConnectionOpened,
     ConnectionRecovered,
     EventRaised,
+    GroupStateCleared,
+    GroupStateSet,
+    GroupStatesUnwatched,
+    GroupStatesWatched,
     HandshakeRefused,
+    InvocationAnswered,
+    InvocationCancelled,
+    InvocationFailed,
+    Invoked,
     Joined,
     Left,
     Observer,
@@ -46,6 +54,11 @@ from limpet_core.service.trace import (
     Refused,
     SequenceAcked,
     ShutDown,
+    StreamAcked,
+    StreamEnded,
+    StreamNacked,
+    StreamRefused,
+    StreamStarted,
     TraceEvent,
 )
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
@@ -62,11 +75,19 @@ from limpet_core.service.webhooks.handlers import (
     Headers,
     index_by_hub,
 )
-from limpet_core.service.wire.from_client import DataType, ProtocolViolation
+from limpet_core.service.wire.from_client import ProtocolViolation
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from limpet_core.service.wire.raw import InvalidQuery, RawMode
+from limpet_core.service.wire.requests import DataType
 from limpet_core.service.wire.subprotocols import select_subprotocol
-from limpet_core.service.wire.to_client import Binary, Publication, group_publication, server_publication
+from limpet_core.service.wire.to_client import (
+    Binary,
+    Publication,
+    StreamFault,
+    StreamPlace,
+    group_publication,
+    server_publication,
+)
 
 __all__ = [
     "JSON",
@@ -78,6 +99,7 @@ __all__ = [
     "Acked",
     "Answer",
     "Binary",
+    "ClientCall",
     "ClientGrant",
     "Close",
     "ConnectRequest",
@@ -97,6 +119,10 @@ __all__ = [
     "Filter",
     "GroupPattern",
     "GroupRules",
+    "GroupStateCleared",
+    "GroupStateSet",
+    "GroupStatesUnwatched",
+    "GroupStatesWatched",
     "HandlerCall",
     "HandlerContext",
     "HandshakeRefused",
@@ -108,6 +134,10 @@ __all__ = [
     "InvalidMetadata",
     "InvalidPattern",
     "InvalidQuery",
+    "InvocationAnswered",
+    "InvocationCancelled",
+    "InvocationFailed",
+    "Invoked",
     "Joined",
     "Left",
     "Limits",
@@ -126,6 +156,13 @@ __all__ = [
     "ServiceCore",
     "ShutDown",
     "Snapshot",
+    "StreamAcked",
+    "StreamEnded",
+    "StreamFault",
+    "StreamNacked",
+    "StreamPlace",
+    "StreamRefused",
+    "StreamStarted",
     "TraceEvent",
     "Transport",
     "audience_matches",

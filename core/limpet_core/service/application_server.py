@@ -85,15 +85,42 @@ class ConnectedCall(msgspec.Struct, frozen=True):
     context: HandlerContext
 
 
-class EventCall(msgspec.Struct, frozen=True):
-    """The purpose of a call with an event of a client."""
+class ClientCall(msgspec.Struct, frozen=True, eq=False):
+    """The purpose of a call with what a client has sent. Compared by identity."""
 
     connection: Connection
     context: HandlerContext
     event: ClientEvent
 
 
-_Result: TypeAlias = Decided | Handled
+class EventCall(ClientCall, frozen=True, eq=False):
+    """The purpose of a call with an event of a client."""
+
+
+class InvocationCall(ClientCall, frozen=True, eq=False):
+    """The purpose of a call with an invocation of a client.
+
+    Attributes:
+        transport: the one that the invocation came through, and that its answer belongs to.
+        size: of the message, in bytes.
+        delay: seconds for which the answer is held back.
+    """
+
+    transport: Transport
+    invocation_id: str
+    size: int
+    delay: float
+
+
+class Invoked(msgspec.Struct, frozen=True):
+    """The call with an invocation has ended; ``delivered``: the handler may have got it."""
+
+    invocation: InvocationCall
+    outcome: Outcome
+    delivered: bool
+
+
+_Result: TypeAlias = Decided | Handled | Invoked
 
 
 class ApplicationServer:
@@ -185,10 +212,21 @@ class ApplicationServer:
         self.calls.submit(call)
         return True
 
+    def submit_invocation(self, invocation: InvocationCall) -> HandlerCall | None:
+        """Submit an invocation, whatever else is running; return the call, ``None`` if there is no handler for it.
+
+        The call has the connection state of this moment, and its answer sets it: the answer that comes last counts.
+        """
+        call = invocation.context.user_event(invocation.event, invocation)
+        if call is not None:
+            call.is_invocation = True
+            self.calls.submit(call)
+        return call
+
     # ---- Results
 
     def results(self) -> list[_Result]:
-        """Return the decisions and handled events since the last call."""
+        """Return the decisions, handled events and ended invocations since the last call."""
         results: list[_Result] = []
         for call, outcome in self.calls.settled():
             purpose = call.purpose
@@ -209,6 +247,9 @@ class ApplicationServer:
                 self._store(purpose.context, call, outcome, with_state=False)
                 purpose.context.connected_running = False
                 self.submit_disconnected(purpose.context)
+            elif isinstance(purpose, InvocationCall):
+                self._store(purpose.context, call, outcome, with_state=True)
+                results.append(Invoked(purpose, outcome, call.delivered))
         return results
 
     def _store(self, context: HandlerContext, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:

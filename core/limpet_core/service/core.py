@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Literal
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.application_server import ApplicationServer, Decided, PendingConnect
+from limpet_core.service.application_server import ApplicationServer, Decided, Invoked, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.dispatch import Dispatcher
+from limpet_core.service.group_states import GroupStates
+from limpet_core.service.invocations import Invocations
 from limpet_core.service.odata.filters import Filter, select
+from limpet_core.service.streams import Streams
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handlers import Answer, EventSettings, Failure, FailureKind, HandlerCall, Headers
-from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import Ping, ProtocolViolation, SequenceAck, UnknownOperation, decode
+from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.raw import RawMode
+from limpet_core.service.wire.requests import CancelInvocation, Invoke, Ping, SequenceAck, StreamMessage
 from limpet_core.service.wire.subprotocols import choose_subprotocol
 from limpet_core.service.wire.to_client import Publication
 
@@ -43,9 +46,12 @@ class ServiceCore:
         issue_reconnection_token: returns a token for the recovery of a connection, given its id.
         check_reconnection_token: returns whether a token (first argument) recovers a connection (its id, second).
         events: the event handlers and the settings of calls to them; ``None``: there are none.
+        unix_time: returns the present time in seconds since 1970, for the times of group states.
 
     Attributes:
         observers: functions that are called with every trace event; append one to watch the service.
+        streams: the open streams of clients.
+        invocations: the running invocations of clients.
 
     Times are monotonic seconds and never decrease. Calls about a transport that was closed or replaced do nothing.
     No input of a client makes a method raise.
@@ -59,6 +65,7 @@ class ServiceCore:
         issue_reconnection_token: Callable[[str], str],
         check_reconnection_token: Callable[[str, str], bool],
         events: EventSettings | None = None,
+        unix_time: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.limits = limits
         self.events: EventSettings = events or EventSettings()
@@ -67,7 +74,10 @@ class ServiceCore:
         self.observers: Observers = Observers()
         self._application = ApplicationServer(self.events)
         self._registry = Registry(limits, self._application, self.observers, issue_reconnection_token)
-        self._dispatcher = Dispatcher(self._registry, self._application, self.observers)
+        self.streams: Streams = Streams(self._registry, self.observers)
+        self.invocations: Invocations = Invocations(self._registry, self._application, self.observers)
+        self._states = GroupStates(self._registry, self.observers, unix_time)
+        self._dispatcher = Dispatcher(self._registry, self._application, self.streams, self._states, self.observers)
         self._decided: list[PendingConnect] = []
 
     # ---- State
@@ -75,8 +85,10 @@ class ServiceCore:
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds; ``math.inf``: never."""
-        window = self._registry.window_deadline
-        return min(window, self._application.calls.deadline) if self.events.handlers else window
+        first = min(self._registry.window_deadline, self.streams.deadline)
+        if not self.events.handlers:
+            return first
+        return min(first, self._application.calls.deadline, self.invocations.deadline)
 
     @property
     def hubs(self) -> Collection[Hub]:
@@ -95,6 +107,10 @@ class ServiceCore:
     def connection_count(self) -> int:
         """The number of connections at all hubs, attached or detached."""
         return len(self._registry.connections)
+
+    def group_states(self, hub: str, group: str) -> dict[str, Mapping[str, str]]:
+        """Return the states of the members of a group, by connection id; members without a state are left out."""
+        return self._states.of(hub, group)
 
     # ---- Inputs: clients
 
@@ -155,9 +171,10 @@ class ServiceCore:
         return self._registry.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
-        """Handle a message from a client: JSON in a text or binary frame; any payload of a raw client (Azure docs).
+        """Handle a message from a client: JSON in a text or binary frame, protobuf in a binary frame (Azure docs).
 
-        ``str`` is a text frame, ``bytes`` is a binary frame, or a text frame as UTF-8 unless the client is a raw one.
+        For a raw client it is any payload. ``str`` is a text frame, ``bytes`` is a binary frame, or of a JSON client a
+        text frame as UTF-8.
         """
         connection = transport.connection
         if connection is None or connection.transport is not transport:
@@ -167,24 +184,35 @@ class ServiceCore:
             encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
             if len(encoded) > self.limits.max_message_size:
                 raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
-            message = decode(encoded) if connection.raw is None else connection.raw.message(data)
+            if connection.codec.binary and isinstance(data, str):
+                raise ProtocolViolation("a text message where binary belongs", 1003)
+            message = connection.codec.decode(encoded) if connection.raw is None else connection.raw.message(data)
         except UnknownOperation as unknown:
             self._dispatcher.refuse_unknown(connection, unknown)
             return
         except ProtocolViolation as violation:
-            if violation.ack_id is None:
+            if violation.ack_id is None and violation.stream_id is None:
                 self._registry.end(connection, Close.because(violation.code, violation.reason))
             else:
-                self._dispatcher.refuse(connection, violation.ack_id, violation.reason)
+                self._dispatcher.refuse(connection, violation.ack_id, violation.stream_id, violation.reason)
             return
         if isinstance(message, Ping):
-            self._registry.send(connection, to_client.PONG)
+            self._registry.send(connection, connection.codec.pong)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
             if self.observers:
                 self.observers.sequence_acked(connection, message.sequence_id)
+        elif isinstance(message, StreamMessage):
+            self._dispatcher.dispatch_stream(connection, message, now)
+        elif isinstance(message, Invoke):
+            self.invocations.invoke(connection, transport, message, len(encoded))
+            self._act_on_results(now)
+        elif isinstance(message, CancelInvocation):
+            self.invocations.cancel(connection, transport, message.invocation_id)
         else:
             self._dispatcher.dispatch(connection, message, len(encoded), now)
+            if self._application.calls.has_settled:  # a handler that answers by itself
+                self._act_on_results(now)
 
     def disconnected(self, transport: Transport, code: int, now: float) -> None:
         """Handle the end of a transport: the client closed it with this code, or it was lost (1006).
@@ -221,9 +249,11 @@ class ServiceCore:
         self._act_on_results(now)
 
     def wake(self, now: float) -> None:
-        """End the connections whose recovery window is over, and repeat the calls that are due."""
+        """End the connections and streams whose time is over, and repeat the calls that are due."""
         self._registry.expire(now)
+        self.streams.expire(now)
         self._application.calls.wake(now)
+        self.invocations.wake(now)
         self._act_on_results(now)
 
     # ---- Inputs: the application server
@@ -294,6 +324,15 @@ class ServiceCore:
         if connection is not None:
             self._dismiss(connection, 1000, reason)
 
+    def close_stream(self, connection_id: str, stream_id: str, name: str, reason: str) -> bool:
+        """End a stream with an error, such as ``InternalServerError``; return whether it was open."""
+        connection = self._registry.connections.get(connection_id)
+        stream = None if connection is None else connection.streams.get(stream_id)
+        if connection is None or stream is None:
+            return False
+        self.streams.close(connection, stream, name, reason)
+        return True
+
     def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
         """Cut the transport of a connection without a close frame, as networks do; return whether there was one.
 
@@ -319,19 +358,23 @@ class ServiceCore:
         for connection in self._registry.connections.values():
             connection.context = None
         for connection in list(self._registry.connections.values()):
-            self._dismiss(connection, 1001, "The service is shutting down.")
+            # The end of one may end others, whom its streams overflow.
+            if self._registry.is_alive(connection):
+                self._dismiss(connection, 1001, "The service is shutting down.")
         self.observers.shut_down()
 
     def _dismiss(self, connection: Connection, code: int, reason: str) -> None:
         if connection.transport is not None and connection.raw is None:
             # Best effort: left out if the transport has no room.
-            connection.transport.send(to_client.disconnected(reason))
+            connection.transport.send(connection.codec.disconnected(reason))
         self._registry.end(connection, Close.because(code, reason))
 
     # ---- Outputs
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""
+        self.streams.send_acks()
+        self._states.send_changes()
         return self._registry.transports_with_output()
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
@@ -349,11 +392,16 @@ class ServiceCore:
     # ---- Results of event handlers
 
     def _act_on_results(self, now: float) -> None:
-        for result in self._application.results():
-            if isinstance(result, Decided):
-                self._decide(result)
-            else:
-                self._dispatcher.event_handled(result, now)
+        calls = self._application.calls
+        # To act on one may submit another, which a handler answers by itself.
+        while calls.has_settled:
+            for result in self._application.results():
+                if isinstance(result, Decided):
+                    self._decide(result)
+                elif isinstance(result, Invoked):
+                    self.invocations.ended(result, now)
+                else:
+                    self._dispatcher.event_handled(result, now)
 
     def _decide(self, decided: Decided) -> None:
         pending, decision = decided.pending, decided.decision

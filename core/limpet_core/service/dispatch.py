@@ -11,15 +11,20 @@ from limpet_core.service.application_server import ApplicationServer, Handled
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.group_states import GroupStates
+from limpet_core.service.streams import Streams
 from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
 from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import (
+from limpet_core.service.wire.from_client import UnknownOperation
+from limpet_core.service.wire.requests import (
     ClientRequest,
     Event,
     JoinGroup,
     LeaveGroup,
     SendToGroup,
-    UnknownOperation,
+    StartStream,
+    StreamMessage,
+    SubscribeGroupState,
 )
 
 _LOGGER: Final = logging.getLogger("limpet.service")
@@ -34,9 +39,18 @@ class Dispatcher:
     so that their order stays.
     """
 
-    def __init__(self, registry: Registry, application: ApplicationServer, observers: Observers) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        application: ApplicationServer,
+        streams: Streams,
+        states: GroupStates,
+        observers: Observers,
+    ) -> None:
         self._registry = registry
         self._application = application
+        self._streams = streams
+        self._states = states
         self._observers = observers
 
     def dispatch(self, connection: Connection, request: ClientRequest, size: int, now: float) -> None:
@@ -49,9 +63,23 @@ class Dispatcher:
         else:
             self._registry.end(connection, _OVERRUN)
 
-    def refuse(self, connection: Connection, ack_id: int, reason: str) -> None:
-        """Refuse a request at once, ahead of the requests that are queued."""
-        self._answer(connection, ack_id, ("BadRequest", reason))
+    def dispatch_stream(self, connection: Connection, message: StreamMessage, now: float) -> None:
+        """Carry out a message about a stream, ahead of the requests that are queued."""
+        if not isinstance(message, StartStream):
+            self._streams.receive(connection, message, now)
+        elif message.ack_id is None:
+            self._streams.start(connection, message, now)
+        elif connection.has_succeeded(message.ack_id):
+            self._answer(connection, message.ack_id, _duplicate(message.ack_id))
+        else:
+            self._answer(connection, message.ack_id, self._streams.start(connection, message, now))
+
+    def refuse(self, connection: Connection, ack_id: int | None, stream_id: str | None, reason: str) -> None:
+        """Refuse a request or a message about a stream at once, ahead of the requests that are queued."""
+        if ack_id is not None:
+            self._answer(connection, ack_id, ("BadRequest", reason))
+        if stream_id is not None:
+            self._streams.refuse(connection, stream_id, "BadRequest", reason)
 
     def refuse_unknown(self, connection: Connection, unknown: UnknownOperation) -> None:
         """Answer a message that asks for what the service does not know, as far as the message says how.
@@ -66,7 +94,7 @@ class Dispatcher:
         if unknown.invocation_id is not None:
             self._registry.send(connection, to_client.invocation_error(unknown.invocation_id, *error))
         elif unknown.stream_id is not None:
-            self._registry.send(connection, to_client.stream_error(unknown.stream_id, *error))
+            self._streams.refuse(connection, unknown.stream_id, *error)
 
     def event_handled(self, handled: Handled, now: float) -> None:
         """Answer an event whose call has ended, and carry out the requests queued behind it."""
@@ -98,7 +126,10 @@ class Dispatcher:
         ack_id = request.ack_id
         error: tuple[str, str] | None
         if ack_id is not None and connection.has_succeeded(ack_id):
-            error = ("Duplicate", f"Message with ack-id: {ack_id} has been processed")
+            error = _duplicate(ack_id)
+            if isinstance(request, SubscribeGroupState):
+                # With the answer the client has lost the snapshot.
+                self._states.send_snapshot_again(connection, request.group)
         elif isinstance(request, SendToGroup):
             error = self._publish(connection, request, now)
         elif isinstance(request, Event):
@@ -111,8 +142,10 @@ class Dispatcher:
                 return  # acknowledged when the handler has answered
             hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
             error = ("NotFound", f"There is no event handler for the event '{request.event}': {hint}")
-        else:
+        elif isinstance(request, JoinGroup | LeaveGroup):
             error = self._change_membership(connection, request)
+        else:
+            error = self._states.carry_out(connection, request)
         self._answer(connection, ack_id, error)
 
     def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
@@ -130,9 +163,9 @@ class Dispatcher:
             return
         if error is None:
             connection.remember(ack_id)
-            self._registry.send(connection, to_client.ack(ack_id))
+            self._registry.send(connection, connection.codec.ack(ack_id))
         else:
-            self._registry.send(connection, to_client.ack_error(ack_id, *error))
+            self._registry.send(connection, connection.codec.ack_error(ack_id, *error))
 
     def _publish(self, connection: Connection, message: SendToGroup, now: float) -> tuple[str, str] | None:
         group = message.group
@@ -164,3 +197,7 @@ class Dispatcher:
         if self._registry.is_alive(connection):
             (self._registry.join if joins else self._registry.leave)(connection, group)
         return None
+
+
+def _duplicate(ack_id: int) -> tuple[str, str]:
+    return ("Duplicate", f"Message with ack-id: {ack_id} has been processed")

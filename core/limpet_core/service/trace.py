@@ -19,7 +19,15 @@ __all__ = [
     "ConnectionOpened",
     "ConnectionRecovered",
     "EventRaised",
+    "GroupStateCleared",
+    "GroupStateSet",
+    "GroupStatesUnwatched",
+    "GroupStatesWatched",
     "HandshakeRefused",
+    "InvocationAnswered",
+    "InvocationCancelled",
+    "InvocationFailed",
+    "Invoked",
     "Joined",
     "Left",
     "Observer",
@@ -28,6 +36,11 @@ __all__ = [
     "Refused",
     "SequenceAcked",
     "ShutDown",
+    "StreamAcked",
+    "StreamEnded",
+    "StreamNacked",
+    "StreamRefused",
+    "StreamStarted",
     "TraceEvent",
 ]
 
@@ -110,7 +123,7 @@ class Left(msgspec.Struct, frozen=True, tag_field="kind", tag="left", rename="ca
     group: str
 
 
-class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", rename="camel"):
+class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", rename="camel", omit_defaults=True):
     """A message was sent to ``receivers`` connections.
 
     Attributes:
@@ -119,6 +132,8 @@ class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", 
         name: the name of the group, the user id or the connection id; empty for a hub.
         data: the beginning of the payload, as JSON.
         size: the length of the whole payload as JSON, in bytes.
+        stream_id: of a fragment of a stream; else ``None``.
+        stream_sequence_id: the position of a fragment in its stream; else ``None``.
     """
 
     hub: str
@@ -130,6 +145,8 @@ class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", 
     data: str
     size: int
     receivers: int
+    stream_id: str | None = None
+    stream_sequence_id: int | None = None
 
 
 class EventRaised(msgspec.Struct, frozen=True, tag_field="kind", tag="raised", rename="camel"):
@@ -142,6 +159,98 @@ class EventRaised(msgspec.Struct, frozen=True, tag_field="kind", tag="raised", r
     data_type: str
     data: str
     size: int
+
+
+class Invoked(msgspec.Struct, frozen=True, tag_field="kind", tag="invoked", rename="camel"):
+    """A client called an event handler for its reply; ``data`` and ``size`` as in :class:`Published`."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    invocation_id: str
+    event: str
+    data_type: str
+    data: str
+    size: int
+
+
+class InvocationAnswered(msgspec.Struct, frozen=True, tag_field="kind", tag="invocationAnswered", rename="camel"):
+    """An invocation has a reply; without a ``data_type`` it is empty."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    invocation_id: str
+    data_type: str | None
+    data: str
+    size: int
+
+
+class InvocationFailed(msgspec.Struct, frozen=True, tag_field="kind", tag="invocationFailed", rename="camel"):
+    """An invocation failed or was refused."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    invocation_id: str
+    error: str
+    message: str
+
+
+class InvocationCancelled(msgspec.Struct, frozen=True, tag_field="kind", tag="invocationCancelled", rename="camel"):
+    """A client gave an invocation up, or its connection is over."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    invocation_id: str
+
+
+class GroupStateSet(msgspec.Struct, frozen=True, tag_field="kind", tag="groupStateSet", rename="camel"):
+    """A client has a new state in a group.
+
+    Attributes:
+        data: the beginning of the state, as JSON.
+        size: the length of the whole state as JSON, in bytes.
+        receivers: the number of connections that watch the states of the group.
+    """
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
+    data: str
+    size: int
+    receivers: int
+
+
+class GroupStateCleared(msgspec.Struct, frozen=True, tag_field="kind", tag="groupStateCleared", rename="camel"):
+    """A client has no state in a group any more: it cleared the state, left the group, or its connection is over."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
+    receivers: int
+
+
+class GroupStatesWatched(msgspec.Struct, frozen=True, tag_field="kind", tag="groupStatesWatched", rename="camel"):
+    """A client subscribed to the states of a group; it gets those of ``states`` connections."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
+    states: int
+
+
+class GroupStatesUnwatched(msgspec.Struct, frozen=True, tag_field="kind", tag="groupStatesUnwatched", rename="camel"):
+    """A client ended its subscription to the states of a group, or may not have it any more."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
 
 
 class Acked(msgspec.Struct, frozen=True, tag_field="kind", tag="acked", rename="camel"):
@@ -174,6 +283,69 @@ class SequenceAcked(msgspec.Struct, frozen=True, tag_field="kind", tag="sequence
     unacknowledged: int
 
 
+class StreamStarted(msgspec.Struct, frozen=True, tag_field="kind", tag="streamStarted", rename="camel"):
+    """A client opened a stream to a group; it ends after ``idle_timeout`` seconds of silence."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
+    stream_id: str
+    idle_timeout: float
+
+
+class StreamAcked(msgspec.Struct, frozen=True, tag_field="kind", tag="streamAcked", rename="camel"):
+    """The fragments of a stream before ``expected`` are acknowledged; 1: the stream is started."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    stream_id: str
+    expected: int
+
+
+class StreamNacked(msgspec.Struct, frozen=True, tag_field="kind", tag="streamNacked", rename="camel"):
+    """A message about a stream was refused; the client is to go on with the fragment ``expected``."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    stream_id: str
+    expected: int
+    error: str
+    message: str
+
+
+class StreamEnded(msgspec.Struct, frozen=True, tag_field="kind", tag="streamEnded", rename="camel"):
+    """A stream is over.
+
+    Attributes:
+        fragments: the number of fragments that were published.
+        error: the error that the members of the group are told; ``UserError``: the publisher's. ``None``: none.
+        message: its text, if there is one.
+    """
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    group: str
+    stream_id: str
+    fragments: int
+    error: str | None
+    message: str | None
+
+
+class StreamRefused(msgspec.Struct, frozen=True, tag_field="kind", tag="streamRefused", rename="camel"):
+    """A message about a stream that is not open was refused, or a stream was not opened."""
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    stream_id: str
+    error: str
+    message: str
+
+
 class ShutDown(msgspec.Struct, frozen=True, tag_field="kind", tag="shutDown"):
     """The service stops; its connections are closed."""
 
@@ -189,9 +361,22 @@ TraceEvent: TypeAlias = (
     | Left
     | Published
     | EventRaised
+    | Invoked
+    | InvocationAnswered
+    | InvocationFailed
+    | InvocationCancelled
+    | GroupStateSet
+    | GroupStateCleared
+    | GroupStatesWatched
+    | GroupStatesUnwatched
     | Acked
     | Refused
     | SequenceAcked
+    | StreamStarted
+    | StreamAcked
+    | StreamNacked
+    | StreamEnded
+    | StreamRefused
     | ShutDown
 )
 """Any trace event."""

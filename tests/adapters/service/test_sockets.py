@@ -118,11 +118,12 @@ def test_a_token_in_the_authorization_header_works_and_the_one_in_the_url_goes_f
     with_service(scenario)
 
 
-def test_a_client_that_speaks_only_protobuf_is_told_what_to_offer() -> None:
+def test_a_client_that_speaks_another_protobuf_is_told_what_to_offer() -> None:
     async def scenario(service: Service) -> None:
-        status, text = await refusal(service.client_url(), "protobuf.webpubsub.azure.v1")
+        status, text = await refusal(service.client_url(), "protobuf.webpubsub.azure.v2")
         assert status == 400
         assert RELIABLE_JSON in text
+        assert "protobuf.webpubsub.azure.v1" in text
 
     with_service(scenario)
 

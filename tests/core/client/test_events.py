@@ -18,12 +18,17 @@ NAMED = [
     "Connected",
     "Disconnected",
     "GroupMessage",
+    "GroupStatesChanged",
+    "Invoked",
     "MessagesMissed",
     "Recovered",
     "Recovering",
     "RejoinGroupFailed",
     "ServerMessage",
     "Stopped",
+    "StreamClosed",
+    "StreamOpened",
+    "StreamProgress",
 ]
 
 

@@ -12,19 +12,22 @@ from hypothesis import strategies as st
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, WsprotoLink, encoded, hello
 from tests.helpers.profiles import examples
+from tests.helpers.protobuf import downstream, in_protobuf
 from tests.helpers.strategies import busy_stream, chunked, cut_at, cut_by, streams
 from wsproto import ConnectionType
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 
-from limpet import Close, Link, Options, Session
-from limpet_core.client.frames import FrameBuffer, Masker, cut_texts, is_utf8, measure
+from limpet import RELIABLE_JSON, RELIABLE_PROTOBUF, Close, Link, Options, Session
+from limpet_core.client.frames import FrameBuffer, Masker, cut_messages, is_utf8, measure
 
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 
 # ---- The differential: what can be observed of a session behind a lane
 
 SCENES = ("connecting", "connected", "recovering", "stopping")
+KINDS = st.sampled_from([frames.TEXT, frames.BINARY])
+"""The kind of the session's messages: of JSON, or of protobuf."""
 Observed = dict[str, Any]
 
 
@@ -32,29 +35,34 @@ def fixed_random(size: int) -> bytes:
     return b"\x11\x22\x33\x44" * (size // 4)
 
 
-def session_in(scene: str, limit: int) -> Session:
+def told(message: dict[str, Any], kind: int) -> bytes:
+    return encoded(message) if kind == frames.TEXT else downstream(message)
+
+
+def session_in(scene: str, limit: int, kind: int) -> Session:
     """A session that waits for the transport on which the stream will come."""
-    options = Options(**QUIET, max_message_size=limit, sequence_ack_messages=1000)
+    protocol = RELIABLE_JSON if kind == frames.TEXT else RELIABLE_PROTOBUF
+    options = Options(**QUIET, protocol=protocol, max_message_size=limit, sequence_ack_messages=1000)
     session = Session(options, random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
     if scene == "recovering":
         session.connected(0.0)
-        session.receive_message(encoded(hello("c1")), 0.0)
-        session.receive_message(b'{"type":"message","from":"server","sequenceId":1,"data":0}', 0.0)
+        news = {"type": "message", "from": "server", "sequenceId": 1, "data": 0}
+        session.receive_messages([told(hello("c1"), kind), told(news, kind)], 0.0)
         session.disconnected(0.0)
     return session
 
 
-def observe(session: Session, sent: list[tuple[int, bytes]]) -> Observed:
+def observe(session: Session, sent: list[tuple[int, bytes]], kind: int) -> Observed:
     return {
         "events": [normal(repr(event)) for event in session.events()],
         "state": session.state,
         "deadline": session.deadline,
         "connection": (session.connection_id, session.user_id),
         "wants": None if session.dial is None else (session.dial.recovery, session.dial.attempt),
-        "texts": [payload for opcode, payload in sent if opcode == frames.TEXT] + session.messages_to_send(),
-        "controls": [control(opcode, payload) for opcode, payload in sent if opcode != frames.TEXT],
+        "messages": [payload for opcode, payload in sent if opcode == kind] + session.messages_to_send(),
+        "controls": [control(opcode, payload) for opcode, payload in sent if opcode != kind],
     }
 
 
@@ -70,15 +78,15 @@ def control(opcode: int, payload: bytes) -> tuple[int, bytes]:
     return opcode, payload[:2] if fault else payload
 
 
-def through_link(scene: str, chunks: list[bytes], limit: int, *, fast_lane: bool) -> Observed:
-    session = session_in(scene, limit)
+def through_link(scene: str, chunks: list[bytes], limit: int, *, fast_lane: bool, kind: int = frames.TEXT) -> Observed:
+    session = session_in(scene, limit, kind)
     assert session.dial is not None
     link = (Link if fast_lane else WsprotoLink)(session, session.dial, random_bytes=fixed_random)
     (handshake,) = link.data_to_send()
     link.receive_data(frames.accept(handshake), 1.0)
     sent = b"".join(link.data_to_send())
     if scene in ("connected", "stopping"):
-        link.receive_data(frames.text(encoded(hello("c1"))), 1.0)
+        link.receive_data(frames.frame(kind, told(hello("c1"), kind)), 1.0)
     if scene == "stopping":
         session.stop(1.0)
     sent += b"".join(link.data_to_send())
@@ -88,23 +96,24 @@ def through_link(scene: str, chunks: list[bytes], limit: int, *, fast_lane: bool
     link.receive_data(b"", 1.0)
     assert link.close_expected
     sent += b"".join(link.data_to_send())
-    return observe(session, frames.parse_client_frames(sent))
+    return observe(session, frames.parse_client_frames(sent), kind)
 
 
 class Reference:
     """The same client with nothing clever in it: every byte goes through wsproto, every message alone."""
 
-    def __init__(self, scene: str, limit: int) -> None:
-        self.session = session_in(scene, limit)
+    def __init__(self, scene: str, limit: int, kind: int) -> None:
+        self.session = session_in(scene, limit, kind)
+        self.kind = kind
         assert self.session.dial is not None
         self.dial = self.session.dial
         self.ws = Connection(ConnectionType.CLIENT)
         self.sent = b""
-        self.text = ""
+        self.whole = b""
         self.over = False
         self.session.connected(1.0)
         if scene in ("connected", "stopping"):
-            self.session.receive_message(encoded(hello("c1")), 1.0)
+            self.session.receive_messages([told(hello("c1"), kind)], 1.0)
         if scene == "stopping":
             self.session.stop(1.0)
         self.drain()
@@ -112,7 +121,8 @@ class Reference:
     def drain(self) -> None:
         if self.session.dial is self.dial:
             for message in self.session.messages_to_send():
-                self.sent += self.ws.send(TextMessage(data=message.decode()))
+                is_text = self.kind == frames.TEXT
+                self.sent += self.ws.send(TextMessage(message.decode()) if is_text else BytesMessage(message))
         if (close := self.dial.close) is not None and self.ws.state is ConnectionState.OPEN:
             self.sent += self.ws.send(CloseConnection(code=close.code, reason=close.reason or None))
 
@@ -147,19 +157,19 @@ class Reference:
                 return
 
     def message(self, event: Message) -> None:
-        if isinstance(event, TextMessage):
-            self.text += event.data
-            if event.message_finished:
-                text, self.text = self.text, ""
-                self.session.receive_message(text, 1.0)
-        elif isinstance(event, BytesMessage) and event.message_finished:
-            self.session.receive_binary(1.0)
+        self.whole += event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
+        if event.message_finished:
+            whole, self.whole = self.whole, b""
+            if isinstance(event, TextMessage):
+                self.session.receive_message(whole, 1.0)
+            else:
+                self.session.receive_binary(whole, 1.0)
 
 
-def through_wsproto(scene: str, stream: bytes, limit: int) -> Observed:
-    reference = Reference(scene, limit)
+def through_wsproto(scene: str, stream: bytes, limit: int, kind: int = frames.TEXT) -> Observed:
+    reference = Reference(scene, limit, kind)
     reference.receive(stream, limit)
-    return observe(reference.session, frames.parse_client_frames(reference.sent))
+    return observe(reference.session, frames.parse_client_frames(reference.sent), kind)
 
 
 @settings(max_examples=examples(200))
@@ -167,22 +177,27 @@ def through_wsproto(scene: str, stream: bytes, limit: int) -> Observed:
 def test_both_lanes_and_wsproto_see_the_same_in_any_bytes_in_any_chunks(data: st.DataObject) -> None:
     scene = data.draw(st.sampled_from(SCENES))
     limit = data.draw(LIMITS)
+    kind = data.draw(KINDS)
     stream = data.draw(streams())
+    if kind == frames.BINARY:
+        stream = in_protobuf(stream)
     chunks = data.draw(chunked(stream))
-    expected = through_wsproto(scene, stream, limit)
-    assert through_link(scene, chunks, limit, fast_lane=True) == expected
-    assert through_link(scene, chunks, limit, fast_lane=False) == expected
+    expected = through_wsproto(scene, stream, limit, kind)
+    assert through_link(scene, chunks, limit, fast_lane=True, kind=kind) == expected
+    assert through_link(scene, chunks, limit, fast_lane=False, kind=kind) == expected
 
 
 @settings(max_examples=examples(100))
-@given(st.sampled_from(SCENES), LIMITS, st.binary(max_size=40))
-@example("stopping", 255, frames.frame(frames.PING, b"are you there"))
-@example("connected", 255, frames.text(b"x" * 255) + frames.text(b"x" * 256))
-def test_noise(scene: str, limit: int, stream: bytes) -> None:
-    expected = through_wsproto(scene, stream, limit)
+@given(st.sampled_from(SCENES), LIMITS, st.binary(max_size=40), KINDS)
+@example("stopping", 255, frames.frame(frames.PING, b"are you there"), frames.TEXT)
+@example("connected", 255, frames.text(b"x" * 255) + frames.text(b"x" * 256), frames.TEXT)
+@example("connected", 255, frames.frame(2, b"x" * 255) + frames.frame(2, b"x" * 256), frames.BINARY)
+@example("connected", 255, frames.frame(2, b"\x22\x00") + frames.text(b"other kind"), frames.BINARY)
+def test_noise(scene: str, limit: int, stream: bytes, kind: int) -> None:
+    expected = through_wsproto(scene, stream, limit, kind)
     for chunks in ([stream], cut_at(stream, list(range(len(stream))))):
         for fast_lane in (True, False):
-            assert through_link(scene, chunks, limit, fast_lane=fast_lane) == expected
+            assert through_link(scene, chunks, limit, fast_lane=fast_lane, kind=kind) == expected
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -192,10 +207,14 @@ def test_long_streams(block: int) -> None:
         scene = random.choice(SCENES)
         limit = random.choice([300, 1024, 1 << 20, 1 << 20])
         stream = busy_stream(random, greet=scene == "connecting" and random.random() < 0.9)
-        expected = through_wsproto(scene, stream, limit)
+        kind = random.choice([frames.TEXT, frames.BINARY])
+        if kind == frames.BINARY:
+            stream = in_protobuf(stream)
+        expected = through_wsproto(scene, stream, limit, kind)
         for fast_lane in (True, False):
             chunks = cut_by(random, stream)
-            assert through_link(scene, chunks, limit, fast_lane=fast_lane) == expected, f"seed {seed}"
+            found = through_link(scene, chunks, limit, fast_lane=fast_lane, kind=kind)
+            assert found == expected, f"seed {seed}"
 
 
 # ---- FrameBuffer
@@ -247,15 +266,16 @@ def test_from_an_illegal_header_on_all_bytes_are_for_wsproto(cut: int) -> None:
 # ---- Single frames
 
 
+@pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
 @pytest.mark.parametrize("size", [0, 1, 2, 125, 126, 127, 65535, 65536, 70000])
-def test_whole_texts_are_cut_out(size: int) -> None:
-    first, second = frames.text(b"a" * size), frames.text(b"b" * size)
+def test_whole_messages_are_cut_out(size: int, kind: int) -> None:
+    first, second = frames.frame(kind, b"a" * size), frames.frame(kind, b"b" * size)
     texts: list[bytes] = []
     data = b"before" + first + second
     if size < 2:
         # Too short for a message of the protocol, and for the loop that looks at four bytes at a time.
         data += b"after"
-    assert cut_texts(data, 6, 1 << 20, texts) == 6 + len(first) + len(second)
+    assert cut_messages(data, 6, 1 << 20, texts, binary=kind == frames.BINARY) == 6 + len(first) + len(second)
     assert texts == [b"a" * size, b"b" * size]
 
 
@@ -282,21 +302,28 @@ def test_whole_texts_are_cut_out(size: int) -> None:
 )
 def test_all_else_stops_the_fast_lane(frame: bytes) -> None:
     texts: list[bytes] = []
-    assert cut_texts(frames.text(b"good") + frame, 0, 100_000, texts) == 6
+    assert cut_messages(frames.text(b"good") + frame, 0, 100_000, texts, binary=False) == 6
     assert texts == [b"good"]
 
 
 def test_the_limit_itself_is_not_above_it() -> None:
     texts: list[bytes] = []
-    assert cut_texts(frames.text(b"l" * 1000) + frames.text(b"l" * 1001), 0, 1000, texts) == 1004
+    assert cut_messages(frames.text(b"l" * 1000) + frames.text(b"l" * 1001), 0, 1000, texts, binary=False) == 1004
     assert texts == [b"l" * 1000]
 
 
 def test_text_beyond_ascii_takes_the_fast_lane_too() -> None:
     texts: list[bytes] = []
     data = frames.text("caf\u00e9") + frames.text("ol\u00e9")
-    assert cut_texts(data, 0, 1000, texts) == len(data)
+    assert cut_messages(data, 0, 1000, texts, binary=False) == len(data)
     assert texts == ["caf\u00e9".encode(), "ol\u00e9".encode()]
+
+
+def test_bytes_of_any_kind_take_the_fast_lane_of_binary_frames_and_text_does_not() -> None:
+    messages: list[bytes] = []
+    data = frames.frame(frames.BINARY, b"\xff\xfe") + frames.frame(frames.BINARY, b"ascii")
+    assert cut_messages(data + frames.text(b"text"), 0, 1000, messages, binary=True) == len(data)
+    assert messages == [b"\xff\xfe", b"ascii"]
 
 
 @given(st.binary(max_size=20))
@@ -360,17 +387,17 @@ def test_messages_of_up_to_a_kibibyte_are_masked_here() -> None:
     assert not Masker.suits(b"x" * 1025)
 
 
-@given(st.binary(max_size=1024), st.integers(1, 200))
+@given(st.binary(max_size=1024), st.integers(1, 200), KINDS)
 @settings(max_examples=examples(100))
-def test_masked_frames_are_read_back(payload: bytes, repeats: int) -> None:
+def test_masked_frames_are_read_back(payload: bytes, repeats: int, kind: int) -> None:
     asked: list[int] = []
 
     def random_bytes(size: int) -> bytes:
         asked.append(size)
         return bytes((len(asked) * 7 + index) % 256 for index in range(size))
 
-    masker = Masker(random_bytes)
+    masker = Masker(random_bytes, binary=kind == frames.BINARY)
     assert masker.suits(payload)
     written = [masker.frame(payload) for _ in range(repeats)]
-    assert frames.parse_client_frames(b"".join(written)) == [(frames.TEXT, payload)] * repeats
+    assert frames.parse_client_frames(b"".join(written)) == [(kind, payload)] * repeats
     assert sum(asked) >= 4 * repeats, "no mask is used twice"

@@ -80,6 +80,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
         self.taking = True
         self.dropped_at = self.patient_until = 0.0
 
+    def is_busy(self) -> bool:
+        """Whether a request may be one too many."""
+        return bool(self.model.waiting)
+
     # ---- After each call: drain, and let the model judge
 
     def drained(self, answered: dict[int, str] | None = None) -> None:
@@ -159,7 +163,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         except ClientStopped:
             assert session.state in (State.STOPPED, State.STOPPING)
         except LocalProtocolError:
-            assert self.model.waiting, "one of them has the ack id, or they are too many"
+            assert self.is_busy(), "one of them has the ack id, or they are too many"
         else:
             assert ack_id is None or kind == "untracked" or ask.ack_id == ack_id
             self.model.asks(ask)
@@ -262,7 +266,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def binary(self) -> None:
-        self.session.receive_binary(self.now)
+        self.session.receive_binary(b"", self.now)
         self.drained()
 
     # ---- The service

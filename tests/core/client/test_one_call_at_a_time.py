@@ -42,7 +42,7 @@ GUARDED: dict[str, Callable[[Session], Any]] = {
     "dial_failed": lambda session: session.dial_failed(OSError("no"), NOW),
     "receive_messages": lambda session: session.receive_messages([b"{}"], NOW),
     "receive_message": lambda session: session.receive_message("{}", NOW),
-    "receive_binary": lambda session: session.receive_binary(NOW),
+    "receive_binary": lambda session: session.receive_binary(b"", NOW),
     "transport_broken": lambda session: session.transport_broken(1002, "no", NOW),
     "disconnected": lambda session: session.disconnected(NOW),
     "heard": lambda session: session.heard(NOW),
@@ -54,14 +54,32 @@ GUARDED: dict[str, Callable[[Session], Any]] = {
     "send_to_group": lambda session: session.send_to_group("g", "x", NOW),
     "send_event": lambda session: session.send_event("e", "x", NOW),
     "send_prepared": lambda session: session.send_prepared(b"{}", NOW, publish=True),
+    "set_group_state": lambda session: session.set_group_state("g", {}, NOW),
+    "clear_group_state": lambda session: session.clear_group_state("g", NOW),
+    "subscribe_group_states": lambda session: session.subscribe_group_states("g", NOW),
+    "unsubscribe_group_states": lambda session: session.unsubscribe_group_states("g", NOW),
+    "open_stream": lambda session: session.open_stream("g", NOW),
+    "write_stream": lambda session: session.write_stream("s", "x", NOW),
+    "end_stream": lambda session: session.end_stream("s", NOW),
+    "abort_stream": lambda session: session.abort_stream("s", "no", NOW),
     "withdraw": lambda session: session.withdraw(1),
+    "invoke": lambda session: session.invoke("e", "x", NOW),
+    "cancel_invocation": lambda session: session.cancel_invocation("1", NOW),
     "stop": lambda session: session.stop(NOW),
     "events": lambda session: session.events(),
     "messages_to_send": lambda session: session.messages_to_send(),
 }
 AT_ANY_TIME = {
     *{"reading_paused", "reading_resumed", "sender_waits", "sender_goes_on", "check_running", "attach"},
-    *{"presentable", "prepare_send", "prepare_event", "check_call"},
+    *{
+        "presentable",
+        "without_secrets",
+        "prepare_send",
+        "prepare_event",
+        "check_call",
+        "stream_has_room",
+        "group_states",
+    },
 }
 
 

@@ -50,6 +50,8 @@ COUNTS = [
     "max_request_size",
     "max_pending_requests",
     "max_buffered_messages",
+    "max_streams",
+    "max_stream_unacked",
 ]
 REFUSED: list[tuple[str, Any, type[Exception]]] = [
     ("protocol", "mqtt", InvalidValue),

@@ -442,7 +442,7 @@ STEPS = st.one_of(
                 lambda s, now: s.dial_failed(OSError("x"), now, status=401),
                 lambda s, now: s.url_failed(OSError("x"), now),
                 lambda s, now: s.url_ready("nonsense", now, fixed=True),
-                lambda s, now: s.receive_binary(now),
+                lambda s, now: s.receive_binary(b"", now),
                 lambda s, now: s.transport_broken(1002, "x", now),
                 lambda s, now: s.heard(now),
                 lambda s, now: s.reading_paused(now),

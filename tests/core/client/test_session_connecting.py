@@ -173,7 +173,7 @@ def data_before_connected(drive: Drive) -> None:
 
 def binary_before_connected(drive: Drive) -> None:
     drive.open()
-    drive.session.receive_binary(drive.now)
+    drive.session.receive_binary(b"", drive.now)
 
 
 def connected_without_an_id(drive: Drive) -> None:
@@ -840,7 +840,7 @@ def test_repeated_and_stale_calls_do_nothing(state: str) -> None:
         session.dial_failed(OSError("late"), drive.now)
     if state in ("stopped", "waiting", "connecting"):
         session.receive_message('{"type":"pong"}', drive.now)
-        session.receive_binary(drive.now)
+        session.receive_binary(b"", drive.now)
         session.transport_broken(1002, "late", drive.now)
         session.disconnected(drive.now)
     session.heard(drive.now)

@@ -112,3 +112,38 @@ def test_a_queue_that_is_half_given_up_is_cleared() -> None:
         gc.collect()
         left.append(len(alive))
     assert left == [100] * 66 + [33] * 33 + [0]
+
+
+def test_a_stream_of_100_000_fragments_holds_no_more_than_one_of_a_thousand() -> None:
+    drive = Drive()
+    drive.connect()
+    session, now = drive.session, drive.now
+    stream_id = session.open_stream("g", now)
+    session.messages_to_send()
+
+    def write(first: int, last: int) -> None:
+        for number in range(first, last):
+            session.write_stream(stream_id, "token", now)
+            if number % 25 == 0:
+                assert len(session.messages_to_send()) == 25
+                session.receive_messages([ack % (number + 1)], now)
+                session.events()
+
+    ack = b'{"type":"streamAck","streamId":"%s","expectedSequenceId":%%d}' % stream_id.encode()
+    session.receive_messages([ack % 1], now)
+    write(1, 1_001)
+    before = held()
+    write(1_001, 100_001)
+    assert held() - before < 2_000
+
+
+def test_a_stream_that_is_over_is_freed_also_while_the_transport_takes_nothing() -> None:
+    drive = Drive(ack_timeout=1.0)
+    drive.connect()
+    before = held()
+    for _ in range(300):
+        stream_id = drive.session.open_stream("g", drive.now, user_data=drive)
+        drive.session.write_stream(stream_id, LARGE, drive.now)
+        drive.advance(10.0)
+        drive.session.events()
+    assert held() - before < 2 * len(LARGE)

@@ -70,7 +70,7 @@ def test_any_sign_of_life_starts_the_silence_anew(sign: str) -> None:
         elif sign == "data":
             drive.says(news())
         elif sign == "binary":
-            drive.session.receive_binary(drive.now)
+            drive.session.receive_binary(b"", drive.now)
         else:
             drive.session.heard(drive.now)
     drive.advance(119.5)

@@ -528,7 +528,7 @@ def test_a_transport_that_breaks_elsewhere_is_recovered_again() -> None:
 def test_a_binary_message_closes_with_1003_and_recovers() -> None:
     drive = Drive()
     transport = drive.connect()
-    drive.session.receive_binary(drive.now)
+    drive.session.receive_binary(b"", drive.now)
     assert transport.close == Close(1003, "a binary message where text belongs")
     assert drive.state is State.RECOVERING
     drive.recover()

@@ -209,7 +209,7 @@ def test_while_stopping_the_service_is_not_listened_to_any_more() -> None:
     drive.session.stop(drive.now)
     drive.events()
     drive.says(ok(ack_id), news(1), "not json", hello("other"))
-    drive.session.receive_binary(drive.now)
+    drive.session.receive_binary(b"", drive.now)
     assert drive.state is State.STOPPING
     assert drive.events() == []
     assert closed_with(drive.dial) == 1000
@@ -376,3 +376,19 @@ def test_a_session_that_was_not_started_says_how_to_start_it() -> None:
     drive.session.start_hint = "the button"
     with pytest.raises(ClientStopped, match="the client is stopped; the button starts it"):
         drive.session.check_running()
+
+
+def test_a_restart_knows_nothing_of_deadlines_before_the_stop() -> None:
+    drive = Drive()
+    drive.connect()
+    drive.session.open_stream("g", drive.now, stream_id="s")
+    drive.session.invoke("e", None, drive.now, timeout=50.0)
+    drive.session.set_group_state("g", {"a": "1"}, drive.now)
+    drive.session.stop(drive.now)
+    drive.drop(1000)
+    assert drive.state is State.STOPPED
+    drive.now += 3600.0
+    drive.connect()
+    assert drive.session.deadline == math.inf
+    drive.session.wake(drive.now)
+    assert drive.sent() == []  # no ping: the process did not stand still

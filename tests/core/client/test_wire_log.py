@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import json as plain_json
 import logging
 
 import pytest
 
 from limpet_core.client.log_lines import LogLines
 from limpet_core.client.wire_log import log_messages
+from limpet_core.protocol import json
 from limpet_core.redaction import Secrets
 
 
@@ -16,7 +17,7 @@ def traced(caplog: pytest.LogCaptureFixture, message: str, direction: str = "<",
     caplog.clear()
     with caplog.at_level(logging.DEBUG, logger="limpet.frames"):
         lines = LogLines()
-        log_messages(lines, direction, [message.encode()], secrets or Secrets())
+        log_messages(lines, direction, [message.encode()], secrets or Secrets(), json)
         lines.write()
     (record,) = caplog.records
     return record.getMessage()
@@ -53,11 +54,11 @@ def test_what_a_message_told_is_known_from_then_on(caplog: pytest.LogCaptureFixt
 
 
 def test_what_is_sent_is_shown_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    message = json.dumps({"type": "event", "data": "my token"})
+    message = plain_json.dumps({"type": "event", "data": "my token"})
     assert traced(caplog, message, ">") == f"> {message}"
 
 
 def test_a_long_message_is_shortened(caplog: pytest.LogCaptureFixture) -> None:
-    line = traced(caplog, json.dumps({"data": "x" * 100_000}))
+    line = traced(caplog, plain_json.dumps({"data": "x" * 100_000}))
     assert len(line) == 1002
     assert line.endswith("x... (100012 characters)")

@@ -19,17 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage
-from limpet_core.protocol.json import (
-    decode,
-    encode_event,
-    encode_join,
-    encode_json,
-    encode_leave,
-    encode_send,
-    ping,
-    sequence_ack,
-)
+from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage, StreamInfo
+from limpet_core.protocol.json import decode, encode_event, encode_join, encode_leave, encode_send, ping, sequence_ack
+from limpet_core.protocol.json_requests import encode_json
 from limpet_core.protocol.messages import AckMessage, Broken, ErrorDetail, Ignored, PongMessage, SystemMessage
 from limpet_core.protocol.rules import check_ack_id, check_data, check_event_name, check_group
 
@@ -119,6 +111,38 @@ def test_what_is_said_of_something_broken_never_repeats_its_data() -> None:
             text = text.replace('"group":7', '"group":"g"')
             if type(decoded(text)) is Broken:
                 assert "SECRET" not in decoded(text).reason
+
+
+PLACE = '"type":"message","from":"group","group":"g","dataType":"text","data":"","stream"'
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        ("", False),
+        (',"endOfStream":false', False),
+        (',"endOfStream":null', False),
+        (',"endOfStream":true', True),
+        (',"endOfStream":0', None),
+        (',"endOfStream":"true"', None),
+    ],
+)
+def test_whether_a_stream_ends_is_true_or_false(said: str, end: bool | None) -> None:
+    message = decoded(f'{{"sequenceId":7,{PLACE}:{{"streamId":"s","streamSequenceId":3{said}}}}}')
+    if end is None:
+        assert (type(message), message.sequence_id) == (Broken, 7)
+    else:
+        assert message == group_message(
+            sequence_id=7, data="", data_type="text", stream=StreamInfo(stream_id="s", sequence_id=3, end=end)
+        )
+        assert type(message.stream.end) is bool
+
+
+@pytest.mark.parametrize("stream", ["null", "{}", '"s"', "7", '{"endOfStream":null}'])
+def test_a_stream_that_is_none(stream: str) -> None:
+    message = decoded(f'{{"sequenceId":7,{PLACE}:{stream}}}')
+    assert message.sequence_id == 7
+    assert type(message) is (GroupMessage if stream == "null" else Broken)
 
 
 @given(st.binary(max_size=60))

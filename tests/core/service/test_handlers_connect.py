@@ -151,7 +151,6 @@ def test_a_custom_subprotocol_is_for_raw_clients_and_needs_the_handlers_word(
         ({"body": []}, 500, "valid"),
         ({"body": {"groups": [" "]}}, 500, "group"),
         ({"body": {"subprotocol": "other"}}, 500, "subprotocol"),
-        ({"body": {"subprotocol": "protobuf.webpubsub.azure.v1"}}, 500, "protobuf"),
     ],
 )
 def test_a_refused_client_sees_the_status(answer: dict[str, Any], status: int, text: str) -> None:

@@ -14,6 +14,8 @@ from limpet_core.service import Connection, GroupRules, Publication, ServiceCore
 from limpet_core.service import core as service_core
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.connections.stream import Stream
+from limpet_core.service.streams import Streams
 
 
 def broken(target: type, name: str) -> Callable[[Any], None]:
@@ -51,13 +53,47 @@ FAULTS = {
     "nothing expires": changed(
         Publication,
         "__init__",
-        lambda right: lambda self, *how: right(self, *how[:4]),
+        lambda right: lambda self, *how: right(self, *how[:5]),
     ),
     "nobody is too slow": changed(
         Connection, "deliver", lambda right: lambda self, publication: right(self, publication) or True
     ),
     "windows are too long": changed(
         Registry, "detach", lambda right: lambda self, connection, now: right(self, connection, now + 5.0)
+    ),
+    "streams of the dead go on": broken(Streams, "closed"),
+    "streams go on for ever": changed(Streams, "expire", lambda right: lambda self, now: self._timers.clear()),
+    "streams are quick to end": changed(
+        Stream,
+        "__init__",
+        lambda right: lambda self, *about: right(self, *about[:3], about[3] / 2, about[4]),
+    ),
+    "gaps are closed": changed(
+        Streams,
+        "_refuse_gap",
+        lambda right: lambda self, connection, stream, number: setattr(stream, "expected", number),
+    ),
+    "fragments are acknowledged and not published": changed(
+        Streams,
+        "_accept",
+        lambda right: (
+            lambda self, connection, stream, *what: (
+                setattr(stream, "expected", stream.expected + 1),
+                self._ack_soon(connection, stream),
+            )
+        ),
+    ),
+    "nobody is told of the end of a stream": broken(Streams, "_tell_members"),
+    "acks come late or never": broken(Streams, "send_acks"),
+    "a start closes the stream that is open": changed(
+        Streams,
+        "start",
+        lambda right: (
+            lambda self, connection, message, now: (
+                connection.streams.pop(message.stream_id, None),
+                right(self, connection, message, now),
+            )
+        ),
     ),
     "an old token is no good": changed(
         ServiceCore,
@@ -70,6 +106,6 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_model_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS[fault](monkeypatch)
-    quick = settings(max_examples=500, stateful_step_count=40, database=None, phases=[Phase.generate])
+    quick = settings(max_examples=3000, stateful_step_count=40, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(ServiceAgainstModel, settings=quick)

@@ -20,6 +20,7 @@ from limpet_core.service import (
     ConnectionOpened,
     ConnectionRecovered,
     ConnectionState,
+    EventHandler,
     EventRaised,
     HandshakeRefused,
     HubState,
@@ -31,6 +32,11 @@ from limpet_core.service import (
     SequenceAcked,
     ShutDown,
     Snapshot,
+    StreamAcked,
+    StreamEnded,
+    StreamNacked,
+    StreamRefused,
+    StreamStarted,
     TraceEvent,
     server_publication,
     snapshot,
@@ -211,6 +217,52 @@ def test_messages_of_the_application_server_are_told() -> None:
     ]
 
 
+def test_streams_are_told_from_start_to_end() -> None:
+    service = Watched()
+    client = service.connect(user="ann", groups=("room",))
+    service.connect(user="ben", groups=("room",))
+    service.seen()
+    start = {"type": "sendToGroup", "group": "room", "noEcho": True, "stream": {"streamId": "s", "idleTimeoutMs": 1500}}
+    fragment = {"type": "streamData", "streamId": "s", "dataType": "text", "data": "x"}
+    client.send(start)
+    assert service.seen() == [StreamStarted(*ANN, "room", "s", 1.5), StreamAcked(*ANN, "s", 1)]
+    client.send(fragment | {"streamSequenceId": 1})
+    client.send(fragment | {"streamSequenceId": 3})
+    client.send({"type": "streamData", "streamId": "s"})
+    service.core.transports_with_output()
+    gap = "Fragment 3 came, 2 is expected."
+    assert service.seen() == [
+        Published(*ANN, "group", "room", "text", '"x"', 3, 1, "s", 1),
+        StreamNacked(*ANN, "s", 2, "InvalidSequenceId", gap),
+        StreamAcked(*ANN, "s", 2),
+    ]
+    service.advance(2)
+    silence = "There was no fragment and no keepalive for 1.5 s."
+    assert service.seen() == [StreamEnded(*ANN, "room", "s", 1, "IdleTimeout", silence)]
+    client.send({"type": "streamEnd", "streamId": "s"})
+    client.send({"type": "streamEnd", "streamId": "t"})
+    assert service.seen() == [
+        StreamRefused(*ANN, "s", "IdleTimeout", silence),
+        StreamRefused(*ANN, "t", "StreamNotFound", "There is no open stream with this id."),
+    ]
+    client.send(start)
+    client.send({"type": "streamEnd", "streamId": "s", "error": {"message": "m" * 500}})
+    client.send(start)
+    client.send({"type": "streamEnd", "streamId": "s"})
+    ends = [note for note in service.seen() if isinstance(note, StreamEnded)]
+    assert ends == [
+        StreamEnded(*ANN, "room", "s", 0, "UserError", "m" * 239 + "…"),
+        StreamEnded(*ANN, "room", "s", 0, None, None),
+    ]
+
+
+def test_of_messages_the_feed_says_only_of_fragments_where_they_belong() -> None:
+    message = Published(*ANN, "group", "room", "text", '"x"', 3, 1)
+    assert b"stream" not in msgspec.json.encode(message)
+    fragment = msgspec.json.decode(msgspec.json.encode(Published(*ANN, "group", "room", "text", '"x"', 3, 1, "s", 1)))
+    assert (fragment["streamId"], fragment["streamSequenceId"]) == ("s", 1)
+
+
 @given(st.text(max_size=600))
 def test_payloads_are_shortened_whatever_they_hold(text: str) -> None:
     service = Watched()
@@ -261,6 +313,12 @@ def a_busy_day(service: ServiceUnderTest) -> list[object]:
     received += ann.ask({"type": "sendToGroup", "group": "room", "data": "x", "ackId": 2})
     received += ann.ask({"type": "event", "event": "order", "data": 1, "ackId": 3})
     received += ben.ask({"type": "joinGroup", "group": "room", "ackId": 1})
+    received += ann.ask({"type": "sendToGroup", "group": "room", "noEcho": True, "stream": {"streamId": "s"}})
+    for number in (1, 3):
+        fragment = {"streamSequenceId": number, "dataType": "json", "data": 1}
+        received += ann.ask({"type": "streamData", "streamId": "s", **fragment})
+    received += ben.ask({"type": "streamEnd", "streamId": "s"})
+    service.core.transports_with_output()
     service.core.send_to_all("chat", server_publication("json", b"1"))
     ann.drop()
     ann = service.recover(hello)
@@ -276,7 +334,7 @@ def test_watching_changes_nothing_and_without_observers_no_event_is_made(monkeyp
     watched = Watched()
     expected = a_busy_day(watched)
     kinds = {type(note) for note in watched.seen()}
-    assert len(kinds) == 13, kinds
+    assert len(kinds) == 18, kinds
 
     def made(*args: object, **kwargs: object) -> None:
         raise AssertionError("an event was made for nobody")
@@ -313,6 +371,7 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
     ann = service.connect(user="ann", groups=("a", "b"))
     service.connect(user="ann", subprotocol=JSON, groups=("b",))
     service.connect(hub="Other")
+    ann.send({"type": "sendToGroup", "group": "nobody", "stream": {"streamId": "s"}})
     service.core.send_to_group("chat", "b", server_publication("json", b"1"))
     ann.drop()
     assert snapshot(service.core.hubs) == Snapshot(
@@ -325,7 +384,7 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
                 2,
                 1,
                 (
-                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2),
+                    ConnectionState("c1", "ann", RELIABLE_JSON, False, 1, 1, 2, 1),
                     ConnectionState("c2", "ann", JSON, True, 0, 0, 1),
                 ),
                 (("a", 1), ("b", 2)),
@@ -333,6 +392,18 @@ def test_a_snapshot_shows_hubs_connections_groups_and_users() -> None:
             ),
             HubState("other", 1, 0, 0, (ConnectionState("c3", None, RELIABLE_JSON, True, 0, 0, 0),), (), ()),
         ),
+    )
+
+
+def test_a_snapshot_counts_invocations_and_states() -> None:
+    service = ServiceUnderTest(EventHandler(url="http://app.example/", system_events=()))
+    ann = service.connect(groups=("a", "b"))
+    for group in ("a", "b"):
+        ann.send({"type": "setGroupState", "group": group, "state": {}})
+    ann.send({"type": "invoke", "invocationId": "1", "target": "event", "event": "order"})
+    (hub,) = snapshot(service.core.hubs).hubs
+    assert hub.connections == (
+        ConnectionState("c1", None, RELIABLE_JSON, True, 0, 0, 2, invocation_count=1, state_count=2),
     )
 
 

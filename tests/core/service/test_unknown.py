@@ -22,7 +22,7 @@ def goes_on(client: Client) -> None:
 
 
 @each_subprotocol
-@pytest.mark.parametrize("kind", ["fromTheFuture", "setGroupState", "message", "", "JOIN", "\u202e\n" * 1000])
+@pytest.mark.parametrize("kind", ["fromTheFuture", "setGroupStates", "message", "", "JOIN", "\u202e\n" * 1000])
 def test_a_request_of_an_unknown_type_is_refused_by_its_ack(subprotocol: str, kind: str) -> None:
     client = ServiceUnderTest().connect(subprotocol=subprotocol)
     client.received()
@@ -50,12 +50,12 @@ def test_a_request_of_an_unknown_type_is_refused_by_its_ack(subprotocol: str, ki
         '{"type":"unknown","ackId":18446744073709551616}',
         '{"type":"unknown","invocationId":"7"}',
         '{"type":"unknown","streamId":7}',
-        '{"type":"invoke","invocationId":7}',
-        '{"type":"cancelInvocation","invocationId":"7"}',
+        '{"type":"invokeSlowly","invocationId":"7"}',
+        '{"type":"invoke","invocationId":7,"target":"event","event":"echo","data":1,"dataType":"xml"}',
         '{"type":"sendToGroup","group":"room","data":1,"dataType":"xml"}',
         '{"type":"EVENT","event":"order","data":1,"dataType":"xml"}',
-        '{"type":"sendToGroup","group":"room","data":1,"stream":1}',
-        '{"type":"sendToGroup","group":"room","stream":{"streamId":1}}',
+        '{"type":"sendToGroup","group":"room","data":1,"dataType":"xml","stream":1}',
+        '{"type":"sendToGroup","group":"room","dataType":"xml","stream":{"streamId":1}}',
     ],
 )
 def test_without_an_ack_id_it_is_ignored_and_told_to_observers_and_the_log(
@@ -102,14 +102,14 @@ def test_other_ways_to_be_unknown(subprotocol: str, message: str) -> None:
 
 @each_subprotocol
 @pytest.mark.parametrize("kind", ["invoke", "Invoke", "INVOKE"])
-def test_an_invocation_is_refused_by_its_response(subprotocol: str, kind: str) -> None:
+def test_an_invocation_of_an_unknown_data_type_is_refused_by_its_response(subprotocol: str, kind: str) -> None:
     client = ServiceUnderTest().connect(subprotocol=subprotocol)
     client.received()
     client.send_raw(
-        f'{{"type":"{kind}","invocationId":"7","target":"event","event":"echo","dataType":"text","data":"x"}}'
+        f'{{"type":"{kind}","invocationId":"7","target":"event","event":"echo","dataType":"xml","data":"x"}}'
     )
     (answer,) = client.received()
-    assert answer.pop("error") == {"name": "BadRequest", "message": f"the type '{kind}' is not known to this service"}
+    assert answer.pop("error") == {"name": "BadRequest", "message": "the dataType 'xml' is not known to this service"}
     assert answer == {"type": "invokeResponse", "invocationId": "7", "success": False}
     goes_on(client)
 
@@ -118,13 +118,15 @@ def test_an_invocation_is_refused_by_its_response(subprotocol: str, kind: str) -
 @pytest.mark.parametrize(
     ("message", "acked"),
     [
-        ('{"type":"sendToGroup","group":"room","stream":{"streamId":"s1","idleTimeoutMs":300000}}', False),
-        ('{"type":"sendToGroup","group":"room","data":1,"ackId":3,"stream":{"streamId":"s1"}}', True),
-        ('{"type":"streamData","streamId":"s1","streamSequenceId":1,"dataType":"text","data":"x"}', False),
-        ('{"type":"streamEnd","streamId":"s1"}', False),
+        ('{"type":"sendToGroup","group":"room","dataType":"xml","stream":{"streamId":"s1"}}', False),
+        ('{"type":"sendToGroup","group":"room","data":1,"dataType":"xml","ackId":3,"stream":{"streamId":"s1"}}', True),
+        ('{"type":"streamData","streamId":"s1","streamSequenceId":1,"dataType":"xml","data":"x"}', False),
+        ('{"type":"streamdata","streamId":"s1","streamSequenceId":1,"dataType":"xml","data":"x"}', False),
+        ('{"type":"streamPause","streamId":"s1"}', False),
+        ('{"type":"streamPause","streamId":"s1","stream":{"streamId":"s2"}}', False),
     ],
 )
-def test_a_stream_is_refused_by_its_end(subprotocol: str, message: str, acked: bool) -> None:
+def test_what_is_unknown_about_a_stream_is_refused_by_its_end(subprotocol: str, message: str, acked: bool) -> None:
     client = ServiceUnderTest().connect(subprotocol=subprotocol)
     client.received()
     client.send_raw(message)

@@ -26,7 +26,9 @@ class ServiceUnderTest(VirtualService):
             utc_time=lambda: "2026-01-31T12:00:00Z",
             origin="service.example:8080",
         )
+        by_hub = events.handlers
         super().__init__(Limits(**limits), events=events)
+        self.core.events.handlers = by_hub  # no functions of the test, so that clients of other hubs have no handlers
         self.core.observers.clear()  # tests about observers bring their own
 
     def connect(  # type: ignore[override]

@@ -23,6 +23,7 @@ from limpet_core.service import (
     ServiceCore,
     ShutDown,
     Snapshot,
+    StreamRefused,
     TraceEvent,
     snapshot,
 )
@@ -64,7 +65,7 @@ class Counts(msgspec.Struct):
                 self.dropped += 1
             case ConnectionRecovered():
                 self.recovered += 1
-            case Refused() | RecoveryRefused() | HandshakeRefused():
+            case Refused() | RecoveryRefused() | HandshakeRefused() | StreamRefused():
                 self.refused += 1
             case _:
                 pass

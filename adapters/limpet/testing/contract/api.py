@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from limpet import Ack, DataType, GroupMessage, State
+from limpet import Ack, DataType, GroupMessage, GroupState, GroupStatesChanged, Reply, State, StreamChunk
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -58,6 +58,10 @@ class ClientState(Protocol):
         """``Session.check``. A need: "check"."""
         ...
 
+    def group_states(self, group: str, /) -> Mapping[str, GroupState]:
+        """``Session.group_states``. A need: "group states"."""
+        ...
+
 
 class EventStream(Protocol[T_co]):
     """A stream of events of an async client. A need: "streams"."""
@@ -70,6 +74,92 @@ class EventStream(Protocol[T_co]):
 
     def close(self) -> None:
         """Take no more events; from any thread."""
+        ...
+
+
+class GroupStates(Protocol):
+    """The states of a group, as a live mapping, and with ``async for`` their changes. A need: "group states"."""
+
+    def __getitem__(self, connection_id: str, /) -> GroupState: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __aiter__(self) -> AsyncIterator[GroupStatesChanged]: ...
+
+
+class IncomingStream(EventStream[StreamChunk], Protocol):
+    """A stream that an async client reads: the fragments in order, without gaps and duplicates. A need: "read streams".
+
+    The publisher's end ends the iteration; StreamError for all else.
+    """
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        ...
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+        ...
+
+    @property
+    def from_user_id(self) -> str | None:
+        """The publisher's user id."""
+        ...
+
+    @property
+    def from_start(self) -> bool:
+        """Whether its first fragment has arrived."""
+        ...
+
+
+class OutgoingStream(Protocol):
+    """A stream that an async client writes. A need: "write streams".
+
+    ``async with`` ends it, or aborts it with the text of the exception that leaves the block; an ``await`` opens it
+    without a block. StreamError for all that the service or the loss of the connection does to it.
+    """
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+        ...
+
+    @property
+    def acknowledged(self) -> int:
+        """How many fragments the service has for certain."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        ...
+
+    def __await__(self) -> Generator[Any, Any, Self]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object: ...
+
+    async def write(self, data: Any, /, *, data_type: DataType | None = None) -> None:
+        """Write a fragment as soon as there is room; one that is cancelled writes nothing."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until the service has all that was written."""
+        ...
+
+    async def end(self) -> None:
+        """End it behind its fragments; return when the service has closed it."""
+        ...
+
+    async def abort(self, message: str, code: str | None = None) -> None:
+        """End it with an error for its readers; nothing happens if it is over."""
         ...
 
 
@@ -108,6 +198,8 @@ class AsyncClientApi(ClientState, Protocol):
         no_echo: bool = False,
         ack: Any = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
         ...
@@ -121,8 +213,38 @@ class AsyncClientApi(ClientState, Protocol):
         data_type: DataType | None = None,
         ack: Any = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
+        ...
+
+    def open_stream(
+        self,
+        group: str,
+        /,
+        *,
+        no_echo: bool = False,
+        idle_timeout: float = 300.0,
+        stream_id: str | None = None,
+    ) -> OutgoingStream:
+        """Return a stream to write, which is opened when it is awaited or entered. A need: "write streams"."""
+        ...
+
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        /,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+    ) -> Reply:
+        """Call the event handler, and return its reply; InvocationError. A cancellation reaches the service.
+
+        A need: "invocations".
+        """
         ...
 
     def __aiter__(self) -> EventStream[Any]:
@@ -133,8 +255,32 @@ class AsyncClientApi(ClientState, Protocol):
         """Return a stream of these types, which takes events from now on. A need: "streams"."""
         ...
 
+    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]:
+        """Iterate over the streams of a group, or of all, that begin from now on. A need: "read streams"."""
+        ...
+
     def subscribe(self, group: str, /) -> AbstractAsyncContextManager[EventStream[GroupMessage]]:
         """Join the group within a block, and stream its messages. A need: "streams"."""
+        ...
+
+    async def set_group_state(self, group: str, state: Mapping[str, str], /) -> Ack:
+        """``Session.set_group_state``. A need: "group states"."""
+        ...
+
+    async def clear_group_state(self, group: str, /) -> Ack:
+        """``Session.clear_group_state``. A need: "group states"."""
+        ...
+
+    async def subscribe_group_states(self, group: str, /) -> Ack:
+        """``Session.subscribe_group_states``. A need: "group states"."""
+        ...
+
+    async def unsubscribe_group_states(self, group: str, /) -> Ack:
+        """``Session.unsubscribe_group_states``. A need: "group states"."""
+        ...
+
+    def watch_group_states(self, group: str, /) -> AbstractAsyncContextManager[GroupStates]:
+        """Subscribe the states of the group within a block. Needs: "group states" and "streams"."""
         ...
 
 
@@ -149,6 +295,86 @@ class BlockingEventStream(Protocol[T_co]):
 
     def close(self) -> None:
         """Take no more events; from any thread."""
+        ...
+
+
+class BlockingGroupStates(Protocol):
+    """The states of a group, as a live mapping, and a stream of their changes. A need: "group states"."""
+
+    @property
+    def changes(self) -> BlockingEventStream[GroupStatesChanged]:
+        """The changes since the subscription."""
+        ...
+
+    def __getitem__(self, connection_id: str, /) -> GroupState: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+
+class BlockingIncomingStream(BlockingEventStream[StreamChunk], Protocol):
+    """A stream that a blocking client reads, as :class:`IncomingStream`."""
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        ...
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+        ...
+
+    @property
+    def from_user_id(self) -> str | None:
+        """The publisher's user id."""
+        ...
+
+    @property
+    def from_start(self) -> bool:
+        """Whether its first fragment has arrived."""
+        ...
+
+
+class BlockingOutgoingStream(Protocol):
+    """A stream that a blocking client writes, as :class:`OutgoingStream`; it is open from the start."""
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+        ...
+
+    @property
+    def acknowledged(self) -> int:
+        """How many fragments the service has for certain."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object: ...
+
+    def write(self, data: Any, /, *, data_type: DataType | None = None, timeout: float | None = None) -> None:
+        """Write a fragment as soon as there is room; one that raises TimeoutError has written nothing."""
+        ...
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Wait until the service has all that was written."""
+        ...
+
+    def end(self, *, timeout: float | None = None) -> None:
+        """End it behind its fragments; return when the service has closed it."""
+        ...
+
+    def abort(self, message: str, code: str | None = None, *, timeout: float | None = None) -> None:
+        """End it with an error for its readers; nothing happens if it is over."""
         ...
 
 
@@ -186,6 +412,8 @@ class BlockingClientApi(ClientState, Protocol):
         no_echo: bool = False,
         ack: Any = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl: float | None = None,
         timeout: float | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
@@ -200,9 +428,40 @@ class BlockingClientApi(ClientState, Protocol):
         data_type: DataType | None = None,
         ack: Any = True,
         ack_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
+        ...
+
+    def open_stream(
+        self,
+        group: str,
+        /,
+        *,
+        no_echo: bool = False,
+        idle_timeout: float = 300.0,
+        stream_id: str | None = None,
+        timeout: float | None = None,
+    ) -> BlockingOutgoingStream:
+        """Open a stream to write. A need: "write streams"."""
+        ...
+
+    def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        /,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+    ) -> Reply:
+        """Call the event handler, and return its reply; InvocationError. InvocationTimeout after ``timeout``.
+
+        A need: "invocations".
+        """
         ...
 
     def __iter__(self) -> BlockingEventStream[Any]:
@@ -213,6 +472,32 @@ class BlockingClientApi(ClientState, Protocol):
         """Return a stream of these types, which takes events from now on. A need: "streams"."""
         ...
 
+    def streams(
+        self, group: str | None = None, *, from_start_only: bool = False
+    ) -> BlockingEventStream[BlockingIncomingStream]:
+        """Iterate over the streams of a group, or of all, that begin from now on. A need: "read streams"."""
+        ...
+
     def subscribe(self, group: str, /) -> AbstractContextManager[BlockingEventStream[GroupMessage]]:
         """Join the group within a block, and stream its messages. A need: "streams"."""
+        ...
+
+    def set_group_state(self, group: str, state: Mapping[str, str], /, *, timeout: float | None = None) -> Ack:
+        """``Session.set_group_state``. A need: "group states"."""
+        ...
+
+    def clear_group_state(self, group: str, /, *, timeout: float | None = None) -> Ack:
+        """``Session.clear_group_state``. A need: "group states"."""
+        ...
+
+    def subscribe_group_states(self, group: str, /, *, timeout: float | None = None) -> Ack:
+        """``Session.subscribe_group_states``. A need: "group states"."""
+        ...
+
+    def unsubscribe_group_states(self, group: str, /, *, timeout: float | None = None) -> Ack:
+        """``Session.unsubscribe_group_states``. A need: "group states"."""
+        ...
+
+    def watch_group_states(self, group: str, /) -> AbstractContextManager[BlockingGroupStates]:
+        """Subscribe the states of the group within a block. Needs: "group states" and "streams"."""
         ...

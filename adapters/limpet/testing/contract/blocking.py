@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from limpet.testing.contract.subject import Steps, Stream, Subject, walk
+from limpet import GroupState, InvocationTimeout
+from limpet.testing.contract.subject import GROUP, SECONDS, Steps, Stream, Subject, Writing, walk
 
 _POLL = 0.02
 
@@ -42,7 +43,8 @@ class BlockingStream(Stream):
 class Blocking(Subject):
     """A client that blocks: each call runs in a thread of its own."""
 
-    cancellable = False
+    cancellable: ClassVar[bool] = False
+    face: ClassVar[type[Stream]] = BlockingStream
 
     async def enter(self) -> None:
         """Start the client."""
@@ -60,6 +62,34 @@ class Blocking(Subject):
         return await anyio.to_thread.run_sync(
             lambda: function(*args, **named), abandon_on_cancel=True, limiter=_LIMITERS.get()
         )
+
+    async def open_stream(self, group: str = GROUP, **named: Any) -> Writing:
+        """Open a stream to write, without a block."""
+        self.allowed.use("write streams")
+        return Writing(await self.call("open_stream", group, **named), _in_a_thread)
+
+    @asynccontextmanager
+    async def _writing(self, group: str, **named: Any) -> AsyncGenerator[Writing]:
+        stream = await self.call("open_stream", group, **named)
+        enter, leave = stream.__enter__, stream.__exit__
+        writing = Writing(await _in_a_thread(enter), _in_a_thread)
+        try:
+            yield writing
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await _in_a_thread(leave, type(error), error, None)
+            raise
+        else:
+            await _in_a_thread(leave, None, None, None)
+
+    async def write_gives_up(self, writing: Writing, seconds: float, data: Any) -> bool:
+        """The same by way of ``timeout=``."""
+        self.allowed.use("cancel")
+        try:
+            await writing.write(data, timeout=seconds)
+        except TimeoutError:
+            return True
+        return False
 
     async def repeat(
         self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
@@ -82,6 +112,18 @@ class Blocking(Subject):
             await self.call(method, *args, timeout=seconds)
         except TimeoutError:
             return True
+        return False
+
+    async def invocation_given_up(self, event: str, when: Callable[[], object]) -> bool:
+        """The same by way of ``timeout=``, which is the session's; a longer one where that was too early."""
+        self.allowed.use("invocations")
+        self.allowed.use("cancel")
+        for seconds in SECONDS:
+            try:
+                await self.call("invoke", event, timeout=seconds)
+            except InvocationTimeout:
+                if when():
+                    return True
         return False
 
     @staticmethod
@@ -126,6 +168,22 @@ class Blocking(Subject):
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(manager.__exit__, None, None, None, limiter=_LIMITERS.get())
+
+    @asynccontextmanager
+    async def _watch(self, group: str) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
+        manager = self.client.watch_group_states(group)
+        states = await anyio.to_thread.run_sync(manager.__enter__, limiter=_LIMITERS.get())
+        try:
+            yield states, BlockingStream(states.changes)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(manager.__exit__, None, None, None, limiter=_LIMITERS.get())
+
+
+async def _in_a_thread(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    return await anyio.to_thread.run_sync(
+        lambda: function(*args, **named), abandon_on_cancel=True, limiter=_LIMITERS.get()
+    )
 
 
 class _Limiters:

@@ -7,6 +7,11 @@ from typing import Any, Final, Literal, get_args
 
 Need = Literal[
     "streams",
+    "group states",
+    "write streams",
+    "read streams",
+    "invocations",
+    "senders",
     "callbacks",
     "restart",
     "cancel",
@@ -25,6 +30,11 @@ Need = Literal[
 
 ======================  ==============================================================================================
 ``streams``             ``async for`` over the client, ``events`` and ``subscribe``
+``group states``        the methods for the states of groups; ``watch_group_states`` with ``streams``
+``write streams``       ``open_stream``
+``read streams``        ``streams``
+``invocations``         ``invoke``, and ``metadata`` and ``ttl`` of sends
+``senders``             messages say who sent them, as they do in the JSON subprotocols
 ``callbacks``           callbacks that wait and call the client, and ``off``
 ``restart``             a second start, after a stop or a start that failed
 ``cancel``              the caller of a start or of a request can give it up

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -11,11 +11,14 @@ from typing import Any, ClassVar, Self
 
 import anyio
 
-from limpet import Ack, State
+from limpet import Ack, GroupState, State
 from limpet.testing.contract.needs import Allowed
 
 GROUP = "g"
 """The group of a check that needs one."""
+
+SECONDS = (0.3, 1.0, 5.0)
+"""Times to try, one after the other, until the service has heard of a call: only the last one may not be too short."""
 
 Steps = Generator[tuple[Any, ...], Any, None]
 """What a callback does with its client: it yields ``(method, *arguments)`` and is sent the result, or thrown the
@@ -55,6 +58,77 @@ class Stream:
         self.stream.close()
 
 
+class Streams:
+    """Iteration over streams; made by the methods of a :class:`Subject`.
+
+    Args:
+        streams: the client's.
+        face: what it and each of its streams are wrapped in.
+    """
+
+    def __init__(self, streams: Any, face: type[Stream]) -> None:
+        self._streams = face(streams)
+        self._face = face
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Stream:
+        return self._face(await self._streams.__anext__())
+
+    def close(self) -> None:
+        """Take no more streams."""
+        self._streams.close()
+
+
+class Writing:
+    """A stream that is written; made by the methods of a :class:`Subject`.
+
+    Args:
+        stream: the client's.
+        call: calls a method of it.
+    """
+
+    def __init__(self, stream: Any, call: Callable[..., Awaitable[Any]]) -> None:
+        self.stream: Any = stream
+        self._call = call
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's ``stream_id``."""
+        return self.stream.stream_id  # type: ignore[no-any-return]
+
+    @property
+    def acknowledged(self) -> int:
+        """The stream's ``acknowledged``."""
+        return self.stream.acknowledged  # type: ignore[no-any-return]
+
+    @property
+    def closed(self) -> bool:
+        """The stream's ``closed``."""
+        return self.stream.closed  # type: ignore[no-any-return]
+
+    async def write(self, data: Any, **named: Any) -> None:
+        """Call ``write``."""
+        await self._call(self.stream.write, data, **named)
+
+    async def flush(self) -> None:
+        """Call ``flush``."""
+        await self._call(self.stream.flush)
+
+    async def end(self) -> None:
+        """Call ``end``."""
+        await self._call(self.stream.end)
+
+    async def abort(self, message: str, code: str | None = None) -> None:
+        """Call ``abort``."""
+        await self._call(self.stream.abort, message, code)
+
+
+async def _await(function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    return await function(*args, **named)
+
+
 class Subject:
     """A client under test. This face fits every async client; :class:`limpet.testing.contract.Blocking` one that
     blocks. ``async with subject:`` is its life, and may be repeated.
@@ -62,10 +136,12 @@ class Subject:
     Attributes:
         client: the client itself.
         cancellable: whether a cancellation reaches a call that waits.
+        face: what the client's streams are wrapped in.
         allowed: what the check may ask the client for.
     """
 
     cancellable: ClassVar[bool] = True
+    face: ClassVar[type[Stream]] = Stream
 
     def __init__(self, client: Any) -> None:
         self.client: Any = client
@@ -133,6 +209,45 @@ class Subject:
         """Call ``send_to_group``."""
         return await self.call("send_to_group", group, data, **named)
 
+    async def invocation_given_up(self, event: str, when: Callable[[], object]) -> bool:
+        """Invoke, and give the call up once ``when()`` is true; return whether that was before its end."""
+        self.allowed.use("invocations")
+        self.allowed.use("cancel")
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def give_up() -> None:
+                    while not when():  # noqa: ASYNC110 - to the end of the call
+                        await anyio.sleep(0.002)
+                    scope.cancel()
+
+                tasks.start_soon(give_up)
+                await self.call("invoke", event)
+                tasks.cancel_scope.cancel()
+        return scope.cancelled_caught
+
+    async def open_stream(self, group: str = GROUP, **named: Any) -> Writing:
+        """Open a stream to write, without a block."""
+        self.allowed.use("write streams")
+        return Writing(await self.client.open_stream(group, **named), _await)
+
+    def writing(self, group: str = GROUP, **named: Any) -> AbstractAsyncContextManager[Writing]:
+        """Write a stream within a block."""
+        self.allowed.use("write streams")
+        return self._writing(group, **named)
+
+    @asynccontextmanager
+    async def _writing(self, group: str, **named: Any) -> AsyncGenerator[Writing]:
+        async with self.client.open_stream(group, **named) as stream:
+            yield Writing(stream, _await)
+
+    async def write_gives_up(self, writing: Writing, seconds: float, data: Any) -> bool:
+        """Write, but wait only so long; return whether that was too short."""
+        self.allowed.use("cancel")
+        with anyio.move_on_after(seconds) as scope:
+            await writing.write(data)
+        return scope.cancelled_caught
+
     async def repeat(
         self, count: int, method: str, *args: Any, until: Callable[[], object] = bool, **named: Any
     ) -> None:
@@ -191,6 +306,11 @@ class Subject:
         self.allowed.use("streams")
         return Stream(self.client.events(*types))
 
+    def streams(self, group: str | None = None, **named: Any) -> Streams:
+        """Call ``streams``."""
+        self.allowed.use("read streams")
+        return Streams(self.client.streams(group, **named), self.face)
+
     def subscribe(self, group: str = GROUP) -> AbstractAsyncContextManager[Stream]:
         """Call ``subscribe``."""
         self.allowed.use("streams")
@@ -200,6 +320,22 @@ class Subject:
     async def _subscribe(self, group: str) -> AsyncGenerator[Stream]:
         async with self.client.subscribe(group) as stream:
             yield Stream(stream)
+
+    def states(self, group: str = GROUP) -> Mapping[str, GroupState]:
+        """Call ``group_states``."""
+        self.allowed.use("group states")
+        return self.client.group_states(group)  # type: ignore[no-any-return]
+
+    def watch(self, group: str = GROUP) -> AbstractAsyncContextManager[tuple[Mapping[str, GroupState], Stream]]:
+        """Call ``watch_group_states``; the block gets the mapping, and the stream of its changes."""
+        self.allowed.use("streams")
+        self.allowed.use("group states")
+        return self._watch(group)
+
+    @asynccontextmanager
+    async def _watch(self, group: str) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
+        async with self.client.watch_group_states(group) as states:
+            yield states, Stream(aiter(states))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from limpet import Close, ConnectError, Dial, Event, Session, State
 from limpet.testing.virtual.network import Line, VirtualNetwork
+from limpet_core.protocol.codec import codec_for
 from limpet_core.service import NO_CLOSE_FRAME
 
 E = TypeVar("E")
@@ -20,7 +21,8 @@ class VirtualClient:
 
     Attributes:
         session: the session.
-        sent: the messages that the session has handed to a transport, decoded. A test may clear the list.
+        sent: the messages that the session has handed to a transport, decoded; of protobuf, a dict that has each
+            one's ``text``. A test may clear the list.
         events: the events of the session so far. A test may clear this list, too.
     """
 
@@ -81,6 +83,12 @@ class VirtualClient:
         self._network.settle()
         return ack_id
 
+    def _read(self, message: bytes) -> dict[str, Any]:
+        options = self.session.options
+        if options.binary:
+            return {"text": codec_for(options.protocol).show(message, received=False)}
+        return cast("dict[str, Any]", json.loads(message))
+
     # ---- The driver: what adapters do
 
     def exchange(self) -> bool:
@@ -118,7 +126,7 @@ class VirtualClient:
         session, now = self.session, self._network.now
         said = session.messages_to_send()
         for message in said:
-            self.sent.append(json.loads(message))
+            self.sent.append(self._read(message))
             if not line.over:
                 line.send(message)
         if dial.close is not None:

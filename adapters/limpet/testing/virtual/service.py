@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 from limpet import Dial, Options, Session
 from limpet._transports.messages import MessageTransport
+from limpet.testing._answers import Answers, Function
+from limpet.testing._stream_faults import close_stream, lose_stream_ack, nack_stream
 from limpet.testing._verbs import ROLES
-from limpet.testing.log import EventLog, lose_ack
+from limpet.testing.log import EventLog, delay_invocation, lose_ack, lose_invocation
 from limpet.testing.virtual.client import VirtualClient
 from limpet.testing.virtual.loop import VirtualLoop
 from limpet.testing.virtual.network import VirtualNetwork
 from limpet.testing.virtual.transport import MemoryTransport
-from limpet_core.protocol.json import encode_json
+from limpet_core.protocol.json_requests import encode_json
 from limpet_core.service import (
     ClientGrant,
     EventSettings,
@@ -28,6 +30,9 @@ from limpet_core.service import (
 __all__ = ["VirtualClient", "VirtualService"]
 
 T = TypeVar("T")
+
+_EPOCH = 1_769_860_800
+"""What the service's calendar has when the clock is at 0: 2026-01-31T12:00:00Z, in seconds since 1970."""
 
 _DAY = 24 * 3600.0
 
@@ -55,7 +60,7 @@ class VirtualService(VirtualNetwork):
 
     Args:
         limits: of the service.
-        events: its event handlers; the test answers their calls, see ``core.handler_calls``.
+        events: its event handlers; the test answers their calls, see ``core.handler_calls``. :meth:`answer` is simpler.
 
     Attributes:
         now: the time, in seconds.
@@ -72,8 +77,11 @@ class VirtualService(VirtualNetwork):
             issue_reconnection_token=lambda connection_id: f"token-of-{connection_id}/{next(tokens)}",
             check_reconnection_token=lambda token, connection_id: token.startswith(f"token-of-{connection_id}/"),
             events=events,
+            unix_time=lambda: _EPOCH + self.now,
         )
         super().__init__(core)
+        self._answers: Answers = Answers(core.events.handlers)
+        core.events.handlers = self._answers
         self.core.observers.append(self.log.note)
         self._undo: list[Callable[[], None]] = []
 
@@ -152,7 +160,7 @@ class VirtualService(VirtualNetwork):
     # ---- The service
 
     def heal(self) -> None:
-        """Undo :meth:`stall` and :meth:`refuse`, and :meth:`lose_ack` where it has not happened yet."""
+        """Undo :meth:`stall` and :meth:`refuse`, and the faults that wait to happen, such as :meth:`lose_ack`."""
         while self._undo:
             self._undo.pop()()
         self.accept()
@@ -175,6 +183,59 @@ class VirtualService(VirtualNetwork):
         The fault waits for the next request; :meth:`heal` cancels it.
         """
         self._undo.append(lose_ack(self.core, connection_id))
+
+    def lose_stream_ack(self, connection_id: str | None = None) -> None:
+        """Publish the next fragments of a client (None: of any), and cut its transport before their ack.
+
+        The fault waits for the next ack of fragments; :meth:`heal` cancels it.
+        """
+        self._undo.append(lose_stream_ack(self.core, connection_id))
+
+    def nack_stream(self, stream_id: str | None = None, *, times: int = 1) -> None:
+        """Refuse the next ``times`` fragments of a stream (None: of any) with a nack: its client sends them again.
+
+        The name of the nack is ``TransientError``. The fault waits for the fragments; :meth:`heal` cancels it. Raises
+        ValueError if ``times`` is less than 1.
+        """
+        self._undo.append(nack_stream(self.core, stream_id, times))
+
+    def close_stream(self, stream_id: str, name: str = "InternalServerError") -> bool:
+        """End a stream of a client with an error; return False if it is not open.
+
+        The client is told ``name``: ``InternalServerError``, ``IdleTimeout``, ``Forbidden`` or any other.
+        """
+        closed = close_stream(self.core, stream_id, name)
+        self.settle()
+        return closed
+
+    def lose_invocation(self, connection_id: str | None = None) -> None:
+        """Call the handler of the next invocation of a client (None: of any), and cut its transport then.
+
+        No answer arrives. The fault waits for the next invocation; :meth:`heal` cancels it.
+        """
+        self._undo.append(lose_invocation(self.core, connection_id))
+
+    def delay_invocation(self, seconds: float, connection_id: str | None = None) -> None:
+        """Hold back the answer to the next invocation of a client (None: of any), for ever if that is ``math.inf``.
+
+        The handler is called at once. The fault waits for the next invocation that has a handler; :meth:`heal` cancels
+        it, but does not hurry an answer that is held back. Raises ValueError for less than 0 seconds.
+        """
+        self._undo.append(delay_invocation(self.core, seconds, connection_id))
+
+    def group_states(self, group: str, *, hub: str = "chat") -> dict[str, dict[str, str]]:
+        """Return the states of the members of a group, by connection id; members without a state are left out."""
+        return {name: dict(state) for name, state in self.core.group_states(hub, group).items()}
+
+    def answer(self, event: str, function: Function) -> None:
+        """Answer an event of clients, at any hub, by a function of the test instead of an HTTP server.
+
+        It gets an :class:`AnsweredCall`, for events and for invocations. What it returns is the reply: a str (text),
+        bytes (binary), None (no reply), an ``Answer`` (any HTTP response, as of a handler that refuses), or else what
+        becomes JSON. An exception is logged, and is status 500 to the client. A new function for the same
+        event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event.
+        """
+        self._answers.add(event, function)
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order and at once.

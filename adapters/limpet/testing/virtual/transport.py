@@ -6,6 +6,7 @@ import asyncio
 
 from limpet import Close
 from limpet.testing.virtual.network import Line, VirtualNetwork
+from limpet_core.service import Binary
 
 
 class MemoryTransport:
@@ -22,13 +23,13 @@ class MemoryTransport:
         self._line.send(message)
         self._network.settle()
 
-    async def receive(self) -> str | Close:
+    async def receive(self) -> str | bytes | Close:
         """Wait for the next message, or the end."""
         while not self._line.arrived:
             self._arrival.clear()
             await self._arrival.wait()
         item = self._line.arrived.popleft()
-        return item if isinstance(item, Close) else item.decode()
+        return item if isinstance(item, Close | Binary) else item.decode()
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a code."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from limpet_core.protocol.close import Close
-from limpet_core.protocol.names import RELIABLE_JSON, SUBPROTOCOLS
+from limpet_core.protocol.names import RELIABLE_SUBPROTOCOLS, SUBPROTOCOLS
 from limpet_core.service.access.permissions import Permissions
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.connections.stream import Stream
 from limpet_core.service.webhooks.handler_context import HandlerContext
+from limpet_core.service.webhooks.handlers import HandlerCall
+from limpet_core.service.wire.codecs import Codec, codec_for
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
 
@@ -32,8 +36,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         retained_bytes: the same in bytes of encoded messages.
         max_message_size: bytes of one message from a client (Azure docs).
         remembered_acks: ack ids of successful requests remembered per connection, the newest ones (emulator).
+        streams: open streams of one connection.
+        stream_idle_timeout: seconds without a fragment or keepalive after which a stream ends, unless its publisher
+            has chosen otherwise (client-spec 3.6.1).
+        invocations: of one connection, the most that run at the same time.
+        invocation_bytes: the same in bytes of their messages.
+        group_states: groups in which one connection has a state, and groups whose states it watches.
+        group_state_bytes: bytes of one state: all names and values together, in UTF-8.
         connected_after_recovery: send a connected message first after a recovery (client-spec 1.2.4 leaves
             this to the service; Microsoft's emulator sends none).
+        protobuf_json_as_text: send JSON to protobuf clients as ``text_data``, as the docs of Azure have it, and not as
+            ``json_data``, which the published schema lacks (emulator).
     """
 
     recovery_window: float = 30.0
@@ -41,12 +54,31 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     retained_bytes: int = 16 * 1024 * 1024
     max_message_size: int = 1024 * 1024
     remembered_acks: int = 1000
+    streams: int = 1000
+    stream_idle_timeout: float = 300.0
+    invocations: int = 1000
+    invocation_bytes: int = 16 * 1024 * 1024
+    group_states: int = 1000
+    group_state_bytes: int = 8192
     connected_after_recovery: bool = True
+    protobuf_json_as_text: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.recovery_window < math.inf:
             raise ValueError("recovery_window is a number of seconds, at least 0")
-        for name in ("retained_messages", "retained_bytes", "max_message_size", "remembered_acks"):
+        if not 0 < self.stream_idle_timeout < math.inf:
+            raise ValueError("stream_idle_timeout is a positive number of seconds")
+        for name in (
+            "retained_messages",
+            "retained_bytes",
+            "max_message_size",
+            "remembered_acks",
+            "streams",
+            "invocations",
+            "invocation_bytes",
+            "group_states",
+            "group_state_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
 
@@ -154,6 +186,7 @@ class Connection:
         connection_id: unique in the service.
         subprotocol: the negotiated one, if any.
         raw: the mode of a raw client; ``None`` for a client with a subprotocol of Web PubSub.
+        codec: reads and writes its messages.
         reliable: whether the connection can be recovered.
         user_id: ``None``: anonymous.
         permissions: what the client may do in groups.
@@ -162,6 +195,13 @@ class Connection:
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
         deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` while attached.
         sequence_id: the newest one used; 0 before the first message.
+        streams: the open streams that the client publishes, by id.
+        ended_streams: the newest of those that have ended, by id.
+        group_states: the states of the client, by group.
+        watched_groups: the groups whose states the client has subscribed, as keys.
+        state_time: the time of the newest change of these states, in milliseconds since 1970.
+        invocations: the calls of the running invocations, by transport and id.
+        invocation_bytes: the sizes of their messages together.
         warned_of_unknown: whether the log has a warning about a message of this client that the service does not know.
     """
 
@@ -172,19 +212,27 @@ class Connection:
         "_retained_bytes",
         "_succeeded",
         "_succeeded_order",
+        "codec",
         "connection_id",
         "context",
         "deadline",
+        "ended_streams",
+        "group_states",
         "groups",
         "hub",
+        "invocation_bytes",
+        "invocations",
         "permissions",
         "raw",
         "reliable",
         "sequence_id",
+        "state_time",
+        "streams",
         "subprotocol",
         "transport",
         "user_id",
         "warned_of_unknown",
+        "watched_groups",
     )
 
     def __init__(
@@ -201,7 +249,8 @@ class Connection:
         self.connection_id: str = connection_id
         self.subprotocol: str | None = subprotocol
         self.raw: RawMode | None = None if subprotocol in SUBPROTOCOLS else raw
-        self.reliable: bool = subprotocol == RELIABLE_JSON
+        self.codec: Codec = codec_for(subprotocol, json_as_text=limits.protobuf_json_as_text)
+        self.reliable: bool = subprotocol in RELIABLE_SUBPROTOCOLS
         self.user_id: str | None = grant.user_id
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
@@ -209,6 +258,13 @@ class Connection:
         self.context: HandlerContext | None = context
         self.deadline: float = math.inf
         self.sequence_id: int = 0
+        self.streams: dict[str, Stream] = {}
+        self.ended_streams: dict[str, Stream] = {}
+        self.group_states: dict[str, Mapping[str, str]] = {}
+        self.watched_groups: dict[str, None] = {}
+        self.state_time: int = 0
+        self.invocations: dict[tuple[Transport, str], HandlerCall] = {}
+        self.invocation_bytes: int = 0
         self.warned_of_unknown: bool = False
         self._limits = limits
         # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
@@ -230,7 +286,7 @@ class Connection:
         """
         transport = self.transport
         if not self.reliable:
-            message = publication.plain if self.raw is None else publication.payload
+            message = self.codec.plain(publication) if self.raw is None else publication.payload
             return transport is None or transport.send(message, publication.expires)
         size = self._retained_bytes + publication.size
         if len(self._retained) >= self._limits.retained_messages or size > self._limits.retained_bytes:
@@ -238,7 +294,9 @@ class Connection:
         self._retained_bytes = size
         self._retained.append(publication)
         self.sequence_id += 1
-        return transport is None or transport.send(publication.numbered(self.sequence_id), publication.expires)
+        return transport is None or transport.send(
+            self.codec.numbered(publication, self.sequence_id), publication.expires
+        )
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""
@@ -250,8 +308,9 @@ class Connection:
     def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
         """Return the retained messages that have not expired, in order, each with the time when it expires."""
         first = self.sequence_id - len(self._retained) + 1
+        numbered = self.codec.numbered
         return [
-            (publication.numbered(sequence_id), publication.expires)
+            (numbered(publication, sequence_id), publication.expires)
             for sequence_id, publication in enumerate(self._retained, first)
             if publication.expires > now
         ]

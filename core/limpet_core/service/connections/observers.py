@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -10,8 +10,9 @@ import msgspec
 from limpet_core.protocol.close import Close
 from limpet_core.service import trace
 from limpet_core.service.connections.connection import Connection
-from limpet_core.service.wire.from_client import Event, SendToGroup
-from limpet_core.service.wire.to_client import Publication
+from limpet_core.service.connections.stream import Stream
+from limpet_core.service.wire.requests import DataType, Event, Invoke, SendToGroup
+from limpet_core.service.wire.to_client import Publication, StreamFault
 
 SHORT: Final = 240
 """Longest payload or foreign text in a trace event, in characters."""
@@ -20,8 +21,9 @@ SHORT: Final = 240
 class Observers(list[trace.Observer]):
     """The functions called with every trace event; usually there are none.
 
-    Without observers no event is made: each method checks this first. For :meth:`published`, :meth:`answered` and
-    :meth:`sequence_acked`, called once or more per message, the caller checks instead, which saves the call.
+    Without observers no event is made: each method checks this first. For :meth:`published`, :meth:`fragment`,
+    :meth:`answered`, :meth:`sequence_acked`, :meth:`stream_acked` and others that are called once or more per message,
+    the caller checks instead, which saves the call.
     """
 
     __slots__ = ()
@@ -111,6 +113,96 @@ class Observers(list[trace.Observer]):
     def sequence_acked(self, connection: Connection, sequence_id: int) -> None:
         """Report a sequence ack, after the acknowledged messages were released."""
         self.notify(trace.SequenceAcked(*_identity(connection), sequence_id, connection.retained))
+
+    # ---- Streams
+
+    def stream_started(self, connection: Connection, stream: Stream) -> None:
+        if self:
+            stream_id = shortened(stream.stream_id)
+            self.notify(
+                trace.StreamStarted(*_identity(connection), stream.group, stream_id, stream.idle_timeout),
+            )
+
+    def fragment(
+        self,
+        connection: Connection,
+        stream: Stream,
+        number: int,
+        data_type: DataType,
+        data: bytes,
+        members: Collection[Connection],
+    ) -> None:
+        """Report a fragment, before its delivery."""
+        receivers = len(members) - (stream.no_echo and connection in members)
+        payload = _payload(data_type, data)
+        place = (shortened(stream.stream_id), number)
+        self.notify(trace.Published(*_identity(connection), "group", stream.group, *payload, receivers, *place))
+
+    def stream_acked(self, connection: Connection, stream: Stream) -> None:
+        self.notify(trace.StreamAcked(*_identity(connection), shortened(stream.stream_id), stream.expected))
+
+    def stream_nacked(self, connection: Connection, stream: Stream, name: str, text: str) -> None:
+        stream_id = shortened(stream.stream_id)
+        self.notify(trace.StreamNacked(*_identity(connection), stream_id, stream.expected, name, shortened(text)))
+
+    def stream_ended(self, connection: Connection, stream: Stream, fault: StreamFault | None) -> None:
+        if self:
+            name, text = (None, None) if fault is None else (fault.name, fault.message)
+            place = (stream.group, shortened(stream.stream_id), stream.expected - 1)
+            shown = None if text is None else shortened(text)
+            self.notify(trace.StreamEnded(*_identity(connection), *place, name, shown))
+
+    def stream_refused(self, connection: Connection, stream_id: str, name: str, text: str) -> None:
+        """Report a message about a stream that is not open. The stream id comes from the client: it can be any text."""
+        self.notify(
+            trace.StreamRefused(*_identity(connection), shortened(stream_id), name, shortened(text)),
+        )
+
+    # ---- Invocations
+
+    def invoked(self, connection: Connection, message: Invoke) -> None:
+        if self:
+            payload = _payload(message.data_type, bytes(message.data))
+            self.notify(
+                trace.Invoked(*_identity(connection), shortened(message.invocation_id), message.event, *payload)
+            )
+
+    def invocation_answered(
+        self, connection: Connection, invocation_id: str, data_type: str | None, data: bytes
+    ) -> None:
+        if self:
+            _, shown, size = _payload("", data)
+            place = (*_identity(connection), shortened(invocation_id))
+            self.notify(trace.InvocationAnswered(*place, data_type, shown, size))
+
+    def invocation_failed(self, connection: Connection, invocation_id: str, error: tuple[str, str]) -> None:
+        """Report a failure. The id comes from the client: it can be any text."""
+        if self:
+            place = (*_identity(connection), shortened(invocation_id))
+            self.notify(trace.InvocationFailed(*place, error[0], shortened(error[1])))
+
+    def invocation_cancelled(self, connection: Connection, invocation_id: str) -> None:
+        if self:
+            self.notify(trace.InvocationCancelled(*_identity(connection), shortened(invocation_id)))
+
+    # ---- The states of groups
+
+    def state_set(self, connection: Connection, group: str, state: Mapping[str, str], receivers: int) -> None:
+        if self:
+            _, shown, size = _payload("", msgspec.json.encode(state))
+            self.notify(trace.GroupStateSet(*_identity(connection), group, shown, size, receivers))
+
+    def state_cleared(self, connection: Connection, group: str, receivers: int) -> None:
+        if self:
+            self.notify(trace.GroupStateCleared(*_identity(connection), group, receivers))
+
+    def states_watched(self, connection: Connection, group: str, states: int) -> None:
+        if self:
+            self.notify(trace.GroupStatesWatched(*_identity(connection), group, states))
+
+    def states_unwatched(self, connection: Connection, group: str) -> None:
+        if self:
+            self.notify(trace.GroupStatesUnwatched(*_identity(connection), group))
 
 
 def shortened(text: str) -> str:

@@ -14,7 +14,6 @@ from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.wire import to_client
 from limpet_core.service.wire.to_client import Publication
 
 _TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
@@ -48,7 +47,8 @@ class Registry:
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf
         self._observers = observers
-        self._listeners: tuple[ConnectionListener, ...] = (observers, application)
+        self._listeners: list[ConnectionListener] = [observers, application]
+        self._on_leave: list[Callable[[Connection, str], None]] = []
         self._issue_token = issue_token
         self._hubs: dict[str, Hub] = {}
         # An application may hold a hub without connections; connections that come later belong to the same object.
@@ -56,6 +56,14 @@ class Registry:
         # The window is the same for all, so connections end in the order in which they were detached.
         self._detached: OrderedDict[Connection, None] = OrderedDict()
         self._ready: list[Transport] = []
+
+    def listen(self, listener: ConnectionListener) -> None:
+        """Tell one more listener of the beginnings and ends of connections, after the others."""
+        self._listeners.append(listener)
+
+    def on_leave(self, function: Callable[[Connection, str], None]) -> None:
+        """Call a function when a connection that is not over has left a group."""
+        self._on_leave.append(function)
 
     # ---- What is true
 
@@ -170,6 +178,8 @@ class Registry:
         if group in connection.groups:
             self._hubs[connection.hub].leave(connection, group)
             self._observers.left(connection, group)
+            for function in self._on_leave:
+                function(connection, group)
 
     # ---- Messages
 
@@ -182,7 +192,9 @@ class Registry:
         ]
         # After the loop, since ending a connection changes the group that is iterated over.
         for connection in overflowing:
-            self.end(connection, _TOO_SLOW, discard=True)
+            # The end of one may end others: members are told that its streams are over.
+            if self.is_alive(connection):
+                self.end(connection, _TOO_SLOW, discard=True)
 
     def send(self, connection: Connection, message: bytes) -> None:
         """Send a message without a sequence id; without room for it the connection ends."""
@@ -204,7 +216,7 @@ class Registry:
 
     def _connected_message(self, connection: Connection) -> bytes:
         token = self._issue_token(connection.connection_id) if connection.reliable else None
-        return to_client.connected(connection.connection_id, connection.user_id, token)
+        return connection.codec.connected(connection.connection_id, connection.user_id, token)
 
     def _update_deadline(self) -> None:
         first = next(iter(self._detached), None)

@@ -25,6 +25,9 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
         attached: whether the connection has a transport.
         unacknowledged: the number of retained messages.
         group_count: the number of groups; their names are those of the hub.
+        stream_count: the number of open streams that the client publishes.
+        invocation_count: the number of running invocations.
+        state_count: the number of groups in which the client has a state.
     """
 
     connection_id: str
@@ -34,6 +37,9 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     sequence_id: int
     unacknowledged: int
     group_count: int
+    stream_count: int = 0
+    invocation_count: int = 0
+    state_count: int = 0
 
 
 class HubState(msgspec.Struct, frozen=True, rename="camel"):
@@ -115,4 +121,7 @@ def _connection_state(connection: Connection) -> ConnectionState:
         connection.sequence_id,
         connection.retained,
         len(connection.groups),
+        len(connection.streams),
+        len(connection.invocations),
+        len(connection.group_states),
     )

@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 
 from limpet_core.protocol.names import is_group_name, is_hub_name
+from limpet_core.protocol.rules import MAX_TTL
 from limpet_core.service.odata.expressions import InvalidFilter
 from limpet_core.service.odata.filters import Filter
 from limpet_core.service.wire.charsets import decode_text
-from limpet_core.service.wire.from_client import MAX_TTL, check_json
+from limpet_core.service.wire.from_client import check_json
 
 __all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_request", "group_name", "hub_name", "payload"]
 

@@ -67,6 +67,11 @@ class HandlerCalls:
         return self._repeats[0][0] if self._repeats else math.inf
 
     @property
+    def has_settled(self) -> bool:
+        """Whether :meth:`settled` has something to return."""
+        return bool(self._settled)
+
+    @property
     def waiting(self) -> bool:
         """Whether :meth:`take` may return calls."""
         return bool(self._submitted or self._cancelled)
@@ -74,8 +79,13 @@ class HandlerCalls:
     # ---- Submission
 
     def submit(self, call: HandlerCall) -> None:
-        """Submit a call; its timeout begins with :meth:`take`."""
-        self._submitted.append(call)
+        """Submit a call; its timeout begins with :meth:`take`. If its handler answers by itself, it is settled."""
+        answer = call.handler.answer(call)
+        if answer is None:
+            self._submitted.append(call)
+        else:
+            call.delivered = True
+            self._settle(call, answer, -math.inf)
 
     def cancel(self, call: HandlerCall) -> None:
         """Give up a call: it gets no outcome. Repeats do nothing."""

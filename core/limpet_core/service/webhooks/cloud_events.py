@@ -8,12 +8,14 @@ from typing import Final
 
 import msgspec
 
-from limpet_core.protocol.names import is_group_name
+from limpet_core.protocol.names import PROTOBUF_SUBPROTOCOLS, is_group_name
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.webhooks.handlers import Answer, Failure, Headers
 from limpet_core.service.wire.charsets import decode_text
-from limpet_core.service.wire.from_client import DataType, Event, ProtocolViolation, check_json
+from limpet_core.service.wire.codecs import is_spoken
+from limpet_core.service.wire.from_client import ProtocolViolation, check_json
 from limpet_core.service.wire.metadata import HEADER_PREFIX, InvalidMetadata, encode_metadata
+from limpet_core.service.wire.requests import DataType, Event, Invoke
 from limpet_core.service.wire.to_client import Publication, server_publication
 from limpet_core.text import one_line
 
@@ -63,8 +65,8 @@ class ClientEvent(msgspec.Struct, frozen=True):
     metadata: dict[str, str] = {}
 
     @classmethod
-    def from_message(cls, message: Event) -> ClientEvent:
-        """Return the event of a decoded message."""
+    def from_message(cls, message: Event | Invoke) -> ClientEvent:
+        """Return the event of a decoded message; an invocation has no ack id."""
         raw = bytes(message.data)
         if message.data_type == "json":
             payload = raw
@@ -73,7 +75,8 @@ class ClientEvent(msgspec.Struct, frozen=True):
             payload = text.encode() if message.data_type == "text" else base64.b64decode(text)
         metadata = bytes(message.metadata)
         pairs: dict[str, str] = msgspec.json.decode(metadata, type=dict[str, str]) if metadata else {}
-        return cls(message.event, message.data_type, payload, message.ack_id, pairs)
+        ack_id = message.ack_id if isinstance(message, Event) else None
+        return cls(message.event, message.data_type, payload, ack_id, pairs)
 
     def metadata_headers(self) -> Headers:
         """Return the metadata as request headers; keys that differ only in case become one (emulator)."""
@@ -144,8 +147,8 @@ def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: S
     chosen = (answer.subprotocol or "").lower()
     if chosen and chosen not in [offer.lower() for offer in offers]:
         return Rejection(500, "The event handler chose a subprotocol that the client does not offer.")
-    if chosen.startswith("protobuf."):
-        return Rejection(500, "The event handler chose protobuf, which this service does not support.")
+    if chosen in PROTOBUF_SUBPROTOCOLS and not is_spoken(chosen):
+        return Rejection(500, "The event handler chose protobuf, for which this service lacks the package protobuf.")
     return Acceptance(
         ClientGrant(
             grant.user_id if answer.user_id is None else answer.user_id or None,
@@ -160,10 +163,15 @@ def _rejection(answer: Answer) -> Rejection:
     # A client that asks for a WebSocket cannot use a redirect.
     if not 400 <= answer.status < 600:
         return Rejection(500, f"The event handler answered the connect event with status {answer.status}.")
-    text = ""
-    if answer.status < 500 and answer.content_type[0] in ("", "text/plain", "application/json"):
-        text = answer.body[:_MAX_REJECTION].decode("utf-8", "replace").strip()
-    return Rejection(answer.status, text or f"The event handler refused the connection with status {answer.status}.")
+    text = refusal_text(answer) or f"The event handler refused the connection with status {answer.status}."
+    return Rejection(answer.status, text)
+
+
+def refusal_text(answer: Answer) -> str:
+    """Return what a handler says to the client that it refuses, empty if nothing: the text of a 4xx answer."""
+    if not 400 <= answer.status < 500 or answer.content_type[0] not in ("", "text/plain", "application/json"):
+        return ""
+    return answer.body[:_MAX_REJECTION].decode("utf-8", "replace").strip()
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -173,15 +181,15 @@ class Reply(msgspec.Struct, frozen=True):
     payload: bytes
     metadata: bytes = b""
 
+    def data(self) -> bytes:
+        """Return the payload as JSON."""
+        if self.data_type == "json":
+            return self.payload
+        return _encode(self.payload.decode() if self.data_type == "text" else self.payload)
+
     def publication(self) -> Publication:
         """Return the reply as a message from the server."""
-        if self.data_type == "json":
-            data = self.payload
-        elif self.data_type == "text":
-            data = _encode(self.payload.decode())
-        else:
-            data = _encode(self.payload)
-        return server_publication(self.data_type, data, self.metadata)
+        return server_publication(self.data_type, self.data(), self.metadata)
 
 
 def read_reply(outcome: Answer | Failure) -> Reply | str | None:

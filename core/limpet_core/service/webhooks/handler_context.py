@@ -12,7 +12,7 @@ import msgspec
 
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
 from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, HandlerCall, Headers
-from limpet_core.service.wire.from_client import ClientRequest, Event
+from limpet_core.service.wire.requests import ClientRequest, Event
 
 _JSON: Final = "application/json; charset=utf-8"
 _MAX_COOKIES: Final = 50

@@ -92,6 +92,13 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         retries = len(delays) if self.retries is None else self.retries
         return None if attempts > retries else delays[min(attempts, len(delays)) - 1]
 
+    def answer(self, call: HandlerCall) -> Answer | None:
+        """Return the answer to a call without a request; ``None``: make the request.
+
+        A subclass, for tests, may answer by itself, and choose its events by :meth:`gets_user_event`.
+        """
+        return None
+
     def gets_user_event(self, name: str) -> bool:
         """Return whether the handler gets a client event; case does not matter (emulator)."""
         return any(event == "*" or event.lower() == name.lower() for event in self.user_events)
@@ -151,6 +158,8 @@ class HandlerCall:
         timeout: seconds for all attempts.
         attempts: the number of attempts begun.
         delivered: whether an attempt may have reached the handler.
+        is_invocation: whether a client waits for the reply. A driver that limits the number of calls counts these for
+            themselves, so that slow ones hold up no event.
     """
 
     __slots__ = (
@@ -162,6 +171,7 @@ class HandlerCall:
         "event",
         "handler",
         "headers",
+        "is_invocation",
         "method",
         "purpose",
         "timeout",
@@ -194,6 +204,7 @@ class HandlerCall:
         self.timeout: float = handler.timeout
         self.attempts: int = 0
         self.delivered: bool = False
+        self.is_invocation: bool = False
 
     @property
     def address(self) -> str:

@@ -10,25 +10,41 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Final, NoReturn, TypeVar, get_args
 
 import msgspec
 
 from limpet_core.protocol.lenient_json import is_deep, replace_half_pairs, without_deep_values
 from limpet_core.protocol.names import is_event_name, is_group_name
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata
+from limpet_core.service.wire.requests import (
+    MAX_STREAM_ID,
+    MAX_UINT32,
+    MAX_UINT64,
+    CancelInvocation,
+    ClientMessage,
+    DataType,
+    Event,
+    Invoke,
+    JoinGroup,
+    LeaveGroup,
+    Ping,
+    SendToGroup,
+    SequenceAck,
+    SetGroupState,
+    StartStream,
+    StreamData,
+    StreamEnd,
+    StreamStart,
+    SubscribeGroupState,
+    Unsigned,
+    UnsubscribeGroupState,
+    WireMessage,
+)
 from limpet_core.text import one_line
 
-MAX_UINT64: Final = 2**64 - 1
-MAX_TTL: Final = 300
 MAX_NESTING: Final = 256
 """The maximum depth of nested JSON (RFC 8259 9); the decoders of clients have limits, too."""
-
-# A JSON number that is an unsigned integer; msgspec cannot state a bound above int64, `_check_uint64` does.
-_Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-_Ttl: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TTL)]
-DataType: TypeAlias = Literal["json", "text", "binary", "protobuf"]
-"""The kind of a payload."""
 
 
 class ProtocolViolation(Exception):
@@ -39,13 +55,17 @@ class ProtocolViolation(Exception):
         code: the WebSocket close code.
         ack_id: set if the connection goes on: the message is a request in valid JSON that cannot be carried out, to be
             answered with an error.
+        stream_id: the same of a message about a stream, which ends.
     """
 
-    def __init__(self, reason: str, code: int = 1007, ack_id: int | None = None) -> None:
+    def __init__(
+        self, reason: str, code: int = 1007, ack_id: int | None = None, *, stream_id: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
         self.ack_id = ack_id
+        self.stream_id = stream_id
 
 
 class UnknownOperation(Exception):
@@ -75,76 +95,35 @@ class UnknownOperation(Exception):
         self.stream_id = stream_id
 
 
-class JoinGroup(msgspec.Struct, frozen=True, tag="joinGroup", tag_field="type", rename="camel"):
-    """Join ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
-
-    group: str
-    ack_id: _Unsigned | None = None
-
-
-class LeaveGroup(msgspec.Struct, frozen=True, tag="leaveGroup", tag_field="type", rename="camel"):
-    """Leave ``group``; an ``ack_id`` asks for an answer (client-spec 3.1)."""
-
-    group: str
-    ack_id: _Unsigned | None = None
-
-
-class SendToGroup(msgspec.Struct, frozen=True, tag="sendToGroup", tag_field="type", rename="camel"):
-    """Publish ``data`` to ``group``; the sender need not be a member (Azure docs).
-
-    After :func:`decode`, ``data`` and ``metadata`` are valid JSON, to be copied into a message to clients
-    (``metadata`` is empty if there is none). Without ``ttl_seconds``, or with 0, the message never expires.
-    """
-
-    group: str
-    ack_id: _Unsigned | None = None
-    no_echo: bool = False
-    data_type: DataType = "json"
-    data: msgspec.Raw = msgspec.Raw()
-    ttl_seconds: _Ttl | None = None
-    metadata: msgspec.Raw = msgspec.Raw()
-    stream: msgspec.Raw = msgspec.Raw()
-
-
-class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", rename="camel"):
-    """Send the event ``event`` to the application server (Azure docs)."""
-
-    event: str
-    ack_id: _Unsigned | None = None
-    data_type: DataType = "json"
-    data: msgspec.Raw = msgspec.Raw()
-    metadata: msgspec.Raw = msgspec.Raw()
-
-
-class SequenceAck(msgspec.Struct, frozen=True, tag="sequenceAck", tag_field="type", rename="camel"):
-    """Acknowledge all messages up to ``sequence_id`` (client-spec 3.2)."""
-
-    sequence_id: _Unsigned
-
-
-class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="type"):
-    """Ask for a pong (Azure docs)."""
-
-
-ClientRequest: TypeAlias = JoinGroup | LeaveGroup | SendToGroup | Event
-"""A message that can be acknowledged."""
-
-ClientMessage: TypeAlias = ClientRequest | SequenceAck | Ping
-"""Any message from a client."""
-
 _TYPES: Final = {
-    name.lower(): name for name in ("joinGroup", "leaveGroup", "sendToGroup", "event", "sequenceAck", "ping")
+    name.lower(): name
+    for name in (
+        "joinGroup",
+        "leaveGroup",
+        "sendToGroup",
+        "event",
+        "sequenceAck",
+        "ping",
+        "streamData",
+        "streamEnd",
+        "invoke",
+        "cancelInvocation",
+        "setGroupState",
+        "subscribeGroupState",
+        "unsubscribeGroupState",
+    )
 }
-_WITH_DATA: Final = ("sendToGroup", "event")
+_WITH_DATA: Final = ("sendToGroup", "event", "streamData", "invoke")
+_OF_GROUPS: Final = (JoinGroup, LeaveGroup, SendToGroup, SetGroupState, SubscribeGroupState, UnsubscribeGroupState)
 _TOO_DEEP: Final = f"invalid message: JSON may be nested {MAX_NESTING} deep"
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
 _NOTHING: Final = msgspec.Raw()
 
-_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_decoder: msgspec.json.Decoder[WireMessage] = msgspec.json.Decoder(WireMessage)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _text_decoder = msgspec.json.Decoder(str)
-_uint64_decoder: msgspec.json.Decoder[int | None] = msgspec.json.Decoder(_Unsigned | None)
+_uint64_decoder: msgspec.json.Decoder[int | None] = msgspec.json.Decoder(Unsigned | None)
 
 
 def decode(data: bytes) -> ClientMessage:
@@ -155,22 +134,24 @@ def decode(data: bytes) -> ClientMessage:
 
     Raises:
         ProtocolViolation: for an invalid message.
-        UnknownOperation: for an unknown type or data type, or a stream.
+        UnknownOperation: for an unknown type or data type.
     """
     try:
         # Parts of the message are copied to other clients byte by byte, so all of it must be UTF-8.
         str(data, "utf-8")
-        return _check(_decode_whole(data))
+        return check(_decode_whole(data))
     except UnicodeDecodeError:
         raise ProtocolViolation("the message is not valid UTF-8") from None
     except RecursionError:
         message = _decode_whole(without_deep_values(data))
-        if isinstance(message, SendToGroup | Event):  # perhaps the payload is deep
-            raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message)) from None
-        return _check(message)
+        if isinstance(message, SendToGroup | Event | StreamData):  # perhaps the payload is deep
+            raise ProtocolViolation(_TOO_DEEP, ack_id=_ack_id(message), stream_id=_stream_id(message)) from None
+        if isinstance(message, Invoke):
+            raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id) from None
+        return check(message)
 
 
-def _decode_whole(data: bytes) -> ClientMessage:
+def _decode_whole(data: bytes) -> WireMessage:
     try:
         return _decode_any_case(data)
     except msgspec.DecodeError as error:
@@ -180,7 +161,7 @@ def _decode_whole(data: bytes) -> ClientMessage:
     return _decode_mended(data, mended)
 
 
-def _decode_mended(data: bytes, mended: bytes) -> ClientMessage:
+def _decode_mended(data: bytes, mended: bytes) -> WireMessage:
     """Decode a message with lone surrogates: allowed in data, refused in names."""
     try:
         message = _decode_any_case(mended)
@@ -190,16 +171,32 @@ def _decode_mended(data: bytes, mended: bytes) -> ClientMessage:
         raise ProtocolViolation(f"invalid message: {error}") from None
     if _group(message) != _group(other):
         raise ProtocolViolation("invalid group name: it holds half of a surrogate pair", ack_id=_ack_id(message))
+    if _stream_id(message) != _stream_id(other):
+        raise ProtocolViolation("invalid stream id: it holds half of a surrogate pair", ack_id=_ack_id(message))
+    if _invocation_id(message) != _invocation_id(other):
+        raise ProtocolViolation("invalid invocation id: it holds half of a surrogate pair")
     return message
 
 
-def _group(message: ClientMessage) -> str | None:
-    return message.group if isinstance(message, JoinGroup | LeaveGroup | SendToGroup) else None
+def _group(message: WireMessage) -> str | None:
+    return message.group if isinstance(message, _OF_GROUPS) else None
 
 
-def _ack_id(message: ClientMessage) -> int | None:
+def _invocation_id(message: WireMessage) -> str | None:
+    return message.invocation_id if isinstance(message, Invoke | CancelInvocation) else None
+
+
+def _stream_id(message: WireMessage) -> str | None:
+    if isinstance(message, SendToGroup):
+        return None if message.stream is None else message.stream.stream_id
+    return message.stream_id if isinstance(message, StreamData | StreamEnd) else None
+
+
+def _ack_id(message: WireMessage) -> int | None:
     """Return the ack id of an unchecked message; ``None`` if it cannot be answered."""
-    ack_id = None if isinstance(message, Ping | SequenceAck) else message.ack_id
+    if isinstance(message, Ping | SequenceAck | StreamData | StreamEnd | Invoke | CancelInvocation):
+        return None
+    ack_id = message.ack_id
     return ack_id if ack_id is not None and ack_id <= MAX_UINT64 else None
 
 
@@ -225,7 +222,7 @@ def check_json(text: bytes) -> bytes:
     return text
 
 
-def _decode_any_case(data: bytes) -> ClientMessage:
+def _decode_any_case(data: bytes) -> WireMessage:
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:
@@ -234,10 +231,10 @@ def _decode_any_case(data: bytes) -> ClientMessage:
         spelled = _text_decoder.decode(fields.get("type", b"null"))
         name = _TYPES.get(spelled.lower())
         if name is None:
-            raise _unknown(f"the type {one_line(spelled)!r} is", fields, invokes=spelled.lower() == "invoke") from None
+            raise _unknown(f"the type {one_line(spelled)!r} is", fields) from None
         data_type = _string(fields, "dataType")
         if name in _WITH_DATA and data_type is not None and data_type not in get_args(DataType):
-            raise _unknown(f"the dataType {one_line(data_type)!r} is", fields) from None
+            raise _unknown(f"the dataType {one_line(data_type)!r} is", fields, invokes=name == "invoke") from None
         if name == spelled:
             raise
         fields["type"] = msgspec.Raw(msgspec.json.encode(name))
@@ -250,11 +247,16 @@ def _unknown(what: str, fields: Mapping[str, msgspec.Raw], *, invokes: bool = Fa
         ack_id = _uint64_decoder.decode(fields.get("ackId", b"null"))
     except msgspec.DecodeError:
         ack_id = None  # nobody could answer
+    try:
+        stream = _fields_decoder.decode(fields.get("stream", b"{}"))
+    except msgspec.DecodeError:
+        stream = {}
+    stream_id = _string(fields, "streamId")
     return UnknownOperation(
         f"{what} not known to this service",
         ack_id if ack_id is None or ack_id <= MAX_UINT64 else None,
         invocation_id=_string(fields, "invocationId") if invokes else None,
-        stream_id=_string(fields, "streamId"),
+        stream_id=_string(stream, "streamId") if stream_id is None else stream_id,
     )
 
 
@@ -265,11 +267,18 @@ def _string(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
         return None
 
 
-def _check(message: ClientMessage) -> ClientMessage:
-    if isinstance(message, Ping):
+def check(message: WireMessage) -> ClientMessage:
+    """Check a message whose fields have the right types; the last step of :func:`decode`, which says what it raises."""
+    if isinstance(message, Ping | CancelInvocation):
         return message
+    if isinstance(message, Invoke):
+        return _check_payload(message)
     if isinstance(message, SequenceAck):
         _check_uint64(message.sequence_id, "sequenceId")
+        return message
+    if isinstance(message, StreamData):
+        return _check_fragment(message)
+    if isinstance(message, StreamEnd):
         return message
     if message.ack_id is not None:
         _check_uint64(message.ack_id, "ackId")
@@ -279,21 +288,44 @@ def _check(message: ClientMessage) -> ClientMessage:
     elif not is_group_name(message.group):
         raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
     if isinstance(message, SendToGroup):
-        if bytes(message.stream) not in (b"", b"null"):
-            raise UnknownOperation(
-                "streams are not known to this service", message.ack_id, stream_id=_stream_id(bytes(message.stream))
-            )
-        return _check_payload(message)
+        return _check_payload(message) if message.stream is None else _check_start(message, message.stream)
     if isinstance(message, Event):
         return _check_payload(message)
     return message
 
 
-def _stream_id(stream: bytes) -> str | None:
-    try:
-        return _string(_fields_decoder.decode(stream), "streamId")
-    except msgspec.DecodeError:
-        return None
+def _check_start(message: SendToGroup, stream: StreamStart) -> StartStream:
+    stream_id, idle_timeout = stream.stream_id, stream.idle_timeout_ms
+
+    def refuse(reason: str) -> NoReturn:
+        raise ProtocolViolation(reason, ack_id=message.ack_id, stream_id=stream_id)
+
+    if not stream_id or len(stream_id) > MAX_STREAM_ID:
+        refuse(f"invalid stream id: 1 to {MAX_STREAM_ID} characters")
+    if idle_timeout is not None and not 0 < idle_timeout <= MAX_UINT32:
+        refuse(f"idleTimeoutMs is from 1 to {MAX_UINT32}")
+    if bytes(message.data):
+        refuse("the start of a stream has no data")
+    seconds = None if idle_timeout is None else idle_timeout / 1000
+    return StartStream(stream_id, message.group, message.no_echo, seconds, message.ack_id)
+
+
+def _check_fragment(message: StreamData) -> StreamData:
+    data_type, raw = message.data_type, bytes(message.data)
+    given = (message.stream_sequence_id is not None, data_type is not None, bool(raw))
+    if not any(given):
+        return message  # a keepalive
+    if message.stream_sequence_id is None or data_type is None or not raw:
+        raise ProtocolViolation(
+            "a fragment has streamSequenceId, dataType and data; a keepalive has none of them",
+            stream_id=message.stream_id,
+        )
+    _check_uint64(message.stream_sequence_id, "streamSequenceId")
+    if data_type == "json" and is_deep(raw, MAX_NESTING):
+        if isinstance(message, Invoke):
+            raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
+        raise ProtocolViolation(_TOO_DEEP, stream_id=message.stream_id)
+    return msgspec.structs.replace(message, data=_check_data(data_type, message.data))
 
 
 def _check_uint64(value: int, name: str) -> None:
@@ -301,33 +333,41 @@ def _check_uint64(value: int, name: str) -> None:
         raise ProtocolViolation(f"{name} does not fit in 64 bits")
 
 
-def _check_payload(message: SendToGroup | Event) -> SendToGroup | Event:
+_Carrier = TypeVar("_Carrier", SendToGroup, Event, Invoke)
+
+
+def _check_payload(message: _Carrier) -> _Carrier:
     """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
     metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
     data_type: DataType = message.data_type
     raw = bytes(message.data)
     if not raw:
-        if not bytes(metadata):
+        if not bytes(metadata) and not isinstance(message, Invoke):
             raise ProtocolViolation("data is required")
         return msgspec.structs.replace(message, data_type="text", data=_EMPTY_TEXT, metadata=metadata)
+    if data_type == "json" and is_deep(raw, MAX_NESTING):
+        if isinstance(message, Invoke):
+            raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
+        raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
+    return msgspec.structs.replace(message, data=_check_data(data_type, message.data), metadata=metadata)
+
+
+def _check_data(data_type: DataType, data: msgspec.Raw) -> msgspec.Raw:
+    """Return ``data``, checked against its type, as it is passed on."""
+    raw = bytes(data)
     if data_type == "json":
         if raw == b"null":
             raise ProtocolViolation("data of type json must not be null")
-        if is_deep(raw, MAX_NESTING):
-            raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
-        data = message.data
-    else:
-        # The decoder also refuses everything that is not a string.
-        try:
-            text = _text_decoder.decode(raw)
-        except msgspec.DecodeError as error:
-            raise ProtocolViolation(f"invalid message: {error}") from None
-        if data_type == "text":
-            data = message.data
-        else:
-            _check_base64(text)
-            data = msgspec.Raw(b'"' + text.encode() + b'"')
-    return msgspec.structs.replace(message, data=data, metadata=metadata)
+        return data
+    # The decoder also refuses everything that is not a string.
+    try:
+        text = _text_decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ProtocolViolation(f"invalid message: {error}") from None
+    if data_type == "text":
+        return data
+    _check_base64(text)
+    return msgspec.Raw(b'"' + text.encode() + b'"')
 
 
 def _check_base64(text: str) -> None:

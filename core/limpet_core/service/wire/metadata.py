@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
-_MAX_VALUE: Final = 1024
-_MAX_TOTAL: Final = 8192
+from limpet_core.protocol.names import MAX_METADATA_SIZE, MAX_METADATA_VALUE, is_metadata_key, is_metadata_value
 
 HEADER_PREFIX: Final = "x-webpubsub-metadata-"
 """The prefix of the names of headers with metadata."""
@@ -32,16 +29,16 @@ def encode_metadata(pairs: Iterable[tuple[str, object]]) -> bytes:
     metadata: dict[str, str] = {}
     total = 0
     for key, value in pairs:
-        if not _KEY.fullmatch(key):
+        if not is_metadata_key(key):
             raise InvalidMetadata("invalid metadata key")
         if key in metadata:
             raise InvalidMetadata("repeated metadata key")
-        if not isinstance(value, str) or not value.isascii() or len(value) > _MAX_VALUE:
-            raise InvalidMetadata(f"metadata values must be ASCII strings of at most {_MAX_VALUE} bytes")
+        if not isinstance(value, str) or not is_metadata_value(value):
+            raise InvalidMetadata(f"metadata values must be ASCII strings of at most {MAX_METADATA_VALUE} bytes")
         metadata[key] = value
         total += len(key) + len(value)
-    if total > _MAX_TOTAL:
-        raise InvalidMetadata(f"metadata is larger than {_MAX_TOTAL} bytes")
+    if total > MAX_METADATA_SIZE:
+        raise InvalidMetadata(f"metadata is larger than {MAX_METADATA_SIZE} bytes")
     return msgspec.json.encode(metadata) if metadata else b""
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from limpet_core.protocol.names import is_group_name
-from limpet_core.service.wire.from_client import Event, ProtocolViolation, SendToGroup
+from limpet_core.service.wire.from_client import ProtocolViolation
+from limpet_core.service.wire.requests import Event, SendToGroup
 
 _EVENT = "message"
 

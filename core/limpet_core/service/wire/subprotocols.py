@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limpet_core.protocol.names import SUBPROTOCOLS
+from limpet_core.service.wire.codecs import is_spoken
 
 
 def select_subprotocol(offered: Sequence[str]) -> tuple[str, str] | None:
@@ -15,7 +15,7 @@ def select_subprotocol(offered: Sequence[str]) -> tuple[str, str] | None:
     """
     for offer in offered:
         name = offer.lower()
-        if name in SUBPROTOCOLS:
+        if is_spoken(name):
             return name, offer
     return None
 
@@ -31,4 +31,4 @@ def choose_subprotocol(offered: Sequence[str], chosen: str | None) -> tuple[str 
     if not chosen:
         return select_subprotocol(offered) or (None, None)
     spelled = next(offer for offer in offered if offer.lower() == chosen.lower())
-    return (spelled.lower() if spelled.lower() in SUBPROTOCOLS else spelled), spelled
+    return (spelled.lower() if is_spoken(spelled.lower()) else spelled), spelled

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import math
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -22,6 +23,23 @@ class Binary(bytes):
     """A message for a binary frame; all other messages are for text frames."""
 
 
+class StreamFault(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Why a stream has ended; ``UserError``: its publisher says so (client-spec 3.6.5)."""
+
+    name: str
+    message: str | None = None
+    user_error_code: str | None = None
+
+
+class StreamPlace(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The place of a message in a stream: a fragment, or the end after the last fragment (client-spec 3.6.5)."""
+
+    stream_id: str
+    stream_sequence_id: int
+    end_of_stream: bool = False
+    error: StreamFault | None = None
+
+
 class Publication:
     """A message to any number of receivers, encoded once.
 
@@ -29,32 +47,61 @@ class Publication:
         plain: the encoded message without a sequence id.
         size: the length of ``plain`` in bytes; the limits of the service count it.
         expires: when an undelivered copy is dropped, in monotonic seconds; ``math.inf``: never.
+        group: the group; ``None``: a message of the application server.
+        data_type, data, metadata, stream: the content; ``data`` and ``metadata`` (empty: none) are JSON.
+        protobuf: the message for protobuf clients without a sequence id, as far as it was needed; see
+            :mod:`limpet_core.service.wire.protobuf_to_client`.
     """
 
-    __slots__ = ("_data", "_data_type", "_payload", "_tail", "expires", "plain", "size")
+    __slots__ = (
+        "_payload",
+        "_tail",
+        "data",
+        "data_type",
+        "expires",
+        "group",
+        "metadata",
+        "plain",
+        "protobuf",
+        "size",
+        "stream",
+    )
 
     def __init__(
-        self, head: bytes, data_type: str, data: bytes, metadata: bytes = b"", expires: float = math.inf
+        self,
+        head: bytes,
+        group: str | None,
+        data_type: str,
+        data: bytes,
+        metadata: bytes = b"",
+        expires: float = math.inf,
+        stream: StreamPlace | None = None,
     ) -> None:
         # The members of the JSON object, without the opening and with the closing brace.
         ending = b',"metadata":%b}' % metadata if metadata else b"}"
+        if stream is not None:
+            ending = b',"stream":%b%b' % (_encode(stream), ending)
         self._tail = b'"type":"message",%b,"dataType":"%b","data":%b%b' % (head, data_type.encode(), data, ending)
         self.plain: bytes = b"{" + self._tail
         self.size: int = len(self.plain)
         self.expires: float = expires
-        self._data_type = data_type
-        self._data = data
+        self.group: str | None = group
+        self.data_type: str = data_type
+        self.data: bytes = data
+        self.metadata: bytes = metadata
+        self.stream: StreamPlace | None = stream
+        self.protobuf: bytes | None = None
         self._payload: bytes | None = None
 
     @property
     def payload(self) -> bytes:
         """The payload alone, for raw clients (Azure docs): :class:`Binary` unless it is text or JSON."""
         if self._payload is None:
-            if self._data_type == "json":
-                self._payload = self._data
+            if self.data_type == "json":
+                self._payload = self.data
             else:
-                text = _decode_text(self._data)
-                self._payload = text.encode() if self._data_type == "text" else Binary(binascii.a2b_base64(text))
+                text = _decode_text(self.data)
+                self._payload = text.encode() if self.data_type == "text" else Binary(binascii.a2b_base64(text))
         return self._payload
 
     def numbered(self, sequence_id: int) -> bytes:
@@ -69,15 +116,16 @@ def group_publication(
     data: bytes,
     metadata: bytes = b"",
     expires: float = math.inf,
+    stream: StreamPlace | None = None,
 ) -> Publication:
     """Return a message to a group; ``data`` and ``metadata`` (empty: none) are JSON, copied unchanged."""
     head = b'"from":"group","group":%b,"fromUserId":%b' % (_encode(group), _encode(from_user_id))
-    return Publication(head, data_type, data, metadata, expires)
+    return Publication(head, group, data_type, data, metadata, expires, stream)
 
 
 def server_publication(data_type: str, data: bytes, metadata: bytes = b"", expires: float = math.inf) -> Publication:
     """Return a message of the application server; ``data`` and ``metadata`` are JSON, copied unchanged."""
-    return Publication(b'"from":"server"', data_type, data, metadata, expires)
+    return Publication(b'"from":"server"', None, data_type, data, metadata, expires)
 
 
 class _Connected(msgspec.Struct, tag="system", tag_field="type", rename="camel"):
@@ -106,12 +154,33 @@ class _Ack(msgspec.Struct, tag="ack", tag_field="type", rename="camel"):
 class _InvokeResponse(msgspec.Struct, tag="invokeResponse", tag_field="type", rename="camel"):
     invocation_id: str
     success: bool
-    error: _Error
+    data_type: str | msgspec.UnsetType = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: _Error | msgspec.UnsetType = msgspec.UNSET
 
 
-class _StreamClosed(msgspec.Struct, tag="streamClosed", tag_field="type", rename="camel"):
+class _GroupStateItem(msgspec.Struct, rename="camel"):
+    connection_id: str
+    user_id: str | msgspec.UnsetType
+    state: Mapping[str, str] | msgspec.UnsetType
+    updated_at: int
+
+
+class _StreamAck(msgspec.Struct, tag="streamAck", tag_field="type", rename="camel"):
     stream_id: str
-    error: _Error
+    expected_sequence_id: int
+
+
+class _StreamNack(msgspec.Struct, tag="streamNack", tag_field="type", rename="camel"):
+    stream_id: str
+    expected_sequence_id: int
+    name: str
+    message: str
+
+
+class _StreamClosed(msgspec.Struct, tag="streamClosed", tag_field="type", rename="camel", omit_defaults=True):
+    stream_id: str
+    error: _Error | None = None
 
 
 def connected(connection_id: str, user_id: str | None, reconnection_token: str | None) -> bytes:
@@ -122,7 +191,7 @@ def connected(connection_id: str, user_id: str | None, reconnection_token: str |
 
 def disconnected(message: str) -> bytes:
     """Encode the message that announces a close by the service (client-spec 1.3)."""
-    return _encode(_Disconnected("disconnected", _readable(message)))
+    return _encode(_Disconnected("disconnected", readable(message)))
 
 
 def ack(ack_id: int) -> bytes:
@@ -132,19 +201,54 @@ def ack(ack_id: int) -> bytes:
 
 def ack_error(ack_id: int, name: str, message: str) -> bytes:
     """Encode the failure of a request; ``name`` is such as ``Forbidden`` or ``NotFound`` (Azure docs)."""
-    return _encode(_Ack(ack_id, False, _Error(name, _readable(message))))
+    return _encode(_Ack(ack_id, False, _Error(name, readable(message))))
 
 
 def invocation_error(invocation_id: str, name: str, message: str) -> bytes:
     """Encode the failure of an invocation (js)."""
-    return _encode(_InvokeResponse(invocation_id, False, _Error(name, message)))
+    return _encode(_InvokeResponse(invocation_id, False, error=_Error(name, readable(message))))
 
 
-def stream_error(stream_id: str, name: str, message: str) -> bytes:
-    """Encode the end of a stream with an error (client-spec 3.6)."""
-    return _encode(_StreamClosed(stream_id, _Error(name, message)))
+def invocation_result(invocation_id: str, data_type: str | None, data: bytes) -> bytes:
+    """Encode the reply to an invocation (js); ``data`` is JSON, copied unchanged. Without a type there is no data."""
+    if data_type is None:
+        return _encode(_InvokeResponse(invocation_id, True))
+    return _encode(_InvokeResponse(invocation_id, True, data_type, msgspec.Raw(data)))
 
 
-def _readable(text: str) -> str:
+def group_state_item(
+    connection_id: str, user_id: str | None, state: Mapping[str, str] | None, updated_at: int
+) -> bytes:
+    """Encode the state of a connection, ``None`` if it has none any more, for the two messages below (js)."""
+    user = msgspec.UNSET if user_id is None else user_id
+    return _encode(_GroupStateItem(connection_id, user, msgspec.UNSET if state is None else state, updated_at))
+
+
+def group_state_snapshot(group: str, items: Iterable[bytes]) -> bytes:
+    """Encode all states of a group (js)."""
+    return b'{"type":"groupStateSnapshot","group":%b,"items":[%b]}' % (_encode(group), b",".join(items))
+
+
+def group_state_update(group: str, items: Iterable[bytes]) -> bytes:
+    """Encode the states of a group that have changed (js)."""
+    return b'{"type":"groupStateUpdate","group":%b,"items":[%b]}' % (_encode(group), b",".join(items))
+
+
+def stream_ack(stream_id: str, expected: int) -> bytes:
+    """Encode that the service has all fragments of a stream before ``expected`` (client-spec 3.6.4)."""
+    return _encode(_StreamAck(stream_id, expected))
+
+
+def stream_nack(stream_id: str, expected: int, name: str, message: str) -> bytes:
+    """Encode that the service wants a stream from the fragment ``expected`` on once more (client-spec 3.6.4.5)."""
+    return _encode(_StreamNack(stream_id, expected, name, message))
+
+
+def stream_closed(stream_id: str, error: tuple[str, str] | None) -> bytes:
+    """Encode the end of a stream, with the name and the text of an error if there is one (client-spec 3.6.4)."""
+    return _encode(_StreamClosed(stream_id, None if error is None else _Error(error[0], readable(error[1]))))
+
+
+def readable(text: str) -> str:
     """Return text without lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "replace").decode()

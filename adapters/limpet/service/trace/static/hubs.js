@@ -67,7 +67,10 @@ function updateConnection(child, connection) {
   if (!connection.subprotocol.includes("reliable")) facts.push("not reliable");
   if (connection.groupCount > 0) facts.push(`in ${count(connection.groupCount, "group")}`);
   if (connection.sequenceId > 0) facts.push(`${count(connection.sequenceId, "message")}`);
+  if (connection.streamCount > 0) facts.push(`publishes ${count(connection.streamCount, "stream")}`);
   if (connection.unacknowledged > 0) facts.push(`${connection.unacknowledged} unacknowledged`);
+  if (connection.invocationCount > 0) facts.push(count(connection.invocationCount, "invocation"));
+  if (connection.stateCount > 0) facts.push(count(connection.stateCount, "state"));
   setText(child.querySelector(".facts"), facts.filter(Boolean).join(" · "));
 }
 

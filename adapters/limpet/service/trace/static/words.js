@@ -8,6 +8,9 @@ export const CATEGORIES = [
   ["connections", "Connections"],
   ["groups", "Groups"],
   ["messages", "Messages"],
+  ["streams", "Streams"],
+  ["invocations", "Invocations"],
+  ["states", "States"],
   ["acks", "Acks"],
   ["refusals", "Refusals"],
 ];
@@ -37,13 +40,64 @@ const WORDS = {
   ],
   joined: ["groups", "joined", (event) => [name(event.group)]],
   left: ["groups", "left", (event) => [name(event.group)]],
-  published: ["messages", "message", (event) => ["to ", ...target(event), ` → ${count(event.receivers, "receiver")}`]],
+  published: [
+    "messages",
+    "message",
+    (event) => ["to ", ...target(event), ...place(event), ` → ${count(event.receivers, "receiver")}`],
+  ],
   raised: ["messages", "event", (event) => [name(event.event)]],
+  invoked: ["invocations", "invoked", (event) => [name(event.event), " as ", name(event.invocationId)]],
+  invocationAnswered: ["invocations", "reply", (event) => ["to ", name(event.invocationId)]],
+  invocationFailed: [
+    "invocations",
+    "failed",
+    (event) => [name(event.invocationId), `: ${event.error}. `, words(event.message)],
+  ],
+  invocationCancelled: ["invocations", "given up", (event) => [name(event.invocationId)]],
+  groupStateSet: ["states", "state", (event) => ["in ", name(event.group), ` → ${count(event.receivers, "watcher")}`]],
+  groupStateCleared: [
+    "states",
+    "no state",
+    (event) => ["in ", name(event.group), ` → ${count(event.receivers, "watcher")}`],
+  ],
+  groupStatesWatched: [
+    "states",
+    "watches",
+    (event) => [name(event.group), `, which has ${count(event.states, "state")}`],
+  ],
+  groupStatesUnwatched: ["states", "left alone", (event) => [name(event.group)]],
   acked: ["acks", "ack", (event) => [`request ${event.ackId} is done`]],
   sequenceAcked: [
     "acks",
     "received",
     (event) => [`everything up to ${event.sequenceId}; ${count(event.unacknowledged, "message")} to go`],
+  ],
+  streamStarted: [
+    "streams",
+    "stream",
+    (event) => [name(event.streamId), " to group ", name(event.group), `, ends after ${event.idleTimeout} s of silence`],
+  ],
+  streamAcked: ["acks", "received", (event) => [...before(event), " of stream ", name(event.streamId)]],
+  streamNacked: [
+    "streams",
+    "again",
+    (event) => [name(event.streamId), ` from fragment ${event.expected} on: ${event.error}. `, words(event.message)],
+  ],
+  streamEnded: [
+    "streams",
+    "ended",
+    (event) => [
+      name(event.streamId),
+      " to group ",
+      name(event.group),
+      ` after ${count(event.fragments, "fragment")}`,
+      ...(event.error === null ? [] : [`: ${event.error}. `, words(event.message ?? "")]),
+    ],
+  ],
+  streamRefused: [
+    "refusals",
+    "refused",
+    (event) => ["stream ", name(event.streamId), `: ${event.error}. `, words(event.message)],
   ],
   refused: [
     "refusals",
@@ -70,8 +124,9 @@ export function describe(event) {
     connection,
     who: connection === null ? (fromServer ? nobody("server") : "") : user(event.userId),
     sentence: sentence(event),
-    payload: event.data === undefined ? null : words(event.data),
-    payloadKind: event.data === undefined ? "" : `${event.dataType}, ${bytes(event.size)}`,
+    // An empty reply has no type.
+    payload: event.data === undefined || event.dataType === null ? null : words(event.data),
+    payloadKind: event.data === undefined ? "" : `${event.dataType ?? "json"}, ${bytes(event.size)}`,
   };
 }
 
@@ -84,6 +139,14 @@ export function short(connectionId) {
 function joinedAtOnce(groups) {
   const parts = groups.slice(0, 5).flatMap((group) => [", ", name(group)]);
   return groups.length === 0 ? [] : [", member of ", ...parts.slice(1), groups.length > 5 ? ", …" : ""];
+}
+
+function place(event) {
+  return event.streamId === undefined ? [] : [`, fragment ${event.streamSequenceId} of `, name(event.streamId)];
+}
+
+function before(event) {
+  return [event.expected === 1 ? "the start" : `fragments before ${event.expected}`];
 }
 
 function target(event) {

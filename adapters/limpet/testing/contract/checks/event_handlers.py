@@ -32,7 +32,7 @@ class Call(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class _Server:
+class EventServer:
     """An application server: keeps the events it gets, and says what ``answer`` says to them."""
 
     def __init__(self, answer: Callable[[Call], Answer]) -> None:
@@ -90,9 +90,9 @@ class _Server:
 
 
 @contextmanager
-def _handled(harness: Harness, answer: Callable[[Call], Answer]) -> Generator[tuple[BackgroundService, _Server]]:
+def handled(harness: Harness, answer: Callable[[Call], Answer]) -> Generator[tuple[BackgroundService, EventServer]]:
     """A service whose events are answered."""
-    server = _Server(answer)
+    server = EventServer(answer)
     with server.running(), harness.another(server.options()) as service:
         yield service, server
 
@@ -114,7 +114,7 @@ async def an_event_is_acknowledged_when_its_handler_has_answered(harness: Harnes
         ("json", {"id": 7}, b'{"id":7}', "application/json"),
         ("binary", b"\x00\x01", b"\x00\x01", "application/octet-stream"),
     )
-    with _handled(harness, answer) as (service, server):
+    with handled(harness, answer) as (service, server):
         async with harness.client(service.url("ann")) as client:
             log = Log(client, ServerMessage)
             for number, (event, data, _, _) in enumerate(sent):
@@ -140,7 +140,7 @@ async def an_event_its_handler_fails_is_unknown_and_asked_again_only_if_that_is_
     def answer(call: Call) -> Answer:
         return (500, "text/plain", b"out of tea") if len(server.calls) <= failing else _NOTHING
 
-    with _handled(harness, answer) as (service, server):
+    with handled(harness, answer) as (service, server):
         async with harness.client(service.url("ann")) as client:
             with raises(SendError) as caught:
                 await client.call("send_event", "order", 0)
@@ -170,7 +170,7 @@ async def an_event_is_handled_once_whatever_the_network_does(harness: Harness) -
         return 200, "text/plain", call.event.encode()
 
     try:
-        with _handled(harness, answer) as (service, server):
+        with handled(harness, answer) as (service, server):
             async with harness.client(service.url("ann")) as client, anyio.create_task_group() as tasks:
                 life, messages = Log(client, Recovered), Log(client, ServerMessage)
                 acks: list[Ack] = []
@@ -195,7 +195,7 @@ async def an_event_is_handled_once_whatever_the_network_does(harness: Harness) -
 @check()
 async def events_without_ack_arrive_in_order_and_nothing_else_waits_for_them(harness: Harness) -> None:
     count = 300
-    with _handled(harness, lambda _: _NOTHING) as (service, server):
+    with handled(harness, lambda _: _NOTHING) as (service, server):
         async with harness.client(service.url("ann")) as client:
             log = Log(client, GroupMessage)
             await client.join("answers")

@@ -65,14 +65,14 @@ async def a_refusal_that_asks_for_a_delay_has_it_and_a_start_with_a_backoff_goes
     with (
         NotAService.refusing(503, "out of tea", Retry_After="1") as busy,
         NotAService.refusing(429, "too many", Retry_After="Sun, 06 Nov 1994 08:49:38 GMT", Date=date) as throttled,
+        NotAService.refusing(503, "back at once") as last,
     ):
-        urls = [busy.url, throttled.url, busy.url]
+        urls = [busy.url, throttled.url, last.url]
         backoff = Backoff(initial=0.01, maximum=0.01)
         client = harness.client(lambda: urls.pop(0) if urls else harness.service.url(), first_connection=backoff)
         async with client:
             await client.join()
-        first, third = busy.times
-        (second,) = throttled.times
+        (first,), (second,), (third,) = busy.times, throttled.times, last.times
     assert second - first > 0.99
     assert third - second > 0.99
 

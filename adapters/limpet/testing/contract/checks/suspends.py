@@ -96,7 +96,7 @@ async def an_event_loop_that_was_held_up_reads_before_it_judges_silence(harness:
         def hold(_: GroupMessage) -> None:
             if not held:
                 held.append(True)
-                time.sleep(3.0)
+                time.sleep(2.5)  # the next ping is more than two seconds late, which is the sign
 
         client.on(GroupMessage, hold)
         harness.service.publish(GROUP, ["hold"])

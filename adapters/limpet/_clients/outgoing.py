@@ -1,0 +1,213 @@
+"""Streams that a client writes, for the clients whose methods are async."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from limpet import DataType, LocalProtocolError
+from limpet._clients.driver import AsyncDriver, AsyncWaiter
+from limpet._clients.stream_record import StreamRecord
+from limpet_core.text import reason_of
+
+
+class OutgoingStream:
+    """A stream of fragments to a group; made by ``client.open_stream(group)``.
+
+    Use it as ``async with client.open_stream("group1") as stream:``. Leaving the block ends the stream, and
+    waits until the service has closed it; an exception aborts it with its text, which readers get as an error, and
+    waits for nothing. Or open it with ``stream = await client.open_stream(...)``,
+    and call :meth:`end` or :meth:`abort`.
+
+    Each fragment reaches the group exactly once and in order, over any number of recoveries, or a method raises
+    :class:`limpet.StreamError`: the service has closed the stream, or the connection was lost for good.
+    """
+
+    def __init__(self, driver: AsyncDriver[Any], opening: Callable[..., str]) -> None:
+        self._driver = driver
+        self._session = driver.session
+        self._opening = opening
+        self._record = StreamRecord()
+
+    def __repr__(self) -> str:
+        return repr(self._record)
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id; empty before it is opened."""
+        return self._record.stream_id
+
+    @property
+    def acknowledged(self) -> int:
+        """How many fragments the service has for certain."""
+        return self._record.acknowledged
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is over: ended, aborted, or failed."""
+        return self._record.closed
+
+    # ---- Open
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def _open(self) -> Self:
+        record, driver = self._record, self._driver
+        if record.stream_id:
+            record.check()
+            return self  # `async with await client.open_stream(...)`
+        record.stream_id = self._opening(now=driver.now(), user_data=record)
+        driver.delivery.outgoing[record] = None
+        driver.flush()
+        try:
+            while not (record.opened or record.closed):
+                await self._news()
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        record.check()
+        return self
+
+    # ---- Write
+
+    async def write(self, data: Any, *, data_type: DataType | None = None) -> None:
+        """Write one fragment. Return when it is taken over; wait while too many are unacknowledged.
+
+        A call that is cancelled has written nothing. Fragments of several tasks have no order among each other.
+
+        Args:
+            data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
+            data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
+
+        Raises:
+            StreamError: the stream is over, or was ended or aborted before.
+            LocalProtocolError: an argument cannot be used, or the fragment is above ``max_request_size``.
+        """
+        record, driver = self._record, self._driver
+        self._check_opened()
+        await driver.checkpoint()
+        now = driver.now()
+        record.check_writable()
+        while not self._session.stream_has_room(record.stream_id):
+            await self._news()
+            record.check_writable()
+            now = driver.now()
+        record.written = self._session.write_stream(record.stream_id, data, now, data_type=data_type)
+        driver.flush()
+
+    async def flush(self) -> None:
+        """Wait until the service has all fragments that were written before the call.
+
+        Raises:
+            StreamError: the stream has failed.
+        """
+        record = self._record
+        self._check_opened()
+        await self._driver.checkpoint()
+        written = record.written
+        while record.acknowledged < written and not record.closed:
+            await self._news()
+        record.check()
+
+    # ---- End
+
+    async def end(self) -> None:
+        """End the stream behind its fragments; wait until the service has closed it. Repeats wait for the same.
+
+        Where this is cancelled, the stream ends all the same.
+
+        Raises:
+            StreamError: the stream has failed; ``acknowledged`` fragments are certain.
+        """
+        self._check_opened()
+        record = self._record
+        if not record.ending:
+            record.finish("Ended", partial(self._session.end_stream, record.stream_id), self._driver.now())
+            self._driver.drain()
+        await self._over()
+
+    async def abort(self, message: str, code: str | None = None) -> None:
+        """End the stream with an error, behind its fragments; wait until the service has closed it.
+
+        On a stream that is over, nothing happens. Where this is cancelled, the stream is aborted all the same.
+
+        Args:
+            message: an explanation, which readers get in an error named ``UserError``.
+            code: a name or number of the error, for programs.
+
+        Raises:
+            StreamError: the stream has failed before readers could be told.
+            LocalProtocolError: an argument cannot be used.
+        """
+        self._check_opened()
+        record = self._record
+        if not record.closed:
+            abort = partial(self._session.abort_stream, record.stream_id, message, code=code)
+            record.finish("Aborted", abort, self._driver.now())
+            self._driver.drain()
+            await self._over()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self._record.ending != "Aborted":
+                await self.end()
+        elif isinstance(error, Exception):
+            self._abort(self._session.presentable(reason_of(error)))
+        else:
+            self._give_up(error)
+
+    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
+        record, driver = self._record, self._driver
+        if record.stream_id and not (record.closed or record.ending or over()):
+            driver.call_soon(partial(_drop, driver, record))  # from any thread, and amid anything
+
+    # ---- Inside
+
+    def _check_opened(self) -> None:
+        if not self._record.stream_id:
+            raise LocalProtocolError(
+                "the stream is not open: `async with client.open_stream(group) as stream:` opens it, and so does "
+                "`stream = await client.open_stream(group)`"
+            )
+
+    def _give_up(self, error: BaseException) -> None:
+        """Abort the stream because the task was cancelled (then nothing can be waited for), or is dropped."""
+        if isinstance(error, GeneratorExit):
+            self._driver.call_soon(partial(_drop, self._driver, self._record))  # see __del__
+        else:
+            self._abort("the writer was cancelled")
+
+    def _abort(self, message: str) -> None:
+        """Abort the stream, unless its writer has ended it, without waiting."""
+        _drop(self._driver, self._record, message)
+
+    async def _over(self) -> None:
+        """Wait until the stream is over; raise its error."""
+        await self._driver.checkpoint()
+        while not self._record.closed:
+            await self._news()
+        self._record.check()
+
+    async def _news(self) -> None:
+        """Wait until there may be news of the stream."""
+        waiter: AsyncWaiter[None] = self._driver.waiter()
+        self._record.waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._record.waiters.remove(waiter)
+
+
+def _drop(driver: AsyncDriver[Any], record: StreamRecord, message: str = "the writer was dropped") -> None:
+    """Abort a stream whose writer does not go on, without waiting; in the event loop."""
+    record.give_up(driver.session, message, driver.now())
+    driver.drain()

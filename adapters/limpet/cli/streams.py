@@ -1,0 +1,80 @@
+"""``limpet pub --stream`` and ``limpet sub --streams``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any
+
+import click
+
+from limpet import StreamChunk, StreamError
+from limpet.asyncio import Client, IncomingStream
+from limpet.cli._reports import EVENTS, as_json_line, data_as_text, name_of, note, report
+from limpet_core.text import escape
+
+
+async def write_stream(url: str | Callable[[], str], group: str, fragments: AsyncIterator[Any]) -> None:
+    """Write each of ``fragments`` to a stream of ``group``, and end the stream behind them."""
+    client = Client(url)
+    for event_type in EVENTS:
+        client.on(event_type, report)
+    written = 0
+    async with client, client.open_stream(group) as stream:
+        note(f"stream {name_of(stream.stream_id)}")
+        async for fragment in fragments:
+            await stream.write(fragment)
+            written += 1
+    note(f"{written} fragment{'s' if written != 1 else ''} written and acknowledged")
+
+
+async def print_streams(
+    url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool
+) -> None:
+    """Print the fragments of the streams of ``groups``, until ``count`` streams have ended if it is given."""
+    client = Client(url)
+    for event_type in EVENTS:
+        client.on(event_type, report)
+    async with client:
+        streams = client.streams()
+        for group in groups:
+            await client.join_group(group)
+        note(f"connected as {client.connection_id}" + (f", user {name_of(client.user_id)}" if client.user_id else ""))
+        printing: set[asyncio.Task[None]] = set()
+        try:
+            async for stream in streams:
+                printing.add(task := asyncio.create_task(_print_stream(stream, as_json)))
+                task.add_done_callback(printing.discard)
+                if count is not None:
+                    count -= 1
+                    if not count:
+                        break
+            await asyncio.gather(*printing)
+        finally:
+            for task in printing:
+                task.cancel()
+
+
+async def _print_stream(stream: IncomingStream, as_json: bool) -> None:
+    sender = f" {name_of(stream.from_user_id)}" if stream.from_user_id else ""
+    name = f"{name_of(stream.group)}{sender} {name_of(stream.stream_id)}"
+    if not stream.from_start:
+        note(f"stream {name} was under way already")
+    try:
+        async for chunk in stream:
+            try:
+                text = _as_json(stream, chunk) if as_json else f"{name}: {data_as_text(chunk.data)}"
+            except RecursionError:
+                note("a fragment is not shown: it is nested too deeply")
+            else:
+                click.echo(escape(text))
+    except StreamError as error:
+        note(f"stream {name} failed: {error}")
+    else:
+        note(f"stream {name} ended")
+
+
+def _as_json(stream: IncomingStream, chunk: StreamChunk) -> str:
+    about = {"group": stream.group, "fromUserId": stream.from_user_id, "streamId": stream.stream_id}
+    place = {"streamSequenceId": chunk.sequence_id, "dataType": chunk.data_type, "data": chunk.data}
+    return as_json_line(about | place)

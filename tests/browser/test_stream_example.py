@@ -1,0 +1,43 @@
+"""The example of streamed tokens: a browser page and a Python client read a stream over connections that drop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from playwright.async_api import async_playwright, expect
+from tests.browser.browsing import CHROMIUM, FLAGS
+from tests.examples.test_examples import Example, example
+from tests.helpers.needs import needs
+
+ANSWER = "You said: hold on. A limpet holds on, whatever the sea does, and so does this stream. "
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_a_page_and_a_client_read_every_token_once_and_in_order(port: int) -> None:
+    (chromium,) = needs(CHROMIUM)
+
+    async def browse(program: Example) -> None:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+            try:
+                page = await browser.new_page()
+                await page.goto(f"http://127.0.0.1:{port}/")
+                await expect(page.locator("#state")).to_have_text("connected")
+                await page.get_by_role("button").click()
+                await expect(page.locator("#answers p")).to_have_class("done")
+                assert await page.locator("#answers p").text_content() == ANSWER
+                assert await page.locator("#drops").text_content() == "1"
+            finally:
+                await browser.close()
+
+    with example("stream_tokens.py", str(port)) as program:
+        assert program.hear() == "ready"
+        asyncio.run(browse(program))
+        assert program.hear() == ANSWER.rstrip()

@@ -1,0 +1,197 @@
+"""Functions of a test answer events and invocations, over sockets and in memory; answers that are late or lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from limpet import Acked, Backoff, InvocationError, Options, SendError, ServerMessage
+from limpet.asyncio import Client as AsyncioClient
+from limpet.service import EventHandler, HubOptions, ServiceOptions
+from limpet.sync import Client
+from limpet.testing import AnsweredCall, BackgroundService, VirtualService, trace
+from limpet_core.service import Answer
+
+QUICK = Options(recovery_interval=0.02, reconnect=Backoff(initial=0.01, maximum=0.05))
+
+
+@pytest.fixture
+def service() -> Iterator[BackgroundService]:
+    with BackgroundService() as service:
+        yield service
+
+
+# ---- Over sockets
+
+
+def test_replies_of_every_type_and_what_the_function_is_told(service: BackgroundService) -> None:
+    calls: list[AnsweredCall] = []
+
+    def echo(call: AnsweredCall) -> Any:
+        calls.append(call)
+        return call.data
+
+    service.answer("Echo", echo)
+    with Client(service.url("ann")) as client:
+        for data in ("grün", b"\0\xff", {"a": [1, None]}):
+            reply = client.invoke("echo", data, metadata={"trace": "7"})
+            assert reply.data == data
+        assert client.invoke("echo").data_type is None
+        client.send_event("ECHO", "x")
+        first, last = calls[0], calls[-1]
+        assert first == AnsweredCall(
+            event="echo",
+            connection_id=client.connection_id or "",
+            user_id="ann",
+            data="grün",
+            data_type="text",
+            metadata={"trace": "7"},
+            invoked=True,
+        )
+        assert (last.event, last.data, last.invoked) == ("ECHO", "x", False)
+
+
+def test_refusals_failures_and_what_nobody_answers(
+    service: BackgroundService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.answer("refuse", lambda call: Answer(403, (("Content-Type", "text/plain"),), b"not you"))
+    service.answer("fail", lambda call: 1 / 0)
+    with Client(service.url(), QUICK) as client:
+        with pytest.raises(InvocationError, match="not you") as refused:
+            client.invoke("refuse", 1)
+        assert (refused.value.name, refused.value.outcome) == ("BadRequest", "rejected")
+        with caplog.at_level(logging.ERROR, "limpet.testing"), pytest.raises(InvocationError) as failed:
+            client.invoke("fail", 1)
+        assert failed.value.name == "InternalServerError"
+        assert "ZeroDivisionError" in caplog.text
+        with pytest.raises(InvocationError) as missing:
+            client.invoke("unknown", 1)
+        assert missing.value.name == "NotFound"
+        with pytest.raises(SendError):
+            client.send_event("unknown", 1)
+        service.answer("unknown", lambda call: None)
+        client.send_event("unknown", 1)
+
+
+@pytest.mark.parametrize("kind", [BackgroundService, VirtualService])
+def test_an_event_has_a_name(kind: type[BackgroundService | VirtualService]) -> None:
+    service = kind()
+    if isinstance(service, BackgroundService):
+        service.start()
+    try:
+        for name in ("", "1", "a b"):
+            with pytest.raises(ValueError, match="not the name of an event"):
+                service.answer(name, lambda call: None)
+    finally:
+        if isinstance(service, BackgroundService):
+            service.stop()
+
+
+def test_the_handlers_of_the_service_get_the_other_events() -> None:
+    handler = EventHandler(url="http://127.0.0.1:9/", system_events=(), retries=0)
+    with BackgroundService(ServiceOptions(hubs={"chat": HubOptions(event_handlers=(handler,))})) as service:
+        service.answer("mine", lambda call: "mine")
+        with Client(service.url()) as client:
+            assert client.invoke("mine").data == "mine"
+            with pytest.raises(InvocationError, match="could not be delivered"):
+                client.invoke("other")
+
+
+def test_a_lost_answer_is_an_unknown_outcome_and_the_function_is_called_once(service: BackgroundService) -> None:
+    called = threading.Semaphore(0)
+    service.answer("order", lambda call: called.release())
+    with Client(service.url(), QUICK) as client:
+        service.lose_invocation()
+        with pytest.raises(InvocationError) as lost:
+            client.invoke("order")
+        assert lost.value.outcome == "unknown"
+        service.log.wait(trace.ConnectionRecovered)
+        client.invoke("order")
+    assert [called.acquire(blocking=False) for _ in range(3)] == [True, True, False]
+
+
+def test_an_answer_that_never_comes_is_given_up(service: BackgroundService) -> None:
+    service.answer("order", lambda call: "done")
+    with Client(service.url()) as client:
+        service.delay_invocation(math.inf)
+        with pytest.raises(InvocationError) as late:
+            client.invoke("order", timeout=0.2)
+        assert late.value.name == "Timeout"
+        service.log.wait(trace.InvocationCancelled)
+        assert client.invoke("order").data == "done"
+
+
+# ---- In memory
+
+
+def test_in_memory_an_answer_takes_as_long_as_it_is_told_to() -> None:
+    service = VirtualService()
+    service.answer("order", lambda call: {"got": call.data})
+
+    async def main() -> tuple[Any, float]:
+        async with AsyncioClient(service.url("ann"), connect=service.connect) as client:
+            service.delay_invocation(3600.0)
+            before = service.now
+            reply = await client.invoke("order", 7, timeout=7200.0)
+            return reply.data, service.now - before
+
+    assert service.run(main()) == ({"got": 7}, 3600.0)
+
+
+def test_in_memory_events_that_wait_in_a_queue_are_answered_too() -> None:
+    service = VirtualService()
+    service.answer("note", lambda call: call.data)
+    client = service.client("ann")
+    client.start()
+    for number in range(50):
+        client.session.send_event("note", number, now=service.now)
+    service.settle()
+    assert [message.data for message in client.events_of(ServerMessage)] == list(range(50))
+    assert len(client.events_of(Acked)) == 50
+
+
+def test_in_memory_a_lost_answer_cuts_the_line() -> None:
+    service = VirtualService()
+    service.answer("order", lambda call: None)
+
+    async def main() -> str:
+        async with AsyncioClient(service.url("ann"), connect=service.connect) as client:
+            service.lose_invocation(client.connection_id)
+            with pytest.raises(InvocationError) as lost:
+                await client.invoke("order")
+            await client.invoke("order")
+            return lost.value.outcome
+
+    assert service.run(main()) == "unknown"
+    assert len(service.log.of(trace.ConnectionRecovered)) == 1
+
+
+def test_in_memory_states_are_told_and_restored() -> None:
+    service = VirtualService()
+
+    async def main() -> None:
+        ann = AsyncioClient(service.url("ann"), connect=service.connect)
+        bob = AsyncioClient(service.url("bob"), connect=service.connect)
+        async with ann, bob, bob.watch_group_states("room") as states:
+            await ann.join_group("room")
+            await ann.set_group_state("room", {"a": "1"})
+            first = ann.connection_id or ""
+            assert service.group_states("room") == {first: {"a": "1"}}
+            service.drop(first, for_good=True)
+            await asyncio.sleep(60)
+            assert ann.connection_id != first
+            assert service.group_states("room") == {ann.connection_id: {"a": "1"}}
+            assert list(states) == [ann.connection_id]
+            service.cut()
+            await ann.clear_group_state("room")
+            await asyncio.sleep(60)
+            assert service.group_states("room") == {}
+            assert list(states) == []
+
+    service.run(main())
