@@ -22,6 +22,7 @@ from limpet import (
     GroupMessage,
     LimpetError,
     LocalProtocolError,
+    MessagesMissed,
     ServerMessage,
     Stopped,
     StreamChunk,
@@ -173,6 +174,18 @@ def test_after_the_close_the_last_stream_that_is_let_go_ends_it() -> None:
     assert bench.delivery.buffers
     reader.close()
     assert not bench.delivery.buffers
+
+
+def test_what_is_missed_may_be_the_end_of_a_stream() -> None:
+    """An id that is used again must not be read as one stream, nor twice."""
+    bench = Bench(20)
+    bench.deliver(fragment("a", 1), fragment("a", 2), MessagesMissed(3, 3), fragment("a", 1), fragment("a", 2))
+    first, second = bench.take(), bench.take()
+    assert isinstance(first.fragments.error, StreamError)
+    assert first.fragments.error.name == "Gap"
+    assert first.take(2) == second.take(2) == [1, 2]
+    bench.deliver(MessagesMissed(6, 8), fragment("a", 3))
+    assert isinstance(second.fragments.error, StreamError)
 
 
 def test_messages_that_are_no_fragments_of_the_group_are_left_to_others() -> None:

@@ -466,6 +466,38 @@ def test_a_stream_in_json(service: dict[str, str]) -> None:
     assert "\u202e" not in printed
 
 
+def test_a_reader_of_streams_whose_output_is_closed_ends(service: dict[str, str]) -> None:
+    url = limpet("url", "--connection-string", service["connection_string"], "--hub", "chat").stdout.strip()
+    with running("sub", "--url", url, "--streams", "tokens") as reader:
+        assert reader.stderr is not None
+        assert reader.stdout is not None
+        assert "connected as" in reader.stderr.readline()
+        reader.stdout.close()
+        assert limpet("pub", "--url", url, "--stream", "tokens", "one", "two").returncode == 0
+        assert reader.wait(TIMEOUT) == 1
+        told = reader.stderr.read()
+        reader.stdout = None
+    assert "Traceback" not in told
+    assert "never retrieved" not in told
+
+
 def test_a_stream_takes_no_options_of_messages(service: dict[str, str]) -> None:
     refused = limpet("pub", "--url", service["url"], "--stream", "--ttl", "5", "tokens", "x")
     assert (refused.returncode, "--stream goes with none of" in refused.stderr) == (2, True)
+
+
+def test_a_stream_is_not_begun_if_an_argument_is_no_json(service: dict[str, str]) -> None:
+    refused = limpet("pub", "--url", service["url"], "--stream", "--json", "tokens", "1", "x")
+    assert (refused.returncode, "DATA is not JSON" in refused.stderr, "-- stream" in refused.stderr) == (1, True, False)
+
+
+def test_the_end_of_a_stream_is_no_message(service: dict[str, str]) -> None:
+    url = limpet("url", "--connection-string", service["connection_string"], "--hub", "chat").stdout.strip()
+    with running("sub", "--url", url, "--count", "2", "tokens") as reader:
+        assert reader.stderr is not None
+        assert "connected as" in reader.stderr.readline()
+        for text in ("one", "two"):
+            assert limpet("pub", "--url", url, "--stream", "tokens", text).returncode == 0
+        printed, told = reader.communicate(timeout=TIMEOUT)
+    assert [line.partition(": ")[2] for line in printed.splitlines()] == ["one", "two"]
+    assert told.count(" ended") == 1  # the second end comes behind the last message that was asked for

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
-from limpet import Disconnected, Event, GroupMessage, LimpetError, StreamChunk
+from limpet import Disconnected, Event, GroupMessage, LimpetError, MessagesMissed, StreamChunk
 from limpet._clients.buffers import Buffer, Buffers
 from limpet_core.client.incoming_streams import Begun, Extended, FollowedStream, IncomingStreams, News
 
@@ -82,7 +82,7 @@ class StreamsBuffer(Buffer):
         sorter: IncomingStreams,
         make: Callable[[FollowedStream, Fragments], Closable],
     ) -> None:
-        super().__init__(delivery, frozenset({GroupMessage, Disconnected}), group)
+        super().__init__(delivery, frozenset({GroupMessage, MessagesMissed, Disconnected}), group)
         self.full: bool = False
         self._sorter = sorter
         self._make = make
@@ -95,12 +95,14 @@ class StreamsBuffer(Buffer):
         """Return whether ``event`` changes something for streams."""
         if type(event) is GroupMessage:
             return event.stream is not None and (self.group is None or event.group == self.group)
-        return type(event) is Disconnected
+        return type(event) is Disconnected or type(event) is MessagesMissed
 
     def put(self, event: Event) -> None:
         """Sort a fragment into its stream. At the limit, reading is paused; what was read already is still added."""
         if type(event) is GroupMessage:
             self._take(self._sorter.receive(event))
+        elif type(event) is MessagesMissed:
+            self._sorter.missed(event.last - event.first + 1)
         elif type(event) is Disconnected:
             self._take(self._sorter.disconnected(event.reason))
         if self._come >= self.delivery.limit and not self.full:

@@ -34,6 +34,11 @@ async def subscribe(url: str | Callable[[], str], groups: Collection[str], count
         if not groups:
             note("no GROUP was given: only messages to this user, this connection or the whole hub are printed")
         async for message in client:
+            if type(message) is GroupMessage and message.stream is not None and message.stream.end:
+                fault = message.stream.error
+                how = "ended" if fault is None else f"failed: {fault.name}: {fault.message}"
+                note(f"stream {name_of(message.stream.stream_id)} in {name_of(message.group)} {how}")
+                continue
             try:
                 text = as_json_line(message) if as_json else _as_text(message)
             except RecursionError:
@@ -111,13 +116,19 @@ def texts_of(data: tuple[str, ...]) -> AsyncIterator[str]:
     return _texts(data) if data else _lines(_standard_input())
 
 
-async def values_of(data: tuple[str, ...], as_json: bool) -> AsyncIterator[Any]:
-    """Yield what :func:`texts_of` does, or the values if the texts are JSON."""
-    async for text in texts_of(data):
-        yield parse(text) if as_json else text
+def values_of(data: tuple[str, ...], as_json: bool) -> AsyncIterator[Any]:
+    """Return what :func:`texts_of` does, or the values if the texts are JSON; those of ``data`` are parsed at once."""
+    if not as_json:
+        return texts_of(data)
+    return _texts([parse(text) for text in data]) if data else _parsed(texts_of(data))
 
 
-async def _texts(data: Iterable[str]) -> AsyncIterator[str]:
+async def _parsed(texts: AsyncIterator[str]) -> AsyncIterator[Any]:
+    async for text in texts:
+        yield parse(text)
+
+
+async def _texts(data: Iterable[Any]) -> AsyncIterator[Any]:
     for text in data:
         yield text
 

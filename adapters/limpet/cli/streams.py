@@ -41,14 +41,24 @@ async def print_streams(
             await client.join_group(group)
         note(f"connected as {client.connection_id}" + (f", user {name_of(client.user_id)}" if client.user_id else ""))
         printing: set[asyncio.Task[None]] = set()
+        failed: list[asyncio.Task[None]] = []
+
+        def done(task: asyncio.Task[None]) -> None:
+            printing.discard(task)
+            if not task.cancelled() and task.exception() is not None:  # standard output is closed, for example
+                failed.append(task)
+                streams.close()  # which ends the iteration
+
         try:
             async for stream in streams:
                 printing.add(task := asyncio.create_task(_print_stream(stream, as_json)))
-                task.add_done_callback(printing.discard)
+                task.add_done_callback(done)
                 if count is not None:
                     count -= 1
                     if not count:
                         break
+            if failed:
+                failed[0].result()
             await asyncio.gather(*printing)
         finally:
             for task in printing:

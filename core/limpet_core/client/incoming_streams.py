@@ -11,7 +11,7 @@ from limpet_core.errors import StreamError
 from limpet_core.protocol.messages import GroupMessage, StreamFault, StreamInfo
 
 MAX_STREAMS: Final = 1024
-"""Streams that are remembered at a time, those that have ended included."""
+"""Streams under way that are remembered at a time, and as many that have ended."""
 
 MAX_KEY: Final = 4096
 """Characters of a group's name and a stream's id together. A longer one is not followed: remembered names take room."""
@@ -52,10 +52,11 @@ class FollowedStream:
         next_id: the sequence id that continues it.
         chunks: how many fragments were seen.
         over: no more fragments are wanted: it has ended or failed.
+        missed: how many messages had been missed when the last fragment came.
         user_data: the caller's.
     """
 
-    __slots__ = ("chunks", "from_start", "from_user_id", "group", "next_id", "over", "stream_id", "user_data")
+    __slots__ = ("chunks", "from_start", "from_user_id", "group", "missed", "next_id", "over", "stream_id", "user_data")
 
     def __init__(self, message: GroupMessage, info: StreamInfo) -> None:
         self.group: str = message.group
@@ -65,6 +66,7 @@ class FollowedStream:
         self.next_id: int = info.sequence_id
         self.chunks: int = 0
         self.over: bool = False
+        self.missed: int = 0
         self.user_data: Any = None
 
 
@@ -98,17 +100,21 @@ class IncomingStreams:
     dropped; a greater one, or an end that is not the next, is a gap: the stream fails, and the rest of it is skipped.
     So what a reader gets of a stream has no gap and no duplicate.
 
+    Where messages were missed, the end of a stream may be among them, and the beginning of another one under its id. So
+    a stream fails at the number n, too, if at least n messages were missed since its last fragment: its end and the
+    fragments before n.
+
     After the end of a stream, sequence id 1 begins another one under the same id, since publishers may use an id again;
-    all else is dropped. At the limit of what is remembered, the stream that ended first is forgotten. Where none has
-    ended, the one that was silent for longest fails with ``TooManyStreams``.
+    all else is dropped. One stream too many fails the one that was silent for longest, with ``TooManyStreams``, and its
+    rest is skipped. Of as many that have ended or failed so, the first one is forgotten.
 
     Args:
         from_start_only: leave out streams whose first fragment was not seen.
         quote: prepares a text of the service for an error.
-        most: how many streams to remember.
+        most: how many streams under way to remember, and how many that have ended.
     """
 
-    __slots__ = ("_ended", "_from_start_only", "_most", "_quote", "_under_way")
+    __slots__ = ("_ended", "_from_start_only", "_missed", "_most", "_quote", "_under_way")
 
     def __init__(
         self, *, from_start_only: bool = False, quote: Callable[[str], str] = str, most: int = MAX_STREAMS
@@ -116,6 +122,7 @@ class IncomingStreams:
         self._from_start_only = from_start_only
         self._quote = quote
         self._most = most
+        self._missed = 0  # messages, so far
         self._under_way: dict[tuple[str, str], FollowedStream] = {}  # in the order of their last fragments
         self._ended: dict[tuple[str, str], None] = {}  # in the order of their ends
 
@@ -130,16 +137,30 @@ class IncomingStreams:
         if info is None:
             return news
         key = (message.group, info.stream_id)
-        stream = self._under_way.pop(key, None) or self._begin(key, message, info, news)
+        stream = self._under_way.pop(key, None)
+        if stream is not None and self._missed - stream.missed >= info.sequence_id:
+            if not stream.over:
+                why = "messages were missed, and the end of the stream may be among them; the rest of it is skipped"
+                news.append(_fail(stream, "Gap", why))
+            if info.sequence_id == 1:
+                stream = None
         if stream is None:
-            return news
-        if not stream.over:
+            stream = self._begin(key, message, info, news)
+            if stream is None:
+                return news
+        if stream.over:
+            stream.missed = self._missed  # it goes on, though nobody reads it
+        else:
             self._extend(stream, message, info, news)
         if info.end:
-            self._ended[key] = None
+            self._remember_end(key)
         else:
             self._under_way[key] = stream
         return news
+
+    def missed(self, count: int) -> None:
+        """Note that so many messages were missed, see :class:`limpet.MessagesMissed`."""
+        self._missed += count
 
     def disconnected(self, reason: str = "") -> list[News]:
         """Note that the connection is lost for good: all streams fail, and are forgotten."""
@@ -158,17 +179,21 @@ class IncomingStreams:
         if len(message.group) + len(info.stream_id) > MAX_KEY:
             return None
         self._ended.pop(key, None)
-        if len(self) >= self._most:
-            self._forget_one(news)
+        if len(self._under_way) >= self._most:
+            self._skip_quietest(news)
         stream = FollowedStream(message, info)
         news.append(Begun(stream))
         return stream
 
-    def _forget_one(self, news: list[News]) -> None:
-        if self._ended:
+    def _remember_end(self, key: tuple[str, str]) -> None:
+        self._ended[key] = None
+        if len(self._ended) > self._most:
             del self._ended[next(iter(self._ended))]
-            return
-        quietest = self._under_way.pop(next(iter(self._under_way)))
+
+    def _skip_quietest(self, news: list[News]) -> None:
+        key = next(iter(self._under_way))
+        quietest = self._under_way.pop(key)
+        self._remember_end(key)  # else its next fragment would begin it anew, and fail the next one
         if not quietest.over:
             why = f"no more than {self._most} streams are followed at a time, and this one was silent for longest"
             news.append(_fail(quietest, "TooManyStreams", why))
@@ -177,6 +202,7 @@ class IncomingStreams:
         sequence_id, expected = info.sequence_id, stream.next_id
         if sequence_id < expected and not info.end:
             return
+        stream.missed = self._missed
         if sequence_id != expected:
             what = "the end" if info.end else "the fragment"
             why = f"{what} has the number {sequence_id} in place of {expected}; the rest of the stream is skipped"

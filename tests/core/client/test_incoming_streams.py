@@ -214,12 +214,12 @@ def test_the_loss_of_the_connection_fails_all_and_what_follows_begins_anew() -> 
 
 def test_the_stream_that_ended_first_is_forgotten_first() -> None:
     streams = IncomingStreams(most=3)
-    read(streams, fragment(1, "live"), fragment(1, "a", end=True), fragment(1, "b", end=True))
-    assert read(streams, fragment(1, "c", end=True)) == ["start", "end"]
+    read(streams, fragment(1, "live"), *(fragment(1, name, end=True) for name in "abc"))
+    assert read(streams, fragment(9, "a"), fragment(1, "d", end=True)) == ["start", "end"]
     assert read(streams, fragment(9, "b"), fragment(9, "c")) == []
     assert read(streams, fragment(9, "a")) == ["middle", "a9"]  # it is not known any more
     assert read(streams, fragment(2, "live")) == ["live2"]
-    assert len(streams) == 3
+    assert len(streams) == 5
 
 
 def test_where_none_has_ended_the_one_that_was_silent_for_longest_fails() -> None:
@@ -233,7 +233,38 @@ def test_where_none_has_ended_the_one_that_was_silent_for_longest_fails() -> Non
     assert read(streams, fragment(4, "a")) == [("Gap", 2)]
     assert read(streams, fragment(2, "c")) == ["c2"]
     assert read(streams, fragment(1, "d")) == ["start", "d1"]  # in place of a, which has failed already
-    assert len(streams) == 2
+    assert read(streams, fragment(2, "b"), fragment(5, "a"), fragment(3, "b", end=True)) == []
+    assert len(streams) == 4
+
+
+def test_of_one_stream_too_many_the_others_go_on() -> None:
+    streams = IncomingStreams(most=10)
+    told = [read(streams, fragment(number, f"{name}")) for number in range(1, 5) for name in range(11)]
+    assert [item for news in told for item in news if isinstance(item, tuple)] == [("TooManyStreams", 1)]
+    assert [news for news in told[11:] if not news] == [[]] * 3  # the rest of the first one
+
+
+@pytest.mark.parametrize(
+    ("before", "missed", "after", "expected"),
+    [
+        ([1, 2], 1, [1, 2, 3], [("Gap", 2), "start", "s1", "s2", "s3"]),
+        ([1, 2], 1, [3, 4], ["s3", "s4"]),
+        ([1, 2], 1, [2, 3], ["s3"]),
+        ([1, 2], 2, [2, 3, 4], [("Gap", 2)]),
+        ([1, 2], 2, [3, 4], ["s3", "s4"]),
+        ([1, 2], 3, [3, 4, 1], [("Gap", 2)]),
+        ([1, 3], 1, [1, 2], ["start", "s1", "s2"]),
+        ([1, 3], 1, [4, 1], []),
+    ],
+    ids=str,
+)
+def test_a_stream_fails_where_its_end_may_have_been_missed(
+    before: list[int], missed: int, after: list[int], expected: list[Any]
+) -> None:
+    streams = IncomingStreams()
+    read(streams, *map(fragment, before))
+    streams.missed(missed)
+    assert read(streams, *map(fragment, after)) == expected
 
 
 # ---- Against a model
@@ -300,7 +331,7 @@ def test_whatever_arrives_no_gap_is_merged_over_and_no_duplicate_delivered(
         for each, one in seen.items():  # a fragment ends or extends no other stream
             if one.over and not before.get(each, True):
                 assert one.key == key or one.error == "TooManyStreams"
-        assert len(streams) <= most
+        assert len(streams) <= 2 * most
 
     for kind, *rest in steps:
         if kind == "lost":

@@ -326,9 +326,10 @@ def test_wrong_arguments_are_refused_and_change_nothing(
     named: dict[str, Any], error: type[LocalProtocolError], text: str
 ) -> None:
     drive = connected(max_request_size=1000)
-    event, data = named.pop("event", "order"), named.pop("data", "x")
+    arguments = {"event": "order", "data": "x"} | named
+    event, data = arguments.pop("event"), arguments.pop("data")
     with pytest.raises(error, match=text):
-        drive.session.invoke(event, data, drive.now, **named)
+        drive.session.invoke(event, data, drive.now, **arguments)
     assert drive.sent() == []
     assert drive.session.deadline == math.inf
     assert not inspect(drive.session).left

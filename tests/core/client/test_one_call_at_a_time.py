@@ -417,6 +417,16 @@ TIMED: dict[str, Callable[[Session, Any], Any]] = {
     "join_group": lambda session, now: session.join_group("g", now),
     "send_to_group": lambda session, now: session.send_to_group("g", "x", now),
     "send_event": lambda session, now: session.send_event("e", "x", now),
+    "open_stream": lambda session, now: session.open_stream("g", now),
+    "write_stream": lambda session, now: session.write_stream("s", "x", now),
+    "end_stream": lambda session, now: session.end_stream("s", now),
+    "abort_stream": lambda session, now: session.abort_stream("s", "no", now),
+    "invoke": lambda session, now: session.invoke("e", "x", now),
+    "cancel_invocation": lambda session, now: session.cancel_invocation("1", now),
+    "set_group_state": lambda session, now: session.set_group_state("g", {"a": "b"}, now),
+    "clear_group_state": lambda session, now: session.clear_group_state("g", now),
+    "subscribe_group_states": lambda session, now: session.subscribe_group_states("g", now),
+    "unsubscribe_group_states": lambda session, now: session.unsubscribe_group_states("g", now),
     "stop": lambda session, now: session.stop(now),
 }
 

@@ -322,8 +322,6 @@ def _check_fragment(message: StreamData) -> StreamData:
         )
     _check_uint64(message.stream_sequence_id, "streamSequenceId")
     if data_type == "json" and is_deep(raw, MAX_NESTING):
-        if isinstance(message, Invoke):
-            raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
         raise ProtocolViolation(_TOO_DEEP, stream_id=message.stream_id)
     return msgspec.structs.replace(message, data=_check_data(data_type, message.data))
 

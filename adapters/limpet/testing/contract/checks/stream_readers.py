@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,14 @@ from limpet import (
     InvalidValue,
     LocalProtocolError,
     Recovered,
+    State,
     StreamChunk,
     StreamError,
 )
 from limpet.testing.contract.check import check
 from limpet.testing.contract.harness import Harness, Log, prompt, raises, soon
 from limpet.testing.contract.subject import GROUP, Stream, Streams, Subject
+from limpet_core.service import StreamPlace, group_publication
 
 _READ: Any = ("read streams", "write streams")
 _LIMIT = 4
@@ -64,6 +67,21 @@ async def _written(writer: Subject, *data: Any, group: str = GROUP) -> str:
         for each in data:
             await stream.write(each)
     return stream.stream_id
+
+
+def _say(harness: Harness, *places: StreamPlace, expires: float = math.inf) -> None:
+    """Have the service publish fragments that no client writes, with their numbers as data."""
+    messages = [
+        group_publication(GROUP, None, "json", b'""' if place.end_of_stream else number, stream=place, expires=expires)
+        for place in places
+        for number in [b"%d" % place.stream_sequence_id]
+    ]
+
+    def say(service: Any, _: Any) -> None:
+        for message in messages:
+            service.core.send_to_group("chat", GROUP, message)
+
+    harness.service.call(say)
 
 
 # ---- What is read
@@ -255,6 +273,28 @@ async def a_gap_fails_its_stream_and_no_other(harness: Harness) -> None:
         await _written(writer, "next")
         await soon(lambda: len(seen) == 3 and seen[2].over)
         assert seen[2].data == ["next"]
+        await client.stop()
+
+
+@check(needs=_READ)
+async def a_stream_whose_end_was_missed_is_not_merged_with_the_next_of_its_id(harness: Harness) -> None:
+    """The service drops the end, as it drops what is too old."""
+    async with harness.client() as client, anyio.create_task_group() as tasks:
+        await client.join()
+        seen: list[_Read] = []
+        tasks.start_soon(_read_all, client.streams(), seen)
+        _say(harness, StreamPlace("s", 1), StreamPlace("s", 2))
+        await soon(lambda: seen and len(seen[0].data) == 2)
+        harness.service.refuse()
+        harness.service.cut()
+        await soon(lambda: client.state is State.RECOVERING)
+        _say(harness, StreamPlace("s", 3, True), expires=0.0)
+        _say(harness, *(StreamPlace("s", number) for number in (1, 2, 3)), StreamPlace("s", 4, True))
+        harness.service.accept()
+        await soon(lambda: len(seen) == 2 and all(read.over for read in seen), "two ends")
+        cut, whole = seen
+        assert (cut.data, cut.error and cut.error.name) == ([1, 2], "Gap")
+        assert (whole.from_start, whole.data, whole.error) == (True, [1, 2, 3], None)
         await client.stop()
 
 
