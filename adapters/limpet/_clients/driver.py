@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -129,6 +129,10 @@ class BaseDriver(ABC, Generic[TransportT]):
     @abstractmethod
     def flush(self) -> None:
         """Send the requests that were added to the session, now or soon."""
+
+    def flush_soon(self) -> None:
+        """Send fragments, for whose answers nobody waits: soon, as many as possible together."""
+        self.flush()
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause or resume reading: consumers are too far behind, or have caught up."""
@@ -304,7 +308,7 @@ class AsyncDriver(BaseDriver[TransportT]):
         """Return a waiter for a new request, and the session's time."""
 
     @abstractmethod
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> Awaitable[None]:
         """Let other tasks run now and then, though the caller never has to wait."""
 
     @abstractmethod

@@ -91,16 +91,17 @@ class OutgoingStream:
             LocalProtocolError: an argument cannot be used, or the fragment is above ``max_request_size``.
         """
         record, driver = self._record, self._driver
-        self._check_opened()
         await driver.checkpoint()
         now = driver.now()
-        record.check_writable()
+        if not record.writable:
+            self._check_writable()
         while not self._session.stream_has_room(record.stream_id):
             await self._news()
-            record.check_writable()
             now = driver.now()
+            if not record.writable:
+                self._check_writable()
         record.written = self._session.write_stream(record.stream_id, data, now, data_type=data_type)
-        driver.flush()
+        driver.flush_soon()
 
     async def flush(self) -> None:
         """Wait until the service has all fragments that were written before the call.
@@ -178,6 +179,10 @@ class OutgoingStream:
                 "the stream is not open: `async with client.open_stream(group) as stream:` opens it, and so does "
                 "`stream = await client.open_stream(group)`"
             )
+
+    def _check_writable(self) -> None:
+        self._check_opened()
+        self._record.check_writable()
 
     def _give_up(self, error: BaseException) -> None:
         """Abort the stream because the task was cancelled (then nothing can be waited for), or is dropped."""

@@ -28,11 +28,12 @@ class StreamRecord:
         acknowledged: how many of them the service has for certain.
         ending: how the writer has ended the stream; empty: not yet.
         closed: whether the stream is over.
+        writable: whether it is open, and neither ended nor over.
         error: why, unless it was ended or aborted.
         waiters: get a result whenever something of this has changed.
     """
 
-    __slots__ = ("acknowledged", "closed", "ending", "error", "opened", "stream_id", "waiters", "written")
+    __slots__ = ("acknowledged", "closed", "ending", "error", "opened", "stream_id", "waiters", "writable", "written")
 
     def __init__(self) -> None:
         self.stream_id: str = ""
@@ -41,6 +42,7 @@ class StreamRecord:
         self.acknowledged: int = 0
         self.ending: Literal["", "Ended", "Aborted"] = ""
         self.closed: bool = False
+        self.writable: bool = False
         self.error: StreamError | None = None
         self.waiters: list[Woken] = []
 
@@ -52,10 +54,12 @@ class StreamRecord:
         """Note what an event says, and wake all who wait for it."""
         if isinstance(event, StreamOpened):
             self.opened = True
+            self.writable = not self.ending
         else:
             self.acknowledged = event.acknowledged
             if isinstance(event, StreamClosed):
                 self.closed = True
+                self.writable = False
                 self.error = event.error
         for waiter in tuple(self.waiters):
             if not waiter.done():
@@ -68,6 +72,7 @@ class StreamRecord:
         except NoSuchStream:
             return  # it is over, and the event that says so is on its way
         self.ending = self.ending or how
+        self.writable = False
 
     def give_up(self, session: Session, message: str, now: float) -> None:
         """Abort the stream, unless it is over or its writer has ended it."""

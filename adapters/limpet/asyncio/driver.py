@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,16 @@ log: logging.Logger = logging.getLogger("limpet")
 
 _SENDS = 64
 """Messages without an ack that a task sends before other tasks run."""
+
+
+class _Done:
+    """Is over before it is awaited, and costs less than a coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return iter(())  # type: ignore[return-value]
+
+
+_DONE = _Done()
 
 
 _PATIENCE = 1.0
@@ -136,16 +146,22 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         else:
             self._more = True
 
+    def flush_soon(self) -> None:
+        """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
+        if not self._flushing:
+            self._loop.call_soon(self._flushed)
+            self._flushing = True
+        self._more = True
+
     def _flushed(self) -> None:
         self._flushing, self._sends = False, 0
         if self._more:
             self.drain()
 
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> Awaitable[None]:
         """Let other tasks run now and then, though the caller never has to wait."""
         self._sends += 1
-        if self._sends > self._max_sends:
-            await asyncio.sleep(0)
+        return asyncio.sleep(0) if self._sends > self._max_sends else _DONE
 
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true."""

@@ -228,26 +228,29 @@ class Masker:
         self._pool = b""
         self._at = 0
 
-    @staticmethod
-    def suits(payload: bytes) -> bool:
-        """Whether ``payload`` is short enough for :meth:`frame`, and then faster than with wsproto."""
-        return len(payload) <= _FAST_MASKING_LIMIT
-
-    def frame(self, payload: bytes) -> bytes:
-        """Return the frame of a message whose payload :meth:`suits`."""
-        at = self._at
-        if at == len(self._pool):
-            self._pool = self._random_bytes(256)
-            at = 0
-        self._at = at + 4
-        (mask,) = _mask(self._pool, at)
-        length = len(payload)
-        words = (length + 3) // 4
-        # One exclusive or for all bytes. A multiplication repeats the mask, which is cheaper than to repeat its bytes
-        # and to convert them into an integer. The bytes behind the end of the payload are cut off.
-        masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
-        if length < 126:
-            head = _short_head(self._first, 0x80 | length, mask)
-        else:
-            head = _long_head(self._first, 0xFE, length >> 8, length & 0xFF, mask)
-        return head + masked.to_bytes(4 * words, "little")[:length]
+    def frames(self, payloads: list[bytes], frame_long: Callable[[bytes], bytes]) -> bytes:
+        """Return the frames of messages, in order; ``frame_long`` makes those of the payloads that are not short."""
+        first, pool, at = self._first, self._pool, self._at
+        frames: list[bytes] = []
+        for payload in payloads:
+            length = len(payload)
+            if length > _FAST_MASKING_LIMIT:
+                frames.append(frame_long(payload))
+                continue
+            if at == len(pool):
+                pool = self._random_bytes(256)
+                at = 0
+            (mask,) = _mask(pool, at)
+            at += 4
+            words = (length + 3) // 4
+            # One exclusive or for all bytes. A multiplication repeats the mask, which is cheaper than to repeat its
+            # bytes and to convert them into an integer. The bytes behind the end of the payload are cut off.
+            masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
+            if length < 126:
+                head = _short_head(first, 0x80 | length, mask)
+            else:
+                head = _long_head(first, 0xFE, length >> 8, length & 0xFF, mask)
+            frames.append(head)
+            frames.append(masked.to_bytes(4 * words, "little")[:length])
+        self._pool, self._at = pool, at
+        return b"".join(frames)

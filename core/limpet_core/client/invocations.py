@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -59,6 +59,8 @@ class Invocations:
         wake_at: the time of the next :meth:`wake`, in seconds; may be early, never late.
     """
 
+    timer: ClassVar[Timer] = Timer.INVOCATIONS
+
     __slots__ = (
         "_allowance",
         "_cancellations",
@@ -89,11 +91,6 @@ class Invocations:
         self.unsent: dict[str, Invocation] = {}
         self.sending: bool = False
         self.wake_at: float = math.inf
-
-    @property
-    def timer(self) -> Timer:
-        """The timer for the invocation that runs out of time next."""
-        return Timer.INVOCATIONS
 
     @property
     def waits(self) -> bool:

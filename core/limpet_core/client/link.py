@@ -170,7 +170,10 @@ class Link:
         """
         out = [*self._pongs, *self._out]
         if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
-            out.append(b"".join([self._frame(message) for message in messages]))
+            if self._fast_lane:
+                out.append(self._masker.frames(messages, self._frame))
+            else:
+                out.append(b"".join(map(self._frame, messages)))
         close = self.dial.close
         if close is not None and self._open and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
@@ -181,8 +184,6 @@ class Link:
         return out
 
     def _frame(self, message: bytes) -> bytes:
-        if self._fast_lane and self._masker.suits(message):
-            return self._masker.frame(message)
         return self._ws.send(BytesMessage(data=message) if self._binary else TextMessage(data=message.decode()))
 
     # ---- The handshake

@@ -90,16 +90,12 @@ class OutgoingStream(msgspec.Struct, eq=False):
             count = self.next - self.cursor + bool(end)
         return count or self.keepalive_due
 
-    def add(self, message: bytes) -> None:
-        """Add the next fragment."""
-        self.fragments[self.next] = message
-        self.size += len(message)
-        self.next += 1
-
     def acknowledge(self, expected: int) -> None:
         """Let go of the fragments before ``expected``."""
+        pop, size = self.fragments.pop, self.size
         for number in range(self.oldest, expected):
-            self.size -= len(self.fragments.pop(number))
+            size -= len(pop(number))
+        self.size = size
         self.oldest = expected
         self.cursor = max(self.cursor, expected)
 
@@ -115,6 +111,24 @@ class OutgoingStream(msgspec.Struct, eq=False):
         self.cursor = self.oldest
         self.end_sent = self.hurry = self.backing_off = False
 
+    def take_fragments(self) -> list[bytes]:
+        """Return the fragments to send next, all at once; they count as handed out."""
+        if self.backing_off or not self.cursor < self.next or not self.opened:
+            return []
+        fragments = self.fragments
+        taken = [fragments[number] for number in range(self.cursor, self.next)]
+        self._handed_out(self.next)
+        return taken
+
+    def _handed_out(self, cursor: int) -> None:
+        """Note that the fragments before ``cursor`` are handed to the transport."""
+        self.keepalive_due = False
+        # A service that had read an end sent before would have closed the stream: it waits for what it refused.
+        self.end_here = self.incomplete = False
+        self.cursor = cursor
+        if cursor > self.handed:
+            self.handed = cursor
+
     def take(self) -> bytes | None:
         """Return the next message to send, which counts as handed out; None: there is none at the moment."""
         if not self.opened:
@@ -123,11 +137,7 @@ class OutgoingStream(msgspec.Struct, eq=False):
             self.started = self.tried = True
             return self.start
         if self.cursor < self.next and not self.backing_off:
-            self.keepalive_due = False
-            # A service that had read an end sent before would have closed the stream: it waits for what it refused.
-            self.end_here = self.incomplete = False
-            self.cursor += 1
-            self.handed = max(self.handed, self.cursor)
+            self._handed_out(self.cursor + 1)
             return self.fragments[self.cursor - 1]
         if self.ending and not self.end_sent and not self.backing_off and (self.hurry or not self.fragments):
             self.end_sent = self.end_here = self.end_tried = True

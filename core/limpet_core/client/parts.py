@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from limpet_core.client.timers import Timer
 from limpet_core.errors import LimpetError
@@ -12,15 +12,12 @@ class Part(Protocol):
     """A part with messages of its own, which waits for answers of the service.
 
     Attributes:
+        timer: the timer that calls :meth:`wake`.
         wake_at: the time of the next :meth:`wake`, in seconds; may be early, never late.
     """
 
+    timer: ClassVar[Timer]
     wake_at: float
-
-    @property
-    def timer(self) -> Timer:
-        """The timer that calls :meth:`wake`."""
-        ...
 
     @property
     def waits(self) -> bool:

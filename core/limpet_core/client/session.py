@@ -887,8 +887,11 @@ class Session:
         try:
             self.running = "write_stream"
             self._lifecycle.expect_to_hear(now)
-            number = self._streams.write(stream_id, data, now, data_type)
-            self._lifecycle.schedule(self._streams)
+            streams = self._streams
+            wake_at = streams.wake_at
+            number = streams.write(stream_id, data, now, data_type)
+            if streams.wake_at < wake_at:
+                self._lifecycle.schedule(streams)
             return number
         finally:
             self.running = ""

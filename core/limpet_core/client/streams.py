@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from limpet_core.client.events import Event, StreamClosed, StreamOpened, StreamProgress
 from limpet_core.client.options import Options
@@ -60,11 +60,14 @@ class Streams:
         wake_at: the time of the next :meth:`wake`, in seconds; may be early, never late.
     """
 
+    timer: ClassVar[Timer] = Timer.STREAMS
+
     __slots__ = (
         "_codec",
         "_count",
         "_events",
         "_failed",
+        "_most_fragments",
         "_options",
         "_random",
         "_ready",
@@ -79,6 +82,7 @@ class Streams:
         self, options: Options, random: Callable[[], float], codec: Codec, secrets: Secrets, events: list[Event]
     ) -> None:
         self._options = options
+        self._most_fragments = options.max_stream_unacked
         self._random = random
         self._codec = codec
         self._secrets = secrets
@@ -90,11 +94,6 @@ class Streams:
         self._failed: dict[str, OutgoingStream] = {}  # the service may hold them open; their ids are taken until then
         self.sending: dict[OutgoingStream, None] = {}
         self.wake_at: float = math.inf
-
-    @property
-    def timer(self) -> Timer:
-        """The timer of resends, keepalives and time-outs."""
-        return Timer.STREAMS
 
     @property
     def waits(self) -> bool:
@@ -156,10 +155,12 @@ class Streams:
 
     def write(self, stream_id: str, data: Any, now: float, data_type: str | None) -> int:
         """Take a fragment over and return its number, from 1."""
-        stream = self._open_stream(stream_id)
+        stream = self._streams.get(stream_id) if stream_id.__class__ is str else None
+        if stream is None:
+            stream = self._open_stream(stream_id)
         if stream.ending:
             raise LocalProtocolError(f"the stream {stream_id!r} has been ended or aborted: nothing can follow")
-        if not self._has_room(stream):
+        if len(stream.fragments) >= self._most_fragments or stream.size >= MAX_UNACKED_BYTES:
             raise TooManyRequests(
                 f"{len(stream.fragments)} fragments with {stream.size} bytes are not acknowledged yet "
                 f"(max_stream_unacked is {self._options.max_stream_unacked}, and {MAX_UNACKED_BYTES} bytes); "
@@ -167,9 +168,12 @@ class Streams:
             )
         number = stream.next
         message = self._codec.encode_stream_data(stream_id, number, data, data_type, self._options.max_request_size)
-        stream.add(message)
+        stream.fragments[number] = message
+        stream.size += len(message)
+        stream.next = number + 1
         if stream.opened:
-            self._send(stream)
+            if self._ready:
+                self.sending[stream] = None
             if not stream.backing_off:  # else nothing goes out for now
                 stream.quiet_at = now + stream.keepalive
         if not stream.waits:
@@ -179,10 +183,12 @@ class Streams:
     def has_room(self, stream_id: str) -> bool:
         """Whether :meth:`write` would take a fragment."""
         stream = self._streams.get(stream_id)
-        return stream is not None and not stream.ending and self._has_room(stream)
-
-    def _has_room(self, stream: OutgoingStream) -> bool:
-        return len(stream.fragments) < self._options.max_stream_unacked and stream.size < MAX_UNACKED_BYTES
+        return (
+            stream is not None
+            and not stream.ending
+            and len(stream.fragments) < self._most_fragments
+            and stream.size < MAX_UNACKED_BYTES
+        )
 
     def end(self, stream_id: str, now: float, error: StreamEndError | None = None) -> None:
         """End a stream behind its fragments; an ``error`` replaces an end that was not sent yet."""
@@ -228,10 +234,9 @@ class Streams:
         while self.sending:
             turn = tuple(self.sending)
             for stream in turn:
+                if len(turn) == 1:  # the ordinary case, in one go
+                    messages += stream.take_fragments()
                 message = stream.take()
-                while message and len(turn) == 1:  # the ordinary case, in one go
-                    messages.append(message)
-                    message = stream.take()
                 if message is None:
                     del self.sending[stream]
                 else:

@@ -290,7 +290,10 @@ def _encode_checked(whole: Any, data: Any) -> bytes:
 
 
 def _encode_data(request: SendToGroup | SendEvent | StreamData | InvokeWithData, limit: int) -> bytes:
-    message = _encode_checked(request, request.data if request.data_type == "json" else None)
+    if request.data_type == "text":  # a str that can be encoded
+        message = _encode(request)
+    else:
+        message = _encode_checked(request, request.data if request.data_type == "json" else None)
     return message if len(message) <= limit else check_size(message, limit, "data")
 
 
