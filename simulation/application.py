@@ -12,13 +12,14 @@ from simulation.clock import Clock
 from simulation.inspect import pending, set_stride
 from simulation.invoking import Invoking
 from simulation.presence import Presence
+from simulation.reading import Reading
 from simulation.service import Service
 from simulation.streaming import Streaming
 from simulation.weather import Weather
 from simulation.witness import Asked, Watched
 
 
-class Application(Streaming, Invoking, Presence):
+class Application(Streaming, Reading, Invoking, Presence):
     """Starts and stops a session, makes requests, gives up, reads slowly. A subclass drives the session."""
 
     def __init__(

@@ -20,6 +20,7 @@ from limpet import (
     State,
     Stopped,
 )
+from limpet_core.client.incoming_streams import IncomingStreams
 from simulation.clock import Clock
 from simulation.inspect import inspect
 from simulation.oracle import Ask, SessionOracle, sent
@@ -40,6 +41,7 @@ class Watched(Session):
     """A session whose messages the oracle sees when they are handed out, to a Link or to a transport."""
 
     oracle: Witness
+    sorter_type: ClassVar[type[IncomingStreams]] = IncomingStreams  # what its readers use
 
     def receive_messages(self, messages: Sequence[bytes], now: float) -> None:
         self.oracle.hears(messages)

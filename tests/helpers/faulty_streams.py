@@ -9,7 +9,8 @@ import msgspec
 from simulation import inspect
 from simulation.witness import Watched
 
-from limpet import Recovered, State, StreamProgress
+from limpet import GroupMessage, Recovered, State, StreamError, StreamProgress
+from limpet_core.client.incoming_streams import Extended, IncomingStreams, News, Over
 from limpet_core.service import ServiceCore
 
 
@@ -149,6 +150,53 @@ SESSIONS: Final[dict[str, type[Watched]]] = {
     "streams: loses the newest fragment after a recovery": LosesTheNewestFragment,
     "streams: ends before all fragments": EndsEarly,
 }
+
+# ---- Readers
+
+
+class TellsNoEnds(IncomingStreams):
+    def receive(self, message: GroupMessage) -> list[News]:
+        return [each for each in super().receive(message) if not isinstance(each, Over)]
+
+
+class LosesAFragment(IncomingStreams):
+    def receive(self, message: GroupMessage) -> list[News]:
+        return [
+            each for each in super().receive(message) if not (isinstance(each, Extended) and each.stream.chunks == 3)
+        ]
+
+
+class OutlivesItsConnection(IncomingStreams):
+    def disconnected(self, reason: str = "") -> list[News]:
+        return []
+
+
+class FollowsAnything(IncomingStreams):
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named | {"from_start_only": False, "most": 1024})
+
+
+class TakesAnEndForABreak(IncomingStreams):
+    def receive(self, message: GroupMessage) -> list[News]:
+        return [
+            Over(each.stream, StreamError("Gap", "a fragment is missing", 0)) if isinstance(each, Over) else each
+            for each in super().receive(message)
+        ]
+
+
+def with_reader(sorter: type[IncomingStreams]) -> type[Watched]:
+    return type(f"With{sorter.__name__}", (Watched,), {"sorter_type": sorter})
+
+
+SESSIONS.update(
+    {
+        "readers: are told of no ends": with_reader(TellsNoEnds),
+        "readers: miss the third fragment": with_reader(LosesAFragment),
+        "readers: keep streams of a lost connection": with_reader(OutlivesItsConnection),
+        "readers: get more streams than they want": with_reader(FollowsAnything),
+        "readers: are told of gaps that are none": with_reader(TakesAnEndForABreak),
+    }
+)
 
 # ---- Services
 
