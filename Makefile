@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test quick check format proto simulate fuzz mutants coverage bench micro ratios soak clean
+.PHONY: demo test test-all release quick check format proto simulate fuzz mutants coverage docs bench micro ratios soak clean
 
 demo: $(VENV)/.installed
-	$(BIN)/limpet demo
+	@$(BIN)/limpet demo
 
 # Most of the time of a test is waiting: six run at a time. WORKERS=0: one after the other, as a debugger wants it.
 WORKERS ?= 6
@@ -14,6 +14,15 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The tests, or PART="tests/core", on each Python of this machine, or on PYTHONS="python3.13 /path/of/python3.14"; OTHERS=1
+# leaves out that of `make test`. Environments of their own; a table at the end (see tests/pythons/).
+test-all:
+	$(PYTHON) -m tests.pythons --workers $(WORKERS) --pythons "$(PYTHONS)" $(if $(OTHERS),--others) $(PART) $(ARGS)
+
+# Builds dist/, checks it, tries the wheel with each extra, and prints what to upload; DRAFT=1: at any time.
+release: $(VENV)/.tested
+	$(BIN)/python -m tests.release $(if $(DRAFT),--draft) $(ARGS)
 
 # The minute before a commit: formatting, lint, types, the core's tests and one adapter's contract.
 quick: $(VENV)/.checked
@@ -30,6 +39,8 @@ check: $(VENV)/.checked
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint examples/docker/Dockerfile; fi
+	$(BIN)/compose-lint --quiet examples/docker/compose.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet_core --ignoreexternal
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet --ignoreexternal
@@ -65,8 +76,13 @@ coverage: $(VENV)/.tested
 	$(BIN)/coverage run --source=limpet_core -m pytest -q tests/core tests/adapters/service
 	$(BIN)/coverage report --include="core/*" --show-missing --skip-covered --fail-under=100
 
-# Ours beside the official clients, in one run against one server; writes tables and chart into docs/performance.md.
-# BENCH="--quick" is a look of a few minutes that writes nothing (see benchmarks/README.md).
+# The documentation, into docs/_build/html; a warning is an error, such as a link or a name that leads nowhere.
+docs: $(VENV)/.documented
+	$(BIN)/python -m sphinx --quiet --nitpicky --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# Ours beside the official clients, in one run against one server; writes tables and chart into docs/explanation/
+# performance.md. BENCH="--quick" is a look of a few minutes that writes nothing (see benchmarks/README.md).
 bench: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
 	$(BIN)/python benchmarks/bench.py $(BENCH)
@@ -87,31 +103,32 @@ soak: $(VENV)/.benched
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) --seed $(SEED)
 
 $(VENV)/.installed: pyproject.toml
-	@echo "installing into $(VENV) (about 20 s) ..."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all]"
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "Limpet with all extras, and what they need" --editable ".[all]"
+	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "what the tests need" --group test
+	@touch $@
 
 $(VENV)/.checked: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group check
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "formatter, linter and type checkers" --group check
+	@touch $@
+
+$(VENV)/.documented: $(VENV)/.tested pyproject.toml
+	@$(PYTHON) tools/install.py $(VENV) "what the documentation needs" --group docs
+	@touch $@
 
 $(VENV)/.benched: $(VENV)/.tested pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "what benchmarks need" --group bench
+	@touch $@
 
 $(VENV)/.fuzzed: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "what fuzzing needs" --group fuzz
+	@touch $@
 
 $(VENV)/.mutating: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
-	touch $@
+	@$(PYTHON) tools/install.py $(VENV) "what mutation testing needs" --group mutants
+	@touch $@
 
 $(VENV)/proto/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)/proto
@@ -120,4 +137,4 @@ $(VENV)/proto/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mutants docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The chart of docs/performance.md: what it costs to receive a message, client by client."""
+"""The chart of docs/explanation/performance.md: what it costs to receive a message, client by client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is aimed at: ratios within one run. See docs/performance.md."""
+"""What is aimed at: ratios within one run. See docs/explanation/performance.md."""
 
 from __future__ import annotations
 

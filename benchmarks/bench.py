@@ -1,7 +1,7 @@
 """Everything, in one run: ours beside the official clients and beside recipes, interleaved and repeated.
 
-``make bench`` prints the tables and writes them, and the chart, into docs/performance.md; it takes a quarter of an hour
-and wants a quiet machine. ``make bench BENCH="--quick"`` takes three minutes and writes nothing.
+``make bench`` prints the tables and writes them, and the chart, into docs/explanation/performance.md; it takes a
+quarter of an hour and wants a quiet machine. ``make bench BENCH="--quick"`` takes three minutes and writes nothing.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def processor() -> str:
 
 def write(report: Report) -> None:
     """Put tables and chart where the documentation has them, between its markers."""
-    page = DOCS / "performance.md"
+    page = DOCS / "explanation" / "performance.md"
     text, count = re.subn(
         r"(<!-- measured: begin -->\n).*(<!-- measured: end -->)",
         lambda found: f"{found[1]}\n{report.markdown()}\n\n{found[2]}",
@@ -173,7 +173,7 @@ def write(report: Report) -> None:
     if count != 1:
         sys.exit(f"{page} has not exactly one pair of markers")
     page.write_text(text)
-    _chart.draw(report.charted(), DOCS / "performance.svg")
+    _chart.draw(report.charted(), DOCS / "explanation" / "performance.svg")
     print(f"\nwritten: {page} and its chart")
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/states.md from the transition table of the core: ``python docs/make_diagram.py``.
+"""Draw docs/reference/states.md from the transition table of the core: ``python docs/make_diagram.py``.
 
 ``--check`` writes nothing; the exit status is 0 if the file is up to date.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from limpet_core.client.states import TRANSITIONS, State
 
-TARGET = Path(__file__).parent / "states.md"
+TARGET = Path(__file__).parent / "reference" / "states.md"
 
 
 def diagram() -> str:
-    """Return the text of docs/states.md."""
+    """Return the text of docs/reference/states.md."""
     lines = [
         "# The states of a session",
         "",
@@ -42,7 +42,7 @@ def _meanings() -> dict[str, str]:
 def main() -> None:
     """Write or check the file."""
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if TARGET.read_text() == diagram() else "docs/states.md is out of date: run docs/make_diagram.py")
+        sys.exit(0 if TARGET.read_text() == diagram() else f"{TARGET.name} is out of date: run docs/make_diagram.py")
     TARGET.write_text(diagram())
 
 

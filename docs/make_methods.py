@@ -1,5 +1,6 @@
-"""Draw docs/methods.md by calling each method of a session in each situation: ``python docs/make_methods.py``.
+"""Draw docs/reference/methods.md: call each method of a session in each situation.
 
+Run it with ``python docs/make_methods.py``.
 ``--check`` writes nothing; the exit status is 0 if the file is up to date.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from limpet import Backoff, ConnectError, LimpetError, Options, Session
 
-TARGET = Path(__file__).parent / "methods.md"
+TARGET = Path(__file__).parent / "reference" / "methods.md"
 URL = "wss://example.test/client/hubs/chat?access_token=x"
 HELLO = '{"type":"system","event":"connected","connectionId":"c1","reconnectionToken":"t"}'
 NEWS = b'{"type":"message","from":"server","dataType":"text","data":"x","sequenceId":1}'
@@ -93,7 +94,7 @@ SITUATIONS: dict[str, Callable[[], Session]] = {
     "WAITING": _waiting,
     "STOPPING": _stopping,
 }
-"""How to bring a session there; see docs/methods.md for the words."""
+"""How to bring a session there; see docs/reference/methods.md for the words."""
 
 LIFE: dict[str, Call] = {
     "start": lambda s: s.start(NOW),
@@ -204,7 +205,7 @@ Drain in this order, and begin again if an event's handler has called the sessio
 
 
 def page() -> str:
-    """Return the text of docs/methods.md."""
+    """Return the text of docs/reference/methods.md."""
     parts = [INTRODUCTION]
     for title, calls in TABLES.items():
         parts.append(f"\n## {title}\n")
@@ -246,7 +247,7 @@ def main() -> None:
     """Write or check the file."""
     logging.disable()
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if TARGET.read_text() == page() else "docs/methods.md is out of date: run docs/make_methods.py")
+        sys.exit(0 if TARGET.read_text() == page() else f"{TARGET.name} is out of date: run docs/make_methods.py")
     TARGET.write_text(page())
 
 

@@ -1,4 +1,4 @@
-"""Take docs/trace.png, the trace page at work: ``python docs/make_screenshot.py [light|dark]``.
+"""Take docs/images/trace.png, the trace page at work: ``python docs/make_screenshot.py [light|dark]``.
 
 Needs chromium, and Playwright for Python from the dependency group "test".
 """
@@ -16,13 +16,13 @@ from limpet import Options, SendError
 from limpet.asyncio import Client
 from limpet.service import Service
 
-TARGET = Path(__file__).parent / "trace.png"
+TARGET = Path(__file__).parent / "images" / "trace.png"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 
 
 async def scene(service: Service, page: Page) -> None:
-    """Let something worth a picture happen: chats and orders, a refusal, a drop and a recovery."""
+    """Let something worth a picture happen: orders, a stream, bytes, a refusal, a drop and a recovery."""
     await page.get_by_role("button", name="Connect", exact=True).click()
     await page.get_by_text("Connected as me.").wait_for()
     await page.get_by_role("button", name="Join", exact=True).click()
@@ -30,8 +30,8 @@ async def scene(service: Service, page: Page) -> None:
     ann_url = service.client_url(user_id="ann", roles=ROLES, groups=["orders"])
     ben_url = service.client_url(user_id="ben", groups=["orders", "room"])
     async with Client(ann_url, quick) as ann, Client(ben_url, quick) as ben:
-        for number in (17, 18):
-            await ann.send_to_group("orders", {"id": number, "item": "rope", "metres": 10 * number})
+        await ann.send_to_group("orders", {"id": 17, "item": "rope", "metres": 170})
+        await ben.set_group_state("orders", {"status": "reading"})
         try:
             await ben.join_group("captains")
         except SendError:
@@ -42,6 +42,10 @@ async def scene(service: Service, page: Page) -> None:
         service.drop(ann.connection_id)
         await page.locator('.event[data-label="recovered"]').wait_for()
         await ann.send_to_group("room", "Back again, and nothing is missing.")
+        async with ann.open_stream("orders") as stream:
+            for word in ["Rope", "is", "on", "its", "way,", "and", "two", "anchors", "with", "it."]:
+                await stream.write(f"{word} ")
+        await ann.send_to_group("orders", bytes(range(64)))
         await asyncio.sleep(1.0)
         await page.get_by_label("Message to the group").fill("Ahoy!")
         await page.get_by_role("button", name="Send", exact=True).click()

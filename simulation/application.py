@@ -18,6 +18,9 @@ from simulation.streaming import Streaming
 from simulation.weather import Weather
 from simulation.witness import Asked, Watched
 
+_TIMEOUTS = (None, None, None, None, None, 0.0, 0.05, 2.0, 20.0, 60.0)
+"""Timeouts of publishes; seconds."""
+
 
 class Application(Streaming, Reading, Invoking, Presence):
     """Starts and stops a session, makes requests, gives up, reads slowly. A subclass drives the session."""
@@ -48,6 +51,7 @@ class Application(Streaming, Reading, Invoking, Presence):
         self.paused = False
         self.slow = 0.0  # seconds that the consumer will take over the next messages
         self.ending = False
+        self.timeouts = None if gentle else clock.draw(f"{name} timeouts")
 
     # ---- Life
 
@@ -92,9 +96,10 @@ class Application(Streaming, Reading, Invoking, Presence):
 
     def publish(self, *, group: str = "room", ack: bool = True, no_echo: bool = False) -> None:
         kind = "forbidden" if group == "secret" else f"publish {group}" if ack else "untracked"
+        timeout = self.timeouts.choice(_TIMEOUTS) if self.timeouts is not None and ack else None
         asked = self.ask(kind, lambda asked: self.session.send_to_group(
-            group, asked.number, self.clock.now, ack=ack, no_echo=no_echo, user_data=asked
-        ))  # fmt: skip
+            group, asked.number, self.clock.now, ack=ack, no_echo=no_echo, timeout=timeout, user_data=asked
+        ), timeout=timeout)  # fmt: skip
         if no_echo:
             self.unechoed.add(asked.number)
 

@@ -46,6 +46,7 @@ class Client(Application):
             self.session.wake(when)
             assert self.session.deadline > when, "after wake(deadline) the deadline has moved"
         self.drain()
+        self.counted(self.session.stats)
 
     def drain(self) -> None:
         session = self.session

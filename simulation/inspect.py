@@ -59,7 +59,7 @@ def inspect(session: Session) -> Inside:
         "pending": requests.pending,
         "outbox": outbox.queue,
         "repeats": outbox.repeats,
-        "in flight": outbox._in_flight,
+        "in flight": outbox.in_flight,
         "unanswered": requests._unanswered,
         "backing off": requests._backing_off,
         "own": requests._own,
@@ -114,7 +114,7 @@ def invocations_inside(session: Session) -> InvocationsInside:
     """Take a record of the invocations of ``session``."""
     invocations = session._invocations
     payloads = [invocation.payload for invocation in invocations.pending.values()]
-    return InvocationsInside(payloads, len(invocations._deadlines))
+    return InvocationsInside(payloads, len(invocations._deadlines._heap))
 
 
 # ---- Changes to a session

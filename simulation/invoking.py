@@ -79,7 +79,8 @@ class Invoking(Witness):
                 self.clock.after(random.choice([0.0, 0.1, 1.0, 5.0]), self.cancel, invocation)
 
     def invoke(self, timeout: float | None) -> Invocation | None:
-        invocation = Invocation(next(self.ledger.numbers), self.clock.now, timeout)
+        limit = self.session.options.request_timeout if timeout is None else timeout
+        invocation = Invocation(next(self.ledger.numbers), self.clock.now, limit)
         try:
             invocation_id = self.session.invoke(
                 EVENT, invocation.number, self.clock.now, timeout=timeout, user_data=invocation

@@ -5,6 +5,7 @@ The simulation, the model test (``tests/core/client/test_model.py``) and the fuz
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -14,6 +15,7 @@ import msgspec
 from limpet import (
     Acked,
     Connected,
+    ConnectionFailed,
     Disconnected,
     GroupMessage,
     MessagesMissed,
@@ -21,6 +23,7 @@ from limpet import (
     Recovering,
     RejoinGroupFailed,
     ServerMessage,
+    Stats,
     Stopped,
 )
 
@@ -77,6 +80,8 @@ class SessionOracle:
     Attributes:
         connection_id: the connection, as the application was told.
         recovering: whether the application was told that its transport is lost.
+        failed: how many attempts have failed since the last connection that worked.
+        told: what was told of each kind that :class:`limpet.Stats` counts, since the session was made.
         last: the largest sequence id that was delivered or told as missed.
         waiting: the requests that wait for an answer, by ack id.
     """
@@ -88,6 +93,10 @@ class SessionOracle:
         self.connection_ids: set[str] = set()
         self.connection_id: str | None = None
         self.recovering = False
+        self.established = False  # in this run
+        self.failed = 0
+        self.told: Counter[str] = Counter()
+        self.last_attempt: ConnectionFailed | None = None  # since the last other event of the connection
         self.last = 0
         self.waiting: dict[int, Ask] = {}
         self._places = 0
@@ -98,6 +107,8 @@ class SessionOracle:
     def started(self) -> None:
         assert not self.running
         self.running = True
+        self.established = False
+        self.failed = 0
         self.starts += 1
 
     def asks(self, ask: Ask) -> None:
@@ -155,18 +166,33 @@ class SessionOracle:
         assert event.connection_id not in self.connection_ids, "Connected once per connection id"
         assert self.connection_id is None, "Disconnected comes before the next Connected"
         self.connection_ids.add(event.connection_id)
+        self.told["reconnects"] += self.established
+        self.established = True
+        self.failed, self.last_attempt = 0, None
         self.connection_id, self.last = event.connection_id, 0
 
     def recovers(self, event: Recovering) -> None:
         assert self.reliable
         assert event.connection_id == self.connection_id
         assert not self.recovering, "Recovering is told once for each loss"
+        assert self.failed == 0, "an outage begins with its own count"
         self.recovering = True
 
     def recovered(self, event: Recovered) -> None:
         assert event.connection_id == self.connection_id
         assert self.recovering, "Recovered follows Recovering"
         self.recovering = False
+        self.failed, self.last_attempt = 0, None
+        self.told["recoveries"] += 1
+
+    def attempt_failed(self, event: ConnectionFailed) -> None:
+        assert self.connection_id is None or self.recovering, "no attempt is made while a connection stands"
+        assert self.last_attempt is None or self.last_attempt.next_in is not None, "no attempt follows the last one"
+        self.failed += 1
+        assert event.attempt == self.failed, "attempts count from 1 in each outage"
+        assert event.next_in is None or event.next_in >= 0.0
+        self.last_attempt = event
+        self.told["failed_attempts"] += 1
 
     def disconnected(self, event: Disconnected) -> None:
         assert event.connection_id == self.connection_id
@@ -175,12 +201,16 @@ class SessionOracle:
     def stopped(self, event: Stopped) -> None:
         assert self.connection_id is None, "Disconnected comes before Stopped"
         assert not self.waiting, f"{self.waiting} are not settled before Stopped"
+        if event.error is None:
+            assert self.last_attempt is None or self.last_attempt.next_in is not None, "stopped, and nothing says why"
+        self.last_attempt = None
         self.running = False
         self.stops += 1
         assert self.stops == self.starts, "Stopped exactly once per start"
 
     def missed(self, event: MessagesMissed) -> None:
         assert self.connection_id is not None
+        self.told["missed"] += event.last - event.first + 1
         if event == MessagesMissed(0, 0):  # a message without a sequence id that could not be read
             return
         assert self.reliable
@@ -191,6 +221,7 @@ class SessionOracle:
     def message(self, event: GroupMessage | ServerMessage) -> None:
         assert self.connection_id is not None, "messages come between Connected and Disconnected"
         assert not self.recovering, "Recovered comes before what follows"
+        self.told["messages_in"] += 1
         if self.reliable and event.sequence_id is not None:
             assert event.sequence_id == self.last + 1, f"after {self.last} came {event.sequence_id} without a word"
             self.last = event.sequence_id
@@ -206,6 +237,14 @@ class SessionOracle:
             assert ask.times > 0, f"{ask} was never sent"
         return ask
 
+    def counted(self, stats: Stats) -> None:
+        """Judge the counters of the session, all of whose events were taken."""
+        for name in ("messages_in", "recoveries", "reconnects", "failed_attempts", "missed"):
+            assert getattr(stats, name) == self.told[name], f"{name} of {stats}: {self.told[name]} were told"
+        assert (stats.connected_since is not None) == (self.connection_id is not None)
+        assert stats.requests_pending >= len(self.waiting)
+        assert stats.requests_unsent + stats.acks_outstanding <= stats.requests_pending
+
     def not_rejoined(self, event: RejoinGroupFailed) -> None:
         assert self.connection_id is not None
 
@@ -214,6 +253,7 @@ class SessionOracle:
         Disconnected: "disconnected",
         Recovering: "recovers",
         Recovered: "recovered",
+        ConnectionFailed: "attempt_failed",
         Stopped: "stopped",
         MessagesMissed: "missed",
         GroupMessage: "message",

@@ -71,12 +71,14 @@ class Asked(Ask):
         at: the time of the call.
         group: the group that a request about states is for.
         state: what the own state is to be; None: there is to be none.
+        timeout: of the call, in seconds; None: that of the options.
     """
 
     number: int = 0
     at: float = 0.0
     group: str = ""
     state: dict[str, str] | None = None
+    timeout: float | None = None
 
     @property
     def unknown(self) -> bool:
@@ -184,7 +186,7 @@ class Witness(SessionOracle):
         asked = super().acked(event)
         assert asked is event.user_data
         assert isinstance(asked, Asked)
-        timeout = self.options.request_timeout
+        timeout = self.options.request_timeout if asked.timeout is None else asked.timeout
         assert timeout is None or self.clock.now <= asked.at + timeout + 1e-6, f"{asked} is late"
         if event.error is not None and event.error.outcome == "rejected":
             assert event.error.name in REFUSALS.get(asked.kind, ()), f"{asked} was refused"

@@ -29,19 +29,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio")
+"""Test runs that tests start are those of users without these plugins; pyproject.toml has it for this run."""
+
 _HERE = Path(__file__).parent
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
 class _FailuresAtOnce:
-    """Prints the name of a failed test at once: progress in dots does not tell it, and a run takes minutes."""
+    """Prints the name of a failed test, and why, at once: progress in dots does not tell, and a run takes minutes."""
 
     def __init__(self, terminal: pytest.TerminalReporter) -> None:
         self._terminal = terminal
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = "" if crash is None else f": {crash.message.partition(chr(10))[0][:200]}"
+            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when}){reason}", red=True)
 
 
 @pytest.hookimpl(trylast=True)
@@ -64,7 +69,8 @@ def pytest_collection_finish() -> None:
     left behind, and would look through all of these each time, for 0.2 s.
     """
     gc.collect()
-    gc.freeze()
+    if hasattr(gc, "freeze"):  # PyPy has no such thing
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,11 +9,12 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import limpet_core
+from limpet._instrument import ClientInfo, Instrument, LifecycleEvent, Observation, OutgoingRequest
 from limpet._public import claim
 from limpet._version import __version__
 from limpet_core import *  # noqa: F403 - listed in its __all__
 
-__all__ = ["__version__"]
+__all__ = ["ClientInfo", "Instrument", "LifecycleEvent", "Observation", "OutgoingRequest", "__version__"]
 __all__ += limpet_core.__all__
 
 if not TYPE_CHECKING:  # type checkers would accept every name

@@ -73,7 +73,7 @@ def _service() -> Iterator[tuple[str, Drop]]:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with Service(ServiceOptions(keepalive_interval=None)) as service:
+        async with Service(ServiceOptions(keepalive_interval=None, trace=False)) as service:
             told.extend((service, asyncio.get_running_loop(), stop))
             ready.set()
             await stop.wait()

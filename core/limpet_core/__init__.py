@@ -6,6 +6,7 @@ from limpet_core.client.events import (
     Ack,
     Acked,
     Connected,
+    ConnectionFailed,
     Disconnected,
     Event,
     GroupStatesChanged,
@@ -27,10 +28,13 @@ from limpet_core.client.link import Link
 from limpet_core.client.options import Options
 from limpet_core.client.session import Session
 from limpet_core.client.states import Dial, State
+from limpet_core.client.stats import Stats
 from limpet_core.client.url import Endpoint, parse_url, recovery_url
 from limpet_core.errors import (
     ClientStopped,
     ConnectError,
+    ConnectTimeout,
+    InvalidData,
     InvalidType,
     InvalidValue,
     InvocationError,
@@ -40,7 +44,9 @@ from limpet_core.errors import (
     NoSuchStream,
     Outcome,
     SendError,
+    SendTimeout,
     StreamError,
+    StreamTimeout,
     TooManyRequests,
 )
 from limpet_core.protocol.any_data import unpack
@@ -62,7 +68,9 @@ __all__ = [
     "ClientStopped",
     "Close",
     "ConnectError",
+    "ConnectTimeout",
     "Connected",
+    "ConnectionFailed",
     "DataType",
     "Dial",
     "Disconnected",
@@ -71,6 +79,7 @@ __all__ = [
     "GroupMessage",
     "GroupState",
     "GroupStatesChanged",
+    "InvalidData",
     "InvalidType",
     "InvalidValue",
     "InvocationError",
@@ -90,9 +99,11 @@ __all__ = [
     "RejoinGroupFailed",
     "Reply",
     "SendError",
+    "SendTimeout",
     "ServerMessage",
     "Session",
     "State",
+    "Stats",
     "Stopped",
     "StreamChunk",
     "StreamClosed",
@@ -101,6 +112,7 @@ __all__ = [
     "StreamInfo",
     "StreamOpened",
     "StreamProgress",
+    "StreamTimeout",
     "TooManyRequests",
     "Tunnel",
     "parse_proxy",

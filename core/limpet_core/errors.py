@@ -6,9 +6,9 @@ changes nothing. Faults of the peer or the network are events, and never excepti
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from limpet_core.text import LONGEST_REASON, error_text, one_line, shorten
+from limpet_core.text import LONGEST_REASON, error_text, one_line, shorten, shown_fields
 
 Outcome = Literal["rejected", "unsent", "unknown"]
 """The outcome of a request that did not succeed.
@@ -23,8 +23,15 @@ Outcome = Literal["rejected", "unsent", "unknown"]
 class LimpetError(Exception):
     """The base class of Limpet's exceptions."""
 
+    _SHOWN: ClassVar[tuple[str, ...]] = ()  # attributes in the repr
+
     def __init__(self, *args: object) -> None:  # else inspect.signature() finds none
         super().__init__(*args)
+
+    def __repr__(self) -> str:
+        if not self._SHOWN:
+            return super().__repr__()
+        return shown_fields(self, self._SHOWN, dict.fromkeys(self._SHOWN))
 
 
 class LocalProtocolError(LimpetError):
@@ -81,6 +88,8 @@ class SendError(LimpetError):
         outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
     """
 
+    _SHOWN = ("name", "outcome", "ack_id", "message")
+
     def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
         name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
         super().__init__(ack_id, name, message, outcome)
@@ -92,6 +101,18 @@ class SendError(LimpetError):
     def __str__(self) -> str:
         meaning = _MEANINGS[self.outcome]
         return f"{one_line(self.name)}: {one_line(self.message, _EXPLANATION)} (ack id {self.ack_id}; {meaning})"
+
+
+class SendTimeout(SendError, TimeoutError):
+    """The time for a request is over: its ``timeout``, ``request_timeout``, or that for all repeats.
+
+    ``name`` is ``Timeout``. The outcome is ``unsent``: the request was taken back, and is never sent; or
+    ``unknown``: it was sent, and may have been executed. A message without an ack has the ack id 0 here.
+    """
+
+    def __init__(self, ack_id: int, name: str, message: str, outcome: Outcome) -> None:
+        super().__init__(ack_id, name, message, outcome)
+        _no_os_error(self, ack_id, self.name, self.message, outcome)
 
 
 class ConnectError(LimpetError):
@@ -116,6 +137,15 @@ class ConnectError(LimpetError):
         self.code = code
         self.retry_after = retry_after
 
+    def __repr__(self) -> str:
+        known = {"status": self.status, "code": self.code, "retry_after": self.retry_after}
+        more = "".join(f", {name}={value}" for name, value in known.items() if value is not None)
+        return f"{type(self).__name__}({one_line(str(self))!r}{more})"
+
+
+class ConnectTimeout(ConnectError, TimeoutError):
+    """The ``timeout`` of a start is over, and there is no connection; the client is stopped."""
+
 
 class StreamError(LimpetError):
     """A stream ended otherwise than by its publisher's end.
@@ -133,6 +163,8 @@ class StreamError(LimpetError):
             fragments came before the error.
     """
 
+    _SHOWN = ("name", "acknowledged", "code", "message")
+
     def __init__(self, name: str, message: str, acknowledged: int = 0, code: str | None = None) -> None:
         name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
         super().__init__(name, message, acknowledged, code)
@@ -146,6 +178,24 @@ class StreamError(LimpetError):
         return f"{one_line(self.name)}{code}: {one_line(self.message, _EXPLANATION)}"
 
 
+class StreamTimeout(StreamError, TimeoutError):
+    """The ``timeout`` of a call about a stream is over; ``name`` is ``Timeout``.
+
+    The stream goes on, unless it was to be opened. A stream that was to be ended or aborted ends all the same.
+
+    Attributes:
+        outcome: ``unsent``: nothing of the call was sent, or ever will be: the stream was not opened, the fragment not
+            written; ``unknown``: the service may have done what the call waited for.
+    """
+
+    _SHOWN = ("name", "outcome", "acknowledged", "message")
+
+    def __init__(self, name: str, message: str, acknowledged: int = 0, outcome: Outcome = "unknown") -> None:
+        super().__init__(name, message, acknowledged)
+        _no_os_error(self, self.name, self.message, acknowledged, outcome)
+        self.outcome: Outcome = outcome
+
+
 class InvocationError(LimpetError):
     """An invocation did not succeed; :attr:`outcome` says what is known of it.
 
@@ -155,6 +205,8 @@ class InvocationError(LimpetError):
         message: an explanation, by the service or by Limpet; at most 1000 characters.
         outcome: ``rejected``, ``unsent`` or ``unknown``, see :data:`Outcome`.
     """
+
+    _SHOWN = ("name", "outcome", "message")
 
     def __init__(self, name: str, message: str, outcome: Outcome) -> None:
         name, message = shorten(name, _NAME), shorten(message, LONGEST_REASON)
@@ -168,7 +220,7 @@ class InvocationError(LimpetError):
 
 
 class InvocationTimeout(InvocationError, TimeoutError):
-    """The ``timeout`` of an invocation is over; :attr:`name` is ``Timeout``.
+    """The ``timeout`` of an invocation is over; ``name`` is ``Timeout``.
 
     The outcome is ``unsent``: it was never sent; or ``unknown``: the event handler may have been called. Then the
     service was asked to cancel the call.
@@ -176,8 +228,44 @@ class InvocationTimeout(InvocationError, TimeoutError):
 
     def __init__(self, name: str, message: str, outcome: Outcome) -> None:
         super().__init__(name, message, outcome)
-        # An OSError takes three arguments for others.
-        self.args: tuple[Any, ...] = (self.name, self.message, outcome)
-        self.errno: int | None = None
-        self.strerror: str | None = None
-        self.filename: Any = None
+        _no_os_error(self, self.name, self.message, outcome)
+
+
+class InvalidData(LimpetError, ValueError):
+    """The data of a message does not fit the type that the application expects. Nothing is lost.
+
+    The text names the message's group, the field and what is wrong with it, and shows no data.
+
+    Attributes:
+        message: the message, fragment or reply as it came.
+        type: the type that was expected.
+        reason: which field does not fit, and why (str); one line of at most 300 characters.
+    """
+
+    _SHOWN = ("type", "reason", "message")
+
+    def __init__(self, message: Any, type: Any, reason: str) -> None:
+        super().__init__(message, type, reason)
+        self.message: Any = message
+        self.type: Any = type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        kind = self.message.__class__.__name__
+        group = getattr(self.message, "group", None)
+        where = f" of the group {one_line(repr(group), 100)}" if group is not None else ""
+        expected = getattr(self.type, "__name__", None) or repr(self.type)
+        return f"the data of a {kind}{where} does not fit {expected}: {self.reason}"
+
+
+def _no_os_error(error: TimeoutError, *args: object) -> None:
+    """Give ``error`` its arguments back: an OSError takes two to five for an error of the system."""
+    error.args = args
+    error.errno = error.strerror = error.filename = error.filename2 = None
+
+
+def restated(error: StreamError, acknowledged: int) -> StreamError:
+    """Return a new error that is like ``error``, to be raised once, with the number of acknowledged fragments."""
+    if isinstance(error, StreamTimeout):
+        return StreamTimeout(error.name, error.message, acknowledged, error.outcome)
+    return StreamError(error.name, error.message, acknowledged, error.code)

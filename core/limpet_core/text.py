@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+import msgspec
 
 from limpet_core.redaction import Secrets, hide
 
@@ -109,3 +113,68 @@ def reason_of(error: BaseException | str) -> str:
 def error_text(text: str) -> str:
     """Return the text of an error, which may quote the peer: in one line of limited length."""
     return one_line(text, LONGEST_ERROR) if len(text) > LONGEST_ERROR else shorten(escape(text), LONGEST_ERROR)
+
+
+_LONGEST_INT: Final = 1024
+"""Bits of an int that is shown with its digits."""
+
+
+def shown_number(value: int | float) -> str:
+    """Return a number for people. Python does not write every int: more than some thousand digits are an error."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
+
+
+_SHOWN: Final = 100
+"""Characters of each text within a ``repr``."""
+
+_SHOWN_BYTES: Final = 32
+"""Bytes of each value of bytes within a ``repr``."""
+
+_NOTHING: Final = object()
+
+
+class _Short(reprlib.Repr):
+    """Shows values of any size in a few characters, without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxstring = self.maxother = _SHOWN
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(without_secrets(x, self.maxstring))
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        rest = f"... ({len(x)} bytes)" if len(x) > _SHOWN_BYTES else ""
+        return one_line(repr(x[:_SHOWN_BYTES]), 4 * _SHOWN_BYTES) + rest
+
+    def repr_int(self, x: int, level: int) -> str:
+        return shorten(shown_number(x), self.maxother)
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if isinstance(x, msgspec.Struct) and type(x).__repr__ is msgspec.Struct.__repr__ and level > 0:
+            fields = [(name, getattr(x, name)) for name in x.__struct_fields__[: self.maxdict]]
+            shown = [f"{name}={self.repr1(field, level - 1)}" for name, field in fields if field is not None]
+            return f"{type(x).__name__}({', '.join(shown)})"
+        try:
+            text = repr(x)
+        except Exception:  # noqa: BLE001 - foreign code
+            text = object.__repr__(x)
+        return one_line(text, self.maxother)
+
+
+_short: Final = _Short()
+
+
+def short_repr(value: object) -> str:
+    """Return a ``repr`` of a few hundred characters at most, without secrets, whatever ``value`` is."""
+    return one_line(_short.repr(value), LONGEST_QUOTE)
+
+
+def shown_fields(value: object, names: Iterable[str], defaults: Mapping[str, object]) -> str:
+    """Return ``Type(name=value, ...)`` with short values; fields that have their default are left out."""
+    fields = [(name, getattr(value, name)) for name in names]
+    shown = [f"{name}={short_repr(field)}" for name, field in fields if field != defaults.get(name, _NOTHING)]
+    return f"{type(value).__name__}({', '.join(shown)})"

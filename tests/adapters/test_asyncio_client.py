@@ -264,8 +264,8 @@ async def assert_start_fails(client: Client, match: str, status: int | None = No
         await bounded(client.start())
     assert caught.value.status == status
     assert client.state is State.STOPPED
-    assert log.names() == ["Stopped"]
-    assert log.events[0].error is caught.value
+    assert log.names() == ["ConnectionFailed", "Stopped"]
+    assert log.events[0].error is log.events[1].error is caught.value
     await soon(lambda: len(left()) <= before)
     await asyncio.sleep(0.05)
     assert client.state is State.STOPPED

@@ -13,7 +13,7 @@ from limpet.testing.contract import PROFILES, Adapter, Check, marks_of, run_chec
 
 
 def over(client: Any) -> Any:
-    return lambda url, options, ssl=None: client(url, options, connect=open_websocket)
+    return lambda url, options, ssl=None, **named: client(url, options, connect=open_websocket, **named)
 
 
 ADAPTERS = [

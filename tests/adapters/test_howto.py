@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.docs.blocks import blocks
 from tests.helpers.waiting import complaints
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "test-an-adapter.md"
@@ -14,7 +14,8 @@ HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "test-an-adapter.md"
 
 def test_the_code_runs(tmp_path: Path) -> None:
     """The examples with tests for pytest, the others as programs."""
-    examples = re.findall(r"```python\n(.*?)```", HOWTO.read_text("utf-8"), re.DOTALL)
+    found = blocks(HOWTO.read_text("utf-8"))
+    examples = [block.code for block in found if block.language == "python" and not block.not_run]
     some = ["-q", "-p", "no:cacheprovider", "-k", "it_starts or recovered or every_kind"]
     assert sum("def test_" in example for example in examples) in range(1, len(examples))
     for number, example in enumerate(examples):

@@ -394,8 +394,11 @@ class Interrupting:
         return self.step if self.left > 0 and ours and frame.f_code.co_name != "call" else None
 
     def step(self, frame: FrameType, event: str, argument: object) -> Any:
-        # An interrupt at the entry of a function, before its `try`, is out of reach: the call has not begun.
-        if event == "line" and linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:":
+        # An interrupt at the entry of a function, before its `try`, is out of reach: the call has not begun. Python
+        # looks for signals at calls and jumps, and there is none between the end of a session's call and this
+        # assignment.
+        source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and source not in ("try:", 'self.running = ""'):
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt

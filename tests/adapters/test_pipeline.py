@@ -118,7 +118,7 @@ class Pair:
         return self
 
     def error(self) -> ConnectError:
-        (stopped,) = self.session.events()
+        (*_, stopped) = self.session.events()
         assert isinstance(stopped, Stopped)
         assert isinstance(stopped.error, ConnectError)
         return stopped.error

@@ -28,8 +28,9 @@ KINDS: dict[str, tuple[Any, str]] = {
 
 INNER = {
     # Protected by the functions that call them
-    (AsyncClient, "_ask"),
-    (AsyncClient, "_tell"),
+    (AsyncClient, "_answer"),
+    (AsyncClient, "_send"),
+    (AsyncClient, "_invoke"),
     (OutgoingStream, "_over"),
     (OutgoingStream, "_news"),
 }

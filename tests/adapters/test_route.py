@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from limpet import Session, Stopped
+from limpet import ConnectionFailed, Session, Stopped
 from limpet._transports.route import Route
 
 
@@ -26,7 +26,8 @@ def told(url: Any) -> str:
     session.start(0.0)
     assert session.dial is not None
     route.tell(session, session.dial, route.ask_blocking(), 0.0)
-    (stopped,) = session.events()
+    failed, stopped = session.events()
+    assert isinstance(failed, ConnectionFailed)
     assert isinstance(stopped, Stopped)
     assert stopped.error is not None
     assert stopped.error.__cause__ is None

@@ -122,7 +122,7 @@ def test_what_a_function_has_returned_is_no_callback(make: Callable[..., Any]) -
 
 @pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client])
 def test_with_on_an_async_client_names_async_with(make: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match=r"^this client is async: use `async with client:`$"), make(URL):
+    with pytest.raises(TypeError, match=r"^this client is async: use `async with`, not `with`$"), make(URL):
         pass
 
 
@@ -131,7 +131,7 @@ def test_async_with_on_the_blocking_client_names_with() -> None:
         async with limpet.sync.Client(URL):  # type: ignore[attr-defined]
             pass
 
-    with pytest.raises(TypeError, match=r"^this client blocks: use `with client:`$"):
+    with pytest.raises(TypeError, match=r"^this client blocks: use `with`, not `async with`$"):
         asyncio.run(scenario())
 
 

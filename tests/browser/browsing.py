@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Locator, Page, async_playwright, expect
 from tests.helpers.needs import needs
 
-from limpet.service import Service
+from limpet.service import Service, ServiceOptions
 
-__all__ = ["CHROMIUM", "FLAGS", "trace_page"]
+__all__ = ["CHROMIUM", "FLAGS", "browsing", "button", "events", "trace_page"]
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -58,3 +59,31 @@ async def trace_page(service: Service, *, may_fail: str = "", **context: Any) ->
     assert [fault for fault in faults if not may_fail or may_fail not in fault] == []
     own = (f"{service.endpoint}/", f"{service.endpoint.replace('http', 'ws', 1)}/")
     assert [url for url in requested if not url.startswith(own)] == []
+
+
+def browsing(
+    scenario: Callable[[Service, Page], Awaitable[None]],
+    options: ServiceOptions | None = None,
+    *,
+    before: Callable[[Service], Awaitable[None]] | None = None,
+    **page: Any,
+) -> None:
+    """Run a scenario with a service and its trace page; ``before`` happens before the page is opened."""
+
+    async def run() -> None:
+        async with Service(options) as service:
+            if before is not None:
+                await before(service)
+            async with trace_page(service, **page) as opened:
+                await scenario(service, opened)
+
+    asyncio.run(run())
+
+
+def events(page: Page, label: str) -> Locator:
+    """The rows of the log with this label."""
+    return page.locator(f'.event[data-label="{label}"]')
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)

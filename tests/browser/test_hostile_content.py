@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import base64
+import json
 
 import pytest
 from playwright.async_api import CDPSession, Locator, Page, expect
-from tests.browser.browsing import CHROMIUM, trace_page
+from tests.adapters.service.sockets import Client as RawClient
+from tests.browser.browsing import CHROMIUM, browsing, events
 from tests.helpers.needs import needs
 
 from limpet.asyncio import Client
 from limpet.service import Service
-from limpet_core.service import server_publication
+from limpet_core.service import EventHandler, Failure, HandlerCall, server_publication
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -39,18 +39,6 @@ HOSTILE = {
 @pytest.fixture(autouse=True)
 def _browser() -> None:
     needs(CHROMIUM)
-
-
-def browsing(scenario: Callable[[Service, Page], Awaitable[None]], **page: Any) -> None:
-    async def run() -> None:
-        async with Service() as service, trace_page(service, **page) as opened:
-            await scenario(service, opened)
-
-    asyncio.run(run())
-
-
-def events(page: Page, label: str) -> Locator:
-    return page.locator(f'.event[data-label="{label}"]')
 
 
 async def try_it(page: Page) -> Locator:
@@ -208,7 +196,7 @@ def test_who_has_no_name_is_shown_different_from_who_is_called_so() -> None:
             for kind in kinds:
                 await expect(received.locator(kind).filter(has_text="anonymous")).to_have_count(1)
             await expect(received.locator(".nobody").filter(has_text="server")).to_have_count(1)
-        user = page.get_by_label("User")
+        user = page.get_by_label("User", exact=True)
         await page.get_by_role("button", name="Disconnect").click()
         for text, kind in (("anonymous", ".name"), ("", ".nobody")):
             await user.fill(text)
@@ -308,3 +296,101 @@ def test_no_name_makes_the_page_wide_or_leaves_its_row(width: int) -> None:
                 assert (widest <= width, tallest < 60, overflow) == (True, True, ["hidden"]), ascii(hostile[:2])
 
     browsing(scenario, viewport={"width": width, "height": 900})
+
+
+# --- Streams, invocations, states, bytes and details --------------------------------------------------------------
+
+MARKUP = "<img src=x onerror=alert(1)>\u202e\u200b"
+SEEN = "<img src=x onerror=alert(1)>\\u{202e}\\u{200b}"
+
+
+def test_what_a_client_chooses_stays_in_its_box_wherever_it_is_shown() -> None:
+    """Ids of streams and invocations, their data and replies, states, and the message in protobuf."""
+
+    async def scenario(service: Service, page: Page) -> None:
+        client = await RawClient.open(service.client_url(user_id=MARKUP, roles=ROLES, groups=[MARKUP]))
+        await client.receive()
+        await client.send(type="sendToGroup", group=MARKUP, stream={"streamId": MARKUP})
+        fragment = {"streamId": MARKUP, "streamSequenceId": 1, "dataType": "text", "data": MARKUP}
+        await client.send(type="streamData", **fragment)
+        await client.send(type="streamEnd", streamId=MARKUP, error={"message": MARKUP})
+        row = events(page, "stream")
+        await expect(row).to_contain_text("failed: UserError.")
+        assert await texts(row.locator(".text .name")) == [SEEN, SEEN]
+        assert await texts(row.locator(".words")) == [SEEN, SEEN], "its end and its data"
+
+        await client.send(
+            type="invoke", invocationId=MARKUP, target="event", event="order", dataType="text", data=MARKUP
+        )
+        row = events(page, "invocation")
+        await expect(row).to_contain_text("failed after")
+        assert await texts(row.locator(".text .name")) == ["order", SEEN]
+        assert await texts(row.locator(".payload .words")) == [json.dumps(MARKUP)], "as it was sent"
+
+        await client.send(type="setGroupState", group=MARKUP, state={MARKUP[:60]: MARKUP})
+        facts = page.locator(".connections .facts")
+        await expect(facts.locator(".name")).to_have_text(SEEN)
+        await expect(facts.locator(".words")).to_contain_text(SEEN[:20])
+        assert "\u202e" not in (await facts.text_content() or "") + (await facts.get_attribute("title") or "")
+
+        text = MARKUP.encode()
+        inner = b"\x0a" + bytes([len(text)]) + text
+        message = b"\x0a" + bytes([len(text)]) + text + b"\x12" + bytes([len(inner)]) + inner
+        quoted = b'"' + base64.b64encode(message) + b'"'
+        service.core.send_to_all("chat", server_publication("protobuf", quoted))
+        row = events(page, "message")
+        await expect(row.locator(".payload .words")).to_have_text(f'{SEEN} {{1: "{SEEN}"}}')
+
+        await page.locator(".connections .pick").click()
+        for label in ("stream", "invocation", "present"):
+            await events(page, label).locator(".open").click()
+            shown = page.get_by_role("dialog").locator("pre").first
+            assert "\\u202e\\u200b" in (await shown.text_content() or "")
+            assert "\u202e" not in (await page.get_by_role("dialog").text_content() or "")
+            await page.keyboard.press("Escape")
+        assert await page.locator("img[src=x]").count() == 0
+        await client.leave()
+
+    browsing(scenario)
+
+
+def test_an_event_handler_is_shown_by_the_names_that_clients_gave_it() -> None:
+    async def scenario(service: Service, page: Page) -> None:
+        handler = EventHandler(url="http://user:secret@app.example/{event}?code=secret")
+        who = ("chat", "c" * 30, MARKUP)
+        event = MARKUP + "x" * 1000
+        call = HandlerCall("POST", handler.url_for("chat", "e"), (), b"", handler=handler, event=event, about=who)
+        call.attempts = 1
+        observers = service.core.observers
+        observers.handler_called(call, Failure("broken", MARKUP))
+        row = events(page, "handler")
+        await expect(row.locator(".text .words")).to_have_text(SEEN)
+        for names in (row.locator(".text .name"), page.locator("#handlers .name")):
+            await expect(names).to_contain_text(SEEN)
+        assert "secret" not in await page.content()
+        for number in range(100):
+            observers.totals.add_call(f"{number}{MARKUP}", 1.0, failed=False)
+        observers.handler_called(call, Failure("broken", ""))
+        await expect(page.locator("#handlers tr")).to_have_count(21)
+        await expect(page.locator("#handlers tr").last).to_contain_text("other events")
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    browsing(scenario)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x0a", b"\x0a\xff\xff\xff\xff\x7f", b"\x0a\x02x" + b"\x12\x80" * 40, bytes(178)]
+)
+def test_broken_protobuf_is_shown_as_bytes_and_deep_one_costs_no_more(data: bytes) -> None:
+    async def scenario(service: Service, page: Page) -> None:
+        deep = b""
+        for _ in range(80):
+            deep = b"\x12" + bytes([len(deep)]) + deep if len(deep) < 128 else deep
+        for number, content in enumerate((data, b"\x0a\x01x" + deep, data + b"\xff" * 10_000), 1):
+            quoted = b'"' + base64.b64encode(content) + b'"'
+            service.core.send_to_all("chat", server_publication("protobuf", quoted))
+            rows = events(page, "message")
+            await expect(rows).to_have_count(number)
+            assert len(await rows.first.text_content() or "") < 1200
+
+    browsing(scenario)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
 
 import pytest
 from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Page, expect
 from starlette.requests import Request
 from starlette.responses import Response
 from tests.adapters.service.sockets import Client as RawClient
 from tests.adapters.service.webhook import webhook
-from tests.browser.browsing import CHROMIUM, trace_page
+from tests.browser.browsing import CHROMIUM, browsing, button, events, trace_page
 from tests.helpers.needs import needs
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -32,25 +32,6 @@ def _browser() -> None:
     needs(CHROMIUM)
 
 
-def browsing(
-    scenario: Callable[[Service, Page], Awaitable[None]], options: ServiceOptions | None = None, **page: object
-) -> None:
-    async def run() -> None:
-        async with Service(options) as service, trace_page(service, **page) as opened:
-            await scenario(service, opened)
-
-    asyncio.run(run())
-
-
-def events(page: Page, label: str) -> Locator:
-    """The rows of the log with this label."""
-    return page.locator(f'.event[data-label="{label}"]')
-
-
-def button(page: Page, name: str) -> Locator:
-    return page.get_by_role("button", name=name, exact=True)
-
-
 async def try_it(page: Page) -> None:
     """Connect with the panel and join the group it proposes."""
     await button(page, "Connect").click()
@@ -68,7 +49,7 @@ def test_clients_appear_with_what_they_do_and_disappear() -> None:
         async with Client(service.client_url("news", user_id="ann", roles=ROLES)) as ann:
             hub = page.locator(".hub")
             await expect(hub.get_by_role("heading", name="news")).to_be_visible()
-            await expect(hub.locator(".connections strong")).to_have_text("ann")
+            await expect(page.locator(".connections strong")).to_have_text("ann")
             await expect(events(page, "opened")).to_contain_text("connected to news")
             await ann.join_group("room")
             await expect(hub.locator(".groups")).to_contain_text("room 1")
@@ -116,17 +97,25 @@ def test_invocations_and_the_states_of_groups_are_shown() -> None:
             for number, event in enumerate(("ping", "order")):
                 await ann.send(type="invoke", invocationId=str(number), target="event", event=event)
                 await ann.receive()
-            await expect(events(page, "invoked")).to_have_count(2)
-            await expect(events(page, "reply")).to_contain_text("to 0")
-            await expect(events(page, "failed")).to_contain_text("1: BadRequest. no such order")
+            calls = events(page, "invocation")
+            await expect(calls).to_have_count(2)
+            await expect(calls.last).to_contain_text(re.compile(r"ping as 0 → reply after [\d.]+ m?s"))
+            await expect(calls.last).to_have_attribute("data-status", "done")
+            failed = re.compile(r"order as 1 → failed after [\d.]+ m?s: BadRequest\. no such order")
+            await expect(calls.first).to_contain_text(failed)
+            await expect(calls.first).to_have_attribute("data-status", "failed")
+            handled = events(page, "handler").filter(has_text=re.compile(r"order → HTTP 400 after [\d.]+ m?s"))
+            await expect(handled.locator(".payload")).to_have_text(re.compile(r"^http://127\.0\.0\.1:\d+/chat/order$"))
+            table = page.get_by_role("row").filter(has_text="order")
+            await expect(table).to_have_text(re.compile(r"order1([\d.]+ m?s){3}"))
             await ann.send(type="subscribeGroupState", group="room")
             await ann.send(type="setGroupState", group="room", state={"status": "<b>"})
             await expect(events(page, "watches")).to_contain_text("room, which has 0 states")
-            await expect(events(page, "state")).to_contain_text("in room → 1 watcher")
-            await expect(events(page, "state").locator(".payload")).to_have_text('{"status":"<b>"}')
-            await expect(page.locator(".hub .facts")).to_contain_text("1 state")
+            await expect(events(page, "present")).to_contain_text("in room → 1 watcher")
+            await expect(events(page, "present").locator(".payload")).to_have_text('{"status":"<b>"}')
+            await expect(page.locator(".connections .facts")).to_contain_text('present in room {"status":"<b>"}')
             await ann.send(type="setGroupState", group="room")
-            await expect(events(page, "no state")).to_contain_text("in room → 1 watcher")
+            await expect(events(page, "absent")).to_contain_text("in room → 1 watcher")
             await ann.leave()
 
     asyncio.run(run())
@@ -158,17 +147,24 @@ def test_streams_are_shown_from_their_start_to_their_end() -> None:
         url = service.client_url(user_id="ann", roles=ROLES)
         async with connect(url, subprotocols=[Subprotocol(JSON)]) as client:
             await client.send('{"type":"sendToGroup","group":"room","stream":{"streamId":"s","idleTimeoutMs":60000}}')
-            await expect(events(page, "stream")).to_contain_text("s to group room, ends after 60 s of silence")
+            await expect(events(page, "stream")).to_contain_text(
+                "s to group room: 0 fragments, 0 B, 0 acknowledged; runs"
+            )
             await expect(page.locator(".connections .facts")).to_contain_text("publishes 1 stream")
             fragment = '{"type":"streamData","streamId":"s","streamSequenceId":%d,"dataType":"text","data":"x"}'
             await client.send(fragment % 1)
-            await expect(events(page, "message")).to_contain_text("to group room, fragment 1 of s → 0 receivers")
-            await expect(events(page, "received")).to_have_count(2)
+            await expect(events(page, "stream")).to_contain_text(
+                "s to group room: 1 fragment, 3 B, 1 acknowledged; runs"
+            )
             await client.send(fragment % 3)
             await expect(events(page, "again")).to_contain_text("s from fragment 2 on: InvalidSequenceId. Fragment 3")
             await client.send(fragment % 2)
             await client.send('{"type":"streamEnd","streamId":"s","error":{"message":"why"}}')
-            await expect(events(page, "ended")).to_contain_text("s to group room after 2 fragments: UserError. why")
+            await expect(events(page, "stream")).to_contain_text("2 fragments, 6 B; failed: UserError. why")
+            await expect(events(page, "stream")).to_have_attribute("data-status", "failed")
+            await expect(events(page, "stream").locator(".payload")).to_have_text("xx")
+            for absorbed in ("message", "received", "ended"):
+                await expect(events(page, absorbed)).to_have_count(0)
             await client.send('{"type":"streamEnd","streamId":"t"}')
             await expect(events(page, "refused")).to_contain_text("stream t: StreamNotFound. There is no open stream")
             await expect(page.locator("#total-refused")).to_have_text("1")
@@ -198,6 +194,8 @@ def test_the_page_waits_for_a_service_that_is_away_and_goes_on() -> None:
         await again.start()
         try:
             await expect(page.locator("#live")).to_have_text("Live")
+            await expect(page.locator(".started")).to_have_count(2)
+            await expect(page.locator("#events > li").first).to_contain_text("The service was started again: ")
             async with Client(again.client_url(user_id="ann")):
                 await expect(page.locator(".connections strong")).to_have_text("ann")
         finally:
@@ -317,6 +315,7 @@ def test_the_log_can_be_paused_resumed_and_cleared() -> None:
         async with Client(service.client_url(user_id="ann", roles=ROLES)) as ann:
             rows = page.locator(".event")
             await expect(rows).to_have_count(1)
+            await expect(page.locator(".started")).to_have_count(1)
             await button(page, "Pause").click()
             await ann.send_to_group("room", "meanwhile")
             await expect(page.locator("#shown")).to_have_text("Paused: 2 events waiting.")
@@ -337,7 +336,7 @@ def test_the_log_can_be_paused_resumed_and_cleared() -> None:
 
 def test_everything_has_a_name_and_can_be_done_with_the_keyboard() -> None:
     async def scenario(service: Service, page: Page) -> None:
-        user = page.get_by_label("User")
+        user = page.get_by_label("User", exact=True)
         await user.fill("keys")
         await user.press("Enter")
         await expect(page.locator("#try-status")).to_have_text("Connected as keys.")

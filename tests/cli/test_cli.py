@@ -2,72 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import jwt
 import pytest
+from tests.helpers.command_line import TIMEOUT, joined, limpet, messages, running
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from limpet.cli.demo import Score
 from limpet.testing import BackgroundService
 from limpet.testing.contract.checks.event_handlers import Answer, Call, EventServer
-
-TIMEOUT = 100
-
-
-def limpet(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "limpet", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        env={**_environment(), **environment},
-    )
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LIMPET_")}
-
-
-@contextlib.contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "limpet", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**_environment(), "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[dict[str, str]]:
-    """A service started by ``limpet serve``; what it prints is what the tests use."""
-    with running("serve", "--port", "0") as process:
-        assert process.stdout is not None
-        printed: list[str] = []
-        while sum("ws://" in line for line in printed) < 2:
-            line = process.stdout.readline()
-            assert line, process.communicate()
-            printed.append(line.strip())
-        yield {
-            "connection_string": next(line for line in printed if line.startswith("Endpoint=")),
-            "url": next(line for line in printed if line.startswith("ws://")),
-        }
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
@@ -110,25 +60,23 @@ def test_lines_of_standard_input_are_published_as_json(service: dict[str, str]) 
     with running(
         "sub", "-c", service["connection_string"], "--user", "eve", "room", "--count", "2", "--json"
     ) as subscriber:
-        assert subscriber.stderr is not None
-        assert "user eve" in subscriber.stderr.readline()
+        joined(subscriber)
         published = limpet("pub", "--url", service["url"], "room", "--json", stdin='{"a":1}\n[2]\n')
         assert published.returncode == 0, published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
-    assert [json.loads(line)["data"] for line in out.splitlines()] == [{"a": 1}, [2]]
+    assert [message["data"] for message in messages(out)] == [{"a": 1}, [2]]
 
 
 def test_metadata_and_a_time_to_live_are_sent_along(service: dict[str, str]) -> None:
     with running("sub", "--url", service["url"], "room", "--count", "2", "--json") as subscriber:
-        assert subscriber.stderr is not None
-        subscriber.stderr.readline()
+        joined(subscriber)
         more = ["--metadata", "trace-id=a=b", "--metadata", "empty=", "--ttl", "0.5"]
         published = limpet("pub", "--url", service["url"], "room", "one", *more)
         assert published.returncode == 0, published.stderr
         published = limpet("pub", "--url", service["url"], "room", "two")
         assert published.returncode == 0, published.stderr
         out, _ = subscriber.communicate(timeout=TIMEOUT)
-    first, second = map(json.loads, out.splitlines())
+    first, second = messages(out)
     assert first["metadata"] == {"trace-id": "a=b", "empty": ""}
     assert second["metadata"] is None
 
@@ -150,7 +98,7 @@ def test_an_invocation_prints_the_data_of_the_reply() -> None:
         cases: dict[tuple[str, ...], tuple[str, str]] = {
             ("text", "x"): ("a\\nbx\n", ""),
             ("json", "--json", '[1,"x"]'): ('{"you":[1,"x"]}\n', ""),
-            ("binary", "x", "--metadata", "a=b"): ("b'\\x00'\n", ""),
+            ("binary", "x", "--metadata", "a=b"): ("base64:AA==\n", ""),
             ("nothing",): ("", "-- the reply has no data\n"),
         }
         for arguments, (out, told) in cases.items():
@@ -169,15 +117,16 @@ def test_what_json_allows_is_shown_as_json(service: dict[str, str]) -> None:
         running("sub", "-c", service["connection_string"], "any", "--count", "3") as plain,
         running("sub", "-c", service["connection_string"], "any", "--count", "3", "--json") as as_json,
     ):
-        for subscriber in (plain, as_json):
-            assert subscriber.stderr is not None
-            assert "connected as" in subscriber.stderr.readline()
+        assert plain.stderr is not None
+        assert "connected as" in plain.stderr.readline()
+        joined(as_json)
         with connect(service["url"], subprotocols=[Subprotocol("json.webpubsub.azure.v1")], proxy=None) as websocket:
             for data in (r'[1e999,{"a":-1E+999},null,"\ud83d"]', "9e999", "[0.5]"):
                 websocket.send('{"type":"sendToGroup","group":"any","dataType":"json","data":%s}' % data)  # noqa: UP031
             (text, _), (lines, _) = (subscriber.communicate(timeout=TIMEOUT) for subscriber in (plain, as_json))
     assert text.splitlines() == [f"any alice: {data}" for data in shown]
-    assert [re.search('"data":(.*),"dataType"', line.replace(" ", ""))[1] for line in lines.splitlines()] == shown
+    found = re.findall('"data":(.*),"dataType"', lines.replace(" ", ""))
+    assert found == shown
 
 
 def test_sub_without_a_group_says_that_it_joined_none(service: dict[str, str]) -> None:
@@ -197,10 +146,10 @@ def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -
         running("sub", "-c", service["connection_string"], group, "--count", "2", "--verbose") as plain,
         running("sub", "-c", service["connection_string"], group, "--count", "2", "--json") as as_json,
     ):
-        for subscriber in (plain, as_json):
-            assert subscriber.stderr is not None
-            while "connected as" not in subscriber.stderr.readline():
-                pass
+        assert plain.stderr is not None
+        while "connected as" not in plain.stderr.readline():
+            pass
+        joined(as_json)
         published = limpet(
             "pub",
             "-c",
@@ -217,7 +166,7 @@ def test_what_others_send_cannot_control_the_terminal(service: dict[str, str]) -
     first, second = text.split("\n")[:-1]
     assert first.startswith(f'"room {ESCAPED}" "{ESCAPED}": ')
     assert second.endswith(': {"é":"👨\u200d👩"}')
-    assert [json.loads(line)["data"] for line in lines.split("\n")[:-1]] == [EVIL, {"é": "👨\u200d👩"}]
+    assert [message["data"] for message in messages(lines)] == [EVIL, {"é": "👨\u200d👩"}]
     for output in (text, lines, log):
         assert not set(output) & set(EVIL.replace("room alice: forged", "").replace("gnp.exe", "")) - set("\n[2J31m")
 
@@ -300,7 +249,8 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["pub", "--url", "URL", "--json", "g", "1e999"], "DATA is not JSON"),
         (["pub", "--url", "URL", "--json", "g", r'"\ud83d"'], "DATA is not JSON"),
         (["pub", "--url", "URL", "--json", "g", "\udcff"], "DATA is not JSON"),
-        (["pub", "--url", "URL", "--json", "g", "[" * 5000], "DATA is nested too deeply"),
+        # Nested too deeply; or not JSON, from Python 3.14 on.
+        (["pub", "--url", "URL", "--json", "g", "[" * 5000], "DATA is n"),
         (["pub", "--url", "URL", "--json", "g", "[" * 300 + "]" * 300], "BadRequest"),
         (["pub", "--url", "URL", "g", "x", "--metadata", "a"], "--metadata needs KEY=VALUE, not 'a'"),
         (["pub", "--url", "URL", "g", "x", "--metadata", "a=1", "--metadata", "a=2"], "has the key 'a' twice"),
@@ -310,7 +260,8 @@ def test_url_and_token_are_made_for_the_service(service: dict[str, str]) -> None
         (["invoke", "--url", "URL", "nobody-listens"], "NotFound"),
         (["invoke", "--url", "URL", "bad name"], "event must start with a letter"),
         (["invoke", "--url", "URL", "e", "{", "--json"], "DATA is not JSON"),
-        (["invoke", "--url", "URL", "e", "--timeout", "-1"], "timeout must be at least 0"),
+        (["invoke", "--url", "URL", "e", "--timeout", "-1"], "-1.0 is not in the range x>0"),
+        (["invoke", "--url", "URL", "e", "--timeout", "0"], "0.0 is not in the range x>0"),
         (["sub", "g"], "Where to?"),
         (["sub", "-c", "nonsense", "g"], "connection string"),
         (["sub", "-c", "URL", "g"], "that is a URL; a connection string looks like Endpoint="),
@@ -398,6 +349,7 @@ def test_states_are_set_and_printed(service: dict[str, str]) -> None:
     )
     with running("state", "-c", service["connection_string"], "--user", "bob", "lounge", "--json") as bob:
         assert bob.stdout is not None
+        assert json.loads(bob.stdout.readline())["type"] == "connected"
         assert json.loads(bob.stdout.readline())["changed"] == []
         printed = limpet(*alice)
         assert printed.returncode == 0, printed.stderr
@@ -424,7 +376,12 @@ def test_states_of_others_that_go(service: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "text"), [(("typing",), "'typing' is not KEY=VALUE"), (("a=1", "a=2"), "'a' is given twice")]
+    ("pairs", "text"),
+    [
+        (("typing",), "needs KEY=VALUE, not 'typing'"),
+        (("=x",), "needs KEY=VALUE, not '=x'"),
+        (("a=1", "a=2"), "has the key 'a' twice"),
+    ],
 )
 def test_a_state_that_cannot_be_read(pairs: tuple[str, ...], text: str) -> None:
     failed = limpet("state", "--url", "ws://127.0.0.1:1/client/hubs/chat", "g", *pairs)
@@ -457,11 +414,11 @@ def test_a_stream_of_lines_is_printed_by_another(service: dict[str, str]) -> Non
 def test_a_stream_in_json(service: dict[str, str]) -> None:
     url = limpet("url", "--connection-string", service["connection_string"], "--hub", "chat").stdout.strip()
     with running("sub", "--url", url, "--streams", "--json", "--count", "1", "tokens") as reader:
-        assert reader.stderr is not None
-        assert "connected as" in reader.stderr.readline()
+        joined(reader)
         assert limpet("pub", "--url", url, "--stream", "tokens", "a\u202eb").returncode == 0
         printed, _ = reader.communicate(timeout=TIMEOUT)
-    fragment = json.loads(printed)
+    fragment, ended = map(json.loads, printed.splitlines())
+    assert (fragment["type"], ended["type"], ended["error"]) == ("fragment", "streamEnded", None)
     assert (fragment["group"], fragment["streamSequenceId"], fragment["data"]) == ("tokens", 1, "a\u202eb")
     assert "\u202e" not in printed
 
@@ -474,7 +431,7 @@ def test_a_reader_of_streams_whose_output_is_closed_ends(service: dict[str, str]
         assert "connected as" in reader.stderr.readline()
         reader.stdout.close()
         assert limpet("pub", "--url", url, "--stream", "tokens", "one", "two").returncode == 0
-        assert reader.wait(TIMEOUT) == 1
+        assert reader.wait(TIMEOUT) == 141
         told = reader.stderr.read()
         reader.stdout = None
     assert "Traceback" not in told

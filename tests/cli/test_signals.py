@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.cli.test_cli import TIMEOUT, running
+from tests.helpers.command_line import TIMEOUT, running
 from tests.helpers.waiting import LIMIT, until
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol

@@ -1,4 +1,4 @@
-"""docs/design.md names the packages, files, contracts and dependencies that exist, and leaves none out."""
+"""docs/explanation/design.md names the packages, files, contracts and dependencies that exist, and leaves none out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT, rows, section
 
-TEXT = (ROOT / "docs" / "design.md").read_text("utf-8")
+TEXT = (ROOT / "docs" / "explanation" / "design.md").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = ("core/limpet_core", "adapters/limpet")
 
@@ -66,11 +66,19 @@ def test_every_import_contract_is_explained() -> None:
     assert [row[0] for row in rows(section(TEXT, "Import contracts"))] == contracts
 
 
+def test_the_contract_of_the_command_line_has_every_module_but_those_that_use_the_demo() -> None:
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (named,) = (set(each["source_modules"]) for each in contracts if each["name"].startswith("of the command line"))
+    modules = {f"limpet.cli.{file.stem}" for file in (ROOT / "adapters" / "limpet" / "cli").glob("*.py")}
+    assert modules - named == {f"limpet.cli.{name}" for name in ("__init__", "commands", "demo")}
+
+
 def test_every_dependency_has_a_reason() -> None:
     extras = PROJECT["project"]["optional-dependencies"].values()
     groups = PROJECT["dependency-groups"].values()
-    wanted = [PROJECT["project"]["dependencies"], *extras, *groups]
-    names = {re.split(r"[\[<>=;]", requirement)[0].strip() for group in wanted for requirement in group} - {"limpet"}
+    wanted = [PROJECT["build-system"]["requires"], PROJECT["project"]["dependencies"], *extras, *groups]
+    requirements = {each for group in wanted for each in group if isinstance(each, str)}  # others include a group
+    names = {re.split(r"[\[<>=;]", requirement)[0].strip() for requirement in requirements} - {"limpet"}
     table = rows(section(TEXT, "Dependencies"))
     assert {name.strip() for packages, _, _ in table for name in packages.split(",")} == names
     assert all(reason for _, _, reason in table)

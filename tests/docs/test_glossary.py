@@ -6,7 +6,7 @@ import re
 
 from tests.docs.pages import ROOT
 
-GLOSSARY = ROOT / "docs" / "glossary.md"
+GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 
 
 def entries() -> dict[str, str]:
@@ -36,5 +36,5 @@ def test_every_word_has_a_short_explanation_and_a_link() -> None:
 
 
 def test_the_glossary_is_linked_from_where_readers_begin() -> None:
-    for page in ("README.md", "docs/design.md", "docs/guide.md"):
+    for page in ("README.md", "docs/explanation/design.md", "docs/reference/client.md"):
         assert "glossary.md)" in (ROOT / page).read_text("utf-8"), page

@@ -1,4 +1,4 @@
-"""docs/promises.md names, for every promise, tests that exist."""
+"""docs/explanation/promises.md names, for every promise, tests that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "promises.md"
+PAGE = TESTS.parent / "docs" / "explanation" / "promises.md"
 
 
 def rows() -> dict[str, str]:

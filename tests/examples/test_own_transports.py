@@ -28,7 +28,9 @@ def adapters() -> list[Adapter]:
     own, blocking = imported("own_websocket"), imported("own_websocket_sync")
 
     def over(module: ModuleType) -> Any:
-        return lambda url, options, ssl=None: module.Client(url, options, connect=module.open_transport)
+        return lambda url, options, ssl=None, **named: module.Client(
+            url, options, connect=module.open_transport, **named
+        )
 
     return [Adapter("own", over(own)), Adapter("own-sync", over(blocking), subject=Blocking)]
 

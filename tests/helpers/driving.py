@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from limpet import Acked, Close, Dial, Event, LimpetError, Link, Options, Session, State
 
 URL = "wss://example.test/client/hubs/chat?access_token=SECRET"
@@ -193,7 +195,7 @@ def observed(drive: Drive) -> str:
     session.stop(drive.now)
     seen += [session.messages_to_send(), session.events(), session.dial and session.dial.close, session.deadline]
     session.disconnected(drive.now)
-    return repr([*seen, session.events(), session.state])
+    return repr([*seen, [msgspec.Struct.__repr__(event) for event in session.events()], session.state])
 
 
 def closed_with(dial: Dial) -> int | None:

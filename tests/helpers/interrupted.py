@@ -89,8 +89,8 @@ class Run:
         self.over = False
         start = Session.start
 
-        def counted(session: Session, now: float) -> None:
-            start(session, now)
+        def counted(session: Session, now: float, **settings: Any) -> None:
+            start(session, now, **settings)
             self.begun.append(1)
 
         Session.start = counted  # type: ignore[method-assign]
@@ -196,7 +196,7 @@ class Run:
             self.look,
         ]
         names = [f"other {number}" for number in range(OTHERS)]
-        others = [threading.Thread(target=self.other, args=(name,)) for name in names]
+        others = [threading.Thread(target=self.other, args=(name,), daemon=True) for name in names]
         for thread in others:
             thread.start()
         while self.interrupts.count < count:

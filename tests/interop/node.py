@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
 import itertools
 import json
-import shutil
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,14 +12,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tests.helpers.needs import leave_out, needs
+from tests.helpers.npm import install_packages
 from tests.helpers.waiting import LIMIT
 
 HERE = Path(__file__).parent
-INSTALLING = 600.0
-"""Seconds for the installation of the packages, which may have to come from far away."""
-
 Listener = Callable[[str, dict[str, Any]], None]
 
 
@@ -38,15 +32,7 @@ class JavaScriptError(Exception):
 def install() -> None:
     """Install exactly what package-lock.json says, unless that is done already; skip where that is impossible."""
     needs("node", "npm")
-    lock, installed = HERE / "package-lock.json", HERE / "node_modules" / "installed-lock.json"
-    with FileLock(Path(sys.prefix) / "interop.lock"):  # other processes run tests as well
-        if installed.exists() and filecmp.cmp(lock, installed, shallow=False):
-            return
-        command = ["npm", "ci", "--silent", "--prefix", str(HERE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING)
-        if done.returncode:
-            leave_out(f"npm cannot install the official packages: {done.stderr.strip() or done.stdout.strip()}")
-        shutil.copy(lock, installed)
+    install_packages(HERE)
 
 
 def node_command() -> list[str]:

@@ -125,7 +125,7 @@ def test_connect_overrides_the_token(play: Callable[..., Play], kind: str) -> No
     roles = ["webpubsub.joinLeaveGroup.room"]
     scene.application.behave("connect", {"accept": {"userId": "eve", "groups": ["given"], "roles": roles}})
     client = scene.stage.open(kind, "ann", groups=["token"])
-    assert client.events.of("connected")[0]["userId"] == "eve"
+    assert client.events.wait("connected")[0]["userId"] == "eve"
     assert scene.stage.groups(client.connection_id) == ["given"]
     client.join("room")
     with pytest.raises(Refused, match="Forbidden"):
@@ -137,7 +137,7 @@ def test_connect_without_an_opinion_keeps_the_token(play: Callable[..., Play]) -
     scene.application.behave("connect", {"accept": {}}, {"accept": {"groups": []}})
     for _ in range(2):
         client = scene.stage.open("js", "ann", groups=["token"])
-        assert client.events.of("connected")[0]["userId"] == "ann"
+        assert client.events.wait("connected")[0]["userId"] == "ann"
         assert scene.stage.groups(client.connection_id) == ["token"]
 
 
@@ -261,7 +261,7 @@ def test_connected_and_disconnected_are_told_once(play: Callable[..., Play], kin
     client.stop()
     [disconnected] = scene.application.events.wait("disconnected")
     assert disconnected["context"]["connectionId"] == client.connection_id
-    assert len(scene.application.events.of("connected")) == len(scene.application.events.of("connect")) == 1
+    assert len(scene.application.events.wait("connected")) == len(scene.application.events.wait("connect")) == 1
 
 
 def test_after_a_drop_disconnected_is_told_when_the_window_is_over(play: Callable[..., Play]) -> None:
@@ -306,7 +306,7 @@ def test_events_of_one_client_are_handled_in_order(play: Callable[..., Play], ki
         scene.application.events.wait("step")
         other = scene.stage.open(kind, "bob")
         other.event("echo", "is not held up by it")
-        assert len(scene.application.events.of("step")) == 1
+        assert len(scene.application.events.wait("step")) == 1
         scene.application.release()
         assert [asked["data"] for asked in scene.application.events.wait("step", 3)] == [0, 1, 2]
 

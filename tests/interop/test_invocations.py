@@ -62,7 +62,7 @@ def test_the_reply_is_the_result(play: Callable[..., Play], reliable: bool) -> N
     assert scene.reply("echo", "grün \U0001f600") == ("text", "grün \U0001f600")
     assert scene.reply("echo", {"id": [1, None]}, "json") == ("json", {"id": [1, None]})
     assert scene.reply("echo", b"\0\xff", "binary") == ("binary", base64.b64encode(b"\0\xff").decode())
-    asked = scene.application.events.of("echo")[1]
+    asked = scene.application.events.wait("echo", 2)[1]
     assert (asked["dataType"], asked["data"], asked["context"]["userId"]) == ("json", {"id": [1, None]}, "ann")
     assert asked["context"]["connectionId"] == scene.client.connection_id
     assert scene.client.events.of("message") == []
@@ -74,7 +74,7 @@ def test_an_empty_reply_and_none(play: Callable[..., Play]) -> None:
     assert scene.reply("order", "x") == (None, None)
     # The client leaves null out.
     assert scene.reply("order", None, "json") == (None, None)
-    assert scene.application.events.of("order")[1]["data"] == ""
+    assert scene.application.events.wait("order", 2)[1]["data"] == ""
 
 
 def test_failures(play: Callable[..., Play]) -> None:
@@ -149,4 +149,4 @@ def test_the_connection_state_goes_round(play: Callable[..., Play]) -> None:
     scene.application.behave("set", {"states": {"count": 1}})
     scene.reply("set", "x")
     scene.reply("get", "x")
-    assert scene.application.events.of("get")[0]["context"]["states"] == {"count": 1}
+    assert scene.application.events.wait("get")[0]["context"]["states"] == {"count": 1}

@@ -17,6 +17,7 @@ from starlette.routing import Mount
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions, create_app
+from limpet.service._gateway import Gateway
 from limpet_core.service import ServiceCore
 
 KEY = "k" * 32
@@ -35,6 +36,12 @@ class Place:
     prefix: str
     configured: bool
     core: ServiceCore
+    gateway: Gateway
+
+    def watchers(self) -> int:
+        """The number of open trace pages."""
+        assert self.gateway.memory is not None
+        return len(self.gateway.memory.listeners)
 
     @property
     def host(self) -> str:
@@ -124,7 +131,7 @@ async def served(style: str, options: ServiceOptions | None = None, **server_opt
     options = options or ServiceOptions(access_key=KEY)
     if style == "service":
         async with Service(options) as service:
-            yield Place(service.port, "", False, service.core)
+            yield Place(service.port, "", False, service.core, service._gateway)
         return
     listener = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     port: int = listener.sockets[0].getsockname()[1]
@@ -149,7 +156,7 @@ async def served(style: str, options: ServiceOptions | None = None, **server_opt
         async with asyncio.timeout(LIMIT):
             while not server.started:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        yield Place(port, prefix, configured, app.core)
+        yield Place(port, prefix, configured, app.core, app._gateway)
     finally:
         server.should_exit = True
         await task

@@ -205,7 +205,8 @@ def test_what_can_be_read_of_it_is_shown(door: str, poison: str) -> None:
     with Overheard() as overheard:
         SESSION[door](drive, poison)
         events = drive.events()
-    shown = [*overheard.lines, *map(str, events)]
+    errors = [getattr(event, "error", None) for event in events]
+    shown = [*overheard.lines, *map(str, events), *map(str, errors)]
     assert any("forged" in text for text in shown)
     if len(poison) > 1000:
         assert any(f"({len(poison)} characters)" in text for text in shown)

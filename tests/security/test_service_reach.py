@@ -10,7 +10,7 @@ from tests.security.servers import KEY, Place, exchange, read_answer, request, s
 
 from limpet.service import ServiceOptions
 
-LOCAL_ONLY = ["/", "/trace/main.js", "/trace/state", "/trace/feed", "/negotiate"]
+LOCAL_ONLY = ["/", "/trace/main.js", "/trace/state", "/trace/feed", "/metrics", "/negotiate"]
 
 FORWARDED = [
     ("Forwarded", "for=203.0.113.9"),
@@ -104,7 +104,7 @@ def test_a_header_that_proxies_add_means_somebody_else(style: str, target: str) 
         for header in FORWARDED:
             assert await status_of(place, target, header) == 403, header
             assert await status_of(place, target, *ORDINARY, header) == 403, header
-        assert not place.core.observers
+        assert place.watchers() == 0
         # nginx speaks it to what is behind it, and adds nothing of its own accord.
         assert await status_of(place, target, version="1.0") == 403
         for header in ORDINARY:

@@ -1,4 +1,4 @@
-"""docs/security.md names, for every danger, tests that exist."""
+"""docs/explanation/security.md names, for every danger, tests that exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "security.md"
+PAGE = TESTS.parent / "docs" / "explanation" / "security.md"
 
 
 def names_in(path: str) -> set[str]:

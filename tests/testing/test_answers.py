@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from limpet.asyncio import Client as AsyncioClient
 from limpet.service import EventHandler, HubOptions, ServiceOptions
 from limpet.sync import Client
 from limpet.testing import AnsweredCall, BackgroundService, VirtualService, trace
-from limpet_core.service import Answer
+from limpet_core.service import RELIABLE_JSON, Answer, ClientGrant
 
 QUICK = Options(recovery_interval=0.02, reconnect=Backoff(initial=0.01, maximum=0.05))
 
@@ -125,6 +126,72 @@ def test_an_answer_that_never_comes_is_given_up(service: BackgroundService) -> N
         assert late.value.name == "Timeout"
         service.log.wait(trace.InvocationCancelled)
         assert client.invoke("order").data == "done"
+
+
+# Most of these are no answers by their types, which nothing checks where a test is not type-checked.
+UNUSABLE: dict[str, Callable[[Any], Any]] = {
+    "a status that is a text": lambda call: Answer("422", (), b""),  # type: ignore[arg-type]
+    "a status that HTTP has not": lambda call: Answer(1000, (), b""),
+    "no headers": lambda call: Answer(200, None, b""),  # type: ignore[arg-type]
+    "three parts": lambda call: Answer(422, (("a", "b", "c"),), b""),  # type: ignore[arg-type]
+    "headers of bytes": lambda call: Answer(422, ((b"a", b"b"),), b""),  # type: ignore[arg-type]
+    "a body of text": lambda call: Answer(422, (), "no"),  # type: ignore[arg-type]
+    "nan": lambda call: math.nan,
+    "an object": lambda call: object(),
+    "half a pair": lambda call: "\ud800",
+    "pytest.fail": lambda call: pytest.fail("within the function"),
+    "pytest.skip": lambda call: pytest.skip("within the function"),
+    "sys.exit": lambda call: sys.exit(3),
+}
+
+
+@pytest.mark.parametrize("invoked", [True, False], ids=["invocation", "event"])
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_what_is_no_answer_is_status_500_and_the_connection_stays(
+    service: BackgroundService, caplog: pytest.LogCaptureFixture, what: str, *, invoked: bool
+) -> None:
+    service.answer("order", UNUSABLE[what])
+    with Client(service.url(), QUICK) as client:
+        with pytest.raises((InvocationError, SendError)) as failed:
+            client.invoke("order") if invoked else client.send_event("order", "x")
+        assert failed.value.name == "InternalServerError"
+        assert "the function that answers order has failed" in caplog.text
+        service.answer("order", lambda call: "done")
+        assert client.invoke("order").data == "done"
+        assert len(service.log.of(trace.ConnectionOpened)) == 1
+
+
+def test_a_coroutine_function_is_told_apart(service: BackgroundService, caplog: pytest.LogCaptureFixture) -> None:
+    async def late(call: AnsweredCall) -> str:
+        return "late"
+
+    service.answer("order", late)
+    with Client(service.url(), QUICK) as client, pytest.raises(InvocationError):
+        client.invoke("order")
+    assert "a plain function answers" in caplog.text
+
+
+def test_headers_may_be_a_mapping_and_the_body_any_bytes(service: BackgroundService) -> None:
+    headers: Any = {"Content-Type": "text/plain"}
+    body: Any = bytearray(b"done")
+    service.answer("order", lambda call: Answer(200, headers, body))
+    service.answer("refuse", lambda call: Answer(422, {"content-type": "text/plain"}, b"not so"))  # type: ignore[arg-type]
+    with Client(service.url(), QUICK) as client:
+        reply = client.invoke("order")
+        assert reply.data == "done"
+        with pytest.raises(InvocationError, match="not so"):
+            client.invoke("refuse")
+
+
+@pytest.mark.parametrize(("data", "seen"), [(b"1e400", math.inf), (b"9" * 5000, math.inf), (b'"\\ud800"', "\ufffd")])
+def test_a_function_gets_any_json(data: bytes, seen: object) -> None:
+    service, calls = VirtualService(), list[AnsweredCall]()
+    service.answer("note", calls.append)
+    transport = service.core.connect("chat", RELIABLE_JSON, ClientGrant(), service.now)
+    message = b'{"type":"event","event":"note","ackId":1,"dataType":"json","data":%b}' % data
+    service.core.receive(transport, message, service.now)
+    assert [call.data for call in calls] == [seen]
+    assert b'"success":true' in bytes(transport.messages_to_send(service.now)[-1])
 
 
 # ---- In memory

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from limpet.testing import plugin
+
 pytest_plugins = ["pytester"]
 
 CONFTEST = 'pytest_plugins = ["limpet.testing.plugin"]'
@@ -14,9 +16,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def outcomes(pytester: pytest.Pytester, *arguments: str) -> tuple[dict[str, int], str]:
-    """Run the tests in a process of their own, where every warning is an error."""
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
+def outcomes(pytester: pytest.Pytester, *arguments: str, plugins: tuple[str, ...] = ()) -> tuple[dict[str, int], str]:
+    """Run the tests in a process of their own, where every warning is an error.
+
+    Of pytest-asyncio ("asyncio") and pytest-trio ("trio"), only those in ``plugins`` are there.
+    """
+    without = [option for name in ("asyncio", "trio") if name not in plugins for option in ("-p", f"no:{name}")]
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *without, *arguments)
     return result.parseoutcomes(), result.stdout.str() + result.stderr.str()
 
 
@@ -134,7 +140,7 @@ def test_a_service_in_memory(pytester: pytest.Pytester) -> None:
 
 def test_the_fixtures_are_described_and_there_only_for_who_wants_them(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    names = ("limpet_service", "limpet_options", "limpet_virtual")
+    names = plugin.__all__
     output = outcomes(pytester, "--fixtures")[1]
     assert not [name for name in names if re.search(rf"^{name}\b", output, re.MULTILINE)], output
     pytester.makeconftest(CONFTEST)
@@ -189,5 +195,7 @@ def test_the_how_to_is_true(pytester: pytest.Pytester) -> None:
     text = (DOCS / "howto" / "test-your-application.md").read_text("utf-8")
     conftest, *tests = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     pytester.makeconftest(conftest)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     pytester.makepyfile(**{f"test_{number}": code for number, code in enumerate(tests)})
-    assert outcomes(pytester)[0] == {"passed": text.count("\ndef test_")}
+    passed = len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE))
+    assert outcomes(pytester, plugins=("asyncio", "trio"))[0] == {"passed": passed}

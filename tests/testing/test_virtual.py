@@ -21,6 +21,7 @@ from limpet import (
     Acked,
     Backoff,
     Connected,
+    ConnectionFailed,
     Dial,
     Disconnected,
     GroupMessage,
@@ -100,11 +101,13 @@ def test_a_cut_is_recovered_from_and_what_was_published_meanwhile_arrives(
     service.refuse()
     assert service.cut() == 1
     service.publish("g", [1, 2])
-    assert kinds(ann) == ["Recovering"]
+    assert kinds(ann) == ["Recovering", "ConnectionFailed"]
     service.advance(5)
     service.accept()
     service.advance(2)
-    assert kinds(ann) == ["Recovering", "Recovered", "GroupMessage", "GroupMessage"]
+    failed = len(ann.events_of(ConnectionFailed))
+    assert failed > 1
+    assert kinds(ann) == ["Recovering", *["ConnectionFailed"] * failed, "Recovered", "GroupMessage", "GroupMessage"]
     assert data(ann) == [1, 2]
     assert ann.connection_id == "c1"
 
@@ -113,7 +116,7 @@ def test_a_connection_that_is_away_too_long_is_lost(service: VirtualService, ann
     service.refuse()
     service.cut()
     service.advance(31)
-    assert isinstance(ann.events[-1], Disconnected)
+    assert len(ann.events_of(Disconnected)) == 1
     service.accept()
     service.advance(60)
     assert (ann.connection_id, service.members("g")) == ("c2", {"c2"})
@@ -404,7 +407,7 @@ def test_the_same_run_twice_is_the_same() -> None:
             service.advance(7)
             service.accept()
             service.advance(31)
-        yield from client.events
+        yield from map(repr, client.events)  # errors are equal only to themselves
         yield from service.log
         yield service.now
 

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from limpet import (
     Ack,
     DataType,
     GroupMessage,
     GroupStatesChanged,
+    Instrument,
     InvocationError,
     Message,
     Options,
     Reply,
     SendError,
+    ServerMessage,
 )
 from limpet._clients.base import BaseClient
 from limpet._clients.buffers import Buffer
-from limpet._clients.driver import AsyncDriver, AsyncWaiter
+from limpet._clients.driver import AsyncDriver, AsyncWaiter, no_room
 from limpet._clients.group_states import GroupStates
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.incoming_buffers import Fragments
+from limpet._clients.misuse import OnlyAsync
 from limpet._clients.outgoing import OutgoingStream
-from limpet._clients.streams import EventStream, Subscriptions
+from limpet._clients.streams import Block, EventStream, Subscriptions, TypedEventStream
+from limpet._clients.typed import Decoder, OnInvalid, decoder
 from limpet._transports.messages import Connect, ConnectManager
 from limpet._transports.proxies import ProxySetting
 from limpet._transports.route import Provider, Route
 from limpet._transports.tls import TlsSetting
 from limpet_core.client.headers import HeadersSetting
 from limpet_core.client.incoming_streams import FollowedStream
+from limpet_core.protocol.rules import check_timeout
 
 T = TypeVar("T")
-
+P = TypeVar("P")
 
 D = TypeVar("D", bound=AsyncDriver[Any])
 
 
-class AsyncClient(BaseClient[D]):
+class AsyncClient(OnlyAsync, BaseClient[D]):
     """The part of a client that is the same on every event loop."""
 
     _driver_type: type[D]
@@ -53,6 +59,7 @@ class AsyncClient(BaseClient[D]):
         proxy: ProxySetting = None,
         headers: HeadersSetting | None = None,
         connect: Connect | ConnectManager | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
         """Make a client, which connects when it is started.
 
@@ -69,11 +76,14 @@ class AsyncClient(BaseClient[D]):
             headers: more headers for each handshake with the service, a dict or pairs of name and value; never sent to
                 a proxy. A ``User-Agent`` replaces the client's own.
             connect: opens the transport instead, see :data:`limpet.connect.Connect`, and sees to TLS and proxies.
+            instrument: watches the client, see :class:`limpet.Instrument`; for example
+                ``limpet.opentelemetry.OpenTelemetry()``.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
-        super().__init__(self._driver_type(Route(url, ssl, proxy, connect, headers=headers), options))
+        driver = self._driver_type(Route(url, ssl, proxy, connect, headers=headers), options)
+        super().__init__(driver, instrument=instrument)
         self._subscriptions = Subscriptions(self._leave_later)
         self._watches = Subscriptions(self._unsubscribe_later)
 
@@ -93,23 +103,26 @@ class AsyncClient(BaseClient[D]):
 
     # ---- Requests
 
-    async def join_group(self, group: str, *, ack_id: int | None = None) -> Ack:
+    async def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Join ``group``; after a reconnect the client joins it again by itself.
 
         Args:
             group: 1 to 1024 characters, not blank.
             ack_id: repeat an earlier request under its ack id.
+            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None: ``request_timeout`` of
+                the options. A request that could not be sent in that time is taken back, and never sent.
 
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
+            SendTimeout: the time is over; a SendError and a TimeoutError, with the outcome ``unsent`` or ``unknown``.
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
-        return await self._ask(partial(self._session.join_group, group, ack_id=ack_id))
+        return await self._ask(partial(self._session.join_group, group, ack_id=ack_id, timeout=timeout))
 
-    async def leave_group(self, group: str, *, ack_id: int | None = None) -> Ack:
+    async def leave_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        return await self._ask(partial(self._session.leave_group, group, ack_id=ack_id))
+        return await self._ask(partial(self._session.leave_group, group, ack_id=ack_id, timeout=timeout))
 
     @overload
     async def send_to_group(
@@ -123,6 +136,7 @@ class AsyncClient(BaseClient[D]):
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> Ack: ...
     @overload
     async def send_to_group(
@@ -135,6 +149,7 @@ class AsyncClient(BaseClient[D]):
         ack: Literal[False],
         metadata: Mapping[str, str] | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> None: ...
     async def send_to_group(
         self,
@@ -147,6 +162,7 @@ class AsyncClient(BaseClient[D]):
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> Ack | None:
         """Publish to ``group``, which this client need not have joined.
 
@@ -162,6 +178,8 @@ class AsyncClient(BaseClient[D]):
             ttl: seconds, at most 300, in which the service may deliver the message; after that it drops what has not
                 been delivered. The wire has whole seconds: fractions are rounded up. None or 0: it never expires.
             ack_id: repeat an earlier request under its ack id.
+            timeout: as for :meth:`join_group`. With ``ack=False``: seconds to wait for room to send; None: as long
+                as it takes.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
@@ -176,10 +194,11 @@ class AsyncClient(BaseClient[D]):
             ack_id=ack_id,
             metadata=metadata,
             ttl=ttl,
+            timeout=timeout if ack else None,
         )
         if ack:
             return await self._ask(request)
-        await self._tell(request, publish=True)
+        await self._tell(request, timeout, publish=True)
         return None
 
     @overload
@@ -192,6 +211,7 @@ class AsyncClient(BaseClient[D]):
         ack: Literal[True] = True,
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Ack: ...
     @overload
     async def send_event(
@@ -202,6 +222,7 @@ class AsyncClient(BaseClient[D]):
         data_type: DataType | None = None,
         ack: Literal[False],
         metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> None: ...
     async def send_event(
         self,
@@ -212,12 +233,13 @@ class AsyncClient(BaseClient[D]):
         ack: bool = True,
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Ack | None:
         """Send ``event`` to the application server.
 
         Args:
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
-            data, data_type, ack, ack_id, metadata: as for :meth:`send_to_group`.
+            data, data_type, ack, ack_id, metadata, timeout: as for :meth:`send_to_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
@@ -230,12 +252,14 @@ class AsyncClient(BaseClient[D]):
             ack=ack,
             ack_id=ack_id,
             metadata=metadata,
+            timeout=timeout if ack else None,
         )
         if ack:
             return await self._ask(request)
-        await self._tell(request, publish=False)
+        await self._tell(request, timeout, publish=False)
         return None
 
+    @overload
     async def invoke(
         self,
         event: str,
@@ -245,7 +269,30 @@ class AsyncClient(BaseClient[D]):
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
         invocation_id: str | None = None,
-    ) -> Reply:
+    ) -> Reply: ...
+    @overload
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+        type: type[P],
+    ) -> Reply[P]: ...
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+        type: Any = None,
+    ) -> Reply[Any]:
         """Call the event handler for ``event`` at the application server, and wait for its reply.
 
         The invocation waits while there is no connection. Once it was sent it is never sent again: if the connection
@@ -256,10 +303,13 @@ class AsyncClient(BaseClient[D]):
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
             data: as for :meth:`send_to_group`; None: no data.
             data_type, metadata: as for :meth:`send_to_group`.
-            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None: as long as it takes.
+            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None:
+                ``request_timeout`` of the options.
             invocation_id: 1 to 128 characters that belong to no pending invocation; by default a fresh id.
+            type: the type of the reply's data, as for :meth:`events`.
 
         Raises:
+            InvalidData: the reply does not fit ``type``; the event handler has done its work.
             InvocationError: the service refused, or the outcome is not known; see its ``outcome``.
             InvocationTimeout: the time is over; an InvocationError and a TimeoutError.
             TooManyRequests: ``max_pending_requests`` wait already, requests included.
@@ -274,10 +324,18 @@ class AsyncClient(BaseClient[D]):
             timeout=timeout,
             invocation_id=invocation_id,
         )
+        decode = decoder(type, None)
+        if self._instruments is not None:
+            reply = await self._instruments.ask(self._invoke, request)
+        else:
+            reply = await self._invoke(request)
+        return reply if decode is None else decode.take(reply)
+
+    async def _invoke(self, request: Callable[..., str]) -> Reply[Any]:
         driver = self._driver
         waiter: AsyncWaiter[Reply]
         waiter, now = driver.begin_request()
-        key: str = request(now, user_data=waiter)
+        key = request(now, user_data=waiter)
         driver.flush()
         driver.waiting[waiter] = key
         try:
@@ -300,6 +358,7 @@ class AsyncClient(BaseClient[D]):
         no_echo: bool = False,
         idle_timeout: float = 300.0,
         stream_id: str | None = None,
+        timeout: float | None = None,
     ) -> OutgoingStream:
         """Write a stream of fragments to ``group``: ``async with client.open_stream("group1") as stream:``.
 
@@ -312,39 +371,69 @@ class AsyncClient(BaseClient[D]):
             idle_timeout: seconds without a sign of the stream after which the service closes it, from 0.001. The client
                 keeps a silent stream alive, at a third of that time.
             stream_id: 1 to 1024 characters; None: a fresh id.
+            timeout: seconds, 0 or more, to wait until the service has accepted the start, and again at the end of the
+                block until it has closed the stream; None: ``request_timeout`` of the options, and as long as it takes.
 
         Raises, when it is awaited or entered:
             StreamError: the service refused, or the connection was lost; see its ``name``.
+            StreamTimeout: the time is over; a StreamError and a TimeoutError. The stream is given up.
             TooManyRequests: ``max_streams`` streams are open already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
         opening = partial(
-            self._session.open_stream, group, stream_id=stream_id, no_echo=no_echo, idle_timeout=idle_timeout
+            self._session.open_stream,
+            group,
+            stream_id=stream_id,
+            no_echo=no_echo,
+            idle_timeout=idle_timeout,
+            timeout=timeout,
         )
-        return OutgoingStream(self._driver, opening)
+        return OutgoingStream(self._driver, opening, timeout)
 
-    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]:
+    @overload
+    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]: ...
+    @overload
+    def streams(
+        self,
+        group: str | None = None,
+        *,
+        from_start_only: bool = False,
+        type: type[P],
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[IncomingStream[P]]: ...
+    def streams(
+        self,
+        group: str | None = None,
+        *,
+        from_start_only: bool = False,
+        type: Any = None,
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[IncomingStream[Any]]:
         """Read the streams of a group, or of all groups: ``async for stream in client.streams("group1")``.
 
         Each stream that begins from now on comes as an :class:`IncomingStream`, whose fragments are iterated over in
-        turn. Read several at once with a task each. As :meth:`events`, this does not join a group, and a stream
-        of a group that is left has no more fragments, and no end. Leaving the iteration takes no more new streams;
+        turn. Read several at once with a task each. This joins no group: nothing comes, and nothing is said, before
+        :meth:`join_group` or the application server has put the client into the group. A stream of a group that is left
+        has no more fragments, and no end. Leaving the iteration takes no more new streams;
         those that were taken go on.
 
         Args:
             group: the group; None: all groups.
             from_start_only: leave out streams that are under way already when their first fragment arrives.
+            type, on_invalid: of the data of fragments, as for :meth:`events`; a fragment that does not fit raises
+                :class:`limpet.InvalidData` out of the iteration over its stream, which goes on with the next one.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
-        buffer = self._streams_buffer(group, from_start_only, self._incoming)
+        make = partial(self._incoming, decoder(type, on_invalid))
+        buffer = self._streams_buffer(group, from_start_only, make)
         self._delivery.buffers.add(buffer)
         return self._iterate(buffer)
 
     # ---- Group states
 
-    async def set_group_state(self, group: str, state: Mapping[str, str]) -> Ack:
+    async def set_group_state(self, group: str, state: Mapping[str, str], *, timeout: float | None = None) -> Ack:
         """Set this connection's state in ``group``, which all who watch the states of the group see.
 
         The service forgets it with :meth:`clear_group_state`, when the client leaves the group, and with the
@@ -354,31 +443,33 @@ class AsyncClient(BaseClient[D]):
             group: a group that this client is in.
             state: names and values, all str, of at most 8192 bytes as UTF-8. It replaces the state before as a whole;
                 of several calls the last one wins.
+            timeout: as for :meth:`join_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        return await self._ask(partial(self._session.set_group_state, group, state))
+        return await self._ask(partial(self._session.set_group_state, group, state, timeout=timeout))
 
-    async def clear_group_state(self, group: str) -> Ack:
-        """Clear this connection's state in ``group``. Errors are those of :meth:`join_group`."""
-        return await self._ask(partial(self._session.clear_group_state, group))
+    async def clear_group_state(self, group: str, *, timeout: float | None = None) -> Ack:
+        """Clear this connection's state in ``group``. ``timeout`` and errors are those of :meth:`join_group`."""
+        return await self._ask(partial(self._session.clear_group_state, group, timeout=timeout))
 
-    async def subscribe_group_states(self, group: str) -> Ack:
+    async def subscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
         """Ask for the states of all connections in ``group``, and for their changes.
 
         The service needs membership, or the permission to join. The states come behind the answer, with the first
         :class:`limpet.GroupStatesChanged`; :meth:`group_states` has them from then on. After a recovery or reconnect
-        the client subscribes again by itself. See also :meth:`watch_group_states`.
+        the client subscribes again by itself. See also :meth:`watch_group_states`. ``timeout`` is as for
+        :meth:`join_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        return await self._ask(partial(self._session.subscribe_group_states, group))
+        return await self._ask(partial(self._session.subscribe_group_states, group, timeout=timeout))
 
-    async def unsubscribe_group_states(self, group: str) -> Ack:
-        """End the subscription of the states of ``group``. Errors are those of :meth:`join_group`."""
-        return await self._ask(partial(self._session.unsubscribe_group_states, group))
+    async def unsubscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
+        """End the subscription of the states of ``group``. ``timeout`` and errors are those of :meth:`join_group`."""
+        return await self._ask(partial(self._session.unsubscribe_group_states, group, timeout=timeout))
 
     # ---- Events
 
@@ -388,31 +479,77 @@ class AsyncClient(BaseClient[D]):
         """
         return self._iterate(self._delivery.read_inbox())
 
-    def events(self, *types: type[T]) -> EventStream[T]:
+    @overload
+    def events(self, *types: type[T]) -> EventStream[T]: ...
+    @overload
+    def events(
+        self, kind: type[GroupMessage[Any]], /, *, type: type[P], on_invalid: OnInvalid | None = None
+    ) -> EventStream[GroupMessage[P]]: ...
+    @overload
+    def events(
+        self, kind: type[ServerMessage[Any]], /, *, type: type[P], on_invalid: OnInvalid | None = None
+    ) -> EventStream[ServerMessage[P]]: ...
+    @overload
+    def events(
+        self,
+        *kinds: type[GroupMessage[Any]] | type[ServerMessage[Any]],
+        type: type[P],
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[GroupMessage[P] | ServerMessage[P]]: ...
+    def events(self, *types: Any, type: Any = None, on_invalid: OnInvalid | None = None) -> EventStream[Any]:
         """Iterate over events of the given types from now on: ``async for event in client.events(GroupMessage)``.
 
-        Raises:
-            InvalidType: no type is given, or one is no event type.
-        """
-        return self._iterate(self._open(types))
+        Args:
+            types: types of events.
+            type: of messages: the type of their data: a msgspec Struct, a dataclass, a pydantic model, or one of these
+                and of Python's own types, such as ``list[int]``. The iteration gives messages with such an object as
+                ``data``. Ends of streams, which have no data, are left out. None: the data as it came.
+            on_invalid: a plain function that is called with the :class:`limpet.InvalidData` of each message whose data
+                does not fit, which is left out then. None: the iteration raises the error, and can go on with the next
+                message.
 
-    def subscribe(self, group: str) -> AbstractAsyncContextManager[EventStream[GroupMessage]]:
+        Raises:
+            InvalidType: no type is given, one is no event type, or data cannot be decoded into ``type``.
+        """
+        decode = decoder(type, on_invalid, types)
+        return self._iterate(self._open(types), decode)
+
+    @overload
+    def subscribe(
+        self, group: str, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[EventStream[GroupMessage]]: ...
+    @overload
+    def subscribe(
+        self, group: str, *, type: type[P], on_invalid: OnInvalid | None = None, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[EventStream[GroupMessage[P]]]: ...
+    def subscribe(
+        self, group: str, *, type: Any = None, on_invalid: OnInvalid | None = None, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[EventStream[GroupMessage[Any]]]:
         """Join ``group``, iterate over its messages, leave: ``async with client.subscribe("group1") as messages:``.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            type, on_invalid: of the data of messages, as for :meth:`events`.
+            timeout: of the join, as for :meth:`join_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        return self._subscribe(group)
+        return Block(self._subscribe(group, decoder(type, on_invalid), timeout))
 
     @asynccontextmanager
-    async def _subscribe(self, group: str) -> AsyncGenerator[EventStream[GroupMessage]]:
+    async def _subscribe(
+        self, group: str, decoder: Decoder | None, timeout: float | None
+    ) -> AsyncGenerator[EventStream[GroupMessage[Any]]]:
         with self._subscriptions.subscribed(self._open((GroupMessage,), group)) as subscription:
-            async with self._iterate(subscription.buffer) as stream:
+            async with self._iterate(subscription.buffer, decoder) as stream:
                 with subscription.joining():
-                    await self.join_group(group)
+                    await self.join_group(group, timeout=timeout)
                 yield stream
 
-    def watch_group_states(self, group: str) -> AbstractAsyncContextManager[GroupStates]:
+    def watch_group_states(
+        self, group: str, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[GroupStates]:
         """Subscribe the states of ``group`` within a block: ``async with client.watch_group_states("g") as states:``.
 
         ``states`` is a live mapping, connection id to :class:`limpet.GroupState`, that cannot be changed;
@@ -420,42 +557,44 @@ class AsyncClient(BaseClient[D]):
         change comes when all states are here, even if there are none. A change with an ``error`` tells that the service
         has ended the subscription. At the end of the last block of a group the states are unsubscribed.
 
+        Args:
+            group: 1 to 1024 characters, not blank.
+            timeout: of the subscription, as for :meth:`join_group`.
+
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`subscribe_group_states`.
         """
-        return self._watch(group)
+        return Block(self._watch(group, timeout))
 
     @asynccontextmanager
-    async def _watch(self, group: str) -> AsyncGenerator[GroupStates]:
+    async def _watch(self, group: str, timeout: float | None) -> AsyncGenerator[GroupStates]:
         with self._watches.subscribed(self._open((GroupStatesChanged,), group)) as subscription:
             async with self._iterate(subscription.buffer) as changes:
                 with subscription.joining():
-                    await self.subscribe_group_states(group)
+                    await self.subscribe_group_states(group, timeout=timeout)
                 yield GroupStates(self._session, group, changes)
 
     # ---- Inside
-
-    if not TYPE_CHECKING:  # type checkers refuse `with` by themselves
-
-        def __enter__(self):
-            raise TypeError("this client is async: use `async with client:`")
-
-        def __exit__(self, *_):
-            raise AssertionError("bug: never entered")
 
     def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
         buffer = self._buffer(types, group)
         self._delivery.buffers.add(buffer)
         return buffer
 
-    def _incoming(self, stream: FollowedStream, fragments: Fragments) -> IncomingStream:
-        return IncomingStream(stream, self._iterate(fragments))
+    def _incoming(self, decoder: Decoder | None, stream: FollowedStream, fragments: Fragments) -> IncomingStream[Any]:
+        return IncomingStream(stream, self._iterate(fragments, decoder))
 
-    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver.waiter)
+    def _iterate(self, buffer: Buffer, decoder: Decoder | None = None) -> EventStream[Any]:
+        waiter = self._driver.waiter
+        return EventStream(buffer, waiter) if decoder is None else TypedEventStream(buffer, waiter, decoder)
 
-    async def _ask(self, request: Callable[..., int | None]) -> Ack:
+    def _ask(self, request: partial[Any]) -> Awaitable[Ack]:
         """Make a request and wait for its answer."""
+        if self._instruments is not None:
+            return self._instruments.ask(self._answer, request)
+        return self._answer(request)
+
+    async def _answer(self, request: Callable[..., int | None]) -> Ack:
         driver = self._driver
         waiter: AsyncWaiter[Ack]
         waiter, now = driver.begin_request()
@@ -487,16 +626,26 @@ class AsyncClient(BaseClient[D]):
         else:
             take_back()
 
-    async def _tell(self, request: Callable[..., int | None], *, publish: bool) -> None:
+    def _tell(self, request: partial[Any], timeout: float | None, *, publish: bool) -> Awaitable[None]:
         """Make a request without an ack, as soon as the transport and the session's window have room."""
+        if self._instruments is not None:
+            return self._instruments.ask(partial(self._send, timeout=timeout, publish=publish), request)
+        return self._send(request, timeout, publish=publish)
+
+    async def _send(self, request: Callable[..., int | None], timeout: float | None, *, publish: bool) -> None:
         driver = self._driver
+        if timeout is not None:
+            check_timeout(timeout)
         await driver.checkpoint()
         if not driver.can_send(publish):
             self._session.sender_waits(driver.now())
             driver.flush()  # reading may have been resumed
+            limit = math.inf if timeout is None else driver.now() + timeout
             try:
                 while not driver.can_send(publish):
-                    await driver.wait_writable(publish)
+                    if driver.now() >= limit:
+                        raise no_room(timeout)
+                    await driver.until(limit, partial(driver.wait_writable, publish))
             finally:
                 self._session.sender_goes_on()
         request(driver.now())

@@ -42,6 +42,17 @@ class Buffer:
         self.error: LimpetError | None = None
         self.wake: Callable[[], None] | None = None
 
+    def __repr__(self) -> str:
+        types = " and ".join(sorted(kind.__name__ for kind in self._types))
+        group = "" if self.group is None else f" of the group {self.group!r}"
+        state = ", over" if self.ended else ", full" if self.full else ""
+        return f"{types}{group}: {len(self.items)} waiting{state}"
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return len(self.items)
+
     def wants(self, event: Event) -> bool:
         """Return whether ``event`` is for this buffer."""
         if type(event) not in self._types:
@@ -102,13 +113,15 @@ class Inbox(Buffer):
 
     Attributes:
         readers: one object for each iterator.
+        dropped: how many messages were dropped, since nobody reads.
     """
 
-    __slots__ = ("_warned", "readers")
+    __slots__ = ("_warned", "dropped", "readers")
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
         self.readers: set[object] = set()
+        self.dropped: int = 0
         self._warned = False
 
     def put(self, event: Event) -> None:
@@ -125,6 +138,7 @@ class Inbox(Buffer):
             )
         with suppress(IndexError):  # another thread has emptied it
             self.items.popleft()
+            self.dropped += 1
         self.items.append(event)
 
     def close(self) -> None:

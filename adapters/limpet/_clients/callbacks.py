@@ -83,6 +83,7 @@ class CallbackQueue:
         check_types((event_type,))
         if not callable(callback):
             raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
+        _check_signature(event_type, callback)
         self.registered[event_type] = (*self.registered.get(event_type, ()), callback)
 
     def off(self, event_type: type, callback: Callback) -> None:
@@ -121,9 +122,9 @@ class CallbackQueue:
             self._hold()
 
     @property
-    def waiting(self) -> bool:
-        """Whether events are queued."""
-        return bool(self._events)
+    def waiting(self) -> int:
+        """How many events are queued."""
+        return len(self._events) if self._events is not None else 0
 
     def take(self) -> tuple[Event, tuple[Callback, ...]] | None:
         """Return the oldest event of the queue and its callbacks; None without one."""
@@ -199,7 +200,7 @@ class CallbackQueue:
         while (running := self._next()) is not None:
             dropped += 1
             try:
-                _give_up(running.result)
+                give_up(running.result)
             except Exception:
                 log.exception("a callback for %s failed", type(running.event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
@@ -222,6 +223,47 @@ def raise_at_once(error: BaseException) -> None:
     raise error
 
 
+class CallbackWrapper:
+    """A callback of Limpet's own that calls one of the application's; it is equal to that, so that ``off()`` finds it.
+
+    Attributes:
+        __wrapped__: the callback, or a wrapper around it.
+    """
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, callback: Callback) -> None:
+        self.__wrapped__: Callback = callback
+
+    def __eq__(self, other: object) -> bool:
+        return bool(unwrapped(self) == unwrapped(other))
+
+    def __hash__(self) -> int:
+        return hash(unwrapped(self))
+
+
+def unwrapped(callback: object) -> Any:
+    """Return the application's callback."""
+    while isinstance(callback, CallbackWrapper):
+        callback = callback.__wrapped__
+    return callback
+
+
+def _check_signature(event_type: type, callback: Callback) -> None:
+    """Raise InvalidType if ``callback`` cannot be called with one event."""
+    try:
+        signature = inspect.signature(callback)
+    except (ValueError, TypeError):
+        return  # some functions that are written in C have none
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise InvalidType(
+            f"callback must take the event, a {event_type.__name__}, as its one argument; "
+            f"{_name(callback)} takes {signature}"
+        ) from None
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -235,7 +277,8 @@ def _name(callback: Callback) -> str:
 
 
 def _qualified_name(callback: Callback) -> str:
-    function: Any = getattr(callback, "__wrapped__", callback)
+    function: Any = unwrapped(callback)
+    function = getattr(function, "__wrapped__", function)
     while isinstance(function, partial):
         function = cast(Any, function).func
     if not isinstance(getattr(function, "__qualname__", None), str):
@@ -243,7 +286,7 @@ def _qualified_name(callback: Callback) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _give_up(awaitable: object) -> None:
+def give_up(awaitable: object) -> None:
     """End ``awaitable`` as the cancellation of its awaiter would."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()  # else Python warns that it was never awaited

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from limpet import (
     Acked,
@@ -18,6 +18,7 @@ from limpet import (
 )
 from limpet._clients.buffers import MESSAGES, Buffers
 from limpet._clients.callbacks import CallbackQueue, raise_at_once
+from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 
 
@@ -34,6 +35,7 @@ class Delivery(Buffers):
     Attributes:
         callbacks: the application's.
         outgoing: what is known of the streams that the client writes.
+        instruments: the application's instrument; None: there is none.
     """
 
     def __init__(
@@ -48,14 +50,22 @@ class Delivery(Buffers):
         super().__init__(limit, reading)
         self.callbacks: CallbackQueue = CallbackQueue(limit, self.hold, self.release, raise_later)
         self.outgoing: dict[StreamRecord, None] = {}  # an empty set would take more
+        self.instruments: Instruments | None = None
         self._answered = answered
         self._invoked = invoked
         self._settle = settle
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for callbacks and iterators; any thread may ask."""
+        return self.callbacks.waiting + sum(buffer.waiting for buffer in (*tuple(self.buffers), self.inbox))
+
     # ---- Events
 
-    def deliver(self, events: Iterable[Event]) -> None:
+    def deliver(self, events: Collection[Event]) -> None:
         """Deliver events, in order."""
+        if self.instruments is not None:
+            self.instruments.observe(events)
         callbacks = self.callbacks
         registered = callbacks.registered.get
         for event in events:

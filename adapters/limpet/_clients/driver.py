@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from limpet import (
     LocalProtocolError,
     Options,
     Reply,
+    SendTimeout,
     Session,
     State,
     Stopped,
@@ -32,6 +34,10 @@ log: logging.Logger = logging.getLogger("limpet")
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+
+
+_MOST_LINES = 1000
+"""Lines of the log that may fail before a driver gives up to hand on events."""
 
 
 class Waiter(Protocol[T_contra]):
@@ -116,6 +122,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         self._transport: TransportT | None = None
         self._route = route
         self._armed = math.inf  # when the timer fires
+        self._wall_clock = 0.0  # the seconds since 1970, less those of the session's clock
         self._draining = False
         self._called_meanwhile = False  # the session was called since the drain last looked at it
         self._delivering: Iterable[Event] = ()  # events that are being delivered
@@ -142,10 +149,11 @@ class BaseDriver(ABC, Generic[TransportT]):
             self.session.reading_paused(self.now())
         self.drain()
 
-    def start_session(self, now: float) -> None:
+    def start_session(self, now: float, timeout: float | None = None) -> None:
         """Start the session; reading is paused if consumers of the run before are still too far behind."""
         self.session.asleep(suspend.asleep(), now)  # what it slept before does not count
-        self.session.start(now)
+        self._wall_clock = time.time() - now
+        self.session.start(now, timeout=timeout)
         self.delivery.begin()
         if self.delivery.held:
             self.session.reading_paused(now)
@@ -168,8 +176,14 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     def _wake_session(self, now: float) -> None:
         """Have the session do what is due, and notice a suspend of the machine."""
+        if self.session.connection_id is None:  # within a connection the time of its begin must not move
+            self._wall_clock = time.time() - now
         self.session.asleep(suspend.asleep(), now)
         self.session.wake(now)
+
+    def wall_time(self, when: float) -> float:
+        """Return a time of the session's clock in seconds since 1970; any thread may ask."""
+        return self._wall_clock + when
 
     # ---- The rule
 
@@ -217,6 +231,16 @@ class BaseDriver(ABC, Generic[TransportT]):
 
     def failed(self, error: BaseException) -> None:
         """Note that ``error`` interrupted the client's own work, of which an unknown part was done."""
+
+    def last_events(self) -> list[Event]:
+        """Return the events of a session that was stopped, of which each must arrive.
+
+        A handler of the log may be what has failed, and may fail again. Each line is written once, so this has an end.
+        """
+        for _ in range(_MOST_LINES):
+            with suppress(Exception):
+                return self.session.events()
+        return self.session.events()
 
     # ---- Hooks of the rule
 
@@ -315,6 +339,14 @@ class AsyncDriver(BaseDriver[TransportT]):
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true; call it again then."""
 
+    def check_home(self) -> None:
+        """Raise LocalProtocolError in another event loop than that in which the client was started."""
+        self.now()
+
+    @abstractmethod
+    async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
+        """Await ``wait()``, and cancel it at ``deadline`` (in seconds of the session's time), which raises nothing."""
+
     def wake_senders(self) -> None:
         for publish in tuple(self._senders):
             if self.can_send(publish):
@@ -327,6 +359,12 @@ class AsyncDriver(BaseDriver[TransportT]):
     @abstractmethod
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call."""
+
+
+def no_room(timeout: float | None) -> SendTimeout:
+    """Return the error of a message without an ack for which there was no room in time."""
+    text = f"the service is too far behind, and there was no room within timeout ({timeout or 0:g} s)"
+    return SendTimeout(0, "Timeout", text, "unsent")
 
 
 def settle_request(event: Acked) -> None:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from limpet import GroupState, GroupStatesChanged, LocalProtocolError, Session
 from limpet._clients.streams import EventStream
+from limpet_core.text import short_repr
 
 S = TypeVar("S")
 
@@ -45,7 +46,7 @@ class StatesView(Mapping[str, GroupState], Generic[S]):
         return len(self._states())
 
     def __repr__(self) -> str:
-        return f"<states of the group {self.group!r}: {dict(self._states())!r}>"
+        return f"<states of the group {self.group!r}: {short_repr(dict(self._states()))}>"
 
 
 class GroupStates(StatesView[EventStream[GroupStatesChanged]]):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
 from limpet import StreamChunk
+from limpet._clients.misuse import OnlyAsync
 from limpet._clients.streams import EventStream
 from limpet_core.client.incoming_streams import FollowedStream
+from limpet_core.protocol.typed_data import DataT
 
 
-class IncomingStream:
+class IncomingStream(OnlyAsync, Generic[DataT]):
     """The fragments of one stream, to iterate over with ``async for``; made by ``client.streams()``.
 
     The iteration gives each fragment as a :class:`limpet.StreamChunk`, in order, without gaps and without duplicates.
@@ -27,7 +29,7 @@ class IncomingStream:
         from_start: False: the stream was under way already when its first fragment arrived here.
     """
 
-    def __init__(self, stream: FollowedStream, chunks: EventStream[StreamChunk]) -> None:
+    def __init__(self, stream: FollowedStream, chunks: EventStream[StreamChunk[DataT]]) -> None:
         self.group: str = stream.group
         self.stream_id: str = stream.stream_id
         self.from_user_id: str | None = stream.from_user_id
@@ -40,7 +42,7 @@ class IncomingStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StreamChunk:
+    async def __anext__(self) -> StreamChunk[DataT]:
         return await self._chunks.__anext__()
 
     def close(self) -> None:

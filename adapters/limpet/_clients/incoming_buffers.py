@@ -91,6 +91,15 @@ class StreamsBuffer(Buffer):
         self._accepting = True
         self._warned = False
 
+    def __repr__(self) -> str:
+        group = "" if self.group is None else f" of the group {self.group!r}"
+        return f"streams{group}: {len(self.items)} waiting, {len(self._streams)} under way"
+
+    @property
+    def waiting(self) -> int:
+        """How many streams and fragments wait."""
+        return len(self.items) + sum(len(each.items) for each in tuple(self._streams))
+
     def wants(self, event: Event) -> bool:
         """Return whether ``event`` changes something for streams."""
         if type(event) is GroupMessage:

@@ -6,7 +6,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
 
-from limpet import InvalidValue, NoSuchStream, Session, StreamClosed, StreamError, StreamOpened, StreamProgress
+from limpet import (
+    InvalidValue,
+    NoSuchStream,
+    Outcome,
+    Session,
+    StreamClosed,
+    StreamError,
+    StreamOpened,
+    StreamProgress,
+    StreamTimeout,
+)
+from limpet_core.errors import restated
+
+NOT_WRITTEN = "nothing was written: the service has not acknowledged enough"
+NOT_FLUSHED = "the service has not acknowledged everything"
+NOT_CLOSED = "the service has not closed the stream"
 
 OF_STREAMS = (StreamOpened, StreamProgress, StreamClosed)
 
@@ -87,7 +102,11 @@ class StreamRecord:
         """Raise the error that the stream has failed with."""
         error = self.error
         if error is not None:
-            raise StreamError(error.name, error.message, error.acknowledged, error.code)
+            raise restated(error, error.acknowledged)
+
+    def late(self, late: str, timeout: float | None, outcome: Outcome) -> StreamTimeout:
+        """Return the error of a call that has waited for ``timeout`` seconds; ``late`` says what has not happened."""
+        return StreamTimeout("Timeout", f"{late} within timeout ({timeout or 0:g} s)", self.acknowledged, outcome)
 
     def check_writable(self) -> None:
         """Raise StreamError unless fragments may be written."""

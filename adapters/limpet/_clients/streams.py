@@ -6,20 +6,22 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from limpet import LimpetError, LocalProtocolError, SendError
 from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncWaiter
+from limpet._clients.misuse import OnlyAsync
+from limpet._clients.typed import Decoder, TypedIteration
 
 log: logging.Logger = logging.getLogger("limpet")
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class EventStream(Generic[T_co]):
+class EventStream(OnlyAsync, Generic[T_co]):
     """Events in order, to iterate over with ``async for``; made by the methods of a client.
 
     The stream waits for the first start, and ends when the client stops, with the client's error if the application
@@ -33,6 +35,9 @@ class EventStream(Generic[T_co]):
         self._new_waiter = waiter
         self._waiter: AsyncWaiter[None] | None = None
         self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._buffer!r}{', closed' if self._closed else ''}>"
 
     def __aiter__(self) -> Self:
         return self
@@ -86,6 +91,29 @@ class EventStream(Generic[T_co]):
     def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
         if not over():
             self.close()
+
+
+class TypedEventStream(TypedIteration, EventStream[T_co]):
+    """Messages whose data is decoded, see :meth:`events`."""
+
+    def __init__(self, buffer: Buffer, waiter: Callable[[], AsyncWaiter[None]], decoder: Decoder) -> None:
+        super().__init__(buffer, waiter)
+        self.decoder = decoder
+
+
+class Block(OnlyAsync, AbstractAsyncContextManager[T_co]):
+    """The block of an async context manager."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T_co]) -> None:
+        self._manager = manager
+
+    async def __aenter__(self) -> T_co:
+        return await self._manager.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._manager.__aexit__(kind, error, trace)
 
 
 class Subscription:

@@ -12,6 +12,7 @@ from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.buffers import Buffer
 from limpet._clients.callbacks import Callback
+from limpet._clients.typed import Decoder, TypedIteration
 from limpet._structured.backend import Nursery, SignalWaiter
 from limpet._structured.driver import StructuredDriver
 
@@ -47,6 +48,14 @@ class EventStream(_streams.EventStream[T_co]):
         return cast(T_co, self._buffer.pop())
 
 
+class TypedEventStream(TypedIteration, EventStream[T_co]):
+    """Messages whose data is decoded, see :meth:`events`."""
+
+    def __init__(self, buffer: Buffer, driver: StructuredDriver, decoder: Decoder) -> None:
+        super().__init__(buffer, driver)
+        self.decoder = decoder
+
+
 class StructuredClient(AsyncClient[StructuredDriver]):
     """A client that lives in a nursery."""
 
@@ -57,8 +66,8 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         super()._register(event_type, wrap(callback) if wrap is not None and callable(callback) else callback)
         return callback
 
-    def _iterate(self, buffer: Buffer) -> EventStream[Any]:
-        return EventStream(buffer, self._driver)
+    def _iterate(self, buffer: Buffer, decoder: Decoder | None = None) -> EventStream[Any]:
+        return EventStream(buffer, self._driver) if decoder is None else TypedEventStream(buffer, self._driver, decoder)
 
     async def stop(self) -> None:
         """Disconnect, in any state; return when the connection is closed, at most ``close_timeout`` later.
@@ -113,7 +122,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
                 # The body's own exception goes on.
                 log.error("the client failed while it was left: %s", self._session.presentable(str(late)))
 
-    async def run(self, *, task_status: Any = None) -> None:
+    async def run(self, *, timeout: float | None = None, task_status: Any = None) -> None:
         """Connect, and stay connected until the client is stopped: ``await nursery.start(client.run)``.
 
         ``nursery.start`` returns when the service's first message is here. Cancelling the nursery closes the
@@ -123,14 +132,20 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         A run waits for the end of the run before. That waits for async callbacks, so no async callback may wait for the
         next run.
 
+        Args:
+            timeout: seconds, 0 or more, in which a connection must be there; None: as long as the options say. To pass
+                it on: ``nursery.start(partial(client.run, timeout=5))``.
+            task_status: given by ``nursery.start``.
+
         Raises:
             ConnectError: no connection could be made, or the URL function raised an exception, which is the
                 ``__cause__``; the client is stopped, and may be started again. By default the first failed attempt
                 raises; see :attr:`Options.first_connection <limpet.Options>`.
+            ConnectTimeout: there was no connection in time; a ConnectError and a TimeoutError.
             LocalProtocolError: the client was started already, or is not made for this event loop.
         """
         self._check_loop()
-        await self._driver.run(task_status.started if task_status is not None else _nothing)
+        await self._driver.run(task_status.started if task_status is not None else _nothing, timeout)
 
     def _check_loop(self) -> None:
         self._driver.backend.protect()

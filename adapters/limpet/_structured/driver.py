@@ -19,11 +19,11 @@ that after ``close_timeout`` and one second more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any
 
-from limpet import ClientStopped, Connected, Options, State, Stopped
+from limpet import ClientStopped, Connected, LocalProtocolError, Options, State, Stopped
 from limpet._clients.driver import AsyncDriver
 from limpet._structured.backend import Backend, Fairness, Nursery, Scope, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
@@ -63,12 +63,21 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Return the session's time."""
         return self.backend.now()
 
+    def check_home(self) -> None:
+        """Raise LocalProtocolError in another event loop than that in which the client was started."""
+        if get_ident() != self._thread and self.session.state is not State.STOPPED:
+            raise LocalProtocolError(
+                "the client was started in another event loop: use it there, and stop it there before that loop ends"
+            )
+
     def waiter(self) -> SignalWaiter[Any]:
         """Return a new waiter."""
+        self.check_home()
         return SignalWaiter(self.backend.signal())
 
     def begin_request(self) -> tuple[SignalWaiter[Any], float]:
         """Return a waiter for a new request, and the session's time."""
+        self.check_home()
         return SignalWaiter(self.backend.signal()), self.backend.now()
 
     def flush(self) -> None:
@@ -83,6 +92,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
 
     async def checkpoint(self) -> None:
         """Let other tasks run now and then, though the caller never has to wait."""
+        self.check_home()
         await self.fairness.checkpoint()
 
     async def wait_writable(self, publish: bool) -> None:
@@ -90,6 +100,11 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         if publish not in self._senders:
             self._senders[publish] = self.waiter()
         await self._senders[publish]
+
+    async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
+        """Await ``wait()``, and cancel it at ``deadline``."""
+        with self.backend.scope(deadline, False):
+            await wait()
 
     def _in_loop(self) -> bool:
         if get_ident() != self._thread:
@@ -112,16 +127,16 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             self.drain()
             await self._over.wait()
 
-    async def run(self, started: Callable[[], None]) -> None:
+    async def run(self, started: Callable[[], None], timeout: float | None = None) -> None:
         """Start the session and keep it going until it has stopped; call ``started`` when it is connected.
 
-        Raises the error of a start that failed. Cancelled, it closes the connection as :meth:`stop` does, and awaits
-        no callbacks any more.
+        Raises the error of a start that failed, or took more than ``timeout`` seconds. Cancelled, it closes the
+        connection as :meth:`stop` does, and awaits no callbacks any more.
         """
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for the end of this run
         self._thread, self._call_soon = get_ident(), self.backend.call_soon()
-        self.start_session(self.now())
+        self.start_session(self.now(), timeout)
         self._ended = ended = self.backend.signal()
         try:
             await self._run(started)

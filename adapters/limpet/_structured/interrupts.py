@@ -14,9 +14,10 @@ from typing import Any
 from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.base import BaseClient
-from limpet._clients.callbacks import Callback, CallbackQueue
+from limpet._clients.callbacks import Callback, CallbackQueue, CallbackWrapper
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.outgoing import OutgoingStream
+from limpet._clients.typed import TypedIteration
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
@@ -37,6 +38,7 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     (OutgoingStream, "_open write flush end abort __aenter__ __aexit__"),
     (streams.Subscriptions, "subscribed"),
     (EventStream, "__anext__"),
+    (TypedIteration, "__anext__"),
     (IncomingStream, "__anext__ close aclose __aenter__ __aexit__"),
     (streams.EventStream, "close"),
     (BaseClient, "on off"),
@@ -45,22 +47,13 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
 _marked: set[type] = set()
 
 
-class Unprotected:
+class Unprotected(CallbackWrapper):
     """A callback that may be interrupted, though its caller is protected."""
 
-    __slots__ = ("__wrapped__",)
-
-    def __init__(self, callback: Callback) -> None:
-        self.__wrapped__ = callback
+    __slots__ = ()
 
     def __call__(self, event: Any) -> object:
         return self.__wrapped__(event)
-
-    def __eq__(self, other: object) -> bool:
-        return self.__wrapped__ == (other.__wrapped__ if isinstance(other, Unprotected) else other)
-
-    def __hash__(self) -> int:
-        return hash(self.__wrapped__)
 
 
 def protect() -> Callable[[Callback], Callback] | None:

@@ -22,17 +22,21 @@ class Client(AsyncClient[Driver]):
 
     _driver_type = Driver
 
-    async def start(self) -> None:
+    async def start(self, *, timeout: float | None = None) -> None:
         """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.
+
+        Args:
+            timeout: seconds, 0 or more, in which a connection must be there; None: as long as the options say.
 
         Raises:
             ConnectError: no connection could be made, or the URL function raised an exception, which is the
                 ``__cause__``; the client is stopped, and may be started again. By default the first failed attempt
                 raises; see :attr:`Options.first_connection <limpet.Options>`.
+            ConnectTimeout: there was no connection in time; a ConnectError and a TimeoutError.
             LocalProtocolError: the client was started already, perhaps in another event loop.
         """
         try:
-            event = await self._driver.start()
+            event = await self._driver.start(timeout)
         except asyncio.CancelledError:
             await self.stop()
             raise

@@ -7,6 +7,7 @@ import logging
 import math
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -106,12 +107,12 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             )
         return loop
 
-    async def start(self) -> Connected | Stopped:
+    async def start(self, timeout: float | None) -> Connected | Stopped:
         """Start the session; return the first Connected or Stopped."""
         loop = self._running_loop()
         if self.session.state is State.STOPPED:
             self.callbacks.forget(loop)
-        self.start_session(self.now())
+        self.start_session(self.now(), timeout)
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
@@ -169,6 +170,16 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self._senders[publish] = self._loop.create_future()
         await asyncio.shield(self._senders[publish])  # other callers may wait for it
 
+    async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
+        """Await ``wait()``, and cancel it at ``deadline``."""
+        limit = asyncio.timeout_at(None if deadline == math.inf else deadline)
+        try:
+            async with limit:
+                await wait()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+
     def _in_loop(self) -> bool:
         try:
             return asyncio.get_running_loop() is self._loop
@@ -199,7 +210,9 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
         It is not known how much of that work was done; so no call waits for ever. Repeats do nothing.
         """
-        if self._fault is None and self.session.state is not State.STOPPED:
+        # The session may have stopped, and those who wait for that not know it yet.
+        awaited = self._starting is not None or self._stopping is not None
+        if self._fault is None and (awaited or self.session.state is not State.STOPPED):
             self._fault = error
             self._loop.call_soon(self._give_up)
 
@@ -207,7 +220,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         error = self._fault
         failure = ConnectError(f"the client was interrupted amid its work: {type(error).__name__}")
         failure.__cause__ = error
-        log.error("the client stops: %s", failure)
+        with suppress(Exception):  # of a handler, which may be what has failed
+            log.error("the client stops: %s", failure)
         now = self._loop.time()
         self._draining = True  # drain() only once the session has stopped
         try:
@@ -216,7 +230,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         finally:
             self._draining, self._fault = False, None
             # Calls that wait for an answer must get it, whatever other events were lost.
-            events = [*answers(self._delivering), *self.session.events()]
+            events = [*answers(self._delivering), *self.last_events()]
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
             self.delivery.deliver([*events, Stopped(failure)])

@@ -1,7 +1,8 @@
-"""The command line: ``limpet serve``, ``token``, ``url``, ``sub``, ``pub``, ``demo``."""
+"""The command line, ``limpet``: a module for each command, or for a few that belong together."""
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from limpet._extras import MissingExtra, extra
@@ -16,4 +17,6 @@ def main() -> None:
             from limpet.cli.commands import cli
     except MissingExtra as error:
         sys.exit(f"limpet: {error}")
+    except KeyboardInterrupt:  # the import takes a while
+        sys.exit(128 + signal.SIGINT)
     cli(prog_name="limpet")

@@ -10,13 +10,17 @@ from collections.abc import Coroutine
 from contextlib import nullcontext
 from typing import Any
 
-from rich.console import Console
+import click
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from limpet import Backoff, Disconnected, Options, Recovered
 from limpet.asyncio import Client
-from limpet.cli._common import ALL_ROLES
+from limpet.cli._console import console as new_console
+from limpet.cli._options import ALL_ROLES, Number, verbose_option
+from limpet.cli._running import log_to_stderr, run
 from limpet.service import Service
 from limpet.testing._tally import Tally
 from limpet.testing.network import ChaosProxy
@@ -102,14 +106,30 @@ class Score:
         return table
 
 
-async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) -> int:
+@click.command("demo", short_help="Lose no message while connections are cut.")
+@click.option("--seconds", default=12.0, show_default=True, type=Number(1, 300), help="How long to publish.")
+@click.option("--rate", default=600, show_default=True, type=click.IntRange(1, 2000), help="Messages a second.")
+@click.option("--subscribers", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--seed", type=int, help="Repeat an earlier schedule of cuts.")
+@verbose_option
+def demo(seconds: float, rate: int, subscribers: int, seed: int | None, verbose: bool) -> None:
+    """Show that no message is lost: publish through connections that are cut again and again.
+
+    All parts run on this machine: the local service, a publisher and subscribers over real sockets, and a proxy
+    between them that cuts the connections. The exit status is 0 only if no message was lost, duplicated or out of
+    order.
+    """
+    log_to_stderr(verbose)
+    run(_demo(seconds, rate, subscribers, seed))
+
+
+async def _demo(seconds: float, rate: int, subscribers: int, seed: int | None) -> int:
     """Run the demo. Return the exit status: 0 if no message was lost, duplicated or out of order."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    console = Console()
+    console = new_console()
     console.print(
         f"A publisher and {subscribers} subscribers talk through the local service for {seconds:g} s, while a proxy "
         f"cuts their connections (seed {seed}).\n",
-        highlight=False,
     )
     score = Score([Tally() for _ in range(subscribers)])
     async with Service() as service, ChaosProxy(service.host, service.port) as proxy:
@@ -131,7 +151,8 @@ async def demo(seconds: float, rate: int, subscribers: int, seed: int | None) ->
         ]
         for client in clients[1:]:
             await client.join_group(GROUP)
-        await _watch(console, score, proxy, _run(clients[0], proxy, score, seconds, rate, random.Random(seed)))
+        work = _run(clients[0], proxy, score, seconds, rate, random.Random(seed))
+        await _watch(console, score, proxy, seconds, work)
         for client in clients:
             await client.stop()
         await asyncio.gather(*readers)
@@ -206,19 +227,33 @@ async def _cut(proxy: ChaosProxy, chance: random.Random) -> None:
                 proxy.resume()
 
 
-async def _watch(console: Console, score: Score, proxy: ChaosProxy, work: Coroutine[Any, Any, None]) -> None:
-    """Show the score while ``work`` runs: a live table on a terminal, else a line every two seconds."""
+async def _watch(
+    console: Console, score: Score, proxy: ChaosProxy, seconds: float, work: Coroutine[Any, Any, None]
+) -> None:
+    """Show the score while ``work`` runs: a live table with a bar on a terminal, else a line every two seconds."""
     task = asyncio.create_task(work)
-    with Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else nullcontext() as live:
-        while not task.done():
-            await asyncio.wait([task], timeout=0.2 if live else 2.0)
-            score.cuts = proxy.cuts
-            if live:
-                live.update(score.table("Running", final=False), refresh=True)
-            elif not task.done():
-                console.print(
-                    f"published {score.published:,}, delivered {score.delivered:,}, cuts {score.cuts:,}, "
-                    f"recoveries {score.recoveries:,}",
-                    highlight=False,
-                )
-    await task
+    bar = Progress(TextColumn("{task.description:<15}"), BarColumn(bar_width=44), console=console)
+    done = bar.add_task("", total=seconds)
+    begin = time.monotonic()
+    moves = console.is_terminal and not console.is_dumb_terminal
+    try:
+        with Live(console=console, transient=True, auto_refresh=False) if moves else nullcontext() as live:
+            while not task.done():
+                await asyncio.wait([task], timeout=0.2 if live else 2.0)
+                score.cuts = proxy.cuts
+                elapsed = time.monotonic() - begin
+                if live:
+                    bar.update(done, completed=elapsed, description=_left(seconds - elapsed))
+                    live.update(Group(score.table("Running", final=False), bar), refresh=True)
+                elif not task.done():
+                    console.print(
+                        f"published {score.published:,}, delivered {score.delivered:,}, cuts {score.cuts:,}, "
+                        f"recoveries {score.recoveries:,}; {_left(seconds - elapsed)}"
+                    )
+        await task
+    finally:
+        task.cancel()
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds:.0f} s left" if seconds >= 0.5 else "last deliveries"

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import click
 
 from limpet import StreamChunk, StreamError
 from limpet.asyncio import Client, IncomingStream
-from limpet.cli._reports import EVENTS, as_json_line, data_as_text, name_of, note, report
+from limpet.cli._options import Url
+from limpet.cli._reports import (
+    EVENTS,
+    LIFECYCLE,
+    data_as_text,
+    json_line,
+    name_of,
+    note,
+    note_connected,
+    print_event,
+    report,
+)
 from limpet_core.text import escape
 
 
-async def write_stream(url: str | Callable[[], str], group: str, fragments: AsyncIterator[Any]) -> None:
+async def write_stream(url: Url, group: str, fragments: AsyncIterator[Any]) -> None:
     """Write each of ``fragments`` to a stream of ``group``, and end the stream behind them."""
     client = Client(url)
     for event_type in EVENTS:
@@ -28,18 +39,19 @@ async def write_stream(url: str | Callable[[], str], group: str, fragments: Asyn
     note(f"{written} fragment{'s' if written != 1 else ''} written and acknowledged")
 
 
-async def print_streams(
-    url: str | Callable[[], str], groups: Collection[str], count: int | None, as_json: bool
-) -> None:
+async def print_streams(url: Url, groups: Collection[str], count: int | None, as_json: bool) -> None:
     """Print the fragments of the streams of ``groups``, until ``count`` streams have ended if it is given."""
     client = Client(url)
-    for event_type in EVENTS:
-        client.on(event_type, report)
+    for event_type in LIFECYCLE if as_json else EVENTS:
+        client.on(event_type, print_event if as_json else report)
     async with client:
         streams = client.streams()
         for group in groups:
             await client.join_group(group)
-        note(f"connected as {client.connection_id}" + (f", user {name_of(client.user_id)}" if client.user_id else ""))
+            if as_json:
+                click.echo(json_line("joined", group=group))
+        if not as_json:
+            note_connected(client)
         printing: set[asyncio.Task[None]] = set()
         failed: list[asyncio.Task[None]] = []
 
@@ -68,23 +80,30 @@ async def print_streams(
 async def _print_stream(stream: IncomingStream, as_json: bool) -> None:
     sender = f" {name_of(stream.from_user_id)}" if stream.from_user_id else ""
     name = f"{name_of(stream.group)}{sender} {name_of(stream.stream_id)}"
+    about = {"group": stream.group, "fromUserId": stream.from_user_id, "streamId": stream.stream_id}
+
+    def tell(kind: str, text: str, **fields: Any) -> None:
+        if as_json:
+            click.echo(json_line(kind, **about, **fields))
+        else:
+            note(f"stream {name} {text}")
+
     if not stream.from_start:
-        note(f"stream {name} was under way already")
+        tell("streamJoined", "was under way already")
     try:
         async for chunk in stream:
             try:
-                text = _as_json(stream, chunk) if as_json else f"{name}: {data_as_text(chunk.data)}"
+                line = _fragment_line(about, chunk) if as_json else escape(f"{name}: {data_as_text(chunk.data)}")
             except RecursionError:
                 note("a fragment is not shown: it is nested too deeply")
             else:
-                click.echo(escape(text))
+                click.echo(line)
     except StreamError as error:
-        note(f"stream {name} failed: {error}")
+        tell("streamEnded", f"failed: {error}", error=str(error))
     else:
-        note(f"stream {name} ended")
+        tell("streamEnded", "ended", error=None)
 
 
-def _as_json(stream: IncomingStream, chunk: StreamChunk) -> str:
-    about = {"group": stream.group, "fromUserId": stream.from_user_id, "streamId": stream.stream_id}
+def _fragment_line(about: dict[str, Any], chunk: StreamChunk) -> str:
     place = {"streamSequenceId": chunk.sequence_id, "dataType": chunk.data_type, "data": chunk.data}
-    return as_json_line(about | place)
+    return json_line("fragment", **about, **place)

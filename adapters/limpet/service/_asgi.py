@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress
 from limpet.service._admission import Admission, Handshake, Refusal
+from limpet.service._frame_log import FrameLog
 from limpet.service._gateway import Gateway
 from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
 from limpet_core.text import one_line
@@ -42,7 +43,7 @@ class ClientEndpoint:
             await refuse(outcome, scope, receive, send)
             return
         code = NO_CLOSE_FRAME
-        writer = _Writer(outcome.transport, send)
+        writer = _Writer(outcome.transport, send, self._gateway.frame_log)
         try:
             await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
             self._gateway.attach(outcome.transport, writer)
@@ -97,8 +98,9 @@ def _handshake(scope: Scope) -> Handshake:
 class _Writer:
     """Sends to one client through ASGI, in a task of its own: ``send`` may wait for the client."""
 
-    def __init__(self, transport: Transport, send: Send) -> None:
+    def __init__(self, transport: Transport, send: Send, frame_log: FrameLog | None) -> None:
         self._transport = transport
+        self._frame_log = frame_log
         self._send = send
         self._flushed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -134,7 +136,10 @@ class _Writer:
             while True:
                 await self._flushed.wait()
                 self._flushed.clear()
-                for message in self._transport.messages_to_send(monotonic()):
+                messages = self._transport.messages_to_send(monotonic())
+                if self._frame_log is not None:
+                    self._frame_log.sent(self._transport, messages)
+                for message in messages:
                     if isinstance(message, Binary):
                         await self._send({"type": "websocket.send", "bytes": bytes(message)})
                     else:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from limpet.service._admission import Admission, Decision, Handshake, Refusal
+from limpet.service._frame_log import FrameLog, frame_log
 from limpet.service._identity import Identity
+from limpet.service._memory import Memory
 from limpet.service.options import ServiceOptions
 from limpet_core.service import (
     NO_CLOSE_FRAME,
@@ -62,11 +64,14 @@ class Gateway:
         options: of the service.
         identity: access keys, tokens and URLs.
         core: the service's logic.
+        memory: the newest events, for the trace page; ``None``: nobody may see that.
         webhooks: makes the calls to event handlers; ``None`` without event handlers.
+        frame_log: the log of all messages; ``None``: it is not written.
     """
 
     def __init__(self, options: ServiceOptions, endpoint: str | None) -> None:
         self.options = options
+        self.frame_log: FrameLog | None = frame_log()
         self.identity: Identity = Identity(options, endpoint)
         handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
         self.core: ServiceCore = ServiceCore(
@@ -82,6 +87,7 @@ class Gateway:
             ),
             unix_time=time,
         )
+        self.memory: Memory | None = None if options.trace is False else Memory(self.core)
         self.webhooks: WebhookClient | None = None
         if handlers:
             # Only now, since the HTTP library takes long to import.
@@ -95,7 +101,9 @@ class Gateway:
         self._timer_deadline = math.inf
 
     def listens_on(self, endpoint: str) -> None:
-        """Set the URL at which the service itself listens."""
+        """Set the URL at which the service itself listens, which it does from now on."""
+        if self.memory is not None:
+            self.memory.begin()
         self.identity.own_endpoint = endpoint
         if self.identity.endpoint is None:
             self.core.events.origin = _host_of(endpoint)
@@ -153,6 +161,8 @@ class Gateway:
 
     def receive(self, transport: Transport, data: str | bytes) -> None:
         """Pass a message to the service's logic; call :meth:`flush` after one or more."""
+        if self.frame_log is not None:
+            self.frame_log.received(transport, data)
         self.core.receive(transport, data, monotonic())
 
     def detach(self, transport: Transport, code: int, *, broken: bool = False) -> None:

@@ -55,6 +55,10 @@ class WebhookClient:
     """Makes the calls and reports their ends to the service's logic; calls ``flush`` after each report.
 
     Belongs to one event loop until it is closed; then it may be used in another one.
+
+    Attributes:
+        observer: called with the outcome and the seconds of each request; the outcome is the class of its status, such
+            as ``2xx``, or the kind of its failure.
     """
 
     def __init__(self, core: ServiceCore, flush: Callable[[], None]) -> None:
@@ -63,6 +67,7 @@ class WebhookClient:
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[HandlerCall, asyncio.Task[None]] = {}
         self._slots: dict[tuple[str, bool], asyncio.Semaphore] = {}
+        self.observer: Callable[[str, float], None] | None = None
 
     def carry_out(self, calls: Iterable[HandlerCall]) -> None:
         """Start calls, and stop cancelled ones."""
@@ -94,6 +99,7 @@ class WebhookClient:
 
     async def _run(self, call: HandlerCall) -> None:
         _in_call.set(True)  # in this task
+        began = monotonic()
         begun = False  # whether the request was sent on a connection
 
         async def trace(event: str, info: object) -> None:
@@ -105,26 +111,32 @@ class WebhookClient:
                 status, headers, body = await self._request(call, trace)
         except TimeoutError:
             if begun:
-                self._failed(call, "timeout", "there was no answer in time")
+                self._failed(call, began, "timeout", "there was no answer in time")
             else:
-                self._failed(call, "unreachable", f"no connection to {call.address} in time")
+                self._failed(call, began, "unreachable", f"no connection to {call.address} in time")
         except _TooLargeError:
-            self._failed(call, "too large", f"the answer has more than {MAX_ANSWER} bytes")
+            self._failed(call, began, "too large", f"the answer has more than {MAX_ANSWER} bytes")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             # The error may quote megabytes of the answer, and its text goes to clients.
             text = one_line(f"{type(error).__name__}: {error}".rstrip(": "))
             if begun:
-                self._failed(call, "broken", text)
+                self._failed(call, began, "broken", text)
             else:
-                self._failed(call, "unreachable", f"no connection to {call.address}: {text}")
+                self._failed(call, began, "unreachable", f"no connection to {call.address}: {text}")
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
+            self._observe(f"{status // 100}xx", began)
             self._core.handler_answered(call, status, headers, body, monotonic())
             self._flush()
 
-    def _failed(self, call: HandlerCall, kind: FailureKind, text: str) -> None:
+    def _failed(self, call: HandlerCall, began: float, kind: FailureKind, text: str) -> None:
+        self._observe(kind, began)
         self._core.handler_failed(call, kind, text, monotonic())
         self._flush()
+
+    def _observe(self, outcome: str, began: float) -> None:
+        if self.observer is not None:
+            self.observer(outcome, monotonic() - began)
 
     async def _request(self, call: HandlerCall, trace: _Trace) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
         if self._client is None:

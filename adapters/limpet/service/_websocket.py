@@ -307,6 +307,8 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         messages = client.messages_to_send(monotonic())
         if messages:
+            if self.gateway.frame_log is not None:
+                self.gateway.frame_log.sent(client, messages)
             self.transport.write(encode_frames(messages, mixed=self._mixed))
 
     def _write_protocol_output(self) -> None:

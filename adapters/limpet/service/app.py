@@ -1,4 +1,4 @@
-"""The ASGI application: the client endpoint, the data plane, negotiation, the trace page."""
+"""The ASGI application: the client endpoint, the data plane, negotiation, metrics, the trace page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from limpet.service._access import ADDRESS, WRONG_HOST, RequestAddress, is_allow
 from limpet.service._admission import WRONG_PATH, Refusal
 from limpet.service._asgi import ClientEndpoint, refuse
 from limpet.service._gateway import Gateway
+from limpet.service._metrics_page import metrics_route
 from limpet.service.options import ServiceOptions
 from limpet.service.rest._request import rest_route
 from limpet.service.tokens import mint_client_token
@@ -121,6 +122,7 @@ def build_app(gateway: Gateway) -> ServiceApp:
             *(Route(path, not_a_websocket) for path in paths),
             Route("/negotiate", negotiate, methods=["GET", "POST"]),
             rest_route(gateway),
+            metrics_route(gateway),
             *trace_routes(gateway),
         ],
     )

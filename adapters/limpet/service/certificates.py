@@ -48,7 +48,7 @@ class LocalCertificate:
     trust who trust this authority.
 
     Attributes:
-        authority: the file with the certificate of the authority, for clients: see :data:`ENVIRONMENT`.
+        authority: the file with the certificate of the authority, for clients: see ``ENVIRONMENT``.
         server: the file with the certificate of the server and its private key.
     """
 

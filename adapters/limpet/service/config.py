@@ -79,12 +79,17 @@ def parse_event_handler(text: str) -> tuple[str, HubOptions]:
     address, *listed = text.split(";")
     hub, _, url = address.partition("=")
     if not hub or not url:
-        raise ValueError(f"{text!r} does not look like HUB=URL, such as chat=http://localhost:3000/{{event}}")
+        # The text itself may be a URL with a secret in it.
+        raise ValueError("an event handler is HUB=URL, such as chat=http://localhost:3000/{event}")
     settings: dict[str, Any] = {}
     for setting in listed:
         name, separator, value = setting.strip().partition("=")
-        if name not in _SETTINGS or not separator:
-            raise ValueError(f"{setting!r} is not a setting of an event handler; there are {', '.join(_SETTINGS)}")
+        if name in _SETTINGS and not separator:
+            raise ValueError(f"the setting {name!r} of an event handler needs a value")
+        if name not in _SETTINGS:
+            # Only a name is told: a semicolon in a URL makes a setting of what may be a secret.
+            shown = repr(name) if separator and name.replace("-", "").isalpha() else "what is behind a semicolon"
+            raise ValueError(f"{shown} is not a setting of an event handler; there are {', '.join(_SETTINGS)}")
         settings[name.replace("-", "_")] = _setting(name, value)
     return hub, HubOptions(event_handlers=(EventHandler(url=url, **settings),))
 

@@ -38,8 +38,8 @@ class ServiceOptions:
         hubs: options of single hubs, by name in any case. A hub exists without options, too.
         negotiate: offer ``/negotiate``, which gives any client a token for joining and sending to all groups;
             ``None``: only to clients on this machine.
-        trace: offer the trace page at ``/``, which shows all trace events of the service, to any browser that can
-            reach it; ``None``: only to browsers on this machine.
+        trace: offer the trace page at ``/``, which shows all trace events of the service, and ``/metrics`` for
+            Prometheus to anyone who can reach them; ``None``: only to browsers and programs on this machine.
         max_connections: connections at all hubs together; further clients are answered with HTTP 429. ``None``: any
             number.
         recovery_window: seconds that a dropped reliable connection is kept; clients rely on at least 30.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, cast
@@ -230,6 +230,7 @@ def serve(
     *,
     ssl: ssl.SSLContext | None = None,
     on_start: Callable[[Service], None] | None = None,
+    until: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Run the service until Ctrl-C, SIGTERM or SIGHUP, and say goodbye to its clients: they are closed with 1001.
 
@@ -244,6 +245,7 @@ def serve(
         port: the TCP port; 0 picks a free one.
         ssl: the certificate, as for :class:`Service`.
         on_start: called when the service listens, for example to print ``service.client_url()``.
+        until: awaited then; the service also ends when this is done.
 
     Raises:
         ValueError: as :class:`Service` does.
@@ -257,7 +259,16 @@ def serve(
             async with Service(options, host, port, ssl=ssl) as service:
                 if on_start is not None:
                     on_start(service)
-                await stopped.wait()
+                other = None if until is None else asyncio.ensure_future(until())
+                if other is not None:
+                    other.add_done_callback(lambda _: stopped.set())
+                try:
+                    await stopped.wait()
+                    if other is not None and other.done():
+                        other.result()
+                finally:
+                    if other is not None:
+                        other.cancel()
 
     raise_file_limit(None if options is None else options.max_connections)
     with suppress(KeyboardInterrupt):

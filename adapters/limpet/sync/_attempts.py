@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from limpet import Outcome, StreamTimeout
 from limpet._clients.stream_record import StreamRecord
 from limpet.sync._calls import Call
 
@@ -14,21 +15,27 @@ class Attempt:
     Args:
         record: of the stream whose news may change something.
         step: tries to do the work; returns whether it is done, or raises.
-        late: what has not happened, for the text of a TimeoutError.
+        late: what has not happened, for the text of a StreamTimeout.
+        outcome: of such a call.
         abandon: undoes what a step has begun, for a thread that does not wait any more.
 
     Attributes:
         call: the waiting thread's.
-        late: see above.
     """
 
-    __slots__ = ("_abandon", "_record", "_step", "call", "late")
+    __slots__ = ("_abandon", "_late", "_outcome", "_record", "_step", "call")
 
     def __init__(
-        self, record: StreamRecord, step: Callable[[], bool], late: str, abandon: Callable[[], None] | None = None
+        self,
+        record: StreamRecord,
+        step: Callable[[], bool],
+        late: str = "",
+        outcome: Outcome = "unknown",
+        abandon: Callable[[], None] | None = None,
     ) -> None:
         self.call: Call = Call()
-        self.late: str = late
+        self._late = late
+        self._outcome: Outcome = outcome
         self._record = record
         self._step = step
         self._abandon = abandon
@@ -60,6 +67,10 @@ class Attempt:
             self._leave()
             if self._abandon is not None:
                 self._abandon()
+
+    def timed_out(self, timeout: float | None) -> StreamTimeout:
+        """Return the error of a thread that has waited for ``timeout`` seconds."""
+        return self._record.late(self._late, timeout, self._outcome)
 
     def _leave(self) -> None:
         self._record.waiters.remove(self)

@@ -7,7 +7,7 @@ for a lock of its own that only a thread of the client releases.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import TIMEOUT_MAX, allocate_lock
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +46,7 @@ class Waiter:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for at most ``timeout`` seconds; return whether there is a result."""
-        return self._done or self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        return self._done or self._lock.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
 
     def result(self) -> Any:
         """Return the result, or raise the exception."""
@@ -65,11 +65,10 @@ class Call(Waiter):
         request: the request to make.
         publish: whether the request counts as a publish without an ack.
         key: the ack id of the request, or the invocation id (str), once it was made.
-        unsent: whether the request was withdrawn before it was sent.
         unwanted: whether the caller has given up: the work must not begin any more.
     """
 
-    __slots__ = ("_claims", "key", "publish", "request", "unsent", "unwanted")
+    __slots__ = ("_claims", "key", "publish", "request", "unwanted")
 
     def __init__(self, request: Request | None = None, *, publish: bool = False) -> None:
         super().__init__()
@@ -77,7 +76,6 @@ class Call(Waiter):
         self.request: Request | None = request
         self.publish: bool = publish
         self.key: int | str | None = None
-        self.unsent: bool = False
         self.unwanted: bool = False
 
     def claim(self) -> bool:

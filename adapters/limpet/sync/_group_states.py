@@ -7,6 +7,7 @@ from types import TracebackType
 
 from limpet import GroupStatesChanged, Session
 from limpet._clients.group_states import StatesView
+from limpet._clients.misuse import OnlyBlocking
 from limpet.sync._streams import EventStream
 from limpet.sync._subscriptions import Subscribing, SubscriptionStream
 
@@ -19,7 +20,7 @@ class GroupStates(StatesView[EventStream[GroupStatesChanged]]):
     """
 
 
-class Watching:
+class Watching(OnlyBlocking):
     """The context manager that ``client.watch_group_states(group)`` returns."""
 
     def __init__(

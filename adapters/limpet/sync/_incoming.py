@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic
 
 from limpet import StreamChunk
 from limpet._clients.incoming_buffers import Fragments, StreamsBuffer
+from limpet._clients.typed import Decoder
 from limpet.sync._portal import Portal
-from limpet.sync._streams import EventStream, wake_reader
+from limpet.sync._streams import EventStream, TypedIteration, wake_reader
 from limpet_core.client.incoming_streams import FollowedStream
+from limpet_core.protocol.typed_data import DataT
 
 
-class IncomingStream(EventStream[StreamChunk]):
+class IncomingStream(EventStream[StreamChunk[DataT]], Generic[DataT]):
     """The fragments of one stream, to iterate over with ``for``; made by ``client.streams()``.
 
     The iteration gives each fragment as a :class:`limpet.StreamChunk`, in order, without gaps and without duplicates.
@@ -42,7 +45,15 @@ class IncomingStream(EventStream[StreamChunk]):
         """Do nothing: the fragments come from a buffer that is open already."""
 
 
-class AllStreams(EventStream[IncomingStream]):
+class TypedIncomingStream(TypedIteration, IncomingStream[DataT]):
+    """The fragments of one stream, whose data is decoded."""
+
+    def __init__(self, decoder: Decoder, stream: FollowedStream, fragments: Fragments, portal: Portal) -> None:
+        self.decoder = decoder
+        super().__init__(stream, fragments, portal)
+
+
+class AllStreams(EventStream[IncomingStream[DataT]]):
     """The streams of one ``client.streams()``."""
 
     def __init__(self, streams: StreamsBuffer, portal: Portal) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock, get_ident
+from _thread import TIMEOUT_MAX, allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +26,7 @@ class Reader:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for at most ``timeout`` seconds; return whether the thread was woken."""
-        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
 
     def wake(self) -> None:
         """Wake the thread; from any thread, any number of times."""

@@ -7,15 +7,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from limpet import ClientStopped, DataType
-from limpet._clients.stream_record import StreamRecord
+from limpet import ClientStopped, DataType, Outcome
+from limpet._clients.misuse import OnlyBlocking
+from limpet._clients.stream_record import NOT_CLOSED, NOT_FLUSHED, NOT_WRITTEN, StreamRecord
 from limpet.sync._attempts import Attempt
 from limpet.sync._portal import Portal
 from limpet.sync.driver import Driver
 from limpet_core.text import reason_of
 
 
-class OutgoingStream:
+class OutgoingStream(OnlyBlocking):
     """A stream of fragments to a group; made by ``client.open_stream(group)``. Any thread may call its methods.
 
     Use it as ``with client.open_stream("group1") as stream:``. Leaving the block ends the stream, and waits
@@ -44,8 +45,8 @@ class OutgoingStream:
         self._session.check_running()
         give_up = partial(_give_up, driver, record)
         portal.streams.add(self, lambda: portal.post(partial(give_up, "the writer was dropped")))
-        late = "the service has not accepted the start of the stream"
-        portal.attempt(Attempt(record, step, late, partial(give_up, "the writer was interrupted")), timeout)
+        # Not for ever: the session has the timeout, and closes the stream then.
+        portal.attempt(Attempt(record, step, abandon=partial(give_up, "the writer was interrupted")), None)
 
     def __repr__(self) -> str:
         return repr(self._record)
@@ -75,11 +76,11 @@ class OutgoingStream:
         Args:
             data: a str is sent as ``text``, bytes as ``binary``, anything else as ``json``.
             data_type: overrides that: ``text``, ``json``, ``binary`` or ``protobuf``.
-            timeout: seconds to wait for room; None: as long as it takes.
+            timeout: seconds, 0 or more, to wait for room; None: as long as it takes.
 
         Raises:
             StreamError: the stream is over, or was ended or aborted before.
-            TimeoutError: there was no room in time; nothing was written.
+            StreamTimeout: there was no room in time; nothing was written, and the stream goes on.
             LocalProtocolError: an argument cannot be used, or the fragment is above ``max_request_size``.
         """
         record, session, driver = self._record, self._session, self._driver
@@ -92,14 +93,17 @@ class OutgoingStream:
             driver.called()
             return True
 
-        self._attempt(step, "nothing was written: the service has not acknowledged enough", timeout)
+        self._attempt(step, NOT_WRITTEN, timeout, "unsent")
 
     def flush(self, *, timeout: float | None = None) -> None:
         """Wait until the service has all fragments that were written before the call.
 
+        Args:
+            timeout: seconds, 0 or more, to wait; None: as long as it takes.
+
         Raises:
             StreamError: the stream has failed.
-            TimeoutError: there was no answer in time.
+            StreamTimeout: there was no answer in time; the stream goes on.
         """
         record, written = self._record, self._record.written
 
@@ -107,7 +111,7 @@ class OutgoingStream:
             record.check()
             return record.acknowledged >= written or record.closed
 
-        self._attempt(step, "the service has not acknowledged everything", timeout)
+        self._attempt(step, NOT_FLUSHED, timeout)
 
     # ---- End
 
@@ -116,9 +120,12 @@ class OutgoingStream:
 
         Where this is interrupted or takes too long, the stream ends all the same.
 
+        Args:
+            timeout: seconds, 0 or more, to wait; None: as long as it takes.
+
         Raises:
             StreamError: the stream has failed; ``acknowledged`` fragments are certain.
-            TimeoutError: it was not closed in time.
+            StreamTimeout: it was not closed in time.
         """
         self._finish("Ended", partial(self._session.end_stream, self._record.stream_id), timeout)
 
@@ -131,11 +138,11 @@ class OutgoingStream:
         Args:
             message: an explanation, which readers get in an error named ``UserError``.
             code: a name or number of the error, for programs.
-            timeout: seconds to wait; None: as long as it takes.
+            timeout: seconds, 0 or more, to wait; None: as long as it takes.
 
         Raises:
             StreamError: the stream has failed before readers could be told.
-            TimeoutError: it was not closed in time.
+            StreamTimeout: it was not closed in time.
             LocalProtocolError: an argument cannot be used.
         """
         if not self._record.closed:
@@ -160,9 +167,11 @@ class OutgoingStream:
 
     # ---- Inside
 
-    def _attempt(self, step: Callable[[], bool], late: str, timeout: float | None) -> None:
+    def _attempt(
+        self, step: Callable[[], bool], late: str, timeout: float | None, outcome: Outcome = "unknown"
+    ) -> None:
         try:
-            self._portal.attempt(Attempt(self._record, step, late), timeout)
+            self._portal.attempt(Attempt(self._record, step, late, outcome), timeout)
         except ClientStopped:
             if not self._record.closed:
                 raise
@@ -181,7 +190,7 @@ class OutgoingStream:
             record.check()
             return record.closed
 
-        self._attempt(step, "the service has not closed the stream", timeout)
+        self._attempt(step, NOT_CLOSED, timeout)
 
 
 def _give_up(driver: Driver, record: StreamRecord, message: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from _thread import TIMEOUT_MAX, start_new_thread
+from _thread import start_new_thread
 from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
-from limpet import Ack, ClientStopped, Connected, InvalidType, InvalidValue, LocalProtocolError, Reply, Stopped
+from limpet import ClientStopped, Connected, LocalProtocolError, Stopped
+from limpet._clients.driver import no_room
 from limpet.sync._attempts import Attempt
 from limpet.sync._calls import Call, Request
 from limpet.sync._mailbox import Work
 from limpet.sync._open_streams import OpenStreams
 from limpet.sync._worker import cannot_start
 from limpet.sync.driver import Driver
+from limpet_core.protocol.rules import check_timeout
 
 _MAX_AHEAD = 64
 """Messages without an ack by which senders may be ahead of the driver's thread: a wait for it each time takes three
@@ -76,26 +78,14 @@ class Portal:
 
     # ---- Requests
 
-    def request(self, request: Request, timeout: float | None) -> Ack:
-        """Make a request and wait for its answer."""
-        check_timeout(timeout)
-        call, driver = Call(request), self._driver
-        try:
-            self.check_may_wait()
-            self._session.check_running()
-            self._worker.submit(call, driver.request)
-            if not call.wait(timeout):
-                self._perform(partial(driver.withdraw, call))
-        except BaseException:  # Ctrl-C, too
-            self.post(partial(driver.withdraw, call))
-            raise
-        if not call.done():
-            known = "it was not sent" if call.unsent else "it was sent, and may be executed"
-            raise TimeoutError(f"no answer within {timeout:g} s: {known} (ack id {call.key})")
-        return cast(Ack, call.result())
+    def request(self, request: partial[Any]) -> Any:
+        """Make a request or an invocation, and wait for its answer; its timeout is the session's."""
+        if (instruments := self._driver.delivery.instruments) is not None:
+            with instruments.request(request) as observed:
+                return self._request(observed.call)
+        return self._request(request)
 
-    def invoke(self, request: Request) -> Reply:
-        """Make an invocation and wait for its reply; its timeout is the session's."""
+    def _request(self, request: Request) -> Any:
         call, driver = Call(request), self._driver
         try:
             self.check_may_wait()
@@ -105,13 +95,20 @@ class Portal:
         except BaseException:  # Ctrl-C, too
             self.post(partial(driver.withdraw, call))
             raise
-        return cast(Reply, call.result())
+        return call.result()
 
-    def send(self, request: Request, timeout: float | None, *, publish: bool) -> None:
+    def send(self, request: partial[Any], timeout: float | None, *, publish: bool) -> None:
         """Make a request without an ack, and wait until there is room for it.
 
         The driver's own threads do not wait.
         """
+        if (instruments := self._driver.delivery.instruments) is not None:
+            with instruments.request(request) as observed:
+                self._send(observed.call, timeout, publish=publish)
+        else:
+            self._send(request, timeout, publish=publish)
+
+    def _send(self, request: Request, timeout: float | None, *, publish: bool) -> None:
         check_timeout(timeout)
         call, driver = Call(request, publish=publish), self._driver
         try:
@@ -128,7 +125,7 @@ class Portal:
             self.post(partial(driver.withdraw, call))
             raise
         if not call.done():
-            raise TimeoutError(f"not sent: the service is too far behind, and still is after {timeout:g} s")
+            raise no_room(timeout)
         call.result()
 
     def send_prepared(self, message: bytes | None, timeout: float | None, *, publish: bool) -> bool:
@@ -153,7 +150,7 @@ class Portal:
         """Make an attempt, again and again, until it has succeeded or raised.
 
         Raises:
-            TimeoutError: that took more than ``timeout`` seconds; the attempt was given up.
+            StreamTimeout: that took more than ``timeout`` seconds; the attempt was given up.
         """
         check_timeout(timeout)
         call = attempt.call
@@ -166,12 +163,12 @@ class Portal:
             self.post(attempt.give_up)
             raise
         if not call.done():
-            raise TimeoutError(f"{attempt.late} within {timeout:g} s")
+            raise attempt.timed_out(timeout)
         call.result()
 
     # ---- Start and stop
 
-    def start(self) -> None:
+    def start(self, timeout: float | None) -> None:
         """Start the session and wait until it is connected; an interrupt stops it again."""
         self.check_may_wait()
         driver, call = self._driver, Call()
@@ -179,7 +176,7 @@ class Portal:
             driver.starts.append(call)
             try:
                 # One step, while Thread.start() waits for a lock that an interrupt would leave locked for ever.
-                start_new_thread(self._worker.boot, (call, driver.begin))
+                start_new_thread(self._worker.boot, (call, partial(driver.begin, timeout)))
             except RuntimeError as error:
                 raise cannot_start(error) from error
             call.wait()
@@ -212,13 +209,3 @@ class Portal:
             with suppress(ClientStopped):  # it has ended by itself
                 if call.result():
                     thread.join(_JOIN_TIMEOUT)
-
-
-def check_timeout(timeout: object) -> None:
-    """Raise InvalidType or InvalidValue unless ``timeout`` is a number of seconds that a thread can wait, or None."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise InvalidType(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if not 0 <= timeout <= TIMEOUT_MAX:
-        raise InvalidValue(f"timeout must be 0 or more seconds, or None to wait as long as it takes, not {timeout}")

@@ -7,13 +7,17 @@ from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from limpet import LocalProtocolError
 from limpet._clients.buffers import Buffer, Inbox
+from limpet._clients.misuse import OnlyBlocking
+from limpet._clients.typed import Decoder
 from limpet.sync._open_streams import Reader
-from limpet.sync._portal import Portal, check_timeout
+from limpet.sync._portal import Portal
+from limpet_core.protocol.rules import check_timeout
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -43,7 +47,7 @@ class Taken:
         return bool(self.events) and self.events[0] is not self.returned
 
 
-class EventStream(Generic[T_co]):
+class EventStream(OnlyBlocking, Generic[T_co]):
     """Events in order, to iterate over with ``for``; made by the methods of a client.
 
     The stream ends when the client stops, with the client's error if the application did not ask for the stop. A stream
@@ -66,6 +70,9 @@ class EventStream(Generic[T_co]):
 
     def _open(self) -> None:
         self._buffer.delivery.buffers.add(self._buffer)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._buffer!r}{', closed' if self._closed else ''}>"
 
     def __iter__(self) -> Self:
         return self
@@ -108,6 +115,10 @@ class EventStream(Generic[T_co]):
             raise
 
     __next__ = next
+
+    def _put_back(self) -> None:
+        """Have this thread's next call return the event once more that the last one has returned."""
+        self._taken[get_ident()].returned = None
 
     def _wait(self, ended: bool, timeout: float | None) -> None:
         """Wait until there may be something to take; raise at the end."""
@@ -168,6 +179,47 @@ class EventStream(Generic[T_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class TypedIteration:
+    """Decodes what the stream behind it, in the order of inheritance, takes from its buffer."""
+
+    decoder: Decoder
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next message; wait for it for at most ``timeout`` seconds. One that is left out does not count.
+
+        Raises:
+            InvalidData: its data does not fit; the next call returns the message behind it.
+            TimeoutError, StopIteration, LimpetError, InvalidValue, InvalidType: as :meth:`EventStream.next`.
+        """
+        stream: Any = super()
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            event: Any = None
+            try:
+                event = stream.next(timeout)
+                message = self.decoder.take(event)
+                if message is not None:
+                    return message
+            except Exception:  # of on_invalid as well: a message that does not fit must not come again
+                raise
+            except BaseException:  # an interrupt before it was decoded
+                if event is not None:
+                    stream._put_back()
+                raise
+            if end is not None:
+                timeout = max(0.0, end - monotonic())
+
+    __next__ = next
+
+
+class TypedEventStream(TypedIteration, EventStream[T_co]):
+    """Messages whose data is decoded."""
+
+    def __init__(self, decoder: Decoder, buffer: Buffer, portal: Portal) -> None:
+        self.decoder = decoder
+        super().__init__(buffer, portal)
 
 
 class InboxStream(EventStream[T_co]):

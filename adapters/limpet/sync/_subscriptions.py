@@ -6,9 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from limpet._clients.misuse import OnlyBlocking
 from limpet._clients.streams import Subscription
+from limpet._clients.typed import Decoder
 from limpet.sync._portal import Portal
-from limpet.sync._streams import EventStream
+from limpet.sync._streams import EventStream, TypedIteration
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -67,7 +69,17 @@ class SubscriptionStream(EventStream[T_co]):
         return close
 
 
-class Subscribing(Generic[T_co]):
+class TypedSubscriptionStream(TypedIteration, SubscriptionStream[T_co]):
+    """The messages of one ``subscribe()`` of a group, whose data is decoded."""
+
+    def __init__(
+        self, decoder: Decoder, subscription: Subscription, subscriptions: Subscriptions, portal: Portal
+    ) -> None:
+        self.decoder = decoder
+        super().__init__(subscription, subscriptions, portal)
+
+
+class Subscribing(OnlyBlocking, Generic[T_co]):
     """The context manager that ``client.subscribe(group)`` returns.
 
     No generator: Python closes a generator that is interrupted before it goes on, and an exception of that is lost.

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -151,12 +152,12 @@ class Worker:
         while self._wait_for_start():
             try:
                 self._job.serve()
-            except BaseException as error:
-                log.exception("the client stops: its own thread has failed, which is a fault of Limpet's")
+            except BaseException as error:  # noqa: BLE001 - it is told, and the end is for whoever waits
+                _tell_fault("the client stops: its own thread has failed, which is a fault of Limpet's")
                 try:
                     self._job.fail(error)
-                except BaseException:
-                    log.exception("not even the end goes as it should")
+                except BaseException:  # noqa: BLE001 - as above
+                    _tell_fault("not even the end goes as it should")
             finally:
                 self._job.end()
 
@@ -185,6 +186,12 @@ class Worker:
             _running.add(self)
             return False
         return True
+
+
+def _tell_fault(text: str) -> None:
+    """Log the exception that is handled. A handler of the log may be what has failed: threads wait for the end."""
+    with suppress(Exception):
+        log.exception(text)
 
 
 def cannot_start(error: BaseException) -> ConnectError:

@@ -8,33 +8,48 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
-from limpet import Ack, DataType, GroupMessage, GroupStatesChanged, InvalidType, Message, Options, Reply, State
+from limpet import (
+    Ack,
+    DataType,
+    GroupMessage,
+    GroupStatesChanged,
+    Instrument,
+    InvalidType,
+    Message,
+    Options,
+    Reply,
+    ServerMessage,
+    State,
+)
 from limpet._clients.base import BaseClient
-from limpet._clients.callbacks import Callback
+from limpet._clients.callbacks import Callback, unwrapped
 from limpet._clients.incoming_buffers import Fragments
+from limpet._clients.misuse import OnlyBlocking
 from limpet._clients.streams import Subscription
+from limpet._clients.typed import OnInvalid, decoder
 from limpet._transports.messages import BlockingConnect
 from limpet._transports.proxies import ProxySetting
 from limpet._transports.route import Route
 from limpet._transports.tls import TlsSetting
 from limpet.sync import _forks
 from limpet.sync._group_states import GroupStates, Watching
-from limpet.sync._incoming import AllStreams, IncomingStream
+from limpet.sync._incoming import AllStreams, IncomingStream, TypedIncomingStream
 from limpet.sync._outgoing import OutgoingStream
 from limpet.sync._portal import Portal
-from limpet.sync._streams import EventStream, InboxStream
-from limpet.sync._subscriptions import Subscribing, Subscriptions, SubscriptionStream
+from limpet.sync._streams import EventStream, InboxStream, TypedEventStream
+from limpet.sync._subscriptions import Subscribing, Subscriptions, SubscriptionStream, TypedSubscriptionStream
 from limpet.sync.driver import Driver
 from limpet_core.client.headers import HeadersSetting
 from limpet_core.client.incoming_streams import FollowedStream
 
 T = TypeVar("T")
+P = TypeVar("P")
 F = TypeVar("F", bound=Callback)
 
 
-class Client(BaseClient[Driver]):
+class Client(OnlyBlocking, BaseClient[Driver]):
     """A Web PubSub client that recovers dropped connections, for code that blocks.
 
     Use it as ``with Client(url) as client:``, or call :meth:`start` and :meth:`stop`. Every method may be called from
@@ -51,6 +66,7 @@ class Client(BaseClient[Driver]):
         proxy: ProxySetting = None,
         headers: HeadersSetting | None = None,
         connect: BlockingConnect | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
         """Make a client, which connects when it is started.
 
@@ -68,12 +84,14 @@ class Client(BaseClient[Driver]):
                 a proxy. A ``User-Agent`` replaces the client's own.
             connect: opens the transport instead, see :data:`limpet.connect.BlockingConnect`, and sees to TLS and
                 proxies.
+            instrument: watches the client, see :class:`limpet.Instrument`; for example
+                ``limpet.opentelemetry.OpenTelemetry()``.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
         driver = Driver(Route(url, ssl, proxy, blocking_connect=connect, headers=headers), options)
-        super().__init__(driver, threading.RLock())  # among the application's threads
+        super().__init__(driver, threading.RLock(), instrument=instrument)  # among the application's threads
         self._portal = Portal(driver)
         self._open_subscriptions = Subscriptions(self._leave_later)
         self._open_watches = Subscriptions(self._unsubscribe_later)
@@ -85,17 +103,21 @@ class Client(BaseClient[Driver]):
 
     # ---- Start and stop
 
-    def start(self) -> None:
+    def start(self, *, timeout: float | None = None) -> None:
         """Connect. Return when the service's first message is here; the client then keeps itself connected.
+
+        Args:
+            timeout: seconds, 0 or more, in which a connection must be there; None: as long as the options say.
 
         Raises:
             ConnectError: no connection could be made, or the URL function raised an exception, which is the
                 ``__cause__``; the client is stopped, and may be started again. By default the first failed attempt
                 raises; see :attr:`Options.first_connection <limpet.Options>`.
+            ConnectTimeout: there was no connection in time; a ConnectError and a TimeoutError.
             ClientStopped: another thread called :meth:`stop` meanwhile; this ends a start that takes too long.
             LocalProtocolError: the client was started already, perhaps by the process that this one was forked from.
         """
-        self._portal.start()
+        self._portal.start(timeout)
 
     def stop(self) -> None:
         """Disconnect, in any state. Return when the connection is closed, at most ``close_timeout`` later.
@@ -124,14 +146,6 @@ class Client(BaseClient[Driver]):
     ) -> None:
         self.stop()
 
-    if not TYPE_CHECKING:  # type checkers refuse `async with` by themselves
-
-        async def __aenter__(self):
-            raise TypeError("this client blocks: use `with client:`")
-
-        async def __aexit__(self, *_):
-            raise AssertionError("bug: never entered")
-
     # ---- Requests
 
     def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
@@ -140,20 +154,21 @@ class Client(BaseClient[Driver]):
         Args:
             group: 1 to 1024 characters, not blank.
             ack_id: repeat an earlier request under its ack id.
-            timeout: seconds to wait for the answer; None: as long as it takes.
+            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None: ``request_timeout`` of
+                the options. A request that could not be sent in that time is taken back, and never sent.
 
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``.
-            TimeoutError: no answer in time; its text says whether the request was sent, and may be executed.
+            SendTimeout: the time is over; a SendError and a TimeoutError, with the outcome ``unsent`` or ``unknown``.
             TooManyRequests: ``max_pending_requests`` wait already.
             LocalProtocolError: an argument cannot be used, the client is not started, or this is a forked child of the
                 process that started it.
         """
-        return self._portal.request(partial(self._session.join_group, group, ack_id=ack_id), timeout)
+        return self._ask(partial(self._session.join_group, group, ack_id=ack_id), timeout)
 
     def leave_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Leave ``group``. Arguments and errors are those of :meth:`join_group`."""
-        return self._portal.request(partial(self._session.leave_group, group, ack_id=ack_id), timeout)
+        return self._ask(partial(self._session.leave_group, group, ack_id=ack_id), timeout)
 
     @overload
     def send_to_group(
@@ -208,12 +223,13 @@ class Client(BaseClient[Driver]):
                 characters, a value has at most 1024 characters of ASCII, all together have at most 8192.
             ttl: seconds, at most 300, in which the service may deliver the message; after that it drops what has not
                 been delivered. The wire has whole seconds: fractions are rounded up. None or 0: it never expires.
-            ack_id, timeout: as for :meth:`join_group`.
+            ack_id, timeout: as for :meth:`join_group`. With ``ack=False``: seconds to wait for room to send; None: as
+                long as it takes.
 
         Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack and ack_id is None:
+        if not ack and ack_id is None and self._instruments is None:
             message = self._session.prepare_send(
                 group, data, data_type=data_type, no_echo=no_echo, metadata=metadata, ttl=ttl
             )
@@ -230,7 +246,7 @@ class Client(BaseClient[Driver]):
             ttl=ttl,
         )
         if ack:
-            return self._portal.request(request, timeout)
+            return self._ask(request, timeout)
         self._portal.send(request, timeout, publish=True)
         return None
 
@@ -275,18 +291,19 @@ class Client(BaseClient[Driver]):
             data, data_type, ack, ack_id, metadata, timeout: as for :meth:`send_to_group`.
 
         Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if not ack and ack_id is None:
+        if not ack and ack_id is None and self._instruments is None:
             message = self._session.prepare_event(event, data, data_type=data_type, metadata=metadata)
             if self._portal.send_prepared(message, timeout, publish=False):
                 return None
         request = partial(self._session.send_event, event, data, data_type=data_type, ack_id=ack_id, metadata=metadata)
         if ack:
-            return self._portal.request(request, timeout)
+            return self._ask(request, timeout)
         self._portal.send(request, timeout, publish=False)
         return None
 
+    @overload
     def invoke(
         self,
         event: str,
@@ -296,7 +313,30 @@ class Client(BaseClient[Driver]):
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
         invocation_id: str | None = None,
-    ) -> Reply:
+    ) -> Reply: ...
+    @overload
+    def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+        type: type[P],
+    ) -> Reply[P]: ...
+    def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        data_type: DataType | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        invocation_id: str | None = None,
+        type: Any = None,
+    ) -> Reply[Any]:
         """Call the event handler for ``event`` at the application server, and wait for its reply.
 
         The invocation waits while there is no connection. Once it was sent it is never sent again: if the connection
@@ -307,10 +347,13 @@ class Client(BaseClient[Driver]):
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
             data: as for :meth:`send_to_group`; None: no data.
             data_type, metadata: as for :meth:`send_to_group`.
-            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None: as long as it takes.
+            timeout: seconds, 0 or more, for all of it, the wait for a connection included; None:
+                ``request_timeout`` of the options.
             invocation_id: 1 to 128 characters that belong to no pending invocation; by default a fresh id.
+            type: the type of the reply's data, as for :meth:`events`.
 
         Raises:
+            InvalidData: the reply does not fit ``type``; the event handler has done its work.
             InvocationError: the service refused, or the outcome is not known; see its ``outcome``.
             InvocationTimeout: the time is over; an InvocationError and a TimeoutError.
             TooManyRequests: ``max_pending_requests`` wait already, requests included.
@@ -326,7 +369,9 @@ class Client(BaseClient[Driver]):
             timeout=timeout,
             invocation_id=invocation_id,
         )
-        return self._portal.invoke(request)
+        decode = decoder(type, None)
+        reply: Reply[Any] = self._portal.request(request)
+        return reply if decode is None else decode.take(reply)
 
     # ---- Streams
 
@@ -349,41 +394,73 @@ class Client(BaseClient[Driver]):
             idle_timeout: seconds without a sign of the stream after which the service closes it, from 0.001. The client
                 keeps a silent stream alive, at a third of that time.
             stream_id: 1 to 1024 characters; None: a fresh id.
-            timeout: seconds to wait until the service has accepted the start, and again at the end of the block until
-                it has closed the stream; None: as long as it takes.
+            timeout: seconds, 0 or more, to wait until the service has accepted the start, and again at the end of the
+                block until it has closed the stream; None: ``request_timeout`` of the options, and as long as it takes.
 
         Raises:
             StreamError: the service refused, or the connection was lost; see its ``name``.
-            TimeoutError: no answer in time; the stream is aborted. At the end of the block: it ends all the same.
+            StreamTimeout: the time is over; a StreamError and a TimeoutError. The stream is given up. At the end of the
+                block: it ends all the same.
             TooManyRequests: ``max_streams`` streams are open already.
             LocalProtocolError: an argument cannot be used, or the client is not started.
         """
         opening = partial(
-            self._session.open_stream, group, stream_id=stream_id, no_echo=no_echo, idle_timeout=idle_timeout
+            self._session.open_stream,
+            group,
+            stream_id=stream_id,
+            no_echo=no_echo,
+            idle_timeout=idle_timeout,
+            timeout=timeout,
         )
         return OutgoingStream(self._driver, self._portal, opening, timeout)
 
-    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]:
+    @overload
+    def streams(self, group: str | None = None, *, from_start_only: bool = False) -> EventStream[IncomingStream]: ...
+    @overload
+    def streams(
+        self,
+        group: str | None = None,
+        *,
+        from_start_only: bool = False,
+        type: type[P],
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[IncomingStream[P]]: ...
+    def streams(
+        self,
+        group: str | None = None,
+        *,
+        from_start_only: bool = False,
+        type: Any = None,
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[IncomingStream[Any]]:
         """Read the streams of a group, or of all groups: ``for stream in client.streams("group1")``.
 
         Each stream that begins from now on comes as an :class:`IncomingStream`, whose fragments are iterated over in
-        turn. Read several at once with a thread each. As :meth:`events`, this does not join a group, and a stream
-        of a group that is left has no more fragments, and no end. Leaving the iteration takes no more new streams;
+        turn. Read several at once with a thread each. This joins no group: nothing comes, and nothing is said, before
+        :meth:`join_group` or the application server has put the client into the group. A stream of a group that is left
+        has no more fragments, and no end. Leaving the iteration takes no more new streams;
         those that were taken go on.
 
         Args:
             group: the group; None: all groups.
             from_start_only: leave out streams that are under way already when their first fragment arrives.
+            type, on_invalid: of the data of fragments, as for :meth:`events`; a fragment that does not fit raises
+                :class:`limpet.InvalidData` out of the iteration over its stream, which goes on with the next one.
 
         Raises:
             InvalidType, InvalidValue: an argument cannot be used; the message names it.
         """
-        portal = self._portal
+        portal, decode = self._portal, decoder(type, on_invalid)
 
-        def make(stream: FollowedStream, fragments: Fragments) -> IncomingStream:
+        def make(stream: FollowedStream, fragments: Fragments) -> IncomingStream[Any]:
+            if decode is not None:
+                return TypedIncomingStream(decode, stream, fragments, portal)
             return IncomingStream(stream, fragments, portal)
 
         return AllStreams(self._streams_buffer(group, from_start_only, make), portal)
+
+    def _ask(self, request: Callable[..., int | None], timeout: float | None) -> Ack:
+        return cast(Ack, self._portal.request(partial(request, timeout=timeout)))
 
     # ---- Group states
 
@@ -400,34 +477,35 @@ class Client(BaseClient[Driver]):
             timeout: as for :meth:`join_group`.
 
         Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        return self._portal.request(partial(self._session.set_group_state, group, state), timeout)
+        return self._ask(partial(self._session.set_group_state, group, state), timeout)
 
     def clear_group_state(self, group: str, *, timeout: float | None = None) -> Ack:
-        """Clear this connection's state in ``group``. Errors are those of :meth:`join_group`."""
-        return self._portal.request(partial(self._session.clear_group_state, group), timeout)
+        """Clear this connection's state in ``group``. ``timeout`` and errors are those of :meth:`join_group`."""
+        return self._ask(partial(self._session.clear_group_state, group), timeout)
 
     def subscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
         """Ask for the states of all connections in ``group``, and for their changes.
 
         The service needs membership, or the permission to join. The states come behind the answer, with the first
         :class:`limpet.GroupStatesChanged`; :meth:`group_states` has them from then on. After a recovery or reconnect
-        the client subscribes again by itself. See also :meth:`watch_group_states`.
+        the client subscribes again by itself. See also :meth:`watch_group_states`. ``timeout`` is as for
+        :meth:`join_group`.
 
         Raises:
-            SendError, TimeoutError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
+            SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        return self._portal.request(partial(self._session.subscribe_group_states, group), timeout)
+        return self._ask(partial(self._session.subscribe_group_states, group), timeout)
 
     def unsubscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
-        """End the subscription of the states of ``group``. Errors are those of :meth:`join_group`."""
-        return self._portal.request(partial(self._session.unsubscribe_group_states, group), timeout)
+        """End the subscription of the states of ``group``. ``timeout`` and errors are those of :meth:`join_group`."""
+        return self._ask(partial(self._session.unsubscribe_group_states, group), timeout)
 
     # ---- Events
 
     def _register(self, event_type: type[Any], callback: F) -> F:
-        if inspect.iscoroutinefunction(callback):
+        if inspect.iscoroutinefunction(unwrapped(callback)):
             raise InvalidType("callback is async; this client needs a plain function")
         return super()._register(event_type, callback)
 
@@ -437,34 +515,84 @@ class Client(BaseClient[Driver]):
         """
         return InboxStream(self._delivery.inbox, self._portal)
 
-    def events(self, *types: type[T]) -> EventStream[T]:
+    @overload
+    def events(self, *types: type[T]) -> EventStream[T]: ...
+    @overload
+    def events(
+        self, kind: type[GroupMessage[Any]], /, *, type: type[P], on_invalid: OnInvalid | None = None
+    ) -> EventStream[GroupMessage[P]]: ...
+    @overload
+    def events(
+        self, kind: type[ServerMessage[Any]], /, *, type: type[P], on_invalid: OnInvalid | None = None
+    ) -> EventStream[ServerMessage[P]]: ...
+    @overload
+    def events(
+        self,
+        *kinds: type[GroupMessage[Any]] | type[ServerMessage[Any]],
+        type: type[P],
+        on_invalid: OnInvalid | None = None,
+    ) -> EventStream[GroupMessage[P] | ServerMessage[P]]: ...
+    def events(self, *types: Any, type: Any = None, on_invalid: OnInvalid | None = None) -> EventStream[Any]:
         """Iterate over events of the given types from now on: ``for event in client.events(GroupMessage)``.
 
-        Raises:
-            InvalidType: no type is given, or one is no event type.
-        """
-        return EventStream(self._buffer(types), self._portal)
+        Args:
+            types: types of events.
+            type: of messages: the type of their data: a msgspec Struct, a dataclass, a pydantic model, or one of these
+                and of Python's own types, such as ``list[int]``. The iteration gives messages with such an object as
+                ``data``. Ends of streams, which have no data, are left out. None: the data as it came.
+            on_invalid: a function that is called with the :class:`limpet.InvalidData` of each message whose data does
+                not fit, which is left out then. None: the iteration raises the error, and can go on with the next
+                message.
 
-    def subscribe(self, group: str) -> AbstractContextManager[EventStream[GroupMessage]]:
+        Raises:
+            InvalidType: no type is given, one is no event type, or data cannot be decoded into ``type``.
+        """
+        decode, buffer = decoder(type, on_invalid, types), self._buffer(types)
+        return EventStream(buffer, self._portal) if decode is None else TypedEventStream(decode, buffer, self._portal)
+
+    @overload
+    def subscribe(
+        self, group: str, *, timeout: float | None = None
+    ) -> AbstractContextManager[EventStream[GroupMessage]]: ...
+    @overload
+    def subscribe(
+        self, group: str, *, type: type[P], on_invalid: OnInvalid | None = None, timeout: float | None = None
+    ) -> AbstractContextManager[EventStream[GroupMessage[P]]]: ...
+    def subscribe(
+        self, group: str, *, type: Any = None, on_invalid: OnInvalid | None = None, timeout: float | None = None
+    ) -> AbstractContextManager[EventStream[GroupMessage[Any]]]:
         """Join ``group``, iterate over its messages, leave: ``with client.subscribe("group1") as messages:``.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            type, on_invalid: of the data of messages, as for :meth:`events`.
+            timeout: of the join, as for :meth:`join_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
 
-        def make() -> SubscriptionStream[GroupMessage]:
+        decode = decoder(type, on_invalid)
+
+        def make() -> SubscriptionStream[GroupMessage[Any]]:
             subscription = Subscription(self._buffer((GroupMessage,), group))
+            if decode is not None:
+                return TypedSubscriptionStream(decode, subscription, self._open_subscriptions, self._portal)
             return SubscriptionStream(subscription, self._open_subscriptions, self._portal)
 
-        return Subscribing(make, partial(self.join_group, group))
+        return Subscribing(make, partial(self.join_group, group, timeout=timeout))
 
-    def watch_group_states(self, group: str) -> AbstractContextManager[GroupStates]:
+    def watch_group_states(self, group: str, *, timeout: float | None = None) -> AbstractContextManager[GroupStates]:
         """Subscribe the states of ``group`` within a block: ``with client.watch_group_states("g") as states:``.
 
         ``states`` is a live mapping, connection id to :class:`limpet.GroupState`, that cannot be changed;
         ``for change in states.changes:`` iterates over the changes, as :class:`limpet.GroupStatesChanged`. The first
         change comes when all states are here, even if there are none. A change with an ``error`` tells that the service
         has ended the subscription. At the end of the last block of a group the states are unsubscribed.
+
+        Args:
+            group: 1 to 1024 characters, not blank.
+            timeout: of the subscription, as for :meth:`join_group`.
 
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`subscribe_group_states`.
@@ -474,4 +602,4 @@ class Client(BaseClient[Driver]):
             subscription = Subscription(self._buffer((GroupStatesChanged,), group))
             return SubscriptionStream(subscription, self._open_watches, self._portal)
 
-        return Watching(self._session, group, make, partial(self.subscribe_group_states, group))
+        return Watching(self._session, group, make, partial(self.subscribe_group_states, group, timeout=timeout))

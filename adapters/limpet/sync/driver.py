@@ -130,7 +130,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                     self._transport.abort()
                     self._closing.append(self._transport)
                     self._transport = None
-            events = [*answers(self._delivering), *self.session.events()]
+            events = [*answers(self._delivering), *self.last_events()]
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
             self.callbacks.wake()
 
@@ -154,7 +154,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     # ---- Work of the thread (lock held)
 
-    def begin(self, call: Call) -> None:
+    def begin(self, timeout: float | None, call: Call) -> None:
         """Start the session; ``call`` gets the first Connected or Stopped."""
         for one in self.starts.copy():
             if one is call or one.unwanted:
@@ -163,10 +163,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
             if self.alive:  # started by a callback for the stop, which is not over
-                self._restarts.append(lambda: do(call, self.begin))
+                self._restarts.append(lambda: do(call, partial(self.begin, timeout)))
                 return
             self._acquire()
-        self.start_session(self.now())
+        self.start_session(self.now(), timeout)
         self._start = self._starting = call
 
     def _acquire(self) -> None:
@@ -190,14 +190,14 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         call.key = call.request(self.now(), user_data=call)
 
     def withdraw(self, call: Call) -> None:
-        """Withdraw the request of ``call``, if possible, or cancel its invocation; set its ``unsent``."""
+        """Withdraw the request of ``call``, if possible, or cancel its invocation."""
         if call in self.unacked.waiting:
             self.unacked.withdraw(call)
         elif call.key is not None and not call.done():
             if isinstance(call.key, str):
-                call.unsent = self.session.cancel_invocation(call.key, self.now()) == "unsent"
+                self.session.cancel_invocation(call.key, self.now())
             else:
-                call.unsent = self.session.withdraw(call.key)
+                self.session.withdraw(call.key)
 
     def stop(self, start: Call | None, call: Call) -> None:
         """Stop the session; the result of ``call`` is whether the thread ends after the stop.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from typing import Any, Final, cast
 
 import msgspec
 
 from limpet_core.protocol.json_requests import encode_json
+from limpet_core.protocol.lenient_json import read_value
 from limpet_core.service import Answer, ClientCall, EventHandler, HandlerCall
+from limpet_core.service.webhooks.cloud_events import ClientEvent
+from limpet_core.text import short_repr
 
 __all__ = ["AnsweredCall", "Answers", "Function"]
 
@@ -56,23 +59,20 @@ class _InProcess(EventHandler, frozen=True, kw_only=True):
         purpose = call.purpose
         assert isinstance(purpose, ClientCall)
         event = purpose.event
-        data: Any = event.payload
-        if event.data_type == "json":
-            data = msgspec.json.decode(event.payload)
-        elif event.data_type == "text":
-            data = event.payload.decode()
         asked = AnsweredCall(
             event=event.name,
             connection_id=purpose.connection.connection_id,
             user_id=purpose.connection.user_id,
-            data=data,
+            data=_data(event),
             data_type=event.data_type,
             metadata=event.metadata,
             invoked=call.is_invocation,
         )
         try:
             return _answer(self.functions[event.name.lower()](asked))
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # pytest.fail, pytest.skip and sys.exit raise no Exception, and would end the service
             _LOGGER.exception("the function that answers %s has failed", event.name)
             return _FAILED
 
@@ -90,6 +90,16 @@ class Answers(Mapping[str, tuple[EventHandler, ...]]):
         EventHandler(url="http://in-process.invalid/", user_events=(event,))  # raises for what is no name
         self._functions[event.lower()] = function
 
+    @property
+    def functions(self) -> dict[str, Function]:
+        """The functions of the test, by lower-case event; those of a test that is over can be put back."""
+        return dict(self._functions)
+
+    @functions.setter
+    def functions(self, functions: Mapping[str, Function]) -> None:
+        self._functions.clear()
+        self._functions.update(functions)
+
     def __getitem__(self, hub: str) -> tuple[EventHandler, ...]:
         return (self._in_process, *self._others.get(hub, ()))
 
@@ -103,13 +113,42 @@ class Answers(Mapping[str, tuple[EventHandler, ...]]):
         return 1 + len(self._others)
 
 
+def _data(event: ClientEvent) -> Any:
+    if event.data_type == "json":
+        try:
+            return msgspec.json.decode(event.payload)
+        except msgspec.DecodeError:  # numbers beyond floats, which JSON can hold
+            return read_value(event.payload)
+    return event.payload.decode() if event.data_type == "text" else event.payload
+
+
 def _answer(reply: Any) -> Answer:
     if isinstance(reply, Answer):
-        return reply
+        return _checked(reply)
     if reply is None:
         return Answer(204, (), b"")
     if isinstance(reply, str):
         return Answer(200, (("Content-Type", "text/plain"),), reply.encode())
     if isinstance(reply, bytes):
         return Answer(200, (("Content-Type", "application/octet-stream"),), reply)
+    if isinstance(reply, Coroutine):
+        reply.close()
+        raise TypeError("it is a coroutine function: a plain function answers, at once")
     return Answer(200, (("Content-Type", "application/json"),), bytes(encode_json(reply)))
+
+
+def _checked(reply: Answer) -> Answer:
+    """Return an answer as it would come over HTTP. A test may build it of other types, which nothing checks."""
+    status: Any = cast("Any", reply.status)
+    headers: Any = cast("Any", reply.headers)
+    content: Any = cast("Any", reply.body)
+    if not isinstance(status, int) or not 100 <= status <= 599:
+        raise ValueError(f"the status of an Answer is a number from 100 to 599, not {short_repr(status)}")
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise TypeError(f"the body of an Answer is bytes, not {type(content).__name__}")
+    if hasattr(headers, "items"):  # a mapping
+        headers = headers.items()
+    pairs: list[Any] = [tuple(cast("Iterable[Any]", pair)) for pair in cast("Iterable[Any]", headers)]
+    if not all(len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in pairs):
+        raise TypeError("the headers of an Answer are pairs of str, or a mapping of str to str")
+    return Answer(int(status), tuple(pairs), bytes(cast("bytes", content)))

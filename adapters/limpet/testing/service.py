@@ -307,6 +307,15 @@ class BackgroundService:
         """
         self.call(lambda service, _: self._answers.add(event, function))
 
+    @contextmanager
+    def own_answers(self) -> Generator[None]:
+        """Forget, behind the block, the functions that :meth:`answer` was given within it; earlier ones are back."""
+        before = self._answers.functions
+        try:
+            yield
+        finally:
+            self._answers.functions = before
+
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish JSON messages to a group, in order and at once.
 

@@ -11,7 +11,7 @@ from limpet_core.errors import InvalidValue
 from limpet_core.protocol.rules import check_integer, check_number
 
 
-class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+class Backoff(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """The delays before attempt 1, 2, 3, ..., and the number of attempts.
 
     The delay before attempt n is ``initial * multiplier ** (n - 1)`` seconds, at most ``maximum``. The share

@@ -13,12 +13,14 @@ class Connection:
         sequence_id: the largest sequence id received; 0: none yet (client-spec 3.2).
         unacked_messages: messages received since the last sequence ack, duplicates included.
         unacked_bytes: their size in bytes.
+        faults: how many messages of the service could not be used.
         broken_at: ``sequence_id`` when the peer last broke the protocol; None: never.
         progress: ``sequence_id`` and the number of answers when the connection was last established or recovered.
     """
 
     __slots__ = (
         "broken_at",
+        "faults",
         "id",
         "progress",
         "sequence_id",
@@ -37,12 +39,8 @@ class Connection:
         self.sequence_id: int = 0
         self.unacked_messages: int = 0
         self.unacked_bytes: int = 0
+        self.faults: int = 0
         self.broken_at: int | None = None
-
-    def received(self, messages: int, size: int) -> None:
-        """Count received messages, of ``size`` bytes in all, for the next sequence ack."""
-        self.unacked_messages += messages
-        self.unacked_bytes += size
 
     def acknowledge(self) -> int:
         """Return the sequence id to acknowledge, which covers all messages received; count from 0 again."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from limpet_core.errors import InvocationError, LimpetError, SendError, StreamError
+from limpet_core.errors import ConnectError, InvocationError, LimpetError, SendError, StreamError
 from limpet_core.protocol.messages import GroupMessage, GroupState, ServerMessage
+from limpet_core.protocol.typed_data import NO_DATA, DataT, WithData, shown_struct
 
 
-class Connected(msgspec.Struct, frozen=True, gc=False):
+class Connected(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """A new connection is established. Once for each connection id, never after a recovery (client-spec 1.2).
 
     Attributes:
@@ -50,6 +51,24 @@ class Recovered(msgspec.Struct, frozen=True, gc=False):
     connection_id: str
 
 
+class ConnectionFailed(msgspec.Struct, frozen=True):
+    """An attempt to connect, to reconnect or to recover the connection has failed. Once for each attempt.
+
+    Attempts to recover fail between :class:`Recovering` and ``Recovered`` or ``Disconnected``; the others before
+    ``Connected`` or ``Stopped``.
+
+    Attributes:
+        error: the reason, as in the log: its text has no tokens.
+        attempt: the number of the attempt, from 1 in this outage: since the start, or since the transport was lost.
+        next_in: seconds until the next attempt; None: none follows. ``check()`` makes it sooner; an attempt to recover
+            is not made any more once the connection is given up.
+    """
+
+    error: ConnectError
+    attempt: int
+    next_in: float | None
+
+
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
     """The connection is lost and cannot be recovered: messages until the next :class:`Connected` may be missed.
 
@@ -64,7 +83,7 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The client has stopped. Exactly once for each start.
 
     Attributes:
@@ -103,7 +122,7 @@ class RejoinGroupFailed(msgspec.Struct, frozen=True):
     error: SendError
 
 
-class Ack(msgspec.Struct, frozen=True, gc=False):
+class Ack(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """The service executed a request: the result of the clients' methods.
 
     Attributes:
@@ -115,7 +134,7 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool = False
 
 
-class Acked(msgspec.Struct, frozen=True):
+class Acked(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """A request is settled: answered by the service, or given up with a known or unknown outcome.
 
     Attributes:
@@ -131,7 +150,7 @@ class Acked(msgspec.Struct, frozen=True):
     error: SendError | None = None
 
 
-class StreamOpened(msgspec.Struct, frozen=True):
+class StreamOpened(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The service has accepted the start of a stream: fragments may be written.
 
     Attributes:
@@ -143,7 +162,7 @@ class StreamOpened(msgspec.Struct, frozen=True):
     user_data: Any = None
 
 
-class StreamProgress(msgspec.Struct, frozen=True):
+class StreamProgress(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The service has acknowledged fragments of a stream, so that there may be room for more.
 
     Attributes:
@@ -157,7 +176,7 @@ class StreamProgress(msgspec.Struct, frozen=True):
     user_data: Any = None
 
 
-class StreamClosed(msgspec.Struct, frozen=True):
+class StreamClosed(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """A stream is over. Exactly once for each stream that was opened.
 
     Attributes:
@@ -174,7 +193,7 @@ class StreamClosed(msgspec.Struct, frozen=True):
     error: StreamError | None = None
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
+class Reply(WithData[DataT], msgspec.Struct, frozen=True, gc=False):
     """The reply of an event handler to an invocation: the result of the clients' ``invoke``.
 
     Attributes:
@@ -182,11 +201,11 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         data_type: ``text``, ``json``, ``binary``, ``protobuf``, or a name of the future; None: the reply has no data.
     """
 
-    data: Any = None
+    data: DataT = NO_DATA
     data_type: str | None = None
 
 
-class Invoked(msgspec.Struct, frozen=True):
+class Invoked(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """An invocation is settled: answered by the service, or given up with a known or unknown outcome.
 
     Attributes:
@@ -221,6 +240,9 @@ class GroupStatesChanged(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
     error: SendError | None = None
 
+    def __repr__(self) -> str:
+        return shown_struct(self)
+
 
 Message = GroupMessage | ServerMessage
 """The data messages: delivered in order and without duplicates."""
@@ -232,6 +254,7 @@ Event = (
     | Connected
     | Recovering
     | Recovered
+    | ConnectionFailed
     | Disconnected
     | Stopped
     | MessagesMissed

@@ -17,6 +17,7 @@ from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.log_lines import LogLines, log
 from limpet_core.client.options import Options
 from limpet_core.client.states import CONNECTED, State
+from limpet_core.client.stats import Counters
 from limpet_core.client.streams import Streams
 from limpet_core.errors import ConnectError
 from limpet_core.protocol.close import Close
@@ -46,6 +47,7 @@ class Inbound:
 
     __slots__ = (
         "_codec",
+        "_counters",
         "_events",
         "_group_states",
         "_invocations",
@@ -67,6 +69,7 @@ class Inbound:
         invocations: Invocations,
         events: list[Event],
         lines: LogLines,
+        counters: Counters,
     ) -> None:
         self._options = options
         self._codec = codec
@@ -77,6 +80,7 @@ class Inbound:
         self._invocations = invocations
         self._events = events
         self._log = lines
+        self._counters = counters
 
     def receive_first(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
         """Read messages until the connection is established or recovered; return the messages that follow."""
@@ -158,7 +162,7 @@ class Inbound:
             self.broken(1007, message.reason, now, may_be_data=message.may_be_data)
             return
         # A whole text was not garbled on the way: sent again it would be the same.
-        self._log.warning("the service sent %s; it is skipped", message.reason)
+        self._tell_fault(connection, message.reason, "; it is skipped")
         if self._lifecycle.state is State.RECOVERING:
             self._lifecycle.recovered(connection, now)
         self._skip(message.sequence_id, now)
@@ -172,16 +176,16 @@ class Inbound:
         lifecycle = self._lifecycle
         connection = lifecycle.connection
         reason = one_line(reason, secrets=self._secrets)  # it may quote what was sent
-        self._log.warning("the service sent %s", reason)
-        if connection is None:
+        if connection is None:  # the failed attempt is told
             lifecycle.attempt_failed(ConnectError(f"the service sent {reason}", code=code), now)
             return
+        self._tell_fault(connection, reason)
         again = connection.broken_at == connection.sequence_id
         if can_skip and (again or not self._options.reliable):
             if lifecycle.state is State.RECOVERING:
                 lifecycle.recovered(connection, now)
             if may_be_data:
-                self._events.append(MessagesMissed(0, 0))
+                self._missed(0, 0)
             return
         connection.broken_at = connection.sequence_id
         lifecycle.drop_transport(Close.because(code, reason))
@@ -190,14 +194,27 @@ class Inbound:
         else:
             lifecycle.transport_lost(code, reason, now)
 
+    def _tell_fault(self, connection: Connection, reason: str, more: str = "") -> None:
+        """Log a message that cannot be used: the first of a connection, the tenth, the hundredth.
+
+        A publisher may cause it, as often as it likes; the others are for who looks closely.
+        """
+        connection.faults += 1
+        count = connection.faults
+        if str(count).strip("0") == "1":
+            times = "" if count == 1 else f" (message {count} that cannot be used)"
+            self._log.warning("the service sent %s%s%s", reason, more, times)
+        else:
+            self._log.debug("the service sent %s%s", reason, more)
+
     def _skip(self, sequence_id: int, now: float) -> None:
         """Count a message that cannot be delivered as received, and tell the application."""
         connection = self._lifecycle.connection
         if connection is not None and self._options.reliable:
             if sequence_id > connection.sequence_id:
-                self._events.append(MessagesMissed(connection.sequence_id + 1, sequence_id))
+                self._missed(connection.sequence_id + 1, sequence_id)
                 connection.sequence_id = sequence_id
-            connection.received(1, 0)
+            connection.unacked_messages += 1
             self._lifecycle.schedule_sequence_ack(connection, now)
 
     def admit(self, connection: Connection, sequence_id: int, now: float) -> bool:
@@ -208,5 +225,9 @@ class Inbound:
         if sequence_id > MAX_SEQUENCE_ID:
             self.broken(1007, "a sequence id of more than 64 bits", now)
             return False
-        self._events.append(MessagesMissed(last + 1, sequence_id - 1))
+        self._missed(last + 1, sequence_id - 1)
         return True
+
+    def _missed(self, first: int, last: int) -> None:
+        self._counters.missed += last - first + 1
+        self._events.append(MessagesMissed(first, last))

@@ -9,6 +9,7 @@ import msgspec
 
 from limpet_core.errors import StreamError
 from limpet_core.protocol.messages import GroupMessage, StreamFault, StreamInfo
+from limpet_core.protocol.typed_data import DataT, WithData
 
 MAX_STREAMS: Final = 1024
 """Streams under way that are remembered at a time, and as many that have ended."""
@@ -26,7 +27,7 @@ _MEANINGS: Final = {
 """What the names of errors mean, where the service says nothing."""
 
 
-class StreamChunk(msgspec.Struct, frozen=True, gc=False):
+class StreamChunk(WithData[DataT], msgspec.Struct, frozen=True, gc=False):
     """A fragment of a stream, as its reader gets it.
 
     Attributes:
@@ -36,7 +37,7 @@ class StreamChunk(msgspec.Struct, frozen=True, gc=False):
         sequence_id: the position in the stream, from 1.
     """
 
-    data: Any
+    data: DataT
     data_type: str
     sequence_id: int
 

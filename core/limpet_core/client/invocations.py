@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from limpet_core.client.allowance import Allowance
+from limpet_core.client.deadlines import Deadlines
 from limpet_core.client.events import Event, Invoked, Reply
 from limpet_core.client.request import NOT_HANDLED
 from limpet_core.client.timers import Timer
@@ -18,9 +18,6 @@ from limpet_core.protocol.messages import ErrorDetail, InvokeResponseMessage
 from limpet_core.protocol.rules import check_invocation_id
 from limpet_core.redaction import Secrets
 from limpet_core.text import without_secrets
-
-_GAPS: Final = 32
-"""Settled invocations that may stay among the deadlines before these are cleared of them."""
 
 _LONGEST_NUMBER: Final = 15
 """Digits of a caller's id that is a number for the counter, too."""
@@ -33,16 +30,16 @@ class Invocation(msgspec.Struct, eq=False):
         key: the invocation id.
         payload: the encoded message; empty once it was handed to a transport: it is never sent again.
         user_data: comes back with :class:`Invoked`.
-        timeout: seconds from the call to the end; None: as long as it takes.
-        number: a number of its own, unlike that of any other invocation of the session.
+        limit: the name and the seconds of its timeout, for people.
+        number: see :class:`Deadlines`.
         handed: whether the invocation was handed to a transport, which is the open one.
     """
 
     key: str
     payload: bytes
     user_data: Any
-    timeout: float | None
-    number: int
+    limit: str = ""
+    number: int = 0
     handed: bool = False
 
 
@@ -67,9 +64,9 @@ class Invocations:
         "_codec",
         "_deadlines",
         "_events",
-        "_made",
         "_next_id",
         "_ready",
+        "_request_timeout",
         "_secrets",
         "pending",
         "sending",
@@ -77,17 +74,24 @@ class Invocations:
         "wake_at",
     )
 
-    def __init__(self, codec: Codec, secrets: Secrets, allowance: Allowance, events: list[Event]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        secrets: Secrets,
+        allowance: Allowance,
+        events: list[Event],
+        request_timeout: float | None = None,
+    ) -> None:
+        self._request_timeout = request_timeout  # of invocations without a timeout of their own
         self._codec = codec
         self._secrets = secrets
         self._allowance = allowance
         self._events = events
         self._ready = False
         self._next_id = 1
-        self._made = 0
         self._cancellations: list[bytes] = []  # messages to send
-        self._deadlines: list[tuple[float, int, str]] = []  # a heap; settled ones leave it late
         self.pending: dict[str, Invocation] = {}
+        self._deadlines = Deadlines(self.pending)
         self.unsent: dict[str, Invocation] = {}
         self.sending: bool = False
         self.wake_at: float = math.inf
@@ -119,13 +123,16 @@ class Invocations:
         if len(key) <= _LONGEST_NUMBER and key.isascii() and key.isdecimal():
             # A fresh id must never repeat one of the caller's: a late answer to that would be taken for its own.
             self._next_id = max(self._next_id, int(key) + 1)
-        self._made += 1
-        self.pending[key] = self.unsent[key] = Invocation(key, payload, user_data, timeout, self._made)
+        self.pending[key] = self.unsent[key] = invocation = Invocation(key, payload, user_data)
         self.sending = True
         self._allowance.take()
+        name = "timeout"
+        if timeout is None:
+            timeout, name = self._request_timeout, "request_timeout"
         if timeout is not None:
             due = now + timeout
-            heapq.heappush(self._deadlines, (due, self._made, key))
+            invocation.limit = f"{name} ({timeout:g} s)"
+            self._deadlines.add(key, invocation, due)
             self.wake_at = min(self.wake_at, due)
 
     def cancel(self, key: str) -> Outcome | None:
@@ -225,29 +232,15 @@ class Invocations:
         del self.pending[invocation.key]
         self.unsent.pop(invocation.key, None)
         self._allowance.give_back()
-        if len(self._deadlines) > 2 * len(self.pending) + _GAPS:
-            self._deadlines = [entry for entry in self._deadlines if self._of(entry) is not None]
-            heapq.heapify(self._deadlines)
-
-    def _of(self, entry: tuple[float, int, str]) -> Invocation | None:
-        """Return the invocation of a deadline; None: it is settled."""
-        _, number, key = entry
-        invocation = self.pending.get(key)
-        return invocation if invocation is not None and invocation.number == number else None
+        self._deadlines.tidy()
 
     # ---- Time
 
     def wake(self, now: float) -> None:
         """Settle the invocations whose time is over, cancel those that were sent, and set :attr:`wake_at` anew."""
-        self.wake_at = math.inf
-        while self._deadlines:
-            invocation = self._of(self._deadlines[0])
-            if invocation is not None and self._deadlines[0][0] > now:
-                self.wake_at = self._deadlines[0][0]
-                break
-            heapq.heappop(self._deadlines)
-            if invocation is not None:
-                outcome = self._give_up(invocation)
-                missing = "no reply came" if invocation.handed else "it could not be sent"
-                error = InvocationTimeout("Timeout", f"{missing} within timeout ({invocation.timeout:g} s)", outcome)
-                self._events.append(Invoked(invocation.key, invocation.user_data, None, error))
+        for invocation in self._deadlines.take(now):
+            outcome = self._give_up(invocation)
+            missing = "no reply came" if invocation.handed else "it could not be sent"
+            error = InvocationTimeout("Timeout", f"{missing} within {invocation.limit}", outcome)
+            self._events.append(Invoked(invocation.key, invocation.user_data, None, error))
+        self.wake_at = self._deadlines.next

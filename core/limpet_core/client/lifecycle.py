@@ -31,16 +31,18 @@ from typing import ClassVar, Final
 from limpet_core.client.attempts import Attempts, connect_error
 from limpet_core.client.connection import Connection
 from limpet_core.client.control import Control
-from limpet_core.client.events import Connected, Disconnected, Event, Recovered, Recovering, Stopped
+from limpet_core.client.events import Disconnected, Event, Recovering, Stopped
 from limpet_core.client.headers import Headers
 from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
+from limpet_core.client.outages import Outages
 from limpet_core.client.parts import Part
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
+from limpet_core.client.stats import Counters
 from limpet_core.client.timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
 from limpet_core.client.url import place, recovery_url
-from limpet_core.errors import ClientStopped, ConnectError, LimpetError
+from limpet_core.errors import ClientStopped, ConnectError, ConnectTimeout, LimpetError
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
@@ -78,14 +80,17 @@ class Lifecycle:
         "_failure",
         "_fixed_url",
         "_headers",
+        "_last_error",
         "_log",
         "_options",
+        "_outages",
         "_part_of",
         "_parts",
         "_patience_for",
         "_patient_until",
         "_requests",
         "_secrets",
+        "_start_timeout",
         "_timers",
         "_url",
         "_was_established",
@@ -112,6 +117,7 @@ class Lifecycle:
         timers: Timers,
         events: list[Event],
         lines: LogLines,
+        counters: Counters,
     ) -> None:
         self._options = options
         self._headers = headers
@@ -122,6 +128,7 @@ class Lifecycle:
         self._timers = timers
         self._events = events
         self._log = lines
+        self._outages = Outages(options, counters, events, lines)
         self._attempts = Attempts(options, random)
         self.state: State = State.STOPPED
         self.connection: Connection | None = None
@@ -143,6 +150,8 @@ class Lifecycle:
         self._fixed_url = False
         self._was_established = False  # whether a connection was established in this run
         self._failure: LimpetError | None = None  # why the last run ended, if not by stop()
+        self._last_error: ConnectError | None = None  # of the attempts of this run
+        self._start_timeout = 0.0  # of the last start that had one
 
     def _go(self, state: State) -> None:
         assert (self.state, state) in TRANSITIONS, f"bug: {self.state} -> {state}"
@@ -158,10 +167,14 @@ class Lifecycle:
 
     # ---- Start and stop
 
-    def start(self, now: float) -> None:
-        """Begin to connect, after ``start()``."""
-        self._was_established, self._failure = False, None
+    def start(self, now: float, timeout: float | None) -> None:
+        """Begin to connect, after ``start()``; give up after ``timeout`` seconds."""
+        self._was_established, self._failure, self._last_error = False, None, None
         self._attempts.reset()
+        self._outages.begin(now)
+        if timeout is not None:
+            self._start_timeout = timeout
+            self._timers.set(Timer.START, now + timeout)
         self._connect(now)
 
     def stop(self, now: float) -> None:
@@ -196,6 +209,7 @@ class Lifecycle:
         if self.connection is not None:
             self._events.append(Disconnected(self.connection.id, 1000, "stopped"))
             self.connection = None
+        self._outages.stop(error)
         self._go(STOPPED)
         self._failure = error
         if error is not None and self._was_established:
@@ -209,8 +223,11 @@ class Lifecycle:
         self.dial = Dial(self._attempts.began(now), self._options.protocol, recovery=False, headers=self._headers)
         self._timers.set(Timer.CONNECT, now + self._options.connect_timeout)
 
-    def _connect_later(self, error: ConnectError, now: float) -> None:
-        at = self._attempts.next_connection(now, first=not self._was_established)
+    def _next_connection(self, now: float) -> float | None:
+        return self._attempts.next_connection(now, first=not self._was_established)
+
+    def _connect_later(self, error: ConnectError, at: float | None) -> None:
+        """Connect at ``at``; None: there is no attempt left, so stop because of ``error``."""
         number = self._attempts.number
         if at is None and not self._was_established and number == 1:
             self.finish(error)
@@ -221,12 +238,6 @@ class Lifecycle:
             failure.__cause__ = error.__cause__  # the text has the rest of it
             self.finish(failure)
         else:
-            if not self._was_established and number == 1:
-                backoff = self._options.first_connection
-                limit = backoff.limit if backoff is not None else None
-                at_most = "" if limit is None else f", for {limit} attempts at most"
-                until = f"until a connection is made{at_most} (the next attempt is in {at - now:.1f} s)"
-                self._log.warning("%s; the start goes on %s", error, until)
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 
@@ -238,8 +249,13 @@ class Lifecycle:
         limit = min(self._options.connect_timeout, self._options.recovery_timeout / 3)
         self._timers.set(Timer.CONNECT, now + limit)
 
-    def _recover_later(self, connection: Connection, now: float, *, progress: bool = False) -> None:
+    def _recover_later(
+        self, connection: Connection, now: float, *, progress: bool = False, failed: ConnectError | None = None
+    ) -> None:
+        """Recover, at once or later; ``failed``: why the attempt before has failed."""
         at = self._attempts.next_recovery(now, progress=progress)
+        if failed is not None:
+            self._outages.attempt_failed(failed, at, now)
         if at <= now:
             self._recover(connection, now)
         else:
@@ -285,19 +301,21 @@ class Lifecycle:
 
     def attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
         """End the current attempt; try again later, or stop if ``final`` or if no attempt is left."""
-        self._log.debug("attempt failed: %s", error)
+        self._last_error = error
         if error.retry_after is not None:
             self._attempts.put_off(error.retry_after, now)
         connection = self.connection
         if connection is not None:
             self.drop_transport()
-            self._recover_later(connection, now)
+            self._recover_later(connection, now, failed=error)
             return
         self.drop_transport(Close(1000))
+        at = None if final else self._next_connection(now)
+        self._outages.attempt_failed(error, at, now)
         if final:
             self.finish(error)
         else:
-            self._connect_later(error, now)
+            self._connect_later(error, at)
 
     # ---- Connections
 
@@ -307,8 +325,9 @@ class Lifecycle:
             self._end_connection(self.connection, NO_CLOSE_FRAME, "the service replaced the connection by another")
         self.connection = connection
         self._was_established = True
+        self._timers.stop(Timer.START)
         self._attempts.established(now, after_recovery=self.dial is not None and self.dial.recovery)
-        self._events.append(Connected(connection.id, connection.user_id))
+        self._outages.end(connection, now, recovered=False)
         self._requests.connected(connection.id, now)
         for part in self._parts:
             part.connected(now)
@@ -317,7 +336,7 @@ class Lifecycle:
     def recovered(self, connection: Connection, now: float) -> None:
         """Go on with the connection: the peer has shown life on the transport of a recovery."""
         self._attempts.recovered(now)
-        self._events.append(Recovered(connection.id))
+        self._outages.end(connection, now, recovered=True)
         self._requests.recovered(now)
         for part in self._parts:
             part.recovered(now)
@@ -355,26 +374,43 @@ class Lifecycle:
         if ended or not self._options.reliable or not connection.token:
             self.connection_lost(code, reason, now)
             return
+        failed = None
         if self.state is CONNECTED:
-            self._log.debug("recovering %s: %s", one_line(connection.id), describe_close(code, reason))
+            why = describe_close(code, reason)
+            self._outages.begin(now, connection.id, why)
+            self._log.info("recovering %s: %s", one_line(connection.id), why)
             self._go(State.RECOVERING)
             self._timers.set(Timer.WINDOW, now + self._options.recovery_timeout)
             self._events.append(Recovering(connection.id, code, reason))
-        self._recover_later(connection, now, progress=progress)
+        else:
+            text = f"the connection was closed before it was recovered: {describe_close(code, reason)}"
+            failed = ConnectError(text, code=code)
+        self._recover_later(connection, now, progress=progress, failed=failed)
 
-    def connection_lost(self, code: int, reason: str, now: float) -> None:
-        """Give the connection up for good: make a new one, or stop without ``auto_reconnect``."""
+    def connection_lost(self, code: int, reason: str, now: float, *, attempted: bool = True) -> None:
+        """Give the connection up for good: make a new one, or stop without ``auto_reconnect``.
+
+        Args:
+            code, reason: why.
+            now: the time.
+            attempted: while it is recovered: whether an attempt fails thereby.
+        """
         if self.disconnected_message:
             reason = without_secrets(self.disconnected_message, secrets=self._secrets)
         self.drop_transport()
         self._timers.stop(Timer.WINDOW)
         self._attempts.lost(now)
         assert self.connection is not None, "bug: there is no connection to lose"
-        self._end_connection(self.connection, code, reason)
         error = ConnectError(f"the connection was lost: {describe_close(code, reason)}", code=code)
+        at = self._next_connection(now) if self._options.auto_reconnect else None
+        if not self._outages.under_way:
+            self._outages.begin(now, self.connection.id, str(error))
+        elif attempted:
+            self._outages.attempt_failed(error, at, now)
+        self._end_connection(self.connection, code, reason)
         if self._options.auto_reconnect:
             self._log.warning("%s; messages are lost until a new connection is made", error)
-            self._connect_later(error, now)
+            self._connect_later(error, at)
         else:
             self.finish(error)
 
@@ -385,6 +421,7 @@ class Lifecycle:
             part.connection_lost()
         self.control.messages.clear()
         self.connection = None
+        self._outages.connection_gone()
 
     def drop_transport(self, close: Close | None = None) -> None:
         """Let go of the current transport, if there is one; it is closed with ``close``, also if it opens too late."""
@@ -418,7 +455,7 @@ class Lifecycle:
 
     def expect_to_hear(self, now: float) -> None:
         """Note that a request or sender is about to wait: after a pause of reading, silence counts from now on."""
-        if self.stalled:
+        if self.paused and self.stalled:  # the first is asked twice: it saves a call in each request
             self.heard = now
 
     # ---- Checks
@@ -485,7 +522,7 @@ class Lifecycle:
 
     def schedule_requests(self) -> None:
         """Wake up for requests that are due."""
-        if self._requests.wake_at < self._timers[REQUESTS]:
+        if self._requests.wake_at < self._timers.slots[REQUESTS]:
             self._timers.set(REQUESTS, max(self._requests.wake_at, self._patient_until))
 
     def schedule(self, part: Part) -> None:
@@ -501,7 +538,7 @@ class Lifecycle:
             or connection.unacked_bytes >= options.sequence_ack_bytes
         ):
             self.acknowledge(connection)
-        elif self._timers[SEQUENCE_ACK] > now + options.sequence_ack_interval:
+        elif self._timers.slots[SEQUENCE_ACK] > now + options.sequence_ack_interval:
             self._timers.set(SEQUENCE_ACK, now + options.sequence_ack_interval)
 
     def acknowledge(self, connection: Connection) -> None:
@@ -522,8 +559,17 @@ class Lifecycle:
             attempt += f" to {there}" if dial.waits_for else ""
         self.attempt_failed(ConnectError(f"the {attempt} timed out: {text}"), now)
 
+    def _start_due(self, now: float) -> None:
+        self.drop_transport(Close(1000))
+        error = self._last_error
+        last = "" if error is None else f"; the last attempt: {error}"
+        failure = ConnectTimeout(f"there was no connection within timeout ({self._start_timeout:g} s){last}")
+        failure.__cause__ = error
+        self.finish(failure)
+
     def _window_due(self, now: float) -> None:
-        self.connection_lost(NO_CLOSE_FRAME, f"not recovered within {self._options.recovery_timeout:g} s", now)
+        reason = f"not recovered within {self._options.recovery_timeout:g} s"
+        self.connection_lost(NO_CLOSE_FRAME, reason, now, attempted=self.dial is not None)
 
     def _attempt_due(self, now: float) -> None:
         if self.connection is None:
@@ -573,8 +619,9 @@ class Lifecycle:
         Timer.REQUESTS: _requests_due,
         Timer.CLOSE: _close_due,
         Timer.CHECK: _check_due,
+        Timer.START: _start_due,
     }
     # What is done because the peer has not sent something in time.
     _JUDGING: ClassVar[frozenset[Timer]] = frozenset(
-        {Timer.CONNECT, Timer.WINDOW, REQUESTS, Timer.CLOSE, Timer.STREAMS, Timer.INVOCATIONS}
+        {Timer.CONNECT, Timer.START, Timer.WINDOW, REQUESTS, Timer.CLOSE, Timer.STREAMS, Timer.INVOCATIONS}
     )

@@ -29,6 +29,11 @@ class LogLines:
         if to.isEnabledFor(logging.DEBUG):
             self.lines.append((to, logging.DEBUG, text, args))
 
+    def info(self, text: str, *args: object) -> None:
+        """Keep a line of level INFO, if the logger wants it."""
+        if log.isEnabledFor(logging.INFO):
+            self.lines.append((log, logging.INFO, text, args))
+
     def warning(self, text: str, *args: object) -> None:
         """Keep a line of level WARNING."""
         self.lines.append((log, logging.WARNING, text, args))

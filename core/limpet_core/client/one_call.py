@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
+import sys
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from limpet_core.errors import InvalidType, InvalidValue, LocalProtocolError
+from limpet_core.text import shown_number
+
+_LARGEST: Final = sys.float_info.max
 
 
 class Called(Protocol):
@@ -57,5 +60,5 @@ def check_seconds(value: object, name: str = "now") -> None:
     """Raise InvalidType or InvalidValue unless ``value`` is a finite number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidType(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise InvalidValue(f"{name} must be finite, not {value}")
+    if not -_LARGEST <= value <= _LARGEST:  # NaN is not, either, nor an int that is too large for a float
+        raise InvalidValue(f"{name} must be finite, not {shown_number(value)}")

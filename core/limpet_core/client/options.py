@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from limpet_core.client.backoff import Backoff
+from limpet_core.client.settings import read_settings
 from limpet_core.errors import InvalidType, InvalidValue
 from limpet_core.protocol.codec import codec_for
 from limpet_core.protocol.names import PROTOBUF_SUBPROTOCOLS, RELIABLE_JSON, RELIABLE_SUBPROTOCOLS
 from limpet_core.protocol.rules import check_integer, check_number, check_positive
+from limpet_core.text import short_repr
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """The settings of a client. All times are in seconds, all sizes in bytes.
 
     Attributes:
@@ -36,8 +39,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             an event also after ``InternalServerError``.
         connect_timeout: seconds for each attempt, from the request for the URL to the first message.
         ack_timeout: seconds until a request without an answer is repeated, or fails after the last repeat; None: never.
-        request_timeout: seconds until a request fails, in any state of the connection; None: never. A request without
-            an ack cannot fail: it waits until it can be sent.
+        request_timeout: seconds until a request or an invocation fails, or a stream whose start was not accepted, in
+            any state of the connection; None: never. The ``timeout`` of a call comes first. A request without an ack
+            cannot fail: it waits until it can be sent.
         close_timeout: seconds that ``stop()`` waits for the service to answer the close; before the client is connected
             it does not wait.
         recovery_timeout: seconds in which to try to recover a dropped connection (client-spec 1.4: 30 s).
@@ -97,7 +101,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         codec_for(self.protocol)
         if self.resend not in ("safe", "always"):
-            raise InvalidValue(f"resend must be 'safe' or 'always', not {self.resend!r}")
+            raise InvalidValue(f"resend must be 'safe' or 'always', not {short_repr(self.resend)}")
         for name in ("auto_reconnect", "auto_rejoin_groups", "auto_restore_group_states"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidType(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
@@ -127,6 +131,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             "max_stream_unacked",
         ):
             check_integer(name, getattr(self, name), minimum=1)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, prefix: str = "") -> Options:
+        """Return the options in ``mapping``, as it comes from a TOML or JSON file, or from the environment.
+
+        ``reconnect``, ``first_connection`` and ``retry`` are mappings as well. The text ``none`` stands for None, where
+        an option may be None: TOML has nothing else for it.
+
+        Args:
+            mapping: names of options and their values; those that are not in it have their defaults.
+            prefix: for ``os.environ``: what the names begin with, such as ``LIMPET_``. Names are in upper case then,
+                ``LIMPET_RECONNECT__INITIAL`` is ``initial`` of ``reconnect``, values are converted from text, and
+                variables without the prefix are passed over.
+
+        Raises:
+            InvalidValue: names are unknown, or values cannot be used; the message names each key, and what is allowed.
+            InvalidType: ``mapping`` is no mapping, ``prefix`` or the name of a variable is no str.
+        """
+        return read_settings(cls, mapping, prefix)
 
     @property
     def reliable(self) -> bool:

@@ -24,22 +24,23 @@ class Outbox:
 
     Attributes:
         queue: the requests to send, in order.
+        in_flight: how many requests the open transport has whose answer is awaited.
         repeats: repeats of requests in flight, to send first; the window does not hold them up.
     """
 
-    __slots__ = ("_gaps", "_in_flight", "queue", "repeats")
+    __slots__ = ("_gaps", "in_flight", "queue", "repeats")
 
     def __init__(self) -> None:
         # Lists: a deque takes 0.7 KiB, even empty.
         self.queue: list[Request] = []
         self.repeats: list[Request] = []
-        self._in_flight = 0
+        self.in_flight: int = 0
         self._gaps = 0  # requests of the queue that were settled before they could be sent
 
     @property
     def full(self) -> bool:
         """Whether the window is full."""
-        return self._in_flight >= _WINDOW
+        return self.in_flight >= _WINDOW
 
     def put(self, request: Request) -> None:
         """Queue a request. Repeats do nothing."""
@@ -60,9 +61,9 @@ class Outbox:
         for request in self.queue:
             if request.queued:
                 if request.key > 0:
-                    if self._in_flight >= _WINDOW:
+                    if self.in_flight >= _WINDOW:
                         break
-                    self._in_flight += 1
+                    self.in_flight += 1
                     request.in_flight = True
                 request.queued = False
                 request.handed = request.tried = True
@@ -74,7 +75,7 @@ class Outbox:
     def remove(self, request: Request) -> None:
         """Remove a request that is answered or settled."""
         if request.in_flight:
-            self._in_flight -= 1
+            self.in_flight -= 1
         elif request.queued:
             self._gaps += 1
             if 2 * self._gaps > len(self.queue) + _GAPS:
@@ -89,4 +90,4 @@ class Outbox:
             request.carried = request.handed
         self.queue.clear()
         self.repeats.clear()
-        self._in_flight = self._gaps = 0
+        self.in_flight = self._gaps = 0

@@ -41,6 +41,8 @@ class OutgoingStream(msgspec.Struct, eq=False):
         keepalive_due: whether a keepalive is to be sent.
         waits: whether an answer of the service is awaited, as counted by :class:`Streams`.
         due: when to repeat or give up what is not acknowledged, in seconds.
+        limit: the name and the seconds of the timeout of its start, for people.
+        number: see :class:`Deadlines`.
         end_due: when to send the end in a hurry, or all again that was refused before an end.
         quiet_at: when to keep the stream alive.
     """
@@ -71,6 +73,8 @@ class OutgoingStream(msgspec.Struct, eq=False):
     keepalive_due: bool = False
     waits: bool = False
     due: float = math.inf
+    limit: str = ""
+    number: int = 0
     end_due: float = math.inf
     quiet_at: float = math.inf
 

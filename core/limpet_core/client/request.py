@@ -78,6 +78,8 @@ class Request(msgspec.Struct, eq=False):
         copies: whether the request was repeated on the open transport: after a refusal of one copy, another may be
             executed.
         doubtful: whether a copy of this publish may have been executed, so that no later refusal says otherwise.
+        timeout: seconds from the call to the end, as the caller said; None: the options'.
+        number: see :class:`Deadlines`.
         state: the own state that the request sets; None: it clears the state, or is about something else.
     """
 
@@ -101,4 +103,6 @@ class Request(msgspec.Struct, eq=False):
     event: bool = False
     copies: bool = False
     doubtful: bool = False
+    timeout: float | None = None
+    number: int = 0
     state: dict[str, str] | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from limpet_core.client.allowance import Allowance
+from limpet_core.client.deadlines import Deadlines
 from limpet_core.client.events import Acked, Event, RejoinGroupFailed
 from limpet_core.client.group_states import GroupStates
 from limpet_core.client.groups import Groups
@@ -25,7 +26,15 @@ from limpet_core.client.request import (
     Kind,
     Request,
 )
-from limpet_core.errors import InvalidValue, LimpetError, LocalProtocolError, Outcome, SendError, TooManyRequests
+from limpet_core.errors import (
+    InvalidValue,
+    LimpetError,
+    LocalProtocolError,
+    Outcome,
+    SendError,
+    SendTimeout,
+    TooManyRequests,
+)
 from limpet_core.protocol.codec import Codec
 from limpet_core.protocol.messages import AckMessage, ErrorDetail
 from limpet_core.protocol.rules import check_ack_id
@@ -54,6 +63,7 @@ class Requests:
         "_allowance",
         "_backing_off",
         "_codec",
+        "_deadlines",
         "_events",
         "_group_states",
         "_groups",
@@ -102,6 +112,7 @@ class Requests:
         self._own = 0  # how many are the session's own, renewals included
         self._untracked = 0
         self.pending: dict[int, Request] = {}
+        self._deadlines = Deadlines(self.pending)  # of those with a timeout of their own
         # A request waits for its answer or for its backoff, or for a connection (then it is in neither of these).
         # The first is ordered by `due`, since all requests wait equally long: a queue and an index in one.
         self._unanswered: dict[int, Request] = {}
@@ -154,7 +165,10 @@ class Requests:
         else:
             self._untracked = request.key
         self.pending[request.key] = request
-        if request.key > 0 and self._options.request_timeout is not None:
+        if request.timeout is not None:
+            self._deadlines.add(request.key, request, request.submitted + request.timeout)
+            self._wake_by(request.submitted + request.timeout)
+        elif request.key > 0 and self._options.request_timeout is not None:
             self._wake_by(request.submitted + self._options.request_timeout)
         if request.kind is JOIN or request.kind is LEAVE:
             for older in self._groups.add(request):
@@ -372,6 +386,11 @@ class Requests:
         outcome: Outcome = "unknown" if request.tried else "unsent"
         self._settle(request, SendError(request.key, name, message, outcome))
 
+    def _run_out(self, request: Request, message: str) -> None:
+        """Fail a request whose time is over."""
+        outcome: Outcome = "unknown" if request.tried else "unsent"
+        self._settle(request, SendTimeout(request.key, "Timeout", message, outcome))
+
     def _settle(self, request: Request, error: SendError | None = None, duplicate: bool = False) -> None:
         """End a request; without an error it was executed."""
         self._forget(request)
@@ -399,6 +418,8 @@ class Requests:
     def _forget(self, request: Request) -> None:
         request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
         del self.pending[request.key]
+        if request.number:
+            self._deadlines.tidy()
         self._unanswered.pop(request.key, None)
         self._backing_off.pop(request.key, None)
         self._outbox.remove(request)
@@ -426,18 +447,22 @@ class Requests:
             self._renew_states(now)
 
     def _expire(self, now: float) -> None:
-        """Fail the requests that are older than ``request_timeout``."""
+        """Fail the requests that are older than their ``timeout`` or, without one, than ``request_timeout``."""
+        for request in self._deadlines.take(now):
+            missing = "no answer came" if request.tried else "it could not be sent"
+            self._run_out(request, f"{missing} within timeout ({request.timeout:g} s)")
+        self._wake_by(self._deadlines.next)
         timeout = self._options.request_timeout
         if timeout is None:
             return
         for request in list(self.pending.values()):  # the oldest come first
-            if request.key < 0 or request.kind in RENEWALS:
+            if request.key < 0 or request.timeout is not None or request.kind in RENEWALS:
                 continue
             if request.submitted + timeout > now:
                 self._wake_by(request.submitted + timeout)
                 break
             missing = "no answer" if request.tried else "not sent"
-            self._fail(request, "Timeout", f"{missing} within request_timeout ({timeout:g} s)")
+            self._run_out(request, f"{missing} within request_timeout ({timeout:g} s)")
 
     def _repeat_unanswered(self, now: float) -> None:
         """Repeat or fail the requests whose answer has not come within ``ack_timeout``."""
@@ -456,7 +481,7 @@ class Requests:
             missing = f"no answer came to the request{'' if self._left_to_service(request) else ' and its repeats'}"
             if not request.tried:
                 missing = "it could not be sent: the connection takes nothing"
-            self._fail(request, "Timeout", missing)
+            self._run_out(request, missing)
 
     def _repeat_failed(self, now: float) -> None:
         """Repeat the requests whose backoff after an error is over."""

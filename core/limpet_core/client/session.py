@@ -33,6 +33,7 @@ from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import JOIN, LEAVE, PUBLISH, SET_STATE, SUBSCRIBE, UNSUBSCRIBE, Request
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
+from limpet_core.client.stats import Counters, Stats
 from limpet_core.client.streams import Streams
 from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url
@@ -41,7 +42,7 @@ from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalPro
 from limpet_core.protocol.close import NO_CLOSE_FRAME, check_close
 from limpet_core.protocol.codec import codec_for
 from limpet_core.protocol.messages import AckMessage, GroupMessage, GroupState, ServerMessage, StreamEndError
-from limpet_core.protocol.rules import DataType, check_group, check_group_state, check_number, whole_ttl
+from limpet_core.protocol.rules import DataType, check_group, check_group_state, check_timeout, whole_ttl
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
@@ -93,6 +94,7 @@ class Session:
         "__weakref__",
         "_codec",
         "_control",
+        "_counters",
         "_events",
         "_group_states",
         "_groups",
@@ -122,6 +124,7 @@ class Session:
             raise InvalidType(f"random must be a function such as random.random, not {type(random).__name__}")
         self.running: str = ""
         self._log = LogLines()
+        self._counters = Counters()
         draws = Draws(random, self._log)
         self.options: Options = options
         self.start_hint: str = "start()"
@@ -149,7 +152,7 @@ class Session:
             self._events,
         )
         self._streams = Streams(options, draws, self._codec, self._secrets, self._events)
-        self._invocations = Invocations(self._codec, self._secrets, allowance, self._events)
+        self._invocations = Invocations(self._codec, self._secrets, allowance, self._events, options.request_timeout)
         self._lifecycle = Lifecycle(
             options,
             draws,
@@ -161,6 +164,7 @@ class Session:
             self._timers,
             self._events,
             self._log,
+            self._counters,
         )
         self._inbound = Inbound(
             options,
@@ -172,6 +176,7 @@ class Session:
             self._invocations,
             self._events,
             self._log,
+            self._counters,
         )
 
     def __repr__(self) -> str:
@@ -250,6 +255,29 @@ class Session:
         """The groups joined by this client, those to be joined again included."""
         return frozenset(self._groups.joined)
 
+    @property
+    def stats(self) -> Stats:
+        """Counters and gauges at this moment, see :class:`Stats`; they count from the making of the session on."""
+        requests, invocations, counters = self._requests, self._invocations, self._counters
+        waiting = tuple(requests.pending.values())
+        return Stats(
+            messages_in=counters.messages_in,
+            bytes_in=counters.bytes_in,
+            messages_out=counters.messages_out,
+            bytes_out=counters.bytes_out,
+            recoveries=counters.recoveries,
+            reconnects=counters.reconnects,
+            failed_attempts=counters.failed_attempts,
+            missed=counters.missed,
+            requests_pending=len(waiting) + len(invocations.pending),
+            requests_unsent=sum(not request.tried for request in waiting) + len(invocations.unsent),
+            acks_outstanding=self._outbox.in_flight,
+            buffered=len(self._events),
+            open_streams=len(self._streams),
+            last_error=counters.last_error,
+            connected_since=counters.connected_since,
+        )
+
     def group_states(self, group: str) -> Mapping[str, GroupState]:
         """Return the states of ``group``, which must be subscribed: connection id to state, as they are now.
 
@@ -290,11 +318,13 @@ class Session:
     # ---- Handlers
 
     @alone
-    def start(self, now: float) -> None:
+    def start(self, now: float, *, timeout: float | None = None) -> None:
         """Connect. :attr:`dial` asks for a URL now; the answer is ``Connected``, or ``Stopped`` with an error.
 
         Args:
             now: the time, in seconds of the clock that all calls use.
+            timeout: seconds, 0 or more, after which the session stops with :class:`ConnectTimeout` unless it is
+                connected; None: as long as the options say.
 
         Raises:
             LocalProtocolError: the session is not stopped.
@@ -306,7 +336,8 @@ class Session:
             )
         if self.state is not STOPPED:
             raise LocalProtocolError(f"the client cannot be started: it is {self.state.value}")
-        self._lifecycle.start(now)
+        check_timeout(timeout)
+        self._lifecycle.start(now, timeout)
 
     @alone
     def url_ready(self, url: str, now: float, *, fixed: bool = False) -> None:
@@ -429,23 +460,27 @@ class Session:
             raise reentered(self, "receive_messages")
         if now.__class__ is not float or now - now:  # not 0: nan or inf
             check_seconds(now)
+        sequenced = others = 0  # data messages with a sequence id; those without one, less those that are not new
+        counters = self._counters
         try:
             self.running = "receive_messages"
             lifecycle = self._lifecycle
             if not lifecycle.open or lifecycle.state is STOPPING or not messages:
                 return
             lifecycle.heard = now
+            size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
+            counters.bytes_in += size
             if frames_log.isEnabledFor(logging.DEBUG):
                 log_messages(self._log, "<", messages, self._secrets, self._codec)
             if lifecycle.state is not CONNECTED:
                 messages = self._inbound.receive_first(messages, now)
+                size = sum(map(len, messages))
             connection = lifecycle.connection
             if connection is None:
                 return
             decode = self._codec.decode
             append = self._events.append
             reliable = self.options.reliable
-            sequenced = 0
             for message in messages:
                 incoming = decode(message)
                 if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
@@ -454,10 +489,13 @@ class Session:
                         if sequence_id != connection.sequence_id + 1 and not self._inbound.admit(
                             connection, sequence_id, now
                         ):
+                            others -= 1
                             if not lifecycle.open:
                                 return
                             continue
                         connection.sequence_id = sequence_id
+                    else:
+                        others += 1
                     append(incoming)
                 elif type(incoming) is AckMessage:
                     self._requests.acked(incoming, now)
@@ -466,10 +504,14 @@ class Session:
                     if not lifecycle.open:
                         return  # the service sends the messages that follow again on the next transport
             if sequenced and connection.sequence_id:  # 0: none of them had an id that could be acknowledged
-                connection.received(sequenced, sum(map(len, messages)))
+                connection.unacked_messages += sequenced
+                connection.unacked_bytes += size
                 lifecycle.schedule_sequence_ack(connection, now)
-            lifecycle.schedule_requests()
+            if sequenced + others != len(messages):
+                lifecycle.schedule_requests()  # data alone makes nothing due
         finally:
+            if sequenced or others:
+                counters.messages_in += sequenced + others
             self.running = ""
 
     def _receive_other_kind(self, name: str, reason: str, now: float) -> None:
@@ -590,12 +632,22 @@ class Session:
     # ---- Requests of the application
 
     @alone
-    def join_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
+    def join_group(
+        self,
+        group: str,
+        now: float,
+        *,
+        ack_id: int | None = None,
+        timeout: float | None = None,
+        user_data: Any = None,
+    ) -> int:
         """Ask to join ``group``; the answer is an :class:`Acked` with the returned ack id.
 
         Args:
             group: 1 to 1024 characters, not blank.
             ack_id: repeat an earlier request under its ack id; by default a fresh id.
+            timeout: seconds, 0 or more, until it fails with :class:`SendTimeout`, in any state of the connection; None:
+                ``request_timeout`` of the options. A request that could not be sent in that time is never sent.
             user_data: comes back with ``Acked``.
 
         Raises:
@@ -603,16 +655,24 @@ class Session:
             TooManyRequests: ``max_pending_requests`` are waiting.
             LocalProtocolError: an argument cannot be used, or ``ack_id`` is in use; the message names it.
         """
-        key = self._reserve(ack_id)
+        key = self._reserve(ack_id, timeout=timeout)
         payload = self._codec.encode_join(group, key)
-        return self._submit(Request(key, JOIN, payload, user_data, now, group), now)
+        return self._submit(Request(key, JOIN, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
-    def leave_group(self, group: str, now: float, *, ack_id: int | None = None, user_data: Any = None) -> int:
+    def leave_group(
+        self,
+        group: str,
+        now: float,
+        *,
+        ack_id: int | None = None,
+        timeout: float | None = None,
+        user_data: Any = None,
+    ) -> int:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
-        key = self._reserve(ack_id)
+        key = self._reserve(ack_id, timeout=timeout)
         payload = self._codec.encode_leave(group, key)
-        return self._submit(Request(key, LEAVE, payload, user_data, now, group), now)
+        return self._submit(Request(key, LEAVE, payload, user_data, now, group, timeout=timeout), now)
 
     def send_to_group(
         self,
@@ -626,6 +686,7 @@ class Session:
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
         user_data: Any = None,
     ) -> int | None:
         """Publish ``data`` to ``group``; needs no membership, only the permission to send.
@@ -641,7 +702,7 @@ class Session:
                 characters, a value has at most 1024 characters of ASCII, all together have at most 8192 (emulator).
             ttl: seconds, at most 300, in which the service may deliver the message; after that it drops what has not
                 been delivered. The wire has whole seconds: fractions are rounded up. None or 0: it never expires.
-            ack_id, user_data: as for :meth:`join_group`.
+            ack_id, timeout, user_data: as for :meth:`join_group`; both of the first need an ack.
 
         Raises:
             As :meth:`join_group`; also InvalidValue for a message above ``max_request_size``.
@@ -653,7 +714,10 @@ class Session:
         try:
             self.running = "send_to_group"
             own = not ack and ack_id is None and self._pacing.asks_for_ack
-            key = self._reserve(ack_id, ack, own)
+            self._lifecycle.check_running(self.start_hint)
+            if timeout is not None:
+                _check_timeout(timeout, ack)
+            key = self._requests.reserve(ack_id, ack, own)
             payload = self._codec.encode_send(
                 group,
                 data,
@@ -666,7 +730,7 @@ class Session:
             )
             if not ack:
                 self._pacing.published()
-            self._submit(Request(key, PUBLISH, payload, user_data, now, own=own), now)
+            self._submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
             return key if ack else None
         finally:
             self.running = ""
@@ -682,6 +746,7 @@ class Session:
         ack: bool = True,
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         user_data: Any = None,
     ) -> int | None:
         """Send ``event`` to the application server.
@@ -691,16 +756,16 @@ class Session:
 
         Args:
             event: a letter, then at most 127 letters, digits, ``_``, ``.`` and ``-``.
-            data, data_type, ack, ack_id, metadata, user_data: as for :meth:`send_to_group`.
+            data, data_type, ack, ack_id, metadata, timeout, user_data: as for :meth:`send_to_group`.
 
         Raises:
             As :meth:`send_to_group`.
         """
-        key = self._reserve(ack_id, ack)
+        key = self._reserve(ack_id, ack, timeout=timeout)
         payload = self._codec.encode_event(
             event, data, data_type, key if ack else None, self.options.max_request_size, metadata
         )
-        self._submit(Request(key, PUBLISH, payload, user_data, now, event=True), now)
+        self._submit(Request(key, PUBLISH, payload, user_data, now, event=True, timeout=timeout), now)
         return key if ack else None
 
     def prepare_send(
@@ -753,7 +818,15 @@ class Session:
         )
 
     @alone
-    def set_group_state(self, group: str, state: Mapping[str, str], now: float, *, user_data: Any = None) -> int:
+    def set_group_state(
+        self,
+        group: str,
+        state: Mapping[str, str],
+        now: float,
+        *,
+        timeout: float | None = None,
+        user_data: Any = None,
+    ) -> int:
         """Set the own state in ``group`` (js), which all who subscribe the states of the group see.
 
         The service forgets it when it is cleared, when the client leaves the group, and with the connection. On a new
@@ -765,25 +838,27 @@ class Session:
             state: names and values, all str, of at most 8192 bytes as UTF-8. It replaces the state before as a whole.
                 A copy is made.
             now: the time.
-            user_data: comes back with ``Acked``.
+            timeout, user_data: as for :meth:`join_group`.
 
         Raises:
             As :meth:`join_group`; also InvalidType and InvalidValue for ``state``.
         """
-        key = self._reserve(None)
+        key = self._reserve(None, timeout=timeout)
         state = check_group_state(state)
         payload = self._codec.encode_set_group_state(group, state, key)
-        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, state=state), now)
+        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, state=state, timeout=timeout), now)
 
     @alone
-    def clear_group_state(self, group: str, now: float, *, user_data: Any = None) -> int:
+    def clear_group_state(self, group: str, now: float, *, timeout: float | None = None, user_data: Any = None) -> int:
         """Clear the own state in ``group`` (js). Arguments, result and errors are those of :meth:`join_group`."""
-        key = self._reserve(None)
+        key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_set_group_state(group, None, key)
-        return self._submit(Request(key, SET_STATE, payload, user_data, now, group), now)
+        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
-    def subscribe_group_states(self, group: str, now: float, *, user_data: Any = None) -> int:
+    def subscribe_group_states(
+        self, group: str, now: float, *, timeout: float | None = None, user_data: Any = None
+    ) -> int:
         """Ask for the states of all connections in ``group``, and for their changes (js).
 
         A :class:`GroupStatesChanged` behind the ``Acked`` brings all states, and later ones what changes;
@@ -793,19 +868,21 @@ class Session:
 
         Arguments, result and errors are those of :meth:`join_group`.
         """
-        key = self._reserve(None)
+        key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_subscribe_group_state(group, key)
-        return self._submit(Request(key, SUBSCRIBE, payload, user_data, now, group), now)
+        return self._submit(Request(key, SUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
-    def unsubscribe_group_states(self, group: str, now: float, *, user_data: Any = None) -> int:
+    def unsubscribe_group_states(
+        self, group: str, now: float, *, timeout: float | None = None, user_data: Any = None
+    ) -> int:
         """End the subscription of the states of ``group`` (js), which removes them all.
 
         Arguments, result and errors are those of :meth:`join_group`.
         """
-        key = self._reserve(None)
+        key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_unsubscribe_group_state(group, key)
-        return self._submit(Request(key, UNSUBSCRIBE, payload, user_data, now, group), now)
+        return self._submit(Request(key, UNSUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
     def withdraw(self, ack_id: int) -> bool:
@@ -829,6 +906,7 @@ class Session:
         stream_id: str | None = None,
         no_echo: bool = False,
         idle_timeout: float = 300.0,
+        timeout: float | None = None,
         user_data: Any = None,
     ) -> str:
         """Begin a stream of fragments to ``group``; the answer is :class:`StreamOpened` or :class:`StreamClosed`.
@@ -846,6 +924,8 @@ class Session:
             no_echo: do not deliver the fragments to this connection.
             idle_timeout: seconds without a sign of the stream after which the service closes it, from 0.001. The
                 session keeps a silent stream alive, at a third of that time.
+            timeout: seconds, 0 or more, in which the service must accept the start; after that the stream is closed
+                with :class:`StreamTimeout`. None: ``request_timeout`` of the options.
             user_data: comes back with all events of the stream.
 
         Returns:
@@ -857,8 +937,9 @@ class Session:
             LocalProtocolError: an argument cannot be used, or ``stream_id`` is in use; the message names it.
         """
         self._lifecycle.check_running(self.start_hint)
+        check_timeout(timeout)
         self._lifecycle.expect_to_hear(now)
-        stream_id = self._streams.open(group, now, stream_id, no_echo, idle_timeout, user_data)
+        stream_id = self._streams.open(group, now, stream_id, no_echo, idle_timeout, user_data, timeout)
         self._lifecycle.schedule(self._streams)
         return stream_id
 
@@ -964,7 +1045,7 @@ class Session:
             data: as for :meth:`send_to_group`; None without ``data_type``: no data.
             data_type, metadata: as for :meth:`send_to_group`.
             timeout: seconds, 0 or more, from this call until it fails with :class:`InvocationTimeout` and is cancelled,
-                in any state of the connection; None: as long as it takes.
+                in any state of the connection; None: ``request_timeout`` of the options.
             invocation_id: 1 to 128 characters that belong to no pending invocation; by default a fresh id. Do not use
                 the id of one that was given up again: a late answer to that would be taken for the new one's.
             user_data: comes back with ``Invoked``.
@@ -977,8 +1058,7 @@ class Session:
         lifecycle, invocations = self._lifecycle, self._invocations
         lifecycle.check_running(self.start_hint)
         self._requests.check_room()
-        if timeout is not None:
-            check_number("timeout", timeout, minimum=0.0)
+        check_timeout(timeout)
         key = invocations.reserve(invocation_id)
         limit = self.options.max_request_size
         payload = self._codec.encode_invoke(key, event, data, data_type, limit, metadata)
@@ -1014,8 +1094,10 @@ class Session:
         """Raise ClientStopped, with the reason, before the start and from the stop on."""
         self._lifecycle.check_running(self.start_hint)
 
-    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False) -> int:
+    def _reserve(self, ack_id: int | None, ack: bool = True, own: bool = False, timeout: float | None = None) -> int:
         self._lifecycle.check_running(self.start_hint)
+        if timeout is not None:
+            _check_timeout(timeout, ack)
         return self._requests.reserve(ack_id, ack, own)
 
     def _submit(self, request: Request, now: float) -> int:
@@ -1057,14 +1139,23 @@ class Session:
                 messages += self._invocations.take()
             if not messages and not control:
                 return messages
+            counters = self._counters
+            counters.messages_out += len(messages)
             if control:
                 messages[:0] = control
                 control.clear()
+            counters.bytes_out += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
             if frames_log.isEnabledFor(logging.DEBUG):
                 log_messages(self._log, ">", messages, self._secrets, self._codec)
             return messages
         finally:
             self.running = ""
+
+
+def _check_timeout(timeout: float, ack: bool) -> None:
+    check_timeout(timeout)
+    if not ack:
+        raise InvalidValue("timeout has no meaning with ack=False")
 
 
 def attach(session: Session, dial: Dial) -> None:

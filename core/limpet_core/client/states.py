@@ -42,7 +42,7 @@ STOPPING: Final = State.STOPPING
 
 
 # Why each transition happens. Lifecycle._go() refuses all others, so this table cannot drift from the code;
-# docs/make_diagram.py draws docs/states.md from it.
+# docs/make_diagram.py draws docs/reference/states.md from it.
 #
 # CONNECTED is left for RECOVERING as long as the service may still keep the connection, and for WAITING only when the
 # connection is certainly gone. Requests and sequence ids survive RECOVERING; WAITING settles requests and forgets the

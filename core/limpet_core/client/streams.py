@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
+from limpet_core.client.deadlines import Deadlines
 from limpet_core.client.events import Event, StreamClosed, StreamOpened, StreamProgress
 from limpet_core.client.options import Options
 from limpet_core.client.outgoing_stream import OutgoingStream
@@ -17,7 +18,9 @@ from limpet_core.errors import (
     LocalProtocolError,
     NoSuchStream,
     StreamError,
+    StreamTimeout,
     TooManyRequests,
+    restated,
 )
 from limpet_core.protocol.codec import Codec
 from limpet_core.protocol.messages import (
@@ -65,6 +68,7 @@ class Streams:
     __slots__ = (
         "_codec",
         "_count",
+        "_deadlines",
         "_events",
         "_failed",
         "_most_fragments",
@@ -91,6 +95,7 @@ class Streams:
         self._count = 0  # of the ids drawn so far
         self._waiting = 0  # how many streams wait for an answer of the service
         self._streams: dict[str, OutgoingStream] = {}
+        self._deadlines = Deadlines(self._streams)  # of starts
         self._failed: dict[str, OutgoingStream] = {}  # the service may hold them open; their ids are taken until then
         self.sending: dict[OutgoingStream, None] = {}
         self.wake_at: float = math.inf
@@ -118,13 +123,14 @@ class Streams:
         no_echo: bool,
         idle_timeout: float,
         user_data: Any,
+        timeout: float | None,
     ) -> str:
         """Begin a stream; send its start at once if a connection is established, else as soon as one is."""
         if len(self._streams) >= self._options.max_streams:
             raise TooManyRequests(
                 f"{len(self._streams)} streams are open already (max_streams); end some of them first"
             )
-        check_number("idle_timeout", idle_timeout, minimum=0.001, maximum=_LONGEST_IDLE_TIMEOUT)
+        check_number("idle_timeout", idle_timeout, minimum=0.001, maximum=_LONGEST_IDLE_TIMEOUT, unit="seconds")
         if stream_id is None:
             count, stream_id = self._fresh_id()
         else:
@@ -141,6 +147,13 @@ class Streams:
         self._count = count
         stream = OutgoingStream(stream_id, start, user_data, idle_timeout / 3)
         self._streams[stream_id] = stream
+        name = "timeout"
+        if timeout is None:
+            timeout, name = self._options.request_timeout, "request_timeout"
+        if timeout is not None:
+            stream.limit = f"{name} ({timeout:g} s)"
+            self._deadlines.add(stream_id, stream, now + timeout)
+            self._wake_by(now + timeout)
         self._send(stream)
         self._expect(stream, now)
         return stream_id
@@ -402,8 +415,10 @@ class Streams:
         """Forget a stream, and tell its writer."""
         acknowledged = stream.oldest - 1
         if error is not None:
-            error = StreamError(error.name, error.message, acknowledged)
+            error = restated(error, acknowledged)
         del self._streams[stream.id]
+        if stream.number:
+            self._deadlines.tidy()
         self.sending.pop(stream, None)
         self._waiting -= stream.waits
         stream.waits = False
@@ -430,6 +445,7 @@ class Streams:
     def wake(self, now: float) -> None:
         """Send again, keep alive or give up what is due, and set :attr:`wake_at` anew."""
         self.wake_at = math.inf
+        self._expire(now)
         if not self._ready:
             return
         for stream in list(self._streams.values()):
@@ -447,11 +463,20 @@ class Streams:
                 self._send(stream)
             self._wake_by(min(stream.due, stream.end_due, stream.quiet_at))
 
+    def _expire(self, now: float) -> None:
+        """Give up the streams that should have been opened by now."""
+        for stream in self._deadlines.take(now):
+            if not stream.opened:
+                missing = "the service has not accepted the start of the stream"
+                if not stream.tried:
+                    missing = "the start of the stream could not be sent"
+                text = f"{missing} within {stream.limit}"
+                self._fail(stream, StreamTimeout("Timeout", text, 0, "unknown" if stream.tried else "unsent"))
+        self._wake_by(self._deadlines.next)
+
     def _overdue(self, stream: OutgoingStream, now: float) -> bool:
         """Send again from the oldest fragment, or give the stream up; return whether it goes on."""
-        if stream.backing_off:
-            stream.backing_off = False
-        else:
+        if not stream.backing_off:
             stream.failures += 1
             if not self._options.retry.allows(stream.failures):
                 missing = "no answer came to the stream, although it was sent again"

@@ -32,6 +32,8 @@ class Timer(enum.IntEnum):
     """A stream is to be repeated, kept alive or given up."""
     INVOCATIONS = 10
     """An invocation runs out of time."""
+    START = 11
+    """The start takes longer than its caller will wait."""
 
 
 SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK
@@ -43,28 +45,29 @@ class Timers:
 
     Attributes:
         deadline: the earliest deadline.
+        slots: the deadlines, for a look without a call; to change one, call :meth:`set` or :meth:`stop`.
     """
 
-    __slots__ = ("_slots", "deadline")
+    __slots__ = ("deadline", "slots")
 
     def __init__(self) -> None:
-        self._slots: Final = [math.inf] * len(Timer)
+        self.slots: Final = [math.inf] * len(Timer)
         self.deadline: float = math.inf
 
     def __getitem__(self, timer: Timer) -> float:
-        return self._slots[timer]
+        return self.slots[timer]
 
     def set(self, timer: Timer, deadline: float) -> None:
-        self._slots[timer] = deadline
-        self.deadline = min(self._slots)
+        self.slots[timer] = deadline
+        self.deadline = min(self.slots)
 
     def stop(self, *timers: Timer) -> None:
         for timer in timers:
-            self._slots[timer] = math.inf
-        self.deadline = min(self._slots)
+            self.slots[timer] = math.inf
+        self.deadline = min(self.slots)
 
     def expired(self, now: float) -> list[Timer]:
         """Return the timers that are due, in the order of their deadlines."""
-        due = [timer for timer in Timer if self._slots[timer] <= now]
-        due.sort(key=self._slots.__getitem__)
+        due = [timer for timer in Timer if self.slots[timer] <= now]
+        due.sort(key=self.slots.__getitem__)
         return due

@@ -9,6 +9,7 @@ from limpet_core.errors import InvalidValue
 from limpet_core.protocol import json
 from limpet_core.protocol.messages import Incoming, StreamEndError
 from limpet_core.protocol.names import JSON, PROTOBUF_SUBPROTOCOLS, RELIABLE_JSON, SUBPROTOCOLS
+from limpet_core.text import short_repr
 
 
 class Codec(Protocol):
@@ -154,7 +155,7 @@ def codec_for(subprotocol: str) -> Codec:
     if subprotocol in PROTOBUF_SUBPROTOCOLS:
         return _protobuf(subprotocol)
     choices = f"{', '.join(map(repr, SUBPROTOCOLS[:-1]))} or {SUBPROTOCOLS[-1]!r}"
-    raise InvalidValue(f"protocol must be {choices}, not {subprotocol!r}")
+    raise InvalidValue(f"protocol must be {choices}, not {short_repr(subprotocol)}")
 
 
 def _protobuf(subprotocol: str) -> Codec:

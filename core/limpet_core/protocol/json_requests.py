@@ -134,7 +134,17 @@ class UnsubscribeGroupState(msgspec.Struct, frozen=True, gc=False, tag="unsubscr
     ack_id: int
 
 
-_encode = msgspec.json.Encoder().encode
+def _encode_other(value: Any) -> Any:
+    """Encode what the encoder does not know: subclasses of str, and models of pydantic."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json")
+    raise TypeError(f"Encoding objects of type {type(value).__module__}.{type(value).__qualname__} is unsupported")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_encode_other).encode
 
 
 def encode_join(group: str, ack_id: int) -> bytes:

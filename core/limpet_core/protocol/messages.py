@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from limpet_core.protocol.any_data import MessageType, unpack_message
+from limpet_core.protocol.typed_data import NO_DATA, DataT, WithData
 
 MAX_SEQUENCE_ID: Final = 2**64 - 1
 """Ids are unsigned 64-bit numbers; one beyond that would make duplicates of all that follow."""
@@ -61,6 +62,7 @@ class StreamInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, repr_omit_
 
 
 class GroupMessage(
+    WithData[DataT],
     msgspec.Struct,
     frozen=True,
     gc=False,
@@ -75,7 +77,7 @@ class GroupMessage(
     Attributes:
         group: the group's name.
         data: str for ``text``, bytes for ``binary`` and ``protobuf``, the JSON value for ``json``; for a data
-            type of the future whatever JSON value was sent.
+            type of the future whatever JSON value was sent. Where the application asked for a ``type``, its object.
         data_type: ``text``, ``json``, ``binary``, ``protobuf``, or a name of the future.
         from_user_id: the sender's user id; None for anonymous senders and for the application server.
         sequence_id: the position in this connection's stream (reliable subprotocol), from 1; else None.
@@ -84,7 +86,7 @@ class GroupMessage(
     """
 
     group: str
-    data: Any = None
+    data: DataT = NO_DATA
     data_type: str = "json"
     from_user_id: str | None = None
     sequence_id: _SequenceId | None = None
@@ -104,6 +106,7 @@ class GroupMessage(
 
 
 class ServerMessage(
+    WithData[DataT],
     msgspec.Struct,
     frozen=True,
     gc=False,
@@ -115,7 +118,7 @@ class ServerMessage(
 ):
     """A message from the application server to this connection; the fields are those of GroupMessage."""
 
-    data: Any = None
+    data: DataT = NO_DATA
     data_type: str = "json"
     sequence_id: _SequenceId | None = None
     metadata: dict[str, str] | None = None

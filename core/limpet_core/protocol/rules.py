@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Final, Literal, cast
 
@@ -17,6 +18,7 @@ from limpet_core.protocol.names import (
     is_metadata_key,
     is_metadata_value,
 )
+from limpet_core.text import shown_number
 
 DataType = Literal["text", "json", "binary", "protobuf"]
 
@@ -62,7 +64,7 @@ def check_ack_id(ack_id: object) -> None:
     if isinstance(ack_id, bool) or not isinstance(ack_id, int):
         raise InvalidType(f"ack_id must be an int, not {type(ack_id).__name__}")
     if not 1 <= ack_id <= MAX_ACK_ID:
-        raise InvalidValue(f"ack_id must be from 1 to 2**53 - 1, not {ack_id}")
+        raise InvalidValue(f"ack_id must be from 1 to 2**53 - 1, not {shown_number(ack_id)}")
 
 
 def check_invocation_id(invocation_id: object) -> None:
@@ -154,7 +156,7 @@ def check_metadata(metadata: object) -> dict[str, str] | None:
                 f"metadata[{key!r}] must be ASCII and have at most {MAX_METADATA_VALUE} characters"
                 + (f", not {len(value)}" if value.isascii() else "")
             )
-        checked[key] = value
+        checked[str.__str__(key)] = str.__str__(value)
         size += len(key) + len(value)
     if size > MAX_METADATA_SIZE:
         raise InvalidValue(
@@ -192,7 +194,7 @@ def check_group_state(state: object) -> dict[str, str]:
             raise InvalidType(f"{shown} must be a str, not {type(value).__name__}")
         _check_encodable("a name in state", name)
         _check_encodable(shown, value)
-        copy[name] = value
+        copy[str.__str__(name)] = str.__str__(value)
         size += len(name.encode()) + len(value.encode())
     if size > MAX_GROUP_STATE_SIZE:
         raise InvalidValue(
@@ -208,13 +210,26 @@ def _check_encodable(name: str, text: str) -> None:
         raise InvalidValue(f"{name} cannot be encoded as UTF-8: {error}") from None
 
 
-def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf) -> None:
-    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number in the range."""
+def check_number(name: str, value: object, *, minimum: float, maximum: float = math.inf, unit: str = "") -> None:
+    """Raise InvalidType or InvalidValue, naming ``name``, unless ``value`` is a number in the range.
+
+    Args:
+        unit: what is counted, for the text of the error.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidType(f"{name} must be a number of type int or float, not {type(value).__name__}")
+        of = f"number of {unit}" if unit else "number"
+        raise InvalidType(f"{name} must be a {of} of type int or float, not {type(value).__name__}")
     if not minimum <= value <= maximum:  # also false for NaN
-        limits = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
-        raise InvalidValue(f"{name} must be {limits}, not {value!r}")
+        limits = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:.12g}"
+        raise InvalidValue(f"{name} must be {limits}{unit and ' '}{unit}, not {shown_number(value)}")
+    if isinstance(value, int) and value > sys.float_info.max:  # no sum with a time would hold it
+        raise InvalidValue(f"{name} is too large: {shown_number(value)}; math.inf is without a limit")
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise InvalidType or InvalidValue unless ``timeout`` is a number of seconds from 0, or None for no limit."""
+    if timeout is not None:
+        check_number("timeout", timeout, minimum=0.0, unit="seconds")
 
 
 def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
@@ -223,7 +238,7 @@ def check_integer(name: str, value: object, *, minimum: int, maximum: int | None
         raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
     if value < minimum or (maximum is not None and value > maximum):
         limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-        raise InvalidValue(f"{name} must be {limits}, not {value}")
+        raise InvalidValue(f"{name} must be {limits}, not {shown_number(value)}")
 
 
 def check_positive(name: str, value: object, otherwise: str = "") -> None:
@@ -233,5 +248,5 @@ def check_positive(name: str, value: object, otherwise: str = "") -> None:
         otherwise: what else is accepted, for the text of the error.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:  # NaN is not, either
-        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {value!r}")
+        raise InvalidValue(f"{name} must be more than 0 seconds{otherwise}; not {shown_number(value)}")
     check_number(name, value, minimum=0.0)

@@ -26,7 +26,16 @@ from limpet_core.service.application_server import ClientCall, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.connections.snapshot import ConnectionState, HubState, Snapshot, snapshot
+from limpet_core.service.connections.snapshot import (
+    ConnectionList,
+    ConnectionState,
+    HubState,
+    ListedConnection,
+    Snapshot,
+    list_connections,
+    snapshot,
+)
+from limpet_core.service.connections.totals import HandlerTotals, Totals
 from limpet_core.service.core import ServiceCore
 from limpet_core.service.odata.expressions import InvalidFilter
 from limpet_core.service.odata.filters import Filter
@@ -41,6 +50,7 @@ from limpet_core.service.trace import (
     GroupStateSet,
     GroupStatesUnwatched,
     GroupStatesWatched,
+    HandlerCalled,
     HandshakeRefused,
     InvocationAnswered,
     InvocationCancelled,
@@ -106,6 +116,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "ConnectionDropped",
+    "ConnectionList",
     "ConnectionOpened",
     "ConnectionRecovered",
     "ConnectionState",
@@ -124,7 +135,9 @@ __all__ = [
     "GroupStatesUnwatched",
     "GroupStatesWatched",
     "HandlerCall",
+    "HandlerCalled",
     "HandlerContext",
+    "HandlerTotals",
     "HandshakeRefused",
     "Headers",
     "Hub",
@@ -141,6 +154,7 @@ __all__ = [
     "Joined",
     "Left",
     "Limits",
+    "ListedConnection",
     "Observer",
     "Observers",
     "PendingConnect",
@@ -163,6 +177,7 @@ __all__ = [
     "StreamPlace",
     "StreamRefused",
     "StreamStarted",
+    "Totals",
     "TraceEvent",
     "Transport",
     "audience_matches",
@@ -176,6 +191,7 @@ __all__ = [
     "is_event_name",
     "is_group_name",
     "is_hub_name",
+    "list_connections",
     "metadata_from_headers",
     "parse_host",
     "request_audience_matches",

@@ -10,6 +10,7 @@ import msgspec
 from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.observers import Observers
 from limpet_core.service.webhooks.calls import HandlerCalls, Outcome
 from limpet_core.service.webhooks.cloud_events import (
     Acceptance,
@@ -129,8 +130,9 @@ class ApplicationServer:
     :class:`ServiceCore` acts on the results.
     """
 
-    def __init__(self, settings: EventSettings) -> None:
+    def __init__(self, settings: EventSettings, observers: Observers) -> None:
         self.settings: EventSettings = settings
+        self._observers = observers
         self.calls: HandlerCalls = HandlerCalls(settings)
         self._undecided: dict[PendingConnect, None] = {}
 
@@ -229,6 +231,7 @@ class ApplicationServer:
         """Return the decisions, handled events and ended invocations since the last call."""
         results: list[_Result] = []
         for call, outcome in self.calls.settled():
+            self._observers.handler_called(call, outcome)
             purpose = call.purpose
             if isinstance(purpose, PendingConnect):
                 del self._undecided[purpose]

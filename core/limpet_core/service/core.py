@@ -72,7 +72,7 @@ class ServiceCore:
         self._new_connection_id = new_connection_id
         self._check_token = check_reconnection_token
         self.observers: Observers = Observers()
-        self._application = ApplicationServer(self.events)
+        self._application = ApplicationServer(self.events, self.observers)
         self._registry = Registry(limits, self._application, self.observers, issue_reconnection_token)
         self.streams: Streams = Streams(self._registry, self.observers)
         self.invocations: Invocations = Invocations(self._registry, self._application, self.observers)
@@ -200,8 +200,12 @@ class ServiceCore:
             self._registry.send(connection, connection.codec.pong)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
-            if self.observers:
-                self.observers.sequence_acked(connection, message.sequence_id)
+            observers = self.observers
+            if observers:
+                if observers.is_brief and len(observers) == 1:  # counted here: see Observers
+                    observers.totals.others += 1
+                else:
+                    observers.sequence_acked(connection, message.sequence_id)
         elif isinstance(message, StreamMessage):
             self._dispatcher.dispatch_stream(connection, message, now)
         elif isinstance(message, Invoke):
@@ -304,7 +308,13 @@ class ServiceCore:
     ) -> None:
         if where is not None or excluded:
             receivers = select(receivers, where, excluded)
-        self.observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
+        observers = self.observers
+        if observers:
+            totals = observers.totals
+            totals.published += 1
+            totals.delivered += len(receivers)
+            if not observers.is_brief or len(observers) > 1:  # else it is counted only: see Observers
+                observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
         self._registry.deliver(receivers, publication)
 
     def join(self, connection: Connection, group: str) -> None:

@@ -150,8 +150,13 @@ class Dispatcher:
 
     def _answer(self, connection: Connection, ack_id: int | None, error: tuple[str, str] | None) -> None:
         """Send the outcome of a request to the client; ``error`` is a name and a text."""
-        if self._observers:
-            self._observers.answered(connection, ack_id, error)
+        observers = self._observers
+        if observers:
+            if error is None and observers.is_brief and len(observers) == 1:  # counted here: see Observers
+                if ack_id is not None:
+                    observers.totals.acked += 1
+            else:
+                observers.answered(connection, ack_id, error)
         if connection.raw is not None:
             # Raw clients know no acks: a failure closes the connection (emulator).
             if error is not None and self._registry.is_alive(connection):
@@ -172,8 +177,14 @@ class Dispatcher:
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
         members = self._registry.hub(connection.hub).members(group)
-        if self._observers:
-            self._observers.published(connection, message, members)
+        observers = self._observers
+        if observers:
+            receivers = len(members) - (message.no_echo and connection in members)
+            totals = observers.totals
+            totals.published += 1
+            totals.delivered += receivers
+            if not observers.is_brief or len(observers) > 1:  # else it is counted only: see Observers
+                observers.published(connection, message, receivers)
         if members:
             ttl = message.ttl_seconds
             publication = to_client.group_publication(

@@ -1,8 +1,8 @@
 """Trace events: the arguments of observers of the service, one struct for each kind.
 
-An observer is any function in :attr:`ServiceCore.observers`. The service calls it in the middle of its own work, so an
+An observer is any function in ``ServiceCore.observers``. The service calls it in the middle of its own work, so an
 observer must be quick, must not raise and must not call the service. Without observers no event is made. No event holds
-a token or key; payloads are shortened.
+a token or key; payloads and user ids are shortened.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "GroupStateSet",
     "GroupStatesUnwatched",
     "GroupStatesWatched",
+    "HandlerCalled",
     "HandshakeRefused",
     "InvocationAnswered",
     "InvocationCancelled",
@@ -131,7 +132,7 @@ class Published(msgspec.Struct, frozen=True, tag_field="kind", tag="published", 
         to: the kind of receivers.
         name: the name of the group, the user id or the connection id; empty for a hub.
         data: the beginning of the payload, as JSON.
-        size: the length of the whole payload as JSON, in bytes.
+        size: the length of the whole payload as JSON, in bytes; of ``binary`` and ``protobuf`` before base64.
         stream_id: of a fragment of a stream; else ``None``.
         stream_sequence_id: the position of a fragment in its stream; else ``None``.
     """
@@ -204,6 +205,29 @@ class InvocationCancelled(msgspec.Struct, frozen=True, tag_field="kind", tag="in
     connection_id: str
     user_id: str | None
     invocation_id: str
+
+
+class HandlerCalled(msgspec.Struct, frozen=True, tag_field="kind", tag="handlerCalled", rename="camel"):
+    """A call of an event handler has ended, after all its attempts.
+
+    Attributes:
+        event: the name of the event.
+        address: the URL that was called, without credentials and query.
+        status: of the HTTP answer; ``None``: there was none.
+        error: why there was none.
+        duration: seconds from the beginning of the call to its end, the pauses between attempts included.
+        attempts: 0: the handler was not called.
+    """
+
+    hub: str
+    connection_id: str
+    user_id: str | None
+    event: str
+    address: str
+    status: int | None
+    error: str | None
+    duration: float
+    attempts: int
 
 
 class GroupStateSet(msgspec.Struct, frozen=True, tag_field="kind", tag="groupStateSet", rename="camel"):
@@ -365,6 +389,7 @@ TraceEvent: TypeAlias = (
     | InvocationAnswered
     | InvocationFailed
     | InvocationCancelled
+    | HandlerCalled
     | GroupStateSet
     | GroupStateCleared
     | GroupStatesWatched

@@ -131,8 +131,8 @@ def test_an_event_handler_in_a_short_text(text: str, hub: str, handler: EventHan
         ("=http://h/", "HUB=URL"),
         ("chat=", "HUB=URL"),
         ("chat=localhost:3000", "not the URL"),
-        ("chat=http://h/;events=a", "'events=a' is not a setting"),
-        ("chat=http://h/;timeout", "'timeout' is not a setting"),
+        ("chat=http://h/;events=a", "'events' is not a setting"),
+        ("chat=http://h/;timeout", "'timeout' of an event handler needs a value"),
         ("chat=http://h/;timeout=soon", "'soon'"),
         ("chat=http://h/;timeout=-1", "timeout"),
         ("chat=http://h/;system-events=closed", "'closed'"),
@@ -162,9 +162,9 @@ def test_more_about_a_hub_comes_before_what_there_is() -> None:
 
 def serve(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[ServiceOptions]]:
     served: list[ServiceOptions] = []
-    monkeypatch.setattr("limpet.cli.commands.serve", lambda options, *_, **__: served.append(options))
+    monkeypatch.setattr("limpet.cli.serve.run_service", lambda options, *_, **__: served.append(options))
     # It would change the loggers of the process.
-    monkeypatch.setattr("limpet.cli.commands.log_to_stderr", lambda verbose: None)
+    monkeypatch.setattr("limpet.cli.serve.log_to_stderr", lambda verbose: None)
     result = CliRunner().invoke(cli, ["serve", *arguments])
     return result.output, served
 
@@ -193,3 +193,25 @@ def test_mistakes_on_the_command_line_are_one_clear_line(
     assert served == []
     assert output.startswith("Error: ")
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:hidden@h/x",
+        "chat=https://user:hidden@h/x y",
+        "chat=https://user:hi?dden@h/x y",
+        "chat=ftp://h/?code=hidden",
+        "chat=https://h/#hidden",
+        "chat=https://h:0/?code=hidden&to=a@b",
+        "chat=https://h/?code={hidden}",
+        "chat=https://h/?a=1;hidden",
+        "chat=https://h/?a=1;hidden=",
+        "chat=https://h/?a=1;code-hidden1=x",
+    ],
+)
+def test_no_secret_of_a_url_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="event handler") as refused:
+        parse_event_handler(text.replace(";hidden=", ";code=hidden"))
+    assert "hidden" not in str(refused.value)
+    assert "dden" not in str(refused.value)

@@ -11,6 +11,7 @@ from tests.helpers import frames
 from tests.helpers.driving import URL, Drive, encoded, hello, news
 
 from limpet import Channel, Close, Connected, InvalidType, InvalidValue, Link, Recovering, Session, State, Stopped
+from limpet_core.text import one_line
 
 
 def opened() -> tuple[Drive, Channel]:
@@ -79,7 +80,8 @@ def test_before_it_is_open_the_end_is_a_failed_handshake() -> None:
         channel.heard(drive.now)
         assert channel.to_send() == []
         call(channel, drive.now)
-        (stopped,) = drive.events()
+        failed, stopped = drive.events()
+        assert failed.error is stopped.error
         assert str(stopped.error).startswith("cannot connect to example.test port 443: ")
     assert stopped.error.status == 503
     assert stopped.error.retry_after == 7.0
@@ -191,7 +193,7 @@ def test_a_link_takes_any_bytes_and_text_as_a_reason() -> None:
     with pytest.raises(InvalidType, match="data must be bytes, not str"):
         link.receive_data("HTTP/1.1", drive.now)  # type: ignore[arg-type]
     link.failed("the cable is gone", drive.now)
-    (stopped,) = drive.events()
+    _failed, stopped = drive.events()
     assert "the cable is gone" in str(stopped.error)
 
 
@@ -252,7 +254,7 @@ def test_a_failure_has_a_reason_before_and_after_the_handshake(make: Any, error:
             drive.says(hello())
             drive.events()
         transport.failed(error, drive.now)
-        (event,) = drive.events()
+        event = drive.events()[0]
         told = event.reason if isinstance(event, Recovering) else str(event.error)
         assert told == reason if is_open else told.endswith(f": {reason}")
 
@@ -286,7 +288,7 @@ def test_in_any_order_an_old_channel_changes_nothing(calls: list[tuple[str, bool
                 case _:
                     getattr(channel, name)(drive.now)
         session = drive.session
-        return session.state, session.deadline, session.events(), session.messages_to_send(), repr(session.dial)
+        return session.state, session.deadline, repr(session.events()), session.messages_to_send(), repr(session.dial)
 
     assert seen(late=True) == seen(late=False)
 
@@ -309,3 +311,17 @@ def test_a_socket_that_opens_too_late_is_closed_so_that_only_what_can_be_recover
         drive.session.stop(drive.now)
     channel.opened(drive.now)
     assert channel.close == Close(code)
+
+
+def test_the_repr_of_a_session_counts_repeats_and_shortens_ids() -> None:
+    drive = Drive()
+    drive.connect("c" * 200)
+    assert repr(drive.session).endswith(f", connection {one_line('c' * 200, 100)!r}>")
+    drive.session.join_group("g", drive.now)
+    drive.session.join_group("h", drive.now)
+    drive.sent()
+    drive.drop()
+    drive.until_dial()
+    drive.open()
+    drive.says({"type": "pong"})
+    assert ", 3 messages to send" in repr(drive.session), "a ping is one of them"

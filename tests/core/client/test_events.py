@@ -16,6 +16,7 @@ from limpet_core.client import events
 NAMED = [
     "Acked",
     "Connected",
+    "ConnectionFailed",
     "Disconnected",
     "GroupMessage",
     "GroupStatesChanged",
@@ -69,4 +70,10 @@ def test_messages_can_be_made_by_hand_and_show_what_is_not_the_default() -> None
 def test_events_import_nothing_but_errors_and_messages() -> None:
     tree = ast.parse(inspect.getsource(events))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "typing", "limpet_core.errors", "limpet_core.protocol.messages"}
+    assert imported == {
+        "__future__",
+        "typing",
+        "limpet_core.errors",
+        "limpet_core.protocol.messages",
+        "limpet_core.protocol.typed_data",
+    }

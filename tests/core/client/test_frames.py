@@ -6,6 +6,7 @@ import re
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def session_in(scene: str, limit: int, kind: int) -> Session:
 
 def observe(session: Session, sent: list[tuple[int, bytes]], kind: int) -> Observed:
     return {
-        "events": [normal(repr(event)) for event in session.events()],
+        "events": [normal(msgspec.Struct.__repr__(event)) for event in session.events()],
         "state": session.state,
         "deadline": session.deadline,
         "connection": (session.connection_id, session.user_id),

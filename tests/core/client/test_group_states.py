@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from tests.helpers.driving import OWN, Drive, ack_ids, hello, ok, refused
+from tests.helpers.driving import OWN, PING, Drive, ack_ids, hello, ok, refused
 
 from limpet import (
     Acked,
@@ -966,3 +966,109 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
     assert states.take_restores(lambda group: False) == []
     states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, "g7"))
     assert states.take_restores(lambda group: False) == [("g7", {"a": "1"})]
+
+
+# ---- Small changes that these alone notice
+
+
+def member(drive: States, state: dict[str, str] | None = None, *, subscribed: bool = False) -> None:
+    """Have the client join g, set a state and subscribe, all executed."""
+    drive.connect()
+    drive.session.join_group("g", drive.now)
+    drive.answer_all()
+    if state is not None:
+        drive.set(state)
+    if subscribed:
+        drive.subscribe()
+    drive.answer_all()
+    drive.events()
+
+
+def test_a_subscription_that_waits_for_a_rejoin_is_asked_when_that_has_ended() -> None:
+    drive = States()
+    member(drive)
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.wake()
+    [rejoin] = drive.sent()
+    drive.subscribe()
+    assert drive.asked() == []
+    drive.says(ok(rejoin["ackId"]))
+    assert drive.asked() == [SUBSCRIBE]
+
+
+def test_a_subscription_is_not_renewed_while_its_group_is_being_left() -> None:
+    drive = States()
+    member(drive, subscribed=True)
+    drive.session.leave_group("g", drive.now)
+    leave = drive.sent()
+    drive.drop()
+    assert [each["type"] for each in drive.recover() if each != PING] == ["leaveGroup"]
+    assert drive.asked() == []
+    drive.says(ok(leave[0]["ackId"]))
+    assert drive.asked() == [SUBSCRIBE]
+
+
+def test_a_state_is_not_set_again_in_a_group_that_was_left_meanwhile() -> None:
+    drive = States()
+    member(drive, {"a": "1"})
+    drive.session.leave_group("g", drive.now)
+    drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.wake()
+    assert [each["type"] for each in drive.answer_all()] == ["leaveGroup"]
+
+
+def test_a_state_that_cannot_be_set_again_in_a_group_that_was_left_is_forgotten_once() -> None:
+    drive = States()
+    member(drive, {"a": "1"})
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.wake()
+    [rejoin] = drive.sent()
+    drive.says(ok(rejoin["ackId"]))
+    drive.wake()
+    [restore] = drive.sent()
+    drive.session.leave_group("g", drive.now)
+    [leave] = drive.sent()
+    drive.says(ok(leave["ackId"]), refused(restore["ackId"], "Forbidden"))
+    assert drive.asked() == []
+
+
+def test_the_log_says_what_could_not_be_had_again(caplog: pytest.LogCaptureFixture) -> None:
+    drive = States(retry=Backoff(limit=0))
+    member(drive, {"a": "1"}, subscribed=True)
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    drive.wake()
+    [rejoin] = drive.sent()
+    drive.says(ok(rejoin["ackId"]))
+    drive.wake()
+    drive.events()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "limpet"):
+        drive.says(*[refused(ack_id, "Forbidden", "no") for ack_id in ack_ids(drive.sent())])
+        drive.events()
+    began = [
+        "the own state in the group 'g' could not be set again: ",
+        "the states of the group 'g' could not be had anew: ",
+    ]
+    assert sorted(next((text for text in began if line.startswith(text)), line) for line in caplog.messages) == began
+
+
+def test_the_log_says_how_many_states_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    drive = States()
+    member(drive, subscribed=True)
+    with caplog.at_level(logging.DEBUG, "limpet"):
+        drive.says(snapshot({"connectionId": 7}, item("c9", 1, a="1")))
+        drive.events()
+    assert "1 states of the group 'g' cannot be read" in caplog.messages

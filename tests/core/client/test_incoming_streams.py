@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limpet import GroupMessage, Options, Session, StreamChunk, StreamError, StreamFault, StreamInfo
+from limpet import GroupMessage, InvalidData, Options, Session, StreamChunk, StreamError, StreamFault, StreamInfo
 from limpet_core.client.incoming_streams import MAX_KEY, Begun, Extended, IncomingStreams, News, Over
 
 Wire = tuple[Any, ...]
@@ -387,3 +387,26 @@ def test_a_reader_gets_all_up_to_the_first_loss_and_only_a_whole_stream_ends(
         assert ends == (["end"] if complete[-1] == count + 1 else [])
     else:
         assert ends == [("Gap", len(chunks))]
+
+
+def test_what_is_missed_adds_up() -> None:
+    streams = IncomingStreams()
+    assert read(streams, fragment(1)) == ["start", "s1"]
+    streams.missed(1)
+    streams.missed(1)
+    begun, over = streams.receive(fragment(2))[:1], None
+    assert [type(each) for each in begun] == [Over]
+    assert isinstance(begun[0], Over)
+    over = begun[0].error
+    assert over is not None
+    assert over.message == (
+        "messages were missed, and the end of the stream may be among them; the rest of it is skipped"
+    )
+
+
+def test_a_fragment_shows_and_decodes_its_data() -> None:
+    chunk = StreamChunk({"id": 1}, "json", 7)
+    assert repr(chunk) == "StreamChunk(data={'id': 1}, data_type='json', sequence_id=7)"
+    assert chunk.decode(dict[str, int]) == {"id": 1}
+    with pytest.raises(InvalidData):
+        chunk.decode(str)

@@ -682,9 +682,9 @@ def test_the_end_of_the_last_attempt_settles_all() -> None:
     drive.until_dial()
     drive.open()
     drive.lose()
-    events = drive.events()
-    assert how(events[1]) == "Stopped/unsent"
-    assert events[1].error.message.startswith("the client has stopped: the connection was lost: gone")
+    (event,) = drive.events(Invoked)
+    assert how(event) == "Stopped/unsent"
+    assert event.error.message.startswith("the client has stopped: the connection was lost: gone")
 
 
 def test_a_session_starts_anew_after_its_stop() -> None:
@@ -739,3 +739,29 @@ def test_the_text_of_an_error_is_one_line(outcome: Any, meaning: str) -> None:
     error = InvocationError("Odd\nname", "why\nnot", outcome)
     assert str(error) == rf"Odd\nname: why\nnot ({meaning})"
     assert (error.name, error.message, error.outcome) == ("Odd\nname", "why\nnot", outcome)
+
+
+def test_a_number_of_fifteen_digits_counts_for_fresh_ids() -> None:
+    drive = connected()
+    invoke(drive, invocation_id="9" * 15)
+    assert invoke(drive) == "1" + "0" * 15
+
+
+def test_the_end_of_the_time_says_whose_it_was_and_gives_the_callers_data_back() -> None:
+    drive = connected(request_timeout=3.0)
+    invoke(drive, user_data="mine")
+    drive.sent()
+    drive.advance(3.0)
+    [event] = drive.events(Invoked)
+    assert event.user_data == "mine"
+    assert isinstance(event.error, InvocationTimeout)
+    assert event.error.message == "no reply came within request_timeout (3 s)"
+
+
+def test_a_token_in_the_name_of_an_error_is_not_shown() -> None:
+    drive = connected()
+    invoke(drive)
+    drive.sent()
+    drive.says(refused("SECRET"))
+    [event] = drive.events(Invoked)
+    assert "SECRET" not in repr(event)

@@ -625,3 +625,8 @@ def test_masks_come_from_the_caller_and_are_not_repeated() -> None:
         (written,) = link.data_to_send()
         masks.append(int.from_bytes(written[2:6], "big"))
     assert masks == [*range(200)]
+
+
+def test_the_repr_of_an_open_link() -> None:
+    wire = Wire().upgrade()
+    assert repr(wire.link) == "<Link to example.test port 443, dial 1, open>"

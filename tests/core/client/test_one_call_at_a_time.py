@@ -18,6 +18,7 @@ from limpet import (
     Backoff,
     Channel,
     ConnectError,
+    ConnectionFailed,
     Dial,
     InvalidType,
     InvalidValue,
@@ -346,8 +347,10 @@ def test_an_error_without_a_text_is_told_by_its_type(tell: Callable[[Session, Ex
     session = Session(random=lambda: 0.5)
     session.start(NOW)
     tell(session, Speechless())
-    (stopped,) = session.events()
+    failed, stopped = session.events()
+    assert isinstance(failed, ConnectionFailed)
     assert isinstance(stopped, Stopped)
+    assert failed.error is stopped.error
     assert "Speechless" in str(stopped.error)
     assert session.state is State.STOPPED
 
@@ -377,6 +380,10 @@ def test_random_has_to_be_a_function() -> None:
     [
         (float("nan"), InvalidValue, "now must be finite, not nan"),
         (float("inf"), InvalidValue, "now must be finite, not inf"),
+        pytest.param(10**400, InvalidValue, "now must be finite, not an integer of 1329 bits", id="huge"),
+        pytest.param(
+            -(10**5000), InvalidValue, "now must be finite, not an integer of 16610 bits", id="less than nothing"
+        ),
         (1_700_000_000_000, InvalidValue, "now must be in seconds, such as time.monotonic()"),
         (True, InvalidType, "now must be a number of seconds, not bool"),
         ("0", InvalidType, "now must be a number of seconds, not str"),
@@ -528,3 +535,34 @@ def test_senders_that_go_on_without_having_waited_are_no_senders() -> None:
     assert not drive.session.reading
     drive.session.sender_waits(drive.now)
     assert drive.session.reading
+
+
+@pytest.mark.parametrize("method", ["send_to_group", "write_stream"])
+def test_data_that_calls_the_session_meets_the_name_of_the_call_that_runs(method: str) -> None:
+    drive = Drive()
+    drive.connect()
+    drive.session.open_stream("g", drive.now, stream_id="s")
+
+    class Calls(str):
+        __slots__ = ()
+
+        def isascii(self) -> bool:
+            drive.session.check(drive.now)
+            return True
+
+    with pytest.raises(LocalProtocolError, match=f"check was called while Session.{method} runs"):
+        getattr(drive.session, method)("g" if method == "send_to_group" else "s", Calls("x"), drive.now)
+
+
+def test_the_loss_of_a_transport_amid_another_call_is_refused_by_name() -> None:
+    drive = Drive()
+    drive.connect()
+    drive.drop()
+    drive.until_dial()
+    link = Link(drive.session, drive.dial, random_bytes=bytes)
+    handshake = b"".join(link.data_to_send())
+    drive.session.url_ready(URL, drive.now) if drive.dial.url is None else None
+    link.receive_data(frames.accept(handshake), drive.now)
+    drive.session.running = "events"
+    with pytest.raises(LocalProtocolError, match=r"Session\.disconnected was called while Session\.events runs"):
+        link.transport_lost("cut", drive.now)

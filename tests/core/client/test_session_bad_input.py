@@ -18,8 +18,10 @@ from limpet import (
     JSON,
     RELIABLE_JSON,
     Backoff,
+    ConnectionFailed,
     Disconnected,
     GroupMessage,
+    InvalidValue,
     LocalProtocolError,
     MessagesMissed,
     Recovered,
@@ -28,6 +30,7 @@ from limpet import (
     State,
     Stopped,
 )
+from limpet_core.text import one_line
 
 DEEP = "[" * 100_000
 HUGE = "9" * 5000
@@ -316,9 +319,9 @@ def test_what_comes_before_the_first_connected_message_fails_the_attempt_whateve
     drive.start()
     drive.open()
     drive.says(UNDELIVERABLE["base64"])
-    (stopped,) = drive.events()
+    failed, stopped = drive.events()
     assert type(stopped) is Stopped
-    assert stopped.error is not None
+    assert failed == ConnectionFailed(stopped.error, 1, None)
 
 
 def test_the_log_says_what_was_skipped(caplog: pytest.LogCaptureFixture) -> None:
@@ -330,6 +333,35 @@ def test_the_log_says_what_was_skipped(caplog: pytest.LogCaptureFixture) -> None
     assert [record.message for record in caplog.records] == [
         "the service sent text data that is no string; it is skipped"
     ]
+
+
+@pytest.mark.parametrize("protocol", [JSON, RELIABLE_JSON])
+def test_a_flood_of_what_cannot_be_used_does_not_fill_the_log(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Any publisher may cause it, for all subscribers."""
+    drive = Drive(protocol=protocol)
+    drive.connect(token="t" if protocol == RELIABLE_JSON else None)
+    with caplog.at_level("DEBUG", logger="limpet"):
+        for number in range(1, 201):
+            drive.says({**UNDELIVERABLE["text"], "sequenceId": number if protocol == RELIABLE_JSON else None})
+            drive.events()
+    levels = [record.levelname for record in caplog.records if "text data that is no string" in record.message]
+    assert levels.count("WARNING") == 3
+    assert levels.count("DEBUG") == 197
+    assert caplog.messages[-1].startswith("the service sent text data that is no string")
+    assert any(message.endswith("(message 100 that cannot be used)") for message in caplog.messages)
+
+
+def test_an_endpoint_that_speaks_another_language_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    drive = Drive(first_connection=Backoff(initial=1.0, maximum=1.0, jitter=0.0))
+    with caplog.at_level("WARNING", logger="limpet"):
+        drive.start()
+        for _ in range(50):
+            drive.open()
+            drive.says("hello?")
+            drive.advance(1.0)
+            drive.events()
+    assert len(caplog.messages) == 1
+    assert "the service sent " in caplog.messages[0]
 
 
 # ---- More of what the service may send
@@ -376,7 +408,7 @@ def test_the_log_says_what_could_not_be_used(caplog: pytest.LogCaptureFixture) -
     assert [(record.levelname, record.message) for record in caplog.records if record.name == "limpet"] == [
         ("DEBUG", "ignored a message of unknown type 'future'"),
         ("WARNING", "the service sent a connected message without connectionId"),
-        ("DEBUG", "recovering c1: a connected message without connectionId (close code 1007)"),
+        ("INFO", "recovering c1: a connected message without connectionId (close code 1007)"),
     ]
 
 
@@ -594,3 +626,17 @@ def test_nothing_is_made_of_what_is_ignored_unless_it_is_logged(
     drive.connect()
     drive.says({"type": "future"}, {"type": "message", "from": "nobody", "sequenceId": 1})
     assert looked == (["type 'future'", "from 'nobody'"] if level == logging.DEBUG else [])
+
+
+def test_what_is_said_of_states_that_are_not_subscribed_and_of_a_timeout_without_an_ack() -> None:
+    drive = Drive()
+    drive.connect()
+    with pytest.raises(LocalProtocolError) as refused:
+        drive.session.group_states("g" * 200)
+    shown = one_line(repr("g" * 200), 100)
+    assert str(refused.value) == (
+        f"the states of the group {shown} are not subscribed: subscribe_group_states asks for them"
+    )
+    with pytest.raises(InvalidValue) as useless:
+        drive.session.send_to_group("g", "x", drive.now, ack=False, timeout=1.0)
+    assert str(useless.value) == "timeout has no meaning with ack=False"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
@@ -361,3 +362,29 @@ def test_seconds_of_suspends_that_are_none_are_refused_and_the_next_suspend_is_n
     assert drive.sent() == []
     drive.session.asleep(65.0, drive.now)
     assert drive.sent() == [PING]
+
+
+def test_exactly_two_seconds_of_sleep_are_none() -> None:
+    drive = connected()
+    drive.session.asleep(0.0, drive.now)
+    drive.session.asleep(2.0, drive.now)
+    assert drive.sent() == []
+
+
+def test_the_log_tells_of_a_suspend(caplog: pytest.LogCaptureFixture) -> None:
+    drive = connected()
+    drive.session.asleep(500.0, drive.now)
+    with caplog.at_level(logging.DEBUG, "limpet"):
+        drive.session.asleep(4_100.0, drive.now)
+        drive.events()
+    assert caplog.messages == ["the machine was suspended for 3600 s"]
+
+
+def test_a_process_that_stood_still_gives_the_peer_the_time_of_a_check_anew() -> None:
+    drive = connected()
+    drive.session.check(drive.now)
+    oversleep(drive, 100.0)
+    drive.advance(4.9)
+    assert (drive.state, drive.events()) == (State.CONNECTED, [])
+    drive.advance(0.1)
+    assert drive.events() == [LOST]

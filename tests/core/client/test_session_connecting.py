@@ -13,6 +13,7 @@ from limpet import (
     Backoff,
     Connected,
     ConnectError,
+    ConnectionFailed,
     Disconnected,
     GroupMessage,
     LocalProtocolError,
@@ -208,9 +209,10 @@ def test_a_first_connection_that_can_not_be_made_stops_with_the_reason(fail: Any
     dial = drive.dial
     fail(drive)
     assert drive.state is State.STOPPED
-    (stopped,) = drive.events()
+    failed, stopped = drive.events()
     assert type(stopped) is Stopped
     assert isinstance(stopped.error, ConnectError)
+    assert failed == ConnectionFailed(stopped.error, 1, None)
     with pytest.raises(ConnectError, match=message):
         raise stopped.error
     assert "SECRET" not in str(stopped.error)
@@ -411,8 +413,11 @@ def test_reconnecting_stops_with_the_reason_after_the_limit(limit: int) -> None:
         drive.until_dial()
         refused(drive)
     assert drive.state is State.STOPPED
-    disconnected, stopped = drive.events()
+    disconnected, *failed, stopped = drive.events()
     assert disconnected == Disconnected("c1", 1008, "gone")
+    assert [(event.attempt, event.next_in is None) for event in failed] == [
+        (number, number == limit) for number in range(1, limit + 1)
+    ]
     assert f"gave up after {limit} attempts" in str(stopped.error)
     assert isinstance(stopped.error, ConnectError)
     assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
@@ -490,7 +495,8 @@ def test_a_refusal_that_a_fixed_url_can_not_outlive_stops_with_a_clear_error(sta
     drive.session.url_ready(URL, drive.now, fixed=True)
     drive.session.dial_failed(OSError(f"HTTP status {status}"), drive.now, status=status)
     assert drive.state is State.STOPPED
-    (stopped,) = drive.events()
+    failed, stopped = drive.events()
+    assert failed == ConnectionFailed(stopped.error, 1, None)
     assert stopped.error.status == status
     assert str(stopped.error) == f"cannot connect to example.test port 443: HTTP status {status}"
 
@@ -554,7 +560,8 @@ def test_a_start_goes_on_after_a_first_attempt_that_failed_if_it_has_a_backoff(
         assert drive.dial.attempt == number
         fail(drive)
         assert drive.state is State.WAITING
-        assert drive.events() == []
+        (failed,) = drive.events()
+        assert (failed.attempt, failed.next_in) == (number, delay)
         assert drive.until_dial() == delay
     drive.connect()
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
@@ -575,7 +582,8 @@ def test_a_start_with_a_backoff_ends_with_the_reason_after_its_limit(
         refused(drive)
         drive.until_dial()
     refused(drive)
-    (stopped,) = drive.events()
+    *failed, stopped = drive.events()
+    assert [event.attempt for event in failed] == list(range(1, max(limit, 1) + 1))
     warnings = [record.message for record in caplog.records if "the start goes on" in record.message]
     assert ["until a connection is made, for 3 attempts at most (the" in text for text in warnings] == [
         True for _ in range(limit == 3)
@@ -590,7 +598,8 @@ def test_a_start_that_was_asked_to_come_later_says_when_it_does(caplog: pytest.L
     drive = Drive(first_connection=Backoff(initial=0.0, jitter=0.0), max_retry_after=40.0)
     drive.start()
     drive.session.url_failed(ConnectError("busy", retry_after=1000.0), drive.now)
-    assert drive.events() == []
+    (failed,) = drive.events()
+    assert failed.next_in == 40.0
     (warning,) = [record for record in caplog.records if "the start goes on" in record.message]
     assert warning.message.endswith("(the next attempt is in 40.0 s)")
     assert drive.until_dial() == 40.0
@@ -611,7 +620,7 @@ def test_a_start_that_still_tries_can_be_stopped_and_has_the_requests_made_meanw
     refused(drive)
     drive.session.join_group("g", drive.now)
     drive.session.stop(drive.now)
-    assert [type(event) for event in drive.events()] == [Acked, Stopped]
+    assert [type(event) for event in drive.events()] == [ConnectionFailed, Acked, Stopped]
     drive.start()
     refused(drive)
     joined = drive.session.join_group("g", drive.now)
@@ -886,3 +895,15 @@ def test_text_that_others_wrote_is_made_presentable() -> None:
     drive.says(hello(token="TOKEN TWO"))
     assert drive.session.presentable("of TOKEN%20ONE\nand TOKEN TWO\x1b") == "of ***\\nand ***\\u001b"
     assert drive.session.presentable("x" * 1000).endswith("... (1000 characters)")
+
+
+def test_the_error_of_a_start_that_gives_up_has_the_delay_that_the_service_asked_for() -> None:
+    drive = Drive(first_connection=Backoff(initial=1.0, jitter=0.0, limit=2))
+    drive.start()
+    for _ in range(2):
+        drive.until_dial()
+        drive.session.url_ready(URL, drive.now)
+        drive.session.dial_failed(ConnectError("busy", status=503, retry_after=7.0), drive.now, status=503)
+    [stopped] = drive.events(Stopped)
+    assert isinstance(stopped.error, ConnectError)
+    assert (stopped.error.status, stopped.error.retry_after) == (503, 7.0)

@@ -163,7 +163,10 @@ def test_recovery_ends_30_s_after_the_drop(draw: float) -> None:
         drive.advance(min(drive.session.deadline - drive.now, 60))
     assert drive.now == dropped + 30
     assert 24 <= attempts <= 30
-    assert drive.events() == [Recovering("c1", 1006, ""), Disconnected("c1", 1006, "not recovered within 30 s")]
+    recovering, *failed, disconnected = drive.events()
+    assert recovering == Recovering("c1", 1006, "")
+    assert disconnected == Disconnected("c1", 1006, "not recovered within 30 s")
+    assert [event.attempt for event in failed] == list(range(1, attempts + 1))
     assert drive.state is State.WAITING
     drive.until_dial()
     assert (drive.dial.url, drive.dial.recovery, drive.dial.attempt) == (None, False, 1)
@@ -234,8 +237,9 @@ def test_the_log_says_why_an_attempt_to_recover_failed(caplog: pytest.LogCapture
         drive.events()
     assert [record.message for record in caplog.records] == [
         "recovering c1: reset by peer (close code 1006)",
-        "attempt failed: cannot connect to example.test port 443: refused",
-        "attempt failed: the recovery timed out: example.test port 443 did not answer in time",
+        "attempt 1 failed: cannot connect to example.test port 443: refused; no connection for 0.0 s; "
+        "the next attempt is in 1.1 s",
+        "attempt 2 failed: the recovery timed out: example.test port 443 did not answer in time; the next is at once",
     ]
 
 
@@ -255,7 +259,13 @@ def test_close_code_1008_ends_the_recovery() -> None:
     drive.drop()
     drive.open()
     drive.drop(1008, "unknown connection")
-    assert drive.events() == [Recovering("c1", 1006, ""), Disconnected("c1", 1008, "unknown connection")]
+    recovering, failed, disconnected = drive.events()
+    assert recovering == Recovering("c1", 1006, "")
+    assert disconnected == Disconnected("c1", 1008, "unknown connection")
+    assert str(failed.error) == "the connection was lost: unknown connection (close code 1008)"
+    assert failed.error.code == 1008
+    assert failed.attempt == 1
+    assert failed.next_in == pytest.approx(drive.session.deadline - drive.now)
     assert (drive.state, drive.session.connection_id) == (State.WAITING, None)
     drive.until_dial()
     assert drive.dial.url is None
@@ -447,7 +457,10 @@ def test_something_broken_shows_no_life() -> None:
     drive.open()
     drive.says(BROKEN)
     assert drive.state is State.RECOVERING
-    assert drive.events() == [Recovering("c1", 1006, "")]
+    recovering, failed = drive.events()
+    assert recovering == Recovering("c1", 1006, "")
+    assert str(failed.error).startswith("the connection was closed before it was recovered: ")
+    assert (failed.error.code, failed.attempt) == (1007, 1)
 
 
 def test_a_message_that_is_broken_on_every_replay_is_skipped_and_told() -> None:

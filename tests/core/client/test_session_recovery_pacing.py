@@ -219,3 +219,38 @@ def test_attempts_count_from_1_again_after_a_recovery() -> None:
         drive.until_dial()
         assert drive.dial.attempt == 2
         recovered(drive)
+
+
+@pytest.mark.parametrize(
+    ("answer", "progress"),
+    [
+        ({"type": "invokeResponse", "invocationId": "i", "success": True}, True),
+        (
+            {"type": "invokeResponse", "invocationId": "i", "success": False, "error": {"name": "No", "message": ""}},
+            True,
+        ),
+        ({"type": "invokeResponse", "invocationId": "late", "success": True}, False),
+        ({"type": "streamAck", "streamId": "s", "expectedSequenceId": 1}, True),
+        ({"type": "streamAck", "streamId": "late", "expectedSequenceId": 1}, False),
+        (
+            {"type": "streamClosed", "streamId": "s", "error": {"name": "StreamNotFound", "message": "late fragments"}},
+            False,
+        ),
+    ],
+    ids=["reply", "refusal", "late reply", "ack of a stream", "late ack of a stream", "late end of a stream"],
+)
+def test_an_answer_about_a_stream_or_an_invocation_is_progress_if_it_was_waited_for(
+    answer: dict[str, object], progress: bool
+) -> None:
+    drive = Drive(recovery_interval=10.0)
+    drive.connect()
+    drive.session.open_stream("g", drive.now, stream_id="s")
+    drive.sent()
+    drive.drop()
+    assert drive.until_dial() == 0.0
+    drive.recover()
+    drive.session.invoke("order", None, drive.now, invocation_id="i")
+    drive.sent()
+    drive.says(answer)
+    drive.drop()
+    assert (drive.until_dial() == 0.0) is progress

@@ -1156,3 +1156,10 @@ def test_the_error_of_an_event_that_is_not_repeated_tells_of_no_repeats() -> Non
     drive.advance(60)
     (acked,) = drive.events(Acked)
     assert (acked.error.name, acked.error.message) == ("Timeout", "no answer came to the request")
+
+
+def test_a_request_of_a_stopped_session_gets_the_hint_how_to_start_it() -> None:
+    drive = Drive()
+    drive.session.start_hint = "`begin()`"
+    with pytest.raises(ClientStopped, match=r"`begin\(\)`"):
+        drive.session.send_to_group("g", "x", drive.now)

@@ -186,3 +186,76 @@ def test_of_two_records_in_one_message_the_newer_counts() -> None:
     cache = StateCache("g")
     change = cache.update([state("a", 1), removal("a", 3), state("b", 2), removal("a", 2), state("b", 1)], 0.0)
     assert change == GroupStatesChanged("g", (state("b", 2),), ())
+
+
+def test_what_is_cleared_is_new_again() -> None:
+    cache = StateCache("g")
+    state = GroupState(connection_id="c", state={"a": "1"}, updated_at=1)
+    cache.snapshot([state], 0.0)
+    cache.connection_lost("other")
+    change = cache.clear()
+    assert change == GroupStatesChanged("g", (), ("c",))
+    cache.snapshot([GroupState(connection_id="c", state={"a": "2"}, updated_at=5)], 0.0)
+    assert cache.update([GroupState(connection_id="c", state={"a": "old"}, updated_at=4)], 0.0) is None
+
+
+def at(updated_at: float, value: str | None = "x", connection_id: str = "c") -> GroupState:
+    state = None if value is None else {"a": value}
+    return GroupState(connection_id=connection_id, state=state, updated_at=updated_at)
+
+
+def test_the_first_snapshot_is_told_though_it_is_empty_and_no_other_is() -> None:
+    cache = StateCache("g")
+    assert cache.snapshot([], 0.0) == GroupStatesChanged("g", (), ())
+    assert cache.snapshot([], 0.0) is None
+
+
+def test_before_the_first_snapshot_an_update_is_not_older_than_it() -> None:
+    cache = StateCache("g")
+    cache.update([at(5)], 0.0)
+    cache.transport_lost()
+    cache.snapshot([at(4, "old")], 0.0)
+    assert cache.states == {"c": at(5)}
+
+
+def test_what_a_snapshot_says_is_gone_stays_gone_for_its_time() -> None:
+    cache = StateCache("g")
+    cache.snapshot([at(5, None)], 0.0)
+    cache.snapshot([], 1.0)
+    assert cache.update([at(5)], 1.0) is None, "no newer than its end"
+    assert cache.update([at(6)], 1.0) == GroupStatesChanged("g", (at(6),), ())
+
+
+def test_a_state_that_ended_and_came_back_by_a_snapshot_goes_by_a_snapshot() -> None:
+    cache = StateCache("g")
+    cache.snapshot([], 0.0)
+    cache.update([at(1)], 0.0)
+    cache.update([at(2, None)], 0.0)
+    cache.snapshot([at(3)], 0.0)
+    assert cache.snapshot([], 0.0) == GroupStatesChanged("g", (), ("c",))
+
+
+def test_states_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_cache, "MAX_STATES", 1)
+    cache = StateCache("g")
+    cache.snapshot([at(1), at(1, connection_id="d"), at(1, connection_id="e")], 0.0)
+    assert (list(cache.states), cache.ignored) == (["c"], 2)
+
+
+def test_the_same_state_on_the_next_connection_is_no_change() -> None:
+    cache = StateCache("g")
+    cache.snapshot([at(5)], 0.0)
+    assert cache.connection_lost("other") is None
+    assert cache.snapshot([at(5)], 0.0) is None
+    assert cache.clear() == GroupStatesChanged("g", (), ("c",))
+
+
+def test_after_a_clear_nothing_is_of_a_connection_before() -> None:
+    cache = StateCache("g")
+    cache.snapshot([at(1)], 0.0)
+    cache.connection_lost("other")
+    cache.clear()
+    cache.update([at(5)], 0.0)
+    cache.transport_lost()
+    cache.snapshot([at(4, "old")], 0.0)
+    assert cache.states == {"c": at(5)}

@@ -20,6 +20,8 @@ from limpet import (
     StreamProgress,
     TooManyRequests,
 )
+from limpet_core.protocol.json_requests import encode_stream_data, encode_stream_end
+from limpet_core.protocol.messages import StreamEndError
 
 
 def start(stream_id: str = "s", group: str = "g", **fields: Any) -> dict[str, Any]:
@@ -137,7 +139,14 @@ def test_a_stream_from_its_start_to_its_end() -> None:
 
 def test_the_start_says_what_was_asked_for() -> None:
     drive = connected()
-    for seconds, milliseconds in ((0.001, 1), (0.1, 100), (1.0005, 1001), (300, 300_000), (4294967.295, 2**32 - 1)):
+    for seconds, milliseconds in (
+        (0.001, 1),
+        (0.0010001, 1),
+        (0.1, 100),
+        (1.0005, 1001),
+        (300, 300_000),
+        (4294967.295, 2**32 - 1),
+    ):
         drive.session.open_stream("room", drive.now, stream_id="s", no_echo=True, idle_timeout=seconds)
         assert drive.sent() == [start("s", "room", noEcho=True, idleTimeoutMs=milliseconds)]
         drive.says(closed("Forbidden"))
@@ -1043,3 +1052,234 @@ def test_an_acknowledgement_shows_that_the_connection_makes_progress() -> None:
             drive.says(ack(2))
         drive.drop()
         assert (drive.until_dial() == 0) is progress
+
+
+# ---- Small changes that these alone notice
+
+
+def test_the_bytes_of_what_is_acknowledged_are_given_back_one_by_one() -> None:
+    drive = opened()
+    large = "x" * 300_000
+    for number in range(1, 5):
+        assert drive.session.write_stream("s", large, drive.now) == number
+    assert not drive.session.stream_has_room("s")
+    assert len(drive.sent()) == 4
+    drive.says(ack(3))
+    assert drive.session.stream_has_room("s")
+    drive.session.write_stream("s", large, drive.now)
+    drive.session.write_stream("s", large, drive.now)
+    assert not drive.session.stream_has_room("s"), "four are unacknowledged again"
+
+
+def test_a_mebibyte_is_the_limit() -> None:
+    overhead = len(encode_stream_data("s", 1, "", None, 1 << 21))
+    drive = opened(max_request_size=1 << 21)
+    drive.session.write_stream("s", "x" * ((1 << 20) - overhead), drive.now)
+    assert not drive.session.stream_has_room("s")
+    with pytest.raises(TooManyRequests):
+        drive.session.write_stream("s", "x", drive.now)
+
+
+def test_an_end_on_the_transport_before_is_none_on_this_one() -> None:
+    drive = written(1)
+    drive.session.end_stream("s", drive.now)
+    drive.advance(2.0)
+    assert drive.sent() == [end()]
+    drive.drop()
+    drive.until_dial()
+    drive.open()
+    drive.says({"type": "pong"}, closed())
+    assert ended(drive) == ("Closed", 0)
+
+
+def test_an_acknowledged_end_without_a_repeat_counts_whatever_was_handed_before() -> None:
+    drive = written(1, 2)
+    drive.says(nack(1))
+    assert drive.sent() == [fragment(1), fragment(2)]
+    drive.says(ack(3))
+    assert drive.events() == [StreamProgress("s", 2, "mine")], "a repeat hands out nothing new"
+
+
+@pytest.mark.parametrize(
+    ("say", "text"),
+    [
+        ([closed("Cancelled", "")], "Cancelled: the service gave no reason"),
+        ([closed()], "Closed: the service closed the stream before its end"),
+    ],
+    ids=["no reason", "before its end"],
+)
+def test_what_the_writer_is_told(say: list[dict[str, Any]], text: str) -> None:
+    drive = written(1)
+    drive.says(*say)
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert f"{event.error.name}: {event.error.message}" == text
+
+
+def test_what_the_writer_is_told_when_the_service_refuses_without_a_word() -> None:
+    drive = written(1, retry=Backoff(initial=1.0, multiplier=1.0, jitter=0.0, limit=1))
+    for _ in range(3):
+        drive.says({"type": "streamNack", "streamId": "s", "expectedSequenceId": 1, "name": "Busy"})
+        drive.sent()
+        drive.advance(1.5)
+        drive.sent()
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert event.error.message == "the service refused the same fragment again and again"
+
+
+def test_what_the_writer_is_told_when_no_answer_comes() -> None:
+    drive = written(1, ack_timeout=1.0, retry=Backoff(initial=1.0, multiplier=1.0, jitter=0.0, limit=1))
+    drive.advance(10.0)
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert event.error.message == "no answer came to the stream, although it was sent again"
+
+
+def test_what_the_writer_is_told_of_an_abort_before_the_start() -> None:
+    drive = Drive()
+    drive.start()
+    drive.session.open_stream("g", drive.now, stream_id="s", user_data="mine")
+    drive.session.write_stream("s", "f1", drive.now)
+    drive.session.abort_stream("s", "enough", drive.now)
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert event.error.message == "it was aborted before its start"
+
+
+def test_an_end_may_be_as_long_as_a_request() -> None:
+    error = StreamEndError("x" * 500)
+    limit = len(encode_stream_end("s", error))
+    drive = opened(max_request_size=limit)
+    with pytest.raises(InvalidValue, match=f"message makes a request of {limit + 1} bytes"):
+        drive.session.abort_stream("s", "x" * 501, drive.now)
+    drive.session.abort_stream("s", error.message, drive.now)
+    assert drive.sent() == [end(message="x" * 500)]
+
+
+def test_fresh_ids_are_of_all_random_bits_and_pass_over_ids_in_use() -> None:
+    drive = connected()
+    first = drive.session.open_stream("g", drive.now)
+    assert first == "80000000" * 3 + "00000001"
+    taken = "80000000" * 3 + "00000002"
+    drive.session.open_stream("g", drive.now, stream_id=taken)
+    assert drive.session.open_stream("g", drive.now) == "80000000" * 3 + "00000003"
+    assert drive.session.open_stream("g", drive.now) == "80000000" * 3 + "00000004"
+
+
+def test_one_stream_that_is_given_up_does_not_hold_up_the_others() -> None:
+    drive = written(1, ack_timeout=1.0, retry=Backoff(initial=1.0, multiplier=1.0, jitter=0.0, limit=0))
+    drive.session.open_stream("g", drive.now, stream_id="t", user_data="other")
+    drive.sent()
+    drive.advance(1.0)
+    assert [event.user_data for event in drive.events(StreamClosed)] == ["mine", "other"]
+
+
+def test_a_stream_that_backs_off_goes_on_with_the_ordinary_wait_for_an_answer() -> None:
+    drive = written(1, ack_timeout=5.0, retry=Backoff(initial=1.0, multiplier=1.0, jitter=0.0, limit=5))
+    drive.says(nack(1))
+    assert drive.sent() == [fragment(1)]
+    drive.says(nack(1))
+    assert drive.sent() == []
+    drive.advance(1.0)
+    assert drive.sent() == [fragment(1)]
+    drive.advance(4.9)
+    assert drive.sent() == []
+    drive.advance(0.1)
+    assert drive.sent() == [fragment(1)], "no answer for ack_timeout"
+    write(drive, 2)
+    assert drive.sent() == [fragment(2)], "it backs off no more"
+
+
+def test_a_stream_that_is_ended_while_reading_is_paused_begins_the_silence_anew() -> None:
+    drive = opened(keepalive_interval=20.0, keepalive_timeout=120.0)
+    drive.session.reading_paused(drive.now)
+    drive.advance(110.0)
+    drive.sent()
+    drive.session.end_stream("s", drive.now)
+    drive.advance(119.0)
+    assert drive.state is State.CONNECTED
+    drive.advance(1.0)
+    assert drive.state is State.RECOVERING
+
+
+def test_a_repeat_that_backs_off_has_jitter() -> None:
+    drive = written(1, retry=Backoff(initial=8.0, multiplier=1.0, jitter=1.0, limit=5))
+    drive.says(nack(1))
+    drive.sent()
+    drive.says(nack(1))
+    drive.advance(3.9)
+    assert drive.sent() == []
+    drive.advance(0.1)
+    assert drive.sent() == [fragment(1)], "half of 8 s, as the session's randomness is one half"
+
+
+def test_a_fragment_that_is_written_while_reading_is_paused_begins_the_silence_anew() -> None:
+    drive = opened(keepalive_interval=20.0, keepalive_timeout=120.0)
+    drive.session.reading_paused(drive.now)
+    drive.advance(110.0)
+    drive.sent()
+    write(drive, 1)
+    drive.advance(119.0)
+    assert drive.state is State.CONNECTED
+    drive.advance(1.0)
+    assert drive.state is State.RECOVERING
+
+
+def test_a_fragment_written_long_after_the_start_is_repeated_in_its_time() -> None:
+    drive = opened()
+    drive.advance(40.0)
+    assert drive.sent() == []
+    write(drive, 1)
+    assert drive.sent() == [fragment(1)]
+    drive.advance(29.9)
+    assert drive.sent() == []
+    drive.advance(0.1)
+    assert drive.sent() == [fragment(1)]
+
+
+def test_a_stream_has_its_time_to_be_opened() -> None:
+    drive = connected()
+    drive.session.open_stream("g", drive.now, stream_id="s", timeout=5.0)
+    drive.sent()
+    drive.advance(4.9)
+    assert drive.events() == []
+    drive.advance(0.1)
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert (event.error.name, event.error.acknowledged) == ("Timeout", 0)
+
+
+def test_the_texts_of_a_full_stream_and_of_ends_by_others() -> None:
+    drive = opened(max_stream_unacked=1)
+    write(drive, 1)
+    with pytest.raises(TooManyRequests) as full:
+        write(drive, 2)
+    size = len(encode_stream_data("s", 1, "f1", None, 1000))
+    assert str(full.value) == (
+        f"1 fragments with {size} bytes are not acknowledged yet (max_stream_unacked is 1, and 1048576 bytes); "
+        "wait for StreamProgress before writing more"
+    )
+    drive.lose()
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert event.error.message == "the connection was lost, and the stream with it"
+    drive.session.open_stream("g", drive.now, stream_id="t")
+    drive.session.stop(drive.now)
+    drive.session.disconnected(drive.now) if drive.session.dial else None
+    [event] = drive.events(StreamClosed)
+    assert event.error is not None
+    assert event.error.message == "the client was stopped"
+
+
+def test_reading_goes_on_while_any_of_two_streams_waits() -> None:
+    drive = connected()
+    for stream_id in ("s", "t"):
+        drive.session.open_stream("g", drive.now, stream_id=stream_id)
+    drive.sent()
+    drive.session.reading_paused(drive.now)
+    assert drive.session.reading
+    drive.says(ack(1, "s"))
+    assert drive.session.reading, "the other one waits"
+    drive.says(ack(1, "t"))
+    assert not drive.session.reading

@@ -21,6 +21,8 @@ from tests.core.service.virtual import Client, ServiceUnderTest
 from limpet_core.service import (
     EventHandler,
     HandlerCall,
+    HandlerCalled,
+    TraceEvent,
 )
 
 # ---- Attempts
@@ -311,6 +313,41 @@ def test_a_refusal_holds_for_1_second_then_2_and_up_to_a_minute() -> None:
     assert client.received() == [ack(1)]
 
 
+def test_what_a_refusal_says() -> None:
+    """The URL, without its secrets; how old the answer is, and when the handler is asked again."""
+    service, backend, client = asked()
+
+    def told() -> str:
+        assert backend.idle()
+        service.advance(0)
+        return str(client.received()[-1]["error"]["message"])
+
+    address = "http://app.example/api/chat/validate"
+    backend.answer(status=405)
+    refused = f"{address} answered the validation request (OPTIONS) with status 405"
+    assert f"{refused} (asked just now; the first event after 1 s asks again)" in told()
+    for _ in range(4):
+        service.advance(60)
+        client.send(event(ackId=2))
+        backend.answer(status=405)
+        told()
+    service.advance(6)
+    client.send(event(ackId=3))
+    assert backend.idle()
+    text = told()
+    assert f"{refused} (asked 6 s ago; the first event after 10 s asks again)" in text
+    assert "secret" not in text
+    service.advance(60)
+    client.send(event(ackId=4))
+    backend.answer(status=404)
+    backend.answer()
+    assert f"the answer of {address} to the validation request (GET) must have the header WebHook-Allowed" in told()
+    service.advance(60)
+    client.send(event(ackId=5))
+    backend.fail("timeout")
+    assert f"{address} could not be validated with an OPTIONS request:" in told()
+
+
 def test_permission_is_renewed_after_a_minute_without_holding_up_events() -> None:
     service, backend, client = asked()
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
@@ -333,11 +370,15 @@ def test_permission_is_renewed_after_a_minute_without_holding_up_events() -> Non
 
 def test_waiting_for_permission_counts() -> None:
     service, backend, client = asked(EventHandler(url=URL, system_events=(), timeout=3.0))
+    seen: list[TraceEvent] = []
+    service.core.observers.append(seen.append)
     assert backend.call().deadline == service.now + 3
     service.advance(3)
     backend.answer(headers=[("WebHook-Allowed-Origin", "*")])
     assert backend.idle()
     service.advance(0)
+    (told,) = [each for each in seen if isinstance(each, HandlerCalled)]
+    assert (told.attempts, told.duration) == (0, 0.0), "the handler was not called: that took it no time"
     assert failure(client.received()) == (1, "NotFound")
 
 

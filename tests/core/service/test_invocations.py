@@ -27,6 +27,7 @@ from limpet_core.service import (
     ConnectionClosed,
     EventHandler,
     FailureKind,
+    HandlerCalled,
     InvocationAnswered,
     InvocationCancelled,
     InvocationFailed,
@@ -581,7 +582,9 @@ def test_observers_are_told() -> None:
     seen: list[Any] = []
     service.core.observers.append(seen.append)
     client.send(invoke("a", dataType="text", data="x"))
-    backend.answer(body={"b": 1})
+    call = backend.call()
+    service.advance(0.25)
+    backend.answer(call, body={"b": 1})
     client.send(invoke("b"))
     backend.answer(status=400, body=b"y" * 1000, content_type="text/plain")
     client.send(invoke("c" * 1000))
@@ -589,11 +592,14 @@ def test_observers_are_told() -> None:
     client.send(invoke("d"))
     client.drop(1000)
     who = ("chat", "c1", "ann")
+    where = ("order", "http://app.example/api/chat/order")
     long = "c" * 239 + "…"
     assert [event for event in seen if not isinstance(event, ConnectionClosed)] == [
         Invoked(*who, "a", "order", "text", '"x"', 3),
+        HandlerCalled(*who, *where, 200, None, 0.25, 1),
         InvocationAnswered(*who, "a", "json", '{"b": 1}', 8),
         Invoked(*who, "b", "order", "text", '""', 2),
+        HandlerCalled(*who, *where, 400, None, 0.0, 1),
         InvocationFailed(*who, "b", "BadRequest", "y" * 239 + "…"),
         Invoked(*who, long, "order", "text", '""', 2),
         InvocationCancelled(*who, long),

@@ -107,7 +107,8 @@ def test_half_a_pair_in_a_text_is_replaced_for_everybody_and_raw_clients_too() -
 @pytest.mark.parametrize("kind", ["sendToGroup", "event"])
 @pytest.mark.parametrize(
     ("property", "depth"),
-    [("data", 257), ("data", 700), ("data", 100_000), ("metadata", 100_000), ("more", 100_000)],
+    # 400,000 are too deep for every Python: up to 3.13 calls are counted, from 3.14 on the stack is measured.
+    [("data", 257), ("data", 700), ("data", 400_000), ("metadata", 400_000), ("more", 400_000)],
 )
 def test_a_nest_that_clients_may_not_be_able_to_read_is_refused_with_an_answer(
     kind: str, property: str, depth: int

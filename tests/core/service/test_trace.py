@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from limpet_core.service import (
     JSON,
     RELIABLE_JSON,
     Acked,
+    Answer,
     ConnectionClosed,
     ConnectionDropped,
     ConnectionOpened,
@@ -22,10 +24,14 @@ from limpet_core.service import (
     ConnectionState,
     EventHandler,
     EventRaised,
+    Failure,
+    HandlerCall,
+    HandlerCalled,
     HandshakeRefused,
     HubState,
     Joined,
     Left,
+    ListedConnection,
     Published,
     RecoveryRefused,
     Refused,
@@ -37,7 +43,9 @@ from limpet_core.service import (
     StreamNacked,
     StreamRefused,
     StreamStarted,
+    Totals,
     TraceEvent,
+    list_connections,
     server_publication,
     snapshot,
 )
@@ -192,7 +200,7 @@ def test_a_message_is_told_with_its_receivers_and_what_is_acknowledged() -> None
     assert service.seen() == [
         Published(*ANN, "group", "room", "json", '{"a": 1}', 8, 2),
         Published(*ANN, "group", "room", "text", '"hi"', 4, 1),
-        Published(*ANN, "group", "empty", "binary", '"aGk="', 6, 0),
+        Published(*ANN, "group", "empty", "binary", '"aGk="', 2, 0),
         SequenceAcked(*ANN, 1, 0),
     ]
 
@@ -403,7 +411,18 @@ def test_a_snapshot_counts_invocations_and_states() -> None:
     ann.send({"type": "invoke", "invocationId": "1", "target": "event", "event": "order"})
     (hub,) = snapshot(service.core.hubs).hubs
     assert hub.connections == (
-        ConnectionState("c1", None, RELIABLE_JSON, True, 0, 0, 2, invocation_count=1, state_count=2),
+        ConnectionState(
+            "c1",
+            None,
+            RELIABLE_JSON,
+            True,
+            0,
+            0,
+            2,
+            invocation_count=1,
+            state_count=2,
+            states=(("a", "{}"), ("b", "{}")),
+        ),
     )
 
 
@@ -448,3 +467,146 @@ def test_a_snapshot_is_small_whatever_names_clients_choose(hubs: int) -> None:
 
 def test_a_snapshot_of_nothing_is_empty() -> None:
     assert snapshot(ServiceUnderTest().core.hubs) == Snapshot(0, 0, ())
+
+
+# ---- Lists of connections
+
+
+def test_connections_are_found_by_user_id_hub_and_group_and_come_in_parts() -> None:
+    service = ServiceUnderTest()
+    for number in range(20):
+        service.connect(user=f"User-{number}", groups=("Room",) if number % 2 else ())
+    service.connect(hub="news")
+    hubs = service.core.hubs
+
+    def found(search: str, **part: int) -> tuple[int, list[str | None]]:
+        listed = list_connections(hubs, search, **part)
+        assert (listed.total, listed.offset) == (21, part.get("offset", 0))
+        return listed.found, [connection.user_id for connection in listed.connections]
+
+    assert found("", offset=19, limit=5) == (21, ["User-19", None])
+    assert found("", offset=21, limit=5) == (21, [])
+    assert found("uSER-1", limit=2) == (11, ["User-1", "User-10"])
+    assert found("user-1", offset=10) == (11, ["User-19"])
+    assert found("room", limit=1) == (10, ["User-1"])
+    assert found("c21") == (1, [None])
+    assert found("nobody") == (0, [])
+    (news,) = list_connections(hubs, "NEWS").connections
+    assert news == ListedConnection("c21", None, RELIABLE_JSON, True, 0, 0, 0, hub="news")
+
+
+def test_a_snapshot_without_connections_counts_them() -> None:
+    service = ServiceUnderTest()
+    service.connect(user="ann", groups=("room",))
+    (hub,) = snapshot(service.core.hubs, connections=False).hubs
+    assert (hub.connection_count, hub.connections, hub.groups, hub.users) == (1, (), (("room", 1),), (("ann", 1),))
+
+
+# ---- Totals
+
+
+def test_events_are_counted_by_what_they_are() -> None:
+    service = Watched()
+    ann = service.connect(user="ann", groups=("room",))
+    hello = ann.hello()
+    ann.publish(1, ackId=1)
+    ann.publish(1, ackId=1)
+    service.core.send_to_all("chat", server_publication("json", b"1"))
+    ann.send({"type": "sendToGroup", "group": "room", "stream": {"streamId": "s"}})
+    ann.send({"type": "streamData", "streamId": "s", "streamSequenceId": 1, "dataType": "text", "data": "x"})
+    ann.send({"type": "streamEnd", "streamId": "t"})
+    ann.drop()
+    service.recover(hello, token="wrong")
+    service.recover(hello)
+    service.core.observers.handshake_refused(None, 401, "no")
+    totals = service.core.observers.totals
+    assert (totals.published, totals.delivered, totals.acked) == (3, 3, 1)
+    # The repeat of request 1, the unknown stream, the wrong token, the handshake.
+    assert (totals.dropped, totals.recovered, totals.refused) == (1, 1, 4)
+    assert totals.events == len(service.seen())
+    totals.reset()
+    assert (totals.events, totals.published, totals.refused, totals.handlers()) == (0, 0, 0, ())
+
+
+def test_a_brief_observer_is_told_of_connections_and_not_of_each_message() -> None:
+    service = Watched()
+    ann = service.connect(user="ann", groups=("room",))
+    ann.hello()
+    service.seen()
+    service.core.observers.is_brief = True
+    ann.publish(1, ackId=1)
+    ann.send({"type": "sequenceAck", "sequenceId": 1})
+    service.core.send_to_all("chat", server_publication("json", b"1"))
+    for message in ({"stream": {"streamId": "s"}}, {"stream": {"streamId": "s"}}):
+        ann.send({"type": "sendToGroup", "group": "room", **message})
+    ann.send({"type": "streamData", "streamId": "s", "streamSequenceId": 1, "dataType": "text", "data": "x"})
+    ann.send({"type": "joinGroup", "group": "other", "ackId": 2})
+    ann.received()
+    assert [type(event) for event in service.seen()] == [StreamStarted, Joined]
+    totals = service.core.observers.totals
+    assert (totals.published, totals.delivered, totals.acked) == (3, 3, 2)
+    # Opened, message, ack, sequence ack, message, start, two acks of it, fragment, joined, ack.
+    assert totals.events == 11
+
+    others: list[TraceEvent] = []
+    service.core.observers.append(others.append)
+    ann.publish(1)
+    assert len(service.seen()) == len(others) == 1
+
+
+def test_calls_of_handlers_are_counted_with_their_durations() -> None:
+    totals = Totals()
+    for number in range(1, 101):
+        totals.add_call("order", number / 1000, failed=number > 98)
+    totals.add_call("slow", 1e9, failed=False)
+    totals.add_call("quick", 0.0, failed=False)
+    order, slow, quick = totals.handlers()
+    assert (order.event, order.calls, order.failed, order.longest) == ("order", 100, 2, 0.1)
+    for found, true in ((order.p50, 0.05), (order.p95, 0.095), (order.p99, 0.099)):
+        assert true <= found < 1.1 * true or found == order.longest
+    assert (slow.p50, slow.longest) == (pytest.approx(104.8576), 1e9)
+    assert (quick.p50, quick.p99, quick.longest) == (0.0, 0.0, 0.0)
+    for number in range(100):
+        totals.add_call(f"event {number}", 0.01, failed=False)
+    names = [each.event for each in totals.handlers()]
+    assert (len(names), names[-1], totals.handlers()[-1].calls) == (21, None, 83)
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=50))
+def test_a_percentile_is_reached_and_hardly_exceeded(durations: list[float]) -> None:
+    totals = Totals()
+    for duration in durations:
+        totals.add_call("e", duration, failed=False)
+    (found,) = totals.handlers()
+    for part, value in ((0.5, found.p50), (0.95, found.p95), (0.99, found.p99)):
+        true = sorted(durations)[math.ceil(part * len(durations)) - 1]
+        assert true <= value * (1 + 1e-9)
+        assert value <= max(true * 1.0906, 1e-4)
+
+
+def test_a_call_of_a_handler_is_told_without_secrets() -> None:
+    service = Watched()
+    handler = EventHandler(url="http://user:secret@app.example/{event}?code=secret")
+    call = HandlerCall("POST", handler.url_for("chat", "order"), (), b"", handler=handler, event="order", about=ANN)
+    call.attempts, call.duration = 2, 1.5
+    observers = service.core.observers
+    observers.handler_called(call, Answer(503, (), b"secret"))
+    observers.handler_called(call, Failure("broken", "x" * 1000))
+    call.attempts = 0
+    observers.handler_called(call, Failure("not allowed", "no"))
+    where = ("order", "http://app.example/order")
+    assert service.seen() == [
+        HandlerCalled(*ANN, *where, 503, None, 1.5, 2),
+        HandlerCalled(*ANN, *where, None, "x" * 239 + "\u2026", 1.5, 2),
+        HandlerCalled(*ANN, *where, None, "no", 1.5, 0),
+    ]
+    (order,) = observers.totals.handlers()
+    assert (order.calls, order.failed) == (2, 2), "one was not called"
+
+
+def test_long_user_ids_are_shortened() -> None:
+    service = Watched()
+    service.connect(user="u" * 1000)
+    (opened,) = service.seen()
+    assert isinstance(opened, ConnectionOpened)
+    assert opened.user_id == "u" * 239 + "\u2026"

@@ -1,99 +1,63 @@
-"""The live feed: events and state for one page, in batches of bounded size."""
+"""The live feed: events, totals and state for one page, in batches of bounded size."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, TypeVar, cast
 
 import msgspec
 
-from limpet_core.service import (
-    Acked,
-    ConnectionDropped,
-    ConnectionRecovered,
-    HandshakeRefused,
-    Published,
-    RecoveryRefused,
-    Refused,
-    ServiceCore,
-    ShutDown,
-    Snapshot,
-    StreamRefused,
-    TraceEvent,
-    snapshot,
-)
-from limpet_core.service.connections.observers import shortened
+from limpet.service._memory import Memory, RememberedEvent
+from limpet_core.service import HandlerTotals, ServiceCore, Snapshot, snapshot
 
-SHOWN_GROUPS: Final = 6
-"""Groups of a new connection in an event: one more than the page names, so that it can tell that there are more."""
-
-_Event = TypeVar("_Event", bound=msgspec.Struct)
+_PLACE = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})", re.ASCII)
 
 
-class TimedEvent(msgspec.Struct, frozen=True):
-    """An event with its number, from 1 on in each feed, and its time, in seconds since 1970."""
+class TotalCounts(msgspec.Struct, frozen=True):
+    """Numbers of events since the service began, events that nobody has seen included."""
 
-    number: int
-    at: float
-    event: TraceEvent
-
-
-class Counts(msgspec.Struct):
-    """Numbers of events since the last batch, skipped events included."""
-
-    published: int = 0
-    delivered: int = 0
-    acked: int = 0
-    dropped: int = 0
-    recovered: int = 0
-    refused: int = 0
-
-    def add(self, event: TraceEvent) -> None:
-        """Count an event."""
-        match event:
-            case Published():
-                self.published += 1
-                self.delivered += event.receivers
-            case Acked():
-                self.acked += 1
-            case ConnectionDropped():
-                self.dropped += 1
-            case ConnectionRecovered():
-                self.recovered += 1
-            case Refused() | RecoveryRefused() | HandshakeRefused() | StreamRefused():
-                self.refused += 1
-            case _:
-                pass
+    published: int
+    delivered: int
+    acked: int
+    dropped: int
+    recovered: int
+    refused: int
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """One update of the page.
 
     Attributes:
+        run: the start of the service that this is about; see :class:`Memory`.
+        started: when that was, in seconds since 1970.
         skipped: the number of events before ``events`` that were too many to show.
         state: ``None`` if it is the same as in the last batch.
+        handlers: the calls of event handlers; ``None`` likewise.
     """
 
-    counts: Counts
-    events: list[TimedEvent] = []
+    run: str
+    started: float
+    totals: TotalCounts
+    events: list[RememberedEvent] = []
     skipped: int = 0
     state: Snapshot | None = None
+    handlers: tuple[HandlerTotals, ...] | None = None
 
 
 class Feed:
-    """Watches a service for one page: ``with Feed(core) as feed: async for chunk in feed.chunks(): ...``.
+    """Watches a service for one page: ``with Feed(...) as feed: async for chunk in feed.chunks(): ...``.
 
-    A page that reads slowly, or not at all, costs the memory of ``capacity`` events: newer events replace the oldest,
-    and the next batch has the number of the skipped ones. Names are shortened to what a page shows.
+    The first batch has what the service remembers. A page that reads slowly, or not at all, costs nothing: the next
+    batch has the newest events and the number of the others.
 
     Args:
         core: the service to watch.
-        capacity: events in one batch.
+        memory: of that service.
+        after: the place at which the page left an earlier feed (``Last-Event-ID``), whatever it says.
+        capacity: events in one batch after the first.
         pause: seconds between two batches, at least.
         rate: bytes per second, at most, on average: a long batch is followed by a longer pause.
         heartbeat: seconds without an event after which a comment is sent, which also detects that the page is gone.
@@ -102,26 +66,30 @@ class Feed:
     def __init__(
         self,
         core: ServiceCore,
+        memory: Memory,
         *,
+        after: str = "",
         capacity: int = 200,
         pause: float = 0.2,
         rate: float = 1024 * 1024,
         heartbeat: float = 15.0,
     ) -> None:
         self._core = core
+        self._memory = memory
+        self._capacity = capacity
         self._pause = pause
         self._rate = rate
         self._heartbeat = heartbeat
-        self._events: deque[TimedEvent] = deque(maxlen=capacity)
-        self._recorded = 0
-        self._reported = 0
-        self._counts = Counts()
+        self._run = memory.run
+        self._seen = _seen(after, memory)
+        self._is_first = True
         self._last_state: Snapshot | None = None
+        self._last_handlers: tuple[HandlerTotals, ...] = ()
         self._changed = asyncio.Event()
         self._stopped = asyncio.Event()
 
     def __enter__(self) -> Feed:
-        self._core.observers.append(self._record)
+        self._memory.listeners.add(self._told)
         return self
 
     def __exit__(
@@ -130,20 +98,23 @@ class Feed:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._core.observers.remove(self._record)
+        self._memory.listeners.discard(self._told)
 
     def batch(self) -> Batch:
-        """Return the events since the last batch, and the state."""
-        events = [TimedEvent(noted.number, noted.at, _shown(noted.event)) for noted in self._events]
-        self._events.clear()
-        skipped = self._recorded - self._reported - len(events)
-        self._reported = self._recorded
-        counts, self._counts = self._counts, Counts()
-        state = snapshot(self._core.hubs)
-        if state == self._last_state:
-            return Batch(counts, events, skipped)
-        self._last_state = state
-        return Batch(counts, events, skipped, state)
+        """Return the events since the last batch, the totals, and the state."""
+        memory, totals = self._memory, self._core.observers.totals
+        if memory.run != self._run:
+            self._run, self._seen, self._is_first = memory.run, 0, True
+        events = memory.since(self._seen, memory.newest if self._is_first else self._capacity)
+        skipped = memory.newest - self._seen - len(events)
+        self._seen, self._is_first = memory.newest, False
+        counts = msgspec.convert(totals, TotalCounts, from_attributes=True)
+        # The page asks for the connections that it shows: they may be many.
+        state, handlers = snapshot(self._core.hubs, connections=False), totals.handlers()
+        new_state = None if state == self._last_state else state
+        new_handlers = None if handlers == self._last_handlers else handlers
+        self._last_state, self._last_handlers = state, handlers
+        return Batch(memory.run, memory.started, counts, events, skipped, new_state, new_handlers)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield server-sent events until the service stops (HTML standard, 9.2)."""
@@ -157,31 +128,21 @@ class Feed:
 
     def _encoded(self) -> bytes:
         self._changed.clear()
-        return b"data: " + msgspec.json.encode(self.batch()) + b"\n\n"
+        batch = self.batch()
+        return b"id: %b-%d\ndata: %b\n\n" % (batch.run.encode(), self._seen, msgspec.json.encode(batch))
 
-    def _record(self, event: TraceEvent) -> None:
-        self._recorded += 1
-        self._events.append(TimedEvent(self._recorded, time.time(), event))
-        self._counts.add(event)
+    def _told(self, ended: bool) -> None:
         self._changed.set()
-        if isinstance(event, ShutDown):
+        if ended:
             self._stopped.set()
 
 
-def _shown(event: _Event) -> _Event:
-    """Return an event with what a page shows of it: any text of a client is short, and groups are few."""
-    changes: dict[str, object] = {}
-    for name in event.__struct_fields__:
-        value: object = getattr(event, name)
-        if isinstance(value, str):
-            short: object = shortened(value)
-        elif isinstance(value, tuple):
-            short = tuple(map(shortened, cast("tuple[str, ...]", value)[:SHOWN_GROUPS]))
-        else:
-            continue
-        if short != value:
-            changes[name] = short
-    return msgspec.structs.replace(event, **changes) if changes else event
+def _seen(after: str, memory: Memory) -> int:
+    """Return the number of the last event that a page has seen; 0 for what is no place in this run."""
+    place = _PLACE.fullmatch(after)
+    if place is None or place[1] != memory.run:
+        return 0
+    return min(int(place[2]), memory.newest)
 
 
 async def _is_set(event: asyncio.Event, timeout: float) -> bool:

@@ -16,14 +16,20 @@ from starlette.types import Receive, Scope, Send
 from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
 from limpet.service.trace.feed import Feed
-from limpet_core.service import snapshot
+from limpet_core.service import list_connections, snapshot
 
 # Each open page costs the service a little.
 _MAX_FEEDS = 16
 
+# Connections in one answer, and characters of a search.
+_MAX_LISTED = 200
+_MAX_SEARCH = 240
+
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 _ORIGIN = re.compile(r"http(s?://[\w.\-:\[\]]+)", re.ASCII)
+
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -35,6 +41,7 @@ def trace_routes(gateway: Gateway) -> list[Route]:
     return [
         Route("/", pages.guarded(pages.index), methods=["GET"]),
         Route("/trace/feed", pages.guarded(pages.feed), methods=["GET"]),
+        Route("/trace/connections", pages.guarded(pages.connections), methods=["GET"]),
         Route("/trace/state", pages.guarded(pages.state), methods=["GET"]),
         Route("/trace/{name}", pages.guarded(pages.file), methods=["GET"]),
     ]
@@ -88,11 +95,25 @@ class _Pages:
         state = snapshot(self._gateway.core.hubs)
         return Response(msgspec.json.format(msgspec.json.encode(state)) + b"\n", media_type="application/json")
 
+    async def connections(self, request: Request) -> Response:
+        """Answer ``?search=...&offset=...&limit=...`` with these connections as JSON."""
+        asked = request.query_params
+        search = asked.get("search", "")
+        offset, limit = (asked.get(name, default) for name, default in (("offset", "0"), ("limit", "100")))
+        if not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(limit)) or len(search) > _MAX_SEARCH:
+            return PlainTextResponse("offset and limit are numbers, and a search is short.\n", 400)
+        found = list_connections(self._gateway.core.hubs, search, int(offset), min(int(limit), _MAX_LISTED))
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
     async def feed(self, request: Request) -> Response:
-        """Answer with the live feed."""
+        """Answer with the live feed, from where the page has left an earlier one."""
+        memory = self._gateway.memory
+        if memory is None:
+            return PlainTextResponse("The trace page is switched off.\n", 404)
         if len(self._feeds) >= _MAX_FEEDS:
             return PlainTextResponse(f"{_MAX_FEEDS} trace pages are open: close one first.\n", 503)
-        return _FeedResponse(Feed(self._gateway.core), self._feeds)
+        after = request.headers.get("last-event-id", "")
+        return _FeedResponse(Feed(self._gateway.core, memory, after=after), self._feeds)
 
     def _policy(self, request: Request) -> str:
         """Return the Content-Security-Policy: nothing from other sites, except the WebSocket of the try-it panel.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from limpet import Acked, Backoff, Connected, Event, GroupMessage, Options, SendError, State, Stopped
+from limpet import Acked, Backoff, Connected, ConnectionFailed, Event, GroupMessage, Options, SendError, State, Stopped
 from limpet.testing.conformance.driver import Candidate, PausingDriver, Url
 from limpet.testing.service import BackgroundService
 
@@ -154,9 +154,10 @@ class Tested:
 
     @property
     def life(self) -> list[str]:
-        """The names of all events that are no messages and no answers."""
+        """The names of all events but messages, answers and failed attempts, whose number is a matter of time."""
+        others = GroupMessage | Acked | ConnectionFailed
         with self._changed:
-            return [type(event).__name__ for event in self.events if not isinstance(event, GroupMessage | Acked)]
+            return [type(event).__name__ for event in self.events if not isinstance(event, others)]
 
     def wait(self, kind: type[E], count: int = 1, where: Callable[[E], object] = bool) -> E:
         """Wait for so many of one type; the result is the last of these."""

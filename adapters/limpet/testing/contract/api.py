@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from limpet import Ack, DataType, GroupMessage, GroupState, GroupStatesChanged, Reply, State, StreamChunk
+from limpet import Ack, DataType, GroupMessage, GroupState, GroupStatesChanged, Reply, State, Stats, StreamChunk
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -34,6 +34,11 @@ class ClientState(Protocol):
     @property
     def groups(self) -> frozenset[str]:
         """``Session.groups``."""
+        ...
+
+    @property
+    def stats(self) -> Stats:
+        """``Session.stats``, with ``buffered``, ``dropped`` and ``connected_since`` as a client has them. A need."""
         ...
 
     def on(self, event_type: type[T], callback: Callable[[T], object], /) -> object:
@@ -146,19 +151,19 @@ class OutgoingStream(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> object: ...
 
-    async def write(self, data: Any, /, *, data_type: DataType | None = None) -> None:
+    async def write(self, data: Any, /, *, data_type: DataType | None = None, timeout: float | None = None) -> None:
         """Write a fragment as soon as there is room; one that is cancelled writes nothing."""
         ...
 
-    async def flush(self) -> None:
+    async def flush(self, *, timeout: float | None = None) -> None:
         """Wait until the service has all that was written."""
         ...
 
-    async def end(self) -> None:
+    async def end(self, *, timeout: float | None = None) -> None:
         """End it behind its fragments; return when the service has closed it."""
         ...
 
-    async def abort(self, message: str, code: str | None = None) -> None:
+    async def abort(self, message: str, code: str | None = None, *, timeout: float | None = None) -> None:
         """End it with an error for its readers; nothing happens if it is over."""
         ...
 
@@ -180,11 +185,11 @@ class AsyncClientApi(ClientState, Protocol):
         """Stop, in any state; return when the connection is closed."""
         ...
 
-    async def join_group(self, group: str, /, *, ack_id: int | None = None) -> Ack:
+    async def join_group(self, group: str, /, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Join; SendError if the service refuses, ClientStopped where nothing can be sent."""
         ...
 
-    async def leave_group(self, group: str, /, *, ack_id: int | None = None) -> Ack:
+    async def leave_group(self, group: str, /, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Leave."""
         ...
 
@@ -200,6 +205,7 @@ class AsyncClientApi(ClientState, Protocol):
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
         ...
@@ -214,6 +220,7 @@ class AsyncClientApi(ClientState, Protocol):
         ack: Any = True,
         ack_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Ack | None:
         """Send, and return the ack; None for ``ack=False``."""
         ...
@@ -226,6 +233,7 @@ class AsyncClientApi(ClientState, Protocol):
         no_echo: bool = False,
         idle_timeout: float = 300.0,
         stream_id: str | None = None,
+        timeout: float | None = None,
     ) -> OutgoingStream:
         """Return a stream to write, which is opened when it is awaited or entered. A need: "write streams"."""
         ...
@@ -259,27 +267,31 @@ class AsyncClientApi(ClientState, Protocol):
         """Iterate over the streams of a group, or of all, that begin from now on. A need: "read streams"."""
         ...
 
-    def subscribe(self, group: str, /) -> AbstractAsyncContextManager[EventStream[GroupMessage]]:
+    def subscribe(
+        self, group: str, /, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[EventStream[GroupMessage]]:
         """Join the group within a block, and stream its messages. A need: "streams"."""
         ...
 
-    async def set_group_state(self, group: str, state: Mapping[str, str], /) -> Ack:
+    async def set_group_state(self, group: str, state: Mapping[str, str], /, *, timeout: float | None = None) -> Ack:
         """``Session.set_group_state``. A need: "group states"."""
         ...
 
-    async def clear_group_state(self, group: str, /) -> Ack:
+    async def clear_group_state(self, group: str, /, *, timeout: float | None = None) -> Ack:
         """``Session.clear_group_state``. A need: "group states"."""
         ...
 
-    async def subscribe_group_states(self, group: str, /) -> Ack:
+    async def subscribe_group_states(self, group: str, /, *, timeout: float | None = None) -> Ack:
         """``Session.subscribe_group_states``. A need: "group states"."""
         ...
 
-    async def unsubscribe_group_states(self, group: str, /) -> Ack:
+    async def unsubscribe_group_states(self, group: str, /, *, timeout: float | None = None) -> Ack:
         """``Session.unsubscribe_group_states``. A need: "group states"."""
         ...
 
-    def watch_group_states(self, group: str, /) -> AbstractAsyncContextManager[GroupStates]:
+    def watch_group_states(
+        self, group: str, /, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[GroupStates]:
         """Subscribe the states of the group within a block. Needs: "group states" and "streams"."""
         ...
 
@@ -478,7 +490,9 @@ class BlockingClientApi(ClientState, Protocol):
         """Iterate over the streams of a group, or of all, that begin from now on. A need: "read streams"."""
         ...
 
-    def subscribe(self, group: str, /) -> AbstractContextManager[BlockingEventStream[GroupMessage]]:
+    def subscribe(
+        self, group: str, /, *, timeout: float | None = None
+    ) -> AbstractContextManager[BlockingEventStream[GroupMessage]]:
         """Join the group within a block, and stream its messages. A need: "streams"."""
         ...
 
@@ -498,6 +512,8 @@ class BlockingClientApi(ClientState, Protocol):
         """``Session.unsubscribe_group_states``. A need: "group states"."""
         ...
 
-    def watch_group_states(self, group: str, /) -> AbstractContextManager[BlockingGroupStates]:
+    def watch_group_states(
+        self, group: str, /, *, timeout: float | None = None
+    ) -> AbstractContextManager[BlockingGroupStates]:
         """Subscribe the states of the group within a block. Needs: "group states" and "streams"."""
         ...

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from limpet import GroupState, InvocationTimeout
+from limpet import ConnectError, GroupState, InvocationTimeout
 from limpet.testing.contract.subject import GROUP, SECONDS, Steps, Stream, Subject, Writing, walk
 
 _POLL = 0.02
@@ -55,6 +55,15 @@ class Blocking(Subject):
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.client.__exit__, None, None, None, limiter=_LIMITERS.get())
+
+    async def start_within(self, seconds: float) -> Exception | None:
+        """Start the client with a timeout, without a block; return the error of the start, or None."""
+        self.allowed.use("timeouts")
+        try:
+            await self.call("start", timeout=seconds)
+        except ConnectError as error:
+            return error
+        return None
 
     async def call(self, method: str, *args: Any, **named: Any) -> Any:
         """Call a method of the client; where this is cancelled, its thread goes on until it is answered."""
@@ -154,14 +163,14 @@ class Blocking(Subject):
         self.allowed.use("streams")
         return BlockingStream(iter(self.client))
 
-    def events(self, *types: type[Any]) -> Stream:
+    def events(self, *types: type[Any], **named: Any) -> Stream:
         """Call ``events``."""
         self.allowed.use("streams")
-        return BlockingStream(self.client.events(*types))
+        return BlockingStream(self.client.events(*types, **named))
 
     @asynccontextmanager
-    async def _subscribe(self, group: str) -> AsyncGenerator[Stream]:
-        manager = self.client.subscribe(group)
+    async def _subscribe(self, group: str, **named: Any) -> AsyncGenerator[Stream]:
+        manager = self.client.subscribe(group, **named)
         stream = await anyio.to_thread.run_sync(manager.__enter__, limiter=_LIMITERS.get())
         try:
             yield BlockingStream(stream)
@@ -170,8 +179,8 @@ class Blocking(Subject):
                 await anyio.to_thread.run_sync(manager.__exit__, None, None, None, limiter=_LIMITERS.get())
 
     @asynccontextmanager
-    async def _watch(self, group: str) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
-        manager = self.client.watch_group_states(group)
+    async def _watch(self, group: str, **named: Any) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
+        manager = self.client.watch_group_states(group, **named)
         states = await anyio.to_thread.run_sync(manager.__enter__, limiter=_LIMITERS.get())
         try:
             yield states, BlockingStream(states.changes)

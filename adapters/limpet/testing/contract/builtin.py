@@ -57,7 +57,7 @@ def _client(name: str) -> Callable[..., Any]:
 def _over(client: str, library: str, ssl_option: str, kind: str = "connector") -> Callable[..., Any]:
     connector = getattr(importlib.import_module(f"limpet.connect.{library}"), kind)
 
-    def make(url: Any, options: Options, ssl: SSLContext | None = None) -> Any:
-        return _client(client)(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})))
+    def make(url: Any, options: Options, ssl: SSLContext | None = None, **named: Any) -> Any:
+        return _client(client)(url, options, connect=connector(**({ssl_option: ssl} if ssl else {})), **named)
 
     return make

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from limpet import Backoff, Options
+from limpet import Backoff, Instrument, Options
 from limpet._clients import callbacks
 from limpet.service import ServiceOptions
 from limpet.testing.contract.needs import Allowed
@@ -66,11 +66,15 @@ class Harness:
         """Return a second service, not started yet, with a network of its own."""
         return BackgroundService(options, tls=self.service_tls)
 
-    def client(self, url: Any = None, **options: Any) -> Subject:
+    def client(self, url: Any = None, *, instrument: Instrument | None = None, **options: Any) -> Subject:
         """Return a client, not started yet, with :func:`fast` options; by default its URL goes through the proxy."""
         where = self.service.url() if url is None else url
         self._allowed.make(where, options)
-        subject = self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls))
+        named: dict[str, Any] = {}
+        if instrument is not None:
+            self._allowed.use("instrument")
+            named["instrument"] = instrument
+        subject = self._adapter.subject(self._adapter.make(where, fast(**options), ssl=self._tls, **named))
         subject.allowed = self._allowed
         return subject
 

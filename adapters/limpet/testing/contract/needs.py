@@ -15,6 +15,8 @@ Need = Literal[
     "callbacks",
     "restart",
     "cancel",
+    "timeouts",
+    "types",
     "url function",
     "pause",
     "backpressure",
@@ -25,6 +27,8 @@ Need = Literal[
     "check",
     "suspends",
     "log",
+    "instrument",
+    "stats",
 ]
 """A thing that not every client can do; a check names those without which it makes no sense.
 
@@ -37,6 +41,8 @@ Need = Literal[
 ``senders``             messages say who sent them, as they do in the JSON subprotocols
 ``callbacks``           callbacks that wait and call the client, and ``off``
 ``restart``             a second start, after a stop or a start that failed
+``timeouts``            ``timeout=`` of all calls
+``types``               ``type=`` of iterators, callbacks and invocations
 ``cancel``              the caller of a start or of a request can give it up
 ``url function``        ``url`` may be a function, plain or one that takes its time
 ``pause``               the client stops reading when ``max_buffered_messages`` wait: in a browser it cannot
@@ -47,7 +53,9 @@ Need = Literal[
 ``addresses``           the client tries several addresses of a name, which it looks up with Python's ``socket`` module
 ``check``               the method ``check``
 ``suspends``            the clock of Limpet's own drivers, which the check turns forward
-``log``                 warnings in Python's ``logging``, as Limpet's own clients write them
+``log``                 lines in Python's ``logging``, as Limpet's own clients write them
+``instrument``          ``instrument=``, as Limpet's own clients take it; see :class:`limpet.Instrument`
+``stats``               the property ``stats``
 ======================  ==============================================================================================
 """
 

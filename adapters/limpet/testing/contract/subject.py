@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import anyio
 
-from limpet import Ack, GroupState, State
+from limpet import Ack, ConnectError, GroupState, State, Stats
 from limpet.testing.contract.needs import Allowed
 
 GROUP = "g"
@@ -112,17 +112,17 @@ class Writing:
         """Call ``write``."""
         await self._call(self.stream.write, data, **named)
 
-    async def flush(self) -> None:
+    async def flush(self, **named: Any) -> None:
         """Call ``flush``."""
-        await self._call(self.stream.flush)
+        await self._call(self.stream.flush, **named)
 
-    async def end(self) -> None:
+    async def end(self, **named: Any) -> None:
         """Call ``end``."""
-        await self._call(self.stream.end)
+        await self._call(self.stream.end, **named)
 
-    async def abort(self, message: str, code: str | None = None) -> None:
+    async def abort(self, message: str, code: str | None = None, **named: Any) -> None:
         """Call ``abort``."""
-        await self._call(self.stream.abort, message, code)
+        await self._call(self.stream.abort, message, code, **named)
 
 
 async def _await(function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
@@ -164,6 +164,16 @@ class Subject:
     ) -> None:
         await self.client.__aexit__(kind, error, trace)
 
+    async def start_within(self, seconds: float) -> Exception | None:
+        """Start the client with a timeout, without a block; return the error of the start, or None."""
+        self.allowed.use("timeouts")
+        start = self.client.start if hasattr(self.client, "start") else self.client.run
+        try:
+            await start(timeout=seconds)
+        except ConnectError as error:
+            return error
+        return None
+
     @property
     def state(self) -> State:
         """The client's ``state``."""
@@ -183,6 +193,12 @@ class Subject:
     def groups(self) -> frozenset[str]:
         """The client's ``groups``."""
         return self.client.groups  # type: ignore[no-any-return]
+
+    @property
+    def stats(self) -> Stats:
+        """The client's ``stats``."""
+        self.allowed.use("stats")
+        return self.client.stats  # type: ignore[no-any-return]
 
     async def call(self, method: str, *args: Any, **named: Any) -> Any:
         """Call a method of the client."""
@@ -275,9 +291,9 @@ class Subject:
 
         return slow
 
-    def on(self, event_type: type[Any], callback: Callable[[Any], object]) -> None:
+    def on(self, event_type: type[Any], callback: Callable[[Any], object], **named: Any) -> None:
         """Register a plain callback, which must not wait."""
-        self.client.on(event_type, callback)
+        self.client.on(event_type, callback, **named)
 
     def off(self, event_type: type[Any], callback: Callable[[Any], object]) -> None:
         """Remove a plain callback."""
@@ -301,24 +317,24 @@ class Subject:
         self.allowed.use("streams")
         return Stream(aiter(self.client))
 
-    def events(self, *types: type[Any]) -> Stream:
+    def events(self, *types: type[Any], **named: Any) -> Stream:
         """Call ``events``."""
         self.allowed.use("streams")
-        return Stream(self.client.events(*types))
+        return Stream(self.client.events(*types, **named))
 
     def streams(self, group: str | None = None, **named: Any) -> Streams:
         """Call ``streams``."""
         self.allowed.use("read streams")
         return Streams(self.client.streams(group, **named), self.face)
 
-    def subscribe(self, group: str = GROUP) -> AbstractAsyncContextManager[Stream]:
+    def subscribe(self, group: str = GROUP, **named: Any) -> AbstractAsyncContextManager[Stream]:
         """Call ``subscribe``."""
         self.allowed.use("streams")
-        return self._subscribe(group)
+        return self._subscribe(group, **named)
 
     @asynccontextmanager
-    async def _subscribe(self, group: str) -> AsyncGenerator[Stream]:
-        async with self.client.subscribe(group) as stream:
+    async def _subscribe(self, group: str, **named: Any) -> AsyncGenerator[Stream]:
+        async with self.client.subscribe(group, **named) as stream:
             yield Stream(stream)
 
     def states(self, group: str = GROUP) -> Mapping[str, GroupState]:
@@ -326,15 +342,17 @@ class Subject:
         self.allowed.use("group states")
         return self.client.group_states(group)  # type: ignore[no-any-return]
 
-    def watch(self, group: str = GROUP) -> AbstractAsyncContextManager[tuple[Mapping[str, GroupState], Stream]]:
+    def watch(
+        self, group: str = GROUP, **named: Any
+    ) -> AbstractAsyncContextManager[tuple[Mapping[str, GroupState], Stream]]:
         """Call ``watch_group_states``; the block gets the mapping, and the stream of its changes."""
         self.allowed.use("streams")
         self.allowed.use("group states")
-        return self._watch(group)
+        return self._watch(group, **named)
 
     @asynccontextmanager
-    async def _watch(self, group: str) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
-        async with self.client.watch_group_states(group) as states:
+    async def _watch(self, group: str, **named: Any) -> AsyncGenerator[tuple[Mapping[str, GroupState], Stream]]:
+        async with self.client.watch_group_states(group, **named) as states:
             yield states, Stream(aiter(states))
 
 
@@ -344,7 +362,7 @@ class Adapter:
 
     Args:
         name: for the reader of a report.
-        make: ``make(url, options, ssl=...)`` returns a client.
+        make: ``make(url, options, ssl=...)`` returns a client; ``instrument=`` is given only to one that can take it.
         backend: ``asyncio`` or ``trio``, as for ``anyio.run``.
         backend_options: the same.
         subject: the client's face; :class:`Blocking` for one that blocks.

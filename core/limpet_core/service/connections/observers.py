@@ -11,6 +11,8 @@ from limpet_core.protocol.close import Close
 from limpet_core.service import trace
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.stream import Stream
+from limpet_core.service.connections.totals import Totals
+from limpet_core.service.webhooks.handlers import Answer, Failure, HandlerCall
 from limpet_core.service.wire.requests import DataType, Event, Invoke, SendToGroup
 from limpet_core.service.wire.to_client import Publication, StreamFault
 
@@ -23,13 +25,29 @@ class Observers(list[trace.Observer]):
 
     Without observers no event is made: each method checks this first. For :meth:`published`, :meth:`fragment`,
     :meth:`answered`, :meth:`sequence_acked`, :meth:`stream_acked` and others that are called once or more per message,
-    the caller checks instead, which saves the call.
+    the caller checks instead, which saves the call. The callers of :meth:`published`, :meth:`server_published`,
+    :meth:`answered` and :meth:`sequence_acked` also look at ``is_brief``, and count without a call: a service under
+    load does little else for its observers.
+
+    Attributes:
+        totals: numbers of events, of the time in which there was an observer.
+        is_brief: set by an observer that has enough for the moment: while it is the only one, events that come once or
+            more per message are counted and not made.
     """
 
-    __slots__ = ()
+    __slots__ = ("is_brief", "totals")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.totals: Totals = Totals()
+        self.is_brief: bool = False
 
     def notify(self, event: trace.TraceEvent) -> None:
         """Call all observers with an event; an observer may remove itself meanwhile."""
+        self.totals.others += 1
+        self._tell(event)
+
+    def _tell(self, event: trace.TraceEvent) -> None:
         for observer in tuple(self):
             observer(event)
 
@@ -43,20 +61,24 @@ class Observers(list[trace.Observer]):
 
     def dropped(self, connection: Connection, code: int, window: float) -> None:
         if self:
+            self.totals.dropped += 1
             self.notify(trace.ConnectionDropped(*_identity(connection), code, window))
 
     def recovered(self, connection: Connection, replayed: int, replaced: bool) -> None:
         if self:
+            self.totals.recovered += 1
             self.notify(trace.ConnectionRecovered(*_identity(connection), replayed, replaced))
 
     def recovery_refused(self, hub: str, connection_id: str) -> None:
         """Report a refused recovery. The connection id comes from the client: it can be any text."""
         if self:
+            self.totals.refused += 1
             self.notify(trace.RecoveryRefused(hub, shortened(connection_id)))
 
     def handshake_refused(self, hub: str | None, status: int, reason: str) -> None:
         """Report a refused client. ``hub`` comes from the client: it can be any text."""
         if self:
+            self.totals.refused += 1
             self.notify(trace.HandshakeRefused(shortened(hub or ""), status, shortened(reason)))
 
     def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
@@ -77,11 +99,10 @@ class Observers(list[trace.Observer]):
         if self:
             self.notify(trace.Left(*_identity(connection), group))
 
-    def published(self, connection: Connection, message: SendToGroup, members: Collection[Connection]) -> None:
-        """Report a client's message to a group, before its delivery."""
-        receivers = len(members) - (message.no_echo and connection in members)
+    def published(self, connection: Connection, message: SendToGroup, receivers: int) -> None:
+        """Report a client's message to a group, before its delivery. The caller has counted it."""
         payload = _payload(message.data_type, bytes(message.data))
-        self.notify(trace.Published(*_identity(connection), "group", message.group, *payload, receivers))
+        self._tell(trace.Published(*_identity(connection), "group", message.group, *payload, receivers))
 
     def server_published(
         self,
@@ -91,11 +112,10 @@ class Observers(list[trace.Observer]):
         publication: Publication,
         receivers: int,
     ) -> None:
-        """Report a message of the application server, before its delivery."""
-        if self:
-            message = _message_decoder.decode(publication.plain)
-            payload = _payload(message.data_type, bytes(message.data))
-            self.notify(trace.Published(hub, None, None, to, name, *payload, receivers))
+        """Report a message of the application server, before its delivery. The caller has counted it."""
+        message = _message_decoder.decode(publication.plain)
+        payload = _payload(message.data_type, bytes(message.data))
+        self._tell(trace.Published(hub, None, None, to, name, *payload, receivers))
 
     def raised(self, connection: Connection, message: Event) -> None:
         if self:
@@ -106,9 +126,11 @@ class Observers(list[trace.Observer]):
         """Report the outcome of a request, unless it succeeded and has no ack id."""
         if error is not None:
             name, text = error
+            self.totals.refused += 1
             self.notify(trace.Refused(*_identity(connection), ack_id, name, shortened(text)))
         elif ack_id is not None:
-            self.notify(trace.Acked(*_identity(connection), ack_id))
+            self.totals.acked += 1
+            self._tell(trace.Acked(*_identity(connection), ack_id))
 
     def sequence_acked(self, connection: Connection, sequence_id: int) -> None:
         """Report a sequence ack, after the acknowledged messages were released."""
@@ -134,11 +156,19 @@ class Observers(list[trace.Observer]):
     ) -> None:
         """Report a fragment, before its delivery."""
         receivers = len(members) - (stream.no_echo and connection in members)
+        totals = self.totals
+        totals.published += 1
+        totals.delivered += receivers
+        if self.is_brief and len(self) == 1:
+            return
         payload = _payload(data_type, data)
         place = (shortened(stream.stream_id), number)
-        self.notify(trace.Published(*_identity(connection), "group", stream.group, *payload, receivers, *place))
+        self._tell(trace.Published(*_identity(connection), "group", stream.group, *payload, receivers, *place))
 
     def stream_acked(self, connection: Connection, stream: Stream) -> None:
+        if self.is_brief and len(self) == 1:
+            self.totals.others += 1
+            return
         self.notify(trace.StreamAcked(*_identity(connection), shortened(stream.stream_id), stream.expected))
 
     def stream_nacked(self, connection: Connection, stream: Stream, name: str, text: str) -> None:
@@ -154,6 +184,7 @@ class Observers(list[trace.Observer]):
 
     def stream_refused(self, connection: Connection, stream_id: str, name: str, text: str) -> None:
         """Report a message about a stream that is not open. The stream id comes from the client: it can be any text."""
+        self.totals.refused += 1
         self.notify(
             trace.StreamRefused(*_identity(connection), shortened(stream_id), name, shortened(text)),
         )
@@ -171,7 +202,7 @@ class Observers(list[trace.Observer]):
         self, connection: Connection, invocation_id: str, data_type: str | None, data: bytes
     ) -> None:
         if self:
-            _, shown, size = _payload("", data)
+            _, shown, size = _payload(data_type or "", data)
             place = (*_identity(connection), shortened(invocation_id))
             self.notify(trace.InvocationAnswered(*place, data_type, shown, size))
 
@@ -184,6 +215,20 @@ class Observers(list[trace.Observer]):
     def invocation_cancelled(self, connection: Connection, invocation_id: str) -> None:
         if self:
             self.notify(trace.InvocationCancelled(*_identity(connection), shortened(invocation_id)))
+
+    # ---- Event handlers
+
+    def handler_called(self, call: HandlerCall, outcome: Answer | Failure) -> None:
+        """Report the end of a call, after all its attempts."""
+        if self:
+            status = outcome.status if isinstance(outcome, Answer) else None
+            error = None if isinstance(outcome, Answer) else shortened(outcome.text)
+            if call.attempts:
+                self.totals.add_call(call.event, call.duration, failed=status is None or status >= 500)
+            hub, connection_id, user_id = call.about
+            user_id = None if user_id is None else shortened(user_id)
+            address, took = shortened(call.address), (call.duration, call.attempts)
+            self.notify(trace.HandlerCalled(hub, connection_id, user_id, call.event, address, status, error, *took))
 
     # ---- The states of groups
 
@@ -219,9 +264,15 @@ _message_decoder = msgspec.json.Decoder(_Message)
 
 
 def _identity(connection: Connection) -> tuple[str, str, str | None]:
-    return connection.hub, connection.connection_id, connection.user_id
+    user_id = connection.user_id
+    if user_id is not None and len(user_id) > SHORT:
+        user_id = shortened(user_id)
+    return connection.hub, connection.connection_id, user_id
 
 
 def _payload(data_type: str, data: bytes) -> tuple[str, str, int]:
     # A character takes at most four bytes, so the beginning is enough: a megabyte is never decoded for it.
-    return data_type, shortened(data[: SHORT * 4 + 4].decode("utf-8", "replace")), len(data)
+    size = len(data)
+    if data_type in ("binary", "protobuf") and size >= 2:  # base64 in quotes
+        size = (size - 2) * 3 // 4 - data.count(b"=", -3)
+    return data_type, shortened(data[: SHORT * 4 + 4].decode("utf-8", "replace")), size

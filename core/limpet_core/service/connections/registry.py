@@ -16,7 +16,7 @@ from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.wire.to_client import Publication
 
-_TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
+TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 
 
 class ConnectionListener(Protocol):
@@ -194,13 +194,13 @@ class Registry:
         for connection in overflowing:
             # The end of one may end others: members are told that its streams are over.
             if self.is_alive(connection):
-                self.end(connection, _TOO_SLOW, discard=True)
+                self.end(connection, TOO_SLOW, discard=True)
 
     def send(self, connection: Connection, message: bytes) -> None:
         """Send a message without a sequence id; without room for it the connection ends."""
         transport = connection.transport
         if transport is not None and not transport.send(message):
-            self.end(connection, _TOO_SLOW, discard=True)
+            self.end(connection, TOO_SLOW, discard=True)
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""

@@ -15,6 +15,9 @@ from limpet_core.service.connections.observers import shortened
 # The entries of all hubs together, in multiples of the limit for one list.
 _LISTS = 10
 
+# The states of a connection that are shown.
+_STATES = 3
+
 _T = TypeVar("_T")
 
 
@@ -28,6 +31,7 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
         stream_count: the number of open streams that the client publishes.
         invocation_count: the number of running invocations.
         state_count: the number of groups in which the client has a state.
+        states: pairs of a group and the beginning of the client's state there, as JSON; the first few.
     """
 
     connection_id: str
@@ -40,6 +44,7 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     stream_count: int = 0
     invocation_count: int = 0
     state_count: int = 0
+    states: tuple[tuple[str, str], ...] = ()
 
 
 class HubState(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,6 +64,27 @@ class HubState(msgspec.Struct, frozen=True, rename="camel"):
     users: tuple[tuple[str, int], ...]
 
 
+class ListedConnection(ConnectionState, frozen=True, rename="camel", kw_only=True):
+    """A connection with the name of its hub."""
+
+    hub: str
+
+
+class ConnectionList(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of the connections of all hubs.
+
+    Attributes:
+        total: all connections.
+        found: those that match the search.
+        offset: those of them before the first of ``connections``.
+    """
+
+    total: int
+    found: int
+    offset: int
+    connections: tuple[ListedConnection, ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
     """The state of the service; ``hub_count`` also counts hubs beyond the limit for ``hubs``."""
 
@@ -67,18 +93,57 @@ class Snapshot(msgspec.Struct, frozen=True, rename="camel"):
     hubs: tuple[HubState, ...]
 
 
-def snapshot(hubs: Collection[Hub], limit: int = 100) -> Snapshot:
+def snapshot(hubs: Collection[Hub], limit: int = 100, *, connections: bool = True) -> Snapshot:
     """Return the state of :attr:`ServiceCore.hubs`, of a bounded size.
 
     Args:
         limit: entries in each list, at most. The lists of all hubs together have at most ten times as many entries;
             what is left out is that of the youngest hubs.
+        connections: ``False``: no hub lists its connections; see :func:`list_connections`.
     """
     listed = _Listed(limit)
+    each = limit if connections else 0
     return Snapshot(
         sum(len(hub.connections) for hub in hubs),
         len(hubs),
-        tuple(_hub_state(hub, listed) for hub in islice(hubs, limit)),
+        tuple(_hub_state(hub, listed, each) for hub in islice(hubs, limit)),
+    )
+
+
+def list_connections(hubs: Collection[Hub], search: str = "", offset: int = 0, limit: int = 100) -> ConnectionList:
+    """Return a part of the connections, the oldest of each hub first.
+
+    Args:
+        hubs: those of :attr:`ServiceCore.hubs`.
+        search: what the user id, the connection id, the hub or a group of the connection contains, in any case.
+        offset: the first of the found connections that is returned; beyond the end: none are.
+        limit: the number of those that are returned, at most.
+    """
+    text = search.casefold()
+    total = sum(len(hub.connections) for hub in hubs)
+    every = ((hub, connection) for hub in hubs for connection in hub.connections.values())
+    if not text:
+        found, some = total, list(islice(every, offset, offset + limit))
+    else:
+        matching = [pair for pair in every if _matches(*pair, text)]
+        found, some = len(matching), matching[offset : offset + limit]
+    return ConnectionList(
+        total,
+        found,
+        offset,
+        tuple(
+            ListedConnection(*msgspec.structs.astuple(_connection_state(connection)), hub=hub.name)
+            for hub, connection in some
+        ),
+    )
+
+
+def _matches(hub: Hub, connection: Connection, text: str) -> bool:
+    return (
+        text in (connection.user_id or "").casefold()
+        or text in connection.connection_id.casefold()
+        or text in hub.name.casefold()
+        or any(text in group.casefold() for group in connection.groups)
     )
 
 
@@ -96,8 +161,8 @@ class _Listed:
         return some
 
 
-def _hub_state(hub: Hub, listed: _Listed) -> HubState:
-    connections = listed.some_of(hub.connections.values())
+def _hub_state(hub: Hub, listed: _Listed, connection_limit: int) -> HubState:
+    connections = listed.some_of(islice(hub.connections.values(), connection_limit))
     groups = listed.some_of(hub.groups.items())
     users = listed.some_of(hub.users.items())
     return HubState(
@@ -124,4 +189,8 @@ def _connection_state(connection: Connection) -> ConnectionState:
         len(connection.streams),
         len(connection.invocations),
         len(connection.group_states),
+        tuple(
+            (shortened(group), shortened(msgspec.json.encode(state).decode()))
+            for group, state in islice(connection.group_states.items(), _STATES)
+        ),
     )

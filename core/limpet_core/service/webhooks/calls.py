@@ -42,6 +42,12 @@ class _Permission:
         self.validation: HandlerCall | None = None
         self.waiting: list[HandlerCall] = []
 
+    def describe(self, now: float) -> str:
+        """Return why the handler is not called, how old its answer is, and when it is asked again; for people."""
+        age, left = now - (self.fresh_until - self.interval), self.fresh_until - now
+        asked = "just now" if age < 1 else f"{age:.0f} s ago"
+        return f"{self.reason} (asked {asked}; the first event after {max(left, 1):.0f} s asks again)"
+
 
 class HandlerCalls:
     """All calls of one service to its event handlers: submitted, taken by the driver, ended, settled."""
@@ -174,6 +180,8 @@ class HandlerCalls:
             # Most 4xx are decisions, such as not to let a client in.
             level = logging.INFO if 400 <= outcome.status < 500 else logging.WARNING
             _LOGGER.log(level, "event handler %s answered %s with %d", call.address, call.event, outcome.status)
+        if call.attempts:
+            call.duration = max(now - (call.deadline - call.timeout), 0.0)
         self._settled.append((call, outcome))
         self._settled_at = now
 
@@ -192,7 +200,7 @@ class HandlerCalls:
         if permission.validation is not None:
             permission.waiting.append(call)
         else:
-            self._settle(call, Failure("not allowed", permission.reason), now)
+            self._settle(call, Failure("not allowed", permission.describe(now)), now)
         return False
 
     def _validate(
@@ -209,31 +217,36 @@ class HandlerCalls:
             # Some servers have no way to answer OPTIONS (emulator).
             self._validate(permission, "GET", validation.url, validation.handler)
             return
-        reason = self._refusal(outcome)
+        reason = self._refusal(validation, outcome)
         if reason is None:
             permission.interval = _REFRESH
         else:
-            _LOGGER.warning("event handler %s is not called: %s", validation.address, one_line(reason))
             again = permission.interval == 0 or permission.allowed
             permission.interval = _FIRST_RETRY if again else min(2 * permission.interval, _REFRESH)
-            permission.reason = reason
+            permission.reason = one_line(reason)
+            _LOGGER.warning(
+                "no event goes to an event handler: %s; it is asked again after %g s",
+                permission.reason,
+                permission.interval,
+            )
         permission.allowed = reason is None
         permission.fresh_until = now + permission.interval
         permission.validation = None
         self._submitted += permission.waiting
         permission.waiting = []
 
-    def _refusal(self, outcome: Outcome) -> str | None:
+    def _refusal(self, validation: HandlerCall, outcome: Outcome) -> str | None:
+        method, address = validation.method, validation.address
         if isinstance(outcome, Failure):
-            return f"it could not be validated with an OPTIONS request: {outcome.text}"
+            return f"{address} could not be validated with an {method} request: {outcome.text}"
         if not outcome.ok:
-            return f"it answered the validation request (OPTIONS) with status {outcome.status}"
+            return f"{address} answered the validation request ({method}) with status {outcome.status}"
         origins = [
             origin.strip().lower() for value in outcome.all("webhook-allowed-origin") for origin in value.split(",")
         ]
         if "*" in origins or self._settings.origin.lower() in origins:
             return None
         return (
-            f"its answer to the validation request (OPTIONS) must have the header WebHook-Allowed-Origin with "
-            f"'*' or {self._settings.origin!r}"
+            f"the answer of {address} to the validation request ({method}) must have the header "
+            f"WebHook-Allowed-Origin with '*' or {self._settings.origin!r}"
         )

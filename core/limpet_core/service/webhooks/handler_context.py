@@ -168,6 +168,7 @@ class HandlerContext:
             event=name,
             purpose=purpose,
             validation_url=handler.url_for(self.hub, "validate"),
+            about=(self.hub, self.connection_id, self.user_id),
         )
 
     # ---- Answers

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from limpet_core.protocol.names import hub_identity, is_event_name
+from limpet_core.text import one_line
 
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
 """The events that the service itself raises."""
@@ -119,10 +120,18 @@ def _address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def _quoted(url: str) -> str:
+    """Return what can be told of a text that is no URL of a handler: nothing that may be a secret in one."""
+    shown = re.split("[?#;]", url, maxsplit=1)[0]
+    if "@" in url:  # a password, which may hold any of these characters
+        shown = shown.partition("://")[0] + "://" if "://" in shown else ""
+    return one_line(repr(shown)) + (" and more" if shown != url else "")
+
+
 def _check_url(url: str) -> None:
     for parameter in _PARAMETER.findall(url):
         if parameter.lower() not in ("hub", "event"):
-            raise ValueError(f"the URL of an event handler knows {{hub}} and {{event}}, not {{{parameter}}}")
+            raise ValueError("the URL of an event handler knows {hub} and {event}, no other name in braces")
     if "{" in _PARAMETER.sub("", url) or "}" in _PARAMETER.sub("", url):
         raise ValueError("the URL of an event handler has a brace without its partner; escape it as %7B or %7D")
     try:
@@ -135,7 +144,8 @@ def _check_url(url: str) -> None:
             raise ValueError("the domain name in the URL of an event handler must not have parameters")
         legal = legal and url.isascii() and url.isprintable() and " " not in url and not parts.fragment
     if not legal:
-        raise ValueError(f"not the URL of an event handler: {url!r}; it is an http or https URL without spaces")
+        # The URL itself may hold a password, or a secret in its query.
+        raise ValueError(f"not the URL of an event handler: {_quoted(url)}; it is an http or https URL without spaces")
 
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -152,6 +162,8 @@ class HandlerCall:
     Attributes:
         deadline: in monotonic seconds.
         cancelled: give the request up; its answer is not wanted any more.
+        about: the hub, the connection id and the user id of the client that the event is about.
+        duration: seconds from the beginning of the first attempt to the end of the last; 0 before.
         event: the name of the event, or ``validate``; for people.
         purpose: what the answer is used for.
         validation_url: where the handler is asked for permission; ``None`` for the validation itself.
@@ -163,11 +175,13 @@ class HandlerCall:
     """
 
     __slots__ = (
+        "about",
         "attempts",
         "body",
         "cancelled",
         "deadline",
         "delivered",
+        "duration",
         "event",
         "handler",
         "headers",
@@ -190,6 +204,7 @@ class HandlerCall:
         event: str,
         purpose: object = None,
         validation_url: str | None = None,
+        about: tuple[str, str, str | None] = ("", "", None),
     ) -> None:
         self.method: Literal["POST", "OPTIONS", "GET"] = method
         self.url: str = url
@@ -205,6 +220,8 @@ class HandlerCall:
         self.attempts: int = 0
         self.delivered: bool = False
         self.is_invocation: bool = False
+        self.about: tuple[str, str, str | None] = about
+        self.duration: float = 0.0
 
     @property
     def address(self) -> str:

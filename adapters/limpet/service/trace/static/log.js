@@ -1,32 +1,50 @@
 // The list of events: the newest first, with a filter, a pause and a maximum length.
 
-import { count, element, setText } from "./dom.js";
-import { name, plain, shown } from "./text.js";
-import { CATEGORIES, describe, short } from "./words.js";
+import { openDetails } from "./details.js";
+import { count, element, rove, setText } from "./dom.js";
+import { onExport } from "./export.js";
+import { row, searchable } from "./rows.js";
+import { entryOf, forgetThread, forgetThreads } from "./threads.js";
+import { CATEGORIES } from "./words.js";
 
 const REMEMBERED = 2000;
 const SHOWN = 250;
+const FRESH = 1000;
 
 const list = document.getElementById("events");
 const shownText = document.getElementById("shown");
 const filter = document.getElementById("filter");
 const pause = document.getElementById("pause");
+const repair = rove(list);
+const on = { onPick: setFilter, onOpen: openDetails };
 
-/** The newest is last. An entry is an event or, with `skipped`, stands for events that were too many. */
+/** The newest is last. An entry is one or more events, or stands for events that were too many, or for a start. */
 let entries = [];
 let waiting = [];
 let paused = false;
+let hidden = 0;
+let freshTimer = null;
 const hiddenCategories = new Set();
+const rows = new Map();
+
+/** Adds the row of a start of the service. */
+export function addStart(started, again) {
+  forgetThreads();
+  take([{ started, again, events: [] }]);
+}
 
 /** Adds the events of a batch. */
 export function addEvents(events, skipped) {
-  const added = skipped > 0 ? [{ skipped, searched: "" }] : [];
-  for (const { number, at, event } of events) added.push(entryOf(number, at, event));
+  const arrived = skipped > 0 ? [{ skipped, events: [] }] : [];
+  take([...arrived, ...events]);
+}
+
+function take(arrived) {
   if (paused) {
-    waiting = waiting.concat(added).slice(-REMEMBERED);
+    waiting = waiting.concat(arrived).slice(-REMEMBERED);
     showSummary();
-  } else {
-    append(added);
+  } else if (arrived.length > 0) {
+    append(arrived);
   }
 }
 
@@ -37,75 +55,85 @@ export function setFilter(text) {
   filter.focus();
 }
 
-function entryOf(number, at, event) {
-  const described = describe(event);
-  const hub = event.hub === undefined ? "" : plain(name(event.hub));
-  const sentence = described.sentence.map(plain).join("");
-  const payload = described.payload === null ? "" : plain(described.payload);
-  const parts = [described.label, plain(described.who), described.connection, hub, sentence, payload];
-  return { ...described, at, searched: parts.filter(Boolean).join(" ").toLowerCase() };
-}
-
-function append(added) {
-  entries = entries.concat(added).slice(-REMEMBERED);
-  const rows = added.filter(isWanted).slice(-SHOWN).map(row).reverse();
-  list.prepend(...rows);
-  while (list.childElementCount > SHOWN) list.lastElementChild.remove();
+/** Adds what has arrived: each changed row is made once, however many of its events have come. */
+function append(arrived) {
+  const added = [];
+  const changed = new Set();
+  for (const noted of arrived) {
+    const { entry, isNew } = noted.event === undefined ? { entry: noted, isNew: true } : entryOf(noted);
+    if (isNew) added.push(entry);
+    if (noted.event !== undefined) changed.add(entry);
+  }
+  for (const entry of changed) entry.searched = searchable(entry);
+  entries = entries.concat(added);
+  for (const entry of entries.splice(0, Math.max(entries.length - REMEMBERED, 0))) forgetThread(entry);
+  const made = added.slice(-REMEMBERED).filter(isWanted).slice(-SHOWN).map(makeRow);
+  for (const entry of changed) if (!made.includes(rows.get(entry))) replaceRow(entry);
+  list.prepend(...made.reverse());
+  while (list.childElementCount > SHOWN) forgetRow(list.lastElementChild);
+  freshen(made);
+  hidden = countHidden();
+  repair();
   showSummary();
 }
 
+function makeRow(entry) {
+  const made = row(entry, on);
+  made.entry = entry;
+  rows.set(entry, made);
+  return made;
+}
+
+function forgetRow(shown) {
+  rows.delete(shown.entry);
+  shown.remove();
+}
+
+/** Shows what has changed of an entry; the focus stays in its row. */
+function replaceRow(entry) {
+  const old = rows.get(entry);
+  if (old === undefined) return;
+  const at = [...old.querySelectorAll("button")].indexOf(document.activeElement);
+  const made = makeRow(entry);
+  old.replaceWith(made);
+  if (list.currentItem === old) list.currentItem = null;
+  if (at >= 0) made.querySelectorAll("button")[at]?.focus();
+}
+
+/** Marks new rows for a moment: two changes of the page, and no animation. */
+function freshen(made) {
+  for (const old of list.querySelectorAll(":scope > .fresh")) old.classList.remove("fresh");
+  for (const each of made) each.classList.add("fresh");
+  clearTimeout(freshTimer);
+  freshTimer = setTimeout(() => freshen([]), FRESH);
+  if (made.length === 0) clearTimeout(freshTimer);
+}
+
 function showAll() {
-  list.replaceChildren(...entries.filter(isWanted).slice(-SHOWN).map(row).reverse());
+  rows.clear();
+  list.replaceChildren(...entries.filter(isWanted).slice(-SHOWN).map(makeRow).reverse());
+  hidden = countHidden();
+  repair();
   showSummary();
 }
 
 function isWanted(entry) {
   const text = filter.value.trim().toLowerCase();
-  if (entry.skipped) return text === "";
+  if (entry.skipped || entry.started) return text === "";
   return !hiddenCategories.has(entry.category) && entry.searched.includes(text);
 }
 
-function isFiltering() {
-  return filter.value.trim() !== "" || hiddenCategories.size > 0;
+function countHidden() {
+  if (filter.value.trim() === "" && hiddenCategories.size === 0) return 0;
+  return entries.filter((entry) => !entry.started && !isWanted(entry)).length;
 }
 
 function showSummary() {
   const parts = [];
-  if (entries.length === 0 && !paused) parts.push("Waiting for something to happen.");
-  if (isFiltering()) parts.push(`The filter hides ${count(entries.filter((entry) => !isWanted(entry)).length, "event")}.`);
+  if (entries.every((entry) => entry.started) && !paused) parts.push("Waiting for something to happen.");
+  if (filter.value.trim() !== "" || hiddenCategories.size > 0) parts.push(`The filter hides ${count(hidden, "event")}.`);
   if (paused) parts.push(`Paused: ${count(waiting.length, "event")} waiting.`);
   setText(shownText, parts.join(" "));
-}
-
-function row(entry) {
-  if (entry.skipped) {
-    return element("li", { className: "skipped" }, `… ${count(entry.skipped, "event")} more than the page can show`);
-  }
-  const time = new Date(entry.at * 1000);
-  const clock = time.toLocaleTimeString("en-GB") + "." + String(time.getMilliseconds()).padStart(3, "0");
-  const who = element("span", { className: "who" });
-  if (entry.connection === null) {
-    who.append(shown(entry.who));
-  } else {
-    const pick = element("button", { type: "button", className: "pick", title: `Show only ${entry.connection}` });
-    pick.append(element("strong", {}, shown(entry.who)), element("code", {}, short(entry.connection)));
-    pick.addEventListener("click", () => setFilter(entry.connection));
-    who.append(pick);
-  }
-  const payload =
-    entry.payload === null ? null : element("code", { className: "payload", title: entry.payloadKind }, shown(entry.payload));
-  const made = element(
-    "li",
-    { className: "event" },
-    element("time", { dateTime: time.toISOString() }, clock),
-    element("span", { className: "label" }, entry.label),
-    who,
-    element("span", { className: "text" }, ...entry.sentence.map(shown)),
-    payload,
-  );
-  made.dataset.category = entry.category;
-  made.dataset.label = entry.label;
-  return made;
 }
 
 function togglePause() {
@@ -113,14 +141,15 @@ function togglePause() {
   pause.setAttribute("aria-pressed", String(paused));
   setText(pause, paused ? "Resume" : "Pause");
   if (!paused) {
-    const added = waiting;
+    const arrived = waiting;
     waiting = [];
-    append(added);
+    append(arrived);
   }
   showSummary();
 }
 
 function clear() {
+  entries.forEach(forgetThread);
   entries = [];
   waiting = [];
   showAll();
@@ -140,4 +169,5 @@ for (const [category, label] of CATEGORIES) {
 pause.addEventListener("click", togglePause);
 document.getElementById("clear").addEventListener("click", clear);
 filter.addEventListener("input", showAll);
+onExport(() => entries.filter(isWanted).flatMap((entry) => entry.events).sort((a, b) => a.at - b.at || a.number - b.number));
 showSummary();

@@ -1,4 +1,4 @@
-// The tiles: numbers of events since the page was opened, and their rates.
+// The tiles: numbers of events since the service was started, and their rates.
 
 import { setText } from "./dom.js";
 
@@ -6,15 +6,18 @@ const NAMES = ["published", "delivered", "acked", "recovered", "refused"];
 const WITH_RATE = ["published", "delivered", "acked"];
 const RATE_SECONDS = 3;
 
-const totals = Object.fromEntries(NAMES.map((name) => [name, 0]));
-const history = [];
+let totals = Object.fromEntries(NAMES.map((name) => [name, 0]));
+let history = [];
+let timer = null;
 
-/** Adds the counts of a batch. */
-export function addCounts(counts) {
-  for (const name of NAMES) {
-    totals[name] += counts[name] ?? 0;
-    setText(document.getElementById(`total-${name}`), totals[name].toLocaleString("en"));
-  }
+/** Shows the totals of a batch; `isFirst`: they tell nothing about rates. */
+export function showTotals(counts, isFirst) {
+  totals = counts;
+  for (const name of NAMES) setText(document.getElementById(`total-${name}`), totals[name].toLocaleString("en"));
+  if (isFirst) history = [];
+  if (history.length === 0) history = [{ at: performance.now(), ...totals }];
+  // While nothing happens there is nothing to do.
+  timer ??= setInterval(showRates, 1000);
 }
 
 /** Shows the number of connections. */
@@ -25,13 +28,17 @@ export function showConnections(number) {
 function showRates() {
   history.push({ at: performance.now(), ...totals });
   while (history.length > RATE_SECONDS + 1) history.shift();
-  const first = history[0];
-  const last = history[history.length - 1];
+  const [first, last] = [history[0], history[history.length - 1]];
+  let isQuiet = true;
   for (const name of WITH_RATE) {
     const rate = (last[name] - first[name]) / Math.max((last.at - first.at) / 1000, 1);
     const text = rate === 0 ? "" : `${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")} a second`;
     setText(document.getElementById(`rate-${name}`), text);
+    isQuiet &&= rate === 0;
+  }
+  if (isQuiet) {
+    clearInterval(timer);
+    timer = null;
+    history = [];
   }
 }
-
-setInterval(showRates, 1000);

@@ -1,6 +1,7 @@
 // Descriptions of the trace events. The kinds are those of limpet_core.service.trace.
 
-import { count } from "./dom.js";
+import { count, duration } from "./dom.js";
+import { payloadOf } from "./payload.js";
 import { name, nobody, user, words } from "./text.js";
 
 /** The kinds of events that can be switched on and off. */
@@ -10,7 +11,8 @@ export const CATEGORIES = [
   ["messages", "Messages"],
   ["streams", "Streams"],
   ["invocations", "Invocations"],
-  ["states", "States"],
+  ["states", "Presence"],
+  ["handlers", "Handlers"],
   ["acks", "Acks"],
   ["refusals", "Refusals"],
 ];
@@ -46,7 +48,7 @@ const WORDS = {
     (event) => ["to ", ...target(event), ...place(event), ` → ${count(event.receivers, "receiver")}`],
   ],
   raised: ["messages", "event", (event) => [name(event.event)]],
-  invoked: ["invocations", "invoked", (event) => [name(event.event), " as ", name(event.invocationId)]],
+  invoked: ["invocations", "invocation", (event) => [name(event.event), " as ", name(event.invocationId)]],
   invocationAnswered: ["invocations", "reply", (event) => ["to ", name(event.invocationId)]],
   invocationFailed: [
     "invocations",
@@ -54,11 +56,22 @@ const WORDS = {
     (event) => [name(event.invocationId), `: ${event.error}. `, words(event.message)],
   ],
   invocationCancelled: ["invocations", "given up", (event) => [name(event.invocationId)]],
-  groupStateSet: ["states", "state", (event) => ["in ", name(event.group), ` → ${count(event.receivers, "watcher")}`]],
+  groupStateSet: ["states", "present", (event) => ["in ", name(event.group), ` → ${count(event.receivers, "watcher")}`]],
   groupStateCleared: [
     "states",
-    "no state",
+    "absent",
     (event) => ["in ", name(event.group), ` → ${count(event.receivers, "watcher")}`],
+  ],
+  handlerCalled: [
+    "handlers",
+    "handler",
+    (event) => [
+      name(event.event),
+      event.status === null ? " → failed: " : ` → HTTP ${event.status}`,
+      ...(event.error === null ? [] : [words(event.error)]),
+      event.attempts === 0 ? "" : ` after ${duration(event.duration)}`,
+      event.attempts > 1 ? `, ${event.attempts} attempts` : "",
+    ],
   ],
   groupStatesWatched: [
     "states",
@@ -113,10 +126,11 @@ const WORDS = {
   shutDown: ["connections", "stopped", () => ["The service shut down."]],
 };
 
-/** Describes an event: category, label, who (a part), connection id, sentence (parts), payload (a part) and its kind. */
+/** Describes an event: category, label, who (a part), connection id, sentence (parts), payload (a part), its kind, status. */
 export function describe(event) {
   const [category, label, sentence] = WORDS[event.kind] ?? ["connections", event.kind, () => []];
   const connection = event.kind === "recoveryRefused" ? null : (event.connectionId ?? null);
+  const payload = payloadOf(event);
   const fromServer = (event.kind === "published" && connection === null) || event.kind === "shutDown";
   return {
     category,
@@ -124,9 +138,9 @@ export function describe(event) {
     connection,
     who: connection === null ? (fromServer ? nobody("server") : "") : user(event.userId),
     sentence: sentence(event),
-    // An empty reply has no type.
-    payload: event.data === undefined || event.dataType === null ? null : words(event.data),
-    payloadKind: event.data === undefined ? "" : `${event.dataType ?? "json"}, ${bytes(event.size)}`,
+    payload: event.address ? words(event.address) : payload === null ? null : words(payload.text),
+    payloadKind: payload === null ? "" : payload.kind,
+    status: event.kind === "handlerCalled" && (event.status === null || event.status >= 500) ? "failed" : "",
   };
 }
 
@@ -152,9 +166,4 @@ function before(event) {
 function target(event) {
   if (event.to === "hub") return ["everybody in ", name(event.hub)];
   return [`${event.to} `, name(event.to === "connection" ? short(event.name) : event.name)];
-}
-
-function bytes(size) {
-  if (size < 1024) return `${size} B`;
-  return size < 1024 * 1024 ? `${(size / 1024).toFixed(1)} KiB` : `${(size / 1024 / 1024).toFixed(1)} MiB`;
 }

@@ -10,6 +10,7 @@ from limpet import (
     Backoff,
     Connected,
     ConnectError,
+    ConnectionFailed,
     Disconnected,
     LocalProtocolError,
     Recovering,
@@ -202,8 +203,8 @@ def a_start_with_a_backoff_goes_on_until_the_service_is_there(bench: Bench) -> N
     driver = bench.driver(first_connection=Backoff(initial=0.02, maximum=0.02))
     bench.service.refuse()
     driver.start()
-    time.sleep(0.2)
-    assert driver.events == []
+    driver.wait(ConnectionFailed, 3)
+    assert driver.life == []
     bench.service.accept()
     driver.wait(Connected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import Any
 
@@ -52,6 +53,37 @@ async def every_kind_of_data_arrives_as_it_was_sent(harness: Harness) -> None:
         await log.wait(GroupMessage, len(_DATA))
         assert [(message.data, message.data_type) for message in log.events] == [tuple(row[2:]) for row in _DATA]
         assert (log.events[0].group, log.events[0].sequence_id) == (GROUP, 1)
+
+
+class _Name(str):
+    """A name of the application's own type."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another"
+
+
+class _Names(enum.StrEnum):
+    GROUP = GROUP
+
+
+@check()
+async def names_and_data_may_be_of_subclasses_of_str(harness: Harness) -> None:
+    async with harness.client() as client:
+        log = Log(client, GroupMessage)
+        for name in (_Name(GROUP), _Names.GROUP):
+            await client.join(name)
+            assert client.groups == {GROUP}
+            await client.send(_Name("text"), name)
+            await client.send({_Name("key"): [_Name("value")]}, name, ack=False)
+            assert await client.call("send_event", _Name("order"), _Name("text"), ack=False) is None
+            await client.send("end", GROUP)
+            await log.upto("end")
+            assert log.data == ["text", {"key": ["value"]}, "end"]
+            log.events.clear()
+            await client.leave(name)
+            assert client.groups == frozenset()
 
 
 @check(needs=("senders",))

@@ -1,0 +1,183 @@
+"""``limpet serve``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from limpet.cli._https import certificate_context, print_trust
+from limpet.cli._key_file import key_or_content
+from limpet.cli._options import ALL_ROLES, verbose_option
+from limpet.cli._parent import Parent
+from limpet.cli._ready_file import kept_while_listening
+from limpet.cli._running import log_to_stderr, user_errors
+from limpet.service import HubOptions, LocalCertificate, Service, ServiceOptions, load_options
+from limpet.service import serve as run_service
+from limpet.service.config import parse_event_handler, with_hubs
+
+
+@click.command("serve", short_help="Run the local service.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="TOML file with the options of the service, its hubs and their event handlers.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
+@click.option(
+    "--https", is_flag=True, help="Serve https and wss, with a certificate made for this machine; its path is printed."
+)
+@click.option(
+    "--certificate",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Serve https and wss, with your own certificate and its chain (PEM).",
+)
+@click.option(
+    "--certificate-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Private key of --certificate (PEM), if it is not in the same file.",
+)
+@click.option("--hub", default="chat", show_default=True, help="Hub of the client URLs that are printed.")
+@click.option(
+    "--key",
+    "--access-key",
+    "access_key",
+    envvar="LIMPET_ACCESS_KEY",
+    show_envvar=True,
+    help="Key that signs tokens, at least 32 bytes. By default a new one for each start. The private key of "
+    "--certificate is --certificate-key.",
+)
+@click.option(
+    "--key-file",
+    "--access-key-file",
+    "key_file",
+    metavar="FILE",
+    envvar="LIMPET_ACCESS_KEY_FILE",
+    show_envvar=True,
+    help="File with that key, such as a secret of a container, in place of --key.",
+)
+@click.option(
+    "--secondary-key",
+    "secondary_access_key",
+    envvar="LIMPET_SECONDARY_ACCESS_KEY",
+    show_envvar=True,
+    help="Second key whose tokens are accepted as well, so that keys can be rotated.",
+)
+@click.option(
+    "--anonymous", "anonymous_hubs", metavar="HUB", multiple=True, help="Hub that needs no token; repeatable."
+)
+@click.option(
+    "--event-handler",
+    "event_handlers",
+    metavar="HUB=URL[;...]",
+    multiple=True,
+    help="Send the events of HUB to URL; {hub} and {event} in it stand for the names. The handler gets all events, or "
+    "those of ';user-events=A,B' and ';system-events=connect,connected,disconnected'. The timeout of an event is 100 "
+    "seconds, or ';timeout=SECONDS'. After a network error, 408 or 5xx the handler is called again, after 1, 3 and 5 "
+    "seconds: with ';retries=0' never, with ';retry-delays=0.5,1' after other times, with ';resend=safe' only if there "
+    "was no connection. Repeatable; the first handler that gets an event is called.",
+)
+@click.option(
+    "--ready-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write endpoint, connection string and client URLs to FILE, as JSON, when the service listens; remove it when "
+    "the service ends.",
+)
+@click.option("--with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
+@verbose_option
+def serve(
+    config: str | None,
+    host: str,
+    port: int,
+    https: bool,
+    certificate: str | None,
+    certificate_key: str | None,
+    hub: str,
+    access_key: str | None,
+    key_file: str | None,
+    secondary_access_key: str | None,
+    anonymous_hubs: tuple[str, ...],
+    event_handlers: tuple[str, ...],
+    ready_file: str | None,
+    with_parent: bool,
+    verbose: bool,
+) -> None:
+    """Run the local service until Ctrl-C, SIGTERM or SIGHUP.
+
+    The exit status is 0 then: to be stopped is how a service ends. Clients are told that it goes away (close code
+    1001).
+    """
+    log_to_stderr(verbose)
+
+    parent = Parent() if with_parent else None  # at once: it may end while the service starts
+    with user_errors():
+        options = ServiceOptions() if config is None else load_options(config)
+        options = dataclasses.replace(
+            options,
+            access_key=key_or_content(access_key, key_file) or options.access_key,
+            secondary_access_key=secondary_access_key or options.secondary_access_key,
+        )
+        options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
+        # The first handler on the command line is the first to be asked.
+        options = with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
+        context, made = certificate_context(https, certificate, certificate_key, host)
+        with kept_while_listening(ready_file) as file:
+
+            def ready(service: Service) -> None:
+                if file is not None:
+                    file.write(_where(service, hub, made))
+                _print_where(service, hub, made)
+
+            run_service(
+                options, host, port, ssl=context, on_start=ready, until=None if parent is None else parent.ended
+            )
+    with suppress(OSError):  # its terminal is gone
+        click.echo("Stopped.")
+
+
+def _client_urls(service: Service, hub: str) -> dict[str, str]:
+    return {user: service.client_url(hub, user_id=user, roles=ALL_ROLES) for user in ("alice", "bob")}
+
+
+def _where(service: Service, hub: str, made: LocalCertificate | None) -> dict[str, Any]:
+    """Return the content of the file of --ready-file."""
+    return {
+        "pid": os.getpid(),
+        "endpoint": service.endpoint,
+        "connectionString": service.connection_string,
+        "hub": hub,
+        "urls": _client_urls(service, hub),
+        "traceUrl": service.trace_url,
+        "certificateAuthority": None if made is None else str(made.authority),
+    }
+
+
+def _print_where(service: Service, hub: str, made: LocalCertificate | None) -> None:
+    click.echo(f"Limpet's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
+    if service.trace_url is not None:
+        click.echo("Watch it, and try it, in a browser:")
+        click.echo(f"  {service.trace_url}\n")
+    if made is not None:
+        print_trust(made)
+    click.echo("Connection string, for server SDKs and for `limpet url`:")
+    click.echo(f"  {service.connection_string}\n")
+    if service.endpoint.startswith("http:"):
+        click.echo("Microsoft's JavaScript server SDK refuses http:// unless it gets { allowInsecureConnection: true }")
+        click.echo("as its last argument. Or serve https: start again with --https.\n")
+    click.echo(f"Client URLs for the hub {hub!r}. They may join and send to every group; connect within an hour.")
+    for user, url in _client_urls(service, hub).items():
+        click.echo(f"As user {user}:")
+        click.echo(f"  {url}")
+    if service.options.access_key is None:
+        click.echo(
+            "\nThe access key was made for this start: the next one refuses these URLs and this connection string."
+        )
+        click.echo("To keep them good, give a key of your own with --key or LIMPET_ACCESS_KEY.")

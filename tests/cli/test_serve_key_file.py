@@ -1,0 +1,48 @@
+"""``limpet serve --key-file``: the access key from a file, as containers get their secrets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.test_cli import limpet, running
+from tests.helpers.waiting import until
+
+KEY = "a key of thirty-two bytes, or more"
+
+
+@pytest.mark.parametrize("option", ["--key-file", "--access-key-file"])
+def test_the_key_is_the_content_of_the_file(tmp_path: Path, option: str) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n", "utf-8")
+    ready = tmp_path / "ready.json"
+    with running("serve", "--port", "0", "--ready-file", str(ready), option, str(tmp_path / "key")):
+        until(ready.exists)
+        assert f";AccessKey={KEY};" in json.loads(ready.read_text("utf-8"))["connectionString"]
+
+
+def test_a_variable_names_the_file_too(tmp_path: Path) -> None:
+    refused = limpet("serve", "--port", "0", LIMPET_ACCESS_KEY_FILE=str(tmp_path / "key"))
+    assert refused.returncode == 2
+    assert "No such file" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(None, "No such file"), (b" \n", "the file has no key"), (b"\xff\xfe", "is not text in UTF-8")],
+)
+def test_a_file_without_a_key_is_told(tmp_path: Path, content: bytes | None, text: str) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    refused = limpet("serve", "--port", "0", "--key-file", str(path))
+    assert refused.returncode == 2
+    assert f"--key-file {path}: " in " ".join(refused.stderr.split())
+    assert text in refused.stderr
+
+
+def test_a_key_and_a_file_are_one_too_many(tmp_path: Path) -> None:
+    refused = limpet("serve", "--port", "0", "--key", KEY, "--key-file", str(tmp_path / "key"))
+    assert refused.returncode == 2
+    assert "give one of them" in refused.stderr
+    assert KEY not in refused.stderr

@@ -1,0 +1,49 @@
+"""The code in the how-to about metrics runs, and its tables name all metrics that there are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import ROOT
+from tests.helpers.waiting import complaints
+
+from limpet.opentelemetry._metrics import Metrics
+from limpet.service._metrics import ServiceMetrics
+from limpet.testing import VirtualService
+
+TEXT = (ROOT / "docs" / "howto" / "metrics.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_code_runs(number: int, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(EXAMPLES[number], "utf-8")
+    command = [sys.executable, "-X", "dev", "-W", "error", program.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert complaints(done.stderr) == ""
+
+
+def test_the_table_has_every_metric_of_clients() -> None:
+    names: set[str] = set()
+
+    class Meter:
+        def __getattr__(self, method: str) -> object:
+            def create(name: str, *_: object, **__: object) -> None:
+                names.add(name)
+
+            return create
+
+    Metrics(Meter())  # type: ignore[arg-type]
+    assert names == set(re.findall(r"`((?:messaging|limpet)\.client\.[a-z.]+|messaging\.process\.duration)`", TEXT))
+
+
+def test_the_table_has_every_metric_of_the_service() -> None:
+    families = ServiceMetrics(VirtualService().core).collect()
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert names == set(re.findall(r"`(limpet_[a-z_]+)`", TEXT))
