@@ -144,14 +144,14 @@ class Request:
                 excluded = set(query.all("excluded"))
                 operations.close(core, core.hub(hub_name(hub)).connections.values(), query.one("reason"), excluded)
             case "POST", ["hubs", hub, ":addToGroups" | ":removeFromGroups" as name]:
-                change = GroupChange.from_body(body)
+                change = GroupChange.from_body(self.headers.get("content-type"), body)
                 chosen = select(core.hub(hub_name(hub)).connections.values(), change.filter)
                 adds = name == ":addToGroups"
                 (operations.add_to_groups if adds else operations.remove_from_groups)(core, chosen, change.groups)
             case "GET", ["hubs", hub, "groups", group, "connections"]:
                 size, top = query.integer("maxpagesize", 1, operations.MAX_PAGE), query.integer("top", 1, 2**31 - 1)
-                token = query.one("continuationToken") or None
-                page = operations.list_group(core, hub_name(hub), group_name(group), size, top, token)
+                token = query.one("continuationToken")
+                page = operations.list_group(core, hub_name(hub), group_name(group), size, top, token, b"key")
                 assert len(page.connections) <= min(size or operations.MAX_PAGE, top or operations.MAX_PAGE)
             case "PUT", ["hubs", hub, "groups", group, "connections", connection]:
                 operations.add_connection_to_group(core, hub_name(hub), connection, group_name(group))

@@ -243,7 +243,7 @@ def test_reasons_and_errors_of_others_stay_in_their_box() -> None:
         reason = "bye\u202e\u200b. 1000: all is well"
         service.core.close_connection(connection_id, reason)
         service.flush()
-        seen = "bye\\u{202e}\\u{200b}. 1000: all is well"
+        seen = "Application server closed the connection. Reason: bye\\u{202e}\\u{200b}. 1000: all is well"
         await expect(page.locator("#try-status .words")).to_have_text(seen)
         await expect(events(page, "closed").locator(".words")).to_have_text(seen)
 

@@ -193,7 +193,7 @@ def test_a_terminal_that_is_closed_ends_it_without_a_complaint(command: str, ser
         try:
             os.close(slave)
             shown = b""
-            while b"connected as" not in shown and b"or LIMPET_ACCESS_KEY." not in shown:
+            while b"connected as" not in shown and b"and keeps it." not in shown:
                 shown += os.read(terminal, 4096)
             os.close(terminal)
             assert process.wait(TIMEOUT) == (128 + signal.SIGHUP if command == "sub" else 0)

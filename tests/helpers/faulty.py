@@ -408,9 +408,9 @@ class Echoes(ServiceCore):
 class KeepsWhoLeft(ServiceCore):
     """Connections that were closed for good are kept."""
 
-    def disconnected(self, transport: Transport, code: int, now: float) -> None:
+    def disconnected(self, transport: Transport, code: int, now: float, reason: str = "") -> None:
         if code != 1000:
-            super().disconnected(transport, code, now)
+            super().disconnected(transport, code, now, reason)
 
 
 class NeverExpires(ServiceCore):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,28 @@ def node_command() -> list[str]:
 
 
 class Node:
-    """One running program of ``tests/interop/js``."""
+    """One running program of ``tests/interop/js``, or another ``command`` that speaks its protocol.
 
-    def __init__(self, program: str) -> None:
+    ``environment`` is added to that of this process; ``inherited`` are file descriptors that the program gets.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        *,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        inherited: Sequence[int] = (),
+    ) -> None:
         self._listeners: dict[str, Listener] = {}
         self._answers: dict[int, Future[Any]] = {}
         self._ids = itertools.count(1)
         self._ready: Future[str] = Future()
         self._errors: deque[str] = deque(maxlen=40)
         self._process = subprocess.Popen(
-            [*node_command(), str(HERE / "js" / program)],
+            command or [*node_command(), str(HERE / "js" / program)],
+            env={**os.environ, **(environment or {})},
+            pass_fds=inherited,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

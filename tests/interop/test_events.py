@@ -278,7 +278,9 @@ def test_disconnected_has_the_reason_of_the_server(play: Callable[..., Play], ki
     scene = play()
     scene.stage.open(kind, "ann")
     scene.stage.service(kind).close("user:ann", "Time to go")
-    assert scene.application.events.wait("disconnected")[0]["reason"] == "Time to go"
+    assert scene.application.events.wait("disconnected")[0]["reason"] == (
+        "Application server closed the connection. Reason: Time to go"
+    )
 
 
 def test_a_ping_is_answered_while_an_event_is_handled(play: Callable[..., Play]) -> None:

@@ -88,6 +88,17 @@ def test_failures(play: Callable[..., Play]) -> None:
     assert scene.reply("order", "x") == ("text", "x")
 
 
+@pytest.mark.parametrize("event", ["chat.login", "chat.getRoom", "chat.createRoom"])
+def test_what_the_chat_client_asks_for_is_refused_at_once(play: Callable[..., Play], event: str) -> None:
+    """Though a handler gets all events: its answer would be taken for that of the chat."""
+    scene = play()
+    name, text = scene.error(event)
+    assert name == "NotImplemented"
+    assert "501" in text
+    assert event in text
+    assert scene.application.events.of(event) == []
+
+
 def test_answers_come_in_any_order_and_requests_and_events_go_on(play: Callable[..., Play]) -> None:
     scene = play()
     scene.application.behave("slow", {"hold": True})

@@ -65,7 +65,7 @@ class Pair:
         return mine.value, theirs.value
 
 
-VARYING = ("ce-connectionid", "ce-id", "ce-signature", "ce-source", "ce-time")
+VARYING = ("ce-connectionid", "ce-id", "ce-signature", "ce-source", "ce-time", "x-ms-client-request-id")
 
 
 def decoded(reply: dict[str, Any]) -> Any:

@@ -158,7 +158,8 @@ def test_close_only_whom_it_concerns(stage: Stage, kind: str) -> None:
     bob.events.wait("connected", 2)
     service.close("user:bob", "two")
     bob.events.wait("connected", 3)
-    assert [event["message"] for event in bob.events.of("disconnected")] == ["one", "two"]
+    closed = "Application server closed the connection. Reason: "
+    assert [event["message"] for event in bob.events.of("disconnected")] == [f"{closed}one", f"{closed}two"]
     assert not ann.events.of("disconnected")
 
 

@@ -45,7 +45,7 @@ def test_a_token_that_the_refusal_quotes_is_refused_like_any_other(quoted: str, 
         send = [("Host", place.host), bearer(token), ("Content-Length", "0")]
         answer = await exchange(place.port, request("POST", f"{place.prefix}/api/hubs/chat/:send", send))
         assert answer.status == 401
-        assert answer.json["error"]["message"].isprintable()
+        assert answer.json["message"].isprintable()
         assert len(answer.body) < 600
 
     with_place(scenario, style)
@@ -178,6 +178,6 @@ def test_names_with_line_breaks_are_no_other_paths() -> None:
         assert (await exchange(place.port, request("POST", place.prefix + target, head, b"x"))).status == 202
         # It is not taken for a path that has another one without the slash.
         answer = await exchange(place.port, request("POST", "/api/hubs/chat/groups/a%0A/", head, b"x"))
-        assert answer.status in (401, 404)
+        assert answer.status in (401, 404, 405)
 
     with_place(scenario, "service")

@@ -80,13 +80,22 @@ def test_refusals_failures_and_what_nobody_answers(
         client.send_event("unknown", 1)
 
 
+def test_a_function_may_stand_in_for_the_chat(service: BackgroundService) -> None:
+    service.answer("Chat.Login", lambda call: {"userId": call.user_id})
+    with Client(service.url("ann"), QUICK) as client:
+        assert client.invoke("chat.login", "").data == {"userId": "ann"}
+        with pytest.raises(InvocationError, match="501") as missing:
+            client.invoke("chat.getRoom", {"id": "one"})
+        assert missing.value.name == "NotImplemented"
+
+
 @pytest.mark.parametrize("kind", [BackgroundService, VirtualService])
 def test_an_event_has_a_name(kind: type[BackgroundService | VirtualService]) -> None:
     service = kind()
     if isinstance(service, BackgroundService):
         service.start()
     try:
-        for name in ("", "1", "a b"):
+        for name in ("", "1", "a b", "*", "order*"):
             with pytest.raises(ValueError, match="not the name of an event"):
                 service.answer(name, lambda call: None)
     finally:

@@ -191,7 +191,7 @@ def test_a_deliberate_close_is_told_and_final(service: VirtualService, ann: Virt
     service.end("c1", "enough")
     service.advance(5)
     (disconnected,) = ann.events_of(Disconnected)
-    assert disconnected.reason == "enough"
+    assert disconnected.reason == "Application server closed the connection. Reason: enough"
     assert ann.connection_id == "c2"
 
 

@@ -1,10 +1,19 @@
-"""The access key of ``limpet serve`` from a file, as containers get their secrets."""
+"""The access key of ``limpet serve`` from a file: a secret of a container, or the key that a project keeps."""
 
 from __future__ import annotations
 
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import click
+
+PROJECT_KEY: Final = os.path.join(".limpet", "access-key")
+"""The file with the key of a project, in the folder in which the command runs."""
+
+_SHOWN: Final = 4
 
 
 def key_or_content(key: str | None, path: str | None) -> str | None:
@@ -16,12 +25,49 @@ def key_or_content(key: str | None, path: str | None) -> str | None:
         return key
     if key is not None:
         raise click.UsageError("--key-file is in place of --key: give one of them (or of their variables)")
+    return _content(path, f"--key-file {path}")
+
+
+def project_key() -> str:
+    """Return the key of the project, which is made at the first call, for the own user alone.
+
+    Raises click.UsageError for a bad file.
+    """
+    path = Path(PROJECT_KEY)
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path)
+    except OSError as error:
+        raise click.UsageError(f"--key: no key can be written to {path}: {error.strerror or error}") from None
+    return _content(PROJECT_KEY, f"--key: {path}")
+
+
+def shown(key: str) -> str:
+    """Return so much of a key that people can tell it from another one."""
+    return f"{key[:_SHOWN]}..."
+
+
+def _make(path: Path) -> None:
+    """Write a new key, unless another process has just done so: both have the same one then."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def _content(path: str, source: str) -> str:
     try:
         content = Path(path).read_text("utf-8").strip()
     except UnicodeDecodeError:
-        raise click.UsageError(f"--key-file {path}: the file is not text in UTF-8") from None
+        raise click.UsageError(f"{source}: the file is not text in UTF-8") from None
     except OSError as error:
-        raise click.UsageError(f"--key-file {path}: {error.strerror or error}") from None
+        raise click.UsageError(f"{source}: {error.strerror or error}") from None
     if not content:
-        raise click.UsageError(f"--key-file {path}: the file has no key")
+        raise click.UsageError(f"{source}: the file has no key")
     return content

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from limpet.cli._https import certificate_context, print_trust
-from limpet.cli._key_file import key_or_content
+from limpet.cli._key_file import PROJECT_KEY, key_or_content, project_key, shown
 from limpet.cli._options import ALL_ROLES, verbose_option
 from limpet.cli._parent import Parent
 from limpet.cli._ready_file import kept_while_listening
 from limpet.cli._running import log_to_stderr, user_errors
-from limpet.service import HubOptions, LocalCertificate, Service, ServiceOptions, load_options
+from limpet.service import HubOptions, LocalCertificate, Service, ServiceOptions, follow_options, load_options
 from limpet.service import serve as run_service
 from limpet.service.config import parse_event_handler, with_hubs
+
+# Of the option --key without a value; no command line or variable can hold it.
+_OF_PROJECT = "\0"
 
 
 @click.command("serve", short_help="Run the local service.")
@@ -25,7 +30,8 @@ from limpet.service.config import parse_event_handler, with_hubs
     "--config",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="TOML file with the options of the service, its hubs and their event handlers.",
+    help="TOML file with the options of the service, its hubs and their event handlers. When it changes, the hubs and "
+    "their event handlers change with it; a mistake in it is told, and changes nothing.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
@@ -51,8 +57,12 @@ from limpet.service.config import parse_event_handler, with_hubs
     "access_key",
     envvar="LIMPET_ACCESS_KEY",
     show_envvar=True,
-    help="Key that signs tokens, at least 32 bytes. By default a new one for each start. The private key of "
-    "--certificate is --certificate-key.",
+    is_flag=False,
+    flag_value=_OF_PROJECT,
+    metavar="[KEY]",
+    help="Key that signs tokens, at least 32 bytes. By default a new one for each start. Without KEY: one for the "
+    f"project, which the first start writes to {PROJECT_KEY}; it is not printed. The private key of --certificate is "
+    "--certificate-key.",
 )
 @click.option(
     "--key-file",
@@ -85,6 +95,12 @@ from limpet.service.config import parse_event_handler, with_hubs
     "was no connection. Repeatable; the first handler that gets an event is called.",
 )
 @click.option(
+    "--unvalidated-entra-tokens",
+    is_flag=True,
+    help="Accept tokens of Microsoft Entra for the REST API, from this machine, without validating them: for server "
+    "SDKs with a TokenCredential, which need --https. Every program on this machine may do everything then.",
+)
+@click.option(
     "--ready-file",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -106,6 +122,7 @@ def serve(
     secondary_access_key: str | None,
     anonymous_hubs: tuple[str, ...],
     event_handlers: tuple[str, ...],
+    unvalidated_entra_tokens: bool,
     ready_file: str | None,
     with_parent: bool,
     verbose: bool,
@@ -119,28 +136,62 @@ def serve(
 
     parent = Parent() if with_parent else None  # at once: it may end while the service starts
     with user_errors():
-        options = ServiceOptions() if config is None else load_options(config)
-        options = dataclasses.replace(
-            options,
-            access_key=key_or_content(access_key, key_file) or options.access_key,
-            secondary_access_key=secondary_access_key or options.secondary_access_key,
-        )
-        options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
-        # The first handler on the command line is the first to be asked.
-        options = with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
+        of_project = access_key == _OF_PROJECT
+        if of_project and key_file is None:
+            access_key = project_key()
+        key = key_or_content(access_key, key_file)
+
+        def read_options() -> ServiceOptions:
+            options = ServiceOptions() if config is None else load_options(config)
+            options = dataclasses.replace(
+                options,
+                access_key=key or options.access_key,
+                secondary_access_key=secondary_access_key or options.secondary_access_key,
+                unvalidated_entra_tokens=unvalidated_entra_tokens or options.unvalidated_entra_tokens,
+            )
+            options = with_hubs(options, [(name, HubOptions(anonymous=True)) for name in anonymous_hubs])
+            # The first handler on the command line is the first to be asked.
+            return with_hubs(options, [parse_event_handler(text) for text in reversed(event_handlers)])
+
+        options = read_options()
+        services: list[Service] = []
+
         context, made = certificate_context(https, certificate, certificate_key, host)
         with kept_while_listening(ready_file) as file:
 
             def ready(service: Service) -> None:
+                services.append(service)
                 if file is not None:
                     file.write(_where(service, hub, made))
-                _print_where(service, hub, made)
+                _print_where(service, hub, made, of_project=of_project)
 
             run_service(
-                options, host, port, ssl=context, on_start=ready, until=None if parent is None else parent.ended
+                options,
+                host,
+                port,
+                ssl=context,
+                on_start=ready,
+                until=lambda: _runs(services[0], config, read_options, parent),
             )
     with suppress(OSError):  # its terminal is gone
         click.echo("Stopped.")
+
+
+async def _runs(
+    service: Service, config: str | None, read: Callable[[], ServiceOptions], parent: Parent | None
+) -> None:
+    """Take what changes in the file of --config, until the parent process has ended."""
+    async with asyncio.TaskGroup() as tasks:
+        follow = None if config is None else follow_options(service, config, read=read, on_change=lambda: _tell(config))
+        following = None if follow is None else tasks.create_task(follow)
+        await (asyncio.Event().wait() if parent is None else parent.ended())
+        if following is not None:
+            following.cancel()
+
+
+def _tell(config: str) -> None:
+    with suppress(OSError):  # the terminal is gone
+        click.echo(f"{config} has changed, and was read again.")
 
 
 def _client_urls(service: Service, hub: str) -> dict[str, str]:
@@ -160,15 +211,22 @@ def _where(service: Service, hub: str, made: LocalCertificate | None) -> dict[st
     }
 
 
-def _print_where(service: Service, hub: str, made: LocalCertificate | None) -> None:
+def _print_where(service: Service, hub: str, made: LocalCertificate | None, *, of_project: bool) -> None:
     click.echo(f"Limpet's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
     if service.trace_url is not None:
         click.echo("Watch it, and try it, in a browser:")
         click.echo(f"  {service.trace_url}\n")
     if made is not None:
         print_trust(made)
-    click.echo("Connection string, for server SDKs and for `limpet url`:")
-    click.echo(f"  {service.connection_string}\n")
+    if of_project:
+        key = service.options.access_key or ""
+        click.echo(f"The access key of this project, {shown(key)}, is in {os.path.abspath(PROJECT_KEY)}.")
+        click.echo("Connection string, for server SDKs and for `limpet url`, as a line for a shell in this folder:")
+        hidden = service.connection_string.replace(key, f"$(cat {PROJECT_KEY})")
+        click.echo(f'  export LIMPET_CONNECTION_STRING="{hidden}"\n')
+    else:
+        click.echo("Connection string, for server SDKs and for `limpet url`:")
+        click.echo(f"  {service.connection_string}\n")
     if service.endpoint.startswith("http:"):
         click.echo("Microsoft's JavaScript server SDK refuses http:// unless it gets { allowInsecureConnection: true }")
         click.echo("as its last argument. Or serve https: start again with --https.\n")
@@ -180,4 +238,7 @@ def _print_where(service: Service, hub: str, made: LocalCertificate | None) -> N
         click.echo(
             "\nThe access key was made for this start: the next one refuses these URLs and this connection string."
         )
-        click.echo("To keep them good, give a key of your own with --key or LIMPET_ACCESS_KEY.")
+        click.echo(
+            "To keep them good, give a key of your own with --key or LIMPET_ACCESS_KEY; --key alone makes one for"
+        )
+        click.echo("this folder, and keeps it.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from limpet._extras import extra
-from limpet_core.service import EventHandler
+from limpet_core.service import EventHandler, EventListener
 
 with extra("service"):
+    from limpet.service._follow import follow_options
     from limpet.service.app import ServiceApp, create_app
     from limpet.service.certificates import LocalCertificate
     from limpet.service.config import load_options
@@ -15,6 +16,7 @@ with extra("service"):
 
 __all__ = [
     "EventHandler",
+    "EventListener",
     "HubOptions",
     "LocalCertificate",
     "Service",
@@ -22,6 +24,7 @@ __all__ = [
     "ServiceOptions",
     "client_url",
     "create_app",
+    "follow_options",
     "load_options",
     "mint_client_token",
     "serve",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qsl, unquote
 
 from limpet.service._connect_event import connect_request
 from limpet.service._identity import Identity
@@ -100,7 +100,8 @@ class Decision:
         self._identity = identity
         self._options = options
         self._handshake = handshake
-        self._query = parse_qs(handshake.query, keep_blank_values=True)
+        self._query = _values_by_name(handshake.query)
+        self._values = {name.lower(): values for name, values in self._query.items()}
         self._hub = self._parameter("hub") if handshake.hub is None else handshake.hub
         self._selected = select_subprotocol(handshake.subprotocols)
         self._raw = RawMode()
@@ -157,6 +158,8 @@ class Decision:
 
     def _check_subprotocol(self) -> Refusal | None:
         offers = self._handshake.subprotocols
+        if self._core.handler_decides(self._hub):
+            return None  # the handler may choose any of them
         if self._selected is None and any(offer.lower().startswith("protobuf.") for offer in offers):
             known = f"{', '.join(SUBPROTOCOLS[:-1])} or {SUBPROTOCOLS[-1]}"
             return Refusal(
@@ -166,7 +169,7 @@ class Decision:
 
     def _read_raw_mode(self) -> Refusal | None:
         try:
-            self._raw = RawMode.from_query(self._query)
+            self._raw = RawMode.from_query(self._values)
         except InvalidQuery as error:
             return Refusal(400, f"Wrong query: {error}.")
         return None
@@ -199,9 +202,18 @@ class Decision:
         return None
 
     def _parameter(self, name: str) -> str:
-        """Return the last value of a query parameter, or an empty text."""
-        values = self._query.get(name)
+        """Return the last value of a query parameter, its name in any case (emulator), or an empty text."""
+        values = self._values.get(name)
         return values[-1] if values else ""
+
+
+def _values_by_name(query: str) -> dict[str, list[str]]:
+    """Return the values of each parameter under the first spelling of its name; case does not matter (emulator)."""
+    spelled: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(spelled.setdefault(name.lower(), name), []).append(value)
+    return values
 
 
 def _bearer_token(authorization: str) -> str:

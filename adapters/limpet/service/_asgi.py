@@ -42,15 +42,15 @@ class ClientEndpoint:
         if isinstance(outcome, Refusal):
             await refuse(outcome, scope, receive, send)
             return
-        code = NO_CLOSE_FRAME
+        code, reason = NO_CLOSE_FRAME, ""
         writer = _Writer(outcome.transport, send, self._gateway.frame_log)
         try:
             await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
             self._gateway.attach(outcome.transport, writer)
             writer.start()
-            code = await self._receive(outcome.transport, receive)
+            code, reason = await self._receive(outcome.transport, receive)
         finally:
-            self._gateway.detach(outcome.transport, code)
+            self._gateway.detach(outcome.transport, code, reason)
             await writer.stop()
 
     async def _wait(
@@ -69,12 +69,12 @@ class ClientEndpoint:
             await asyncio.wait((disconnected,))
         return stays
 
-    async def _receive(self, transport: Transport, receive: Receive) -> int:
-        """Handle messages until the WebSocket is closed; return the close code."""
+    async def _receive(self, transport: Transport, receive: Receive) -> tuple[int, str]:
+        """Handle messages until the WebSocket is closed; return the close code and the reason."""
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                return int(message.get("code") or 1005)
+                return int(message.get("code") or 1005), str(message.get("reason") or "")
             text: str | None = message.get("text")
             data: str | bytes = message["bytes"] if text is None else text
             self._gateway.receive(transport, data)

@@ -8,6 +8,9 @@ from typing import cast
 
 from limpet_core.service import ConnectRequest
 
+# Headers of the cloud's own front end (emulator).
+_INTERNAL = "x-asrs-internal-"
+
 _BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
 
 
@@ -18,17 +21,40 @@ def connect_request(
     subprotocols: list[str],
 ) -> ConnectRequest:
     """Return the body of the connect event of a client, without the token (emulator)."""
+    claims = _with_long_names(claims)
     listed: dict[str, list[str]] = {}
     for name, value in headers:
-        if name.lower() != "authorization":
+        if name.lower() != "authorization" and not name.lower().startswith(_INTERNAL):
             # HTTP servers give names in any case; handlers look them up in title case.
             listed.setdefault(name.title(), []).append(_text(value))
     return ConnectRequest(
         claims={_string(name): _strings(value) for name, value in claims.items()},
-        query={name: values for name, values in query.items() if name != "access_token"},
+        query={name: values for name, values in query.items() if name.lower() != "access_token"},
         headers=listed,
         subprotocols=[_text(offer) for offer in subprotocols if offer],
     )
+
+
+# The names that .NET gives to claims, and with it the cloud: the official samples look them up.
+_LONG_NAMES = {
+    "sub": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
+    "nameid": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
+    "unique_name": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name",
+    "email": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
+    "given_name": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/givenname",
+    "family_name": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/surname",
+    "role": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+    "roles": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
+}
+
+
+def _with_long_names(claims: Mapping[str, object]) -> Mapping[str, object]:
+    """Return claims with those of known names under their long names as well, for handlers look up either."""
+    found = {name: _strings(value) for name, value in claims.items()}
+    for name, value in list(found.items()):
+        if (long := _LONG_NAMES.get(name)) is not None:
+            found[long] = found.get(long, []) + value
+    return found
 
 
 def _text(value: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_urlsafe
 from time import monotonic, time
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from limpet.service._admission import Admission, Decision, Handshake, Refusal
@@ -28,7 +29,11 @@ from limpet_core.service import (
 from limpet_core.text import one_line
 
 if TYPE_CHECKING:
+    from limpet.service._event_hubs import EventHubs
     from limpet.service._webhooks import WebhookClient
+
+RELOADED: Final = ("anonymous", "hubs", "negotiate", "max_connections")
+"""The options that may change while the service runs; the others are part of what it has given out already."""
 
 # Versions of the data plane that the log names.
 _MAX_NOTED = 20
@@ -66,21 +71,20 @@ class Gateway:
         core: the service's logic.
         memory: the newest events, for the trace page; ``None``: nobody may see that.
         webhooks: makes the calls to event handlers; ``None`` without event handlers.
+        event_hubs: sends what event listeners get; ``None`` without event listeners.
         frame_log: the log of all messages; ``None``: it is not written.
     """
 
     def __init__(self, options: ServiceOptions, endpoint: str | None) -> None:
-        self.options = options
+        self.options: ServiceOptions = options
         self.frame_log: FrameLog | None = frame_log()
         self.identity: Identity = Identity(options, endpoint)
-        handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
         self.core: ServiceCore = ServiceCore(
             options.limits(),
             new_connection_id=lambda: token_urlsafe(18),
             issue_reconnection_token=self.identity.tokens.issue_reconnection_token,
             check_reconnection_token=self.identity.tokens.check_reconnection_token,
             events=EventSettings(
-                handlers=handlers,
                 access_keys=self.identity.access_keys,
                 utc_time=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 origin="" if endpoint is None else _host_of(endpoint),
@@ -88,12 +92,15 @@ class Gateway:
             unix_time=time,
         )
         self.memory: Memory | None = None if options.trace is False else Memory(self.core)
+        self._call_observer: Callable[[str, float], None] | None = None
         self.webhooks: WebhookClient | None = None
-        if handlers:
-            # Only now, since the HTTP library takes long to import.
-            from limpet.service._webhooks import WebhookClient
-
-            self.webhooks = WebhookClient(self.core, self.flush)
+        self.event_hubs: EventHubs | None = None
+        self._set_handlers(options)
+        if options.unvalidated_entra_tokens:
+            _LOGGER.warning(
+                "tokens of Microsoft Entra are accepted without validation: every program on this machine may use the "
+                "REST API"
+            )
         self._noted_versions: set[str] = set()
         self._undecided: dict[PendingConnect, Respond] = {}
         self._writers: dict[Transport, Writer] = {}
@@ -107,6 +114,46 @@ class Gateway:
         self.identity.own_endpoint = endpoint
         if self.identity.endpoint is None:
             self.core.events.origin = _host_of(endpoint)
+
+    def reload(self, options: ServiceOptions) -> tuple[str, ...]:
+        """Take the options that may change while the service runs; return the names of the others that differ."""
+        changed = [
+            field.name
+            for field in dataclasses.fields(options)
+            if getattr(options, field.name) != getattr(self.options, field.name)
+        ]
+        # The first event listeners need a package that may be missing: nothing has changed then.
+        self._prepare(options)
+        taken = {name: getattr(options, name) for name in changed if name in RELOADED}
+        self.options = dataclasses.replace(self.options, **taken)
+        if "hubs" in taken:
+            self._set_handlers(self.options)
+            self.flush()
+        return tuple(name for name in changed if name not in RELOADED)
+
+    def observe_calls(self, observer: Callable[[str, float], None]) -> None:
+        """Have ``observer`` called with the outcome and the seconds of each request to an event handler."""
+        self._call_observer = observer
+        if self.webhooks is not None:
+            self.webhooks.observer = observer
+
+    def _prepare(self, options: ServiceOptions) -> None:
+        # Only when they are needed, since the libraries take long to import.
+        if self.webhooks is None and any(special.event_handlers for special in options.hubs.values()):
+            from limpet.service._webhooks import WebhookClient
+
+            self.webhooks = WebhookClient(self.core, self.flush)
+            self.webhooks.observer = self._call_observer
+        if self.event_hubs is None and any(special.event_listeners for special in options.hubs.values()):
+            from limpet.service._event_hubs import EventHubs
+
+            self.event_hubs = EventHubs()
+
+    def _set_handlers(self, options: ServiceOptions) -> None:
+        self._prepare(options)
+        handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
+        listeners = index_by_hub({hub: special.event_listeners for hub, special in options.hubs.items()})
+        self.core.set_handlers(handlers, listeners)
 
     def note_api_version(self, asked: str | None, followed: str) -> None:
         """Log that a preview of the data plane is answered like another version, once for each preview."""
@@ -165,17 +212,19 @@ class Gateway:
             self.frame_log.received(transport, data)
         self.core.receive(transport, data, monotonic())
 
-    def detach(self, transport: Transport, code: int, *, broken: bool = False) -> None:
+    def detach(self, transport: Transport, code: int, reason: str = "", *, broken: bool = False) -> None:
         """Handle the end of a WebSocket: closed by the client, or lost (``code`` is 1006 then). Repeats do nothing.
 
-        ``broken``: closed by the service, since the client broke the WebSocket protocol.
+        ``reason``: the client's own. ``broken``: closed by the service, since the client broke the WebSocket protocol.
         """
         if self._writers.pop(transport, None) is not None:
             connection = transport.connection
             if connection is not None:
                 _LOGGER.debug("client %s detached with code %d", connection.connection_id, code)
-            ended = self.core.transport_broken if broken else self.core.disconnected
-            ended(transport, code, monotonic())
+            if broken:
+                self.core.transport_broken(transport, code, monotonic())
+            else:
+                self.core.disconnected(transport, code, monotonic(), reason)
             self.flush()
 
     # ---- Output
@@ -188,6 +237,8 @@ class Gateway:
                 writer.flush()
         if self.webhooks is not None:
             self._flush_handlers(self.webhooks)
+        if self.event_hubs is not None:
+            self.event_hubs.send(self.core.listener_messages())
         if self.core.deadline < self._timer_deadline:
             self._set_timer()
 
@@ -211,6 +262,13 @@ class Gateway:
             self._timer.cancel()
             self._timer = None
         self._timer_deadline = math.inf
+
+    async def close(self) -> None:
+        """End the calls of event handlers, and send what event listeners are still to get."""
+        if self.webhooks is not None:
+            await self.webhooks.close()
+        if self.event_hubs is not None:
+            await self.event_hubs.close()
 
     # ---- The timer
 

@@ -17,6 +17,7 @@ class Identity:
         endpoint: the configured URL, if any.
         own_endpoint: the URL at which the service itself listens, if it does.
         tokens: signs and verifies tokens with the access keys.
+        page_key: signs the continuation tokens of lists, as long as this service runs.
 
     Raises:
         ValueError: if ``endpoint`` is not a URL of a service.
@@ -30,6 +31,7 @@ class Identity:
             key for key in (access_key, options.secondary_access_key) if key is not None
         )
         self.tokens: TokenAuthority = TokenAuthority(*self.access_keys)
+        self.page_key: bytes = secrets.token_bytes(32)
         self.endpoint: str | None = endpoint
         self.own_endpoint: str | None = None
 

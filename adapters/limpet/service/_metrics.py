@@ -34,7 +34,7 @@ from limpet_core.service import (
     StreamStarted,
     TraceEvent,
 )
-from limpet_core.service.connections.registry import TOO_SLOW
+from limpet_core.service.closes import TOO_SLOW, UNACKNOWLEDGED
 
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The bounds of the buckets for calls of event handlers, in seconds."""
@@ -157,7 +157,7 @@ class ServiceMetrics(Collector):
                 self._add("limpet_connections_opened")
             case ConnectionClosed():
                 self._add("limpet_connections_closed", str(event.code) if event.code in _CLOSE_CODES else "other")
-                if (event.code, event.reason) == (TOO_SLOW.code, TOO_SLOW.reason):
+                if event.code == TOO_SLOW.code and event.reason in (TOO_SLOW.reason, UNACKNOWLEDGED.reason):
                     self._add("limpet_slow_consumers")
             case ConnectionDropped():
                 self._add("limpet_transports_lost")

@@ -50,6 +50,5 @@ class _Page:
             from limpet.service._metrics import ServiceMetrics
 
             self._metrics = ServiceMetrics(self._gateway.core)
-            if self._gateway.webhooks is not None:
-                self._gateway.webhooks.observer = self._metrics.handler_called
+            self._gateway.observe_calls(self._metrics.handler_called)
         return self._metrics

@@ -25,7 +25,9 @@ from limpet.service._access import WRONG_HOST, origin_of
 from limpet.service._admission import WRONG_PATH, Admission, Handshake, Refusal, hub_of_path
 from limpet.service._frames import encode_frames
 from limpet.service._gateway import Gateway
+from limpet_core.protocol.close import Close
 from limpet_core.service import NO_CLOSE_FRAME, PendingConnect, Transport
+from limpet_core.service.closes import broken_frame
 
 # Seconds in which the client may read what is before a close frame, and answer the close frame.
 _CLOSE_TIMEOUT = 5.0
@@ -47,6 +49,13 @@ _SILENT = logging.getLogger("limpet.service.websocket")
 _SILENT.setLevel(logging.ERROR)
 
 _NOT_A_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class _ServerProtocol(ServerProtocol):
+    """Says in its close frames first what the cloud says, and then what it has found."""
+
+    def fail(self, code: int, reason: str = "") -> None:
+        super().fail(code, Close.because(code, f"{broken_frame(code)} {reason}".rstrip()).reason)
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -72,7 +81,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._root_path = config.root_path
         self._open_connections: set[Any] = server_state.connections
-        self._protocol = ServerProtocol(max_size=self.gateway.options.max_message_size, logger=_SILENT)
+        self._protocol = _ServerProtocol(max_size=self.gateway.options.max_message_size, logger=_SILENT)
         self.transport: asyncio.Transport | None = None
         self._target: str | None = None
         self._client: Transport | None = None
@@ -276,7 +285,10 @@ class WebSocketProtocol(asyncio.Protocol):
             frame = self._frames.popleft()
             if frame.opcode is Opcode.CLOSE:
                 closed = self._protocol.close_rcvd
-                self._detach(1005 if closed is None else int(closed.code))
+                if closed is None:
+                    self._detach(1005)
+                else:
+                    self._detach(int(closed.code), closed.reason)
                 self._close_soon()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._handle_data(frame)
@@ -296,9 +308,9 @@ class WebSocketProtocol(asyncio.Protocol):
             is_text = self._mixed and self._text
             self.gateway.receive(self._client, message.decode("utf-8", "surrogateescape") if is_text else message)
 
-    def _detach(self, code: int, *, broken: bool = False) -> None:
+    def _detach(self, code: int, reason: str = "", *, broken: bool = False) -> None:
         if self._client is not None:
-            self.gateway.detach(self._client, code, broken=broken)
+            self.gateway.detach(self._client, code, reason, broken=broken)
 
     # ---- Sending
 

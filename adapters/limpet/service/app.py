@@ -102,8 +102,7 @@ def build_app(gateway: Gateway) -> ServiceApp:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         yield
-        if gateway.webhooks is not None:
-            await gateway.webhooks.close()
+        await gateway.close()
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

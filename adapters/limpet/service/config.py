@@ -35,6 +35,12 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         retry_delays = [1, 3, 5]
         resend = "always"
 
+        [[hubs.chat.event_listeners]]
+        event_hub = "events"
+        connection_string = "Endpoint=sb://localhost;...;UseDevelopmentEmulator=true"
+        user_events = ["*"]
+        system_events = ["connected", "disconnected"]
+
     Raises:
         ValueError: for unusable contents; the message is one line with the file's name.
         OSError: if the file cannot be read.
@@ -122,6 +128,8 @@ def with_hubs(options: ServiceOptions, hubs: Iterable[tuple[str, HubOptions]]) -
         name = spelled.setdefault(hub.lower(), hub)
         known = combined.get(name, HubOptions())
         combined[name] = HubOptions(
-            anonymous=known.anonymous or added.anonymous, event_handlers=added.event_handlers + known.event_handlers
+            anonymous=known.anonymous or added.anonymous,
+            event_handlers=added.event_handlers + known.event_handlers,
+            event_listeners=added.event_listeners + known.event_listeners,
         )
     return dataclasses.replace(options, hubs=combined)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from limpet_core.service import EventHandler, Limits, is_hub_name
+from limpet_core.service import EventHandler, EventListener, Limits, is_hub_name
 
 MIN_ACCESS_KEY_BYTES = 32
 
@@ -18,10 +19,13 @@ class HubOptions:
     Attributes:
         anonymous: accept clients without a token; they get no roles.
         event_handlers: endpoints of the application server; the first that gets an event is called.
+        event_listeners: event hubs of Azure Event Hubs; all that hear of an event get it. They need
+            ``pip install 'limpet[eventhubs]'``.
     """
 
     anonymous: bool = False
     event_handlers: tuple[EventHandler, ...] = ()
+    event_listeners: tuple[EventListener, ...] = ()
 
 
 _NO_HUBS: Mapping[str, HubOptions] = MappingProxyType({})
@@ -40,6 +44,10 @@ class ServiceOptions:
             ``None``: only to clients on this machine.
         trace: offer the trace page at ``/``, which shows all trace events of the service, and ``/metrics`` for
             Prometheus to anyone who can reach them; ``None``: only to browsers and programs on this machine.
+        unvalidated_entra_tokens: accept, for the REST API and from programs on this machine only, tokens with the
+            audience of Microsoft Entra (``https://webpubsub.azure.com``), so that server SDKs can be tried with a
+            ``TokenCredential``. Their times are checked, and nothing else: anyone on this machine can make such a
+            token, and may do everything with it.
         max_connections: connections at all hubs together; further clients are answered with HTTP 429. ``None``: any
             number.
         recovery_window: seconds that a dropped reliable connection is kept; clients rely on at least 30.
@@ -67,6 +75,7 @@ class ServiceOptions:
     hubs: Mapping[str, HubOptions] = field(default_factory=lambda: _NO_HUBS)
     negotiate: bool | None = None
     trace: bool | None = None
+    unvalidated_entra_tokens: bool = False
     max_connections: int | None = None
     recovery_window: float = 30.0
     retained_messages: int = 1000
@@ -122,5 +131,5 @@ def _check_key(name: str, key: str | None) -> None:
         raise ValueError(
             f"{name} must have at least {MIN_ACCESS_KEY_BYTES} bytes: it signs tokens, and is not the name of a file"
         )
-    if ";" in key or key != key.strip():
-        raise ValueError(f"{name} must not hold semicolons or begin or end with white space")
+    if ";" in key or key != key.strip() or any(unicodedata.category(character) == "Cc" for character in key):
+        raise ValueError(f"{name} must not hold semicolons or control characters, or begin or end with white space")

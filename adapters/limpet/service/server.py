@@ -54,9 +54,9 @@ class Service:
         *,
         ssl: ssl.SSLContext | None = None,
     ) -> None:
-        self.options: ServiceOptions = options or ServiceOptions()
         self.host = host
-        if not is_loopback(host) and self.options.access_key is None:
+        options = options or ServiceOptions()
+        if not is_loopback(host) and options.access_key is None:
             raise ValueError(
                 f"others can reach {host!r}: listening there needs an access key of your own "
                 "(ServiceOptions.access_key, or --key on the command line)"
@@ -64,11 +64,16 @@ class Service:
         self._wanted_port = port
         self._ssl = ssl
         self._port: int | None = None
-        self._gateway = Gateway(self.options, None)
+        self._gateway = Gateway(options, None)
         self._state = ServerState()
         self._listener: Listener | None = None
 
     # ---- State
+
+    @property
+    def options(self) -> ServiceOptions:
+        """The options of the service, as they are now (see :meth:`reload`)."""
+        return self._gateway.options
 
     @property
     def port(self) -> int:
@@ -181,8 +186,7 @@ class Service:
                 if connection.transport is not None:
                     connection.transport.abort()
             await self._wait_for_clients()
-        if self._gateway.webhooks is not None:
-            await self._gateway.webhooks.close()
+        await self._gateway.close()
 
     def _connections(self) -> set[Any]:
         return cast("set[Any]", self._state.connections)
@@ -206,6 +210,22 @@ class Service:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+    def reload(self, options: ServiceOptions) -> tuple[str, ...]:
+        """Take other options while the service runs; clients stay connected.
+
+        ``hubs`` with their event handlers, ``anonymous``, ``negotiate`` and ``max_connections`` count from now on. The
+        events of clients that are connected go to the new handlers; an event that a handler works on stays with it.
+        Every event handler is asked anew whether it allows calls. :func:`follow_options` calls this when a file
+        changes.
+
+        Returns:
+            The names of the other options that differ. They keep their values: start a new service for these.
+
+        Raises:
+            MissingExtra: for event listeners without the package that they need; nothing has changed then.
+        """
+        return self._gateway.reload(options)
 
     # ---- For tests
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import jwt
 
-from limpet_core.protocol.names import is_text
+from limpet_core.protocol.names import hub_identity, is_text
 from limpet_core.service import (
     ClientGrant,
     ConnectionString,
@@ -18,6 +18,7 @@ from limpet_core.service import (
     client_audience,
     client_claims,
     client_endpoint,
+    is_entra_audience,
     is_group_name,
     request_audience_matches,
 )
@@ -26,10 +27,24 @@ from limpet_core.text import one_line
 _ALGORITHM = "HS256"
 _LEEWAY = 300.0
 _ISSUER = "https://webpubsub.azure.com"
+_WITHOUT_ENTRA = (
+    "sign tokens of clients with the access key, as the server SDKs do, or give this one the audience "
+    "https://webpubsub.azure.com"
+)
 _RECONNECTION_LIFETIME = 7 * 24 * 3600
+
+_ENTRA_HINT = (
+    "the service cannot validate tokens of Microsoft Entra: sign with the access key, or on this machine start it with "
+    "`limpet serve --unvalidated-entra-tokens`"
+)
 
 # The caller compares the audience.
 _ANY_AUDIENCE: dict[str, Any] = {"leeway": _LEEWAY, "options": {"require": ["exp", "aud"], "verify_aud": False}}
+
+_TIMES_ALONE: dict[str, Any] = {
+    "leeway": _LEEWAY,
+    "options": {"require": ["exp"], "verify_signature": False, "verify_exp": True, "verify_nbf": True},
+}
 
 
 class InvalidToken(Exception):
@@ -74,7 +89,7 @@ def mint_client_token(
             raise ValueError("a group name has 1 to 1024 characters, not all white space")
     now = int(time.time())
     claims: dict[str, Any] = {
-        "aud": client_audience(connection.endpoint, hub),
+        "aud": client_audience(connection.endpoint, hub_identity(hub)),
         "iat": now,
         "exp": now + max(int(expires_in), 1),
         **client_claims(grant),
@@ -103,6 +118,23 @@ def _parsed(connection_string: str | ConnectionString) -> ConnectionString:
     return ConnectionString.parse(connection_string)
 
 
+def _unverified_audience(token: str) -> object:
+    """Return the audience in a token, which anyone may have made."""
+    try:
+        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return None
+    return claims.get("aud")
+
+
+def _check_times(token: str) -> None:
+    """Check that a token counts now, and nothing else."""
+    try:
+        jwt.decode(token, **_TIMES_ALONE)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise InvalidToken(one_line(str(error))) from None
+
+
 class TokenAuthority:
     """Signs and verifies the tokens of one service.
 
@@ -126,16 +158,43 @@ class TokenAuthority:
             raise InvalidToken("it is for another service or hub")
         return claims
 
-    def check_request(self, token: str, endpoints: tuple[str, ...], path: str, query: str) -> None:
+    def check_request(
+        self,
+        token: str,
+        endpoints: tuple[str, ...],
+        path: str,
+        *,
+        makes_tokens: bool = False,
+        unvalidated_entra: bool = False,
+    ) -> None:
         """Check the token of a request to the data plane at one of the endpoints (Azure docs).
 
         Five minutes of clock skew are tolerated (emulator).
 
+        Args:
+            token: of the request.
+            endpoints: the URLs of the service.
+            path: below the endpoint, percent-encoded.
+            makes_tokens: whether the request is for a client's token. Its audience must be that of Microsoft Entra
+                tokens: who has the access key makes tokens without the service (emulator).
+            unvalidated_entra: accept a token with the audience of Microsoft Entra and any signature.
+
         Raises:
             InvalidToken: if the token is not valid, or for another request.
         """
-        if not request_audience_matches(self._decode(token, **_ANY_AUDIENCE)["aud"], endpoints, path, query):
+        # Without endpoints, the audience of Microsoft Entra alone matches.
+        is_entra = request_audience_matches(_unverified_audience(token), (), path)
+        if is_entra and unvalidated_entra:
+            _check_times(token)
+            return
+        try:
+            audience = self._decode(token, **_ANY_AUDIENCE)["aud"]
+        except InvalidToken as error:
+            raise InvalidToken(f"{error}; {_ENTRA_HINT}" if is_entra else str(error)) from None
+        if not request_audience_matches(audience, endpoints, path):
             raise InvalidToken("it is for another request: its audience is not this URL")
+        if makes_tokens and not is_entra_audience(audience):
+            raise InvalidToken(f"{path.rpartition('/')[2]} is for Microsoft Entra tokens: {_WITHOUT_ENTRA}")
 
     def issue_reconnection_token(self, connection_id: str) -> str:
         """Return a token that recovers a connection, for seven days (client-spec 2.2, emulator)."""

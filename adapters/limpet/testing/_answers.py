@@ -10,6 +10,7 @@ import msgspec
 
 from limpet_core.protocol.json_requests import encode_json
 from limpet_core.protocol.lenient_json import read_value
+from limpet_core.protocol.names import is_event_name
 from limpet_core.service import Answer, ClientCall, EventHandler, HandlerCall
 from limpet_core.service.webhooks.cloud_events import ClientEvent
 from limpet_core.text import short_repr
@@ -83,11 +84,14 @@ class Answers(Mapping[str, tuple[EventHandler, ...]]):
     def __init__(self, others: Mapping[str, tuple[EventHandler, ...]]) -> None:
         self._others = others
         self._functions: dict[str, Function] = {}
-        self._in_process = _InProcess(url="http://in-process.invalid/", system_events=(), functions=self._functions)
+        self._in_process = _InProcess(
+            url="http://in-process.invalid/", system_events=(), user_events=(), functions=self._functions
+        )
 
     def add(self, event: str, function: Function) -> None:
         """Answer an event by a function, from now on."""
-        EventHandler(url="http://in-process.invalid/", user_events=(event,))  # raises for what is no name
+        if not is_event_name(event):
+            raise ValueError(f"not the name of an event: {event!r}; a function answers one event")
         self._functions[event.lower()] = function
 
     @property

@@ -11,7 +11,13 @@ from limpet_core.protocol.names import (
     is_group_name,
     is_hub_name,
 )
-from limpet_core.service.access.audiences import audience_matches, is_endpoint, parse_host, request_audience_matches
+from limpet_core.service.access.audiences import (
+    audience_matches,
+    is_endpoint,
+    is_entra_audience,
+    parse_host,
+    request_audience_matches,
+)
 from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
 from limpet_core.service.access.permissions import GroupRules, Permissions
 from limpet_core.service.access.tokens import (
@@ -85,6 +91,7 @@ from limpet_core.service.webhooks.handlers import (
     Headers,
     index_by_hub,
 )
+from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
 from limpet_core.service.wire.from_client import ProtocolViolation
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from limpet_core.service.wire.raw import InvalidQuery, RawMode
@@ -123,6 +130,7 @@ __all__ = [
     "ConnectionString",
     "DataType",
     "EventHandler",
+    "EventListener",
     "EventRaised",
     "EventSettings",
     "Failure",
@@ -155,6 +163,7 @@ __all__ = [
     "Left",
     "Limits",
     "ListedConnection",
+    "ListenerMessage",
     "Observer",
     "Observers",
     "PendingConnect",
@@ -188,6 +197,7 @@ __all__ = [
     "group_publication",
     "index_by_hub",
     "is_endpoint",
+    "is_entra_audience",
     "is_event_name",
     "is_group_name",
     "is_hub_name",

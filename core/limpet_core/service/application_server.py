@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -17,10 +17,13 @@ from limpet_core.service.webhooks.cloud_events import (
     ClientEvent,
     ConnectRequest,
     Rejection,
+    Reply,
     read_connect_answer,
+    read_reply,
 )
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import Answer, EventSettings, HandlerCall
+from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.raw import RawMode
 
 
@@ -68,6 +71,7 @@ class Handled(msgspec.Struct, frozen=True):
     """The call with a client's event has ended.
 
     Attributes:
+        reply: to the client; a text if the event has failed.
         delivered: whether the handler may have got the event.
         final: the handler must not get the event again.
     """
@@ -75,7 +79,7 @@ class Handled(msgspec.Struct, frozen=True):
     connection: Connection
     context: HandlerContext
     event: ClientEvent
-    outcome: Outcome
+    reply: Reply | str | None
     delivered: bool
     final: bool
 
@@ -114,12 +118,16 @@ class InvocationCall(ClientCall, frozen=True, eq=False):
 
 
 class Invoked(msgspec.Struct, frozen=True):
-    """The call with an invocation has ended; ``delivered``: the handler may have got it."""
+    """The call with an invocation has ended; ``reply`` and ``delivered`` as for an event."""
 
     invocation: InvocationCall
     outcome: Outcome
+    reply: Reply | str | None
     delivered: bool
 
+
+Submitted: TypeAlias = Literal["handler", "listeners", "nobody"]
+"""Who gets an event: a handler, which answers it, or listeners alone, which do not."""
 
 _Result: TypeAlias = Decided | Handled | Invoked
 
@@ -134,13 +142,24 @@ class ApplicationServer:
         self.settings: EventSettings = settings
         self._observers = observers
         self.calls: HandlerCalls = HandlerCalls(settings)
+        self.told: list[ListenerMessage] = []
         self._undecided: dict[PendingConnect, None] = {}
 
     def new_context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
-        """Return the context of a new client; ``None`` if its hub has no handlers."""
-        if hub not in self.settings.handlers:
+        """Return the context of a new client; ``None`` if its hub has neither handlers nor listeners."""
+        if hub not in self.settings.handlers and hub not in self.settings.listeners:
             return None
-        return HandlerContext(hub, connection_id, user_id, self.settings)
+        return HandlerContext(hub, connection_id, user_id, self.settings, self.told)
+
+    def handlers_changed(self, connections: Iterable[Connection]) -> None:
+        """Handle that the settings have other handlers: connections whose hub has got the first ones have them, too."""
+        self.calls.forget_permissions()
+        for connection in connections:
+            if connection.context is None:
+                context = self.new_context(connection.hub, connection.connection_id, connection.user_id)
+                if context is not None:
+                    context.subprotocol = connection.subprotocol or ""
+                connection.context = context
 
     # ---- The connect event
 
@@ -202,24 +221,35 @@ class ApplicationServer:
 
     # ---- Events of clients
 
-    def submit_event(self, connection: Connection, event: ClientEvent) -> bool:
-        """Submit an event of a client; return whether there is a handler for it."""
+    def submit_event(self, connection: Connection, event: ClientEvent) -> Submitted:
+        """Submit an event of a client, and return who gets it."""
         context = connection.context
         if context is None:
-            return False
-        call = context.user_event(event, EventCall(connection, context, event))
+            return "nobody"
+        event_id = context.take_id()
+        heard = context.tell(event, event_id)
+        call = context.user_event(event, EventCall(connection, context, event), event_id)
         if call is None:
-            return False
+            return "listeners" if heard else "nobody"
         context.event_running = call
         self.calls.submit(call)
-        return True
+        return "handler"
+
+    def names_event(self, hub: str, name: str) -> bool:
+        """Return whether a handler of a hub gets a client event by its name, and not as one of all events."""
+        return any(
+            handler.gets_user_event(name)
+            and (name.lower() in map(str.lower, handler.user_events) or {"*", "**"}.isdisjoint(handler.user_events))
+            for handler in self.settings.handlers.get(hub, ())
+        )
 
     def submit_invocation(self, invocation: InvocationCall) -> HandlerCall | None:
         """Submit an invocation, whatever else is running; return the call, ``None`` if there is no handler for it.
 
         The call has the connection state of this moment, and its answer sets it: the answer that comes last counts.
         """
-        call = invocation.context.user_event(invocation.event, invocation)
+        context = invocation.context
+        call = context.user_event(invocation.event, invocation, context.take_id())
         if call is not None:
             call.is_invocation = True
             self.calls.submit(call)
@@ -242,18 +272,25 @@ class ApplicationServer:
                 results.append(Decided(purpose, decision))
             elif isinstance(purpose, EventCall):
                 purpose.context.event_running = None
-                self._store(purpose.context, call, outcome, with_state=True)
+                reply = self._reply(purpose.context, call, outcome)
                 connection, context, event = purpose.connection, purpose.context, purpose.event
                 final = call.delivered and call.handler.resend == "safe"
-                results.append(Handled(connection, context, event, outcome, call.delivered, final))
+                results.append(Handled(connection, context, event, reply, call.delivered, final))
             elif isinstance(purpose, ConnectedCall):
                 self._store(purpose.context, call, outcome, with_state=False)
                 purpose.context.connected_running = False
                 self.submit_disconnected(purpose.context)
             elif isinstance(purpose, InvocationCall):
-                self._store(purpose.context, call, outcome, with_state=True)
-                results.append(Invoked(purpose, outcome, call.delivered))
+                reply = self._reply(purpose.context, call, outcome)
+                results.append(Invoked(purpose, outcome, reply, call.delivered))
         return results
+
+    def _reply(self, context: HandlerContext, call: HandlerCall, outcome: Outcome) -> Reply | str | None:
+        """Read the reply to a client; an answer that fails the event sets no state and no cookies (emulator)."""
+        reply = read_reply(outcome)
+        if not isinstance(reply, str):
+            self._store(context, call, outcome, with_state=True)
+        return reply
 
     def _store(self, context: HandlerContext, call: HandlerCall, outcome: Outcome, *, with_state: bool) -> None:
         if isinstance(outcome, Answer) and outcome.ok:

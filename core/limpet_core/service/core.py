@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Literal
 
-from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
+from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
+from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import ApplicationServer, Decided, Invoked, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
@@ -19,17 +20,21 @@ from limpet_core.service.invocations import Invocations
 from limpet_core.service.odata.filters import Filter, select
 from limpet_core.service.streams import Streams
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
-from limpet_core.service.webhooks.handlers import Answer, EventSettings, Failure, FailureKind, HandlerCall, Headers
+from limpet_core.service.webhooks.handlers import (
+    Answer,
+    EventHandler,
+    EventSettings,
+    Failure,
+    FailureKind,
+    HandlerCall,
+    Headers,
+)
+from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
 from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.requests import CancelInvocation, Invoke, Ping, SequenceAck, StreamMessage
 from limpet_core.service.wire.subprotocols import choose_subprotocol
 from limpet_core.service.wire.to_client import Publication
-
-_REFUSED: Final = Close(1008, "The connection cannot be recovered any more.")
-_REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
-
-_DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")
 
 _EVENTS: Final = RawMode()
 
@@ -37,8 +42,9 @@ _EVENTS: Final = RawMode()
 class ServiceCore:
     """All hubs of one service, without IO, clock or randomness.
 
-    **After any call carry out** :meth:`transports_with_output`, :meth:`handler_calls` **and** :meth:`decided_connects`,
-    **and call** :meth:`wake` **at** :attr:`deadline`. Without event handlers the first is enough.
+    **After any call carry out** :meth:`transports_with_output`, :meth:`handler_calls`, :meth:`decided_connects` **and**
+    :meth:`listener_messages`, **and call** :meth:`wake` **at** :attr:`deadline`. Without event handlers and listeners
+    the first is enough.
 
     Args:
         limits: sizes, counts and times.
@@ -79,6 +85,7 @@ class ServiceCore:
         self._states = GroupStates(self._registry, self.observers, unix_time)
         self._dispatcher = Dispatcher(self._registry, self._application, self.streams, self._states, self.observers)
         self._decided: list[PendingConnect] = []
+        self._handlers_changed = False
 
     # ---- State
 
@@ -86,7 +93,8 @@ class ServiceCore:
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds; ``math.inf``: never."""
         first = min(self._registry.window_deadline, self.streams.deadline)
-        if not self.events.handlers:
+        # Where handlers were taken away, calls of them may still run.
+        if not (self.events.handlers or self._handlers_changed):
             return first
         return min(first, self._application.calls.deadline, self.invocations.deadline)
 
@@ -111,6 +119,23 @@ class ServiceCore:
     def group_states(self, hub: str, group: str) -> dict[str, Mapping[str, str]]:
         """Return the states of the members of a group, by connection id; members without a state are left out."""
         return self._states.of(hub, group)
+
+    # ---- Inputs: settings
+
+    def set_handlers(
+        self,
+        handlers: Mapping[str, tuple[EventHandler, ...]],
+        listeners: Mapping[str, tuple[EventListener, ...]] | None = None,
+    ) -> None:
+        """Replace the event handlers and listeners of all hubs, by lower-case name; connections stay (emulator).
+
+        What clients do from now on goes to the new ones; handlers are asked for their permission before. Calls that
+        have begun go on.
+        """
+        self.events.handlers = handlers
+        self.events.listeners = listeners or {}
+        self._handlers_changed = True
+        self._application.handlers_changed(self._registry.connections.values())
 
     # ---- Inputs: clients
 
@@ -165,9 +190,9 @@ class ServiceCore:
             or not self._check_token(reconnection_token, connection_id)
         ):
             self.observers.recovery_refused(hub_identity(hub), connection_id)
-            return self._registry.refuse(_REFUSED)
+            return self._registry.refuse(closes.REFUSED)
         if connection.transport is not None:
-            connection.transport.end(_REPLACED, discard=True)
+            connection.transport.end(closes.REPLACED, discard=True)
         return self._registry.attach(connection, now)
 
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
@@ -183,16 +208,19 @@ class ServiceCore:
             # Lone surrogates cannot come from a WebSocket, but from other callers.
             encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
             if len(encoded) > self.limits.max_message_size:
-                raise ProtocolViolation(f"a message has at most {self.limits.max_message_size} bytes", 1009)
+                self._registry.end(connection, closes.too_large(self.limits.max_message_size))
+                return
             if connection.codec.binary and isinstance(data, str):
-                raise ProtocolViolation("a text message where binary belongs", 1003)
+                self._registry.end(connection, closes.wrong_frame())
+                return
             message = connection.codec.decode(encoded) if connection.raw is None else connection.raw.message(data)
         except UnknownOperation as unknown:
             self._dispatcher.refuse_unknown(connection, unknown)
             return
         except ProtocolViolation as violation:
             if violation.ack_id is None and violation.stream_id is None:
-                self._registry.end(connection, Close.because(violation.code, violation.reason))
+                binary, raw = connection.codec.binary, connection.raw is not None
+                self._registry.end(connection, closes.not_valid(violation.reason, binary=binary, raw=raw))
             else:
                 self._dispatcher.refuse(connection, violation.ack_id, violation.stream_id, violation.reason)
             return
@@ -218,8 +246,8 @@ class ServiceCore:
             if self._application.calls.has_settled:  # a handler that answers by itself
                 self._act_on_results(now)
 
-    def disconnected(self, transport: Transport, code: int, now: float) -> None:
-        """Handle the end of a transport: the client closed it with this code, or it was lost (1006).
+    def disconnected(self, transport: Transport, code: int, now: float, reason: str = "") -> None:
+        """Handle the end of a transport: the client closed it with this code and reason, or it was lost (1006).
 
         A reliable connection is kept for the recovery window, unless the code is 1000 (emulator).
         """
@@ -230,8 +258,9 @@ class ServiceCore:
             self.observers.dropped(connection, code, self.limits.recovery_window)
             self._registry.detach(connection, now)
         else:
-            reason = "The client closed the connection." if code == 1000 else "The client is gone."
-            self._registry.end(connection, None, reason, code=code)
+            # The client's own reason, also an empty one, is what the event handler is told (emulator).
+            told = Close.because(code, reason).reason
+            self._registry.end(connection, None, told if code == 1000 else told or closes.ENDED, code=code)
 
     def transport_broken(self, transport: Transport, code: int, now: float) -> None:
         """Handle the end of a transport that the driver closed with this code: the client broke the WebSocket protocol.
@@ -240,7 +269,7 @@ class ServiceCore:
         """
         connection = transport.connection
         if connection is not None and connection.transport is transport:
-            self._registry.end(connection, None, "The client broke the WebSocket protocol.", code=code)
+            self._registry.end(connection, None, closes.broken_frame(code), code=code)
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Handle the answer to a call of an event handler; each character of a header stands for a byte (latin-1)."""
@@ -329,10 +358,14 @@ class ServiceCore:
         self._registry.leave(connection, group)
 
     def close_connection(self, connection_id: str, reason: str) -> None:
-        """End a connection, if it exists, with a disconnected message and close code 1000 (client-spec 1.3)."""
+        """End a connection, if it exists, for the application server (client-spec 1.3).
+
+        The disconnected message and the disconnected event have a fixed sentence, with the ``reason`` behind it unless
+        it is empty. The close code is 1000, without a reason (emulator).
+        """
         connection = self._registry.connections.get(connection_id)
         if connection is not None:
-            self._dismiss(connection, 1000, reason)
+            self._dismiss(connection, Close(1000), closes.by_application(reason))
 
     def close_stream(self, connection_id: str, stream_id: str, name: str, reason: str) -> bool:
         """End a stream with an error, such as ``InternalServerError``; return whether it was open."""
@@ -353,9 +386,9 @@ class ServiceCore:
             return False
         transport = connection.transport
         if for_good:
-            self._registry.end(connection, _DROPPED, discard=True)
+            self._registry.end(connection, closes.DROPPED, discard=True)
         elif transport is not None:
-            transport.end(_DROPPED, discard=True)
+            transport.end(closes.DROPPED, discard=True)
         return transport is not None
 
     def shut_down(self) -> None:
@@ -370,14 +403,14 @@ class ServiceCore:
         for connection in list(self._registry.connections.values()):
             # The end of one may end others, whom its streams overflow.
             if self._registry.is_alive(connection):
-                self._dismiss(connection, 1001, "The service is shutting down.")
+                self._dismiss(connection, closes.SHUT_DOWN, closes.SHUT_DOWN.reason)
         self.observers.shut_down()
 
-    def _dismiss(self, connection: Connection, code: int, reason: str) -> None:
+    def _dismiss(self, connection: Connection, close: Close, reason: str) -> None:
         if connection.transport is not None and connection.raw is None:
             # Best effort: left out if the transport has no room.
             connection.transport.send(connection.codec.disconnected(reason))
-        self._registry.end(connection, Close.because(code, reason))
+        self._registry.end(connection, close, reason)
 
     # ---- Outputs
 
@@ -391,6 +424,15 @@ class ServiceCore:
         """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
         calls = self._application.calls
         return calls.take(now) if calls.waiting else []
+
+    def listener_messages(self) -> list[ListenerMessage]:
+        """Return what listeners are to get since the last call, in order."""
+        told = self._application.told
+        if not told:
+            return []
+        messages = told.copy()
+        told.clear()
+        return messages
 
     def decided_connects(self) -> list[PendingConnect]:
         """Return the clients about whom a decision was made since the last call."""

@@ -6,14 +6,14 @@ import logging
 import math
 from typing import Final
 
-from limpet_core.protocol.close import Close
+from limpet_core.service import closes
 from limpet_core.service.application_server import ApplicationServer, Handled
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.group_states import GroupStates
 from limpet_core.service.streams import Streams
-from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply
+from limpet_core.service.webhooks.cloud_events import ClientEvent
 from limpet_core.service.wire import to_client
 from limpet_core.service.wire.from_client import UnknownOperation
 from limpet_core.service.wire.requests import (
@@ -28,8 +28,6 @@ from limpet_core.service.wire.requests import (
 )
 
 _LOGGER: Final = logging.getLogger("limpet.service")
-_NO_HANDLER: Final = Close(1011, "The message could not be handled.")
-_OVERRUN: Final = Close(1008, "Too many messages wait for the event handler. Make a new connection.")
 
 
 class Dispatcher:
@@ -61,7 +59,7 @@ class Dispatcher:
         elif len(context.queue) < limits.retained_messages and context.queued_bytes + size <= limits.retained_bytes:
             context.enqueue(request, size)
         else:
-            self._registry.end(connection, _OVERRUN)
+            self._registry.end(connection, closes.OVERRUN)
 
     def dispatch_stream(self, connection: Connection, message: StreamMessage, now: float) -> None:
         """Carry out a message about a stream, ahead of the requests that are queued."""
@@ -99,7 +97,7 @@ class Dispatcher:
     def event_handled(self, handled: Handled, now: float) -> None:
         """Answer an event whose call has ended, and carry out the requests queued behind it."""
         connection, context, ack_id = handled.connection, handled.context, handled.event.ack_id
-        reply = read_reply(handled.outcome)
+        reply = handled.reply
         if isinstance(reply, str):
             error = ("InternalServerError", reply)
             if not handled.delivered:
@@ -138,10 +136,12 @@ class Dispatcher:
                 self._answer(connection, ack_id, error)
                 return
             self._observers.raised(connection, request)
-            if self._application.submit_event(connection, ClientEvent.from_message(request)):
+            submitted = self._application.submit_event(connection, ClientEvent.from_message(request))
+            if submitted == "handler":
                 return  # acknowledged when the handler has answered
             hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
-            error = ("NotFound", f"There is no event handler for the event '{request.event}': {hint}")
+            if submitted == "nobody":
+                error = ("NotFound", f"There is no event handler for the event '{request.event}': {hint}")
         elif isinstance(request, JoinGroup | LeaveGroup):
             error = self._change_membership(connection, request)
         else:
@@ -160,9 +160,8 @@ class Dispatcher:
         if connection.raw is not None:
             # Raw clients know no acks: a failure closes the connection (emulator).
             if error is not None and self._registry.is_alive(connection):
-                self._registry.end(
-                    connection, Close.because(1008, error[1]) if error[0] == "Forbidden" else _NO_HANDLER
-                )
+                close = closes.not_authorized(error[1]) if error[0] == "Forbidden" else closes.RAW_FAILURE
+                self._registry.end(connection, close)
             return
         if ack_id is None:
             return

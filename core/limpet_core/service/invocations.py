@@ -15,9 +15,9 @@ from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.calls import Outcome
-from limpet_core.service.webhooks.cloud_events import ClientEvent, read_reply, refusal_text
+from limpet_core.service.webhooks.cloud_events import ClientEvent, refusal_text
 from limpet_core.service.webhooks.handlers import Answer
-from limpet_core.service.wire import to_client
+from limpet_core.service.wire import chat, to_client
 from limpet_core.service.wire.requests import Invoke
 from limpet_core.text import one_line
 
@@ -86,12 +86,17 @@ class Invocations:
 
     def _call(self, connection: Connection, transport: Transport, message: Invoke, size: int) -> tuple[str, str] | None:
         self._observers.invoked(connection, message)
-        if connection.context is not None:
+        name, context = message.event, connection.context
+        if name.lower() in chat.INVOCATIONS and not (context and self._application.names_event(context.hub, name)):
+            # Where chat is enabled, handlers are not asked. One of all events would give an answer that is none.
+            hint = "To stand in for it, name the event in the user events of a handler."
+            return ("NotImplemented", f"{chat.not_implemented('The event ' + one_line(name))} {hint}")
+        if context is not None:
             invocation_id = message.invocation_id
             event = ClientEvent.from_message(message)
             delays = [fault(connection, invocation_id) for fault in self.faults.copy()]
             delay = next((delay for delay in delays if delay is not None), 0.0)
-            purpose = InvocationCall(connection, connection.context, event, transport, invocation_id, size, delay)
+            purpose = InvocationCall(connection, context, event, transport, invocation_id, size, delay)
             call = self._application.submit_invocation(purpose)
             if call is not None:
                 connection.invocations[transport, invocation_id] = call
@@ -134,7 +139,7 @@ class Invocations:
         if call is None or call.purpose is not invocation:
             return  # given up while the answer was held back
         self._forget(invocation)
-        reply = read_reply(invoked.outcome)
+        reply = invoked.reply
         if isinstance(reply, str):
             self._fail(connection, transport, invocation_id, _error(invoked.outcome, invoked.delivered, reply))
             return

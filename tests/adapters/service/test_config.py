@@ -68,6 +68,7 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
         ("recovery_window = -1", "recovery_window"),
         ("request_timeout = 0", "request_timeout"),
         ('access_key = "short"', "access_key must have"),
+        ('access_key = "a-key-of-thirty-two-bytes-or-more\\u0085-"', "control characters"),
         ('[hubs."1"]', "'1'"),
         ("[hubs.a]\n[hubs.A]", "twice"),
         ("[hubs]\na = 1", "hubs"),

@@ -139,15 +139,20 @@ def test_a_refused_request_begins_no_counting() -> None:
     with_service(scenario)
 
 
-def test_calls_of_event_handlers_are_counted_by_outcome_with_their_time() -> None:
+@pytest.mark.parametrize("when", ["from the start", "after a reload"])
+def test_calls_of_event_handlers_are_counted_by_outcome_with_their_time(when: str) -> None:
     async def scenario() -> None:
-        async with webhook() as hook, running(hook.options()) as service:
+        async with (
+            webhook() as hook,
+            running(hook.options() if when == "from the start" else ServiceOptions()) as service,
+        ):
 
             async def fails(request: Request) -> Response:
                 return PlainTextResponse("no", 400)
 
             hook.answers = {"bad": fails}
             await read(service)
+            service.reload(hook.options())
             client = await open_client(service)
             await ask(client)
             await ask(client, "bad")

@@ -78,7 +78,15 @@ def test_text_that_is_not_utf8_closes_with_1007() -> None:
     with_service(scenario)
 
 
-@pytest.mark.parametrize("query", ["webpubsub_mode=all", "noEcho=2", "webpubsub_mode=sendToGroup"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "webpubsub_mode=all",
+        "WEBPUBSUB_MODE=all",
+        "webpubsub_mode=sendToGroup",
+        "webpubsub_mode=sendToGroup&group=room&noEcho=2",
+    ],
+)
 @pytest.mark.parametrize("offers", [(), (JSON,)])
 def test_a_wrong_query_is_answered_before_the_upgrade(query: str, offers: tuple[str, ...]) -> None:
     async def scenario(service: Service) -> None:

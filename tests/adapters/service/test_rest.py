@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import jwt
@@ -74,7 +74,8 @@ async def api_of(**options: Any) -> AsyncIterator[Api]:
 
 
 def error_of(response: httpx.Response) -> tuple[int, str]:
-    error = response.json()["error"]
+    error = response.json()
+    assert set(error) == {"code", "message", "target"}
     assert response.headers["x-ms-error-code"] == error["code"]
     assert error["message"].endswith(".")
     return response.status_code, error["code"]
@@ -84,6 +85,7 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
 
 TEXT = {"content": "hi", "headers": {"Content-Type": "text/plain"}}
 GROUPS = {"json": {"groups": ["a", "b"], "filter": "userId eq 'ann'"}}
+ENTRA = {"claims": {"aud": "https://webpubsub.azure.com"}}
 PERMISSION = "/hubs/chat/permissions/sendToGroup/connections"
 
 
@@ -124,7 +126,15 @@ PERMISSION = "/hubs/chat/permissions/sendToGroup/connections"
         ("PUT", f"{PERMISSION}/nobody?targetName=room", {}, 404),
         ("DELETE", f"{PERMISSION}/{{id}}?targetName=room", {}, 204),
         ("HEAD", f"{PERMISSION}/{{id}}?targetName=room", {}, 404),
-        ("POST", "/hubs/chat/:generateToken?userId=ann&role=a&role=b&group=c&minutesToExpire=1", {}, 200),
+        ("POST", "/hubs/chat/:generateToken?userId=ann&role=a&role=b&group=c&minutesToExpire=1", ENTRA, 200),
+        # The words of a path in any case; names keep theirs.
+        ("POST", "/HUBS/chat/Groups/room/:Send", TEXT, 202),
+        ("HEAD", "/Hubs/chat/USERS/ann", {}, 200),
+        ("HEAD", "/Hubs/chat/USERS/ANN", {}, 404),
+        # A slash at the end.
+        ("POST", "/hubs/chat/:send/?filter=", TEXT, 202),
+        ("GET", "/hubs/chat/groups/room/connections/", {}, 200),
+        ("HEAD", "/hubs/chat/users/ann/", {}, 200),
         # What makes no sense.
         ("POST", "/hubs/1st/:send", TEXT, 400),
         ("POST", "/hubs/chat/:send?filter=userId", TEXT, 400),
@@ -141,13 +151,32 @@ PERMISSION = "/hubs/chat/permissions/sendToGroup/connections"
         ("POST", "/hubs/chat/:addToGroups", {"json": {"groups": []}}, 400),
         ("PUT", f"{PERMISSION}/{{id}}", {}, 400),
         ("PUT", "/hubs/chat/permissions/fly/connections/{id}?targetName=room", {}, 400),
-        ("POST", "/hubs/chat/:generateToken?minutesToExpire=0", {}, 400),
-        ("POST", "/hubs/chat/:generateToken?clientType=MQTT", {}, 400),
-        ("POST", "/hubs/chat/:generateToken?group=%20", {}, 400),
+        ("POST", "/hubs/chat/:generateToken?minutesToExpire=0", ENTRA, 400),
+        ("POST", "/hubs/chat/:generateToken?clientType=MQTT", ENTRA, 501),
+        ("POST", "/hubs/chat/:generateToken?clientType=SocketIO", ENTRA, 400),
+        ("POST", "/hubs/chat/:generateToken?group=%20", ENTRA, 400),
+        ("POST", "/hubs/chat/:generateToken", {}, 401),
+        ("POST", "/hubs/chat/:send", {"headers": {"Transfer-Encoding": "chunked"}}, 400),
+        ("GET", "/hubs/chat/groups/room/connections?continuationToken=", {}, 400),
+        ("GET", "/hubs/chat/groups/room/connections?maxpagesize=", {}, 400),
+        # Blank names.
+        ("POST", "/hubs/chat/users/%20/:send", TEXT, 400),
+        ("POST", "/hubs/chat/users/%09/:closeConnections", {}, 400),
+        ("POST", "/hubs/chat/connections/%20/:send", TEXT, 400),
+        ("DELETE", "/hubs/chat/connections/%20", {}, 400),
+        ("DELETE", "/hubs/chat/connections/%20/groups", {}, 400),
+        ("DELETE", "/hubs/chat/users/%20/groups", {}, 400),
+        ("DELETE", "/hubs/chat/users/ann/groups/%20", {}, 400),
+        ("PUT", "/hubs/chat/groups/hall/connections/%20", {}, 400),
+        ("PUT", f"{PERMISSION}/%20?targetName=room", {}, 400),
+        ("PUT", f"{PERMISSION}/{{id}}?targetName=%20", {}, 400),
+        ("HEAD", "/hubs/chat/groups/%20", {}, 400),
+        ("HEAD", "/hubs/chat/users/%20", {}, 400),
         # What there is not.
         ("GET", "/hubs/chat/:send", {}, 405),
         ("HEAD", "/hubs/chat/groups/room/connections", {}, 405),
-        ("POST", "/hubs/chat/:send/", TEXT, 404),
+        ("DELETE", "/hubs/chat/users/ann/groups/", {}, 404),
+        ("POST", "/hubs/chat/:send//", TEXT, 404),
         ("GET", "/hubs/chat", {}, 404),
         ("GET", "/", {}, 404),
     ],
@@ -157,6 +186,8 @@ def test_status(method: str, path: str, more: dict[str, Any], status: int) -> No
         async with api_of() as api:
             response = await api(method, path.replace("{id}", api.ann_id), **more)
             assert response.status_code == status
+            versions = "2021-10-01, 2022-11-01, 2023-07-01, 2024-01-01, 2024-12-01"
+            assert response.headers["api-supported-versions"] == versions
             if status < 400 or method == "HEAD":
                 assert not response.content or response.headers["content-type"] == "application/json"
             else:
@@ -166,7 +197,7 @@ def test_status(method: str, path: str, more: dict[str, Any], status: int) -> No
 
 
 def test_the_table_of_operations_is_complete() -> None:
-    assert sum(len(methods) for methods in OPERATIONS.values()) == 24
+    assert sum(len(methods) for path, methods in OPERATIONS.items() if "/chat/" not in path) == 24
 
 
 def test_what_operations_do_arrives() -> None:
@@ -189,7 +220,9 @@ def test_what_operations_do_arrives() -> None:
             assert json.loads(message)["data"] == "/w=="
             await api("POST", "/hubs/chat/users/ann/:closeConnections?reason=a+b%2Bc")
             assert api.ann.close is not None
-            assert (api.ann.close.code, api.ann.close.reason) == (1000, "a b+c")
+            assert (api.ann.close.code, api.ann.close.reason) == (1000, "")
+            said = "Application server closed the connection. Reason: a b+c"
+            assert json.loads(api.ann.messages_to_send()[-1])["message"] == said
 
     asyncio.run(run())
 
@@ -270,16 +303,44 @@ def test_the_next_link_is_absolute_and_keeps_its_parameters(prefix: str, endpoin
             path = "/hubs/chat/groups/room/connections?maxpagesize=2&top=3&api-version=2024-12-01"
             first = (await api("GET", path)).json()
             base = endpoint or f"http://test{prefix}"
-            assert first["nextLink"].startswith(f"{base}/api/hubs/chat/groups/room/connections?maxpagesize=2&top=1&")
-            assert "api-version=2024-12-01" in first["nextLink"]
-            second = (await api("GET", first["nextLink"].removeprefix(f"{base}/api"))).json()
-            assert "nextLink" not in second
+            start = (
+                f"{base}/api/hubs/chat/groups/room/connections?api-version=2024-12-01&maxpagesize=2&continuationToken="
+            )
+            assert first["nextLink"].startswith(start)
+            assert first["nextLink"].endswith("&top=1")
+            # A token for the first page is good for the next.
+            audience = {"aud": f"{api.endpoint}/api{path}"}
+            second = (await api("GET", first["nextLink"].removeprefix(f"{base}/api"), claims=audience)).json()
+            assert second["nextLink"] is None
             members = first["value"] + second["value"]
             assert [len(first["value"]), len(second["value"])] == [2, 1]
             ids = [member["connectionId"] for member in members]
             assert ids == sorted(ids)
             assert {"connectionId": api.ann_id, "userId": "ann"} in members or api.ann_id > max(ids)
-            assert all("userId" not in member for member in members if member["connectionId"] != api.ann_id)
+            assert all(member["userId"] is None for member in members if member["connectionId"] != api.ann_id)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("query", ["", "?api-version=2021-10-01", "?api-version=2022-11-01-preview"])
+def test_the_next_link_has_the_newest_version_and_the_page_size_that_counts(query: str) -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            for _ in range(200):
+                api.connect(ClientGrant(None, (), ("room",)))
+            page = (await api("GET", f"/hubs/CHAT/groups/room/connections{query}")).json()
+            parameters = parse_qs(urlsplit(page["nextLink"]).query)
+            assert len(page["value"]) == 200
+            token = parameters.pop("continuationToken")[0]
+            assert parameters == {"api-version": ["2024-12-01"], "maxpagesize": ["200"]}
+            assert token not in (page["value"][-1]["connectionId"], "")
+            # It is for this group of this hub.
+            for hub, group, status in (("chat", "room", 200), ("other", "room", 400), ("chat", "ROOM", 400)):
+                path = f"/hubs/{hub}/groups/{group}/connections?continuationToken={token}"
+                assert (await api("GET", path)).status_code == status
+        async with api_of() as other:
+            path = f"/hubs/chat/groups/room/connections?continuationToken={token}"
+            assert error_of(await other("GET", path)) == (400, "Error.BadRequest")
 
     asyncio.run(run())
 
@@ -291,9 +352,226 @@ def test_generated_tokens_are_for_the_endpoint_of_the_request() -> None:
             ({"endpoint": "https://public.example"}, "https://public.example/client/hubs/chat"),
         ):
             async with api_of(**options) as api:
-                answer = (await api("POST", "/hubs/chat/:generateToken")).json()
+                answer = (await api("POST", "/hubs/CHAT/:generateToken?userId=%20", **ENTRA)).json()
                 claims = jwt.decode(answer["token"], KEY, ["HS256"], audience=audience)
                 assert claims["exp"] - claims["iat"] == 3600
+                assert "sub" not in claims
+
+    asyncio.run(run())
+
+
+# ---- Errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "code", "message", "target"),
+    [
+        (
+            "PUT",
+            "/hubs/chat/groups/hall/connections/missing",
+            {},
+            "Error.Connection.NotExisted",
+            "Connection `missing` is not found.",
+            "Connection",
+        ),
+        (
+            "PUT",
+            f"{PERMISSION}/missing?targetName=room",
+            {},
+            "Info.Connection.NotExisted",
+            "Connection `missing` is not found.",
+            "Connection",
+        ),
+        (
+            "PUT",
+            "/hubs/chat/users/missing/groups/hall",
+            {},
+            "Warning.User.NotExisted",
+            "User `missing` is not found.",
+            "User",
+        ),
+        (
+            "POST",
+            "/hubs/chat/:generateToken?clientType=mqtt",
+            ENTRA,
+            "NotImplemented",
+            "MQTT client tokens are not supported by ",
+            "Request",
+        ),
+        *(
+            (method, path, {**TEXT, **more}, "Error.BadRequest", message, target)
+            for method, path, more, message, target in (
+                ("POST", "/hubs/1st/:send", {}, "Invalid hub name.", "hub"),
+                ("POST", "/hubs/chat/groups/%20/:send", {}, "Invalid group name.", "group"),
+                ("POST", "/hubs/chat/users/%20/:send", {}, "Invalid user ID.", "userId"),
+                ("POST", "/hubs/chat/connections/%20/:send", {}, "Invalid connection ID.", "connectionId"),
+                (
+                    "POST",
+                    "/hubs/chat/:send?messageTtlSeconds=301",
+                    {},
+                    "Invalid messageTtlSeconds.",
+                    "messageTtlSeconds",
+                ),
+                ("POST", "/hubs/chat/:send?filter=userId", {}, "Invalid filter: ", "Request"),
+                (
+                    "POST",
+                    "/hubs/chat/:send?api-version=2099-01-01",
+                    {},
+                    "The specified API version is not supported.",
+                    "api-version",
+                ),
+                (
+                    "POST",
+                    "/hubs/chat/:send",
+                    {"content": "{", "headers": {"Content-Type": "application/json"}},
+                    "The request body is not a valid JSON.",
+                    "Request",
+                ),
+                (
+                    "POST",
+                    "/hubs/chat/:addToGroups",
+                    {"content": "{", "headers": {"Content-Type": "application/json"}},
+                    "The request body is not a valid groups request.",
+                    "Request",
+                ),
+                (
+                    "POST",
+                    "/hubs/chat/:addToGroups",
+                    {"content": '{"groups":[]}', "headers": {"Content-Type": "application/json"}},
+                    "A nonempty list of valid group names is required.",
+                    "Request",
+                ),
+                ("GET", "/hubs/chat/groups/room/connections?maxpagesize=0", {}, "Invalid maxpagesize.", "maxpagesize"),
+                ("GET", "/hubs/chat/groups/room/connections?top=1&top=1", {}, "Invalid top.", "top"),
+                (
+                    "GET",
+                    "/hubs/chat/groups/room/connections?continuationToken=e30",
+                    {},
+                    "Invalid continuationToken.",
+                    "continuationToken",
+                ),
+                ("PUT", f"{PERMISSION}/c", {}, "Invalid group name.", "targetName"),
+                ("POST", "/hubs/chat/:generateToken?clientType=x", ENTRA, "Invalid clientType.", "clientType"),
+                ("POST", "/hubs/chat/:generateToken?group=%20", ENTRA, "Invalid group name.", "group"),
+            )
+        ),
+    ],
+)
+def test_errors_have_the_codes_targets_and_texts_of_the_emulator(
+    method: str, path: str, more: dict[str, Any], code: str, message: str, target: str
+) -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            response = await api(method, path, **more)
+            assert error_of(response)[1] == code
+            error = response.json()
+            assert error["message"].startswith(message)
+            assert error["target"] == target
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/hubs/chat/connections/missing", "Warning.Connection.NotExisted"),
+        ("/hubs/chat/groups/missing", "Warning.Group.NotExisted"),
+        ("/hubs/chat/users/missing", "Warning.User.NotExisted"),
+        (f"{PERMISSION}/missing?targetName=room", "Info.Connection.NotExisted"),
+        (f"{PERMISSION}/{{id}}?targetName=room", "Info.Connection.NotExisted"),
+    ],
+)
+def test_what_is_not_there_has_an_error_code_and_no_body(path: str, code: str) -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            response = await api("HEAD", path.replace("{id}", api.ann_id))
+            assert (response.status_code, response.headers["x-ms-error-code"]) == (404, code)
+            assert response.content == b""
+
+    asyncio.run(run())
+
+
+def test_what_a_request_names_is_quoted_in_one_short_line() -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            name = "%0d%0a%e2%80%ae" + "x" * 3000
+            for path in (f"/hubs/chat/groups/a/connections/{name}", f"/hubs/chat/users/{name}/groups/a"):
+                message = (await api("PUT", path)).json()["message"]
+                assert message.isprintable()
+                assert len(message) < 500
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        *(
+            (content_type, '{"groups":["hall","room"]}', 415)
+            for content_type in (
+                None,
+                "text/plain",
+                "application/octet-stream",
+                "application/xml",
+                "application/json; charset=unknown",
+                'application/json; charset="',
+            )
+        ),
+        *(
+            ("application/json", body, 400)
+            for body in (
+                '{"groups":["hall","room"],"filter":" "}',
+                '{"groups":["hall","room"],"Filter":" "}',
+                '{"groups":["hall","room",null]}',
+                '{"groups":["hall","room"," "]}',
+                '{"groups":["hall","room"],"filter":"true or userId"}',
+                '{"groups":["hall","room"],"filter":42}',
+            )
+        ),
+        ("application/json", '{"Groups":["hall","room"],"Filter":"userId eq \'nobody\'"}', 200),
+    ],
+)
+@pytest.mark.parametrize("operation", [":addToGroups", ":removeFromGroups"])
+def test_a_change_of_groups_that_is_not_clear_changes_no_group(
+    operation: str, content_type: str | None, body: str, status: int
+) -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            headers = {} if content_type is None else {"Content-Type": content_type}
+            response = await api("POST", f"/hubs/chat/{operation}", content=body.encode(), headers=headers)
+            assert response.status_code == status
+            assert status == 200 or error_of(response)
+            assert api.ann.connection is not None
+            assert api.anonymous.connection is not None
+            assert (list(api.ann.connection.groups), list(api.anonymous.connection.groups)) == (["room"], [])
+
+    asyncio.run(run())
+
+
+def test_a_group_without_a_name_is_not_all_groups() -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            for path in ("/hubs/chat/users/ann/groups/", "/hubs/chat/users/ann/groups/%20"):
+                assert (await api("DELETE", path)).status_code in (400, 404)
+            assert api.ann.connection is not None
+            assert list(api.ann.connection.groups) == ["room"]
+
+    asyncio.run(run())
+
+
+def test_a_wrong_query_is_told_before_the_body_is_read() -> None:
+    async def never() -> AsyncGenerator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    async def run() -> None:
+        async with api_of() as api:
+            for query in ("filter=userId%20lt%201", "messageTtlSeconds=301", "api-version=x"):
+                for target in ("", "/groups/room", "/users/ann"):
+                    headers = {"Content-Length": "5", "Content-Type": "text/plain"}
+                    response = await api("POST", f"/hubs/chat{target}/:send?{query}", content=never(), headers=headers)
+                    assert error_of(response)[0] == 400
+                    assert not response.json()["message"].startswith("Invalid Content-Length")
 
     asyncio.run(run())
 
@@ -315,6 +593,7 @@ def test_what_a_request_may_be_signed_with() -> None:
                 {"aud": "http://public.example:80/api" + path},
                 {"aud": "https://public.example:443/api" + path},
                 {"aud": "https://webpubsub.azure.com"},
+                {"aud": signed + "?api-version=2021-10-01"},
                 {"exp": int(time.time()) - 240},
                 {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name": "admin"},
             ):
@@ -350,11 +629,27 @@ def test_what_a_request_may_not_be_signed_with() -> None:
     asyncio.run(run())
 
 
+def test_api_is_found_in_any_case() -> None:
+    async def run() -> None:
+        async with api_of(prefix="/x") as api:
+            for path in ("/API/health", "/Api/HEALTH/"):
+                assert (await api.http.head(f"http://test/x{path}")).status_code == 200
+            url = "http://test/x/API/hubs/chat/groups/room/connections"
+            token = jwt.encode({"aud": url, "exp": int(time.time()) + 60}, KEY, "HS256")
+            answer = await api.http.get(url, headers={"Authorization": f"Bearer {token}"})
+            assert [member["userId"] for member in answer.json()["value"]] == ["ann"]
+
+    asyncio.run(run())
+
+
 def test_health_needs_no_token() -> None:
     async def run() -> None:
         async with api_of(prefix="/x") as api:
             for method in ("HEAD", "GET"):
-                assert (await api.http.request(method, api.url("/health"))).status_code == 200
+                for query, status in (("", 200), ("/", 200), ("?api-version=2024-12-01", 200), ("?api-version=1", 400)):
+                    answer = await api.http.request(method, api.url("/health") + query)
+                    assert answer.status_code == status
+                    assert "2024-12-01" in answer.headers["api-supported-versions"]
 
     asyncio.run(run())
 
@@ -362,18 +657,22 @@ def test_health_needs_no_token() -> None:
 # ---- Sizes
 
 
-def test_a_body_has_at_most_a_mebibyte_whether_it_tells_or_not() -> None:
+def test_a_body_tells_its_length_and_has_at_most_a_mebibyte() -> None:
     async def chunks(size: int) -> AsyncGenerator[bytes]:
         for start in range(0, size, 65_536):
             yield b"x" * min(65_536, size - start)
 
     async def run() -> None:
         async with api_of() as api:
-            for size, status in ((MEBIBYTE, 202), (MEBIBYTE + 1, 413)):
-                assert (await api("POST", "/hubs/chat/:send", content=b"x" * size)).status_code == status
-                assert (await api("POST", "/hubs/chat/:send", content=chunks(size))).status_code == status
-            assert error_of(await api("POST", "/hubs/chat/:send", content=chunks(5 * MEBIBYTE)))[0] == 413
-            assert len(api.ann.messages_to_send()) == 2
+            path = "/hubs/chat/:send"
+            for size, status in ((MEBIBYTE, 202), (MEBIBYTE + 1, 400)):
+                assert (await api("POST", path, content=b"x" * size)).status_code == status
+            for length in (None, "1", "1048577", "-1", "0x1", "1e1", "٣", ""):
+                headers = {} if length is None else {"Content-Length": length.encode()}
+                answer = await api("POST", path, content=chunks(5 * MEBIBYTE), headers=headers)
+                assert error_of(answer) == (400, "Error.BadRequest")
+                assert answer.json()["message"].startswith("Invalid Content-Length header.")
+            assert len(api.ann.messages_to_send()) == 1
 
     asyncio.run(run())
 
@@ -393,7 +692,7 @@ def test_the_data_plane_reaches_clients_over_sockets_at_once_and_survives_large_
         url = f"{service.endpoint}/api/hubs/chat/:send"
         token = jwt.encode({"aud": url, "exp": int(time.time()) + 60}, KEY, "HS256")
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http:
-            assert (await http.post(url, content=b"x" * (8 * MEBIBYTE))).status_code == 413
+            assert (await http.post(url, content=b"x" * (8 * MEBIBYTE))).status_code == 400
             for number in range(5):
                 assert (await http.post(url, json=number)).status_code == 202
                 assert (await client.receive())["data"] == number

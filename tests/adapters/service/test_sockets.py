@@ -216,7 +216,9 @@ def test_tokens_and_keys_are_never_logged(caplog: pytest.LogCaptureFixture) -> N
             await http.get(url.replace("ws:", "http:"))
             endpoint = f"{service.endpoint}/api/hubs/chat/:generateToken"
             key = ConnectionString.parse(service.connection_string).access_key
-            good, bad = [jwt.encode({"aud": endpoint, "exp": 2**31}, k, "HS256") for k in (key, "w" * 32)]
+            good, bad = [
+                jwt.encode({"aud": "https://webpubsub.azure.com", "exp": 2**31}, k, "HS256") for k in (key, "w" * 32)
+            ]
             made = (await http.post(endpoint, headers={"Authorization": f"Bearer {good}"})).json()["token"]
             assert (await http.post(endpoint, headers={"Authorization": f"Bearer {bad}"})).status_code == 401
         return [key, good, bad, made, url.partition("=")[2], hello["reconnectionToken"], again["reconnectionToken"]]
@@ -270,11 +272,14 @@ def test_a_message_in_a_binary_frame_or_in_fragments_is_understood() -> None:
     [("nonsense", 1007), (b"\xff", 1007), ("x" * (1024 * 1024 + 1), 1009), (["x" * 600_000] * 2, 1009)],
 )
 def test_a_broken_or_huge_message_ends_the_session(data: Any, code: int) -> None:
+    said = "The client message is " + ("too large. " if code == 1009 else "not a valid JSON protocol message. ")
+
     async def scenario(service: Service) -> None:
         client = await Client.open(service.client_url())
         hello = await client.receive()
         await client.websocket.send(data)
         assert await client.close_code() == code
+        assert str(client.websocket.close_reason).startswith(said)
         again = await Client.open(recovery_url(service, hello))
         assert await again.close_code() == 1008
 
@@ -300,6 +305,7 @@ def test_frames_that_break_the_rules_of_websockets_end_the_session() -> None:
         hello = await client.receive()
         client.websocket.transport.write(b"\x81\x01x")  # a client has to mask
         assert await client.close_code() == 1002
+        assert str(client.websocket.close_reason).startswith("The client frame is invalid. ")
         assert service.core.connection(hello["connectionId"]) is None
 
     with_service(scenario)
@@ -322,9 +328,10 @@ def test_a_close_by_the_application_server_is_announced_and_final() -> None:
         hello = await client.receive()
         service.core.close_connection(hello["connectionId"], "enough")
         service.flush()
-        assert await client.receive() == {"type": "system", "event": "disconnected", "message": "enough"}
+        said = "Application server closed the connection. Reason: enough"
+        assert await client.receive() == {"type": "system", "event": "disconnected", "message": said}
         assert await client.close_code() == 1000
-        assert client.websocket.close_reason == "enough"
+        assert client.websocket.close_reason == ""
         assert await (await Client.open(recovery_url(service, hello))).close_code() == 1008
 
     with_service(scenario)
@@ -661,7 +668,7 @@ def test_client_urls_and_tokens_come_from_a_connection_string() -> None:
         url.partition("=")[2],
         KEY + "=",
         algorithms=["HS256"],
-        audience="https://Demo.example/client/hubs/Chat",
+        audience="https://Demo.example/client/hubs/chat",
     )
     assert claims["exp"] - claims["iat"] == 60
     assert (claims["sub"], claims["role"], claims["webpubsub.group"]) == ("ann", list(ROLES), ["a b"])

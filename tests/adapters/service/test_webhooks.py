@@ -41,7 +41,7 @@ def test_a_client_from_connect_to_disconnected() -> None:
 
             connect = await hook.next("connect")
             assert (connect.method, connect.url.path) == ("POST", "/chat/connect")
-            assert connect.headers["content-type"] == "application/json; charset=utf-8"
+            assert connect.headers["content-type"] == "application/json"
             body = await connect.json()
             assert body["claims"]["sub"] == ["ann"]
             assert body["claims"]["role"] == ["r"]

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from tests.adapters.service.sockets import Client, recovery_url, refusal
 from tests.adapters.service.webhook import KEYS, Webhook, ask, open_client, outcome, run, running, webhook
 from tests.helpers.waiting import LIMIT
+from websockets.typing import Subprotocol
 
 from limpet.service import EventHandler, HubOptions, ServiceOptions, client_url, create_app
 from limpet_core.service import JSON, ConnectionString
@@ -74,18 +75,19 @@ def test_a_client_may_connect_without_the_handler_only_if_it_does_not_ask_for_th
     run(scenario())
 
 
-def test_a_handler_picks_the_subprotocol_of_a_raw_client() -> None:
+@pytest.mark.parametrize("mine", ["mine", "protobuf.mine"])
+def test_a_handler_picks_the_subprotocol_of_a_raw_client(mine: str) -> None:
     async def scenario() -> None:
         async def pick(request: Request) -> Response:
-            return JSONResponse({"subprotocol": "mine"})
+            return JSONResponse({"subprotocol": mine})
 
         async def echo(request: Request) -> Response:
             return Response(await request.body(), media_type=request.headers["content-type"])
 
         async with webhook() as hook, running(hook.options()) as service:
             hook.answers = {"connect": pick, "message": echo}
-            client = await Client.open(service.client_url("chat"), "other", "mine")
-            assert client.websocket.subprotocol == "mine"
+            client = await Client.open(service.client_url("chat"), "other", mine)
+            assert client.websocket.subprotocol == mine
             await client.websocket.send("text")
             assert await client.websocket.recv() == "text"
             await client.websocket.send(b"\x00\xff")
@@ -248,6 +250,63 @@ def test_the_asgi_application_asks_handlers_too() -> None:
             await hook.idle()
             assert hook.requests.empty()
             assert sorted(names) == ["connect", "connect", "connected", "disconnected", "order"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize(("code", "reason", "told"), [(1000, "done", "done"), (1000, "", ""), (4001, "bored", "bored")])
+def test_a_handler_gets_the_close_reason_of_the_client(mounted: bool, code: int, reason: str, told: str) -> None:
+    async def scenario() -> None:
+        async with webhook() as hook, asyncio.timeout(3 * LIMIT), contextlib.AsyncExitStack() as stack:
+            if mounted:
+                url = client_url(await stack.enter_async_context(under_uvicorn(hook.options())))
+            else:
+                url = (await stack.enter_async_context(running(hook.options()))).client_url("chat")
+            client = await Client.open(url, JSON)
+            await client.receive()
+            await hook.next("connect")
+            await hook.next("connected")
+            await client.websocket.close(code, reason)
+            assert await (await hook.next("disconnected")).json() == {"reason": told}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("name", ["access_token", "ACCESS_TOKEN", "Access_Token"])
+def test_names_in_the_query_have_any_case_and_secrets_stay_here(name: str) -> None:
+    async def scenario() -> None:
+        async with webhook() as hook, asyncio.timeout(3 * LIMIT), running(hook.options()) as service:
+            url = service.client_url("chat").replace("access_token", name) + "&Tag=a&tag=b&TAG=c"
+            headers = {
+                "X-ASRS-Internal-Test": "private",
+                "x-asrs-internal-other": "private",
+                "AUTHORIZATION": "Bearer private",
+                "X-Custom": "value",
+            }
+            offers = [Subprotocol(JSON)]
+            async with websockets.connect(url, subprotocols=offers, additional_headers=headers, compression=None):
+                request = await hook.next("connect")
+                asked = await request.json()
+                assert asked["query"] == {"Tag": ["a", "b", "c"]}
+                assert asked["headers"]["X-Custom"] == ["value"]
+                assert b"private" not in await request.body()
+
+    run(scenario())
+
+
+def test_names_in_the_query_of_a_recovery_have_any_case() -> None:
+    async def scenario() -> None:
+        async with webhook() as hook, asyncio.timeout(3 * LIMIT), running(hook.options()) as service:
+            client = await Client.open(service.client_url("chat"))
+            hello = await client.receive()
+            client.websocket.transport.abort()
+            url = recovery_url(service, hello)
+            for part in ("awps_connection_id", "awps_reconnection_token"):
+                url = url.replace(part, part.upper())
+            again = await Client.open(url)
+            assert (await again.receive())["connectionId"] == hello["connectionId"]
+            await again.leave()
 
     run(scenario())
 

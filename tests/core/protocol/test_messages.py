@@ -315,6 +315,19 @@ def test_text_and_binary_data_may_say_null() -> None:
     assert b'"data":"null"' in encode_event("null", b"\x9e\xe9e", None, 1, LIMIT)
 
 
+class Word(str):
+    """A text of a type of its own, as libraries have them."""
+
+    __slots__ = ()
+
+
+class Order:
+    """Something that encodes itself as the models of pydantic do."""
+
+    def model_dump(self, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
 JSON_OF = [
     ((1, 2), "[1,2]"),
     ({1}, "[1]"),
@@ -328,6 +341,8 @@ JSON_OF = [
     (Quote(1), '{"price":1}'),
     (2**70, "1180591620717411303424"),
     ([-0.0, 1e22, 0.1], "[-0.0,1e22,0.1]"),
+    ([Word("a")], '["a"]'),
+    (Order(), '{"mode":"json"}'),
 ]
 
 
@@ -336,7 +351,7 @@ def test_what_is_sent_for_what(data: Any, expected: str) -> None:
     assert encode_json(data).decode() == expected
 
 
-@pytest.mark.parametrize("data", [object(), 1j, {None: 1}, {(1, 2): 1}, [object(), None]])
+@pytest.mark.parametrize("data", [object(), Order, 1j, {None: 1}, {(1, 2): 1}, [object(), None]])
 def test_what_json_has_nothing_for_is_refused(data: Any) -> None:
     with pytest.raises(InvalidType, match=r"^data cannot be encoded"):
         encode_json(data)

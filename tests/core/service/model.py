@@ -274,7 +274,7 @@ class Model(RuleBasedStateMachine):
             assert set(core.hub(hub).users) == {member.user for member in there if member.user}
             assert set(core.hub(hub).groups) == {group for member in there for group in member.groups}
             for group in GROUPS:
-                page = operations.list_group(core, hub, group, None, None, None)
+                page = operations.list_group(core, hub, group, None, None, None, b"key")
                 names = [connection.connection_id for connection in page.connections]
                 assert names == sorted(member.name for member in self.at(hub, group=group))
         for member in self.members.values():

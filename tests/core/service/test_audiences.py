@@ -180,6 +180,9 @@ URL = f"{BARE}?{QUERY}"
     "audience",
     [
         URL,
+        URL + "&top=1",
+        BARE + "?maxpagesize=1",
+        BARE + "/?%3F",
         BARE,
         BARE + "/",
         BARE + "?",
@@ -195,7 +198,7 @@ URL = f"{BARE}?{QUERY}"
     ids=ascii,
 )
 def test_the_audience_of_a_request(audience: object) -> None:
-    assert request_audience_matches(audience, ["http://other", HERE], PATH, QUERY)
+    assert request_audience_matches(audience, ["http://other", HERE], PATH)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +218,7 @@ def test_the_audience_of_a_request(audience: object) -> None:
         BARE.replace("/api/", "/API%2F"),
         BARE.replace("8080", "8081"),
         BARE.replace("/api/", "/x/api/"),
-        URL + "&top=1",
-        URL.replace("&", "%26"),
         URL.replace("?", "%3F"),
-        URL.replace("=", "%3D"),
         HERE,
         CLIENT,
         "webpubsub.azure.com",
@@ -231,7 +231,7 @@ def test_the_audience_of_a_request(audience: object) -> None:
     ids=ascii,
 )
 def test_the_audience_of_another_request(audience: object) -> None:
-    assert not request_audience_matches(audience, [HERE, "http://webpubsub.azure.com:443", "nonsense"], PATH, QUERY)
+    assert not request_audience_matches(audience, [HERE, "http://webpubsub.azure.com:443", "nonsense"], PATH)
 
 
 def test_an_encoded_slash_in_a_name_divides_nothing() -> None:
@@ -262,9 +262,9 @@ def test_no_audience_is_a_clients_and_a_requests_at_one_endpoint(
     assert not (is_clients and request_audience_matches(claim, [second], path))
 
 
-@given(st.text(), st.text(), st.text(), st.text())
-def test_any_claim_and_request_can_be_compared(claim: str, endpoint: str, path: str, query: str) -> None:
-    assert request_audience_matches(claim, [endpoint], path, query) in (True, False)
+@given(st.text(), st.text(), st.text())
+def test_any_claim_and_request_can_be_compared(claim: str, endpoint: str, path: str) -> None:
+    assert request_audience_matches(claim, [endpoint], path) in (True, False)
     assert audience_matches(claim, [endpoint], path) in (True, False)
     if (found := parse_host(claim)) is not None:
         host, port = found

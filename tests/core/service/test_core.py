@@ -612,9 +612,10 @@ def test_the_service_closes_with_a_disconnected_message_and_1000() -> None:
     client = service.connect()
     hello = client.hello()
     service.core.close_connection("c1", "bye")
-    assert client.received() == [{"type": "system", "event": "disconnected", "message": "bye"}]
+    said = "Application server closed the connection. Reason: bye"
+    assert client.received() == [{"type": "system", "event": "disconnected", "message": said}]
     assert client.transport.close is not None
-    assert (client.close_code, client.transport.close.reason) == (1000, "bye")
+    assert (client.close_code, client.transport.close.reason) == (1000, "")
     client.drop()
     assert service.recover(hello).close_code == 1008
     service.core.close_connection("c1", "again")

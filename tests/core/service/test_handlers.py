@@ -39,7 +39,7 @@ def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
         "ce-awpsversion": "1.0",
         "ce-type": "azure.webpubsub.user.order.create",
         "ce-source": "/hubs/chat/client/c1",
-        "ce-id": "1",
+        "ce-id": "2",
         "ce-time": "2026-01-31T12:00:00Z",
         "ce-hub": "chat",
         "ce-connectionId": "c1",
@@ -48,7 +48,8 @@ def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
         "ce-subprotocol": RELIABLE_JSON,
         "ce-signature": f"{signature(b'first')},{signature(b'second')}",
         "WebHook-Request-Origin": "service.example:8080",
-        "Content-Type": "text/plain",
+        "x-ms-client-request-id": "f7b5e3ae-eb03-87db-84ad-448473e7a769",
+        "Content-Type": "text/plain; charset=utf-8",
         "x-webpubsub-metadata-trace-id": "abc",
     }
 
@@ -56,13 +57,13 @@ def test_an_event_is_a_cloud_event_with_the_signatures_of_both_keys() -> None:
 @pytest.mark.parametrize(
     ("message", "content_type", "payload"),
     [
-        ({"dataType": "text", "data": "\u20ac"}, "text/plain", "\u20ac".encode()),
-        ({"dataType": "text", "data": ""}, "text/plain", b""),
+        ({"dataType": "text", "data": "\u20ac"}, "text/plain; charset=utf-8", "\u20ac".encode()),
+        ({"dataType": "text", "data": ""}, "text/plain; charset=utf-8", b""),
         ({"dataType": "json", "data": {"a": [1]}}, "application/json", b'{"a": [1]}'),
         ({"data": "s"}, "application/json", b'"s"'),
         ({"dataType": "binary", "data": "AP8="}, "application/octet-stream", b"\x00\xff"),
         ({"dataType": "protobuf", "data": "AP8="}, "application/x-protobuf", b"\x00\xff"),
-        ({"metadata": {"a": "b"}}, "text/plain", b""),
+        ({"metadata": {"a": "b"}}, "text/plain; charset=utf-8", b""),
     ],
 )
 def test_the_body_is_the_payload_itself(message: dict[str, object], content_type: str, payload: bytes) -> None:
@@ -284,7 +285,7 @@ def test_the_state_is_kept_and_returned_and_only_successful_blocking_events_set_
     assert state_sent(200, "one", "two") == "eyJhIjoxfQ=="
     assert state_sent(400, "three") == "two"
     assert state_sent(200, "") == "two"
-    assert state_sent(204, "\xe9") is None
+    assert state_sent(204, "\xe9") == "", "an empty state is one that was set"
     client.send(event())
     client.drop(1000)
     call = backend.call()

@@ -123,6 +123,6 @@ def test_the_handler_hears_of_the_end_once_and_last(steps: list[tuple[str, Any]]
             story.backend.answer(call)
         story.service.advance(1)
     assert len(ends) == 1
-    assert ends == ["Enough."] or not by_service
+    assert ends == ["Application server closed the connection. Reason: Enough."] or not by_service
     assert story.backend.idle()
     assert story.service.core.hub("chat").connections == {}

@@ -245,7 +245,8 @@ def test_text_for_people_is_sent_whatever_is_in_it() -> None:
     client = service.connect()
     connection_id = client.hello()["connectionId"]
     service.core.close_connection(connection_id, "bye \ud83d")
-    assert client.received() == [{"type": "system", "event": "disconnected", "message": "bye ?"}]
+    said = "Application server closed the connection. Reason: bye ?"
+    assert client.received() == [{"type": "system", "event": "disconnected", "message": said}]
 
 
 # ---- Any JSON there is

@@ -26,6 +26,8 @@ some = st.integers(0, 9)  # which of those there are, counted around
 excluded = st.lists(st.integers(1, 9).map("c{}".format), max_size=2)
 permissions = st.sampled_from(["sendToGroup", "joinLeaveGroup"])
 
+CLOSED = "Application server closed the connection."
+
 
 class ServiceAgainstModel(ModelOfStreams):
     # ---- Coming and going
@@ -321,7 +323,7 @@ class ServiceAgainstModel(ModelOfStreams):
         operations.close(self.core, connections, "enough", without)
         for member in self.at(hub, group=group):
             if member.name not in without and member.name in self.members:
-                self.hears(member, {"type": "system", "event": "disconnected", "message": "enough"})
+                self.hears(member, {"type": "system", "event": "disconnected", "message": f"{CLOSED} Reason: enough"})
                 self.ends(member, 1000)
 
     @rule(really=some)

@@ -15,6 +15,7 @@ from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.odata.filters import select
 
+KEY = b"a key"
 HELLO = server_publication("json", b"1")
 
 
@@ -100,10 +101,13 @@ def test_close_tells_the_reason_and_spares_the_excluded() -> None:
     town = Town()
     operations.close(town.core, town.everybody, "bye", {"c2"})
     assert town.closed() == ["c1", "c3", "c4"]
-    assert town.client("c1").received() == [{"type": "system", "event": "disconnected", "message": "bye"}]
+    said = "Application server closed the connection."
+    assert town.client("c1").received() == [
+        {"type": "system", "event": "disconnected", "message": f"{said} Reason: bye"}
+    ]
     assert town.client("c4").received_raw() == []
     operations.close(town.core, town.everybody)
-    assert town.client("c2").received()[0]["message"] == "Closed by REST API."
+    assert town.client("c2").received()[0]["message"] == said
     assert town.everybody == []
 
 
@@ -160,8 +164,9 @@ def error_of(call: Callable[[], Any]) -> tuple[int, str]:
 def test_nobody_cannot_join() -> None:
     core = Town().core
     missing = error_of(lambda: operations.add_connection_to_group(core, "chat", "c5", "room"))
-    assert missing == (404, "Info.Connection.NotExisted")
-    assert error_of(lambda: operations.add_user_to_group(core, "chat", "zoe", "room"))[0] == 404
+    assert missing == (404, "Error.Connection.NotExisted")
+    nobody = error_of(lambda: operations.add_user_to_group(core, "chat", "zoe", "room"))
+    assert nobody == (404, "Warning.User.NotExisted")
 
 
 # ---- Lists
@@ -181,7 +186,7 @@ def test_the_pages_are_the_group(members: int, size: int | None, top: int | None
     found: list[str] = []
     left, token = top, None
     for turn in range(20):
-        page = operations.list_group(service.core, "chat", "room", size, left, token)
+        page = operations.list_group(service.core, "chat", "room", size, left, token, KEY)
         assert len(page.connections) <= (size or operations.MAX_PAGE)
         found += ids(page.connections)
         if page.next_token is None:
@@ -193,10 +198,38 @@ def test_the_pages_are_the_group(members: int, size: int | None, top: int | None
     assert found == expected[:top]
 
 
-@pytest.mark.parametrize("token", ["!", "YQ", "YQ==YQ==", "/w==", "_w==", "ü", "A" * 2052])
+@pytest.mark.parametrize(
+    "token",
+    ["", " ", "!", "YQ", "YQ==", "YQ==YQ==", "/w==", "_w==", "c1", "ü", "\ud800", "A" * 64, "/" * 64, "A" * 2052],
+    ids=ascii,
+)
 def test_a_token_that_is_none_of_ours(token: str) -> None:
     core = Town().core
-    assert error_of(lambda: operations.list_group(core, "chat", "room", None, None, token))[0] == 400
+    with pytest.raises(OperationError) as raised:
+        operations.list_group(core, "chat", "room", None, None, token, KEY)
+    assert (raised.value.status, raised.value.target) == (400, "continuationToken")
+
+
+def test_a_token_is_good_for_its_group_of_its_hub_and_while_the_key_is() -> None:
+    service = ServiceUnderTest()
+    for _ in range(3):
+        service.connect(groups=("room", "room ", "ROOM"))
+        service.connect(hub="other", groups=("room",))
+
+    def ids_after(token: str | None, hub: str = "chat", group: str = "room", key: bytes = KEY) -> list[str]:
+        return ids(operations.list_group(service.core, hub, group, None, None, token, key).connections)
+
+    token = operations.list_group(service.core, "chat", "room", 1, None, None, KEY).next_token
+    assert token is not None
+    assert ids_after(token) == ids_after(token, "CHAT") == ids_after(None)[1:]
+    for other in ({"group": "ROOM"}, {"group": "room "}, {"hub": "other"}, {"key": b"another"}):
+        assert error_of(lambda other=other: ids_after(token, **other))[0] == 400  # type: ignore[misc]
+    for at in range(len(token)):
+        changed = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
+        assert error_of(lambda changed=changed: ids_after(changed))[0] == 400  # type: ignore[misc]
+    for longer in (token + "=", token + "A", token + "\n", " " + token, token.rstrip("=")):
+        if longer != token:
+            assert error_of(lambda longer=longer: ids_after(longer))[0] == 400  # type: ignore[misc]
 
 
 # ---- Permissions

@@ -13,10 +13,14 @@ from limpet_core.service.data_plane.parameters import (
     GroupChange,
     OperationError,
     Query,
+    connection_id,
     group_name,
     hub_name,
     payload,
+    user_id,
 )
+
+JSON = "application/json"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,14 @@ def test_parameters() -> None:
     assert Query([("messagettlseconds", "300")]).time_to_live() == 300
 
 
+def test_parameters_that_are_there_twice() -> None:
+    query = Query([("filter", "true"), ("Filter", "false"), ("top", "1"), ("top", "1")])
+    for ask in (query.filter, lambda: query.integer("top", 1, 5)):
+        with pytest.raises(OperationError, match="2 times") as raised:
+            ask()
+        assert raised.value.status == 400
+
+
 @pytest.mark.parametrize("text", ["", "0", "6", "-1", "+1", "1.0", " 1", "١", "one", "9" * 5000])
 def test_numbers_out_of_bounds(text: str) -> None:
     with pytest.raises(OperationError, match="between 1 and 5"):
@@ -117,26 +129,68 @@ def test_versions_that_exist_and_previews_of_them(asked: str | None, followed: s
     ],
 )
 def test_versions_that_do_not(versions: list[str]) -> None:
-    with pytest.raises(OperationError, match="api-version"):
+    with pytest.raises(OperationError, match=r"^(Invalid api-version|The specified API version is not supported)\."):
         Query([("api-version", version) for version in versions]).api_version()
 
 
 def test_names_in_paths() -> None:
     assert (hub_name("Chat_1"), group_name(" room ")) == ("Chat_1", " room ")
-    for check, names in ((hub_name, ("1st", "", "a b")), (group_name, (None, "", " ", "r" * 1025))):
+    assert (user_id(" ann"), connection_id("c1")) == (" ann", "c1")
+    for check, target, names in (
+        (hub_name, "hub", ("1st", "", "a b")),
+        (group_name, "group", (None, "", " ", "r" * 1025)),
+        (user_id, "userId", ("", " ", "\t\u00a0")),
+        (connection_id, "connectionId", ("", " ")),
+    ):
         for name in names:
-            with pytest.raises(OperationError) as caught:
-                check(name)
-            assert caught.value.status == 400
+            with pytest.raises(OperationError, match=r"^Invalid ") as caught:
+                check(name)  # type: ignore[operator]
+            assert (caught.value.status, caught.value.target) == (400, target)
 
 
 def test_group_changes() -> None:
-    change = GroupChange.from_body(b'{"groups": ["a", "b"], "filter": "userId eq null", "more": 1}')
+    change = GroupChange.from_body(JSON, b'{"groups": ["a", "b"], "filter": "userId eq null", "more": 1}')
     assert change.groups == ("a", "b")
     assert change.filter is not None
     assert change.filter.text == "userId eq null"
-    for body in (b'{"groups":["a"]}', b'{"groups":["a"],"filter":null}', b'{"groups":["a"],"filter":" "}'):
-        assert GroupChange.from_body(body).filter is None
+    for body in (b'{"groups":["a"]}', b'{"groups":["a"],"filter":null}', b'{"groups":["a"],"filter":""}'):
+        assert GroupChange.from_body(JSON, body).filter is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "charset"),
+    [
+        ("application/json; charset=utf-8", "utf-8"),
+        ("Application/JSON;charset=UTF-16", "utf-16"),
+        ('application/json; charset="utf-8"', "utf-8-sig"),
+    ],
+)
+def test_group_changes_in_any_charset_with_names_in_any_case(content_type: str, charset: str) -> None:
+    body = '{"GROUPS": ["ü"], "Filter": "userId eq null"}'.encode(charset)
+    change = GroupChange.from_body(content_type, body)
+    assert change.groups == ("ü",)
+    assert change.filter is not None
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "json",
+        "text/plain",
+        "application/octet-stream",
+        "application/xml",
+        "application/json+x",
+        "application/json; charset=unknown",
+        'application/json; charset="',
+        "application/json; charset=",
+    ],
+)
+def test_group_changes_are_json(content_type: str | None) -> None:
+    with pytest.raises(OperationError) as raised:
+        GroupChange.from_body(content_type, b'{"groups":["a"]}')
+    assert raised.value.status == 415
 
 
 @pytest.mark.parametrize(
@@ -147,7 +201,14 @@ def test_group_changes() -> None:
         b"{}",
         b'{"groups":[]}',
         b'{"groups":"a"}',
-        b'{"groups":[" "]}',
+        b'{"groups":null}',
+        b'{"groups":["a",null]}',
+        b'{"groups":["a",""]}',
+        b'{"groups":["a"," \\t"]}',
+        b'{"groups":["a"],"filter":" "}',
+        b'{"groups":["a"],"FILTER":" "}',
+        b'{"groups":["a"],"filter":"true","Filter":"\\t"}',
+        b'{"groups":["a"],"filter":false}',
         b'{"groups":["a"],"filter":"userId"}',
         b'{"groups":["a"],"filter":1}',
         b'{"groups":["\xbe"]}',
@@ -157,7 +218,7 @@ def test_group_changes() -> None:
 )
 def test_group_changes_that_are_refused(body: bytes) -> None:
     with pytest.raises(OperationError) as raised:
-        GroupChange.from_body(body)
+        GroupChange.from_body(JSON, body)
     assert raised.value.status == 400
 
 

@@ -194,7 +194,7 @@ def test_the_life_of_a_client(protocol: str) -> None:
     assert ask(client, codec.sequence_ack(1)) == []
     service.core.close_connection("c1", "enough")
     assert [codec.decode(message) for message in client.received_raw()] == [
-        SystemMessage("disconnected", message="enough")
+        SystemMessage("disconnected", message="Application server closed the connection. Reason: enough")
     ]
 
 
@@ -270,7 +270,7 @@ def test_the_error_of_a_publisher_reaches_members() -> None:
 @pytest.mark.parametrize(
     ("data", "content_type", "body"),
     [
-        ("x", "text/plain", b"x"),
+        ("x", "text/plain; charset=utf-8", b"x"),
         ({"a": 1}, "application/json", b'{"a":1}'),
         (b"\0", "application/octet-stream", b"\0"),
         (wrappers_pb2.StringValue(value="x"), "application/x-protobuf", PACKED.SerializeToString()),

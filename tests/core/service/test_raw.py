@@ -28,6 +28,8 @@ SEND = ("webpubsub.sendToGroup.room",)
     [
         ({}, EVENTS),
         ({"webpubsub_mode": [""]}, EVENTS),
+        ({"noEcho": ["yes"], "group": [" "]}, EVENTS),
+        ({"WEBPUBSUB_MODE": ["sendToGroup"], "Group": ["room"], "NOECHO": ["true"]}, RawMode("room", True)),
         ({"webpubsub_mode": ["SENDEVENT"], "group": ["room"], "noEcho": ["TRUE"]}, EVENTS),
         ({"webpubsub_mode": ["sendtogroup"], "group": ["room"]}, ROOM),
         ({"webpubsub_mode": ["sendEvent", "sendToGroup"], "group": ["a", "room"]}, ROOM),
@@ -43,7 +45,7 @@ def test_the_query_says_what_becomes_of_messages(query: dict[str, list[str]], mo
     "query",
     [
         {"webpubsub_mode": ["sendToAll"]},
-        {"noEcho": ["yes"]},
+        {"webpubsub_mode": ["sendToGroup"], "group": ["room"], "noEcho": ["yes"]},
         {"webpubsub_mode": ["sendToGroup"]},
         {"webpubsub_mode": ["sendToGroup"], "group": [""]},
         {"webpubsub_mode": ["sendToGroup"], "group": ["room", " "]},
@@ -107,7 +109,7 @@ def test_raw_clients_get_neither_acks_nor_system_messages_and_their_json_is_only
     service.core.close_connection("c1", "bye")
     assert raw.received_raw() == []
     assert raw.transport.close is not None
-    assert (raw.close_code, raw.transport.close.reason) == (1000, "bye")
+    assert (raw.close_code, raw.transport.close.reason) == (1000, "")
 
 
 def test_what_a_raw_client_may_not_do_or_nobody_handles_ends_it() -> None:

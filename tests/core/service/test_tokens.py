@@ -73,9 +73,9 @@ def test_claims_entitle_to_the_grant_that_they_are_made_for(grant: ClientGrant) 
     assert ClientGrant.from_claims(client_claims(grant)) == grant
 
 
-def test_a_single_string_is_a_list_of_one_and_an_empty_user_is_anonymous() -> None:
+def test_a_single_string_is_a_list_of_one_and_an_empty_user_stays_empty() -> None:
     claims = {"sub": "", "role": "webpubsub.sendToGroup", "webpubsub.group": []}
-    assert ClientGrant.from_claims(claims) == ClientGrant(roles=("webpubsub.sendToGroup",))
+    assert ClientGrant.from_claims(claims) == ClientGrant("", roles=("webpubsub.sendToGroup",))
 
 
 @pytest.mark.parametrize(

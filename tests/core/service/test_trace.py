@@ -99,7 +99,7 @@ def test_a_connection_opens_drops_recovers_and_closes() -> None:
 def test_a_connection_that_cannot_recover_closes_when_it_is_lost() -> None:
     service = Watched()
     service.connect(user="ann", subprotocol=JSON).drop()
-    assert service.seen()[1:] == [ConnectionClosed(*ANN, 1006, "The client is gone.")]
+    assert service.seen()[1:] == [ConnectionClosed(*ANN, 1006, "The connection ended.")]
 
 
 def test_a_connection_that_nobody_recovers_closes_when_its_time_is_over() -> None:
@@ -107,7 +107,7 @@ def test_a_connection_that_nobody_recovers_closes_when_its_time_is_over() -> Non
     service.connect(user="ann").drop()
     service.seen()
     service.advance(30)
-    assert service.seen() == [ConnectionClosed(*ANN, 1006, "The client did not come back in time.")]
+    assert service.seen() == [ConnectionClosed(*ANN, 1006, "The connection recovery timeout expired.")]
 
 
 def test_a_refused_recovery_is_told_and_shortened() -> None:
@@ -127,7 +127,8 @@ def test_broken_and_slow_clients_close_with_a_reason() -> None:
     service.connect(user="ann").send_raw("nonsense")
     closed = service.seen()[1]
     assert isinstance(closed, ConnectionClosed)
-    assert (closed.code, closed.reason[:15]) == (1007, "invalid message")
+    said = "The client message is not a valid JSON protocol message. Invalid message: JSON is malformed"
+    assert (closed.code, closed.reason[: len(said)]) == (1007, said)
     slow = service.connect(groups=("room",))
     service.seen()
     for _ in range(2):
@@ -143,7 +144,7 @@ def test_the_application_server_closes_one_and_shutting_down_closes_all() -> Non
         service.connect(user=user)
     service.seen()
     service.core.close_connection("c1", "Enough.")
-    assert service.seen() == [ConnectionClosed(*ANN, 1000, "Enough.")]
+    assert service.seen() == [ConnectionClosed(*ANN, 1000, "Application server closed the connection. Reason: Enough.")]
     service.core.shut_down()
     assert service.seen() == [ConnectionClosed("chat", "c2", "ben", 1001, "The service is shutting down."), ShutDown()]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
@@ -15,11 +16,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from limpet.service._access import ADDRESS, RequestAddress
+from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
-from limpet.service.rest.operations import OPERATIONS, Call, Operation
+from limpet.service.rest._call import Call, Operation, WithBody
+from limpet.service.rest.operations import GENERATE_TOKEN, OPERATIONS
 from limpet.service.tokens import InvalidToken
-from limpet_core.service.data_plane.parameters import OperationError, bad_request, hub_name
+from limpet_core.service.data_plane.parameters import API_VERSIONS, OperationError, Query, bad_request, hub_name
 from limpet_core.text import one_line
 
 MAX_BODY = 1024 * 1024
@@ -27,53 +29,67 @@ MAX_BODY = 1024 * 1024
 
 _BELOW = "limpet.below"
 
+_SUPPORTED = (b"api-supported-versions", ", ".join(API_VERSIONS).encode())
+
 
 def rest_route(gateway: Gateway) -> BaseRoute:
     """Return the route of all paths below ``/api``."""
 
     async def health(request: Request) -> Response:
+        Query(request.query_params.multi_items()).api_version()
         return Response()
 
     routes = [Route("/health", health, methods=["GET", "HEAD"])]
     for path, operations in OPERATIONS.items():
-        routes.append(Route(path, _endpoint(gateway, operations), methods=list(operations)))
+        endpoint = _endpoint(gateway, operations, makes_tokens=path == GENERATE_TOKEN)
+        routes.append(Route(path, endpoint, methods=list(operations)))
+    for route in routes:
+        # The words in a path have no case (emulator).
+        route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
     api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
     api.router.redirect_slashes = False
     mount = Mount("/api", app=_Paths(api))
     # Names may contain line breaks.
-    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL | re.IGNORECASE)
     return mount
 
 
-def _endpoint(gateway: Gateway, operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    gateway: Gateway, operations: dict[str, Operation], *, makes_tokens: bool
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        _authorize(gateway, request)
+        _authorize(gateway, request, makes_tokens=makes_tokens)
         operation = operations.get(request.method)
         if operation is None:
             # Starlette passes on HEAD where GET is allowed.
             raise HTTPException(405)
         hub_name(request.path_params["hub"])
-        body = await _read_body(request, gateway.options.request_timeout)
         address: RequestAddress = request.scope[ADDRESS]
         base = (gateway.identity.endpoint or address.origin).rstrip("/")
         try:
             url = f"{base}/api{request.scope[_BELOW]}"
-            return operation(Call(gateway, request, url, gateway.identity.signing_endpoint(address.own_urls), body))
+            answer = operation(Call(gateway, request, url, gateway.identity.signing_endpoint(address.own_urls)))
+            if isinstance(answer, WithBody):
+                answer = answer.proceed(await _read_body(request, gateway.options.request_timeout))
+            return answer
         finally:
             gateway.flush()
 
     return endpoint
 
 
-def _authorize(gateway: Gateway, request: Request) -> None:
+def _authorize(gateway: Gateway, request: Request, *, makes_tokens: bool) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise _unauthorized("Sign the request: Authorization: Bearer <token>, with the URL as its audience.")
     address: RequestAddress = request.scope[ADDRESS]
     endpoints = gateway.identity.accepted_endpoints(address.origin, address.own_urls)
-    query = request.scope["query_string"].decode("latin-1")
+    # Whoever reaches the service could make such a token: it counts on the own machine alone.
+    entra = gateway.options.unvalidated_entra_tokens and is_allowed(request, None)
+    path = f"/api{request.scope[_BELOW]}"
     try:
-        gateway.identity.tokens.check_request(token.strip(), endpoints, f"/api{request.scope[_BELOW]}", query)
+        tokens = gateway.identity.tokens
+        tokens.check_request(token.strip(), endpoints, path, makes_tokens=makes_tokens, unvalidated_entra=entra)
     except InvalidToken as error:
         endpoint = gateway.identity.endpoint
         known = "" if endpoint is None else f" The URL of this service is {endpoint}."
@@ -89,16 +105,17 @@ async def _read_body(request: Request, seconds: float | None) -> bytes:
 
 
 async def _receive_body(request: Request) -> bytes:
-    too_large = OperationError(413, "Error.PayloadTooLarge", f"The body is larger than {MAX_BODY} bytes.")
+    wrong_length = bad_request(f"Invalid Content-Length header. It is needed, and at most {MAX_BODY} bytes.")
     length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and (len(length) > 10 or int(length) > MAX_BODY):
-        raise too_large
+    if not (length.isascii() and length.isdigit() and len(length) <= 10 and int(length) <= MAX_BODY):
+        raise wrong_length
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
+            # Not every server holds a peer to its word.
             if len(body) > MAX_BODY:
-                raise too_large
+                raise wrong_length
     except ClientDisconnect:
         raise bad_request("The body did not arrive.") from None  # nobody reads it
     return bytes(body)
@@ -110,7 +127,8 @@ async def _receive_body(request: Request) -> bytes:
 class _Paths:
     """Decodes the path again, since a slash in a name does not separate names.
 
-    As in the cloud, percent-encoding is removed once, but ``%2F`` stays encoded (emulator).
+    As in the cloud, percent-encoding is removed once, but ``%2F`` stays encoded, and a slash at the end does not matter
+    (emulator). Behind ``groups`` it does: there it is all that is left of a group without a name, and not all groups.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -126,12 +144,15 @@ class _Paths:
         # The root path is known only decoded; its number of slashes is the same in both forms.
         parts = raw.decode("latin-1").split("/")
         below = "/" + "/".join(parts[root.count("/") + 1 :])
-        scope = {
-            **scope,
-            "path": root + unquote(re.sub("%2f", lambda found: "%25" + found.group()[1:], below, flags=re.IGNORECASE)),
-            _BELOW: below,
-        }
-        await self._app(scope, receive, send)
+        known = below if below.endswith("/groups/") else below.removesuffix("/")
+        path = root + unquote(re.sub("%2f", lambda found: "%25" + found.group()[1:], known, flags=re.IGNORECASE))
+
+        async def send_with_versions(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], _SUPPORTED]
+            await send(message)
+
+        await self._app({**scope, "path": path, _BELOW: below}, receive, send_with_versions)
 
 
 # ---- Errors
@@ -156,7 +177,7 @@ def _answer(request: Request, error: OperationError) -> Response:
         headers["Connection"] = "close"
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=headers)
-    return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
+    return JSONResponse({"code": error.code, "message": error.message, "target": error.target}, error.status, headers)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -5,136 +5,79 @@ Each one reads the request and calls :mod:`limpet_core.service.data_plane.operat
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
-from time import monotonic
-from typing import Final, TypeAlias
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from limpet.service._gateway import Gateway
+from limpet.service.rest._call import Call, Operation, WithBody
+from limpet.service.rest._chat import refuse_chat
 from limpet.service.tokens import mint_client_token
 from limpet_core.service import (
     Connection,
-    Hub,
-    InvalidMetadata,
-    Publication,
     ServiceCore,
-    group_publication,
-    metadata_from_headers,
-    server_publication,
 )
 from limpet_core.service.data_plane import operations
-from limpet_core.service.data_plane.parameters import GroupChange, Query, bad_request, group_name, payload
+from limpet_core.service.data_plane.parameters import (
+    API_VERSIONS,
+    GroupChange,
+    OperationError,
+    bad_request,
+    group_name,
+)
 from limpet_core.service.odata.filters import select
+from limpet_core.text import one_line
 
 _MAX_INT32 = 2**31 - 1
-
-
-class Call:
-    """An authorized request to the data plane.
-
-    Attributes:
-        url: the URL that the application server used, without the query.
-        endpoint: the URL for which tokens of clients are signed.
-        body: of the request.
-        query: the parameters in the query.
-    """
-
-    def __init__(self, gateway: Gateway, request: Request, url: str, endpoint: str, body: bytes) -> None:
-        self.gateway: Gateway = gateway
-        self.core: ServiceCore = gateway.core
-        self.request: Request = request
-        self.url: str = url
-        self.endpoint: str = endpoint
-        self.body: bytes = body
-        self.query: Query = Query(request.query_params.multi_items())
-        gateway.note_api_version(self.query.one("api-version"), self.query.api_version())
-
-    @property
-    def hub(self) -> Hub:
-        """The hub in the path."""
-        return self.core.hub(self.path("hub"))
-
-    @property
-    def group(self) -> str:
-        """The name of the group in the path."""
-        return group_name(self.path("group"))
-
-    @property
-    def target(self) -> str:
-        """The name of the group of a permission."""
-        return group_name(self.query.one("targetName"))
-
-    @property
-    def members(self) -> Collection[Connection]:
-        """The members of the group in the path."""
-        return self.hub.members(self.group)
-
-    @property
-    def user(self) -> Collection[Connection]:
-        """The connections of the user in the path."""
-        return self.hub.user(self.path("user"))
-
-    @property
-    def connection(self) -> Collection[Connection]:
-        """The connection in the path, as a collection of at most one connection."""
-        return operations.find(self.core, self.path("hub"), self.path("connection"))
-
-    @property
-    def excluded(self) -> Collection[str]:
-        """The ids of the connections to leave out."""
-        return set(self.query.all("excluded"))
-
-    def path(self, name: str) -> str:
-        """Return a parameter in the path."""
-        return str(self.request.path_params[name])
-
-    def publication(self, group: str | None = None) -> Publication:
-        """Return the message in the body: a server message, or a group message if there is a ``group``."""
-        data_type, data = payload(self.request.headers.get("content-type"), self.body)
-        try:
-            metadata = metadata_from_headers(self.request.headers.items())
-        except InvalidMetadata as error:
-            raise bad_request(f"Metadata in the headers: {error}.") from None
-        seconds = self.query.time_to_live()
-        expires = monotonic() + seconds if seconds else math.inf
-        if group is None:
-            return server_publication(data_type, data, metadata, expires)
-        return group_publication(group, None, data_type, data, metadata, expires)
-
-
-Operation: TypeAlias = Callable[[Call], Response]
 
 
 # ---- Sending and closing
 
 
-def _send_to_all(call: Call) -> Response:
-    call.core.send_to_all(call.path("hub"), call.publication(), call.query.filter(), call.excluded)
-    return Response(status_code=202)
+def _send_to_all(call: Call) -> WithBody:
+    where, read = call.query.filter(), call.reader()
+
+    def proceed(body: bytes) -> Response:
+        call.core.send_to_all(call.path("hub"), read(body), where, call.excluded)
+        return Response(status_code=202)
+
+    return WithBody(proceed)
 
 
-def _send_to_group(call: Call) -> Response:
+def _send_to_group(call: Call) -> WithBody:
     group = call.group
-    call.core.send_to_group(call.path("hub"), group, call.publication(group), call.query.filter(), call.excluded)
-    return Response(status_code=202)
+    where, read = call.query.filter(), call.reader(group)
+
+    def proceed(body: bytes) -> Response:
+        call.core.send_to_group(call.path("hub"), group, read(body), where, call.excluded)
+        return Response(status_code=202)
+
+    return WithBody(proceed)
 
 
-def _send_to_user(call: Call) -> Response:
-    user_id = call.path("user")
-    call.core.send_to_user(call.path("hub"), user_id, call.publication(), call.query.filter(), call.excluded)
-    return Response(status_code=202)
+def _send_to_user(call: Call) -> WithBody:
+    user = call.user_id
+    where, read = call.query.filter(), call.reader()
+
+    def proceed(body: bytes) -> Response:
+        call.core.send_to_user(call.path("hub"), user, read(body), where, call.excluded)
+        return Response(status_code=202)
+
+    return WithBody(proceed)
 
 
-def _send_to_connection(call: Call) -> Response:
-    publication = call.publication()
-    for connection in call.connection:
-        call.core.send_to_connection(connection.connection_id, publication)
-    return Response(status_code=202)
+def _send_to_connection(call: Call) -> WithBody:
+    target, read = call.connection_id, call.reader()
+
+    def proceed(body: bytes) -> Response:
+        publication = read(body)
+        for connection in operations.find(call.core, call.path("hub"), target):
+            call.core.send_to_connection(connection.connection_id, publication)
+        return Response(status_code=202)
+
+    return WithBody(proceed)
 
 
 def _close(call: Call, connections: Collection[Connection]) -> Response:
@@ -142,20 +85,23 @@ def _close(call: Call, connections: Collection[Connection]) -> Response:
     return Response(status_code=204)
 
 
-def _exists(connections: Collection[Connection]) -> Response:
-    return Response(status_code=200 if connections else 404)
+def _exists(what: str, name: str, connections: Collection[Connection]) -> Response:
+    if not connections:
+        message = f"{what} `{one_line(name)}` is not found."
+        raise OperationError(404, f"Warning.{what}.NotExisted", message, what)
+    return Response()
 
 
 # ---- Groups
 
 
 def _add_connection_to_group(call: Call) -> Response:
-    operations.add_connection_to_group(call.core, call.path("hub"), call.path("connection"), call.group)
+    operations.add_connection_to_group(call.core, call.path("hub"), call.connection_id, call.group)
     return Response()
 
 
 def _add_user_to_group(call: Call) -> Response:
-    operations.add_user_to_group(call.core, call.path("hub"), call.path("user"), call.group)
+    operations.add_user_to_group(call.core, call.path("hub"), call.user_id, call.group)
     return Response()
 
 
@@ -164,79 +110,77 @@ def _remove(call: Call, connections: Collection[Connection], *groups: str) -> Re
     return Response(status_code=204)
 
 
-def _add_to_groups(call: Call) -> Response:
-    change = GroupChange.from_body(call.body)
-    chosen = select(call.hub.connections.values(), change.filter)
-    operations.add_to_groups(call.core, chosen, change.groups)
-    return Response()
+def _change_groups(call: Call, change: Callable[[ServiceCore, list[Connection], Iterable[str]], None]) -> WithBody:
+    def proceed(body: bytes) -> Response:
+        asked = GroupChange.from_body(call.content_type, body)
+        change(call.core, select(call.hub.connections.values(), asked.filter), asked.groups)
+        return Response()
 
-
-def _remove_from_groups(call: Call) -> Response:
-    change = GroupChange.from_body(call.body)
-    chosen = select(call.hub.connections.values(), change.filter)
-    operations.remove_from_groups(call.core, chosen, change.groups)
-    return Response()
+    return WithBody(proceed)
 
 
 def _list_group(call: Call) -> Response:
     query = call.query
     size = query.integer("maxpagesize", 1, operations.MAX_PAGE)
     top = query.integer("top", 1, _MAX_INT32)
-    page = operations.list_group(
-        call.core, call.path("hub"), call.group, size, top, query.one("continuationToken") or None
-    )
-    answer: dict[str, object] = {"value": [_member(connection) for connection in page.connections]}
+    token, key = query.one("continuationToken"), call.gateway.identity.page_key
+    page = operations.list_group(call.core, call.path("hub"), call.group, size, top, token, key)
+    next_link = None
     if page.next_token is not None:
         parameters = {
-            "maxpagesize": size,
-            "top": page.top,
-            "api-version": query.one("api-version"),
+            "api-version": API_VERSIONS[-1],
+            "maxpagesize": size or operations.MAX_PAGE,
             "continuationToken": page.next_token,
+            "top": page.top,
         }
         given = {name: value for name, value in parameters.items() if value is not None}
-        answer["nextLink"] = f"{call.url}?{urlencode(given)}"
-    return JSONResponse(answer)
-
-
-def _member(connection: Connection) -> dict[str, str]:
-    member = {"connectionId": connection.connection_id}
-    return member if connection.user_id is None else {**member, "userId": connection.user_id}
+        next_link = f"{call.url}?{urlencode(given)}"
+    members = [{"connectionId": found.connection_id, "userId": found.user_id} for found in page.connections]
+    return JSONResponse({"value": members, "nextLink": next_link})
 
 
 # ---- Permissions and tokens
 
 
 def _grant(call: Call) -> Response:
-    operations.grant(call.core, call.path("hub"), call.path("permission"), call.path("connection"), call.target)
+    operations.grant(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
     return Response()
 
 
 def _revoke(call: Call) -> Response:
-    operations.revoke(call.core, call.path("hub"), call.path("permission"), call.path("connection"), call.target)
+    operations.revoke(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
     return Response(status_code=204)
 
 
 def _has_permission(call: Call) -> Response:
-    has_it = operations.has_permission(
-        call.core, call.path("hub"), call.path("permission"), call.path("connection"), call.target
-    )
-    return Response(status_code=200 if has_it else 404)
+    name, target = call.connection_id, call.target
+    if not operations.has_permission(call.core, call.path("hub"), call.path("permission"), name, target):
+        message = f"Connection `{one_line(name)}` is not there, or does not have the permission."
+        raise OperationError(404, "Info.Connection.NotExisted", message, "Connection")
+    return Response()
 
 
 def _generate_token(call: Call) -> Response:
     query = call.query
-    if (query.one("clientType") or "default").lower() != "default":
-        raise bad_request("The service knows no clients but those of the type Default.")
-    minutes = query.integer("minutesToExpire", 1, _MAX_INT32)
+    client_type = (query.one("clientType") or "default").lower()
+    if client_type == "mqtt":
+        raise OperationError(501, "NotImplemented", "MQTT client tokens are not supported by the local service.")
+    if client_type != "default":
+        raise bad_request("Invalid clientType. It is Default.", "clientType")
+    minutes, user = query.integer("minutesToExpire", 1, _MAX_INT32), query.one("userId") or ""
     token = mint_client_token(
         call.gateway.identity.connection_string(call.endpoint),
         call.path("hub"),
-        user_id=query.one("userId") or None,
+        user_id=user if user.strip() else None,
         roles=query.all("role"),
         groups=[group_name(group) for group in query.all("group")],
         expires_in=60.0 * (minutes or 60),
     )
     return Response(msgspec.json.encode({"token": token}), media_type="application/json")
+
+
+def _chat(call: Call) -> Response:
+    refuse_chat(call.request.method, call.url)
 
 
 # ---- Paths
@@ -245,6 +189,8 @@ _GROUP = "/hubs/{hub}/groups/{group}"
 _USER = "/hubs/{hub}/users/{user}"
 _CONNECTION = "/hubs/{hub}/connections/{connection}"
 _PERMISSION = "/hubs/{hub}/permissions/{permission}/connections/{connection}"
+
+GENERATE_TOKEN: Final = "/hubs/{hub}/:generateToken"
 
 OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     "/hubs/{hub}/:send": {"POST": _send_to_all},
@@ -255,25 +201,27 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     f"{_GROUP}/:closeConnections": {"POST": lambda call: _close(call, call.members)},
     f"{_USER}/:closeConnections": {"POST": lambda call: _close(call, call.user)},
     _CONNECTION: {
-        "HEAD": lambda call: _exists(call.connection),
+        "HEAD": lambda call: _exists("Connection", call.connection_id, call.connection),
         "DELETE": lambda call: _close(call, call.connection),
     },
-    _GROUP: {"HEAD": lambda call: _exists(call.members)},
-    _USER: {"HEAD": lambda call: _exists(call.user)},
+    _GROUP: {"HEAD": lambda call: _exists("Group", call.group, call.members)},
+    _USER: {"HEAD": lambda call: _exists("User", call.user_id, call.user)},
     f"{_GROUP}/connections": {"GET": _list_group},
     f"{_GROUP}/connections/{{connection}}": {
         "PUT": _add_connection_to_group,
         "DELETE": lambda call: _remove(call, call.connection, call.group),
     },
     f"{_CONNECTION}/groups": {"DELETE": lambda call: _remove(call, call.connection)},
+    # Each path: what is new in the chat is missing here as well.
+    "/hubs/{hub}/chat/{operation:path}": dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), _chat),
     f"{_USER}/groups/{{group}}": {
         "PUT": _add_user_to_group,
         "DELETE": lambda call: _remove(call, call.user, call.group),
     },
     f"{_USER}/groups": {"DELETE": lambda call: _remove(call, call.user)},
-    "/hubs/{hub}/:addToGroups": {"POST": _add_to_groups},
-    "/hubs/{hub}/:removeFromGroups": {"POST": _remove_from_groups},
+    "/hubs/{hub}/:addToGroups": {"POST": lambda call: _change_groups(call, operations.add_to_groups)},
+    "/hubs/{hub}/:removeFromGroups": {"POST": lambda call: _change_groups(call, operations.remove_from_groups)},
     _PERMISSION: {"PUT": _grant, "DELETE": _revoke, "HEAD": _has_permission},
-    "/hubs/{hub}/:generateToken": {"POST": _generate_token},
+    GENERATE_TOKEN: {"POST": _generate_token},
 }
 """The operations, by path below ``/api`` and by method."""

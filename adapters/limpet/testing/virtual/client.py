@@ -106,7 +106,8 @@ class VirtualClient:
 
     def _follow(self, dial: Dial | None) -> None:
         if self._line is not None and self._dial is not None:
-            self._line.close(NO_CLOSE_FRAME if self._dial.close is None else self._dial.close.code)
+            close = self._dial.close or Close(NO_CLOSE_FRAME)
+            self._line.close(close.code, close.reason)
         self._dial, self._line = dial, None
         if dial is not None and dial.url is None:
             self.session.url_ready(self._url, self._network.now)
@@ -130,7 +131,7 @@ class VirtualClient:
             if not line.over:
                 line.send(message)
         if dial.close is not None:
-            line.close(dial.close.code)
+            line.close(dial.close.code, dial.close.reason)
             self._line = None
             session.disconnected(now, code=dial.close.code)
             return True

@@ -51,10 +51,10 @@ class Line:
             raise ConnectionError("the connection was cut")
         self._on_the_way.append(message)
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Close with a code, or abort with 1006."""
         if not self.over:
-            self._on_the_way.append(Close(code))
+            self._on_the_way.append(Close(code, reason))
 
     def break_off(self) -> None:
         """Cut the line: both ends notice, and messages on their way are lost."""
@@ -87,7 +87,7 @@ class Line:
     def _end(self, closed: Close) -> None:
         self.over = True
         self.arrived.append(closed)
-        self._network.core.disconnected(self.transport, closed.code, self._network.now)
+        self._network.core.disconnected(self.transport, closed.code, self._network.now, closed.reason)
         self.on_arrival()
 
 

@@ -33,5 +33,5 @@ class MemoryTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a code."""
-        self._line.close(code)
+        self._line.close(code, reason)
         self._network.settle()

@@ -43,13 +43,16 @@ def parse_host(text: str) -> tuple[str, int | None] | None:
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    """An http(s) URL in parts, each decoded separately; ``standard``: the port is the default one of the scheme."""
+    """An http(s) URL in parts, the names in its path decoded separately; ``query``: whether there is one.
+
+    ``standard``: the port is the default one of the scheme.
+    """
 
     host: str
     port: int | None
     standard: bool
     path: tuple[str, ...]
-    query: tuple[tuple[str, ...], ...]
+    query: bool
 
     def is_at(self, other: _Parts) -> bool:
         """Return whether host and port are the same; http and https are not told apart."""
@@ -63,7 +66,7 @@ def _parse_url(text: str) -> _Parts | None:
         return None
     host, port = found
     standard = port is None or port == _STANDARD_PORTS[match[1].lower()]
-    return _Parts(host, port, standard, _segments(match[3]), _parameters(match[4] or ""))
+    return _Parts(host, port, standard, _segments(match[3]), bool(match[4]))
 
 
 def _segments(path: str) -> tuple[str, ...]:
@@ -72,18 +75,12 @@ def _segments(path: str) -> tuple[str, ...]:
     return tuple(_decoded(name) for name in names)
 
 
-def _parameters(query: str) -> tuple[tuple[str, ...], ...]:
-    if not query:
-        return ()
-    return tuple(tuple(_decoded(part) for part in parameter.split("=", 1)) for parameter in query.split("&"))
-
-
 def _decoded(text: str) -> str:
     # Different bytes that are not UTF-8 stay different.
     return unquote(text, errors="surrogateescape").lower()
 
 
-_ANY_OPERATION: Final = _Parts("webpubsub.azure.com", None, True, (), ())
+_ANY_OPERATION: Final = _Parts("webpubsub.azure.com", None, True, (), False)
 
 
 def is_endpoint(text: str) -> bool:
@@ -103,27 +100,30 @@ def audience_matches(claim: object, endpoints: Iterable[str], hub: str) -> bool:
     )
 
 
-def request_audience_matches(claim: object, endpoints: Iterable[str], path: str, query: str = "") -> bool:
+def request_audience_matches(claim: object, endpoints: Iterable[str], path: str) -> bool:
     """Return whether an ``aud`` claim names a request to the data plane at one of the endpoints.
 
-    The claim may leave out the query (Azure docs) or have it (pysvc). Case, a trailing slash, and which characters are
-    percent-encoded do not matter (emulator). The audience of Microsoft Entra tokens names any request, so that code
-    written for such tokens can be tried with a key. A path that is not below ``/api`` is no request.
+    The claim may leave out the query (Azure docs) or have one (pysvc); which one does not matter, so that a token for
+    the first page of a list is good for the next ones (emulator). Neither do case, a trailing slash, and which
+    characters are percent-encoded. The audience of Microsoft Entra tokens names any request, so that code written for
+    such tokens can be tried with a key. A path that is not below ``/api`` is no request.
 
     Args:
         claim: the claim, a string or a list of strings.
         endpoints: the URLs of the service.
         path: below the endpoint, percent-encoded.
-        query: the query string, percent-encoded.
     """
     names = _segments(path)
     if names[:1] != ("api",):
         return False
-    allowed = ((), _parameters(query))
+    return is_entra_audience(claim) or any(
+        audience.path == (*endpoint.path, *names) for audience, endpoint in _pairs(claim, endpoints)
+    )
+
+
+def is_entra_audience(claim: object) -> bool:
+    """Return whether an ``aud`` claim is that of Microsoft Entra tokens, ``https://webpubsub.azure.com``."""
     return any(
-        audience.path == (*endpoint.path, *names) and audience.query in allowed
-        for audience, endpoint in _pairs(claim, endpoints)
-    ) or any(
         audience.is_at(_ANY_OPERATION) and not audience.path and not audience.query for audience in _audiences(claim)
     )
 

@@ -13,6 +13,9 @@ from limpet_core.service.access.audiences import is_endpoint, strings_in
 
 _VERSION: Final = "1.0"
 
+# The claims that name the user, the first one that is there: the cloud reads "nameid" as the long name (emulator).
+_USER_CLAIMS: Final = ("sub", "nameid", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier")
+
 
 class InvalidClaims(ValueError):
     """A correctly signed token has unusable claims; the message says which."""
@@ -96,7 +99,7 @@ class ClientGrant(msgspec.Struct, frozen=True):
     """The rights of a new connection.
 
     Attributes:
-        user_id: ``None``: anonymous.
+        user_id: ``None``: anonymous. An empty one stays empty (emulator).
         roles: such as ``webpubsub.joinLeaveGroup``.
         groups: joined at once.
     """
@@ -109,19 +112,22 @@ class ClientGrant(msgspec.Struct, frozen=True):
     def from_claims(cls, claims: Mapping[str, object]) -> ClientGrant:
         """Read the claims of a verified client token (Azure docs).
 
+        Without ``sub``, ``nameid`` is the user id (emulator).
+
         Raises:
             InvalidClaims: for an illegal group name or a claim of a wrong type. Answer with HTTP 400.
         """
-        user_id = claims.get("sub")
+        claim = next((name for name in _USER_CLAIMS if claims.get(name) is not None), "sub")
+        user_id = claims.get(claim)
         if user_id is not None and not isinstance(user_id, str):
-            raise InvalidClaims("the claim sub must be a string")
+            raise InvalidClaims(f"the claim {claim} must be a string")
         if user_id is not None and not is_text(user_id):
-            raise InvalidClaims("the claim sub holds half of a surrogate pair")
+            raise InvalidClaims(f"the claim {claim} holds half of a surrogate pair")
         groups = _claim_strings(claims, "webpubsub.group")
         for group in groups:
             if not is_group_name(group):
                 raise InvalidClaims("the claim webpubsub.group holds an invalid group name")
-        return cls(user_id or None, _claim_strings(claims, "role"), groups)
+        return cls(user_id, _claim_strings(claims, "role"), groups)
 
 
 def client_claims(grant: ClientGrant) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from limpet_core.protocol.close import Close
-from limpet_core.service import trace
+from limpet_core.service import closes, trace
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.connections.totals import Totals
@@ -83,7 +83,8 @@ class Observers(list[trace.Observer]):
 
     def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
         if self:
-            self.notify(trace.ConnectionClosed(*_identity(connection), close.code, close.reason))
+            reason = shortened(close.reason) or closes.CLIENT_CLOSED
+            self.notify(trace.ConnectionClosed(*_identity(connection), close.code, reason))
 
     def shut_down(self) -> None:
         if self:

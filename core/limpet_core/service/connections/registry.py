@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
 from limpet_core.protocol.names import hub_identity
+from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Limits, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.wire.to_client import Publication
-
-TOO_SLOW: Final = Close(1008, "Too many messages are unacknowledged or unsent. Make a new connection.")
 
 
 class ConnectionListener(Protocol):
@@ -130,7 +129,7 @@ class Registry:
     def expire(self, now: float) -> None:
         """End the connections whose recovery window is over."""
         while self._detached and self.window_deadline <= now:
-            self.end(next(iter(self._detached)), None, "The client did not come back in time.")
+            self.end(next(iter(self._detached)), None, closes.EXPIRED)
 
     def end(
         self,
@@ -145,8 +144,9 @@ class Registry:
 
         Args:
             connection: one that is not over.
-            close: how the service closes the transport; ``None`` if the client left.
-            reason: why the client left.
+            close: how the service closes the transport; ``None`` if the client left. Its reason may be longer than a
+                close frame holds: the client gets the beginning.
+            reason: why the client left, or what the listeners get in place of the reason of ``close``.
             code: the close code of the client, if it left.
             discard: drop the messages queued for the client.
         """
@@ -158,12 +158,13 @@ class Registry:
         transport = connection.transport
         connection.transport = None
         if transport is not None and close is not None:
-            transport.end(close, discard=discard)
+            transport.end(Close.because(close.code, close.reason), discard=discard)
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
+        told = Close(code, reason) if close is None else Close(close.code, reason or close.reason)
         for listener in self._listeners:
-            listener.closed(connection, close or Close(code, reason), by_client=close is None)
+            listener.closed(connection, told, by_client=close is None)
 
     # ---- Groups
 
@@ -194,13 +195,14 @@ class Registry:
         for connection in overflowing:
             # The end of one may end others: members are told that its streams are over.
             if self.is_alive(connection):
-                self.end(connection, TOO_SLOW, discard=True)
+                close = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
+                self.end(connection, close, discard=True)
 
     def send(self, connection: Connection, message: bytes) -> None:
         """Send a message without a sequence id; without room for it the connection ends."""
         transport = connection.transport
         if transport is not None and not transport.send(message):
-            self.end(connection, TOO_SLOW, discard=True)
+            self.end(connection, closes.TOO_SLOW, discard=True)
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""

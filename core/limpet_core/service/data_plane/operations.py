@@ -6,20 +6,22 @@ Detached connections count like attached ones. Sending and closing is never an e
 from __future__ import annotations
 
 import base64
-import binascii
+import hashlib
+import hmac
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from limpet_core.protocol.names import hub_identity
 from limpet_core.service.access.permissions import GroupRules, Permissions
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.core import ServiceCore
 from limpet_core.service.data_plane.parameters import OperationError, bad_request
 from limpet_core.service.odata.filters import select
+from limpet_core.text import one_line
 
 __all__ = [
-    "CLOSED",
     "MAX_PAGE",
     "Page",
     "add_connection_to_group",
@@ -34,11 +36,9 @@ __all__ = [
     "revoke",
 ]
 
-CLOSED: Final = "Closed by REST API."
-"""The reason of a close without one (emulator)."""
-
 MAX_PAGE: Final = 200
 _MAX_TOKEN: Final = 2048
+_SIGNATURE: Final = 32  # bytes
 
 
 def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
@@ -52,7 +52,7 @@ def close(
 ) -> None:
     """End the connections that are not excluded; each gets the reason."""
     for connection in select(connections, None, excluded):
-        core.close_connection(connection.connection_id, reason or CLOSED)
+        core.close_connection(connection.connection_id, reason or "")
 
 
 # ---- Groups
@@ -64,7 +64,7 @@ def add_connection_to_group(core: ServiceCore, hub: str, connection_id: str, gro
     Raises:
         OperationError: 404 if there is no such connection.
     """
-    add_to_groups(core, [_existing(core, hub, connection_id)], (group,))
+    add_to_groups(core, [_existing(core, hub, connection_id, "Error.Connection.NotExisted")], (group,))
 
 
 def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> None:
@@ -75,7 +75,8 @@ def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> 
     """
     connections = list(core.hub(hub).user(user_id))
     if not connections:
-        raise OperationError(404, "Info.User.NotExisted", "The user has no connection.")
+        message = f"User `{one_line(user_id)}` is not found. A user is there with at least one connection."
+        raise OperationError(404, "Warning.User.NotExisted", message, "User")
     add_to_groups(core, connections, (group,))
 
 
@@ -105,37 +106,59 @@ class Page:
 
 
 def list_group(
-    core: ServiceCore, hub: str, group: str, page_size: int | None, top: int | None, token: str | None
+    core: ServiceCore, hub: str, group: str, page_size: int | None, top: int | None, token: str | None, key: bytes
 ) -> Page:
     """Return a page of the members of a group, from ``token`` on, at most ``top`` of them (emulator).
 
+    Tokens are signed with ``key``, a secret of the service.
+
     Raises:
-        OperationError: 400 for an invalid token.
+        OperationError: 400 for a token that was not made with this key for this group of this hub.
     """
     members = sorted(core.hub(hub).members(group), key=_connection_id)
-    first = 0 if token is None else bisect_right(members, _read_token(token), key=_connection_id)
+    tokens = _PageTokens(key, hub, group)
+    first = 0 if token is None else bisect_right(members, tokens.read(token), key=_connection_id)
     size = min(page_size or MAX_PAGE, MAX_PAGE if top is None else top)
     page = members[first : first + size]
     left = None if top is None else top - len(page)
     if left == 0 or first + size >= len(members):
         return Page(page)
-    return Page(page, base64.urlsafe_b64encode(page[-1].connection_id.encode()).decode(), left)
+    return Page(page, tokens.make(page[-1].connection_id), left)
 
 
 def _connection_id(connection: Connection) -> str:
     return connection.connection_id
 
 
-def _read_token(token: str) -> str:
-    try:
-        if len(token) > _MAX_TOKEN:
-            raise ValueError("too long")
-        return binascii.a2b_base64(token.translate(_STANDARD_ALPHABET).encode("ascii"), strict_mode=True).decode()
-    except ValueError:
-        raise bad_request("The continuation token is not one of this service.") from None
+class _PageTokens:
+    """Continuation tokens for the members of one group: the last connection id of a page, and a signature."""
 
+    def __init__(self, key: bytes, hub: str, group: str) -> None:
+        self._key = key
+        # With its length, since a name may contain anything.
+        self._scope = f"{hub_identity(hub)} {len(group)} {group}"
 
-_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
+    def make(self, connection_id: str) -> str:
+        signature = hmac.digest(self._key, (self._scope + connection_id).encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(signature + connection_id.encode()).decode()
+
+    def read(self, token: str) -> str:
+        """Return the connection id.
+
+        Raises:
+            OperationError: 400 for any other text than :meth:`make` returns.
+        """
+        try:
+            if len(token) > _MAX_TOKEN:
+                raise ValueError("too long")
+            connection_id = base64.urlsafe_b64decode(token)[_SIGNATURE:].decode()
+            # The text is compared, not the bytes, since some bytes have several texts.
+            if not hmac.compare_digest(token.encode(), self.make(connection_id).encode()):
+                raise ValueError("not signed")
+        except ValueError:
+            rule = "It is the one in the nextLink of a page, for the members of the same group."
+            raise bad_request(f"Invalid continuationToken. {rule}", "continuationToken") from None
+        return connection_id
 
 
 # ---- Permissions
@@ -155,7 +178,8 @@ def grant(core: ServiceCore, hub: str, name: str, connection_id: str, group: str
             group.
     """
     get_rules = _rules(name)
-    _change(get_rules(_existing(core, hub, connection_id).permissions).grant, group)
+    connection = _existing(core, hub, connection_id, "Info.Connection.NotExisted")
+    _change(get_rules(connection.permissions).grant, group)
 
 
 def revoke(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
@@ -183,7 +207,7 @@ def _rules(name: str) -> Callable[[Permissions], GroupRules]:
     lowered = name.lower()
     get_rules = _PERMISSIONS.get(_NUMBERED.get(lowered, lowered))
     if get_rules is None:
-        raise bad_request("The permission is sendToGroup or joinLeaveGroup.")
+        raise bad_request("Invalid permission. It is sendToGroup or joinLeaveGroup.", "permission")
     return get_rules
 
 
@@ -191,11 +215,13 @@ def _change(change: Callable[[str], None], group: str) -> None:
     try:
         change(group)
     except ValueError as error:
-        raise OperationError(409, "Error.Connection.Conflict", f"The permission cannot change: {error}.") from None
+        message = f"The permission cannot change: {error}."
+        raise OperationError(409, "Error.Connection.Conflict", message, "Connection") from None
 
 
-def _existing(core: ServiceCore, hub: str, connection_id: str) -> Connection:
+def _existing(core: ServiceCore, hub: str, connection_id: str, code: str) -> Connection:
     connections = find(core, hub, connection_id)
     if not connections:
-        raise OperationError(404, "Info.Connection.NotExisted", "There is no such connection.")
+        message = f"Connection `{one_line(connection_id)}` is not found."
+        raise OperationError(404, code, message, "Connection")
     return connections[0]

@@ -17,7 +17,18 @@ from limpet_core.service.odata.filters import Filter
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.from_client import check_json
 
-__all__ = ["API_VERSIONS", "GroupChange", "OperationError", "Query", "bad_request", "group_name", "hub_name", "payload"]
+__all__ = [
+    "API_VERSIONS",
+    "GroupChange",
+    "OperationError",
+    "Query",
+    "bad_request",
+    "connection_id",
+    "group_name",
+    "hub_name",
+    "payload",
+    "user_id",
+]
 
 API_VERSIONS: Final = ("2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01")
 """The versions of the data plane that are generally available (openapi)."""
@@ -33,19 +44,21 @@ class OperationError(Exception):
     Attributes:
         status: the HTTP status of the answer.
         code: the error code.
-        message: for people.
+        message: for people. It begins with the text of the emulator, if that has one.
+        target: what the error is about: a parameter, ``Connection``, ``Group`` or ``User``, or the whole request.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, target: str = "Request") -> None:
         super().__init__(message)
         self.status: int = status
         self.code: str = code
         self.message: str = message
+        self.target: str = target
 
 
-def bad_request(message: str) -> OperationError:
+def bad_request(message: str, target: str = "Request") -> OperationError:
     """Return the error for an invalid request."""
-    return OperationError(400, "Error.BadRequest", message)
+    return OperationError(400, "Error.BadRequest", message, target)
 
 
 class Query:
@@ -68,7 +81,7 @@ class Query:
         """Return the value of a parameter; ``None`` if it is missing."""
         values = self.all(name)
         if len(values) > 1:
-            raise bad_request(f"The parameter {name} is given {len(values)} times.")
+            raise bad_request(f"Invalid {name}. It is given {len(values)} times.", name)
         return values[0] if values else None
 
     def integer(self, name: str, low: int, high: int) -> int | None:
@@ -78,12 +91,12 @@ class Query:
             return None
         # At most ten digits: the bounds of the data plane need no more.
         if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
-            raise bad_request(f"The parameter {name} is a number between {low} and {high}.")
+            raise bad_request(f"Invalid {name}. It is a number between {low} and {high}.", name)
         return int(text)
 
     def filter(self) -> Filter | None:
-        """Return the OData filter; ``None`` if it is missing or empty."""
-        return _filter(self.one("filter"))
+        """Return the OData filter; ``None`` if it is missing or blank, as the emulator reads a query."""
+        return _filter((self.one("filter") or "").strip())
 
     def time_to_live(self) -> int:
         """Return the seconds after which an undelivered message is dropped; 0: never."""
@@ -99,24 +112,40 @@ class Query:
             return version or API_VERSIONS[-1]
         preview = _PREVIEW.fullmatch(version)
         if preview is None:
-            raise bad_request(
-                f"The api-version is unknown. Known are: {', '.join(API_VERSIONS)}, and dated previews of them."
-            )
+            known = f"Known are {', '.join(API_VERSIONS)}, and dated previews of them."
+            raise bad_request(f"The specified API version is not supported. {known}", "api-version")
         return next((known for known in API_VERSIONS if preview[1] <= known), API_VERSIONS[-1])
 
 
 def hub_name(name: str) -> str:
     """Return the name of a hub; raise :class:`OperationError` if it is illegal."""
     if not is_hub_name(name):
-        raise bad_request("A hub name begins with a letter; letters, digits and _`,.[] follow, at most 127 of them.")
+        rule = "It begins with a letter; letters, digits and _`,.[] follow, at most 127 of them."
+        raise bad_request(f"Invalid hub name. {rule}", "hub")
     return name
 
 
-def group_name(name: str | None) -> str:
-    """Return the name of a group; raise :class:`OperationError` if it is illegal."""
+def group_name(name: str | None, target: str = "group") -> str:
+    """Return the name of a group; raise :class:`OperationError`, about ``target``, if it is illegal."""
     if name is None or not is_group_name(name):
-        raise bad_request("A group name has 1 to 1024 characters, not all white space.")
+        raise bad_request("Invalid group name. It has 1 to 1024 characters, not all white space.", target)
     return name
+
+
+def user_id(text: str) -> str:
+    """Return the id of a user; raise :class:`OperationError` if it is blank."""
+    return _not_blank(text, "user ID", "userId")
+
+
+def connection_id(text: str) -> str:
+    """Return the id of a connection; raise :class:`OperationError` if it is blank."""
+    return _not_blank(text, "connection ID", "connectionId")
+
+
+def _not_blank(text: str, what: str, target: str) -> str:
+    if not text.strip():
+        raise bad_request(f"Invalid {what}. It is blank.", target)
+    return text
 
 
 def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
@@ -128,20 +157,27 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
         OperationError: 415 for a content type or charset that is not supported, 400 for a body that does not have its
             content type.
     """
-    header = Message()
-    header["Content-Type"] = content_type or "application/octet-stream"
-    data_type = _DATA_TYPES.get(header.get_content_type())
-    if data_type is None or (content_type and "/" not in content_type):
+    data_type, charset = _read_type(content_type or "application/octet-stream")
+    if data_type is None:
         raise _unsupported("The content type is application/json, text/plain or application/octet-stream.")
     if data_type == "binary":
         return data_type, msgspec.json.encode(binascii.b2a_base64(body, newline=False).decode())
-    text = _text(body, str(header.get_param("charset", "utf-8")))
+    text = _text(body, charset)
     if data_type == "text":
         return data_type, msgspec.json.encode(text)
     try:
         return data_type, check_json(text.encode()).strip()
     except ValueError as error:
-        raise bad_request(f"The body is {error}.") from None
+        raise bad_request(f"The request body is not a valid JSON. It is {error}.") from None
+
+
+def _read_type(content_type: str) -> tuple[str | None, str]:
+    """Return the data type that a content type stands for, if any, and the charset."""
+    header = Message()
+    header["Content-Type"] = content_type
+    # Without a slash the parser would take it for text.
+    data_type = _DATA_TYPES.get(header.get_content_type()) if "/" in content_type else None
+    return data_type, str(header.get_param("charset", "utf-8"))
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -153,11 +189,6 @@ def _text(body: bytes, charset: str) -> str:
         raise bad_request("The body is not valid text in its charset.") from None
 
 
-class _GroupChange(msgspec.Struct):
-    groups: list[str]
-    filter: str | None = None
-
-
 class GroupChange(msgspec.Struct, frozen=True):
     """The groups to join or leave, and the filter for the connections; ``None``: all connections."""
 
@@ -165,23 +196,34 @@ class GroupChange(msgspec.Struct, frozen=True):
     filter: Filter | None
 
     @classmethod
-    def from_body(cls, body: bytes) -> GroupChange:
-        """Read ``{"groups": [...], "filter": "..."}``.
+    def from_body(cls, content_type: str | None, body: bytes) -> GroupChange:
+        """Read ``{"groups": [...], "filter": "..."}``; names in any case (emulator).
+
+        A filter whose name is not recognized, or whose text is blank, must not select every connection.
 
         Raises:
-            OperationError: 400 for any other body.
+            OperationError: 415 for a content type that is not JSON, or none; 400 for any other body.
         """
+        data_type, charset = _read_type(content_type or "")
+        if data_type != "json":
+            raise _unsupported("The content type is application/json.")
+        text = _text(body, charset)
         try:
-            change = msgspec.json.decode(body, type=_GroupChange)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise bad_request('The body is {"groups": ["..."], "filter": "..."}.') from None
-        if not change.groups:
-            raise bad_request("The list of groups is empty.")
-        return cls(tuple(group_name(group) for group in change.groups), _filter(change.filter))
+            members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+            found = {name.lower(): value for name, value in members.items()}
+            groups = msgspec.json.decode(found.get("groups", b"null"), type=list[str] | None)
+            where = msgspec.json.decode(found.get("filter", b"null"), type=str | None)
+        except (msgspec.DecodeError, RecursionError):
+            form = 'It is {"groups": ["..."], "filter": "..."}.'
+            raise bad_request(f"The request body is not a valid groups request. {form}") from None
+        if not groups or not all(map(is_group_name, groups)):
+            rule = "A group name has 1 to 1024 characters, not all white space."
+            raise bad_request(f"A nonempty list of valid group names is required. {rule}")
+        return cls(tuple(groups), _filter(where))
 
 
 def _filter(text: str | None) -> Filter | None:
-    if text is None or not text.strip():
+    if not text:
         return None
     try:
         return Filter(text)

@@ -109,6 +109,10 @@ class HandlerCalls:
         self._permissions.clear()
         self._settled.clear()
 
+    def forget_permissions(self) -> None:
+        """Ask each handler anew before its next call. Where the question is asked already, its answer counts."""
+        self._permissions = {url: kept for url, kept in self._permissions.items() if kept.validation is not None}
+
     # ---- Inputs
 
     def ended(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
@@ -116,10 +120,8 @@ class HandlerCalls:
         if not self._running.pop(call, False):
             return
         call.delivered |= isinstance(outcome, Answer) or outcome.delivered
-        if call.validation_url is None:
-            self._validated(call, outcome, now)
-        elif not self._repeat(call, outcome, now):
-            self._settle(call, outcome, now)
+        if not self._repeat(call, outcome, now):
+            self._end(call, outcome, now)
 
     def wake(self, now: float) -> None:
         """Submit the repeats that are due."""
@@ -144,13 +146,20 @@ class HandlerCalls:
 
     # ---- Attempts
 
+    def _end(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
+        """Take the outcome of the last attempt."""
+        if call.validation_url is None:
+            self._validated(call, outcome, now)
+        else:
+            self._settle(call, outcome, now)
+
     def _start(self, call: HandlerCall, now: float) -> bool:
         """Begin an attempt; return False if the call has failed already, or waits for a permission."""
         if call.deadline == math.inf:
             call.deadline = now + call.timeout
         elif call.deadline <= now:
             # Whether an earlier attempt has reached the handler is in ``call.delivered``.
-            self._settle(call, Failure("unreachable", "it could not be called in time"), now)
+            self._end(call, Failure("unreachable", "it could not be called in time"), now)
             return False
         if call.validation_url is not None and not self._allowed(call, call.validation_url, now):
             return False
@@ -164,7 +173,8 @@ class HandlerCalls:
             hopeful = outcome.status == 408 or outcome.status >= 500
         else:
             hopeful = outcome.kind in ("unreachable", "broken")
-        if call.delivered and call.handler.resend == "safe":
+        # A validation may be repeated in any case: it changes nothing. The events wait meanwhile (emulator).
+        if call.delivered and call.handler.resend == "safe" and call.validation_url is not None:
             return False
         delay = call.handler.retry_delay(call.attempts)
         if not hopeful or delay is None or now + delay >= call.deadline:
@@ -241,9 +251,8 @@ class HandlerCalls:
             return f"{address} could not be validated with an {method} request: {outcome.text}"
         if not outcome.ok:
             return f"{address} answered the validation request ({method}) with status {outcome.status}"
-        origins = [
-            origin.strip().lower() for value in outcome.all("webhook-allowed-origin") for origin in value.split(",")
-        ]
+        # One origin in each header: the cloud does not read a list (emulator).
+        origins = [value.strip().lower() for value in outcome.all("webhook-allowed-origin")]
         if "*" in origins or self._settings.origin.lower() in origins:
             return None
         return (

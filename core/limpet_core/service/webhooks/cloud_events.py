@@ -14,19 +14,22 @@ from limpet_core.service.webhooks.handlers import Answer, Failure, Headers
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.codecs import is_spoken
 from limpet_core.service.wire.from_client import ProtocolViolation, check_json
-from limpet_core.service.wire.metadata import HEADER_PREFIX, InvalidMetadata, encode_metadata
+from limpet_core.service.wire.metadata import HEADER_PREFIX, InvalidMetadata, metadata_from_headers
 from limpet_core.service.wire.requests import DataType, Event, Invoke
 from limpet_core.service.wire.to_client import Publication, server_publication
 from limpet_core.text import one_line
 
 CONTENT_TYPES: Final[Mapping[DataType, str]] = {
-    "text": "text/plain",
+    "text": "text/plain; charset=utf-8",
     "json": "application/json",
     "binary": "application/octet-stream",
     "protobuf": "application/x-protobuf",
 }
+"""The content types of calls, to the letter (emulator)."""
 
-_DATA_TYPES: Final[Mapping[str, DataType]] = {media_type: name for name, media_type in CONTENT_TYPES.items()}
+_DATA_TYPES: Final[Mapping[str, DataType]] = {
+    content_type.partition(";")[0]: name for name, content_type in CONTENT_TYPES.items()
+}
 _MAX_REJECTION: Final = 1024
 _MAX_QUOTED: Final = 100
 
@@ -78,10 +81,13 @@ class ClientEvent(msgspec.Struct, frozen=True):
         ack_id = message.ack_id if isinstance(message, Event) else None
         return cls(message.event, message.data_type, payload, ack_id, pairs)
 
+    def metadata_properties(self) -> dict[str, str]:
+        """Return the metadata by the names of headers; keys that differ only in case become one (emulator)."""
+        return {HEADER_PREFIX + key.lower(): value for key, value in self.metadata.items()}
+
     def metadata_headers(self) -> Headers:
-        """Return the metadata as request headers; keys that differ only in case become one (emulator)."""
-        lowered = {key.lower(): value for key, value in self.metadata.items()}
-        return tuple((HEADER_PREFIX + key, header_value(value)) for key, value in lowered.items())
+        """Return the metadata as request headers."""
+        return tuple((name, header_value(value)) for name, value in self.metadata_properties().items())
 
 
 def header_value(text: str) -> str:
@@ -125,7 +131,19 @@ class _ConnectAnswer(msgspec.Struct, frozen=True, rename="camel"):
     subprotocol: str | None = None
 
 
-_connect_decoder = msgspec.json.Decoder(_ConnectAnswer | None)
+_connect_decoder: Final[msgspec.json.Decoder[_ConnectAnswer | None]] = msgspec.json.Decoder(_ConnectAnswer | None)
+_fields_decoder: Final[msgspec.json.Decoder[dict[str, msgspec.Raw] | None]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | None
+)
+_FIELDS: Final = {name.lower(): name for name in _ConnectAnswer.__struct_encode_fields__}
+
+
+def _decode_connect_answer(body: bytes) -> _ConnectAnswer | None:
+    """Decode the answer to a connect event; the case of its names does not matter (emulator)."""
+    fields = _fields_decoder.decode(body)
+    if fields is None or fields.keys() <= set(_FIELDS.values()):
+        return _connect_decoder.decode(body)
+    return _connect_decoder.decode(_encode({_FIELDS.get(name.lower(), name): value for name, value in fields.items()}))
 
 
 def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: Sequence[str]) -> Acceptance | Rejection:
@@ -137,7 +155,7 @@ def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: S
     if outcome.status == 204 or not outcome.body:
         return Acceptance(grant)
     try:
-        answer = _connect_decoder.decode(outcome.body)
+        answer = _decode_connect_answer(outcome.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejection(500, f"The event handler's answer to the connect event is not valid: {error}.")
     if answer is None:
@@ -151,7 +169,7 @@ def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: S
         return Rejection(500, "The event handler chose protobuf, for which this service lacks the package protobuf.")
     return Acceptance(
         ClientGrant(
-            grant.user_id if answer.user_id is None else answer.user_id or None,
+            grant.user_id if answer.user_id is None else answer.user_id,
             grant.roles if answer.roles is None else tuple(answer.roles),
             tuple(answer.groups) if answer.groups else grant.groups,
         ),
@@ -212,12 +230,8 @@ def read_reply(outcome: Answer | Failure) -> Reply | str | None:
 
 
 def _metadata(answer: Answer) -> bytes:
-    pairs = {
-        name.lower().removeprefix(HEADER_PREFIX): value
-        for name, value in answer.headers
-        if name.lower().startswith(HEADER_PREFIX)
-    }
-    return encode_metadata(pairs.items())
+    # A header without a key is ignored, not refused: the reply must not be lost over it (emulator).
+    return metadata_from_headers((name, value) for name, value in answer.headers if name.lower() != HEADER_PREFIX)
 
 
 def _payload(answer: Answer) -> tuple[DataType, bytes]:

@@ -12,9 +12,9 @@ import msgspec
 
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
 from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, HandlerCall, Headers
+from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.requests import ClientRequest, Event
 
-_JSON: Final = "application/json; charset=utf-8"
 _MAX_COOKIES: Final = 50
 _MAX_COOKIE: Final = 4096
 
@@ -26,8 +26,7 @@ class HandlerContext:
 
     Attributes:
         subprotocol: the negotiated subprotocol, or empty.
-        handlers: the event handlers of the hub, in order.
-        state: the connection state that a handler has set; sent with each call.
+        state: the connection state that a handler has set, perhaps empty; sent with each call. ``None``: none was set.
         event_running: the call with an event of the client; later requests of the client are queued behind it.
         connected_running: whether the connected event has not ended yet.
         close_reason: why the connection is over; ``None`` before, and after the disconnected event was submitted.
@@ -40,11 +39,11 @@ class HandlerContext:
         "_next_id",
         "_settings",
         "_signature",
+        "_told",
         "close_reason",
         "connected_running",
         "connection_id",
         "event_running",
-        "handlers",
         "hub",
         "queue",
         "queued_bytes",
@@ -53,19 +52,26 @@ class HandlerContext:
         "user_id",
     )
 
-    def __init__(self, hub: str, connection_id: str, user_id: str | None, settings: EventSettings) -> None:
+    def __init__(
+        self,
+        hub: str,
+        connection_id: str,
+        user_id: str | None,
+        settings: EventSettings,
+        told: list[ListenerMessage],
+    ) -> None:
         self.hub: str = hub
         self.connection_id: str = connection_id
         self.user_id: str | None = user_id
         self.subprotocol: str = ""
-        self.handlers: tuple[EventHandler, ...] = settings.handlers[hub]
-        self.state: str = ""
+        self.state: str | None = None
         self.event_running: HandlerCall | None = None
         self.connected_running: bool = False
         self.close_reason: str | None = None
         self.queue: deque[tuple[ClientRequest, int]] = deque()
         self.queued_bytes: int = 0
         self._settings = settings
+        self._told = told
         self._signature = ",".join(
             f"sha256={hmac.new(key.encode(), connection_id.encode(), hashlib.sha256).hexdigest()}"
             for key in settings.access_keys
@@ -73,6 +79,22 @@ class HandlerContext:
         self._next_id = 1
         # By host: a handler's cookies go to no other host.
         self._cookies: dict[str, dict[str, str]] = {}
+
+    @property
+    def handlers(self) -> tuple[EventHandler, ...]:
+        """The event handlers of the hub at this moment, in order."""
+        return self._settings.handlers.get(self.hub, ())
+
+    def take_id(self) -> str:
+        """Return the id of the next event; one that nobody gets has an id, too (emulator)."""
+        self._next_id += 1
+        return str(self._next_id - 1)
+
+    def tell(self, event: ClientEvent, event_id: str) -> bool:
+        """Tell the listeners of an event of the client; return whether any hears of it."""
+        # Without the charset that handlers get (Azure docs).
+        content_type, _, _ = CONTENT_TYPES[event.data_type].partition(";")
+        return self._tell("user", event.name, event_id, content_type, event.payload, event.metadata_properties())
 
     # ---- The queue
 
@@ -101,48 +123,47 @@ class HandlerContext:
 
     def connect(self, request: ConnectRequest, purpose: object) -> HandlerCall | None:
         """Return the call with the connect event; ``None`` if no handler gets it."""
-        return self._system("connect", request.body(), "0", purpose)
+        return self._system("connect", request.body(), purpose, "0")
 
     def connected(self, purpose: object) -> HandlerCall | None:
         """Return the call with the connected event; ``None`` if no handler gets it."""
-        return self._system("connected", b"{}", None, purpose)
+        return self._system("connected", b"{}", purpose)
 
     def disconnected(self, reason: str, purpose: object) -> HandlerCall | None:
         """Return the call with the disconnected event; ``None`` if no handler gets it."""
-        return self._system("disconnected", msgspec.json.encode({"reason": reason}), None, purpose)
+        return self._system("disconnected", msgspec.json.encode({"reason": reason}), purpose)
 
-    def user_event(self, event: ClientEvent, purpose: object) -> HandlerCall | None:
+    def user_event(self, event: ClientEvent, purpose: object, event_id: str) -> HandlerCall | None:
         """Return the call with an event of the client; ``None`` if no handler gets it."""
         handler = next((handler for handler in self.handlers if handler.gets_user_event(event.name)), None)
         if handler is None:
             return None
         headers = (("Content-Type", CONTENT_TYPES[event.data_type]), *event.metadata_headers())
-        return self._call(handler, "user", event.name, None, headers, event.payload, purpose)
+        return self._call(handler, "user", event.name, event_id, headers, event.payload, purpose)
 
-    def _system(self, name: str, body: bytes, event_id: str | None, purpose: object) -> HandlerCall | None:
+    def _system(self, name: str, body: bytes, purpose: object, event_id: str | None = None) -> HandlerCall | None:
+        event_id = event_id or self.take_id()
+        if name != "connect":  # whose answer counts
+            self._tell("sys", name, event_id, "application/json", body, {})
         handler = next((handler for handler in self.handlers if handler.gets_system_event(name)), None)
         if handler is None:
             return None
-        return self._call(handler, "sys", name, event_id, (("Content-Type", _JSON),), body, purpose)
+        return self._call(handler, "sys", name, event_id, (("Content-Type", CONTENT_TYPES["json"]),), body, purpose)
 
     def _call(
         self,
         handler: EventHandler,
         kind: str,
         name: str,
-        event_id: str | None,
+        event_id: str,
         headers: Headers,
         body: bytes,
         purpose: object,
     ) -> HandlerCall:
-        if event_id is None:
-            event_id = str(self._next_id)
-            self._next_id += 1
         url = handler.url_for(self.hub, name)
         optional = (
             ("ce-userId", header_value(self.user_id or "")),
             ("ce-subprotocol", header_value(self.subprotocol)),
-            ("ce-connectionState", self.state),
             ("Cookie", "; ".join(f"{key}={value}" for key, value in self._cookies.get(_host(url), {}).items())),
         )
         return HandlerCall(
@@ -160,6 +181,8 @@ class HandlerContext:
                 ("ce-eventName", name),
                 ("ce-signature", self._signature),
                 ("WebHook-Request-Origin", self._settings.origin),
+                ("x-ms-client-request-id", _request_id(self.connection_id, event_id)),
+                *(() if self.state is None else (("ce-connectionState", self.state),)),
                 *((name, value) for name, value in optional if value),
                 *headers,
             ),
@@ -170,6 +193,29 @@ class HandlerContext:
             validation_url=handler.url_for(self.hub, "validate"),
             about=(self.hub, self.connection_id, self.user_id),
         )
+
+    def _tell(
+        self, kind: str, name: str, event_id: str, content_type: str, body: bytes, metadata: dict[str, str]
+    ) -> bool:
+        listeners = self._settings.listeners.get(self.hub, ())
+        told = [listener for listener in listeners if listener.hears(kind, name)]
+        optional = {"userid": self.user_id, "subprotocol": self.subprotocol, "connectionstate": self.state}
+        attributes = {
+            "specversion": "1.0",
+            "awpsversion": "1.0",
+            "type": f"azure.webpubsub.{kind}.{name}",
+            "source": f"/hubs/{self.hub}/client/{self.connection_id}",
+            "id": event_id,
+            "time": self._settings.utc_time(),
+            "hub": self.hub,
+            "eventname": name,
+            "connectionid": self.connection_id,
+            **{attribute: value for attribute, value in optional.items() if value},
+        }
+        properties = {f"cloudEvents:{attribute}": value for attribute, value in attributes.items()} | metadata
+        message_id, key = f"{self.connection_id}/{event_id}", self.connection_id
+        self._told += [ListenerMessage(one, body, content_type, message_id, key, properties) for one in told]
+        return bool(told)
 
     # ---- Answers
 
@@ -192,6 +238,12 @@ class HandlerContext:
                 kept.pop(name, None)
             elif name in kept or len(kept) < _MAX_COOKIES:
                 kept[name] = content
+
+
+def _request_id(connection_id: str, event_id: str) -> str:
+    """Return the id of a call in the form of a UUID (RFC 9562 5.8): one for all attempts, another for each event."""
+    digits = hashlib.sha256(f"{connection_id} {event_id}".encode()).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-{digits[18:30]}"
 
 
 def _is_event(request: ClientRequest, ack_id: int) -> bool:

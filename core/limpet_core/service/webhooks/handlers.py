@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from limpet_core.protocol.names import hub_identity, is_event_name
+from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
+from limpet_core.service.webhooks.listeners import EventListener
 from limpet_core.text import one_line
 
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
@@ -23,6 +26,7 @@ SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of an answer's body; an answer with more is a failure (emulator)."""
 
+_WITH_WILDCARDS: Final = re.compile(r"(?=.*[?*])[A-Za-z0-9_.?*-]{1,128}")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -31,7 +35,8 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         url: an http or https URL; in its path and query ``{hub}`` and ``{event}`` stand for the names (Azure docs).
-        user_events: names of the client events, case-insensitive; ``*`` stands for all.
+        user_events: names of the client events, case-insensitive; ``*`` stands for all. In a name ``?`` stands for one
+            character that is not a dot, ``*`` for any number of them, ``**`` for any characters (emulator).
         system_events: any of connect, connected and disconnected. A handler that gets connect decides whether a
             client may connect.
         timeout: seconds for one event, retries included. After that the event has failed and is not tried again.
@@ -63,7 +68,7 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             if isinstance(value, str):
                 raise TypeError(f"{name} is a list of names, not a single string")
         for event in self.user_events:
-            if event != "*" and not is_event_name(event):
+            if event != "*" and not is_event_name(event) and not _is_pattern(event):
                 raise ValueError(f"not the name of an event: {event!r}; use '*' for all events")
         for event in self.system_events:
             if event.lower() not in SYSTEM_EVENTS:
@@ -102,7 +107,8 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def gets_user_event(self, name: str) -> bool:
         """Return whether the handler gets a client event; case does not matter (emulator)."""
-        return any(event == "*" or event.lower() == name.lower() for event in self.user_events)
+        lowered = name.lower()
+        return any(event == "*" or _pattern(event.lower()).matches(lowered) for event in self.user_events)
 
     def gets_system_event(self, name: str) -> bool:
         """Return whether the handler gets one of ``SYSTEM_EVENTS``."""
@@ -146,6 +152,22 @@ def _check_url(url: str) -> None:
     if not legal:
         # The URL itself may hold a password, or a secret in its query.
         raise ValueError(f"not the URL of an event handler: {_quoted(url)}; it is an http or https URL without spaces")
+
+
+@lru_cache(maxsize=1000)
+def _pattern(text: str) -> GroupPattern:
+    return GroupPattern(text)
+
+
+def _is_pattern(text: str) -> bool:
+    """Return whether a text stands for names of events: the characters of names, and wildcards."""
+    if _WITH_WILDCARDS.fullmatch(text) is None:
+        return False
+    try:
+        _pattern(text.lower())
+    except InvalidPattern:
+        return False
+    return True
 
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -289,6 +311,7 @@ class EventSettings(msgspec.Struct, kw_only=True):
 
     Attributes:
         handlers: of each hub, by lower-case name; the first handler that gets an event is called.
+        listeners: of each hub, by lower-case name; all that hear of an event get it.
         access_keys: sign each call, so that a handler can verify its origin; the primary key first.
         utc_time: returns the present time like ``2026-01-31T12:00:00Z``.
         origin: the host of the service, with the port unless it is the default one of the scheme. Handlers are asked
@@ -296,11 +319,15 @@ class EventSettings(msgspec.Struct, kw_only=True):
     """
 
     handlers: Mapping[str, tuple[EventHandler, ...]] = {}
+    listeners: Mapping[str, tuple[EventListener, ...]] = {}
     access_keys: tuple[str, ...] = ()
     utc_time: Callable[[], str] = lambda: "1970-01-01T00:00:00Z"
     origin: str = ""
 
 
-def index_by_hub(handlers: Mapping[str, Iterable[EventHandler]]) -> dict[str, tuple[EventHandler, ...]]:
-    """Return the handlers of each hub under the hub's lower-case name, without the hubs that have none."""
+_T = TypeVar("_T")
+
+
+def index_by_hub(handlers: Mapping[str, Iterable[_T]]) -> dict[str, tuple[_T, ...]]:
+    """Return the handlers or listeners of each hub under its lower-case name, without the hubs that have none."""
     return {hub_identity(hub): found for hub, listed in handlers.items() if (found := tuple(listed))}

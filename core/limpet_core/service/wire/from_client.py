@@ -52,18 +52,14 @@ class ProtocolViolation(Exception):
 
     Attributes:
         reason: for people.
-        code: the WebSocket close code.
         ack_id: set if the connection goes on: the message is a request in valid JSON that cannot be carried out, to be
             answered with an error.
         stream_id: the same of a message about a stream, which ends.
     """
 
-    def __init__(
-        self, reason: str, code: int = 1007, ack_id: int | None = None, *, stream_id: str | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, ack_id: int | None = None, stream_id: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.code = code
         self.ack_id = ack_id
         self.stream_id = stream_id
 
@@ -129,8 +125,8 @@ _uint64_decoder: msgspec.json.Decoder[int | None] = msgspec.json.Decoder(Unsigne
 def decode(data: bytes) -> ClientMessage:
     """Decode and validate one message.
 
-    Unknown properties are ignored, the case of the type does not matter, and ``null`` means absent for ``ackId``,
-    ``ttlSeconds`` and ``metadata`` (emulator).
+    Unknown properties are ignored, the case of the type and of the data type does not matter, and ``null`` means absent
+    for ``ackId``, ``ttlSeconds`` and ``metadata`` (emulator).
 
     Raises:
         ProtocolViolation: for an invalid message.
@@ -226,18 +222,21 @@ def _decode_any_case(data: bytes) -> WireMessage:
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:
-        # Rare: the message is invalid or unknown, or its type has another case.
+        # Rare: the message is invalid or unknown, or its type or data type has another case.
         fields = _fields_decoder.decode(data)
         spelled = _text_decoder.decode(fields.get("type", b"null"))
         name = _TYPES.get(spelled.lower())
         if name is None:
             raise _unknown(f"the type {one_line(spelled)!r} is", fields) from None
         data_type = _string(fields, "dataType")
-        if name in _WITH_DATA and data_type is not None and data_type not in get_args(DataType):
+        known = None if data_type is None else data_type.lower()
+        if name in _WITH_DATA and data_type is not None and known not in get_args(DataType):
             raise _unknown(f"the dataType {one_line(data_type)!r} is", fields, invokes=name == "invoke") from None
-        if name == spelled:
+        if name == spelled and known == data_type:
             raise
         fields["type"] = msgspec.Raw(msgspec.json.encode(name))
+        if known is not None:
+            fields["dataType"] = msgspec.Raw(msgspec.json.encode(known))
         return _decoder.decode(msgspec.json.encode(fields))
 
 

@@ -34,17 +34,20 @@ class RawMode(msgspec.Struct, frozen=True):
     def from_query(cls, query: Mapping[str, Sequence[str]]) -> RawMode:
         """Read ``webpubsub_mode``, ``group`` and ``noEcho``; the last of repeated values counts (emulator).
 
+        Names are case-insensitive, and a mode ignores the parameters that it does not use (emulator).
+
         Raises:
             InvalidQuery: for an unknown value. Answer with HTTP 400, whatever the subprotocol.
         """
+        query = {name.lower(): values for name, values in query.items()}
         mode = _last(query, "webpubsub_mode").lower() or "sendevent"
         if mode not in ("sendevent", "sendtogroup"):
             raise InvalidQuery("webpubsub_mode is sendEvent or sendToGroup")
-        no_echo = _last(query, "noEcho").lower() or "false"
-        if no_echo not in ("true", "false"):
-            raise InvalidQuery("noEcho is true or false")
         if mode == "sendevent":
             return cls()
+        no_echo = _last(query, "noecho").lower() or "false"
+        if no_echo not in ("true", "false"):
+            raise InvalidQuery("noEcho is true or false")
         group = _last(query, "group")
         if not is_group_name(group):
             raise InvalidQuery("webpubsub_mode=sendToGroup needs a group, of 1 to 1024 characters")

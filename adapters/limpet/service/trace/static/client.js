@@ -22,6 +22,7 @@ export class Client {
     this.reconnectionToken = null;
     this.lostAt = null;
     this.stopped = false;
+    this.farewell = "";
     this.lastAckId = 0;
     this.answers = new Map();
     this.sequenceId = 0;
@@ -62,6 +63,9 @@ export class Client {
       this.reconnectionToken = message.reconnectionToken;
       this.lostAt = null;
       this.handlers.onState(recovered ? "recovered" : "connected", message.userId ?? null);
+    } else if (message.type === "system" && message.event === "disconnected") {
+      // The close frame behind it may be without a reason.
+      this.farewell = message.message ?? "";
     } else if (message.type === "ack") {
       const answer = this.answers.get(message.ackId);
       this.answers.delete(message.ackId);
@@ -90,7 +94,8 @@ export class Client {
     this.lostAt ??= Date.now();
     const over = this.stopped || this.connectionId === null || event.code === 1008 || event.code === 1000;
     if (over || Date.now() - this.lostAt > RECOVERY_WINDOW) {
-      this.handlers.onState("closed", this.stopped ? "" : event.reason || "The service could not be reached.");
+      const reason = event.reason || this.farewell || "The service could not be reached.";
+      this.handlers.onState("closed", this.stopped ? "" : reason);
       return;
     }
     this.handlers.onState("recovering", `${event.code}`);
