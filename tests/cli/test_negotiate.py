@@ -141,9 +141,18 @@ def test_an_application_that_is_not_there() -> None:
     assert "hidden" not in failed.stderr
 
 
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection of a server, whoever has ended it."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 def test_an_answer_that_drips_and_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time; the limit is for all of them."""
     monkeypatch.setattr(_negotiate, "_TIMEOUT", 0.3)
+
+    over = asyncio.Event()
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -152,6 +161,8 @@ def test_an_answer_that_drips_and_never_ends_is_given_up(monkeypatch: pytest.Mon
                 writer.write(b"w")
                 await writer.drain()
                 await asyncio.sleep(0.02)
+        await closed(writer)
+        over.set()
 
     async def main() -> None:
         async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
@@ -159,19 +170,22 @@ def test_an_answer_that_drips_and_never_ends_is_given_up(monkeypatch: pytest.Mon
             async with asyncio.timeout(30):
                 with pytest.raises(ConnectError, match="no whole answer within"):
                     await _negotiate.negotiated(url, ())()
+                await over.wait()
 
     asyncio.run(main())
 
 
 def test_an_answer_is_not_unpacked() -> None:
     """A few bytes could become any number of them."""
+    over = asyncio.Event()
 
     async def packed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"accept-encoding: identity\r\n" in head.lower()
         bomb = gzip.compress(b"x" * (8 << 20))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
-        writer.close()
+        await closed(writer)
+        over.set()
 
     async def main() -> None:
         async with await asyncio.start_server(packed, "127.0.0.1", 0) as server:
@@ -179,6 +193,7 @@ def test_an_answer_is_not_unpacked() -> None:
             with pytest.raises(ConnectError, match="answered without a client URL") as refused:
                 await _negotiate.negotiated(url, ())()
             assert "xxx" not in str(refused.value)
+            await over.wait()
 
     asyncio.run(main())
 
