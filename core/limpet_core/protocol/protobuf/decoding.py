@@ -81,7 +81,9 @@ def decode(message: bytes) -> Incoming:
             if length > 0x3FFF:
                 length += (message[3] << 14) - 0x4000
                 start = 4
-        if start + length != whole or message[0] != _DATA or whole > _TOO_LONG:
+                if length >= _TOO_LONG:  # its third byte says that there is a fourth one
+                    return decode_whole(message)
+        if start + length != whole or message[0] != _DATA:
             return decode_whole(message)
         at = start + 9 + message[start + 8]
         group = known_groups.get(message[start:at])
@@ -106,11 +108,11 @@ def decode(message: bytes) -> Incoming:
                     at += 1
         else:
             stop = at - 2 + inner
-        if tag != _PAYLOAD or at + length != stop or stop > whole:
+        if tag != _PAYLOAD or at + length != stop:
             return decode_whole(message)
         sequence_id = None
         if stop != whole:
-            sequence_id = message[stop + 1]
+            sequence_id = message[stop + 1]  # raises if the payload would be longer than the message
             end = stop + 2
             if sequence_id > 0x7F:
                 sequence_id += (message[end] << 7) - 0x80
@@ -118,7 +120,9 @@ def decode(message: bytes) -> Incoming:
                 if sequence_id > 0x3FFF:
                     sequence_id += (message[end] << 14) - 0x4000
                     end += 1
-            if end != whole or message[stop] != _SEQUENCE_ID or not 0 < sequence_id < _TOO_LONG:
+                    if sequence_id >= _TOO_LONG:
+                        return decode_whole(message)
+            if end != whole or message[stop] != _SEQUENCE_ID or not sequence_id:
                 return decode_whole(message)
         data: Any = message[at:stop]
         if kind == _TEXT:
