@@ -65,7 +65,7 @@ class Socket:
             for message in self.channel.to_send():
                 self.websocket.send(message)
         except ConnectionClosed as error:
-            self.closed(error)
+            self.channel.send_failed(error, now())  # recv() returns what has arrived, then raises
         if (close := self.channel.close) is not None:
             self.websocket.close(close.code, close.reason)
             self.channel.closed(now())

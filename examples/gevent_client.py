@@ -68,7 +68,7 @@ class Connection:
                     self.sock.sendall(data)
                     self.unsent = False
             except OSError as error:
-                self.link.transport_lost(str(error), now())
+                self.link.send_failed(error, now())
                 self.client.drain()
             self.to_write.wait()
 

@@ -67,7 +67,7 @@ class Connection:
             pass
         except OSError as error:
             self.unsent = b""
-            self.link.transport_lost(str(error), now())
+            self.link.send_failed(error, now())
         self.writer.set_enabled(bool(self.unsent))
 
     def drop(self) -> None:

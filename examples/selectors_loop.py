@@ -60,7 +60,8 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError as error:
-            self.link.transport_lost(str(error), now())
+            self.unsent = b""
+            self.link.send_failed(error, now())  # the peer's last messages may still be unread
 
     def close(self) -> None:
         """Send the close frame if the session asks for one, and close the socket."""

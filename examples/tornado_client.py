@@ -81,7 +81,7 @@ class Connection:
                     for message in messages:
                         await self.websocket.write_message(message, binary=isinstance(message, bytes))
             except WebSocketClosedError as error:
-                self.channel.failed(error, now())
+                self.channel.send_failed(error, now())
                 self.client.drain()
             if self.channel.close is not None:
                 return self.drop()  # the reader reports the answer

@@ -157,7 +157,7 @@ class Client(Application):
 
     def plan_fault(self, line: Line, faulty: bool) -> None:
         clock, random = self.clock, line.random
-        how = random.choice(["cut", "cut", "silence"])
+        how = random.choice(["cut", "cut", "pipe", "silence"])
         if self.last_fault == "silence" or (self.weather.gentle and line.dial.recovery):
             how = "cut"  # silence takes a third of the window to recover
         # On the way down come the open transport and the connected message first.

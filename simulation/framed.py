@@ -21,8 +21,11 @@ class FramedLine(Line):
 
     def push(self) -> None:
         if self.link is not None:
-            for data in self.link.data_to_send():
+            pieces = self.link.data_to_send()
+            for data in pieces:
                 self.carry_data("up", data)
+            if pieces and self.half_dead:
+                self.link.send_failed("the pipe is broken", self.clock.now)
 
     def abandon(self) -> None:
         self.push()

@@ -59,7 +59,7 @@ class Line:
         self.passed = {"up": 0, "down": 0}
         self.last: dict[str, tuple[float, list[bytes]] | None] = {"up": None, "down": None}
         self.fault: tuple[str, str, int] | None = None
-        self.dead = False
+        self.dead = self.half_dead = False
         self.opened = False
         self.close_sent = False
         self.disorder = Disorder(clock, name, self.carry_late)
@@ -68,8 +68,11 @@ class Line:
 
     def push(self) -> None:
         """Send what the session wants sent."""
-        for message in self.client.session.messages_to_send():
+        messages = self.client.session.messages_to_send()
+        for message in messages:
             self.carry_data("up", message)
+        if messages and self.half_dead:
+            self.client.session.send_failed(self.clock.now, reason="the pipe is broken")
         if self.dial.close is not None:
             self.send_close()
 
@@ -130,11 +133,12 @@ class Line:
         last = self.last[direction]
         if last is not None and last[1] is item:
             self.last[direction] = None
-        if self.dead:
+        if self.dead or (self.half_dead and direction == "up"):
             return
         self.passed[direction] += 1
         breaks = self.fault is not None and self.fault[1:] == (direction, self.passed[direction])
-        if breaks and isinstance(item, list):
+        tears = direction == "up" or not (self.fault and self.fault[0] == "pipe")  # else what follows would arrive
+        if breaks and tears and isinstance(item, list):
             self.tear(item)
         if direction == "up":
             self.at_service(item)
@@ -148,14 +152,19 @@ class Line:
         del items[self.random.randint(1, len(items)) :]
 
     def breaks(self, how: str) -> None:
-        """Nothing arrives any more. Cut: both ends notice soon. Silence: the client never, the service late."""
-        if self.dead:
+        """Nothing arrives any more. Cut: both ends notice soon. Silence: the client never, the service late.
+
+        Pipe: the client's next send fails, and what is on the way to the client still arrives, mostly with the end.
+        """
+        if self.dead or self.half_dead:
             return
-        self.dead = True
+        self.dead, self.half_dead = how != "pipe", how == "pipe"
         random, after = self.random, self.clock.after
         self.clock.log("%s: %s of attempt %s after %s", self.client.name, how, self.dial.attempt, dict(self.passed))
         if how == "cut":
             after(random.choice([0.0, 0.1, 1.0]), self.at_client, END)
+        elif how == "pipe" and random.random() < 0.7:
+            self.carry("down", END)
         after(random.choice([0.0, 0.1, 2.0, 8.0, 20.0]), self.service_notices)
 
     def at_client(self, item: Any) -> None:
@@ -168,7 +177,7 @@ class Line:
         self.clock.after(self.latency, self.accepted)
 
     def accepted(self) -> None:
-        if self.dead or self.client.line is not self:
+        if self.dead or self.half_dead or self.client.line is not self:
             return
         if self.core is not self.service.core:
             self.breaks("cut")  # the service crashed under the handshake

@@ -21,6 +21,7 @@ from limpet import (
     InvalidValue,
     Options,
     Recovered,
+    ServerMessage,
     State,
     Stopped,
 )
@@ -158,6 +159,25 @@ def test_a_send_that_raises_is_recovered_from_and_repeated(connector: MemoryConn
     with client_of(connector) as client:
         client.join_group("g")
         assert connector.dials[1].recovery
+
+
+def test_what_arrived_before_a_send_failed_is_received(connector: MemoryConnector) -> None:
+    class Broken(Transport):
+        def send(self, message: str | bytes) -> None:
+            if "event" in str(message):
+                self.say({"type": "message", "from": "server", "dataType": "json", "data": "last", "sequenceId": 1})
+                self.say({"type": "system", "event": "disconnected", "message": "enough"})
+                self.say(Close(1000))
+            raise ConnectionError("gone")
+
+    connector.kinds = [Broken]
+    with client_of(connector) as client, client.events(ServerMessage, Disconnected) as events:
+        client.send_event("hello", "x", ack=False)
+        message, disconnected = events.next(timeout=LIMIT), events.next(timeout=LIMIT)
+        assert isinstance(message, ServerMessage)
+        assert message.data == "last"
+        assert isinstance(disconnected, Disconnected)
+        assert (disconnected.code, disconnected.reason) == (1000, "enough")
 
 
 def test_a_close_that_raises_is_a_close(connector: MemoryConnector) -> None:

@@ -14,7 +14,7 @@ from tests.helpers.waiting import LIMIT
 import limpet.anyio
 import limpet.asyncio
 import limpet.trio
-from limpet import ConnectError, Dial, Disconnected, State, Stopped
+from limpet import ConnectError, Dial, Disconnected, ServerMessage, State, Stopped
 from limpet.connect import Close
 from limpet.testing.contract.harness import fast, soon
 
@@ -134,6 +134,40 @@ def test_what_arrives_while_a_transport_is_closed_ends_no_client(run: Run, caplo
 
     run(scenario)
     assert not caplog.records
+
+
+class Broken(Transport):
+    """Its service has said its last words and closed, when the first send fails."""
+
+    async def send(self, message: str | bytes) -> None:
+        if not self.steps:
+            self.steps.append("send failed")
+            self.say({"type": "message", "from": "server", "dataType": "json", "data": "last", "sequenceId": 1})
+            self.say({"type": "system", "event": "disconnected", "message": "enough"})
+            self.say(Close(1000))
+        raise ConnectionError("gone")
+
+
+def test_what_arrived_before_a_send_failed_is_received(run: Run) -> None:
+    transports: list[Transport] = []
+
+    async def connect(_: Dial) -> Transport:
+        transports.append(Transport() if transports else Broken())
+        return transports[-1]
+
+    async def scenario(make: Callable[..., Any]) -> None:
+        client = make(connect)
+        events: list[Any] = []
+        client.on(ServerMessage, events.append)
+        client.on(Disconnected, events.append)
+        async with client:
+            await client.send_event("hello", "x", ack=False)
+            await soon(lambda: len(events) == 2)
+        message, disconnected = events[:2]
+        assert message.data == "last"
+        assert (disconnected.code, disconnected.reason) == (1000, "enough")
+
+    run(scenario)
 
 
 def test_a_close_goes_on_when_the_client_is_cancelled(run: Run) -> None:

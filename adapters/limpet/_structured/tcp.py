@@ -57,7 +57,7 @@ class TcpConnection:
                 await self._stream.send(data)
                 self._halfway = False
             except self._backend.broken as error:
-                self._pipeline.transport_lost(reason_of(error), self._backend.now())
+                self._pipeline.send_failed(reason_of(error), self._backend.now())
         return bool(data)
 
     async def close(self) -> None:

@@ -26,7 +26,10 @@ class MessageTransport(Protocol):
     """
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
+        """Send a message, a str in a text frame, bytes in a binary one.
+
+        Any exception: nothing more is sent, and ``receive`` is called for a second at most, until the end.
+        """
         ...
 
     async def receive(self) -> str | bytes | Close:
@@ -46,7 +49,10 @@ class BlockingTransport(Protocol):
     """
 
     def send(self, message: str | bytes) -> None:
-        """Send a message, a str in a text frame, bytes in a binary one. Any exception: the transport is broken."""
+        """Send a message, a str in a text frame, bytes in a binary one.
+
+        Any exception: nothing more is sent, and ``receive`` is called for a second at most, until the end.
+        """
         ...
 
     def receive(self) -> str | bytes | Close:
@@ -113,8 +119,12 @@ class MessageConnection:
             channel.failed(InvalidType(text), now)
 
     def lost(self, error: BaseException) -> None:
-        """Tell the session that the transport is broken: a method raised ``error``."""
+        """Tell the session that the transport is broken by ``error``."""
         self.channel.failed(error, self._now())
+
+    def send_failed(self, error: BaseException) -> None:
+        """Tell the session that ``send`` raised ``error``; ``receive`` is called until the end."""
+        self.channel.send_failed(error, self._now())
 
     def take(self) -> tuple[list[str | bytes], Close | None]:
         """Return the messages to send, and the close to send behind them, if any."""
@@ -212,7 +222,7 @@ class AsyncMessageConnection(MessageConnection):
         except BaseException as error:
             if not is_failure(error):
                 raise
-            self.lost(error)
+            self.send_failed(error)
         if close is not None and self.dial.wanted:
             await self._close(close)
             self.closed(close)

@@ -108,6 +108,14 @@ class Pipeline:
         else:
             self.link.transport_lost(reason, now)
 
+    def send_failed(self, reason: str, now: float) -> None:
+        """Note that nothing more can be written, for ``reason``; what has arrived is still to be read."""
+        secured = all(tls is None or tls.shaken for tls in (self._proxy_tls, self._tls))
+        if self._tunnel is None and secured:
+            self.link.send_failed(reason, now)
+        else:
+            self.transport_lost(reason, now)
+
     def failed(self, error: Exception, now: float) -> None:
         """Note that no connection could be made, or that TLS is broken."""
         if self._proxy is not None:

@@ -150,7 +150,7 @@ class MessageThreads:
                         transport.send(message)
                 except BaseException as error:  # noqa: BLE001 - as above
                     with self._changed:
-                        connection.lost(error)
+                        connection.send_failed(error)
                 if self._close_behind is not None:
                     self._close()
                 with self._changed:

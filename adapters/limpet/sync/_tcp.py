@@ -46,7 +46,7 @@ class TcpConnection:
                 break
             except OSError as error:
                 unsent = b""
-                self._pipeline.transport_lost(reason_of(error), time.monotonic())
+                self._pipeline.send_failed(reason_of(error), time.monotonic())
                 break
             unsent = unsent[sent:] or self._pipeline.data_to_send()
         self._unsent = unsent

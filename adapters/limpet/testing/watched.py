@@ -316,6 +316,7 @@ class Watched(Session):
 
 _OF_A_TRANSPORT: Final = (
     *("receive_message", "receive_messages", "receive_binary", "heard", "transport_broken", "disconnected"),
+    "send_failed",
 )
 _OF_A_DIAL: Final = ("url_ready", "url_failed", "connected", "dial_refused", "dial_failed")
 _OF_THE_APPLICATION: Final = (
@@ -352,8 +353,9 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 INPUTS: Final = (
     *("start", "url_ready", "url_failed", "connected", "dial_refused", "dial_failed", "receive_message"),
     *("receive_messages", "receive_binary", "heard", "reading_paused", "reading_resumed", "sender_waits"),
-    *("sender_goes_on", "transport_broken", "disconnected", "wake", "check", "asleep", "join_group", "leave_group"),
-    *("send_to_group", "send_event", "send_prepared", "withdraw", "stop", "messages_to_send"),
+    *("sender_goes_on", "transport_broken", "disconnected", "send_failed", "wake", "check", "asleep"),
+    *("join_group", "leave_group", "send_to_group", "send_event", "send_prepared", "withdraw", "stop"),
+    "messages_to_send",
 )
 """The methods of a session that are watched: all that change it, but for ``events``."""
 

@@ -115,7 +115,7 @@ class Channel:
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Report that the WebSocket could not be opened, or that a send or receive failed.
+        """Report that the WebSocket could not be opened, or that a receive failed; for a send: :meth:`send_failed`.
 
         Args:
             error: why; its text is shown to people, without the tokens that the session knows.
@@ -131,6 +131,19 @@ class Channel:
         else:
             error = ConnectError(error) if isinstance(error, str) else error
             self._session.dial_failed(error, now, status=status, retry_after=retry_after)
+
+    def send_failed(self, error: BaseException | str, now: float) -> None:
+        """Report that a send failed: :meth:`to_send` returns no more messages. Repeats do nothing.
+
+        The last messages and the close of the service may have arrived already: receive on, and report them and the
+        end. After a second without an end the session gives the WebSocket up.
+
+        Args:
+            error: why; its text is shown to people, without the tokens that the session knows.
+            now: the time.
+        """
+        if self._open and self.dial.wanted:
+            self._session.send_failed(now, reason=reason_of(error))
 
     # ---- For the transport
 

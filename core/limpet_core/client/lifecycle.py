@@ -53,6 +53,9 @@ _LATE: Final = 2.0
 _GRACE: Final = 1.0
 """Seconds after a late timer in which to read what has arrived meanwhile, before the peer is judged."""
 
+_UNREAD: Final = 1.0
+"""Seconds after a failed send in which to read what has arrived before the transport is given up."""
+
 _REFUSAL_PATIENCE: Final = 2.0
 """Seconds that the rest of a refusal may take: it only says more about the reason."""
 
@@ -70,6 +73,7 @@ class Lifecycle:
         paused: whether the consumer has asked for a pause.
         senders: how many senders wait for room.
         disconnected_message: the text of the service's ``disconnected`` message on this transport; None: none came.
+        writable: whether the transport of ``dial`` is open and no send has failed.
     """
 
     __slots__ = (
@@ -90,6 +94,7 @@ class Lifecycle:
         "_patient_until",
         "_requests",
         "_secrets",
+        "_send_error",
         "_start_timeout",
         "_timers",
         "_url",
@@ -103,6 +108,7 @@ class Lifecycle:
         "paused",
         "senders",
         "state",
+        "writable",
     )
 
     def __init__(
@@ -135,6 +141,8 @@ class Lifecycle:
         # The transport
         self.dial: Dial | None = None
         self.open: bool = False
+        self.writable: bool = False
+        self._send_error = ""
         self.control: Control = control
         self.heard: float = 0.0
         self.paused: bool = False
@@ -263,7 +271,7 @@ class Lifecycle:
 
     def transport_opened(self) -> None:
         """Note that the transport is open, and its WebSocket handshake done."""
-        self.open = True
+        self.open = self.writable = True
         self.disconnected_message = None
         connection = self.connection
         if connection is not None:
@@ -430,12 +438,19 @@ class Lifecycle:
         self.dial.wanted = False
         self.dial.close = close
         self.dial = None
-        self.open = False
+        self.open = self.writable = False
         self.control.messages.clear()
         self._requests.transport_lost()
         for part in self._parts:
             part.transport_lost()
-        self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK, Timer.CHECK)
+        self._timers.stop(Timer.CONNECT, Timer.PING, Timer.SILENCE, Timer.SEQUENCE_ACK, Timer.CHECK, Timer.SEND_FAILED)
+
+    def send_failed(self, reason: str, now: float) -> None:
+        """Send nothing more on the open transport, and read on until its end, for a second at most."""
+        if self.writable:
+            self.writable = False
+            self._send_error = reason
+            self._timers.set(Timer.SEND_FAILED, now + _UNREAD)
 
     def answered(self) -> None:
         """Count an answer of the service that is no ack: it shows that the connection makes progress."""
@@ -609,6 +624,9 @@ class Lifecycle:
     def _close_due(self, now: float) -> None:
         self.finish(None)
 
+    def _send_failed_due(self, now: float) -> None:
+        self.transport_lost(NO_CLOSE_FRAME, self._send_error, now)
+
     _ON_TIMER: ClassVar[dict[Timer, Callable[[Lifecycle, float], None]]] = {
         Timer.CONNECT: _connect_due,
         Timer.WINDOW: _window_due,
@@ -620,8 +638,18 @@ class Lifecycle:
         Timer.CLOSE: _close_due,
         Timer.CHECK: _check_due,
         Timer.START: _start_due,
+        Timer.SEND_FAILED: _send_failed_due,
     }
     # What is done because the peer has not sent something in time.
     _JUDGING: ClassVar[frozenset[Timer]] = frozenset(
-        {Timer.CONNECT, Timer.START, Timer.WINDOW, REQUESTS, Timer.CLOSE, Timer.STREAMS, Timer.INVOCATIONS}
+        {
+            Timer.CONNECT,
+            Timer.START,
+            Timer.WINDOW,
+            REQUESTS,
+            Timer.CLOSE,
+            Timer.STREAMS,
+            Timer.INVOCATIONS,
+            Timer.SEND_FAILED,
+        }
     )

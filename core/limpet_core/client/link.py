@@ -161,6 +161,17 @@ class Link:
         elif self.dial.wanted:
             self._session.dial_failed(ConnectError(error) if isinstance(error, str) else error, now)
 
+    def send_failed(self, error: BaseException | str, now: float) -> None:
+        """Report that the transport takes no more bytes; ``error`` is for people. Repeats do nothing.
+
+        The last messages and the close of the service may have arrived already: read on, and report the end. A second
+        later the session gives the transport up. Before the handshake is done, this is :meth:`transport_lost`.
+        """
+        if not self._open:
+            self.transport_lost(reason_of(error), now)
+        elif self.dial.wanted:
+            self._session.send_failed(now, reason=reason_of(error))
+
     # ---- Bytes for the transport
 
     def data_to_send(self) -> list[bytes]:

@@ -596,6 +596,23 @@ class Session:
             self._lifecycle.transport_lost(code, reason, now)
 
     @alone
+    def send_failed(self, now: float, *, reason: str = "") -> None:
+        """Handle a send that failed on the transport of the current :attr:`dial`. Repeats do nothing.
+
+        Nothing more is sent on it. The last messages and the close of the service may have arrived already: read on
+        until the end, and report it with :meth:`disconnected`. A second later the session gives the transport up.
+
+        Args:
+            now: the time.
+            reason: the text of the error, for people.
+
+        Raises:
+            InvalidType: ``reason`` is no str.
+        """
+        check_close(NO_CLOSE_FRAME, reason)
+        self._lifecycle.send_failed(without_secrets(reason, secrets=self._secrets), now)
+
+    @alone
     def wake(self, now: float) -> None:
         """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing.
 
@@ -1127,7 +1144,7 @@ class Session:
         """
         if self.running:
             raise reentered(self, "messages_to_send")
-        if not self._lifecycle.open:
+        if not self._lifecycle.writable:
             return []
         try:
             self.running = "messages_to_send"

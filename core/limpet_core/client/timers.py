@@ -34,6 +34,8 @@ class Timer(enum.IntEnum):
     """An invocation runs out of time."""
     START = 11
     """The start takes longer than its caller will wait."""
+    SEND_FAILED = 12
+    """A send has failed, and the end of the transport has not been read since."""
 
 
 SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK

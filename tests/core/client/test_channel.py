@@ -65,6 +65,72 @@ def test_late_calls_for_an_old_socket_do_nothing() -> None:
     assert drive.state is State.CONNECTED
 
 
+# ---- A send that fails
+
+
+def test_what_arrived_before_a_send_failed_is_received() -> None:
+    """The service's last words: a message, `disconnected`, and a close that allows no recovery."""
+    drive, channel = opened()
+    drive.session.send_to_group("g", "x", drive.now)
+    assert len(channel.to_send()) == 1
+    channel.send_failed(OSError("pipe"), drive.now)
+    channel.send_failed("again", drive.now)
+    drive.session.send_to_group("g", "y", drive.now)
+    assert channel.to_send() == []
+    assert drive.state is State.CONNECTED
+    channel.message(encoded(news(1)), drive.now)
+    channel.message(encoded({"type": "system", "event": "disconnected", "message": "enough"}), drive.now)
+    channel.closed(drive.now, code=1000)
+    message, disconnected, unknown = drive.events()
+    assert message.data == "news"
+    assert (disconnected.code, disconnected.reason) == (1000, "enough")
+    assert unknown.error.outcome == "unknown"
+
+
+def test_the_end_that_follows_a_failed_send_is_waited_for_a_second() -> None:
+    drive, channel = opened()
+    channel.send_failed(OSError("pipe"), drive.now)
+    drive.advance(0.99)
+    assert drive.events() == []
+    drive.advance(0.02)
+    (recovering,) = drive.events()
+    assert (type(recovering), recovering.code, recovering.reason) == (Recovering, 1006, "pipe")
+    assert not channel.dial.wanted
+
+
+def test_a_send_that_failed_on_one_socket_says_nothing_of_the_next() -> None:
+    drive, channel = opened()
+    drive.session.send_to_group("g", "x", drive.now)
+    channel.send_failed("pipe", drive.now)
+    channel.closed(drive.now)
+    new = Channel(drive.session, drive.dial)
+    channel.send_failed("again", drive.now)
+    new.opened(drive.now)
+    new.message('{"type":"pong"}', drive.now)
+    assert [message for message in new.to_send() if '"group":"g"' in str(message)]
+    drive.advance(2.0)
+    assert drive.state is State.CONNECTED
+
+
+def test_a_close_that_cannot_be_sent_is_over_after_a_second() -> None:
+    drive, channel = opened()
+    drive.session.stop(drive.now)
+    channel.send_failed("pipe", drive.now)
+    drive.advance(1.01)
+    assert drive.state is State.STOPPED
+
+
+def test_before_it_is_open_no_send_can_fail() -> None:
+    drive = Drive()
+    drive.start()
+    drive.session.url_ready(URL, drive.now)
+    channel = Channel(drive.session, drive.dial)
+    channel.send_failed("pipe", drive.now)
+    channel.opened(drive.now)
+    drive.advance(2.0)
+    assert channel.dial.wanted
+
+
 def test_before_it_is_open_the_end_is_a_failed_handshake() -> None:
     for call in (
         lambda channel, now: channel.closed(now, code=1006, reason="error"),
