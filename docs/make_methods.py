@@ -117,6 +117,7 @@ TRANSPORT: dict[str, Call] = {
     "receive_binary": lambda s: s.receive_binary(b"", NOW),
     "heard": lambda s: s.heard(NOW),
     "transport_broken": lambda s: s.transport_broken(1002, "a wrong frame", NOW),
+    "send_failed": lambda s: s.send_failed(NOW),
     "disconnected, 1006": lambda s: s.disconnected(NOW),
     "disconnected, 1008": lambda s: s.disconnected(NOW, code=1008),
 }
