@@ -7,6 +7,7 @@ takes it from ``tests.helpers.profiles``, so that it grows with the profile.
 
 from __future__ import annotations
 
+import asyncio.constants
 import gc
 import os
 import signal
@@ -24,6 +25,9 @@ settings.register_profile("quick", max_examples=100, deadline=None, derandomize=
 settings.register_profile("ci", settings.get_profile("quick"), max_examples=200, print_blob=True)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
 settings.load_profile(PROFILE)
+
+# asyncio's debug mode notes ten frames with each callback, a fifth of the time of a check. Nothing reads them.
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.

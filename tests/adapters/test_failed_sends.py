@@ -111,7 +111,14 @@ def test_the_structured_clients_read_on(backend: Backend, loop: str, error: Exce
             return Stream(error)
 
         route = Route(URL, None, False)
-        connection = StructuredTcp(dataclasses.replace(backend, open_tcp=dial), route, session, session.dial)
+        drained: list[float] = []
+        connection = StructuredTcp(
+            dataclasses.replace(backend, open_tcp=dial),
+            route,
+            session,
+            session.dial,
+            lambda: drained.append(session.deadline),
+        )
         assert await connection.open()
         await connection.send()
         await connection.receive()
@@ -119,6 +126,7 @@ def test_the_structured_clients_read_on(backend: Backend, loop: str, error: Exce
         session.send_event("e", "x", backend.now())
         await connection.send()
         assert session.events() == []
+        assert drained[0] <= backend.now() + 1.0
         await connection.receive()
         check_heard(session)
 

@@ -437,7 +437,7 @@ def test_no_goodbye_in_the_midst_of_a_frame() -> None:
             return stream
 
         route = _SlowRoute("ws://localhost/client/hubs/h", None, False, None)
-        connection = TcpConnection(dataclasses.replace(BACKEND, open_tcp=dial), route, session, session.dial)
+        connection = TcpConnection(dataclasses.replace(BACKEND, open_tcp=dial), route, session, session.dial, print)
         assert await connection.open()
         with anyio.move_on_after(0.01):
             await connection.send()

@@ -37,7 +37,7 @@ class TransportTasks:
         self._output, self._readable = backend.signal(), backend.signal()
         self._connection: AsyncMessageConnection | TcpConnection
         if route.connect is None:
-            self._connection = TcpConnection(backend, route, self._session, dial)
+            self._connection = TcpConnection(backend, route, self._session, dial, owner.drain)
         else:
             self._connection = AsyncMessageConnection(
                 self._session, dial, backend.now, route.connect, self, owner.drain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from limpet import Dial, Session
@@ -17,11 +18,14 @@ _CHUNK = 256 * 1024
 class TcpConnection:
     """A TCP connection and the pipeline that makes messages of its bytes."""
 
-    def __init__(self, backend: Backend, route: Route, session: Session, dial: Dial) -> None:
+    def __init__(
+        self, backend: Backend, route: Route, session: Session, dial: Dial, drain: Callable[[], object]
+    ) -> None:
         self._backend = backend
         self._route = route
         self._session = session
         self._dial = dial
+        self._drain = drain
         self._stream: ByteStream | None = None
         self._halfway = False  # a frame may have been sent in part
         self._pipeline: Pipeline | None = None
@@ -58,6 +62,7 @@ class TcpConnection:
                 self._halfway = False
             except self._backend.broken as error:
                 self._pipeline.send_failed(reason_of(error), self._backend.now())
+                self._drain()  # the session's deadline is another now
         return bool(data)
 
     async def close(self) -> None:

@@ -223,6 +223,7 @@ class AsyncMessageConnection(MessageConnection):
             if not is_failure(error):
                 raise
             self.send_failed(error)
+            self._drain()  # the session's deadline is another now
         if close is not None and self.dial.wanted:
             await self._close(close)
             self.closed(close)
