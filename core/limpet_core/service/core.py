@@ -85,18 +85,18 @@ class ServiceCore:
         self._states = GroupStates(self._registry, self.observers, unix_time)
         self._dispatcher = Dispatcher(self._registry, self._application, self.streams, self._states, self.observers)
         self._decided: list[PendingConnect] = []
-        self._handlers_changed = False
 
     # ---- State
 
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds; ``math.inf``: never."""
-        first = min(self._registry.window_deadline, self.streams.deadline)
-        # Where handlers were taken away, calls of them may still run.
-        if not (self.events.handlers or self._handlers_changed):
-            return first
-        return min(first, self._application.calls.deadline, self.invocations.deadline)
+        return min(
+            self._registry.window_deadline,
+            self.streams.deadline,
+            self._application.calls.deadline,
+            self.invocations.deadline,
+        )
 
     @property
     def hubs(self) -> Collection[Hub]:
@@ -134,7 +134,6 @@ class ServiceCore:
         """
         self.events.handlers = handlers
         self.events.listeners = listeners or {}
-        self._handlers_changed = True
         self._application.handlers_changed(self._registry.connections.values())
 
     # ---- Inputs: clients
@@ -218,11 +217,7 @@ class ServiceCore:
             self._dispatcher.refuse_unknown(connection, unknown)
             return
         except ProtocolViolation as violation:
-            if violation.ack_id is None and violation.stream_id is None:
-                binary, raw = connection.codec.binary, connection.raw is not None
-                self._registry.end(connection, closes.not_valid(violation.reason, binary=binary, raw=raw))
-            else:
-                self._dispatcher.refuse(connection, violation.ack_id, violation.stream_id, violation.reason)
+            self._dispatcher.refuse(connection, violation)
             return
         if isinstance(message, Ping):
             self._registry.send(connection, connection.codec.pong)
@@ -259,8 +254,8 @@ class ServiceCore:
             self._registry.detach(connection, now)
         else:
             # The client's own reason, also an empty one, is what the event handler is told (emulator).
-            told = Close.because(code, reason).reason
-            self._registry.end(connection, None, told if code == 1000 else told or closes.ENDED, code=code)
+            told = reason if reason or code == 1000 else closes.ENDED
+            self._registry.ended(connection, Close.because(code, told))
 
     def transport_broken(self, transport: Transport, code: int, now: float) -> None:
         """Handle the end of a transport that the driver closed with this code: the client broke the WebSocket protocol.
@@ -269,7 +264,7 @@ class ServiceCore:
         """
         connection = transport.connection
         if connection is not None and connection.transport is transport:
-            self._registry.end(connection, None, closes.broken_frame(code), code=code)
+            self._registry.ended(connection, Close(code, closes.broken_frame(code)))
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Handle the answer to a call of an event handler; each character of a header stands for a byte (latin-1)."""
@@ -410,7 +405,7 @@ class ServiceCore:
         if connection.transport is not None and connection.raw is None:
             # Best effort: left out if the transport has no room.
             connection.transport.send(connection.codec.disconnected(reason))
-        self._registry.end(connection, close, reason)
+        self._registry.end(connection, close, told=reason)
 
     # ---- Outputs
 
@@ -427,11 +422,12 @@ class ServiceCore:
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get since the last call, in order."""
-        told = self._application.told
-        if not told:
+        waiting = self._application.listener_messages
+        if not waiting:
             return []
-        messages = told.copy()
-        told.clear()
+        # The clients' contexts share the list, so clear it in place.
+        messages = waiting.copy()
+        waiting.clear()
         return messages
 
     def decided_connects(self) -> list[PendingConnect]:

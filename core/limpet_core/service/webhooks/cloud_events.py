@@ -229,6 +229,18 @@ def read_reply(outcome: Answer | Failure) -> Reply | str | None:
         return f"The event handler's answer is not valid: {error}."
 
 
+def no_handler(event: str) -> tuple[str, str]:
+    """Return the name and the text of the error for an event that nobody gets."""
+    hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
+    return ("NotFound", f"There is no event handler for the event '{event}': {hint}")
+
+
+def not_delivered(problem: str) -> tuple[str, str]:
+    """Return the name and the text of the error for an event that certainly has not reached its handler."""
+    # The emulator has one name for this and for a handler that fails; clients cannot tell them apart then.
+    return ("NotFound", f"{problem} No event handler was called.")
+
+
 def _metadata(answer: Answer) -> bytes:
     # A header without a key is ignored, not refused: the reply must not be lost over it (emulator).
     return metadata_from_headers((name, value) for name, value in answer.headers if name.lower() != HEADER_PREFIX)
