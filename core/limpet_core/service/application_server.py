@@ -11,6 +11,7 @@ from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
+from limpet_core.service.webhooks.answers import Answer
 from limpet_core.service.webhooks.calls import HandlerCalls, Outcome
 from limpet_core.service.webhooks.cloud_events import (
     Acceptance,
@@ -22,7 +23,7 @@ from limpet_core.service.webhooks.cloud_events import (
     read_reply,
 )
 from limpet_core.service.webhooks.handler_context import HandlerContext
-from limpet_core.service.webhooks.handlers import Answer, EventSettings, HandlerCall
+from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.raw import RawMode
 

@@ -17,8 +17,8 @@ from limpet.service._connect_event import connect_request
 from limpet_core.service import JSON, ClientGrant, RawMode
 from limpet_core.service.access.tokens import InvalidClaims
 from limpet_core.service.data_plane.parameters import OperationError, payload
+from limpet_core.service.webhooks.answers import Answer
 from limpet_core.service.webhooks.cloud_events import read_reply
-from limpet_core.service.webhooks.handlers import Answer
 
 INF = float("inf")
 

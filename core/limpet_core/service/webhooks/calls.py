@@ -8,7 +8,8 @@ import logging
 import math
 from typing import Final, Literal, TypeAlias
 
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, Failure, HandlerCall
+from limpet_core.service.webhooks.answers import Answer, Failure
+from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.text import one_line
 
 Outcome: TypeAlias = Answer | Failure

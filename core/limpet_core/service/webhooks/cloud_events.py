@@ -10,7 +10,7 @@ import msgspec
 
 from limpet_core.protocol.names import PROTOBUF_SUBPROTOCOLS, is_group_name
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.webhooks.handlers import Answer, Failure, Headers
+from limpet_core.service.webhooks.answers import Answer, Failure, Headers
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.codecs import is_spoken
 from limpet_core.service.wire.from_client import ProtocolViolation, check_json

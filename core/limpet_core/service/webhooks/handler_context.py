@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from limpet_core.service.webhooks.answers import Answer, Headers
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, HandlerCall, Headers
+from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.requests import ClientRequest, Event
 
