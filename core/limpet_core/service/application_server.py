@@ -11,8 +11,8 @@ from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.webhooks.answers import Answer
-from limpet_core.service.webhooks.calls import HandlerCalls, Outcome
+from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.cloud_events import (
     Acceptance,
     ClientEvent,

@@ -14,8 +14,7 @@ from limpet_core.service.application_server import ApplicationServer, Invocation
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
-from limpet_core.service.webhooks.answers import Answer
-from limpet_core.service.webhooks.calls import Outcome
+from limpet_core.service.webhooks.answers import Answer, Outcome
 from limpet_core.service.webhooks.cloud_events import ClientEvent, no_handler, not_delivered, refusal_text
 from limpet_core.service.wire import chat, to_client
 from limpet_core.service.wire.requests import Invoke

@@ -101,6 +101,15 @@ class Query:
         """Return the seconds after which an undelivered message is dropped; 0: never."""
         return self.integer("messageTtlSeconds", 0, MAX_TTL) or 0
 
+    def check_client_type(self) -> None:
+        """Check that the kind of clients that a token is for is the default one; 501 for MQTT."""
+        client_type = (self.one("clientType") or "default").lower()
+        if client_type == "mqtt":
+            message = "MQTT client tokens are not supported by the local service."
+            raise OperationError(501, "NotImplemented", message)
+        if client_type != "default":
+            raise bad_request("Invalid clientType. It is Default.", "clientType")
+
     def api_version(self) -> str:
         """Return the version of the data plane to follow; a missing one means the newest (emulator).
 

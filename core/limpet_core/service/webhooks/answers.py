@@ -59,3 +59,7 @@ class Failure(msgspec.Struct, frozen=True):
     def delivered(self) -> bool:
         """Whether the handler may have got the request."""
         return self.kind not in ("unreachable", "not allowed")
+
+
+Outcome: TypeAlias = Answer | Failure
+"""The end of a call, after all its attempts."""
