@@ -58,7 +58,7 @@ def check_exists(what: _Thing, name: str, connections: Collection[Connection]) -
         OperationError: 404 if it is not.
     """
     if not connections:
-        raise _not_found("Warning", what, name)
+        raise _not_found(f"Warning.{what}.NotExisted", what, name)
 
 
 def close(
@@ -78,7 +78,7 @@ def add_connection_to_group(core: ServiceCore, hub: str, connection_id: str, gro
     Raises:
         OperationError: 404 if there is no such connection.
     """
-    add_to_groups(core, [_existing(core, hub, connection_id, "Error")], (group,))
+    add_to_groups(core, [_existing(core, hub, connection_id, "Error.Connection.NotExisted")], (group,))
 
 
 def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> None:
@@ -89,7 +89,7 @@ def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> 
     """
     connections = list(core.hub(hub).user(user_id))
     if not connections:
-        raise _not_found("Warning", "User", user_id, "A user is there with at least one connection.")
+        raise _not_found("Warning.User.NotExisted", "User", user_id, "A user is there with at least one connection.")
     add_to_groups(core, connections, (group,))
 
 
@@ -191,7 +191,7 @@ def grant(core: ServiceCore, hub: str, name: str, connection_id: str, group: str
             group.
     """
     get_rules = _rules(name)
-    connection = _existing(core, hub, connection_id, "Info")
+    connection = _existing(core, hub, connection_id, "Info.Connection.NotExisted")
     _change(get_rules(connection.permissions).grant, group)
 
 
@@ -245,16 +245,14 @@ def _change(change: Callable[[str], None], group: str) -> None:
 
 # ---- What is not there
 
-_Level: TypeAlias = Literal["Info", "Warning", "Error"]
 
-
-def _existing(core: ServiceCore, hub: str, connection_id: str, level: _Level) -> Connection:
+def _existing(core: ServiceCore, hub: str, connection_id: str, code: str) -> Connection:
     connections = find(core, hub, connection_id)
     if not connections:
-        raise _not_found(level, "Connection", connection_id)
+        raise _not_found(code, "Connection", connection_id)
     return connections[0]
 
 
-def _not_found(level: _Level, what: _Thing, name: str, hint: str = "") -> OperationError:
+def _not_found(code: str, what: _Thing, name: str, hint: str = "") -> OperationError:
     message = f"{what} `{one_line(name)}` is not found. {hint}".rstrip()
-    return OperationError(404, f"{level}.{what}.NotExisted", message, what)
+    return OperationError(404, code, message, what)
