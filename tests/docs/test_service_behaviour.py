@@ -97,11 +97,12 @@ def test_every_operation_has_a_row() -> None:
     ("pattern", "least"),
     [
         (r'OperationError\(\s*(\d+), "([\w.]+)"', 5),
-        (r'Close\(\s*(1\d{3}), "([^".]+)', 5),  # the first sentence: a hint may follow
-        (r"Refusal\(\s*(\d{3}),", 3),
+        (r'"((?:Error|Info|Warning)\.[\w.]+)"', 8),
+        (r'(?:Close|_with_hint)\(\s*(1\d{3}), f?"([^".{]+)', 9),  # the first sentence: a hint may follow
+        (r"(?:Refusal|Rejection)\(\s*(\d{3}),", 5),
         (r'"((?:ce|x-ms|webhook|api|www)-[A-Za-z-]+)"', 10),
     ],
-    ids=["errors", "closes", "handshakes", "headers"],
+    ids=["errors", "codes", "closes", "handshakes", "headers"],
 )
 def test_every_status_close_and_header_is_in_a_row(pattern: str, least: int) -> None:
     found = in_sources(pattern)

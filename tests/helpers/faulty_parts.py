@@ -13,7 +13,7 @@ from tests.helpers.faulty_streams import Recovers, edited, fields, of_type
 
 from limpet import Invoked, State
 from limpet_core.service import HandlerCall, ServiceCore
-from limpet_core.service.webhooks.handlers import Headers
+from limpet_core.service.webhooks.answers import Headers
 
 # ---- Invocations
 

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
-from limpet.service._connect_event import connect_request
 from limpet.service._identity import Identity
 from limpet.service.options import ServiceOptions
 from limpet.service.tokens import InvalidToken
@@ -25,6 +24,7 @@ from limpet_core.service import (
     is_hub_name,
     select_subprotocol,
 )
+from limpet_core.service.webhooks.connect_request import connect_request
 
 WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
 """The text of the answer to a request for any other path."""

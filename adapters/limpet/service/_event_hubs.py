@@ -59,13 +59,8 @@ class EventHubs:
 class _EventHub:
     def __init__(self, listener: EventListener) -> None:
         self._name = listener.event_hub
-        # The package is typed in part only.
-        self._producer: Any = EventHubProducerClient.from_connection_string(
-            listener.connection_string,
-            eventhub_name=listener.event_hub,
-            auth_timeout=_AUTHORIZATION,
-            retry_total=_RETRIES,
-        )
+        self._connection_string = listener.connection_string
+        self._producer: Any = None  # the package is typed in part only
         self._waiting: deque[ListenerMessage] = deque()
         self._bytes = 0
         self._full = False
@@ -93,6 +88,13 @@ class _EventHub:
             properties: dict[str | bytes, Any] = dict(message.properties.items())
             event.properties = properties
             try:
+                if self._producer is None:
+                    self._producer = EventHubProducerClient.from_connection_string(
+                        self._connection_string,
+                        eventhub_name=self._name,
+                        auth_timeout=_AUTHORIZATION,
+                        retry_total=_RETRIES,
+                    )
                 await self._producer.send_event(event, partition_key=message.partition_key)
             except Exception as error:  # noqa: BLE001 - of the network, the namespace, the package
                 # Its text may hold parts of the connection string.
@@ -108,5 +110,6 @@ class _EventHub:
             if task.cancel():
                 _LOGGER.warning("the event hub %s did not get %d events", one_line(self._name), len(self._waiting))
                 await asyncio.wait([task])
-        with suppress(Exception):
-            await self._producer.close()
+        if self._producer is not None:
+            with suppress(Exception):
+                await self._producer.close()

@@ -123,7 +123,7 @@ class Gateway:
             if getattr(options, field.name) != getattr(self.options, field.name)
         ]
         # The first event listeners need a package that may be missing: nothing has changed then.
-        self._prepare(options)
+        self._make_senders(options)
         taken = {name: getattr(options, name) for name in changed if name in RELOADED}
         self.options = dataclasses.replace(self.options, **taken)
         if "hubs" in taken:
@@ -137,7 +137,7 @@ class Gateway:
         if self.webhooks is not None:
             self.webhooks.observer = observer
 
-    def _prepare(self, options: ServiceOptions) -> None:
+    def _make_senders(self, options: ServiceOptions) -> None:
         # Only when they are needed, since the libraries take long to import.
         if self.webhooks is None and any(special.event_handlers for special in options.hubs.values()):
             from limpet.service._webhooks import WebhookClient
@@ -150,7 +150,7 @@ class Gateway:
             self.event_hubs = EventHubs()
 
     def _set_handlers(self, options: ServiceOptions) -> None:
-        self._prepare(options)
+        self._make_senders(options)
         handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
         listeners = index_by_hub({hub: special.event_listeners for hub, special in options.hubs.items()})
         self.core.set_handlers(handlers, listeners)

@@ -182,8 +182,7 @@ class TokenAuthority:
         Raises:
             InvalidToken: if the token is not valid, or for another request.
         """
-        # Without endpoints, the audience of Microsoft Entra alone matches.
-        is_entra = request_audience_matches(_unverified_audience(token), (), path)
+        is_entra = is_entra_audience(_unverified_audience(token))
         if is_entra and unvalidated_entra:
             _check_times(token)
             return

@@ -77,20 +77,10 @@ from limpet_core.service.trace import (
     StreamStarted,
     TraceEvent,
 )
+from limpet_core.service.webhooks.answers import MAX_ANSWER, Answer, Failure, FailureKind, Headers
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handler_context import HandlerContext
-from limpet_core.service.webhooks.handlers import (
-    MAX_ANSWER,
-    SYSTEM_EVENTS,
-    Answer,
-    EventHandler,
-    EventSettings,
-    Failure,
-    FailureKind,
-    HandlerCall,
-    Headers,
-    index_by_hub,
-)
+from limpet_core.service.webhooks.handlers import SYSTEM_EVENTS, EventHandler, EventSettings, HandlerCall, index_by_hub
 from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
 from limpet_core.service.wire.from_client import ProtocolViolation
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers

@@ -11,7 +11,8 @@ from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
-from limpet_core.service.webhooks.calls import HandlerCalls, Outcome
+from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.cloud_events import (
     Acceptance,
     ClientEvent,
@@ -22,7 +23,7 @@ from limpet_core.service.webhooks.cloud_events import (
     read_reply,
 )
 from limpet_core.service.webhooks.handler_context import HandlerContext
-from limpet_core.service.webhooks.handlers import Answer, EventSettings, HandlerCall
+from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.raw import RawMode
 
@@ -142,14 +143,14 @@ class ApplicationServer:
         self.settings: EventSettings = settings
         self._observers = observers
         self.calls: HandlerCalls = HandlerCalls(settings)
-        self.told: list[ListenerMessage] = []
+        self.listener_messages: list[ListenerMessage] = []
         self._undecided: dict[PendingConnect, None] = {}
 
     def new_context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
         """Return the context of a new client; ``None`` if its hub has neither handlers nor listeners."""
         if hub not in self.settings.handlers and hub not in self.settings.listeners:
             return None
-        return HandlerContext(hub, connection_id, user_id, self.settings, self.told)
+        return HandlerContext(hub, connection_id, user_id, self.settings, self.listener_messages)
 
     def handlers_changed(self, connections: Iterable[Connection]) -> None:
         """Handle that the settings have other handlers: connections whose hub has got the first ones have them, too."""
@@ -207,7 +208,7 @@ class ApplicationServer:
         if reason is None or context.event_running is not None or context.queue or context.connected_running:
             return
         context.close_reason = None
-        call = context.disconnected(reason, None)
+        call = context.disconnected(reason)
         if call is not None:
             self.calls.submit(call)
 
@@ -227,7 +228,7 @@ class ApplicationServer:
         if context is None:
             return "nobody"
         event_id = context.take_id()
-        heard = context.tell(event, event_id)
+        heard = context.tell_listeners(event, event_id)
         call = context.user_event(event, EventCall(connection, context, event), event_id)
         if call is None:
             return "listeners" if heard else "nobody"

@@ -38,7 +38,7 @@ REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
 ENDED: Final = "The connection ended."
 """There was no close frame, or one that says nothing."""
 
-EXPIRED: Final = "The connection recovery timeout expired."
+EXPIRED: Final = Close(NO_CLOSE_FRAME, "The connection recovery timeout expired.")
 
 CLIENT_CLOSED: Final = "The client closed the connection."
 """For the trace, where the client gave no reason."""

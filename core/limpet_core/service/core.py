@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.application_inputs import ApplicationInputs
 from limpet_core.service.application_server import ApplicationServer, Decided, Invoked, PendingConnect
 from limpet_core.service.connections.connection import Connection, Limits, Transport
-from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.dispatch import Dispatcher
 from limpet_core.service.group_states import GroupStates
 from limpet_core.service.invocations import Invocations
-from limpet_core.service.odata.filters import Filter, select
 from limpet_core.service.streams import Streams
+from limpet_core.service.webhooks.answers import Answer, Failure, FailureKind, Headers
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
-from limpet_core.service.webhooks.handlers import (
-    Answer,
-    EventHandler,
-    EventSettings,
-    Failure,
-    FailureKind,
-    HandlerCall,
-    Headers,
-)
+from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
 from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.requests import CancelInvocation, Invoke, Ping, SequenceAck, StreamMessage
 from limpet_core.service.wire.subprotocols import choose_subprotocol
-from limpet_core.service.wire.to_client import Publication
 
 _EVENTS: Final = RawMode()
 
 
-class ServiceCore:
+class ServiceCore(ApplicationInputs):
     """All hubs of one service, without IO, clock or randomness.
 
     **After any call carry out** :meth:`transports_with_output`, :meth:`handler_calls`, :meth:`decided_connects` **and**
@@ -77,44 +68,26 @@ class ServiceCore:
         self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
         self._check_token = check_reconnection_token
-        self.observers: Observers = Observers()
-        self._application = ApplicationServer(self.events, self.observers)
-        self._registry = Registry(limits, self._application, self.observers, issue_reconnection_token)
+        observers = Observers()
+        self._application = ApplicationServer(self.events, observers)
+        super().__init__(Registry(limits, self._application, observers, issue_reconnection_token), observers)
         self.streams: Streams = Streams(self._registry, self.observers)
         self.invocations: Invocations = Invocations(self._registry, self._application, self.observers)
         self._states = GroupStates(self._registry, self.observers, unix_time)
         self._dispatcher = Dispatcher(self._registry, self._application, self.streams, self._states, self.observers)
         self._decided: list[PendingConnect] = []
-        self._handlers_changed = False
 
     # ---- State
 
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds; ``math.inf``: never."""
-        first = min(self._registry.window_deadline, self.streams.deadline)
-        # Where handlers were taken away, calls of them may still run.
-        if not (self.events.handlers or self._handlers_changed):
-            return first
-        return min(first, self._application.calls.deadline, self.invocations.deadline)
-
-    @property
-    def hubs(self) -> Collection[Hub]:
-        """The hubs that have connections. Do not change the service while you iterate."""
-        return self._registry.hubs
-
-    def hub(self, name: str) -> Hub:
-        """Return a hub, perhaps without connections (Azure docs)."""
-        return self._registry.hub(name)
-
-    def connection(self, connection_id: str) -> Connection | None:
-        """Return a connection, attached or detached; ``None`` if there is none with this id."""
-        return self._registry.connections.get(connection_id)
-
-    @property
-    def connection_count(self) -> int:
-        """The number of connections at all hubs, attached or detached."""
-        return len(self._registry.connections)
+        return min(
+            self._registry.window_deadline,
+            self.streams.deadline,
+            self._application.calls.deadline,
+            self.invocations.deadline,
+        )
 
     def group_states(self, hub: str, group: str) -> dict[str, Mapping[str, str]]:
         """Return the states of the members of a group, by connection id; members without a state are left out."""
@@ -134,7 +107,6 @@ class ServiceCore:
         """
         self.events.handlers = handlers
         self.events.listeners = listeners or {}
-        self._handlers_changed = True
         self._application.handlers_changed(self._registry.connections.values())
 
     # ---- Inputs: clients
@@ -218,11 +190,7 @@ class ServiceCore:
             self._dispatcher.refuse_unknown(connection, unknown)
             return
         except ProtocolViolation as violation:
-            if violation.ack_id is None and violation.stream_id is None:
-                binary, raw = connection.codec.binary, connection.raw is not None
-                self._registry.end(connection, closes.not_valid(violation.reason, binary=binary, raw=raw))
-            else:
-                self._dispatcher.refuse(connection, violation.ack_id, violation.stream_id, violation.reason)
+            self._dispatcher.refuse(connection, violation)
             return
         if isinstance(message, Ping):
             self._registry.send(connection, connection.codec.pong)
@@ -259,8 +227,8 @@ class ServiceCore:
             self._registry.detach(connection, now)
         else:
             # The client's own reason, also an empty one, is what the event handler is told (emulator).
-            told = Close.because(code, reason).reason
-            self._registry.end(connection, None, told if code == 1000 else told or closes.ENDED, code=code)
+            told = reason if reason or code == 1000 else closes.ENDED
+            self._registry.ended(connection, Close.because(code, told))
 
     def transport_broken(self, transport: Transport, code: int, now: float) -> None:
         """Handle the end of a transport that the driver closed with this code: the client broke the WebSocket protocol.
@@ -269,7 +237,7 @@ class ServiceCore:
         """
         connection = transport.connection
         if connection is not None and connection.transport is transport:
-            self._registry.end(connection, None, closes.broken_frame(code), code=code)
+            self._registry.ended(connection, Close(code, closes.broken_frame(code)))
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Handle the answer to a call of an event handler; each character of a header stands for a byte (latin-1)."""
@@ -289,83 +257,7 @@ class ServiceCore:
         self.invocations.wake(now)
         self._act_on_results(now)
 
-    # ---- Inputs: the application server
-
-    def send_to_all(
-        self, hub: str, publication: Publication, where: Filter | None = None, excluded: Collection[str] = ()
-    ) -> None:
-        """Send a message to the connections of a hub that match a filter and whose ids are not excluded."""
-        self._send(hub, "hub", "", self.hub(hub).connections.values(), publication, where, excluded)
-
-    def send_to_group(
-        self,
-        hub: str,
-        group: str,
-        publication: Publication,
-        where: Filter | None = None,
-        excluded: Collection[str] = (),
-    ) -> None:
-        """Send a message to members of a group, selected as by :meth:`send_to_all`."""
-        self._send(hub, "group", group, self.hub(hub).members(group), publication, where, excluded)
-
-    def send_to_user(
-        self,
-        hub: str,
-        user_id: str,
-        publication: Publication,
-        where: Filter | None = None,
-        excluded: Collection[str] = (),
-    ) -> None:
-        """Send a message to connections of a user, selected as by :meth:`send_to_all`."""
-        self._send(hub, "user", user_id, self.hub(hub).user(user_id), publication, where, excluded)
-
-    def send_to_connection(self, connection_id: str, publication: Publication) -> None:
-        """Send a message to a connection, if it exists."""
-        connection = self._registry.connections.get(connection_id)
-        if connection is not None:
-            self._send(connection.hub, "connection", connection_id, (connection,), publication, None, ())
-
-    def _send(
-        self,
-        hub: str,
-        to: Literal["hub", "group", "user", "connection"],
-        name: str,
-        receivers: Collection[Connection],
-        publication: Publication,
-        where: Filter | None,
-        excluded: Collection[str],
-    ) -> None:
-        if where is not None or excluded:
-            receivers = select(receivers, where, excluded)
-        observers = self.observers
-        if observers:
-            totals = observers.totals
-            totals.published += 1
-            totals.delivered += len(receivers)
-            if not observers.is_brief or len(observers) > 1:  # else it is counted only: see Observers
-                observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
-        self._registry.deliver(receivers, publication)
-
-    def join(self, connection: Connection, group: str) -> None:
-        """Make a connection a member of a group, whatever its permissions.
-
-        Does nothing if the connection is a member already (emulator).
-        """
-        self._registry.join(connection, group)
-
-    def leave(self, connection: Connection, group: str) -> None:
-        """End the membership of a connection in a group. Does nothing for other connections (emulator)."""
-        self._registry.leave(connection, group)
-
-    def close_connection(self, connection_id: str, reason: str) -> None:
-        """End a connection, if it exists, for the application server (client-spec 1.3).
-
-        The disconnected message and the disconnected event have a fixed sentence, with the ``reason`` behind it unless
-        it is empty. The close code is 1000, without a reason (emulator).
-        """
-        connection = self._registry.connections.get(connection_id)
-        if connection is not None:
-            self._dismiss(connection, Close(1000), closes.by_application(reason))
+    # ---- Inputs: the surrounding program
 
     def close_stream(self, connection_id: str, stream_id: str, name: str, reason: str) -> bool:
         """End a stream with an error, such as ``InternalServerError``; return whether it was open."""
@@ -375,21 +267,6 @@ class ServiceCore:
             return False
         self.streams.close(connection, stream, name, reason)
         return True
-
-    def drop(self, connection_id: str, *, for_good: bool = False) -> bool:
-        """Cut the transport of a connection without a close frame, as networks do; return whether there was one.
-
-        ``for_good``: end the connection as well, so that its recovery is refused.
-        """
-        connection = self._registry.connections.get(connection_id)
-        if connection is None:
-            return False
-        transport = connection.transport
-        if for_good:
-            self._registry.end(connection, closes.DROPPED, discard=True)
-        elif transport is not None:
-            transport.end(closes.DROPPED, discard=True)
-        return transport is not None
 
     def shut_down(self) -> None:
         """End all connections with a disconnected message and close code 1001, without disconnected events.
@@ -406,12 +283,6 @@ class ServiceCore:
                 self._dismiss(connection, closes.SHUT_DOWN, closes.SHUT_DOWN.reason)
         self.observers.shut_down()
 
-    def _dismiss(self, connection: Connection, close: Close, reason: str) -> None:
-        if connection.transport is not None and connection.raw is None:
-            # Best effort: left out if the transport has no room.
-            connection.transport.send(connection.codec.disconnected(reason))
-        self._registry.end(connection, close, reason)
-
     # ---- Outputs
 
     def transports_with_output(self) -> list[Transport]:
@@ -427,11 +298,12 @@ class ServiceCore:
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get since the last call, in order."""
-        told = self._application.told
-        if not told:
+        waiting = self._application.listener_messages
+        if not waiting:
             return []
-        messages = told.copy()
-        told.clear()
+        # The clients' contexts share the list, so clear it in place.
+        messages = waiting.copy()
+        waiting.clear()
         return messages
 
     def decided_connects(self) -> list[PendingConnect]:

@@ -13,9 +13,9 @@ from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.group_states import GroupStates
 from limpet_core.service.streams import Streams
-from limpet_core.service.webhooks.cloud_events import ClientEvent
+from limpet_core.service.webhooks.cloud_events import ClientEvent, no_handler, not_delivered
 from limpet_core.service.wire import to_client
-from limpet_core.service.wire.from_client import UnknownOperation
+from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.requests import (
     ClientRequest,
     Event,
@@ -72,12 +72,16 @@ class Dispatcher:
         else:
             self._answer(connection, message.ack_id, self._streams.start(connection, message, now))
 
-    def refuse(self, connection: Connection, ack_id: int | None, stream_id: str | None, reason: str) -> None:
-        """Refuse a request or a message about a stream at once, ahead of the requests that are queued."""
+    def refuse(self, connection: Connection, violation: ProtocolViolation) -> None:
+        """Refuse a message at once, ahead of the requests that are queued; without a way to answer, close."""
+        ack_id, stream_id, reason = violation.ack_id, violation.stream_id, violation.reason
         if ack_id is not None:
             self._answer(connection, ack_id, ("BadRequest", reason))
         if stream_id is not None:
             self._streams.refuse(connection, stream_id, "BadRequest", reason)
+        if ack_id is None and stream_id is None:
+            binary, raw = connection.codec.binary, connection.raw is not None
+            self._registry.end(connection, closes.not_valid(reason, binary=binary, raw=raw))
 
     def refuse_unknown(self, connection: Connection, unknown: UnknownOperation) -> None:
         """Answer a message that asks for what the service does not know, as far as the message says how.
@@ -99,10 +103,7 @@ class Dispatcher:
         connection, context, ack_id = handled.connection, handled.context, handled.event.ack_id
         reply = handled.reply
         if isinstance(reply, str):
-            error = ("InternalServerError", reply)
-            if not handled.delivered:
-                # The emulator has one name for both, and clients cannot tell what has certainly not happened.
-                error = ("NotFound", f"{reply} No event handler was called.")
+            error = ("InternalServerError", reply) if handled.delivered else not_delivered(reply)
             if ack_id is not None and handled.final:
                 connection.remember_failure(ack_id, error)
             self._answer(connection, ack_id, error)
@@ -139,9 +140,8 @@ class Dispatcher:
             submitted = self._application.submit_event(connection, ClientEvent.from_message(request))
             if submitted == "handler":
                 return  # acknowledged when the handler has answered
-            hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
             if submitted == "nobody":
-                error = ("NotFound", f"There is no event handler for the event '{request.event}': {hint}")
+                error = no_handler(request.event)
         elif isinstance(request, JoinGroup | LeaveGroup):
             error = self._change_membership(connection, request)
         else:

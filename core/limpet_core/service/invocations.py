@@ -14,9 +14,8 @@ from limpet_core.service.application_server import ApplicationServer, Invocation
 from limpet_core.service.connections.connection import Connection, Transport
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
-from limpet_core.service.webhooks.calls import Outcome
-from limpet_core.service.webhooks.cloud_events import ClientEvent, refusal_text
-from limpet_core.service.webhooks.handlers import Answer
+from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.webhooks.cloud_events import ClientEvent, no_handler, not_delivered, refusal_text
 from limpet_core.service.wire import chat, to_client
 from limpet_core.service.wire.requests import Invoke
 from limpet_core.text import one_line
@@ -102,8 +101,7 @@ class Invocations:
                 connection.invocations[transport, invocation_id] = call
                 connection.invocation_bytes += size
                 return None
-        hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
-        return ("NotFound", f"There is no event handler for the event '{message.event}': {hint}")
+        return no_handler(name)
 
     # ---- What comes of it
 
@@ -167,7 +165,7 @@ class Invocations:
 def _error(outcome: Outcome, delivered: bool, text: str) -> tuple[str, str]:
     """Return the name and the text of the error that a failed call is."""
     if not delivered:
-        return ("NotFound", f"{text} No event handler was called.")
+        return not_delivered(text)
     if isinstance(outcome, Answer):
         if 400 <= outcome.status < 500:
             return ("BadRequest", refusal_text(outcome) or text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from limpet.service._connect_event import connect_request
+from limpet_core.service.webhooks.connect_request import connect_request
 
 XMLSOAP = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims"
 NAME = f"{XMLSOAP}/nameidentifier"

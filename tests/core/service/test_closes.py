@@ -11,7 +11,7 @@ from tests.core.service.virtual import Client, ServiceUnderTest
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import PROTOBUF, RELIABLE_PROTOBUF
 from limpet_core.service import JSON, RELIABLE_JSON, RawMode
-from limpet_core.service.closes import by_application, not_valid
+from limpet_core.service.closes import DROPPED, by_application, not_valid
 
 APPLICATION = "Application server closed the connection."
 
@@ -200,3 +200,13 @@ def test_a_failed_recovery_has_a_fixed_text() -> None:
     hello = service.connect().hello()
     refused = service.recover(hello, token="wrong")
     assert refused.transport.close == Close(1008, "The connection could not be recovered.")
+
+
+def test_the_first_order_to_close_counts() -> None:
+    service = ServiceUnderTest()
+    client = service.connect()
+    client.hello()
+    assert service.core.drop("c1")
+    service.core.close_connection("c1", "bye")
+    assert client.transport.close == DROPPED
+    assert not service.core.drop("c1")

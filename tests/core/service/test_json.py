@@ -13,12 +13,12 @@ from tests.helpers.profiles import examples
 
 from limpet import RELIABLE_JSON, GroupMessage, MessagesMissed, Options, ServerMessage, Session, State
 from limpet.service import mint_client_token
-from limpet.service._connect_event import connect_request
 from limpet_core.service import JSON, ClientGrant, RawMode
 from limpet_core.service.access.tokens import InvalidClaims
 from limpet_core.service.data_plane.parameters import OperationError, payload
+from limpet_core.service.webhooks.answers import Answer
 from limpet_core.service.webhooks.cloud_events import read_reply
-from limpet_core.service.webhooks.handlers import Answer
+from limpet_core.service.webhooks.connect_request import connect_request
 
 INF = float("inf")
 

@@ -10,8 +10,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.core.service.test_model import ServiceAgainstModel
 
-from limpet_core.service import Connection, GroupRules, Publication, ServiceCore
-from limpet_core.service import core as service_core
+from limpet_core.service import Connection, GroupRules, Publication, ServiceCore, application_inputs
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.connections.stream import Stream
@@ -43,7 +42,9 @@ FAULTS = {
     "nobody is revoked anything": broken(GroupRules, "revoke"),
     "all may do all": changed(GroupRules, "allows", lambda right: lambda self, group: True),
     "the excluded hear as well": changed(
-        service_core, "select", lambda right: lambda connections, where=None, excluded=(): right(connections, where)
+        application_inputs,
+        "select",
+        lambda right: lambda connections, where=None, excluded=(): right(connections, where),
     ),
     "the sender hears its own": changed(
         Registry,

@@ -62,6 +62,9 @@ def test_payloads(content_type: str | None, body: bytes, expected: tuple[str, ob
         ("text/plain; charset=a\x00b", b"", 415),
         ("text/html", b"", 415),
         ("text", b"", 415),
+        ("application/json/x", b"1", 415),
+        ("text/plain, application/json", b"1", 415),
+        ("; charset=utf-8/", b"1", 415),
         ("application/x-protobuf", b"", 415),
     ],
 )

@@ -122,12 +122,11 @@ class Call:
         return read
 
 
-Rest: TypeAlias = Callable[[bytes], Response]
 Operation: TypeAlias = Callable[[Call], "Response | WithBody"]
 
 
 class WithBody:
     """The rest of an operation, which takes the body: all else about the request is right (emulator)."""
 
-    def __init__(self, proceed: Rest) -> None:
-        self.proceed: Rest = proceed
+    def __init__(self, proceed: Callable[[bytes], Response]) -> None:
+        self.proceed: Callable[[bytes], Response] = proceed

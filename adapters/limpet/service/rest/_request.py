@@ -28,6 +28,7 @@ MAX_BODY = 1024 * 1024
 """The maximum size of a request's body, in bytes (emulator)."""
 
 _BELOW = "limpet.below"
+"""The key of the path below ``/api`` in the scope of a request, as the peer has escaped it."""
 
 _SUPPORTED = (b"api-supported-versions", ", ".join(API_VERSIONS).encode())
 
@@ -46,7 +47,7 @@ def rest_route(gateway: Gateway) -> BaseRoute:
     for route in routes:
         # The words in a path have no case (emulator).
         route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
-    api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _not_found})
+    api = Starlette(routes=routes, exception_handlers={OperationError: _failed, HTTPException: _no_operation})
     api.router.redirect_slashes = False
     mount = Mount("/api", app=_Paths(api))
     # Names may contain line breaks.
@@ -180,7 +181,7 @@ def _answer(request: Request, error: OperationError) -> Response:
     return JSONResponse({"code": error.code, "message": error.message, "target": error.target}, error.status, headers)
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _no_operation(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
     asked = one_line(f"{request.method} /api{request.scope[_BELOW]}")

@@ -6,28 +6,24 @@ Each one reads the request and calls :mod:`limpet_core.service.data_plane.operat
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
-from urllib.parse import urlencode
+from typing import Final, NoReturn
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from starlette.responses import JSONResponse, Response
 
 from limpet.service.rest._call import Call, Operation, WithBody
-from limpet.service.rest._chat import refuse_chat
 from limpet.service.tokens import mint_client_token
-from limpet_core.service import (
-    Connection,
-    ServiceCore,
-)
+from limpet_core.service import Connection, ServiceCore
 from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import (
     API_VERSIONS,
     GroupChange,
     OperationError,
-    bad_request,
     group_name,
 )
 from limpet_core.service.odata.filters import select
+from limpet_core.service.wire.chat import not_implemented
 from limpet_core.text import one_line
 
 _MAX_INT32 = 2**31 - 1
@@ -85,10 +81,21 @@ def _close(call: Call, connections: Collection[Connection]) -> Response:
     return Response(status_code=204)
 
 
-def _exists(what: str, name: str, connections: Collection[Connection]) -> Response:
-    if not connections:
-        message = f"{what} `{one_line(name)}` is not found."
-        raise OperationError(404, f"Warning.{what}.NotExisted", message, what)
+# ---- What is there
+
+
+def _check_connection(call: Call) -> Response:
+    operations.check_exists("Connection", call.connection_id, call.connection)
+    return Response()
+
+
+def _check_group(call: Call) -> Response:
+    operations.check_exists("Group", call.group, call.members)
+    return Response()
+
+
+def _check_user(call: Call) -> Response:
+    operations.check_exists("User", call.user_id, call.user)
     return Response()
 
 
@@ -152,21 +159,15 @@ def _revoke(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def _has_permission(call: Call) -> Response:
+def _check_permission(call: Call) -> Response:
     name, target = call.connection_id, call.target
-    if not operations.has_permission(call.core, call.path("hub"), call.path("permission"), name, target):
-        message = f"Connection `{one_line(name)}` is not there, or does not have the permission."
-        raise OperationError(404, "Info.Connection.NotExisted", message, "Connection")
+    operations.check_permission(call.core, call.path("hub"), call.path("permission"), name, target)
     return Response()
 
 
 def _generate_token(call: Call) -> Response:
     query = call.query
-    client_type = (query.one("clientType") or "default").lower()
-    if client_type == "mqtt":
-        raise OperationError(501, "NotImplemented", "MQTT client tokens are not supported by the local service.")
-    if client_type != "default":
-        raise bad_request("Invalid clientType. It is Default.", "clientType")
+    query.check_client_type()
     minutes, user = query.integer("minutesToExpire", 1, _MAX_INT32), query.one("userId") or ""
     token = mint_client_token(
         call.gateway.identity.connection_string(call.endpoint),
@@ -179,8 +180,9 @@ def _generate_token(call: Call) -> Response:
     return Response(msgspec.json.encode({"token": token}), media_type="application/json")
 
 
-def _chat(call: Call) -> Response:
-    refuse_chat(call.request.method, call.url)
+def _refuse_chat(call: Call) -> NoReturn:
+    asked = one_line(f"{call.request.method} {urlsplit(call.url).path}")
+    raise OperationError(501, "NotImplemented", not_implemented(asked))
 
 
 # ---- Paths
@@ -201,11 +203,11 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     f"{_GROUP}/:closeConnections": {"POST": lambda call: _close(call, call.members)},
     f"{_USER}/:closeConnections": {"POST": lambda call: _close(call, call.user)},
     _CONNECTION: {
-        "HEAD": lambda call: _exists("Connection", call.connection_id, call.connection),
+        "HEAD": _check_connection,
         "DELETE": lambda call: _close(call, call.connection),
     },
-    _GROUP: {"HEAD": lambda call: _exists("Group", call.group, call.members)},
-    _USER: {"HEAD": lambda call: _exists("User", call.user_id, call.user)},
+    _GROUP: {"HEAD": _check_group},
+    _USER: {"HEAD": _check_user},
     f"{_GROUP}/connections": {"GET": _list_group},
     f"{_GROUP}/connections/{{connection}}": {
         "PUT": _add_connection_to_group,
@@ -213,7 +215,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     },
     f"{_CONNECTION}/groups": {"DELETE": lambda call: _remove(call, call.connection)},
     # Each path: what is new in the chat is missing here as well.
-    "/hubs/{hub}/chat/{operation:path}": dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), _chat),
+    "/hubs/{hub}/chat/{operation:path}": dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), _refuse_chat),
     f"{_USER}/groups/{{group}}": {
         "PUT": _add_user_to_group,
         "DELETE": lambda call: _remove(call, call.user, call.group),
@@ -221,7 +223,7 @@ OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
     f"{_USER}/groups": {"DELETE": lambda call: _remove(call, call.user)},
     "/hubs/{hub}/:addToGroups": {"POST": lambda call: _change_groups(call, operations.add_to_groups)},
     "/hubs/{hub}/:removeFromGroups": {"POST": lambda call: _change_groups(call, operations.remove_from_groups)},
-    _PERMISSION: {"PUT": _grant, "DELETE": _revoke, "HEAD": _has_permission},
+    _PERMISSION: {"PUT": _grant, "DELETE": _revoke, "HEAD": _check_permission},
     GENERATE_TOKEN: {"POST": _generate_token},
 }
 """The operations, by path below ``/api`` and by method."""

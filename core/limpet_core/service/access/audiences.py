@@ -80,7 +80,7 @@ def _decoded(text: str) -> str:
     return unquote(text, errors="surrogateescape").lower()
 
 
-_ANY_OPERATION: Final = _Parts("webpubsub.azure.com", None, True, (), False)
+_ENTRA: Final = _Parts("webpubsub.azure.com", None, True, (), False)
 
 
 def is_endpoint(text: str) -> bool:
@@ -123,9 +123,7 @@ def request_audience_matches(claim: object, endpoints: Iterable[str], path: str)
 
 def is_entra_audience(claim: object) -> bool:
     """Return whether an ``aud`` claim is that of Microsoft Entra tokens, ``https://webpubsub.azure.com``."""
-    return any(
-        audience.is_at(_ANY_OPERATION) and not audience.path and not audience.query for audience in _audiences(claim)
-    )
+    return any(audience.is_at(_ENTRA) and not audience.path and not audience.query for audience in _audiences(claim))
 
 
 def _pairs(claim: object, endpoints: Iterable[str]) -> list[tuple[_Parts, _Parts]]:

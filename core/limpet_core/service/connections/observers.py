@@ -12,7 +12,8 @@ from limpet_core.service import closes, trace
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.connections.totals import Totals
-from limpet_core.service.webhooks.handlers import Answer, Failure, HandlerCall
+from limpet_core.service.webhooks.answers import Answer, Failure
+from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.requests import DataType, Event, Invoke, SendToGroup
 from limpet_core.service.wire.to_client import Publication, StreamFault
 

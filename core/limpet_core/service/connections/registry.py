@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from limpet_core.protocol.close import NO_CLOSE_FRAME, Close
+from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
@@ -129,42 +129,38 @@ class Registry:
     def expire(self, now: float) -> None:
         """End the connections whose recovery window is over."""
         while self._detached and self.window_deadline <= now:
-            self.end(next(iter(self._detached)), None, closes.EXPIRED)
+            self.ended(next(iter(self._detached)), closes.EXPIRED)
 
-    def end(
-        self,
-        connection: Connection,
-        close: Close | None,
-        reason: str = "",
-        *,
-        code: int = NO_CLOSE_FRAME,
-        discard: bool = False,
-    ) -> None:
-        """End a connection for good.
+    def end(self, connection: Connection, close: Close, *, told: str = "", discard: bool = False) -> None:
+        """End a connection that is not over, for good.
 
         Args:
-            connection: one that is not over.
-            close: how the service closes the transport; ``None`` if the client left. Its reason may be longer than a
-                close frame holds: the client gets the beginning.
-            reason: why the client left, or what the listeners get in place of the reason of ``close``.
-            code: the close code of the client, if it left.
+            connection: the connection.
+            close: how to close its transport. The reason may be longer than a close frame holds: the client gets the
+                beginning.
+            told: what the listeners get in place of the reason of ``close``.
             discard: drop the messages queued for the client.
         """
+        if connection.transport is not None:
+            connection.transport.end(Close.because(close.code, close.reason), discard=discard)
+        self._remove(connection, Close(close.code, told or close.reason), by_client=False)
+
+    def ended(self, connection: Connection, close: Close) -> None:
+        """Handle that the client, or the network, has ended a connection for good, with this close code and reason."""
+        self._remove(connection, close, by_client=True)
+
+    def _remove(self, connection: Connection, close: Close, *, by_client: bool) -> None:
         del self.connections[connection.connection_id]
         hub = self._hubs[connection.hub]
         hub.remove(connection)
         if not hub.connections:
             del self._hubs[connection.hub]
-        transport = connection.transport
         connection.transport = None
-        if transport is not None and close is not None:
-            transport.end(Close.because(close.code, close.reason), discard=discard)
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
-        told = Close(code, reason) if close is None else Close(close.code, reason or close.reason)
         for listener in self._listeners:
-            listener.closed(connection, told, by_client=close is None)
+            listener.closed(connection, close, by_client=by_client)
 
     # ---- Groups
 

@@ -11,7 +11,7 @@ import hmac
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service.access.permissions import GroupRules, Permissions
@@ -27,6 +27,8 @@ __all__ = [
     "add_connection_to_group",
     "add_to_groups",
     "add_user_to_group",
+    "check_exists",
+    "check_permission",
     "close",
     "find",
     "grant",
@@ -40,11 +42,23 @@ MAX_PAGE: Final = 200
 _MAX_TOKEN: Final = 2048
 _SIGNATURE: Final = 32  # bytes
 
+_Thing: TypeAlias = Literal["Connection", "Group", "User"]
+
 
 def find(core: ServiceCore, hub: str, connection_id: str) -> list[Connection]:
     """Return a list of the connection of a hub with this id; empty if there is none."""
     connection = core.hub(hub).connections.get(connection_id)
     return [] if connection is None else [connection]
+
+
+def check_exists(what: _Thing, name: str, connections: Collection[Connection]) -> None:
+    """Check that the thing with this name has ``connections``: without any it is not there.
+
+    Raises:
+        OperationError: 404 if it is not.
+    """
+    if not connections:
+        raise _not_found(f"Warning.{what}.NotExisted", what, name)
 
 
 def close(
@@ -75,8 +89,7 @@ def add_user_to_group(core: ServiceCore, hub: str, user_id: str, group: str) -> 
     """
     connections = list(core.hub(hub).user(user_id))
     if not connections:
-        message = f"User `{one_line(user_id)}` is not found. A user is there with at least one connection."
-        raise OperationError(404, "Warning.User.NotExisted", message, "User")
+        raise _not_found("Warning.User.NotExisted", "User", user_id, "A user is there with at least one connection.")
     add_to_groups(core, connections, (group,))
 
 
@@ -203,6 +216,17 @@ def has_permission(core: ServiceCore, hub: str, name: str, connection_id: str, g
     return any(get_rules(connection.permissions).allows(group) for connection in find(core, hub, connection_id))
 
 
+def check_permission(core: ServiceCore, hub: str, name: str, connection_id: str, group: str) -> None:
+    """Check what :func:`has_permission` returns.
+
+    Raises:
+        OperationError: 400 if there is no such permission, 404 if the connection is not there or does not have it.
+    """
+    if not has_permission(core, hub, name, connection_id, group):
+        message = f"Connection `{one_line(connection_id)}` is not there, or does not have the permission."
+        raise OperationError(404, "Info.Connection.NotExisted", message, "Connection")
+
+
 def _rules(name: str) -> Callable[[Permissions], GroupRules]:
     lowered = name.lower()
     get_rules = _PERMISSIONS.get(_NUMBERED.get(lowered, lowered))
@@ -219,9 +243,16 @@ def _change(change: Callable[[str], None], group: str) -> None:
         raise OperationError(409, "Error.Connection.Conflict", message, "Connection") from None
 
 
+# ---- What is not there
+
+
 def _existing(core: ServiceCore, hub: str, connection_id: str, code: str) -> Connection:
     connections = find(core, hub, connection_id)
     if not connections:
-        message = f"Connection `{one_line(connection_id)}` is not found."
-        raise OperationError(404, code, message, "Connection")
+        raise _not_found(code, "Connection", connection_id)
     return connections[0]
+
+
+def _not_found(code: str, what: _Thing, name: str, hint: str = "") -> OperationError:
+    message = f"{what} `{one_line(name)}` is not found. {hint}".rstrip()
+    return OperationError(404, code, message, what)

@@ -6,13 +6,11 @@ import heapq
 import itertools
 import logging
 import math
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, Failure, HandlerCall
+from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
+from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.text import one_line
-
-Outcome: TypeAlias = Answer | Failure
-"""The end of a call, after all its attempts."""
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 

@@ -10,7 +10,7 @@ import msgspec
 
 from limpet_core.protocol.names import PROTOBUF_SUBPROTOCOLS, is_group_name
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.webhooks.handlers import Answer, Failure, Headers
+from limpet_core.service.webhooks.answers import Answer, Failure, Headers, Outcome
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.codecs import is_spoken
 from limpet_core.service.wire.from_client import ProtocolViolation, check_json
@@ -146,7 +146,7 @@ def _decode_connect_answer(body: bytes) -> _ConnectAnswer | None:
     return _connect_decoder.decode(_encode({_FIELDS.get(name.lower(), name): value for name, value in fields.items()}))
 
 
-def read_connect_answer(outcome: Answer | Failure, grant: ClientGrant, offers: Sequence[str]) -> Acceptance | Rejection:
+def read_connect_answer(outcome: Outcome, grant: ClientGrant, offers: Sequence[str]) -> Acceptance | Rejection:
     """Return the decision about a client. The handler's answer may change the ``grant`` of the token (emulator)."""
     if isinstance(outcome, Failure):
         return Rejection(500, f"The connect event could not be delivered: {outcome.text}.")
@@ -210,7 +210,7 @@ class Reply(msgspec.Struct, frozen=True):
         return server_publication(self.data_type, self.data(), self.metadata)
 
 
-def read_reply(outcome: Answer | Failure) -> Reply | str | None:
+def read_reply(outcome: Outcome) -> Reply | str | None:
     """Return the reply to the client, ``None`` if there is none, or the text of an error if the event failed.
 
     A reply of metadata alone is an empty text.
@@ -227,6 +227,18 @@ def read_reply(outcome: Answer | Failure) -> Reply | str | None:
         return Reply(*_payload(outcome), metadata)
     except (InvalidMetadata, ProtocolViolation) as error:
         return f"The event handler's answer is not valid: {error}."
+
+
+def no_handler(event: str) -> tuple[str, str]:
+    """Return the name and the text of the error for an event that nobody gets."""
+    hint = "add one to the settings of the hub (`limpet serve --event-handler ...`)."
+    return ("NotFound", f"There is no event handler for the event '{event}': {hint}")
+
+
+def not_delivered(problem: str) -> tuple[str, str]:
+    """Return the name and the text of the error for an event that certainly has not reached its handler."""
+    # The emulator has one name for this and for a handler that fails; clients cannot tell them apart then.
+    return ("NotFound", f"{problem} No event handler was called.")
 
 
 def _metadata(answer: Answer) -> bytes:

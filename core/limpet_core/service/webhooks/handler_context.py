@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from limpet_core.service.webhooks.answers import Answer, Headers
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
-from limpet_core.service.webhooks.handlers import Answer, EventHandler, EventSettings, HandlerCall, Headers
+from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.requests import ClientRequest, Event
 
@@ -36,10 +37,10 @@ class HandlerContext:
 
     __slots__ = (
         "_cookies",
+        "_listener_messages",
         "_next_id",
         "_settings",
         "_signature",
-        "_told",
         "close_reason",
         "connected_running",
         "connection_id",
@@ -58,7 +59,7 @@ class HandlerContext:
         connection_id: str,
         user_id: str | None,
         settings: EventSettings,
-        told: list[ListenerMessage],
+        listener_messages: list[ListenerMessage],
     ) -> None:
         self.hub: str = hub
         self.connection_id: str = connection_id
@@ -71,7 +72,7 @@ class HandlerContext:
         self.queue: deque[tuple[ClientRequest, int]] = deque()
         self.queued_bytes: int = 0
         self._settings = settings
-        self._told = told
+        self._listener_messages = listener_messages
         self._signature = ",".join(
             f"sha256={hmac.new(key.encode(), connection_id.encode(), hashlib.sha256).hexdigest()}"
             for key in settings.access_keys
@@ -90,7 +91,7 @@ class HandlerContext:
         self._next_id += 1
         return str(self._next_id - 1)
 
-    def tell(self, event: ClientEvent, event_id: str) -> bool:
+    def tell_listeners(self, event: ClientEvent, event_id: str) -> bool:
         """Tell the listeners of an event of the client; return whether any hears of it."""
         # Without the charset that handlers get (Azure docs).
         content_type, _, _ = CONTENT_TYPES[event.data_type].partition(";")
@@ -129,9 +130,9 @@ class HandlerContext:
         """Return the call with the connected event; ``None`` if no handler gets it."""
         return self._system("connected", b"{}", purpose)
 
-    def disconnected(self, reason: str, purpose: object) -> HandlerCall | None:
+    def disconnected(self, reason: str) -> HandlerCall | None:
         """Return the call with the disconnected event; ``None`` if no handler gets it."""
-        return self._system("disconnected", msgspec.json.encode({"reason": reason}), purpose)
+        return self._system("disconnected", msgspec.json.encode({"reason": reason}), None)
 
     def user_event(self, event: ClientEvent, purpose: object, event_id: str) -> HandlerCall | None:
         """Return the call with an event of the client; ``None`` if no handler gets it."""
@@ -170,15 +171,7 @@ class HandlerContext:
             "POST",
             url,
             (
-                ("ce-specversion", "1.0"),
-                ("ce-awpsversion", "1.0"),
-                ("ce-type", f"azure.webpubsub.{kind}.{name}"),
-                ("ce-source", f"/hubs/{self.hub}/client/{self.connection_id}"),
-                ("ce-id", event_id),
-                ("ce-time", self._settings.utc_time()),
-                ("ce-hub", self.hub),
-                ("ce-connectionId", self.connection_id),
-                ("ce-eventName", name),
+                *((f"ce-{key}", value) for key, value in self._attributes(kind, name, event_id).items()),
                 ("ce-signature", self._signature),
                 ("WebHook-Request-Origin", self._settings.origin),
                 ("x-ms-client-request-id", _request_id(self.connection_id, event_id)),
@@ -198,9 +191,21 @@ class HandlerContext:
         self, kind: str, name: str, event_id: str, content_type: str, body: bytes, metadata: dict[str, str]
     ) -> bool:
         listeners = self._settings.listeners.get(self.hub, ())
-        told = [listener for listener in listeners if listener.hears(kind, name)]
-        optional = {"userid": self.user_id, "subprotocol": self.subprotocol, "connectionstate": self.state}
-        attributes = {
+        hearing = [listener for listener in listeners if listener.hears(kind, name)]
+        if not hearing:
+            return False
+        optional = {"userId": self.user_id, "subprotocol": self.subprotocol, "connectionState": self.state}
+        attributes = self._attributes(kind, name, event_id) | {key: value for key, value in optional.items() if value}
+        properties = {f"cloudEvents:{key.lower()}": value for key, value in attributes.items()} | metadata
+        message_id, partition = f"{self.connection_id}/{event_id}", self.connection_id
+        self._listener_messages += [
+            ListenerMessage(listener, body, content_type, message_id, partition, properties) for listener in hearing
+        ]
+        return True
+
+    def _attributes(self, kind: str, name: str, event_id: str) -> dict[str, str]:
+        """Return the attributes that every event has (CloudEvents), spelled as in headers; over AMQP all are small."""
+        return {
             "specversion": "1.0",
             "awpsversion": "1.0",
             "type": f"azure.webpubsub.{kind}.{name}",
@@ -208,14 +213,9 @@ class HandlerContext:
             "id": event_id,
             "time": self._settings.utc_time(),
             "hub": self.hub,
-            "eventname": name,
-            "connectionid": self.connection_id,
-            **{attribute: value for attribute, value in optional.items() if value},
+            "connectionId": self.connection_id,
+            "eventName": name,
         }
-        properties = {f"cloudEvents:{attribute}": value for attribute, value in attributes.items()} | metadata
-        message_id, key = f"{self.connection_id}/{event_id}", self.connection_id
-        self._told += [ListenerMessage(one, body, content_type, message_id, key, properties) for one in told]
-        return bool(told)
 
     # ---- Answers
 

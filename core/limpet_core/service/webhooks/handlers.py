@@ -10,21 +10,19 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from limpet_core.protocol.names import hub_identity, is_event_name
 from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
+from limpet_core.service.webhooks.answers import Answer, Headers
 from limpet_core.service.webhooks.listeners import EventListener
 from limpet_core.text import one_line
 
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
 """The events that the service itself raises."""
-
-MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes of an answer's body; an answer with more is a failure (emulator)."""
 
 _WITH_WILDCARDS: Final = re.compile(r"(?=.*[?*])[A-Za-z0-9_.?*-]{1,128}")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
@@ -170,10 +168,6 @@ def _is_pattern(text: str) -> bool:
     return True
 
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values; each character stands for one byte (latin-1)."""
-
-
 class HandlerCall:
     """An HTTP request to an event handler. Compared by identity.
 
@@ -252,58 +246,6 @@ class HandlerCall:
 
     def __repr__(self) -> str:
         return f"<HandlerCall {self.event} {self.method} {self.address}>"
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The HTTP response of a handler. Names of headers are compared without case."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
-
-    def all(self, name: str) -> list[str]:
-        """Return all values of a header."""
-        return [value for key, value in self.headers if key.lower() == name]
-
-    def last(self, name: str) -> str | None:
-        """Return the last value of a header (emulator)."""
-        return next(iter(self.all(name)[::-1]), None)
-
-    @property
-    def content_type(self) -> tuple[str, str]:
-        """The media type in lower case, by default empty, and the charset, by default utf-8."""
-        media_type, *parameters = (self.last("content-type") or "").split(";")
-        charset = "utf-8"
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "charset":
-                charset = value.strip().strip('"')
-        return media_type.strip().lower(), charset
-
-
-FailureKind: TypeAlias = Literal["unreachable", "broken", "timeout", "too large", "not allowed"]
-"""Why there is no answer.
-
-After ``unreachable`` and ``not allowed`` the handler certainly got nothing. ``broken`` is a network error after the
-request had begun. Another attempt is made only after ``unreachable`` and ``broken``.
-"""
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """The end of a call without a usable answer; ``text`` is for people."""
-
-    kind: FailureKind
-    text: str
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the handler may have got the request."""
-        return self.kind not in ("unreachable", "not allowed")
 
 
 class EventSettings(msgspec.Struct, kw_only=True):

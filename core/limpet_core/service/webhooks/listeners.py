@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,12 +40,7 @@ class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not self.event_hub.strip():
             raise ValueError("event_hub is the name of an event hub, not an empty text")
-        found: dict[str, str] = {}
-        for part in self.connection_string.split(";"):
-            key, _, text = part.partition("=")
-            found[key.strip()] = text.strip()
-        missing = [name for name in _KEYS if not found.get(name)]
-        if missing or not found["Endpoint"].startswith("sb://"):
+        if not _is_connection_string(self.connection_string):
             # The text never has the key.
             raise ValueError(
                 "not the connection string of an Event Hubs namespace: it looks like "
@@ -70,6 +66,20 @@ class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return whether the listener gets an event; ``kind`` is ``user`` or ``sys``. Case does not matter."""
         names = self.user_events if kind == "user" else self.system_events
         return any(name == "*" or name.lower() == event.lower() for name in names)
+
+
+def _is_connection_string(text: str) -> bool:
+    """Return whether a text is what the official packages take for the connection string of a namespace."""
+    parts = [part.partition("=") for part in text.strip().rstrip(";").split(";")]
+    found = {key: value for key, _, value in parts}
+    if len({key.lower() for key in found}) < len(parts) or not all(value.strip() for value in found.values()):
+        return False
+    try:
+        endpoint = urlsplit(found.get("Endpoint", ""))
+        has_host = endpoint.scheme == "sb" and bool(endpoint.hostname) and endpoint.port != 0
+    except ValueError:
+        return False
+    return has_host and all(key in found for key in _KEYS)
 
 
 class ListenerMessage(msgspec.Struct, frozen=True):

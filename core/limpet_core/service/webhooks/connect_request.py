@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Final, cast
 
-from limpet_core.service import ConnectRequest
+from limpet_core.service.webhooks.cloud_events import ConnectRequest
 
 # Headers of the cloud's own front end (emulator).
-_INTERNAL = "x-asrs-internal-"
+_INTERNAL: Final = "x-asrs-internal-"
 
-_BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
+_BYTES: Final = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
 
 
 def connect_request(
@@ -21,14 +21,13 @@ def connect_request(
     subprotocols: list[str],
 ) -> ConnectRequest:
     """Return the body of the connect event of a client, without the token (emulator)."""
-    claims = _with_long_names(claims)
     listed: dict[str, list[str]] = {}
     for name, value in headers:
         if name.lower() != "authorization" and not name.lower().startswith(_INTERNAL):
             # HTTP servers give names in any case; handlers look them up in title case.
             listed.setdefault(name.title(), []).append(_text(value))
     return ConnectRequest(
-        claims={_string(name): _strings(value) for name, value in claims.items()},
+        claims=_with_long_names({_string(name): _strings(value) for name, value in claims.items()}),
         query={name: values for name, values in query.items() if name.lower() != "access_token"},
         headers=listed,
         subprotocols=[_text(offer) for offer in subprotocols if offer],
@@ -36,7 +35,7 @@ def connect_request(
 
 
 # The names that .NET gives to claims, and with it the cloud: the official samples look them up.
-_LONG_NAMES = {
+_LONG_NAMES: Final = {
     "sub": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
     "nameid": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
     "unique_name": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name",
@@ -48,12 +47,13 @@ _LONG_NAMES = {
 }
 
 
-def _with_long_names(claims: Mapping[str, object]) -> Mapping[str, object]:
+def _with_long_names(claims: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return claims with those of known names under their long names as well, for handlers look up either."""
-    found = {name: _strings(value) for name, value in claims.items()}
-    for name, value in list(found.items()):
-        if (long := _LONG_NAMES.get(name)) is not None:
-            found[long] = found.get(long, []) + value
+    found = claims.copy()
+    for name, values in claims.items():
+        long_name = _LONG_NAMES.get(name)
+        if long_name is not None:
+            found[long_name] = found.get(long_name, []) + values
     return found
 
 
