@@ -64,6 +64,8 @@ def test_tokens_that_are_good() -> None:
             signed(service).replace("/client/hubs/chat?", "/client/?hub=Chat&"),
             signed(service).replace("/client/hubs/chat?", "/client?hub=chat&"),
             signed(service).replace("/chat?", "/ch%61t/?"),
+            signed(service).replace("/client/hubs/chat?", "/Client/HUBS/chat/?"),
+            signed(service).replace("/client/hubs/chat?", "/CLIENT?hub=chat&"),
             signed(service, role=[f"webpubsub.sendToGroup.group-{n}" for n in range(600)]),
         ]
         for url in urls:
@@ -95,6 +97,7 @@ def test_tokens_that_are_not_good_are_answered_before_the_upgrade() -> None:
             (good.replace("/hubs/chat", "/hubs/1st"), 400),
             (good.replace("/hubs/chat", "/"), 400),
             (good.replace("/hubs/chat", "/hubs/"), 400),
+            (good.replace("/client/hubs/chat", "/Client/Hubs"), 400),
             (good.replace("/hubs/chat", "/hubs") + "&hub=chat", 400),
             (good.replace("/hubs/chat", "/hubs/chat/more"), 404),
             (good.replace("/client/", "/elsewhere/"), 404),
@@ -520,8 +523,9 @@ def test_health_and_wrong_requests() -> None:
     async def scenario(service: Service) -> None:
         async with httpx.AsyncClient(base_url=service.endpoint) as http:
             assert (await http.head("/api/health")).status_code == 200
-            answer = await http.get("/client/hubs/chat")
-            assert (answer.status_code, "WebSocket" in answer.text) == (400, True)
+            for path in ("/client/hubs/chat", "/Client/Hubs/chat/"):
+                answer = await http.get(path)
+                assert (answer.status_code, "WebSocket" in answer.text) == (400, True)
 
     with_service(scenario)
 
