@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterable
-from email.message import Message
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ from limpet_core.protocol.rules import MAX_TTL
 from limpet_core.service.odata.expressions import InvalidFilter
 from limpet_core.service.odata.filters import Filter
 from limpet_core.service.wire.charsets import decode_text
+from limpet_core.service.wire.content_types import read_content_type
 from limpet_core.service.wire.from_client import check_json
 
 __all__ = [
@@ -157,7 +157,8 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
         OperationError: 415 for a content type or charset that is not supported, 400 for a body that does not have its
             content type.
     """
-    data_type, charset = _read_type(content_type or "application/octet-stream")
+    media_type, charset = read_content_type(content_type or "application/octet-stream") or ("", "")
+    data_type = _DATA_TYPES.get(media_type)
     if data_type is None:
         raise _unsupported("The content type is application/json, text/plain or application/octet-stream.")
     if data_type == "binary":
@@ -169,15 +170,6 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
         return data_type, check_json(text.encode()).strip()
     except ValueError as error:
         raise bad_request(f"The request body is not a valid JSON. It is {error}.") from None
-
-
-def _read_type(content_type: str) -> tuple[str | None, str]:
-    """Return the data type that a content type stands for, if any, and the charset."""
-    header = Message()
-    header["Content-Type"] = content_type
-    # Without a slash the parser would take it for text.
-    data_type = _DATA_TYPES.get(header.get_content_type()) if "/" in content_type else None
-    return data_type, str(header.get_param("charset", "utf-8"))
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -204,8 +196,8 @@ class GroupChange(msgspec.Struct, frozen=True):
         Raises:
             OperationError: 415 for a content type that is not JSON, or none; 400 for any other body.
         """
-        data_type, charset = _read_type(content_type or "")
-        if data_type != "json":
+        media_type, charset = read_content_type(content_type or "") or ("", "")
+        if media_type != "application/json":
             raise _unsupported("The content type is application/json.")
         text = _text(body, charset)
         try:

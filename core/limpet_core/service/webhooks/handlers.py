@@ -18,6 +18,7 @@ import msgspec
 from limpet_core.protocol.names import hub_identity, is_event_name
 from limpet_core.service.access.patterns import GroupPattern, InvalidPattern
 from limpet_core.service.webhooks.listeners import EventListener
+from limpet_core.service.wire.content_types import read_content_type
 from limpet_core.text import one_line
 
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
@@ -276,14 +277,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def content_type(self) -> tuple[str, str]:
-        """The media type in lower case, by default empty, and the charset, by default utf-8."""
-        media_type, *parameters = (self.last("content-type") or "").split(";")
-        charset = "utf-8"
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "charset":
-                charset = value.strip().strip('"')
-        return media_type.strip().lower(), charset
+        """The media type in lower case, by default empty, and the charset, by default utf-8.
+
+        A header that is no content type is all media type.
+        """
+        text = self.last("content-type") or ""
+        return read_content_type(text) or (text.strip(), "utf-8")
 
 
 FailureKind: TypeAlias = Literal["unreachable", "broken", "timeout", "too large", "not allowed"]
