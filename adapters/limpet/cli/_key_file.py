@@ -68,6 +68,9 @@ def _content(path: str, source: str) -> str:
         raise click.UsageError(f"{source}: the file is not text in UTF-8") from None
     except OSError as error:
         raise click.UsageError(f"{source}: {error.strerror or error}") from None
+    if content.startswith("\ufeff"):
+        # Other readers of the file, such as a shell, would have another key.
+        raise click.UsageError(f"{source}: the file begins with a byte order mark; save it as UTF-8 without one")
     if not content:
         raise click.UsageError(f"{source}: the file has no key")
     return content

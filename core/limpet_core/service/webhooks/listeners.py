@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 
 from limpet_core.protocol.names import is_event_name
+from limpet_core.service.access.audiences import parse_host
 
 _SYSTEM_EVENTS: Final = ("connected", "disconnected")
-_KEYS: Final = ("Endpoint", "SharedAccessKeyName", "SharedAccessKey")
+_KEYS: Final = ("endpoint", "sharedaccesskeyname", "sharedaccesskey")
 
 
 class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,12 +40,7 @@ class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if not self.event_hub.strip():
             raise ValueError("event_hub is the name of an event hub, not an empty text")
-        found: dict[str, str] = {}
-        for part in self.connection_string.split(";"):
-            key, _, text = part.partition("=")
-            found[key.strip()] = text.strip()
-        missing = [name for name in _KEYS if not found.get(name)]
-        if missing or not found["Endpoint"].startswith("sb://"):
+        if not _is_connection_string(self.connection_string):
             # The text never has the key.
             raise ValueError(
                 "not the connection string of an Event Hubs namespace: it looks like "
@@ -70,6 +66,21 @@ class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return whether the listener gets an event; ``kind`` is ``user`` or ``sys``. Case does not matter."""
         names = self.user_events if kind == "user" else self.system_events
         return any(name == "*" or name.lower() == event.lower() for name in names)
+
+
+def _is_connection_string(text: str) -> bool:
+    """Return whether the package for Event Hubs accepts a text, which it reads to the letter."""
+    pairs = [part.partition("=")[::2] for part in text.strip().rstrip(";").split(";")]
+    found = {name.lower(): value for name, value in pairs}
+    endpoint = found.get("endpoint", "")
+    return (
+        len(found) == len(pairs)
+        and all(name == name.strip() and value == value.strip() for name, value in pairs)
+        and all(map(all, pairs))
+        and all(name in found for name in _KEYS)
+        and endpoint.startswith("sb://")
+        and parse_host(endpoint.removeprefix("sb://").rstrip("/")) is not None
+    )
 
 
 class ListenerMessage(msgspec.Struct, frozen=True):
