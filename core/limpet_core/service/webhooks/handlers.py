@@ -276,6 +276,12 @@ class Answer(msgspec.Struct, frozen=True):
         return next(iter(self.all(name)[::-1]), None)
 
     @property
+    def encoding(self) -> str:
+        """The content encoding, such as ``gzip``; empty if the body is as it is."""
+        codings = ", ".join(self.all("content-encoding")).strip(" ,").lower()
+        return "" if codings == "identity" else codings
+
+    @property
     def content_type(self) -> tuple[str, str]:
         """The media type in lower case, by default empty, and the charset, by default utf-8.
 
