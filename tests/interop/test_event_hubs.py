@@ -197,6 +197,34 @@ def test_a_listener_comes_with_a_reload(hub: Hub) -> None:
     run(scenario())
 
 
+def test_a_listener_that_goes_with_a_reload_leaves_no_connection(hub: Hub) -> None:
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65_536):
+                writer.write(data)
+            writer.close()
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            back, forth = await asyncio.open_connection("127.0.0.1", hub.port)
+            await asyncio.gather(pass_on(reader, forth), pass_on(back, writer))
+            ended.set()
+
+        server = await asyncio.start_server(relay, "127.0.0.1", 0)
+        async with server, running(listening(server.sockets[0].getsockname()[1], system_events=())) as service:
+            client = await open_client(service)
+            assert outcome(await ask(client)) == "success"
+            service.reload(listening(1))
+            # What waits is sent before.
+            assert (await hub.next())["body"] == b"x"
+            await asyncio.wait_for(ended.wait(), LIMIT)
+            service.reload(ServiceOptions())
+            await client.leave()
+
+    run(scenario())
+
+
 def test_a_listener_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "limpet.toml"
     path.write_text(

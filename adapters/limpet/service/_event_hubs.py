@@ -39,6 +39,7 @@ class EventHubs:
 
     def __init__(self) -> None:
         self._hubs: dict[tuple[str, str], _EventHub | None] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def send(self, messages: Iterable[ListenerMessage]) -> None:
         """Send messages, those to one event hub in order. A failure is a line in the log, and no more."""
@@ -51,10 +52,20 @@ class EventHubs:
             if hub is not None:
                 hub.send(message)
 
+    def keep(self, listeners: Iterable[EventListener]) -> None:
+        """Close the connections that none of the listeners needs, behind what waits for them."""
+        needed = {(listener.connection_string, listener.event_hub) for listener in listeners}
+        for target in self._hubs.keys() - needed:
+            hub = self._hubs.pop(target)
+            if hub is not None:
+                task = asyncio.create_task(hub.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Send what waits, for ten seconds at most, and close all connections."""
-        hubs, self._hubs = self._hubs, {}
-        await asyncio.gather(*(hub.close() for hub in hubs.values() if hub is not None))
+        self.keep(())
+        await asyncio.gather(*self._closing)
 
 
 def _event_hub(listener: EventListener) -> _EventHub | None:

@@ -687,6 +687,8 @@ def test_a_body_tells_its_length_and_has_at_most_a_mebibyte() -> None:
                 answer = await api("POST", path, content=chunks(5 * MEBIBYTE), headers=headers)
                 assert error_of(answer) == (400, "Error.BadRequest")
                 assert answer.json()["message"].startswith("Invalid Content-Length header.")
+            chunked = {"Transfer-Encoding": "chunked", "Content-Length": "1"}
+            assert (await api("POST", path, content=b"x", headers=chunked)).status_code == 400
             assert len(api.ann.messages_to_send()) == 1
 
     asyncio.run(run())
