@@ -36,7 +36,7 @@ JSON = "application/json"
         ("application/octet-stream", b"\x00\xff", ("binary", "AP8=")),
         ("text/plain; charset=Shift_JIS", b"\x83\x65", ("text", "テ")),
         ("application/octet-stream; charset=whatever", b"", ("binary", "")),
-        (" text/plain ; x=\"a\\\";b\" ;; y ; charset=utf-8; charset=utf-16", b"x", ("text", "x")),
+        (' text/plain ; x="a\\";b" ;; y ; charset=utf-8; charset=utf-16', b"x", ("text", "x")),
         (None, b"\x00", ("binary", "AA==")),
         ("", b"\x00", ("binary", "AA==")),
     ],

@@ -99,7 +99,15 @@ def test_roles_may_be_named_by_other_claims_and_each_counts_once(
 
 @pytest.mark.parametrize(
     "claims",
-    [{"sub": 1}, {"roles": {}}, {ROLE: [1]}, {"role": 1}, {"role": ["role", 1]}, {"webpubsub.group": {"room": 1}}, {"webpubsub.group": [" "]}],
+    [
+        {"sub": 1},
+        {"roles": {}},
+        {ROLE: [1]},
+        {"role": 1},
+        {"role": ["role", 1]},
+        {"webpubsub.group": {"room": 1}},
+        {"webpubsub.group": [" "]},
+    ],
 )
 def test_claims_of_a_wrong_type_or_with_an_illegal_group_are_refused(claims: dict[str, object]) -> None:
     with pytest.raises(InvalidClaims):

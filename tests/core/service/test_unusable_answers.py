@@ -31,7 +31,18 @@ def remembered(backend: Backend) -> tuple[str | None, str | None]:
         {"status": 400},
         {"status": 503},
     ],
-    ids=["content type", "charset", "list", "list with charset", "text", "json", "encoding", "metadata", "status 4xx", "status 5xx"],
+    ids=[
+        "content type",
+        "charset",
+        "list",
+        "list with charset",
+        "text",
+        "json",
+        "encoding",
+        "metadata",
+        "status 4xx",
+        "status 5xx",
+    ],
 )
 def test_an_answer_that_fails_the_event_sets_no_state_and_no_cookies(
     asked: dict[str, Any], answer: dict[str, Any]

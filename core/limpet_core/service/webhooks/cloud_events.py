@@ -189,7 +189,11 @@ def _rejection(answer: Answer) -> Rejection:
 
 def refusal_text(answer: Answer) -> str:
     """Return what a handler says to the client that it refuses, empty if nothing: the text of a 4xx answer."""
-    if not 400 <= answer.status < 500 or answer.encoding or answer.content_type[0] not in ("", "text/plain", "application/json"):
+    if (
+        not 400 <= answer.status < 500
+        or answer.encoding
+        or answer.content_type[0] not in ("", "text/plain", "application/json")
+    ):
         return ""
     return answer.body[:_MAX_REJECTION].decode("utf-8", "replace").strip()
 
