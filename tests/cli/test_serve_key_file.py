@@ -29,7 +29,12 @@ def test_a_variable_names_the_file_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b" \n", "the file has no key"), (b"\xff\xfe", "is not text in UTF-8")],
+    [
+        (None, "No such file"),
+        (b" \n", "the file has no key"),
+        (b"\xef\xbb\xbf" + b"k" * 32, "byte order mark"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+    ],
 )
 def test_a_file_without_a_key_is_told(tmp_path: Path, content: bytes | None, text: str) -> None:
     path = tmp_path / "key"

@@ -42,6 +42,8 @@ def test_the_first_start_writes_it_and_the_next_ones_have_the_same(project: Path
     assert len(key) == 64
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        # Who may write to the folder could put another key there.
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     # The last option of a line, and one before others.
     second = printed_by_serve("--access-key", "--hub", "news")
     assert path.read_text("utf-8").strip() == key
@@ -98,3 +100,21 @@ def test_of_two_starts_at_once_both_have_the_same(project: Path, monkeypatch: py
     monkeypatch.setattr(_key_file.os, "link", link)
     assert project_key() == "the key of the other"
     assert os.listdir(path.parent) == ["access-key"]
+
+
+@pytest.mark.parametrize("other", [None, "the key of the other"])
+def test_a_disk_without_links_will_do(project: Path, monkeypatch: pytest.MonkeyPatch, other: str | None) -> None:
+    path = project / ".limpet" / "access-key"
+
+    def link(draft: Path, target: Path) -> None:
+        if other is not None:
+            path.write_text(other, "utf-8")
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(_key_file.os, "link", link)
+    key = project_key()
+    assert key == (other or path.read_text("utf-8").strip())
+    assert project_key() == key
+    assert os.listdir(path.parent) == ["access-key"]
+    if other is None and sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600

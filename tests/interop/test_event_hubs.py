@@ -155,6 +155,25 @@ def test_a_hub_that_is_not_there_holds_up_neither_clients_nor_the_end(
     assert not any(KEY in message for message in log.messages)
 
 
+def test_a_connection_string_that_the_package_does_not_accept_fails_no_event(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(text: str, **settings: Any) -> None:
+        raise ValueError(text)
+
+    monkeypatch.setattr(_event_hubs.EventHubProducerClient, "from_connection_string", refuse)
+
+    async def scenario() -> None:
+        async with running(listening(1)) as service:
+            client = await open_client(service)
+            for _ in range(2):
+                assert outcome(await ask(client)) == "success"
+            await client.leave()
+
+    run(scenario())
+    assert lines(log) == ["the event hub events gets nothing: its connection string is not accepted (ValueError)"]
+
+
 @pytest.fixture
 def unused_port() -> Iterator[int]:
     import socket
@@ -173,6 +192,34 @@ def test_a_listener_comes_with_a_reload(hub: Hub) -> None:
             assert (await hub.next())["body"] == b"x"
             service.reload(ServiceOptions())
             assert outcome(await ask(client)) == "NotFound"
+            await client.leave()
+
+    run(scenario())
+
+
+def test_a_listener_that_goes_with_a_reload_leaves_no_connection(hub: Hub) -> None:
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65_536):
+                writer.write(data)
+            writer.close()
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            back, forth = await asyncio.open_connection("127.0.0.1", hub.port)
+            await asyncio.gather(pass_on(reader, forth), pass_on(back, writer))
+            ended.set()
+
+        server = await asyncio.start_server(relay, "127.0.0.1", 0)
+        async with server, running(listening(server.sockets[0].getsockname()[1], system_events=())) as service:
+            client = await open_client(service)
+            assert outcome(await ask(client)) == "success"
+            service.reload(listening(1))
+            # What waits is sent before.
+            assert (await hub.next())["body"] == b"x"
+            await asyncio.wait_for(ended.wait(), LIMIT)
+            service.reload(ServiceOptions())
             await client.leave()
 
     run(scenario())

@@ -36,7 +36,7 @@ def project_key() -> str:
     path = Path(PROJECT_KEY)
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             _make(path)
     except OSError as error:
         raise click.UsageError(f"--key: no key can be written to {path}: {error.strerror or error}") from None
@@ -51,14 +51,23 @@ def shown(key: str) -> str:
 def _make(path: Path) -> None:
     """Write a new key, unless another process has just done so: both have the same one then."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    key = secrets.token_urlsafe(48) + "\n"
+    _write(draft, key)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(secrets.token_urlsafe(48) + "\n")
         with suppress(FileExistsError):
             os.link(draft, path)
+    except OSError:
+        # Not every disk has links. For a moment the file is there without its key, which another process would tell.
+        with suppress(FileExistsError):
+            _write(path, key)
     finally:
         draft.unlink()
+
+
+def _write(path: Path, key: str) -> None:
+    """Write a new file for the own user alone."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(key)
 
 
 def _content(path: str, source: str) -> str:
@@ -68,6 +77,9 @@ def _content(path: str, source: str) -> str:
         raise click.UsageError(f"{source}: the file is not text in UTF-8") from None
     except OSError as error:
         raise click.UsageError(f"{source}: {error.strerror or error}") from None
+    if content.startswith("\ufeff"):
+        # Other readers of the file, such as a shell, would have another key.
+        raise click.UsageError(f"{source}: the file begins with a byte order mark; save it as UTF-8 without one")
     if not content:
         raise click.UsageError(f"{source}: the file has no key")
     return content

@@ -29,7 +29,8 @@ from limpet_core.service.webhooks.connect_request import connect_request
 WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
 """The text of the answer to a request for any other path."""
 
-_PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?")
+# The words in a path have no case (emulator).
+_PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _handshake(scope: Scope) -> Handshake:
     headers = Headers(scope=scope)
     address: RequestAddress = scope[ADDRESS]
     return Handshake(
-        hub=scope["path_params"].get("hub", "" if scope["path"].rstrip("/").endswith("/hubs") else None),
+        hub=scope["path_params"].get("hub", "" if scope["path"].rstrip("/").lower().endswith("/hubs") else None),
         query=scope["query_string"].decode("latin-1"),
         origin=address.origin,
         authorization=headers.get("authorization", ""),

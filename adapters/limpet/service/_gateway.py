@@ -154,6 +154,8 @@ class Gateway:
         handlers = index_by_hub({hub: special.event_handlers for hub, special in options.hubs.items()})
         listeners = index_by_hub({hub: special.event_listeners for hub, special in options.hubs.items()})
         self.core.set_handlers(handlers, listeners)
+        if self.event_hubs is not None:
+            self.event_hubs.keep(listener for listed in listeners.values() for listener in listed)
 
     def note_api_version(self, asked: str | None, followed: str) -> None:
         """Log that a preview of the data plane is answered like another version, once for each preview."""

@@ -157,7 +157,8 @@ class WebhookClient:
         ):
             chunks: list[bytes] = []
             size = 0
-            async for chunk in response.aiter_bytes():
+            # As it came: a few bytes that are compressed may stand for gigabytes, and none were asked for.
+            async for chunk in response.aiter_raw():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > MAX_ANSWER:

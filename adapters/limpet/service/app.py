@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -113,12 +114,18 @@ def build_app(gateway: Gateway) -> ServiceApp:
 
     bases = ("/client/hubs/{hub}", "/client/hubs", "/client")
     paths = [path for base in bases for path in (base, f"{base}/")]
+    clients: list[WebSocketRoute | Route] = [
+        *(WebSocketRoute(path, endpoint) for path in paths),
+        *(Route(path, not_a_websocket) for path in paths),
+    ]
+    for route in clients:
+        # The words in a path have no case (emulator).
+        route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
     app = ServiceApp(
         gateway,
         lifespan=lifespan,
         routes=[
-            *(WebSocketRoute(path, endpoint) for path in paths),
-            *(Route(path, not_a_websocket) for path in paths),
+            *clients,
             Route("/negotiate", negotiate, methods=["GET", "POST"]),
             rest_route(gateway),
             metrics_route(gateway),

@@ -46,9 +46,12 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         OSError: if the file cannot be read.
     """
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
+        # Some editors begin a text with a mark that stands for its charset.
+        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
         _check_names(table)
         return msgspec.convert(table, ServiceOptions)
+    except RecursionError:
+        raise ValueError(f"{os.fspath(path)}: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
 

@@ -95,7 +95,8 @@ def test_the_application_works_mounted_under_any_server() -> None:
             status, text = await refusal(bare, RELIABLE_JSON)
             assert (status, text.count("\n")) == (401, 1)
             assert (await refusal(bare.replace("chat", "1st"), JSON))[0] == 400
-            for path in ("hubs", "hubs/"):
+            assert (await refusal(bare.replace("client/hubs", "Client/HUBS"), JSON))[0] == 401
+            for path in ("hubs", "hubs/", "Hubs"):
                 assert (await refusal(bare.replace("hubs/chat", path), JSON))[0] == 400
             await ben.leave()
 

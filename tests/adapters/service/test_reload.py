@@ -121,7 +121,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         async with following(tmp_path / "limpet.toml") as followed:
             options = await followed.changed('[[hubs.chat.event_handlers]]\nurl = "http://a.example/"')
             assert options.hub("chat").event_handlers[0].url == "http://a.example/"
-            assert (await followed.changed("negotiate = false")) == ServiceOptions(negotiate=False)
+            assert (await followed.changed("\ufeffnegotiate = false")) == ServiceOptions(negotiate=False)
             # What means the same is read, and is no change.
             while not followed.reads.empty():
                 followed.reads.get_nowait()
@@ -142,6 +142,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         ('[[hubs.chat.event_handlers]]\nurl = "http://a/"\nsystem_events = ["closed"]', "not a system event"),
         ("negotiate = true\nmax_connections = 0", "max_connections"),
         ("\x00", "line 1"),
+        ("a = " + "[" * 10_000, "nested too deeply"),
     ],
 )
 def test_a_wrong_edit_is_told_once_and_changes_nothing(tmp_path: Path, wrong: str, text: str) -> None:

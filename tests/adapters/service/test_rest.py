@@ -62,7 +62,8 @@ class Api:
         url = self.url(path)
         merged = {"aud": f"{self.endpoint}/api{path}", "exp": int(time.time()) + 60, **(claims or {})}
         token = jwt.encode({name: value for name, value in merged.items() if value is not None}, key, "HS256")
-        headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
+        headers = httpx.Headers(more.pop("headers", {}))
+        headers.setdefault("Authorization", f"Bearer {token}")
         return await self.http.request(method, url, headers=headers, **more)
 
 
@@ -548,6 +549,20 @@ def test_a_change_of_groups_that_is_not_clear_changes_no_group(
     asyncio.run(run())
 
 
+def test_two_content_types_are_none() -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            for first, second in (("application/json", "text/plain"), ("text/plain", "text/plain")):
+                headers = httpx.Headers([("Content-Type", first), ("Content-Type", second)])
+                for operation, body in ((":send", b"1"), (":addToGroups", b'{"groups": ["a"]}')):
+                    response = await api("POST", f"/hubs/chat/{operation}", content=body, headers=headers)
+                    assert error_of(response) == (415, "Error.UnsupportedMediaType")
+            assert api.anonymous.connection is not None
+            assert not api.anonymous.connection.groups
+
+    asyncio.run(run())
+
+
 def test_a_group_without_a_name_is_not_all_groups() -> None:
     async def run() -> None:
         async with api_of() as api:
@@ -672,6 +687,8 @@ def test_a_body_tells_its_length_and_has_at_most_a_mebibyte() -> None:
                 answer = await api("POST", path, content=chunks(5 * MEBIBYTE), headers=headers)
                 assert error_of(answer) == (400, "Error.BadRequest")
                 assert answer.json()["message"].startswith("Invalid Content-Length header.")
+            chunked = {"Transfer-Encoding": "chunked", "Content-Length": "1"}
+            assert (await api("POST", path, content=b"x", headers=chunked)).status_code == 400
             assert len(api.ann.messages_to_send()) == 1
 
     asyncio.run(run())

@@ -60,10 +60,14 @@ def test_tokens_that_are_good() -> None:
             signed(service, exp=now - 240),
             signed(service, nbf=now + 240, iat=now),
             signed(service, sub="", role=None),
+            signed(service, iat=now + 3600, jti=5),
+            signed(service, iat="yesterday"),
             signed(service, aud=f"http://localhost:{service.port}/client/hubs/chat").replace("127.0.0.1", "localhost"),
             signed(service).replace("/client/hubs/chat?", "/client/?hub=Chat&"),
             signed(service).replace("/client/hubs/chat?", "/client?hub=chat&"),
             signed(service).replace("/chat?", "/ch%61t/?"),
+            signed(service).replace("/client/hubs/chat?", "/Client/HUBS/chat/?"),
+            signed(service).replace("/client/hubs/chat?", "/CLIENT?hub=chat&"),
             signed(service, role=[f"webpubsub.sendToGroup.group-{n}" for n in range(600)]),
         ]
         for url in urls:
@@ -92,9 +96,11 @@ def test_tokens_that_are_not_good_are_answered_before_the_upgrade() -> None:
             (signed(service, aud="http://elsewhere/client/hubs/chat"), 401),
             (signed(service, **{"webpubsub.group": " "}), 400),
             (signed(service, role=[1]), 400),
+            (signed(service, sub=5), 400),
             (good.replace("/hubs/chat", "/hubs/1st"), 400),
             (good.replace("/hubs/chat", "/"), 400),
             (good.replace("/hubs/chat", "/hubs/"), 400),
+            (good.replace("/client/hubs/chat", "/Client/Hubs"), 400),
             (good.replace("/hubs/chat", "/hubs") + "&hub=chat", 400),
             (good.replace("/hubs/chat", "/hubs/chat/more"), 404),
             (good.replace("/client/", "/elsewhere/"), 404),
@@ -520,8 +526,9 @@ def test_health_and_wrong_requests() -> None:
     async def scenario(service: Service) -> None:
         async with httpx.AsyncClient(base_url=service.endpoint) as http:
             assert (await http.head("/api/health")).status_code == 200
-            answer = await http.get("/client/hubs/chat")
-            assert (answer.status_code, "WebSocket" in answer.text) == (400, True)
+            for path in ("/client/hubs/chat", "/Client/Hubs/chat/"):
+                answer = await http.get(path)
+                assert (answer.status_code, "WebSocket" in answer.text) == (400, True)
 
     with_service(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 import json
@@ -349,6 +350,23 @@ def test_bodies_may_be_large_but_not_endless() -> None:
             await client.send(type="sequenceAck", sequenceId=1)
             assert outcome(await ask(client, "endless")) == "InternalServerError"
             assert outcome(await ask(client, "toolarge")) == "InternalServerError"
+            await client.leave()
+
+    run(scenario())
+
+
+def test_what_is_compressed_is_not_unpacked() -> None:
+    async def scenario() -> None:
+        async def bomb(request: Request) -> Response:
+            assert request.headers["accept-encoding"] == "identity"
+            packed = gzip.compress(gzip.compress(b"x" * (MAX_ANSWER + 1)))
+            return PlainTextResponse(packed, headers={"Content-Encoding": "gzip, gzip"})
+
+        async with webhook() as hook, running(hook.options(**QUIET)) as service:
+            hook.answers = {"order": bomb}
+            client = await open_client(service)
+            (ack,) = await ask(client)
+            assert "its content encoding is gzip, gzip" in str(ack["error"])
             await client.leave()
 
     run(scenario())

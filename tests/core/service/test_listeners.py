@@ -156,6 +156,20 @@ def test_a_client_that_is_connected_has_new_listeners_and_loses_old_ones() -> No
         ({"connection_string": f"SharedAccessKeyName=n;SharedAccessKey={KEY}"}, ValueError, "not the connection"),
         ({"connection_string": PLACE.replace("sb://", "http://")}, ValueError, "not the connection string"),
         ({"connection_string": PLACE.replace("KeyName=name", "KeyName=")}, ValueError, "not the connection string"),
+        *(
+            ({"connection_string": text}, ValueError, "not the connection string")
+            for text in (
+                PLACE.replace("sb://", "sb:// "),
+                PLACE.replace("sb://", "sb://[::1"),
+                PLACE.replace("localhost", "localhost:65536"),
+                PLACE.replace("Endpoint=", "Endpoint = "),
+                PLACE.replace("Endpoint=sb://", "Endpoint=sb://a;endpoint=sb://"),
+                f"Endpoint=sb://;SharedAccessKeyName=n;SharedAccessKey={KEY}",
+                f"{PLACE};;EntityPath=",
+                f"{PLACE};UseDevelopmentEmulator",
+                f"{PLACE};{PLACE}",
+            )
+        ),
         ({"user_events": "order"}, TypeError, "user_events is a list"),
         ({"user_events": ("",)}, ValueError, "not the name of an event"),
         ({"system_events": "connected"}, TypeError, "system_events is a list"),
@@ -166,6 +180,19 @@ def test_settings_that_cannot_be_used(wrong: dict[str, Any], error: type[Excepti
     with pytest.raises(error, match=text) as caught:
         EventListener(**{"event_hub": "events", "connection_string": PLACE, **wrong})
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f" {PLACE};\n",
+        PLACE.replace("Endpoint", "ENDPOINT"),
+        f"{PLACE};EntityPath=other;;",
+        f"Endpoint=sb://[::1]:5672/;SharedAccessKeyName=n;SharedAccessKey={KEY}==",
+    ],
+)
+def test_connection_strings_that_can_be_used(text: str) -> None:
+    assert EventListener(event_hub="events", connection_string=text).connection_string == text
 
 
 def test_the_repr_has_no_key() -> None:

@@ -78,9 +78,36 @@ def test_a_single_string_is_a_list_of_one_and_an_empty_user_stays_empty() -> Non
     assert ClientGrant.from_claims(claims) == ClientGrant("", roles=("webpubsub.sendToGroup",))
 
 
+ROLE = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+
+
+@pytest.mark.parametrize(
+    ("claims", "roles"),
+    [
+        ({"roles": "a"}, ("a",)),
+        ({ROLE: ["a", "b"]}, ("a", "b")),
+        ({ROLE: "c", "roles": ["b", "a"], "role": ["a", "a"]}, ("a", "b", "c")),
+        ({"role": [], "roles": ["a"]}, ("a",)),
+        ({"Role": "a", "roles": None}, ()),
+    ],
+)
+def test_roles_may_be_named_by_other_claims_and_each_counts_once(
+    claims: dict[str, object], roles: tuple[str, ...]
+) -> None:
+    assert ClientGrant.from_claims(claims).roles == roles
+
+
 @pytest.mark.parametrize(
     "claims",
-    [{"sub": 1}, {"role": 1}, {"role": ["role", 1]}, {"webpubsub.group": {"room": 1}}, {"webpubsub.group": [" "]}],
+    [
+        {"sub": 1},
+        {"roles": {}},
+        {ROLE: [1]},
+        {"role": 1},
+        {"role": ["role", 1]},
+        {"webpubsub.group": {"room": 1}},
+        {"webpubsub.group": [" "]},
+    ],
 )
 def test_claims_of_a_wrong_type_or_with_an_illegal_group_are_refused(claims: dict[str, object]) -> None:
     with pytest.raises(InvalidClaims):

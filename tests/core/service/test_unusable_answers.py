@@ -22,13 +22,27 @@ def remembered(backend: Backend) -> tuple[str | None, str | None]:
     [
         {"body": b"<p>", "content_type": "text/html"},
         {"body": b"x", "content_type": "text/plain; charset=nonsense"},
+        {"body": b"1", "content_type": "application/json, text/plain"},
+        {"body": b"1", "content_type": "text/plain; charset=utf-8, application/json"},
         {"body": b"\xff", "content_type": "text/plain"},
         {"body": b"{", "content_type": "application/json"},
+        {"body": b"x", "headers": [("Content-Encoding", "gzip")]},
         {"body": b"x", "headers": [("X-WebPubSub-Metadata-a", "v" * 1025)]},
         {"status": 400},
         {"status": 503},
     ],
-    ids=["content type", "charset", "text", "json", "metadata", "status 4xx", "status 5xx"],
+    ids=[
+        "content type",
+        "charset",
+        "list",
+        "list with charset",
+        "text",
+        "json",
+        "encoding",
+        "metadata",
+        "status 4xx",
+        "status 5xx",
+    ],
 )
 def test_an_answer_that_fails_the_event_sets_no_state_and_no_cookies(
     asked: dict[str, Any], answer: dict[str, Any]

@@ -92,8 +92,8 @@ class Call:
 
     @property
     def content_type(self) -> str | None:
-        """The content type of the body; ``None`` if there is none."""
-        return self.request.headers.get("content-type")
+        """The content type of the body; ``None`` if there is none. Several are told as a list, which is no type."""
+        return ", ".join(self.request.headers.getlist("content-type")) or None
 
     @property
     def excluded(self) -> Collection[str]:

@@ -108,6 +108,9 @@ async def _read_body(request: Request, seconds: float | None) -> bytes:
 async def _receive_body(request: Request) -> bytes:
     wrong_length = bad_request(f"Invalid Content-Length header. It is needed, and at most {MAX_BODY} bytes.")
     length = request.headers.get("content-length", "")
+    # What comes in chunks has no length, whatever it says (RFC 9112 6.3).
+    if "transfer-encoding" in request.headers:
+        raise wrong_length
     if not (length.isascii() and length.isdigit() and len(length) <= 10 and int(length) <= MAX_BODY):
         raise wrong_length
     body = bytearray()

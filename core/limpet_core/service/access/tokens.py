@@ -17,6 +17,10 @@ _VERSION: Final = "1.0"
 _USER_CLAIMS: Final = ("sub", "nameid", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier")
 
 
+# All that are there count. The cloud reads "roles", too, as the long name (emulator).
+_ROLE_CLAIMS: Final = ("role", "roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role")
+
+
 class InvalidClaims(ValueError):
     """A correctly signed token has unusable claims; the message says which."""
 
@@ -112,7 +116,7 @@ class ClientGrant(msgspec.Struct, frozen=True):
     def from_claims(cls, claims: Mapping[str, object]) -> ClientGrant:
         """Read the claims of a verified client token (Azure docs).
 
-        Without ``sub``, ``nameid`` is the user id (emulator).
+        Without ``sub``, ``nameid`` is the user id; ``roles`` count like ``role`` (emulator).
 
         Raises:
             InvalidClaims: for an illegal group name or a claim of a wrong type. Answer with HTTP 400.
@@ -127,7 +131,8 @@ class ClientGrant(msgspec.Struct, frozen=True):
         for group in groups:
             if not is_group_name(group):
                 raise InvalidClaims("the claim webpubsub.group holds an invalid group name")
-        return cls(user_id, _claim_strings(claims, "role"), groups)
+        roles = dict.fromkeys(role for name in _ROLE_CLAIMS for role in _claim_strings(claims, name))
+        return cls(user_id, tuple(roles), groups)
 
 
 def client_claims(grant: ClientGrant) -> dict[str, object]:

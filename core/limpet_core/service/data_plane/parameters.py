@@ -13,7 +13,8 @@ from limpet_core.protocol.names import is_group_name, is_hub_name
 from limpet_core.protocol.rules import MAX_TTL
 from limpet_core.service.odata.expressions import InvalidFilter
 from limpet_core.service.odata.filters import Filter
-from limpet_core.service.wire.charsets import decode_text, read_content_type
+from limpet_core.service.wire.charsets import decode_text
+from limpet_core.service.wire.content_types import read_content_type
 from limpet_core.service.wire.from_client import check_json
 
 __all__ = [
@@ -165,7 +166,7 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
         OperationError: 415 for a content type or charset that is not supported, 400 for a body that does not have its
             content type.
     """
-    media_type, charset = read_content_type(content_type or "application/octet-stream")
+    media_type, charset = read_content_type(content_type or "application/octet-stream") or ("", "")
     data_type = _DATA_TYPES.get(media_type)
     if data_type is None:
         raise _unsupported("The content type is application/json, text/plain or application/octet-stream.")
@@ -204,7 +205,7 @@ class GroupChange(msgspec.Struct, frozen=True):
         Raises:
             OperationError: 415 for a content type that is not JSON, or none; 400 for any other body.
         """
-        media_type, charset = read_content_type(content_type or "")
+        media_type, charset = read_content_type(content_type or "") or ("", "")
         if media_type != "application/json":
             raise _unsupported("The content type is application/json.")
         text = _text(body, charset)

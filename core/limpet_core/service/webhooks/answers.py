@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from limpet_core.service.wire.charsets import read_content_type
+from limpet_core.service.wire.content_types import read_content_type
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of an answer's body; an answer with more is a failure (emulator)."""
@@ -36,9 +36,19 @@ class Answer(msgspec.Struct, frozen=True):
         return next(iter(self.all(name)[::-1]), None)
 
     @property
+    def encoding(self) -> str:
+        """The content encoding, such as ``gzip``; empty if the body is as it is."""
+        codings = ", ".join(self.all("content-encoding")).strip(" ,").lower()
+        return "" if codings == "identity" else codings
+
+    @property
     def content_type(self) -> tuple[str, str]:
-        """The media type in lower case, by default empty, and the charset, by default utf-8."""
-        return read_content_type(self.last("content-type") or "")
+        """The media type in lower case, by default empty, and the charset, by default utf-8.
+
+        A header that is no content type is all media type.
+        """
+        text = self.last("content-type") or ""
+        return read_content_type(text) or (text.strip(), "utf-8")
 
 
 FailureKind: TypeAlias = Literal["unreachable", "broken", "timeout", "too large", "not allowed"]

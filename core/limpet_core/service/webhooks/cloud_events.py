@@ -154,6 +154,8 @@ def read_connect_answer(outcome: Outcome, grant: ClientGrant, offers: Sequence[s
         return _rejection(outcome)
     if outcome.status == 204 or not outcome.body:
         return Acceptance(grant)
+    if outcome.encoding:
+        return Rejection(500, f"The event handler's answer to the connect event is not valid: {_encoded(outcome)}.")
     try:
         answer = _decode_connect_answer(outcome.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -187,7 +189,11 @@ def _rejection(answer: Answer) -> Rejection:
 
 def refusal_text(answer: Answer) -> str:
     """Return what a handler says to the client that it refuses, empty if nothing: the text of a 4xx answer."""
-    if not 400 <= answer.status < 500 or answer.content_type[0] not in ("", "text/plain", "application/json"):
+    if (
+        not 400 <= answer.status < 500
+        or answer.encoding
+        or answer.content_type[0] not in ("", "text/plain", "application/json")
+    ):
         return ""
     return answer.body[:_MAX_REJECTION].decode("utf-8", "replace").strip()
 
@@ -246,7 +252,14 @@ def _metadata(answer: Answer) -> bytes:
     return metadata_from_headers((name, value) for name, value in answer.headers if name.lower() != HEADER_PREFIX)
 
 
+def _encoded(answer: Answer) -> str:
+    """Return what is wrong with an answer whose body is compressed, though the request allows it not."""
+    return f"its content encoding is {one_line(answer.encoding, _MAX_QUOTED)}; answer without one"
+
+
 def _payload(answer: Answer) -> tuple[DataType, bytes]:
+    if answer.encoding:
+        raise ProtocolViolation(_encoded(answer))
     media_type, charset = answer.content_type
     data_type = _DATA_TYPES.get(media_type or "application/octet-stream")
     if data_type is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from limpet_core.protocol.names import is_event_name
+from limpet_core.service.access.audiences import parse_host
 
 _SYSTEM_EVENTS: Final = ("connected", "disconnected")
-_KEYS: Final = ("Endpoint", "SharedAccessKeyName", "SharedAccessKey")
+_KEYS: Final = ("endpoint", "sharedaccesskeyname", "sharedaccesskey")
 
 
 class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,17 +69,18 @@ class EventListener(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def _is_connection_string(text: str) -> bool:
-    """Return whether a text is what the official packages take for the connection string of a namespace."""
-    parts = [part.partition("=") for part in text.strip().rstrip(";").split(";")]
-    found = {key: value for key, _, value in parts}
-    if len({key.lower() for key in found}) < len(parts) or not all(value.strip() for value in found.values()):
-        return False
-    try:
-        endpoint = urlsplit(found.get("Endpoint", ""))
-        has_host = endpoint.scheme == "sb" and bool(endpoint.hostname) and endpoint.port != 0
-    except ValueError:
-        return False
-    return has_host and all(key in found for key in _KEYS)
+    """Return whether the package for Event Hubs accepts a text, which it reads to the letter."""
+    pairs = [part.partition("=")[::2] for part in text.strip().rstrip(";").split(";")]
+    found = {name.lower(): value for name, value in pairs}
+    endpoint = found.get("endpoint", "")
+    return (
+        len(found) == len(pairs)
+        and all(name == name.strip() and value == value.strip() for name, value in pairs)
+        and all(map(all, pairs))
+        and all(name in found for name in _KEYS)
+        and endpoint.startswith("sb://")
+        and parse_host(endpoint.removeprefix("sb://").rstrip("/")) is not None
+    )
 
 
 class ListenerMessage(msgspec.Struct, frozen=True):

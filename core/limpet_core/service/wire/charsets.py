@@ -1,4 +1,4 @@
-"""Content types, and decoding of text in the charset that a peer names."""
+"""Decoding of text in the charset that a peer names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,6 @@ from typing import Final
 _CHARSETS: Final = re.compile(
     r"utf-(8|16|32)(-le|-be)?|ascii|iso8859-1?\d|cp125\d|koi8-[ru]|gb2312|gbk|gb18030|big5|shift_jis|euc_jp|euc_kr"
 )
-
-
-def read_content_type(text: str) -> tuple[str, str]:
-    """Return the media type of a Content-Type header in lower case, perhaps empty, and its charset, by default utf-8.
-
-    The parsers of the standard library take what is no media type for text/plain.
-    """
-    media_type, *parameters = text.split(";")
-    pairs = [parameter.partition("=") for parameter in parameters]
-    charsets = (value for name, _, value in pairs if name.strip().lower() == "charset")
-    return media_type.strip().lower(), next(charsets, "utf-8").strip().strip('"')
 
 
 def decode_text(body: bytes, charset: str) -> str:
