@@ -97,4 +97,21 @@ def test_of_two_starts_at_once_both_have_the_same(project: Path, monkeypatch: py
 
     monkeypatch.setattr(_key_file.os, "link", link)
     assert project_key() == "the key of the other"
-    assert os.listdir(path.parent) == ["access-key"]
+    assert sorted(os.listdir(path.parent)) == [".gitignore", "access-key"]
+
+
+def test_git_ignores_the_key_unless_somebody_has_decided_otherwise(project: Path) -> None:
+    project_key()
+    ignored = project / ".limpet" / ".gitignore"
+    assert ignored.read_text("utf-8") == "*\n"
+    ignored.write_text("", "utf-8")
+    (project / ".limpet" / "access-key").unlink()
+    project_key()
+    assert ignored.read_text("utf-8") == ""
+
+
+def test_a_mark_at_the_beginning_of_the_file_is_no_part_of_the_key(project: Path) -> None:
+    # Editors of Windows, and its shell, write one.
+    (project / ".limpet").mkdir()
+    (project / ".limpet" / "access-key").write_text("\ufeffthe key", "utf-8")
+    assert project_key() == "the key"

@@ -37,6 +37,7 @@ def project_key() -> str:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
+            _keep_out_of_git(path.parent)
             _make(path)
     except OSError as error:
         raise click.UsageError(f"--key: no key can be written to {path}: {error.strerror or error}") from None
@@ -46,6 +47,12 @@ def project_key() -> str:
 def shown(key: str) -> str:
     """Return so much of a key that people can tell it from another one."""
     return f"{key[:_SHOWN]}..."
+
+
+def _keep_out_of_git(folder: Path) -> None:
+    """Have Git ignore the folder, which holds a secret, unless somebody has decided otherwise."""
+    with suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*\n")
 
 
 def _make(path: Path) -> None:
@@ -63,7 +70,7 @@ def _make(path: Path) -> None:
 
 def _content(path: str, source: str) -> str:
     try:
-        content = Path(path).read_text("utf-8").strip()
+        content = Path(path).read_text("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise click.UsageError(f"{source}: the file is not text in UTF-8") from None
     except OSError as error:

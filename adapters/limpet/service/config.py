@@ -46,7 +46,7 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         OSError: if the file cannot be read.
     """
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
+        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
         _check_names(table)
         return msgspec.convert(table, ServiceOptions)
     except ValueError as error:

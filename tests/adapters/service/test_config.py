@@ -96,6 +96,13 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_its_name(
     assert "0123" not in str(caught.value)
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_fine(tmp_path: Path) -> None:
+    # Editors of Windows, and its shell, write one.
+    path = tmp_path / "limpet.toml"
+    path.write_text("\ufeffmax_connections = 7", "utf-8")
+    assert load_options(path).max_connections == 7
+
+
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_options(tmp_path / "none.toml")

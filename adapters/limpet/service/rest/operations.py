@@ -143,18 +143,18 @@ def _list_group(call: Call) -> Response:
 
 
 def _grant(call: Call) -> Response:
-    operations.grant(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
+    operations.grant(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
     return Response()
 
 
 def _revoke(call: Call) -> Response:
-    operations.revoke(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
+    operations.revoke(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
     return Response(status_code=204)
 
 
 def _has_permission(call: Call) -> Response:
-    name, target = call.connection_id, call.target
-    if not operations.has_permission(call.core, call.path("hub"), call.path("permission"), name, target):
+    permission, name, target = call.permission, call.connection_id, call.target
+    if not operations.has_permission(call.core, call.path("hub"), permission, name, target):
         message = f"Connection `{one_line(name)}` is not there, or does not have the permission."
         raise OperationError(404, "Info.Connection.NotExisted", message, "Connection")
     return Response()
