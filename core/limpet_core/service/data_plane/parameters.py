@@ -34,8 +34,6 @@ __all__ = [
 API_VERSIONS: Final = ("2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01")
 """The versions of the data plane that are generally available (openapi)."""
 
-_UNSUPPORTED: Final = "Error.UnsupportedMediaType"
-
 _PREVIEW: Final = re.compile(r"([0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))-preview", re.IGNORECASE)
 
 _DATA_TYPES: Final = {"application/json": "json", "text/plain": "text", "application/octet-stream": "binary"}
@@ -162,7 +160,7 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
     """
     data_type, charset = _read_type(content_type or "application/octet-stream")
     if data_type is None:
-        raise _unsupported(content_type, "application/json, text/plain or application/octet-stream")
+        raise _wrong_type(content_type, "application/json, text/plain or application/octet-stream")
     if data_type == "binary":
         return data_type, msgspec.json.encode(binascii.b2a_base64(body, newline=False).decode())
     text = _text(body, charset)
@@ -189,7 +187,7 @@ def _text(body: bytes, charset: str) -> str:
     try:
         return decode_text(body, charset).removeprefix("\ufeff")
     except LookupError:
-        raise OperationError(415, _UNSUPPORTED, "The charset is not supported; use UTF-8.") from None
+        raise _unsupported("The charset is not supported; use UTF-8.") from None
     except UnicodeDecodeError:
         raise bad_request("The body is not valid text in its charset.") from None
 
@@ -211,7 +209,7 @@ class GroupChange(msgspec.Struct, frozen=True):
         """
         data_type, charset = _read_type(content_type or "")
         if data_type != "json":
-            raise _unsupported(content_type, "application/json")
+            raise _wrong_type(content_type, "application/json")
         text = _text(body, charset)
         try:
             members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -236,6 +234,10 @@ def _filter(text: str | None) -> Filter | None:
         raise bad_request(f"Invalid filter: {error}.") from None
 
 
-def _unsupported(content_type: str | None, needed: str) -> OperationError:
+def _wrong_type(content_type: str | None, needed: str) -> OperationError:
     given = "The request has no content type" if not content_type else f"The content type is {one_line(content_type)}"
-    return OperationError(415, _UNSUPPORTED, f"{given}; it has to be {needed}.")
+    return _unsupported(f"{given}; it has to be {needed}.")
+
+
+def _unsupported(message: str) -> OperationError:
+    return OperationError(415, "Error.UnsupportedMediaType", message)
