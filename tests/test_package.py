@@ -107,13 +107,15 @@ def test_the_pages_about_states_are_up_to_date(script: str) -> None:
         ("limpet.opentelemetry", "opentelemetry", "opentelemetry"),
         ("limpet.service", "starlette", "service"),
         ("limpet.testing", "starlette", "service"),
+        ("limpet.service._event_hubs", "azure.eventhub", "eventhubs"),
     ],
 )
 def test_a_part_whose_package_is_not_installed_says_how_to_get_it(module: str, package: str, extra: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; import {module}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    name = package.replace(".", "-")
     assert result.stderr.splitlines()[-1].endswith(
-        f"{package} is not installed; get it with: pip install 'limpet[{extra}]'"
+        f"{name} is not installed; get it with: pip install 'limpet[{extra}]'"
     )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
+
+_NAMESPACES: Final = ("azure",)
+"""Packages whose parts are distributions of their own."""
 
 
 class MissingExtra(ModuleNotFoundError):
@@ -20,8 +24,10 @@ def extra(name: str) -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "limpet").partition(".")[0]
+        package, _, rest = (error.name or "limpet").partition(".")
         if package in ("limpet", "limpet_core"):
             raise  # a fault of this package
+        if package in _NAMESPACES and rest:
+            package = f"{package}-{rest.partition('.')[0]}"
         text = f"{package} is not installed; get it with: pip install 'limpet[{name}]'"
         raise MissingExtra(text, name=error.name) from None

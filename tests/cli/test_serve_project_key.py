@@ -99,7 +99,7 @@ def test_of_two_starts_at_once_both_have_the_same(project: Path, monkeypatch: py
 
     monkeypatch.setattr(_key_file.os, "link", link)
     assert project_key() == "the key of the other"
-    assert os.listdir(path.parent) == ["access-key"]
+    assert sorted(os.listdir(path.parent)) == [".gitignore", "access-key"]
 
 
 @pytest.mark.parametrize("other", [None, "the key of the other"])
@@ -115,6 +115,17 @@ def test_a_disk_without_links_will_do(project: Path, monkeypatch: pytest.MonkeyP
     key = project_key()
     assert key == (other or path.read_text("utf-8").strip())
     assert project_key() == key
-    assert os.listdir(path.parent) == ["access-key"]
+    assert sorted(os.listdir(path.parent)) == [".gitignore", "access-key"]
     if other is None and sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(os.listdir(path.parent)) == [".gitignore", "access-key"]
+
+
+def test_git_ignores_the_key_unless_somebody_has_decided_otherwise(project: Path) -> None:
+    project_key()
+    ignored = project / ".limpet" / ".gitignore"
+    assert ignored.read_text("utf-8") == "*\n"
+    ignored.write_text("", "utf-8")
+    (project / ".limpet" / "access-key").unlink()
+    project_key()
+    assert ignored.read_text("utf-8") == ""

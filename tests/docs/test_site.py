@@ -119,6 +119,13 @@ def check_pages(site: Path, browser: Browser) -> None:
     page.goto((site / "reference" / "client.html").as_uri())
     scrolled = "each => each.scrollWidth - each.clientWidth"
     assert page.locator(".table-wrapper").first.evaluate(scrolled) <= 0, "its table cannot be read on a telephone"
+    page.set_viewport_size({"width": 1280, "height": 800})
+    for path in sorted(site.glob("reference/service-*.html")):
+        page.goto(path.as_uri())
+        tables = page.locator(".table-wrapper:has(th:nth-child(4))")
+        assert tables.count() > 0
+        # Names of tests that do not break leave the words beside them a few letters each.
+        assert max(table.evaluate(scrolled) for table in tables.all()) <= 0, path.name
     page.close()
 
 

@@ -134,6 +134,7 @@ def test_a_refusal_is_told_without_the_key_and_the_event_is_a_success(
     run(scenario())
     (message,) = lines(log)
     assert message.startswith("the event hub events did not get order: ")
+    assert message.endswith("; check that it is there, and its connection_string")
     assert KEY not in message
 
 

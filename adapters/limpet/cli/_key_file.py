@@ -37,6 +37,7 @@ def project_key() -> str:
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
+            _keep_out_of_git(path.parent)
             _make(path)
     except OSError as error:
         raise click.UsageError(f"--key: no key can be written to {path}: {error.strerror or error}") from None
@@ -46,6 +47,12 @@ def project_key() -> str:
 def shown(key: str) -> str:
     """Return so much of a key that people can tell it from another one."""
     return f"{key[:_SHOWN]}..."
+
+
+def _keep_out_of_git(folder: Path) -> None:
+    """Have Git ignore the folder, which holds a secret, unless somebody has decided otherwise."""
+    with suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*\n")
 
 
 def _make(path: Path) -> None:

@@ -26,8 +26,9 @@ from limpet_core.service import (
 )
 from limpet_core.service.webhooks.connect_request import connect_request
 
-WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
-"""The text of the answer to a request for any other path."""
+_WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
+_NOT_HERE: Final = re.compile(r"/clients/(mqtt|socketio)(/.*)?", re.IGNORECASE | re.DOTALL)
+_PROTOCOLS: Final = {"mqtt": "MQTT", "socketio": "Socket.IO"}
 
 # The words in a path have no case (emulator).
 _PATH = re.compile(r"/client(/hubs(?:/([^/]*))?)?/?", re.IGNORECASE | re.ASCII)
@@ -80,6 +81,18 @@ class Admission:
         """Whether text and binary frames differ, in both directions: not for a JSON client."""
         connection = self.transport.connection
         return connection is not None and (connection.raw is not None or connection.codec.binary)
+
+
+def refuse_path(path: str) -> Refusal:
+    """Return the answer to a request for a path at which nothing is, be it for a WebSocket or not."""
+    match = _NOT_HERE.fullmatch(path)
+    if match is None:
+        return Refusal(404, _WRONG_PATH)
+    # Server SDKs make such URLs without asking the service.
+    name = _PROTOCOLS[match[1].lower()]
+    return Refusal(
+        501, f"The local service has no {name}. Test it with the cloud; clients here use /client/hubs/{{hub}}."
+    )
 
 
 def hub_of_path(path: str) -> tuple[str | None] | None:

@@ -33,6 +33,9 @@ _RETRIES: Final = 3
 _AUTHORIZATION: Final = 10.0
 _DRAIN: Final = 10.0
 
+_STOPPED: Final = ", which waited for it when the service stopped"
+_HINT: Final = "; check that it is there, and its connection_string"
+
 
 class EventHubs:
     """The event hubs of all listeners. Belongs to one event loop until it is closed; then to another."""
@@ -122,7 +125,9 @@ class _EventHub:
             except Exception as error:  # noqa: BLE001 - of the network, the namespace, the package
                 # Its text may hold parts of the connection string.
                 name, kind = message.properties["cloudEvents:eventname"], type(error).__name__
-                _LOGGER.warning("the event hub %s did not get %s: %s", one_line(self._name), one_line(name), kind)
+                _LOGGER.warning(
+                    f"the event hub %s did not get %s: %s{_HINT}", one_line(self._name), one_line(name), kind
+                )
             self._waiting.popleft()
             self._bytes -= len(message.body)
 
@@ -131,7 +136,10 @@ class _EventHub:
         if task is not None and not task.done():
             await asyncio.wait([task], timeout=_DRAIN)
             if task.cancel():
-                _LOGGER.warning("the event hub %s did not get %d events", one_line(self._name), len(self._waiting))
+                count = len(self._waiting)
+                _LOGGER.warning(
+                    f"the event hub %s did not get %d events%s{_HINT}", one_line(self._name), count, _STOPPED
+                )
                 await asyncio.wait([task])
         if self._producer is not None:
             with suppress(Exception):

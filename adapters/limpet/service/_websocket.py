@@ -22,7 +22,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
-from limpet.service._admission import WRONG_PATH, Admission, Handshake, Refusal, hub_of_path
+from limpet.service._admission import Admission, Handshake, Refusal, hub_of_path, refuse_path
 from limpet.service._frames import encode_frames
 from limpet.service._gateway import Gateway
 from limpet_core.protocol.close import Close
@@ -213,9 +213,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close_soon()
             return
         path, _, query = target.partition("?")
-        found = hub_of_path(path.removeprefix(self._root_path))
+        below = path.removeprefix(self._root_path)
+        found = hub_of_path(below)
         if found is None:
-            self._refuse(Refusal(404, WRONG_PATH))
+            self._refuse(refuse_path(below))
             return
         offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
         self._response = response

@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, WRONG_HOST, RequestAddress, is_allowed, request_address
-from limpet.service._admission import WRONG_PATH, Refusal
+from limpet.service._admission import Refusal, refuse_path
 from limpet.service._asgi import ClientEndpoint, refuse
 from limpet.service._gateway import Gateway
 from limpet.service._metrics_page import metrics_route
@@ -106,11 +106,12 @@ def build_app(gateway: Gateway) -> ServiceApp:
         await gateway.close()
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = refuse_path(scope["path"].removeprefix(scope["root_path"]))
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
-            await refuse(Refusal(404, WRONG_PATH), scope, receive, send)
+            await refuse(refusal, scope, receive, send)
         else:
-            await PlainTextResponse(f"{WRONG_PATH}\n", 404)(scope, receive, send)
+            await PlainTextResponse(f"{refusal.text}\n", refusal.status)(scope, receive, send)
 
     bases = ("/client/hubs/{hub}", "/client/hubs", "/client")
     paths = [path for base in bases for path in (base, f"{base}/")]

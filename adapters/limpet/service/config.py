@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from limpet.service.options import HubOptions, ServiceOptions
-from limpet_core.service import EventHandler
+from limpet_core.service import EventHandler, EventListener
 
 _NAMES = ("user-events", "system-events")
 _SETTINGS = (*_NAMES, "timeout", "retries", "retry-delays", "resend")
@@ -46,8 +46,11 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
         OSError: if the file cannot be read.
     """
     try:
-        # Some editors begin a text with a mark that stands for its charset.
-        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
+        text = Path(path).read_text("utf-8-sig")
+        if text.lstrip().startswith("{"):
+            # The emulator has its settings in appsettings.json.
+            raise ValueError("this is JSON, and options are TOML, such as [[hubs.chat.event_handlers]]")
+        table = tomllib.loads(text)
         _check_names(table)
         return msgspec.convert(table, ServiceOptions)
     except RecursionError:
@@ -58,16 +61,28 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
 
 def _check_names(table: Mapping[str, Any]) -> None:
     """Refuse unknown names, which would be ignored otherwise."""
-    _check_keys(table, ServiceOptions, "")
+    _check_keys(table, _names(ServiceOptions), "")
     hubs = table.get("hubs")
     if isinstance(hubs, dict):
         for hub, special in cast("dict[str, object]", hubs).items():
             if isinstance(special, dict):
-                _check_keys(cast("dict[str, object]", special), HubOptions, f" of hub {hub!r}")
+                _check_hub(cast("dict[str, object]", special), f" of hub {hub!r}")
 
 
-def _check_keys(table: Iterable[str], options: type[Any], where: str) -> None:
-    known = [field.name for field in dataclasses.fields(options)]
+def _check_hub(table: Mapping[str, object], where: str) -> None:
+    _check_keys(table, _names(HubOptions), where)
+    for name, kind in (("event_handlers", EventHandler), ("event_listeners", EventListener)):
+        several = table.get(name)
+        for each in cast("list[object]", several) if isinstance(several, list) else ():
+            if isinstance(each, dict):
+                _check_keys(cast("dict[str, object]", each), kind.__struct_fields__, f" in the {name}{where}")
+
+
+def _names(options: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(options)]
+
+
+def _check_keys(table: Iterable[str], known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise ValueError(f"there is no option {key!r}{where}; there are {', '.join(known)}")

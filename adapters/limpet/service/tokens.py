@@ -33,6 +33,12 @@ _WITHOUT_ENTRA = (
 )
 _RECONNECTION_LIFETIME = 7 * 24 * 3600
 
+_OTHER_KEY = (
+    "it is signed with another access key than that of this service (`limpet serve` makes a new key for each start, "
+    "unless it has --key)"
+)
+_NO_TOKEN = "it is not a JSON Web Token that is signed with HS256"
+
 _ENTRA_HINT = (
     "the service cannot validate tokens of Microsoft Entra: sign with the access key, or on this machine start it with "
     "`limpet serve --unvalidated-entra-tokens`"
@@ -138,7 +144,19 @@ def _check_times(token: str) -> None:
     try:
         jwt.decode(token, **_TIMES_ALONE)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        raise InvalidToken(one_line(str(error))) from None
+        raise InvalidToken(_said(error)) from None
+
+
+def _said(error: Exception) -> str:
+    """Return what is wrong with a token, for people who have read no description of tokens."""
+    if isinstance(error, jwt.ExpiredSignatureError):
+        return "it has expired"
+    if isinstance(error, jwt.InvalidSignatureError):
+        return _OTHER_KEY
+    if isinstance(error, (jwt.DecodeError, jwt.InvalidAlgorithmError)):
+        return _NO_TOKEN
+    # The error may quote the header of the token, which is not verified.
+    return one_line(str(error))
 
 
 class TokenAuthority:
@@ -227,10 +245,9 @@ class TokenAuthority:
             try:
                 claims: dict[str, Any] = jwt.decode(token, key, algorithms=[_ALGORITHM], **rules)
             except jwt.InvalidSignatureError as error:
-                reason = str(error)
+                reason = _said(error)
             except (jwt.PyJWTError, ValueError, RecursionError) as error:
-                # The error may quote the header of the token, which is not verified.
-                raise InvalidToken(one_line(str(error))) from None
+                raise InvalidToken(_said(error)) from None
             else:
                 return claims
         raise InvalidToken(reason)

@@ -77,7 +77,12 @@ def test_a_file_has_everything_under_the_names_of_the_options(tmp_path: Path) ->
         ("[[hubs.a.event_handlers]]", "url"),
         ('[[hubs.a.event_handlers]]\nurl = "x"', "not the URL"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nuser_events = "*"', "user_events"),
-        ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nmore = 1', "more"),
+        ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nmore = 1', "no option 'more' in the event_handlers of hub 'a'"),
+        ('[[hubs.a.event_handlers]]\nUrlTemplate = "http://a/"', "there are url, user_events"),
+        ('[[hubs.a.event_listeners]]\nEventHubName = "x"', "'EventHubName' in the event_listeners .* event_hub, "),
+        ("[hubs.a]\nevent_handlers = [1]", "event_handlers"),
+        ("[hubs.a]\nevent_listeners = 1", "event_listeners"),
+        (' {"WebPubSub": {"Hubs": {}}}', "this is JSON, and options are TOML"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nretries = true', "retries"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nresend = "never"', "resend"),
         ('[[hubs.a.event_handlers]]\nurl = "http://a/"\nsystem_events = ["closed"]', "closed"),
@@ -94,6 +99,13 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_its_name(
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
     assert "0123" not in str(caught.value)
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_fine(tmp_path: Path) -> None:
+    # Editors of Windows, and its shell, write one.
+    path = tmp_path / "limpet.toml"
+    path.write_text("\ufeffmax_connections = 7", "utf-8")
+    assert load_options(path).max_connections == 7
 
 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:

@@ -451,7 +451,10 @@ def test_generated_tokens_are_for_the_endpoint_of_the_request() -> None:
                     "Invalid continuationToken.",
                     "continuationToken",
                 ),
-                ("PUT", f"{PERMISSION}/c", {}, "Invalid group name.", "targetName"),
+                ("PUT", f"{PERMISSION}/c", {}, "Invalid group name. The query needs it: ?targetName=", "targetName"),
+                ("PUT", f"{PERMISSION}/c?targetName=%20", {}, "Invalid group name. It has", "targetName"),
+                ("PUT", "/hubs/chat/permissions/fly/connections/c", {}, "Invalid permission.", "permission"),
+                ("DELETE", "/hubs/chat/permissions/fly/connections/c", {}, "Invalid permission.", "permission"),
                 ("POST", "/hubs/chat/:generateToken?clientType=x", ENTRA, "Invalid clientType.", "clientType"),
                 ("POST", "/hubs/chat/:generateToken?group=%20", ENTRA, "Invalid group name.", "group"),
             )
@@ -614,6 +617,30 @@ def test_what_a_request_may_be_signed_with() -> None:
             ):
                 assert (await api("HEAD", path, claims=claims)).status_code == 200, claims
             assert (await api("HEAD", path, key=SECOND)).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_what_is_wrong_with_the_signature_of_a_request_is_said_in_plain_words() -> None:
+    async def run() -> None:
+        async with api_of() as api:
+            path = "/hubs/chat/:send"
+            expired = {"exp": int(time.time()) - 310}
+            for more, said in (
+                ({"key": "w" * 32}, "signed with another access key than that of this service"),
+                ({"key": "w" * 32, "claims": {"aud": "https://webpubsub.azure.com"}}, "signed with another access key"),
+                ({"claims": expired}, "The token is not valid: it has expired."),
+                (
+                    {"headers": {"Authorization": "Bearer nonsense"}},
+                    "is not a JSON Web Token that is signed with HS256",
+                ),
+            ):
+                response = await api("POST", path, **{**TEXT, **more})
+                assert said in response.json()["message"]
+            other = jwt.encode({"aud": api.url(path), "exp": int(time.time()) + 60}, "w" * 64, "HS512")
+            response = await api("POST", path, headers={"Authorization": f"Bearer {other}"})
+            assert "is not a JSON Web Token that is signed with HS256" in response.json()["message"]
+            assert (await api("GET", path)).json()["message"].endswith(":send. This path has POST.")
 
     asyncio.run(run())
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -529,6 +530,37 @@ def test_health_and_wrong_requests() -> None:
             for path in ("/client/hubs/chat", "/Client/Hubs/chat/"):
                 answer = await http.get(path)
                 assert (answer.status_code, "WebSocket" in answer.text) == (400, True)
+
+    with_service(scenario)
+
+
+@pytest.mark.parametrize(("path", "name"), [("mqtt/hubs/chat", "MQTT"), ("socketio", "Socket.IO"), ("MQTT/", "MQTT")])
+def test_urls_of_protocols_that_are_not_here_are_told_so(path: str, name: str) -> None:
+    # The JavaScript server SDK makes such URLs by itself: `clientProtocol: "mqtt"`.
+    async def scenario(service: Service) -> None:
+        url = service.client_url().replace("/client/hubs/chat", f"/clients/{path}")
+        status, text = await refusal(url, "mqtt")
+        assert (status, f"has no {name}. " in text) == (501, True)
+        async with httpx.AsyncClient(base_url=service.endpoint) as http:
+            answer = await http.get(f"/clients/{path}")
+            assert (answer.status_code, f"has no {name}. " in answer.text) == (501, True)
+            assert (await http.get("/clients/mqtts")).status_code == 404
+
+    with_service(scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda url: url[:-4] + "AAAA", "it is signed with another access key than that of this service"),
+        (lambda url: url.partition("=")[0] + "=nonsense", "it is not a JSON Web Token that is signed with HS256"),
+    ],
+)
+def test_what_is_wrong_with_a_token_is_said_in_plain_words(change: Callable[[str], str], said: str) -> None:
+    async def scenario(service: Service) -> None:
+        status, text = await refusal(change(service.client_url()))
+        assert (status, said in text) == (401, True)
+        assert "it has expired" in (await refusal(signed(service, exp=1)))[1]
 
     with_service(scenario)
 

@@ -38,7 +38,8 @@ def test_an_unknown_operation_is_refused_and_the_connection_goes_on() -> None:
                 ("GET", "/api/%1b%E2%80%AEx", b"", 404, "GET /api/%1b%E2%80%AEx"),
                 ("HEAD", "/api/hubs/chat/nothing", b"", 404, ""),
                 ("POST", "/hubs/chat/:send", b"x", 404, "below /api"),
-                ("GET", "/clients/mqtt/hubs/chat", b"", 404, "/client/hubs/{hub}"),
+                ("GET", "/clients/hubs/chat", b"", 404, "/client/hubs/{hub}"),
+                ("GET", "/clients/mqtt/hubs/chat", b"", 501, "has no MQTT"),
             ):
                 answered, text = await ask(method, path, body)
                 assert (answered, told in text) == (status, True), (method, path, text)
@@ -70,8 +71,12 @@ def test_an_unknown_path_is_refused_with_a_text_under_any_asgi_server() -> None:
             "extensions": {"websocket.http.response": {}},
         }
         await create_app(ServiceOptions())(scope, receive, send)
-        assert sent[0]["status"] == 404
+        assert sent[0]["status"] == 501
         assert b"/client/hubs/{hub}" in sent[1]["body"]
+        scope |= {"path": "/clients", "raw_path": b"/clients"}
+        await create_app(ServiceOptions())(scope, receive, send)
+        assert sent[2]["status"] == 404
+        assert b"/client/hubs/{hub}" in sent[3]["body"]
 
     asyncio.run(main())
 

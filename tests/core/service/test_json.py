@@ -197,7 +197,7 @@ def test_the_payload_of_a_request_can_be_read_by_clients() -> None:
     for body, problem in (
         (nest(257), "nested too deeply"),
         (nest(100_000), "nested too deeply"),
-        ("[", "not valid JSON"),
+        ("[", "not a valid JSON"),
     ):
         with pytest.raises(OperationError, match=problem) as refusal:
             payload("application/json", body.encode())

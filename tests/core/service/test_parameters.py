@@ -85,6 +85,29 @@ def test_payloads_that_are_refused(content_type: str, body: bytes, status: int) 
     assert raised.value.status == status
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "said"),
+    [
+        (
+            "text/html\r\nX: y",
+            b"",
+            "The content type is text/html\\r\\nX: y; it has to be application/json, text/plain or ",
+        ),
+        (
+            "application/json",
+            b"hello",
+            "The request body is not a valid JSON. Text that is no JSON has the content type",
+        ),
+        ("application/json", b" ", "The request body is not a valid JSON. It is empty."),
+        ("application/json", b"[" * 100_000, "The request body is not a valid JSON. It is nested too deeply."),
+    ],
+)
+def test_what_is_wrong_with_a_payload_is_said(content_type: str, body: bytes, said: str) -> None:
+    with pytest.raises(OperationError) as raised:
+        payload(content_type, body)
+    assert raised.value.message.startswith(said)
+
+
 def test_parameters() -> None:
     query = Query([("Reason", "bye"), ("excluded", "a"), ("EXCLUDED", "b"), ("top", "5"), ("filter", " ")])
     assert query.one("reason") == "bye"
@@ -205,6 +228,19 @@ def test_group_changes_are_json(content_type: str | None) -> None:
     with pytest.raises(OperationError) as raised:
         GroupChange.from_body(content_type, b'{"groups":["a"]}')
     assert raised.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("content_type", "said"),
+    [
+        (None, "The request has no content type; it has to be application/json."),
+        ("text/plain", "The content type is text/plain; it has to be application/json."),
+    ],
+)
+def test_a_group_change_that_is_not_json_is_told_so(content_type: str | None, said: str) -> None:
+    with pytest.raises(OperationError) as raised:
+        GroupChange.from_body(content_type, b"{}")
+    assert raised.value.message == said
 
 
 @pytest.mark.parametrize(

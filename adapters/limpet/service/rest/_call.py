@@ -61,9 +61,17 @@ class Call:
         return group_name(self.path("group"))
 
     @property
+    def permission(self) -> str:
+        """The permission in the path, which is told to be wrong before its group is."""
+        return operations.permission_name(self.path("permission"))
+
+    @property
     def target(self) -> str:
         """The name of the group of a permission."""
-        return group_name(self.query.one("targetName"), "targetName")
+        group = self.query.one("targetName")
+        if group is None:
+            raise bad_request("Invalid group name. The query needs it: ?targetName=GROUP.", "targetName")
+        return group_name(group, "targetName")
 
     @property
     def members(self) -> Collection[Connection]:

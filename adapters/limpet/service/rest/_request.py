@@ -188,7 +188,9 @@ async def _no_operation(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = f"Error.{HTTPStatus(error.status_code).phrase.title().replace(' ', '')}"
     asked = one_line(f"{request.method} /api{request.scope[_BELOW]}")
-    message = f"This service knows no operation {asked}."
+    allowed = (error.headers or {}).get("Allow")
+    hint = f" This path has {allowed}." if allowed else ""
+    message = f"This service knows no operation {asked}.{hint}"
     response = _answer(request, OperationError(error.status_code, code, message))
     response.headers.update(error.headers or {})
     return response

@@ -150,18 +150,17 @@ def _list_group(call: Call) -> Response:
 
 
 def _grant(call: Call) -> Response:
-    operations.grant(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
+    operations.grant(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
     return Response()
 
 
 def _revoke(call: Call) -> Response:
-    operations.revoke(call.core, call.path("hub"), call.path("permission"), call.connection_id, call.target)
+    operations.revoke(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
     return Response(status_code=204)
 
 
 def _check_permission(call: Call) -> Response:
-    name, target = call.connection_id, call.target
-    operations.check_permission(call.core, call.path("hub"), call.path("permission"), name, target)
+    operations.check_permission(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
     return Response()
 
 

@@ -169,7 +169,9 @@ class _PageTokens:
             if not hmac.compare_digest(token.encode(), self.make(connection_id).encode()):
                 raise ValueError("not signed")
         except ValueError:
-            rule = "It is the one in the nextLink of a page, for the members of the same group."
+            rule = (
+                "It is that in the nextLink of a page of this group, from this run of the service: begin again without."
+            )
             raise bad_request(f"Invalid continuationToken. {rule}", "continuationToken") from None
         return connection_id
 
@@ -227,12 +229,21 @@ def check_permission(core: ServiceCore, hub: str, name: str, connection_id: str,
         raise OperationError(404, "Info.Connection.NotExisted", message, "Connection")
 
 
-def _rules(name: str) -> Callable[[Permissions], GroupRules]:
-    lowered = name.lower()
-    get_rules = _PERMISSIONS.get(_NUMBERED.get(lowered, lowered))
-    if get_rules is None:
+def permission_name(text: str) -> str:
+    """Return the name of a permission, which may have a number and any case.
+
+    Raises:
+        OperationError: 400 if there is no such permission.
+    """
+    lowered = text.lower()
+    name = _NUMBERED.get(lowered, lowered)
+    if name not in _PERMISSIONS:
         raise bad_request("Invalid permission. It is sendToGroup or joinLeaveGroup.", "permission")
-    return get_rules
+    return name
+
+
+def _rules(name: str) -> Callable[[Permissions], GroupRules]:
+    return _PERMISSIONS[permission_name(name)]
 
 
 def _change(change: Callable[[str], None], group: str) -> None:

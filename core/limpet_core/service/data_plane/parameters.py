@@ -16,6 +16,7 @@ from limpet_core.service.odata.filters import Filter
 from limpet_core.service.wire.charsets import decode_text
 from limpet_core.service.wire.content_types import read_content_type
 from limpet_core.service.wire.from_client import check_json
+from limpet_core.text import one_line
 
 __all__ = [
     "API_VERSIONS",
@@ -169,7 +170,7 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
     media_type, charset = read_content_type(content_type or "application/octet-stream") or ("", "")
     data_type = _DATA_TYPES.get(media_type)
     if data_type is None:
-        raise _unsupported("The content type is application/json, text/plain or application/octet-stream.")
+        raise _wrong_type(content_type, "application/json, text/plain or application/octet-stream")
     if data_type == "binary":
         return data_type, msgspec.json.encode(binascii.b2a_base64(body, newline=False).decode())
     text = _text(body, charset)
@@ -178,7 +179,9 @@ def payload(content_type: str | None, body: bytes) -> tuple[str, bytes]:
     try:
         return data_type, check_json(text.encode()).strip()
     except ValueError as error:
-        raise bad_request(f"The request body is not a valid JSON. It is {error}.") from None
+        hint = "Text that is no JSON has the content type text/plain" if text.strip() else "It is empty"
+        hint = f"It is {error}" if "nested" in str(error) else hint
+        raise bad_request(f"The request body is not a valid JSON. {hint}.") from None
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -207,7 +210,7 @@ class GroupChange(msgspec.Struct, frozen=True):
         """
         media_type, charset = read_content_type(content_type or "") or ("", "")
         if media_type != "application/json":
-            raise _unsupported("The content type is application/json.")
+            raise _wrong_type(content_type, "application/json")
         text = _text(body, charset)
         try:
             members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -230,6 +233,11 @@ def _filter(text: str | None) -> Filter | None:
         return Filter(text)
     except InvalidFilter as error:
         raise bad_request(f"Invalid filter: {error}.") from None
+
+
+def _wrong_type(content_type: str | None, needed: str) -> OperationError:
+    given = "The request has no content type" if not content_type else f"The content type is {one_line(content_type)}"
+    return _unsupported(f"{given}; it has to be {needed}.")
 
 
 def _unsupported(message: str) -> OperationError:

@@ -34,7 +34,7 @@ class EventHandler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         url: an http or https URL; in its path and query ``{hub}`` and ``{event}`` stand for the names (Azure docs).
         user_events: names of the client events, case-insensitive; ``*`` stands for all. In a name ``?`` stands for one
-            character that is not a dot, ``*`` for any number of them, ``**`` for any characters (emulator).
+            character that is not a dot, ``*`` for any number of them, ``**`` for any characters.
         system_events: any of connect, connected and disconnected. A handler that gets connect decides whether a
             client may connect.
         timeout: seconds for one event, retries included. After that the event has failed and is not tried again.
