@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 from _workloads import BATCH, Workload, connected, frame, message, protobuf_message
-from simulation.inspect import see_up_to
+from simulation.inspect import see_up_to, wake_requests
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 import limpet
-from limpet_core.client.frames import Masker, cut_messages
+from limpet_core.client.frames import cut_messages
+from limpet_core.client.masking import Masker
 
 LARGE = 16
 """Messages of 64 KiB in a round: they come in reads of 256 KiB, so that one in four is cut in two."""
@@ -128,13 +131,12 @@ def sending_in_turn(name: str, *, size: int = 5, options: limpet.Options | None 
 
 def masking(name: str, size: int) -> Workload:
     """Frames for the transport, masked."""
-    session, link = connected()
     payloads = [message(number, size) for number in range(1, BATCH + 1)]
     masker = Masker(os.urandom)
-    del session
+    wsproto = Connection(ConnectionType.CLIENT)
 
     def run() -> None:
-        masker.frames(payloads, link._frame)
+        masker.frames(payloads, lambda payload: wsproto.send(TextMessage(data=payload.decode())))
 
     return Workload(name, run, BATCH)
 
@@ -148,7 +150,7 @@ def waking(name: str) -> Workload:
 
     def run() -> None:
         for _ in range(BATCH // 10):
-            session._requests.wake(1.0)
+            wake_requests(session, 1.0)
 
     return Workload(name, run, BATCH // 10)
 

@@ -126,6 +126,11 @@ def see_up_to(session: Session, sequence_id: int) -> None:
         session._lifecycle.connection.sequence_id = sequence_id
 
 
+def wake_requests(session: Session, now: float) -> None:
+    """Do what is due for requests at ``now``, whatever the timer of the session says."""
+    session._requests.wake(now)
+
+
 def set_stride(session: Session, stride: int) -> None:
     """Let every ``stride``-th publish without an ack ask for one."""
     session._pacing._stride = stride

@@ -7,31 +7,19 @@ time, so that wsproto is always at the border between two frames, and handles co
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import accumulate
 from struct import Struct
 from typing import Final
 
 from limpet_core.protocol.close import Close
 
-_TEXT: Final = 0x81
-_BINARY: Final = 0x82
+TEXT: Final = 0x81
+BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
 _header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
 
 _SMALL: Final = 4096
 """Pieces of an incomplete frame up to this size are put together: an object for each would take more than its bytes."""
-
-_FAST_MASKING_LIMIT: Final = 1024
-"""Bytes of the largest payload that is masked here: up to this size, one big integer is faster than wsproto's table."""
-
-_REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
-"""A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
-
-_mask = Struct("<I").unpack_from
-_short_head = Struct("<BBI").pack
-_long_head = Struct("<BBBBI").pack
 
 
 class FrameBuffer:
@@ -143,7 +131,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     """
     end = len(data)
     # The first two bytes, unmasked: the length is added to them, or is in the next two or eight bytes.
-    short = (_BINARY if binary else _TEXT) << 8
+    short = (BINARY if binary else TEXT) << 8
     long, longer = short + 126, short + 127
     while position + 4 <= end:
         head, length = _header(data, position)
@@ -210,47 +198,3 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
     if length < (126 if size == 2 else 1 << 16) or length >> 63:
         return -1, 0
     return payload, length
-
-
-class Masker:
-    """Writes the masked frames of short messages.
-
-    Args:
-        random_bytes: returns that many unpredictable bytes, such as ``os.urandom`` (RFC 6455 5.3).
-        binary: write binary frames, and no text frames.
-    """
-
-    __slots__ = ("_at", "_first", "_pool", "_random_bytes")
-
-    def __init__(self, random_bytes: Callable[[int], bytes], *, binary: bool = False) -> None:
-        self._random_bytes = random_bytes
-        self._first = _BINARY if binary else _TEXT
-        self._pool = b""
-        self._at = 0
-
-    def frames(self, payloads: list[bytes], frame_long: Callable[[bytes], bytes]) -> bytes:
-        """Return the frames of messages, in order; ``frame_long`` makes those of the payloads that are not short."""
-        first, pool, at = self._first, self._pool, self._at
-        frames: list[bytes] = []
-        for payload in payloads:
-            length = len(payload)
-            if length > _FAST_MASKING_LIMIT:
-                frames.append(frame_long(payload))
-                continue
-            if at == len(pool):
-                pool = self._random_bytes(256)
-                at = 0
-            (mask,) = _mask(pool, at)
-            at += 4
-            words = (length + 3) // 4
-            # One exclusive or for all bytes. A multiplication repeats the mask, which is cheaper than to repeat its
-            # bytes and to convert them into an integer. The bytes behind the end of the payload are cut off.
-            masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
-            if length < 126:
-                head = _short_head(first, 0x80 | length, mask)
-            else:
-                head = _long_head(first, 0xFE, length >> 8, length & 0xFF, mask)
-            frames.append(head)
-            frames.append(masked.to_bytes(4 * words, "little")[:length])
-        self._pool, self._at = pool, at
-        return b"".join(frames)

@@ -20,8 +20,9 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
-from limpet_core.client.frames import FrameBuffer, Masker
+from limpet_core.client.frames import FrameBuffer
 from limpet_core.client.headers import with_defaults
+from limpet_core.client.masking import Masker
 from limpet_core.client.refusals import LONGEST_BODY, decoded_headers, refused
 from limpet_core.client.session import Session, attach
 from limpet_core.client.states import Dial

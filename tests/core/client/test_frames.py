@@ -20,7 +20,7 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 
 from limpet import RELIABLE_JSON, RELIABLE_PROTOBUF, Close, Link, Options, Session
-from limpet_core.client.frames import FrameBuffer, Masker, cut_messages, is_utf8, measure
+from limpet_core.client.frames import FrameBuffer, cut_messages, is_utf8, measure
 
 LIMITS = st.sampled_from([255, 1024, 1 << 20])
 
@@ -381,29 +381,3 @@ def test_a_header_is_refused_exactly_where_wsproto_refuses_it(header: bytes) -> 
         assert faults
     elif start > 0 and header[0] & 0x0F in (1, 2):
         assert not faults
-
-
-def test_messages_of_up_to_a_kibibyte_are_masked_here() -> None:
-    masker = Masker(bytes)
-    short, long = b"x" * 1024, b"y" * 1025
-    written = masker.frames([short, long, short], lambda payload: b"<%d>" % len(payload))
-    between = b"<1025>"
-    assert written.count(between) == 1
-    assert [frames.parse_client_frames(part) for part in written.split(between)] == [[(frames.TEXT, short)]] * 2
-
-
-@given(st.binary(max_size=1024), st.integers(1, 200), KINDS)
-@settings(max_examples=examples(100))
-def test_masked_frames_are_read_back(payload: bytes, repeats: int, kind: int) -> None:
-    asked: list[int] = []
-
-    def random_bytes(size: int) -> bytes:
-        asked.append(size)
-        return bytes((len(asked) * 7 + index) % 256 for index in range(size))
-
-    masker = Masker(random_bytes, binary=kind == frames.BINARY)
-    together = repeats // 2
-    written = masker.frames([payload] * together, bytes)
-    written += b"".join(masker.frames([payload], bytes) for _ in range(repeats - together))
-    assert frames.parse_client_frames(written) == [(kind, payload)] * repeats
-    assert sum(asked) >= 4 * repeats, "no mask is used twice"
