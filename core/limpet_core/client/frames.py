@@ -8,7 +8,7 @@ time, so that wsproto is always at the border between two frames, and handles co
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from limpet_core.protocol.close import Close
 
@@ -16,10 +16,16 @@ TEXT: Final = 0x81
 BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
+LONG: Final = 1 << 15
+"""Bytes of text from which on its UTF-8 is checked where it is decoded: the decoder sees nearly all of it anyway."""
+
 _header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
 
 _SMALL: Final = 4096
 """Pieces of an incomplete frame up to this size are put together: an object for each would take more than its bytes."""
+
+
+Found: TypeAlias = "list[bytes] | memoryview | bytes | Close"
 
 
 class FrameBuffer:
@@ -31,40 +37,57 @@ class FrameBuffer:
         binary: the ordinary frames are binary ones, and no text frames.
     """
 
-    __slots__ = ("_binary", "_fast_lane", "_fragmented", "_limit", "_message_size", "_missing", "_pieces", "_refused")
+    __slots__ = (
+        "_binary",
+        "_fast_lane",
+        "_fragmented",
+        "_header",
+        "_limit",
+        "_message_size",
+        "_missing",
+        "_pieces",
+        "_refused",
+    )
 
     def __init__(self, limit: int, *, fast_lane: bool, binary: bool = False) -> None:
         self._limit = limit
         self._binary = binary
         self._fast_lane = fast_lane
-        # A frame that is not complete, and how many bytes are missing before another look at it is worth while.
-        self._pieces: list[bytes | bytearray] = []
+        # A frame that is not complete, and how many bytes are missing before another look at it is worth while. The
+        # pieces of an ordinary one are those of its payload, which then needs no copy to be cut out of the frame.
+        self._header = b""
+        self._pieces: list[bytes | bytearray | memoryview] = []
         self._missing = 0
         # A message in several frames that is not complete, and the size of its frames so far.
         self._fragmented = False
         self._message_size = 0
         self._refused = False
 
-    def feed(self, data: bytes) -> list[list[bytes] | bytes | Close]:
+    def feed(self, data: bytes) -> list[Found]:
         """Add received bytes.
 
         Returns:
-            In the order of the stream: the payloads of consecutive ordinary frames, as a list; any other frame, as
-            bytes for wsproto; and how to close the connection because of a message above the limit. From a frame on
-            that a client must refuse, all bytes are for wsproto, which names the fault.
+            In the order of the stream: the payloads of consecutive ordinary frames, as a list; a long text of one,
+            which may not be UTF-8, as a memoryview; any other frame, as bytes for wsproto; and how to close the
+            connection because of a message above the limit. From a frame on that a client must refuse, all bytes are
+            for wsproto, which names the fault.
         """
-        found: list[list[bytes] | bytes | Close] = []
+        found: list[Found] = []
         position = 0
         while self._pieces and not self._refused:
             # Only the frame that was cut in two is put together: to copy all the data that came with its end would be
             # the greater part of the cost of a long message.
-            piece = data[position : position + self._missing]
-            self._keep(piece)
-            position += len(piece)
-            self._missing -= len(piece)
-            if self._missing:
+            stop = position + self._missing
+            if stop > len(data):
+                self._missing = stop - len(data)
+                self._keep(data[position:])
                 return found
-            self._cut(self.incomplete(), 0, found)
+            self._pieces.append(memoryview(data)[position:stop])
+            position = stop
+            if self._header:
+                self._complete(found)
+            else:
+                self._cut(self.incomplete(), 0, found)
         if self._refused:
             found.append(data[position:])
         else:
@@ -73,11 +96,24 @@ class FrameBuffer:
 
     def incomplete(self) -> bytes:
         """Take the bytes of the frame that is not complete."""
-        data = b"".join(self._pieces)
+        data = b"".join((self._header, *self._pieces))
         self._pieces.clear()
+        self._header = b""
         return data
 
-    def _cut(self, data: bytes, position: int, found: list[list[bytes] | bytes | Close]) -> None:
+    def _complete(self, found: list[Found]) -> None:
+        """Find an ordinary frame whose last bytes have come."""
+        header, payload = self._header, b"".join(self._pieces)
+        self._pieces.clear()
+        self._header = b""
+        if not self._binary and len(payload) >= LONG:
+            found.append(memoryview(payload))
+        elif self._binary or payload.isascii() or is_utf8(payload):
+            found.append([payload])
+        else:
+            found.append(header + payload)
+
+    def _cut(self, data: bytes, position: int, found: list[Found]) -> None:
         end = len(data)
         while position < end:
             if self._fast_lane and not self._fragmented:
@@ -88,7 +124,8 @@ class FrameBuffer:
                 if position == end:
                     return
             start, length = measure(data, position, end)
-            is_control = data[position] & 0x08  # never too long: measure() refuses a long one
+            first = data[position]
+            is_control = first & 0x08  # never too long: measure() refuses a long one
             if start < 0:
                 self._refused = True
                 found.append(data[position:])
@@ -97,13 +134,21 @@ class FrameBuffer:
                 self._refused = True
                 found.append(Close(1009, f"a message above max_message_size ({self._limit} bytes)"))
                 return
+            ordinary = self._fast_lane and not self._fragmented and first == (BINARY if self._binary else TEXT)
             stop = (start or position) + length
             if stop > end:
+                if ordinary and start:
+                    self._header = data[position:start]
+                    position = start
                 self._keep(data[position:])
                 self._missing = stop - end
                 return
+            if ordinary and not self._binary and length >= LONG:
+                found.append(memoryview(data)[start:stop])
+                position = stop
+                continue
             if not is_control:  # control frames may come between the frames of a message
-                self._fragmented = data[position] < 0x80
+                self._fragmented = first < 0x80
                 self._message_size = self._message_size + length if self._fragmented else 0
             found.append(data[position:stop])
             position = stop
@@ -123,18 +168,21 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     Args:
         position: where the first frame begins.
         limit: the size in bytes of the largest payload that is accepted.
-        messages: is extended.
+        messages: an empty list, which is filled.
         binary: binary frames are ordinary; else text frames are.
 
     Returns:
-        Where the first other frame begins: of another kind, incomplete, too large, or not UTF-8.
+        Where the first other frame begins: of another kind, incomplete, too large, not UTF-8, or a long text.
     """
+    limit = limit if binary else min(limit, LONG - 1)
     end = len(data)
+    last = end - 4
+    header, append = _header, messages.append
     # The first two bytes, unmasked: the length is added to them, or is in the next two or eight bytes.
     short = (BINARY if binary else TEXT) << 8
     long, longer = short + 126, short + 127
-    while position + 4 <= end:
-        head, length = _header(data, position)
+    while position <= last:
+        head, length = header(data, position)
         if head == long:
             start = position + 4
             if length < 126:
@@ -152,12 +200,27 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
         stop = start + length
         if stop > end or length > limit:
             break
-        message = data[start:stop]
-        if not binary and not message.isascii() and not is_utf8(message):
-            break
-        messages.append(message)
+        append(data[start:stop])
         position = stop
+    # For all at once: a method call for each message would be a tenth of the whole.
+    if not binary and not all(map(bytes.isascii, messages)):
+        for number, message in enumerate(messages):
+            if not message.isascii() and not is_utf8(message):
+                refused = messages[number:]
+                del messages[number:]
+                return position - sum(len(text) + _header_size(len(text)) for text in refused)
     return position
+
+
+def text_frame(payload: memoryview) -> bytes:
+    """Return the unmasked frame of a long text, as it came."""
+    length = len(payload)
+    head = b"\x81\x7e" + length.to_bytes(2, "big") if length < 1 << 16 else b"\x81\x7f" + length.to_bytes(8, "big")
+    return head + payload
+
+
+def _header_size(length: int) -> int:
+    return 2 if length < 126 else 4  # no text is longer here
 
 
 def is_utf8(data: bytes) -> bool:

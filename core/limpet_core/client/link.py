@@ -20,7 +20,7 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
-from limpet_core.client.frames import FrameBuffer
+from limpet_core.client.frames import FrameBuffer, text_frame
 from limpet_core.client.headers import with_defaults
 from limpet_core.client.masking import Masker
 from limpet_core.client.refusals import LONGEST_BODY, decoded_headers, refused
@@ -130,6 +130,9 @@ class Link:
                     self._session.receive_messages(item, now)
                 elif isinstance(item, bytes):
                     self._feed(item, now)
+                elif isinstance(item, memoryview):
+                    if not self._session.receive_long_text(item, now):
+                        self._feed(text_frame(item), now)  # wsproto names the byte that is not UTF-8
                 else:
                     self._session.transport_broken(item.code, item.reason, now)
                 if not self.dial.wanted:
@@ -180,13 +183,14 @@ class Link:
 
         Call this after every event of this link or its session, unless the transport can take no more at the moment.
         """
-        out = [*self._pongs, *self._out]
-        if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
+        dial = self.dial
+        out = [*self._pongs, *self._out] if self._pongs or self._out else []
+        if self._open and dial.wanted and (messages := self._session.messages_to_send()):
             if self._fast_lane:
                 out.append(self._masker.frames(messages, self._frame))
             else:
                 out.append(b"".join(map(self._frame, messages)))
-        close = self.dial.close
+        close = dial.close
         if close is not None and self._open and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
         if not out:
