@@ -38,7 +38,9 @@ class FrameBuffer:
     """
 
     __slots__ = (
+        "_between",
         "_binary",
+        "_cut_limit",
         "_fast_lane",
         "_fragmented",
         "_header",
@@ -51,6 +53,7 @@ class FrameBuffer:
 
     def __init__(self, limit: int, *, fast_lane: bool, binary: bool = False) -> None:
         self._limit = limit
+        self._cut_limit = limit if binary else min(limit, LONG - 1)
         self._binary = binary
         self._fast_lane = fast_lane
         # A frame that is not complete, and how many bytes are missing before another look at it is worth while. The
@@ -62,6 +65,8 @@ class FrameBuffer:
         self._fragmented = False
         self._message_size = 0
         self._refused = False
+        # Whether the next byte begins a frame, and none of a message in several frames, nor behind a fault.
+        self._between = fast_lane
 
     def feed(self, data: bytes) -> list[Found]:
         """Add received bytes.
@@ -72,6 +77,21 @@ class FrameBuffer:
             connection because of a message above the limit. From a frame on that a client must refuse, all bytes are
             for wsproto, which names the fault.
         """
+        if self._between:
+            # What nearly all reads are: frames cut in a few steps.
+            messages: list[bytes] = []
+            position = cut_messages(data, 0, self._cut_limit, messages, binary=self._binary)
+            found: list[Found] = [messages] if messages else []
+            if position < len(data):
+                self._cut(data, position, found)
+                self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
+            return found
+        found = self._feed_rest(data)
+        self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
+        return found
+
+    def _feed_rest(self, data: bytes) -> list[Found]:
+        """Add bytes that continue a frame or a message, or come after a fault."""
         found: list[Found] = []
         position = 0
         while self._pieces and not self._refused:
@@ -118,7 +138,7 @@ class FrameBuffer:
         while position < end:
             if self._fast_lane and not self._fragmented:
                 messages: list[bytes] = []
-                position = cut_messages(data, position, self._limit, messages, binary=self._binary)
+                position = cut_messages(data, position, self._cut_limit, messages, binary=self._binary)
                 if messages:
                     found.append(messages)
                 if position == end:
@@ -172,9 +192,8 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
         binary: binary frames are ordinary; else text frames are.
 
     Returns:
-        Where the first other frame begins: of another kind, incomplete, too large, not UTF-8, or a long text.
+        Where the first other frame begins: of another kind, incomplete, too large, or not UTF-8.
     """
-    limit = limit if binary else min(limit, LONG - 1)
     end = len(data)
     last = end - 4
     header, append = _header, messages.append
@@ -202,8 +221,8 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
             break
         append(data[start:stop])
         position = stop
-    # For all at once: a method call for each message would be a tenth of the whole.
-    if not binary and not all(map(bytes.isascii, messages)):
+    # For all of many at once: a method call for each message would be a tenth of the whole.
+    if not binary and not (messages[0].isascii() if len(messages) == 1 else all(map(bytes.isascii, messages))):
         for number, message in enumerate(messages):
             if not message.isascii() and not is_utf8(message):
                 refused = messages[number:]
@@ -220,7 +239,7 @@ def text_frame(payload: memoryview) -> bytes:
 
 
 def _header_size(length: int) -> int:
-    return 2 if length < 126 else 4  # no text is longer here
+    return 2 if length < 126 else 4 if length < 1 << 16 else 10
 
 
 def is_utf8(data: bytes) -> bool:

@@ -124,17 +124,22 @@ class Link:
         elif not self.dial.wanted:
             return
         elif self._open:
-            self._session.heard(now)  # raises at no time and amid another call: nothing is consumed yet
-            for item in self._buffer.feed(data):
+            session = self._session
+            if session.running or now.__class__ is not float or now - now:
+                session.check_call("heard", now)  # raises at no time and amid another call: nothing is consumed yet
+            found = self._buffer.feed(data)
+            if not found or type(found[0]) is not list:  # else the messages show that the peer lives
+                session.heard(now)
+            for item in found:
                 if isinstance(item, list):
-                    self._session.receive_messages(item, now)
+                    session.receive_messages(item, now)
                 elif isinstance(item, bytes):
                     self._feed(item, now)
                 elif isinstance(item, memoryview):
-                    if not self._session.receive_long_text(item, now):
+                    if not session.receive_long_text(item, now):
                         self._feed(text_frame(item), now)  # wsproto names the byte that is not UTF-8
                 else:
-                    self._session.transport_broken(item.code, item.reason, now)
+                    session.transport_broken(item.code, item.reason, now)
                 if not self.dial.wanted:
                     return
         else:

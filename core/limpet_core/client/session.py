@@ -8,9 +8,9 @@ the same outputs. There is one rule: **after any call, drain before you wait**: 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from logging import DEBUG
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -469,7 +469,7 @@ class Session:
         incoming = decode_long(text)
         if incoming is None:
             return False
-        if self.options.binary or self.state is not CONNECTED or frames_log.isEnabledFor(logging.DEBUG):
+        if self.options.binary or self.state is not CONNECTED or frames_log.isEnabledFor(DEBUG):
             self.receive_message(bytes(text), now)
         else:
             self._receive("receive_long_text", (text,), now, lambda _: incoming)
@@ -498,7 +498,7 @@ class Session:
                 return
             size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
             counters.bytes_in += size
-            if frames_log.isEnabledFor(logging.DEBUG):
+            if frames_log.isEnabledFor(DEBUG):
                 log_messages(self._log, "<", cast("Sequence[bytes]", messages), self._secrets, self._codec)
             if lifecycle.state is not CONNECTED:
                 messages = self._inbound.receive_first(cast("Sequence[bytes]", messages), now)
@@ -1178,10 +1178,13 @@ class Session:
             raise reentered(self, "messages_to_send")
         if not self._lifecycle.writable:
             return []
+        outbox, control = self._outbox, self._control.messages
+        requests = outbox.queue or outbox.repeats
+        if not (requests or control or self._streams.sending or self._invocations.sending):
+            return []
         try:
             self.running = "messages_to_send"
-            outbox, control = self._outbox, self._control.messages
-            messages = self._requests.take() if outbox.queue or outbox.repeats else []
+            messages = self._requests.take() if requests else []
             if self._streams.sending:
                 messages += self._streams.take()
             if self._invocations.sending:
@@ -1194,7 +1197,7 @@ class Session:
                 messages[:0] = control
                 control.clear()
             counters.bytes_out += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
-            if frames_log.isEnabledFor(logging.DEBUG):
+            if frames_log.isEnabledFor(DEBUG):
                 log_messages(self._log, ">", messages, self._secrets, self._codec)
             return messages
         finally:
