@@ -62,6 +62,7 @@ def inspect(session: Session) -> Inside:
         "in flight": outbox.in_flight,
         "unanswered": requests._unanswered,
         "backing off": requests._backing_off,
+        "limited in time": requests._limited,
         "own": requests._own,
         "memberships": groups._pending,
         "rejoins": groups._rejoins,
@@ -160,7 +161,7 @@ def reverse_pending(session: Session) -> None:
 
 def forget_groups(session: Session) -> None:
     """Forget the groups to join again."""
-    session._groups.joined.clear()
+    session._groups.leave_all()
 
 
 def forget_rejoin(session: Session, group: str) -> None:

@@ -254,7 +254,7 @@ class Session:
     @property
     def groups(self) -> frozenset[str]:
         """The groups joined by this client, those to be joined again included."""
-        return frozenset(self._groups.joined)
+        return self._groups.listed()
 
     @property
     def stats(self) -> Stats:
@@ -491,10 +491,10 @@ class Session:
         try:
             self.running = name
             lifecycle = self._lifecycle
-            if not lifecycle.open:
+            if not lifecycle.open or not messages:
                 return
             lifecycle.heard = now
-            if lifecycle.state is STOPPING or not messages:
+            if lifecycle.state is STOPPING:
                 return
             size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
             counters.bytes_in += size
@@ -763,7 +763,9 @@ class Session:
         try:
             self.running = "send_to_group"
             own = not ack and ack_id is None and self._pacing.asks_for_ack
-            self._lifecycle.check_running(self.start_hint)
+            lifecycle = self._lifecycle
+            if lifecycle.state is not CONNECTED:
+                lifecycle.check_running(self.start_hint)
             if timeout is not None:
                 _check_timeout(timeout, ack)
             key = self._requests.reserve(ack_id, ack, own)
@@ -779,7 +781,11 @@ class Session:
             )
             if not ack:
                 self._pacing.published()
-            self._submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
+            if lifecycle.paused:
+                lifecycle.expect_to_hear(now)
+            request = Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout)
+            self._requests.submit(request, now)
+            lifecycle.schedule_requests()
             return key if ack else None
         finally:
             self.running = ""

@@ -69,6 +69,8 @@ _decode_data: Callable[[bytes | memoryview], _Data]
 _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_control: Callable[[bytes], _Answer | _DataMessage]
 _decode_control = msgspec.json.Decoder(_Answer | _DataMessage).decode
+_decode_ack: Callable[[bytes], AckMessage]
+_decode_ack = msgspec.json.Decoder(AckMessage).decode
 _KNOWN_TYPES = frozenset(
     {
         "message",
@@ -105,8 +107,8 @@ def decode(message: bytes) -> Incoming:
     """
     try:
         # Only a hint for speed, `{"type":"ack"`: which decoder is tried first does not change what is understood.
-        if message[9] == _A and message.startswith(_ACK) and type(control := _decode_control(message)) is AckMessage:
-            return control
+        if message[9] == _A and message.startswith(_ACK):
+            return _decode_ack(message)
         decoded = _decode_data(message)
     except _UNREADABLE:
         return _decode_other(message)

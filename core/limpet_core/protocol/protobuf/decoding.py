@@ -89,6 +89,7 @@ def decode(message: bytes) -> Incoming:
             if message[1] + 2 != whole or message[0] != _DATA:
                 return decode_whole(message)
             known = known_beginnings.get(message[2 : message[10] + 15]) or _beginning(message)
+            group: str | None
             group, kind, at, stop = known
         else:
             length = message[1]
