@@ -440,8 +440,7 @@ class Requests:
             self._backing_off.pop(request.key, None)
         if self._limited:
             self._limited.pop(request.key, None)
-        if request.in_flight or request.queued:
-            self._outbox.remove(request)
+        self._outbox.remove(request)
         if request.own:
             self._own -= 1
         if request.group:

@@ -277,6 +277,7 @@ def encoded_messages(draw: st.DrawFn) -> bytes:
 @settings(max_examples=examples(1000))
 @given(encoded_messages())
 @example(b"\x12\x80\0")
+@example(b"\x12\xff\xff\xff\1" + bytes(200))  # a length of four bytes
 @example(b"\x12\x8f\0\n\5group\x12\1g\x1a\3\n\1x")  # a length of two bytes that fits into one
 @example(b"\x12\x11\n\5group\x12\1g\x1a\x84\0\n\x81\0x")
 @example(b"\x12\x14\n\6server\x1a\3\n\1x\x20\x80\x80\x80\0")
