@@ -68,10 +68,13 @@ def frame(message: bytes, *, binary: bool = False) -> bytes:
     return first + length + message
 
 
-def connected(*, fast_lane: bool = True, binary: bool = False) -> tuple[limpet.Session, limpet.Link]:
+def connected(
+    *, fast_lane: bool = True, binary: bool = False, options: limpet.Options | None = None
+) -> tuple[limpet.Session, limpet.Link]:
     """A session that stands, and its link."""
-    protocol = limpet.RELIABLE_PROTOBUF if binary else limpet.RELIABLE_JSON
-    session = limpet.Session(limpet.Options(protocol=protocol), random=lambda: 0.5)
+    if options is None:
+        options = limpet.Options(protocol=limpet.RELIABLE_PROTOBUF if binary else limpet.RELIABLE_JSON)
+    session = limpet.Session(options, random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
     link = opened(session, protobuf_connected() if binary else CONNECTED, 0.0, fast_lane=fast_lane)

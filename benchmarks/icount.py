@@ -1,4 +1,4 @@
-"""Instructions of the core for each message, counted by valgrind: the same on a busy machine, unlike times.
+"""Instructions of the core for each message, layer by layer, counted by valgrind: a busy machine changes nothing.
 
 ``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py --compare before.json``. Only user
 mode is counted, not the kernel's work. Needs the program ``valgrind``.
@@ -15,12 +15,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _workloads import all_workloads
+from _layers import all_layers
+from _workloads import Workload, all_workloads
 
 FEW, MANY = 2, 6
 """How often a workload runs in its two processes. What differs between them is the workload alone."""
 
 COUNTED = re.compile(r"I +refs: +([\d,]+)")
+
+
+def found(name: str) -> Workload:
+    """Return the workload of a name."""
+    layers = all_layers()
+    return layers[name]() if name in layers else next(each for each in all_workloads() if each.name == name)
 
 
 def count(name: str, rounds: int) -> int:
@@ -33,14 +40,14 @@ def count(name: str, rounds: int) -> int:
         text=True,
         check=True,
     )
-    found = COUNTED.search(done.stderr)
-    assert found is not None, done.stderr
-    return int(found[1].replace(",", ""))
+    counted = COUNTED.search(done.stderr)
+    assert counted is not None, done.stderr
+    return int(counted[1].replace(",", ""))
 
 
 def run(name: str, rounds: int) -> None:
     """Run a workload so often, after one round that fills the caches."""
-    (workload,) = [each for each in all_workloads() if each.name == name]
+    workload = found(name)
     gc.disable()
     for _ in range(rounds + 1):
         workload.run()
@@ -61,13 +68,13 @@ def main() -> None:
     counts: dict[str, float] = {}
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
-    for workload in all_workloads():
-        if options.workloads and not any(part in workload.name for part in options.workloads):
+    for name in [*(workload.name for workload in all_workloads()), *all_layers()]:
+        if options.workloads and not any(part in name for part in options.workloads):
             continue
-        more = count(workload.name, MANY) - count(workload.name, FEW)
-        each = counts[workload.name] = round(more / (MANY - FEW) / workload.count)
-        line = f"| {workload.name} | {each:,} |"
-        if (known := before.get(workload.name)) is not None:
+        more = count(name, MANY) - count(name, FEW)
+        each = counts[name] = round(more / (MANY - FEW) / found(name).count)
+        line = f"| {name} | {each:,} |"
+        if (known := before.get(name)) is not None:
             line += f" {known:,} | {each / known:.2f} |"
         print(line, flush=True)
     if options.output:

@@ -62,6 +62,7 @@ def inspect(session: Session) -> Inside:
         "in flight": outbox.in_flight,
         "unanswered": requests._unanswered,
         "backing off": requests._backing_off,
+        "limited in time": requests._limited,
         "own": requests._own,
         "memberships": groups._pending,
         "rejoins": groups._rejoins,
@@ -126,6 +127,11 @@ def see_up_to(session: Session, sequence_id: int) -> None:
         session._lifecycle.connection.sequence_id = sequence_id
 
 
+def wake_requests(session: Session, now: float) -> None:
+    """Do what is due for requests at ``now``, whatever the timer of the session says."""
+    session._requests.wake(now)
+
+
 def set_stride(session: Session, stride: int) -> None:
     """Let every ``stride``-th publish without an ack ask for one."""
     session._pacing._stride = stride
@@ -155,7 +161,7 @@ def reverse_pending(session: Session) -> None:
 
 def forget_groups(session: Session) -> None:
     """Forget the groups to join again."""
-    session._groups.joined.clear()
+    session._groups.leave_all()
 
 
 def forget_rejoin(session: Session, group: str) -> None:

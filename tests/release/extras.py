@@ -55,6 +55,7 @@ with tempfile.TemporaryDirectory() as folder:
     assert LocalCertificate.of_folder(folder).ssl_context()
 """,
     "cli": _SERVED + _COMMAND,
+    "speedups": "from limpet_core.client.masking import APPLY_MASK; assert APPLY_MASK is not None",
     "websockets": "from limpet.connect.websockets import connector; connector()",
     "aiohttp": "from limpet.connect.aiohttp import connector; connector()",
     "picows": "from limpet.connect.picows import connector; connector()",

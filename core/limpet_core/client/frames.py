@@ -7,31 +7,25 @@ time, so that wsproto is always at the border between two frames, and handles co
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import accumulate
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from limpet_core.protocol.close import Close
 
-_TEXT: Final = 0x81
-_BINARY: Final = 0x82
+TEXT: Final = 0x81
+BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
+
+LONG: Final = 1 << 15
+"""Bytes of text from which on its UTF-8 is checked where it is decoded: the decoder sees nearly all of it anyway."""
 
 _header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
 
 _SMALL: Final = 4096
 """Pieces of an incomplete frame up to this size are put together: an object for each would take more than its bytes."""
 
-_FAST_MASKING_LIMIT: Final = 1024
-"""Bytes of the largest payload that is masked here: up to this size, one big integer is faster than wsproto's table."""
 
-_REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
-"""A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
-
-_mask = Struct("<I").unpack_from
-_short_head = Struct("<BBI").pack
-_long_head = Struct("<BBBBI").pack
+Found: TypeAlias = "list[bytes] | memoryview | bytes | Close"
 
 
 class FrameBuffer:
@@ -43,40 +37,77 @@ class FrameBuffer:
         binary: the ordinary frames are binary ones, and no text frames.
     """
 
-    __slots__ = ("_binary", "_fast_lane", "_fragmented", "_limit", "_message_size", "_missing", "_pieces", "_refused")
+    __slots__ = (
+        "_between",
+        "_binary",
+        "_cut_limit",
+        "_fast_lane",
+        "_fragmented",
+        "_header",
+        "_limit",
+        "_message_size",
+        "_missing",
+        "_pieces",
+        "_refused",
+    )
 
     def __init__(self, limit: int, *, fast_lane: bool, binary: bool = False) -> None:
         self._limit = limit
+        self._cut_limit = limit if binary else min(limit, LONG - 1)
         self._binary = binary
         self._fast_lane = fast_lane
-        # A frame that is not complete, and how many bytes are missing before another look at it is worth while.
-        self._pieces: list[bytes | bytearray] = []
+        # A frame that is not complete, and how many bytes are missing before another look at it is worth while. The
+        # pieces of an ordinary one are those of its payload, which then needs no copy to be cut out of the frame.
+        self._header = b""
+        self._pieces: list[bytes | bytearray | memoryview] = []
         self._missing = 0
         # A message in several frames that is not complete, and the size of its frames so far.
         self._fragmented = False
         self._message_size = 0
         self._refused = False
+        # Whether the next byte begins a frame, and none of a message in several frames, nor behind a fault.
+        self._between = fast_lane
 
-    def feed(self, data: bytes) -> list[list[bytes] | bytes | Close]:
+    def feed(self, data: bytes) -> list[Found]:
         """Add received bytes.
 
         Returns:
-            In the order of the stream: the payloads of consecutive ordinary frames, as a list; any other frame, as
-            bytes for wsproto; and how to close the connection because of a message above the limit. From a frame on
-            that a client must refuse, all bytes are for wsproto, which names the fault.
+            In the order of the stream: the payloads of consecutive ordinary frames, as a list; a long text of one,
+            which may not be UTF-8, as a memoryview; any other frame, as bytes for wsproto; and how to close the
+            connection because of a message above the limit. From a frame on that a client must refuse, all bytes are
+            for wsproto, which names the fault.
         """
-        found: list[list[bytes] | bytes | Close] = []
+        if self._between:
+            # What nearly all reads are: frames cut in a few steps.
+            messages: list[bytes] = []
+            position = cut_messages(data, 0, self._cut_limit, messages, binary=self._binary)
+            found: list[Found] = [messages] if messages else []
+            if position < len(data):
+                self._cut(data, position, found)
+                self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
+            return found
+        found = self._feed_rest(data)
+        self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
+        return found
+
+    def _feed_rest(self, data: bytes) -> list[Found]:
+        """Add bytes that continue a frame or a message, or come after a fault."""
+        found: list[Found] = []
         position = 0
         while self._pieces and not self._refused:
             # Only the frame that was cut in two is put together: to copy all the data that came with its end would be
             # the greater part of the cost of a long message.
-            piece = data[position : position + self._missing]
-            self._keep(piece)
-            position += len(piece)
-            self._missing -= len(piece)
-            if self._missing:
+            stop = position + self._missing
+            if stop > len(data):
+                self._missing = stop - len(data)
+                self._keep(data[position:])
                 return found
-            self._cut(self.incomplete(), 0, found)
+            self._pieces.append(memoryview(data)[position:stop])
+            position = stop
+            if self._header:
+                self._complete(found)
+            else:
+                self._cut(self.incomplete(), 0, found)
         if self._refused:
             found.append(data[position:])
         else:
@@ -85,22 +116,36 @@ class FrameBuffer:
 
     def incomplete(self) -> bytes:
         """Take the bytes of the frame that is not complete."""
-        data = b"".join(self._pieces)
+        data = b"".join((self._header, *self._pieces))
         self._pieces.clear()
+        self._header = b""
         return data
 
-    def _cut(self, data: bytes, position: int, found: list[list[bytes] | bytes | Close]) -> None:
+    def _complete(self, found: list[Found]) -> None:
+        """Find an ordinary frame whose last bytes have come."""
+        header, payload = self._header, b"".join(self._pieces)
+        self._pieces.clear()
+        self._header = b""
+        if not self._binary and len(payload) >= LONG:
+            found.append(memoryview(payload))
+        elif self._binary or payload.isascii() or is_utf8(payload):
+            found.append([payload])
+        else:
+            found.append(header + payload)
+
+    def _cut(self, data: bytes, position: int, found: list[Found]) -> None:
         end = len(data)
         while position < end:
             if self._fast_lane and not self._fragmented:
                 messages: list[bytes] = []
-                position = cut_messages(data, position, self._limit, messages, binary=self._binary)
+                position = cut_messages(data, position, self._cut_limit, messages, binary=self._binary)
                 if messages:
                     found.append(messages)
                 if position == end:
                     return
             start, length = measure(data, position, end)
-            is_control = data[position] & 0x08  # never too long: measure() refuses a long one
+            first = data[position]
+            is_control = first & 0x08  # never too long: measure() refuses a long one
             if start < 0:
                 self._refused = True
                 found.append(data[position:])
@@ -109,13 +154,21 @@ class FrameBuffer:
                 self._refused = True
                 found.append(Close(1009, f"a message above max_message_size ({self._limit} bytes)"))
                 return
+            ordinary = self._fast_lane and not self._fragmented and first == (BINARY if self._binary else TEXT)
             stop = (start or position) + length
             if stop > end:
+                if ordinary and start:
+                    self._header = data[position:start]
+                    position = start
                 self._keep(data[position:])
                 self._missing = stop - end
                 return
+            if ordinary and not self._binary and length >= LONG:
+                found.append(memoryview(data)[start:stop])
+                position = stop
+                continue
             if not is_control:  # control frames may come between the frames of a message
-                self._fragmented = data[position] < 0x80
+                self._fragmented = first < 0x80
                 self._message_size = self._message_size + length if self._fragmented else 0
             found.append(data[position:stop])
             position = stop
@@ -135,18 +188,20 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     Args:
         position: where the first frame begins.
         limit: the size in bytes of the largest payload that is accepted.
-        messages: is extended.
+        messages: an empty list, which is filled.
         binary: binary frames are ordinary; else text frames are.
 
     Returns:
         Where the first other frame begins: of another kind, incomplete, too large, or not UTF-8.
     """
     end = len(data)
+    last = end - 4
+    header, append = _header, messages.append
     # The first two bytes, unmasked: the length is added to them, or is in the next two or eight bytes.
-    short = (_BINARY if binary else _TEXT) << 8
+    short = (BINARY if binary else TEXT) << 8
     long, longer = short + 126, short + 127
-    while position + 4 <= end:
-        head, length = _header(data, position)
+    while position <= last:
+        head, length = header(data, position)
         if head == long:
             start = position + 4
             if length < 126:
@@ -164,12 +219,27 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
         stop = start + length
         if stop > end or length > limit:
             break
-        message = data[start:stop]
-        if not binary and not message.isascii() and not is_utf8(message):
-            break
-        messages.append(message)
+        append(data[start:stop])
         position = stop
+    # For all of many at once: a method call for each message would be a tenth of the whole.
+    if not binary and not (messages[0].isascii() if len(messages) == 1 else all(map(bytes.isascii, messages))):
+        for number, message in enumerate(messages):
+            if not message.isascii() and not is_utf8(message):
+                refused = messages[number:]
+                del messages[number:]
+                return position - sum(len(text) + _header_size(len(text)) for text in refused)
     return position
+
+
+def text_frame(payload: memoryview) -> bytes:
+    """Return the unmasked frame of a long text, as it came."""
+    length = len(payload)
+    head = b"\x81\x7e" + length.to_bytes(2, "big") if length < 1 << 16 else b"\x81\x7f" + length.to_bytes(8, "big")
+    return head + payload
+
+
+def _header_size(length: int) -> int:
+    return 2 if length < 126 else 4 if length < 1 << 16 else 10
 
 
 def is_utf8(data: bytes) -> bool:
@@ -210,47 +280,3 @@ def measure(data: bytes, start: int, end: int) -> tuple[int, int]:
     if length < (126 if size == 2 else 1 << 16) or length >> 63:
         return -1, 0
     return payload, length
-
-
-class Masker:
-    """Writes the masked frames of short messages.
-
-    Args:
-        random_bytes: returns that many unpredictable bytes, such as ``os.urandom`` (RFC 6455 5.3).
-        binary: write binary frames, and no text frames.
-    """
-
-    __slots__ = ("_at", "_first", "_pool", "_random_bytes")
-
-    def __init__(self, random_bytes: Callable[[int], bytes], *, binary: bool = False) -> None:
-        self._random_bytes = random_bytes
-        self._first = _BINARY if binary else _TEXT
-        self._pool = b""
-        self._at = 0
-
-    def frames(self, payloads: list[bytes], frame_long: Callable[[bytes], bytes]) -> bytes:
-        """Return the frames of messages, in order; ``frame_long`` makes those of the payloads that are not short."""
-        first, pool, at = self._first, self._pool, self._at
-        frames: list[bytes] = []
-        for payload in payloads:
-            length = len(payload)
-            if length > _FAST_MASKING_LIMIT:
-                frames.append(frame_long(payload))
-                continue
-            if at == len(pool):
-                pool = self._random_bytes(256)
-                at = 0
-            (mask,) = _mask(pool, at)
-            at += 4
-            words = (length + 3) // 4
-            # One exclusive or for all bytes. A multiplication repeats the mask, which is cheaper than to repeat its
-            # bytes and to convert them into an integer. The bytes behind the end of the payload are cut off.
-            masked: int = int.from_bytes(payload, "little") ^ mask * _REPEAT[words]
-            if length < 126:
-                head = _short_head(first, 0x80 | length, mask)
-            else:
-                head = _long_head(first, 0xFE, length >> 8, length & 0xFF, mask)
-            frames.append(head)
-            frames.append(masked.to_bytes(4 * words, "little")[:length])
-        self._pool, self._at = pool, at
-        return b"".join(frames)

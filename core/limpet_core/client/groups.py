@@ -17,12 +17,36 @@ class Groups:
             them again (a *rejoin*) when a new one is established.
     """
 
-    __slots__ = ("_pending", "_rejoins", "joined")
+    __slots__ = ("_changes", "_listed", "_pending", "_rejoins", "joined")
 
     def __init__(self) -> None:
         self.joined: dict[str, None] = {}
+        self._changes = 0  # of what is joined
+        self._listed: tuple[int, frozenset[str]] = 0, frozenset()
         self._pending: dict[str, list[Request]] = {}  # joins and leaves without an answer, of each group
         self._rejoins: dict[str, None] = {}  # groups to join again if the pending leave fails
+
+    def listed(self) -> frozenset[str]:
+        """Return what is joined; the same object until that changes. Another thread may call it at any time."""
+        changes = self._changes  # read first: what a change during the copy makes of it is not taken for the new state
+        if self._listed[0] != changes:
+            self._listed = changes, frozenset(self.joined)
+        return self._listed[1]
+
+    def join(self, group: str) -> None:
+        """Note that the client is in ``group``."""
+        self.joined[group] = None
+        self._changes += 1
+
+    def leave(self, group: str) -> None:
+        """Note that the client is not in ``group``."""
+        self.joined.pop(group, None)
+        self._changes += 1
+
+    def leave_all(self) -> None:
+        """Note that the client is in no group."""
+        self.joined.clear()
+        self._changes += 1
 
     def add(self, request: Request) -> list[Request]:
         """Add a join or leave; return the older requests that it supersedes."""
@@ -60,16 +84,16 @@ class Groups:
         self.remove(request)
         if error is None and not request.overtaken:
             if request.kind is JOIN:
-                self.joined[group] = None
+                self.join(group)
             else:
-                self.joined.pop(group, None)
+                self.leave(group)
         if request.kind is JOIN:
             if request.undone and duplicate:  # the leave before may have been executed after it
                 self._rejoins[group] = None
         elif error is None:
             self._rejoins.pop(group, None)
         elif request.undone and error.name == "Superseded":  # the join before was executed after it
-            self.joined[group] = None
+            self.join(group)
 
     def _order(self, request: Request, *, executed: bool, now: bool) -> None:
         """Note for the other requests of the group in which order the service executed them."""
@@ -109,7 +133,7 @@ class Groups:
 
     def rejoin_refused(self, group: str) -> None:
         """Note that the service refused to let the client join ``group`` again."""
-        self.joined.pop(group, None)
+        self.leave(group)
 
     def connection_lost(self) -> None:
         """Forget the rejoins: all groups that are joined are joined again on the next connection."""
@@ -142,6 +166,6 @@ class Groups:
 
     def clear(self) -> None:
         """Forget all groups and requests."""
-        self.joined.clear()
+        self.leave_all()
         self._pending.clear()
         self._rejoins.clear()

@@ -20,8 +20,9 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
-from limpet_core.client.frames import FrameBuffer, Masker
+from limpet_core.client.frames import FrameBuffer, text_frame
 from limpet_core.client.headers import with_defaults
+from limpet_core.client.masking import Masker
 from limpet_core.client.refusals import LONGEST_BODY, decoded_headers, refused
 from limpet_core.client.session import Session, attach
 from limpet_core.client.states import Dial
@@ -123,14 +124,22 @@ class Link:
         elif not self.dial.wanted:
             return
         elif self._open:
-            self._session.heard(now)  # raises at no time and amid another call: nothing is consumed yet
-            for item in self._buffer.feed(data):
+            session = self._session
+            if session.running or now.__class__ is not float or now - now:
+                session.check_call("heard", now)  # raises at no time and amid another call: nothing is consumed yet
+            found = self._buffer.feed(data)
+            if not found or type(found[0]) is not list:  # else the messages show that the peer lives
+                session.heard(now)
+            for item in found:
                 if isinstance(item, list):
-                    self._session.receive_messages(item, now)
+                    session.receive_messages(item, now)
                 elif isinstance(item, bytes):
                     self._feed(item, now)
+                elif isinstance(item, memoryview):
+                    if not session.receive_long_text(item, now):
+                        self._feed(text_frame(item), now)  # wsproto names the byte that is not UTF-8
                 else:
-                    self._session.transport_broken(item.code, item.reason, now)
+                    session.transport_broken(item.code, item.reason, now)
                 if not self.dial.wanted:
                     return
         else:
@@ -179,13 +188,14 @@ class Link:
 
         Call this after every event of this link or its session, unless the transport can take no more at the moment.
         """
-        out = [*self._pongs, *self._out]
-        if self._open and self.dial.wanted and (messages := self._session.messages_to_send()):
+        dial = self.dial
+        out = [*self._pongs, *self._out] if self._pongs or self._out else []
+        if self._open and dial.wanted and (messages := self._session.messages_to_send()):
             if self._fast_lane:
                 out.append(self._masker.frames(messages, self._frame))
             else:
                 out.append(b"".join(map(self._frame, messages)))
-        close = self.dial.close
+        close = dial.close
         if close is not None and self._open and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
         if not out:

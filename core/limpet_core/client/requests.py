@@ -67,6 +67,7 @@ class Requests:
         "_events",
         "_group_states",
         "_groups",
+        "_limited",
         "_next_key",
         "_options",
         "_outbox",
@@ -117,6 +118,8 @@ class Requests:
         # The first is ordered by `due`, since all requests wait equally long: a queue and an index in one.
         self._unanswered: dict[int, Request] = {}
         self._backing_off: dict[int, Request] = {}
+        # Those that may take as long as request_timeout, in the order of the calls and so of their ends.
+        self._limited: dict[int, Request] = {}
         self.answered: int = 0
         self.wake_at: float = math.inf
 
@@ -161,22 +164,26 @@ class Requests:
         elif request.key > 0:
             # A fresh ack id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute the request.
-            self._next_key = max(self._next_key, request.key + 1)
+            if request.key >= self._next_key:
+                self._next_key = request.key + 1
         else:
             self._untracked = request.key
         self.pending[request.key] = request
         if request.timeout is not None:
             self._deadlines.add(request.key, request, request.submitted + request.timeout)
             self._wake_by(request.submitted + request.timeout)
-        elif request.key > 0 and self._options.request_timeout is not None:
+        elif self._options.request_timeout is not None and request.key > 0:
+            self._limited[request.key] = request
             self._wake_by(request.submitted + self._options.request_timeout)
-        if request.kind is JOIN or request.kind is LEAVE:
+        if request.kind is PUBLISH:
+            pass
+        elif request.kind is JOIN or request.kind is LEAVE:
             for older in self._groups.add(request):
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
                     self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
                     self._wake_for_rejoin(older, now)
-        elif request.kind is not PUBLISH:
+        else:
             self._group_states.add(request)
         if self._ready:
             self._send(request, now)
@@ -237,19 +244,23 @@ class Requests:
         # A slow handler that fails in the end would be called once more by a repeat.
         if not (request.in_flight and self._left_to_service(request)):
             self._outbox.put(request)
-        if request.key > 0 and self._options.ack_timeout is not None:
-            request.due = now + self._options.ack_timeout
-            self._unanswered.pop(request.key, None)
-            self._unanswered[request.key] = request
-            self._wake_by(request.due)
+        key, timeout = request.key, self._options.ack_timeout
+        if key > 0 and timeout is not None:
+            request.due = due = now + timeout
+            if key in self._unanswered:
+                del self._unanswered[key]
+            self._unanswered[key] = request
+            if due < self.wake_at:
+                self.wake_at = due
 
     def take(self) -> list[bytes]:
         """Return the payloads to send now; from here on they count as handed to the transport."""
-        payloads: list[bytes] = []
-        for request in self._outbox.take():
-            payloads.append(request.payload)
-            if request.key < 0:
-                self._forget(request)
+        taken = self._outbox.take()
+        payloads = [request.payload for request in taken]
+        if self._untracked:  # there was one without an ack
+            for request in taken:
+                if request.key < 0:
+                    self._forget(request)
         return payloads
 
     # ---- Connections and transports
@@ -259,7 +270,7 @@ class Requests:
         if not self._options.auto_rejoin_groups:
             for group in self._groups.joined:
                 self._group_states.forget_own(group)
-            self._groups.joined.clear()
+            self._groups.leave_all()
         self._ready = True
         for group in self._groups.all_to_rejoin():
             self._rejoin(group, now)
@@ -341,6 +352,10 @@ class Requests:
             return
         self.answered += 1
         if ack.success:
+            if request.kind is PUBLISH and not request.own:  # the ordinary case, in a few steps
+                self._forget(request)
+                self._events.append(Acked(request.key, request.user_data))
+                return
             self._settle(request)
         else:
             self._refused(request, ack.error or ErrorDetail(), now)
@@ -421,7 +436,10 @@ class Requests:
         if request.number:
             self._deadlines.tidy()
         self._unanswered.pop(request.key, None)
-        self._backing_off.pop(request.key, None)
+        if self._backing_off:
+            self._backing_off.pop(request.key, None)
+        if self._limited:
+            self._limited.pop(request.key, None)
         self._outbox.remove(request)
         if request.own:
             self._own -= 1
@@ -455,12 +473,13 @@ class Requests:
         timeout = self._options.request_timeout
         if timeout is None:
             return
-        for request in list(self.pending.values()):  # the oldest come first
-            if request.key < 0 or request.timeout is not None or request.kind in RENEWALS:
-                continue
+        overdue: list[Request] = []
+        for request in self._limited.values():
             if request.submitted + timeout > now:
                 self._wake_by(request.submitted + timeout)
                 break
+            overdue.append(request)
+        for request in overdue:
             missing = "no answer" if request.tried else "not sent"
             self._run_out(request, f"{missing} within request_timeout ({timeout:g} s)")
 

@@ -8,11 +8,11 @@ the same outputs. There is one rule: **after any call, drain before you wait**: 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from logging import DEBUG
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from limpet_core.client.allowance import Allowance
 from limpet_core.client.attempts import connect_error
@@ -41,7 +41,8 @@ from limpet_core.client.wire_log import log_messages
 from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalProtocolError, Outcome
 from limpet_core.protocol.close import NO_CLOSE_FRAME, check_close
 from limpet_core.protocol.codec import codec_for
-from limpet_core.protocol.messages import AckMessage, GroupMessage, GroupState, ServerMessage, StreamEndError
+from limpet_core.protocol.json import decode_long
+from limpet_core.protocol.messages import AckMessage, GroupMessage, GroupState, Incoming, ServerMessage, StreamEndError
 from limpet_core.protocol.rules import DataType, check_group, check_group_state, check_timeout, whole_ttl
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
@@ -253,7 +254,7 @@ class Session:
     @property
     def groups(self) -> frozenset[str]:
         """The groups joined by this client, those to be joined again included."""
-        return frozenset(self._groups.joined)
+        return self._groups.listed()
 
     @property
     def stats(self) -> Stats:
@@ -456,44 +457,74 @@ class Session:
 
         They come from text frames, as UTF-8, or from binary ones, as :attr:`Options.binary` says.
         """
+        self._receive("receive_messages", messages, now, self._codec.decode)
+
+    def receive_long_text(self, text: memoryview, now: float) -> bool:
+        """Receive one whole text message of many bytes, which need not be UTF-8: a :class:`Link` calls it.
+
+        Returns:
+            True, or False if it is not UTF-8: nothing has changed then.
+        """
+        self.check_call("receive_long_text", now)
+        incoming = decode_long(text)
+        if incoming is None:
+            return False
+        if self.options.binary or self.state is not CONNECTED or frames_log.isEnabledFor(DEBUG):
+            self.receive_message(bytes(text), now)
+        else:
+            self._receive("receive_long_text", (text,), now, lambda _: incoming)
+        return True
+
+    def _receive(
+        self,
+        name: str,
+        messages: Sequence[bytes] | Sequence[memoryview],
+        now: float,
+        decode: Callable[[Any], Incoming],
+    ) -> None:
         if self.running:
-            raise reentered(self, "receive_messages")
+            raise reentered(self, name)
         if now.__class__ is not float or now - now:  # not 0: nan or inf
             check_seconds(now)
         sequenced = others = 0  # data messages with a sequence id; those without one, less those that are not new
         counters = self._counters
         try:
-            self.running = "receive_messages"
+            self.running = name
             lifecycle = self._lifecycle
-            if not lifecycle.open or lifecycle.state is STOPPING or not messages:
+            if not lifecycle.open or not messages:
                 return
             lifecycle.heard = now
+            if lifecycle.state is STOPPING:
+                return
             size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
             counters.bytes_in += size
-            if frames_log.isEnabledFor(logging.DEBUG):
-                log_messages(self._log, "<", messages, self._secrets, self._codec)
+            if frames_log.isEnabledFor(DEBUG):
+                log_messages(self._log, "<", cast("Sequence[bytes]", messages), self._secrets, self._codec)
             if lifecycle.state is not CONNECTED:
-                messages = self._inbound.receive_first(messages, now)
+                messages = self._inbound.receive_first(cast("Sequence[bytes]", messages), now)
                 size = sum(map(len, messages))
             connection = lifecycle.connection
             if connection is None:
                 return
-            decode = self._codec.decode
             append = self._events.append
             reliable = self.options.reliable
+            expected = connection.sequence_id + 1 if reliable else 0  # no message has the id 0
             for message in messages:
                 incoming = decode(message)
                 if type(incoming) is GroupMessage or type(incoming) is ServerMessage:
-                    if reliable and (sequence_id := incoming.sequence_id) is not None:
+                    if incoming.sequence_id == expected:  # the ordinary case, in a few steps
+                        connection.sequence_id = expected
+                        expected += 1
                         sequenced += 1
-                        if sequence_id != connection.sequence_id + 1 and not self._inbound.admit(
-                            connection, sequence_id, now
-                        ):
+                    elif reliable and (sequence_id := incoming.sequence_id) is not None:
+                        sequenced += 1
+                        if not self._inbound.admit(connection, sequence_id, now):
                             others -= 1
                             if not lifecycle.open:
                                 return
                             continue
                         connection.sequence_id = sequence_id
+                        expected = sequence_id + 1
                     else:
                         others += 1
                     append(incoming)
@@ -503,6 +534,7 @@ class Session:
                     self._inbound.receive(incoming, now)
                     if not lifecycle.open:
                         return  # the service sends the messages that follow again on the next transport
+                    expected = connection.sequence_id + 1 if reliable else 0  # one may have been skipped
             if sequenced and connection.sequence_id:  # 0: none of them had an id that could be acknowledged
                 connection.unacked_messages += sequenced
                 connection.unacked_bytes += size
@@ -731,7 +763,9 @@ class Session:
         try:
             self.running = "send_to_group"
             own = not ack and ack_id is None and self._pacing.asks_for_ack
-            self._lifecycle.check_running(self.start_hint)
+            lifecycle = self._lifecycle
+            if lifecycle.state is not CONNECTED:
+                lifecycle.check_running(self.start_hint)
             if timeout is not None:
                 _check_timeout(timeout, ack)
             key = self._requests.reserve(ack_id, ack, own)
@@ -747,7 +781,11 @@ class Session:
             )
             if not ack:
                 self._pacing.published()
-            self._submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
+            if lifecycle.paused:
+                lifecycle.expect_to_hear(now)
+            request = Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout)
+            self._requests.submit(request, now)
+            lifecycle.schedule_requests()
             return key if ack else None
         finally:
             self.running = ""
@@ -1146,10 +1184,13 @@ class Session:
             raise reentered(self, "messages_to_send")
         if not self._lifecycle.writable:
             return []
+        outbox, control = self._outbox, self._control.messages
+        requests = outbox.queue or outbox.repeats
+        if not (requests or control or self._streams.sending or self._invocations.sending):
+            return []
         try:
             self.running = "messages_to_send"
-            outbox, control = self._outbox, self._control.messages
-            messages = self._requests.take() if outbox.queue or outbox.repeats else []
+            messages = self._requests.take() if requests else []
             if self._streams.sending:
                 messages += self._streams.take()
             if self._invocations.sending:
@@ -1162,7 +1203,7 @@ class Session:
                 messages[:0] = control
                 control.clear()
             counters.bytes_out += len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
-            if frames_log.isEnabledFor(logging.DEBUG):
+            if frames_log.isEnabledFor(DEBUG):
                 log_messages(self._log, ">", messages, self._secrets, self._codec)
             return messages
         finally:

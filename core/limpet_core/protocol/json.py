@@ -65,10 +65,12 @@ class _DataMessage(msgspec.Struct, frozen=True, gc=False, tag="message"):
 _Data = GroupMessage | ServerMessage
 _Answer = AckMessage | SystemMessage | PongMessage | StreamControl | InvokeResponseMessage | StatesMessage
 
-_decode_data: Callable[[bytes], _Data]
+_decode_data: Callable[[bytes | memoryview], _Data]
 _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_control: Callable[[bytes], _Answer | _DataMessage]
 _decode_control = msgspec.json.Decoder(_Answer | _DataMessage).decode
+_decode_ack: Callable[[bytes], AckMessage]
+_decode_ack = msgspec.json.Decoder(AckMessage).decode
 _KNOWN_TYPES = frozenset(
     {
         "message",
@@ -89,6 +91,9 @@ _STATES: Final[dict[str, type[StatesMessage]]] = {
 }
 # Bad UTF-8 is a ValueError, too deep nesting a RecursionError, a message of a few bytes an IndexError.
 _UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError, IndexError
+_AROUND: Final = 2048
+"""Bytes around a long string that are looked at without a look at the whole message."""
+
 _ACK: Final = b'{"type":"ack"'
 _A: Final = _ACK[9]
 
@@ -102,11 +107,45 @@ def decode(message: bytes) -> Incoming:
     """
     try:
         # Only a hint for speed, `{"type":"ack"`: which decoder is tried first does not change what is understood.
-        if message[9] == _A and message.startswith(_ACK) and type(control := _decode_control(message)) is AckMessage:
-            return control
+        if message[9] == _A and message.startswith(_ACK):
+            return _decode_ack(message)
         decoded = _decode_data(message)
     except _UNREADABLE:
         return _decode_other(message)
+    kind = decoded.data_type
+    if (kind == "text" and type(decoded.data) is str) or kind == "json":
+        return decoded
+    return _convert(decoded)
+
+
+def decode_long(text: memoryview) -> Incoming | None:
+    """Decode one text message of many bytes that may not be UTF-8; None: it is not. Never raises.
+
+    What it skips, a decoder does not look at, but what becomes a str it does. Of a message with one long string, only
+    the few bytes around that are looked at once more.
+    """
+    decoded: _Data | None = None
+    try:
+        decoded = _decode_data(text)
+    except _UNREADABLE:
+        pass
+    else:
+        data = decoded.data
+        around = len(text) - len(data) if type(data) is str and data.isascii() else len(text)
+        # The string has at least as many bytes as characters. So wherever it is, all bytes that are as far as that from
+        # the beginning and from the end belong to it.
+        if around <= _AROUND and bytes(text[:around]).isascii() and bytes(text[-around:]).isascii():
+            return _finished(decoded)
+    message = bytes(text)
+    if not message.isascii():
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            return None
+    return decode(message) if decoded is None else _finished(decoded)
+
+
+def _finished(decoded: _Data) -> Incoming:
     kind = decoded.data_type
     if (kind == "text" and type(decoded.data) is str) or kind == "json":
         return decoded

@@ -41,6 +41,7 @@ GUARDED: dict[str, Callable[[Session], Any]] = {
     "connected": lambda session: session.connected(NOW),
     "dial_refused": lambda session: session.dial_refused(ConnectError("no"), NOW),
     "dial_failed": lambda session: session.dial_failed(OSError("no"), NOW),
+    "receive_long_text": lambda session: session.receive_long_text(memoryview(b"{}"), NOW),
     "receive_messages": lambda session: session.receive_messages([b"{}"], NOW),
     "receive_message": lambda session: session.receive_message("{}", NOW),
     "receive_binary": lambda session: session.receive_binary(b"", NOW),

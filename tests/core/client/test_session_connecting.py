@@ -907,3 +907,13 @@ def test_the_error_of_a_start_that_gives_up_has_the_delay_that_the_service_asked
     [stopped] = drive.events(Stopped)
     assert isinstance(stopped.error, ConnectError)
     assert (stopped.error.status, stopped.error.retry_after) == (503, 7.0)
+
+
+def test_the_message_of_a_close_may_come_before_any_other() -> None:
+    drive = Drive()
+    drive.start()
+    drive.open()
+    drive.says({"type": "system", "event": "disconnected", "message": "too many"})
+    assert drive.state is State.CONNECTING
+    drive.drop(1008, "policy")
+    assert drive.state is not State.CONNECTING

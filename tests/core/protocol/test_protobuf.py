@@ -277,6 +277,7 @@ def encoded_messages(draw: st.DrawFn) -> bytes:
 @settings(max_examples=examples(1000))
 @given(encoded_messages())
 @example(b"\x12\x80\0")
+@example(b"\x12\xff\xff\xff\1" + bytes(200))  # a length of four bytes
 @example(b"\x12\x8f\0\n\5group\x12\1g\x1a\3\n\1x")  # a length of two bytes that fits into one
 @example(b"\x12\x11\n\5group\x12\1g\x1a\x84\0\n\x81\0x")
 @example(b"\x12\x14\n\6server\x1a\3\n\1x\x20\x80\x80\x80\0")
@@ -309,6 +310,32 @@ def test_remembered_groups_are_bounded() -> None:
     for number in range(3000):
         assert codec.decode(data_message(group=f"group {number}")) is not None
         assert len(decoding.known_groups) <= 1024
+
+
+def test_remembered_beginnings_are_bounded() -> None:
+    for number in range(9000):
+        codec.decode(data_message(group=f"group {number}"))
+        assert len(decoding.known_beginnings) <= 4096
+
+
+def test_what_is_remembered_says_nothing_of_the_rest_of_a_message() -> None:
+    message = data_message(group="known", data=wire.MessageData(text_data="text"), sequence_id=300)
+    codec.decode(message)
+    assert message[2:-7] in decoding.known_beginnings
+    cut = [message[:at] for at in range(len(message))]
+    flipped = [
+        message[:at] + bytes([message[at] ^ bit]) + message[at + 1 :] for at in range(len(message)) for bit in (1, 128)
+    ]
+    longer = [bytes([message[0], message[1] + more]) + message[2:] + bytes(more) for more in (1, 2, 5)]
+    for other in (*cut, *flipped, *longer):
+        assert same(codec.decode(other), decoding.decode_whole(other))
+
+
+@pytest.mark.parametrize("size", range(60, 140))
+def test_short_messages_and_longer_ones_are_read_alike(size: int) -> None:
+    for kind in ({"text_data": "x" * size}, {"binary_data": bytes(size)}, {"json_data": '"%s"' % ("x" * size)}):
+        message = data_message(group="g", data=wire.MessageData(**kind), sequence_id=1)
+        assert same(codec.decode(message), decoding.decode_whole(message))
 
 
 # ---- Encoding

@@ -46,12 +46,24 @@ _TEXT: Final = 0x0A
 _BINARY: Final = 0x12
 _JSON: Final = 0x22
 
+_SHORT_PAYLOADS: Final = {
+    bytes((_PAYLOAD, length + 2, kind, length)): (kind, length)
+    for kind in (_TEXT, _BINARY, _JSON)
+    for length in range(0x7E)
+}
+"""Heads of short payloads, and what they say."""
+
 _four_bytes: Callable[[bytes, int], tuple[int, int, int, int]] = Struct("4B").unpack_from
 
 known_groups: Final[dict[bytes, str]] = {}
 """Groups by the encoded beginning of their messages, ``from`` and ``group``: a look-up is quicker than to decode it."""
 
 _MOST_GROUPS: Final = 1024
+
+known_beginnings: Final[dict[bytes, tuple[str, int, int, int]]] = {}
+"""What comes before the data of short messages: the group, the kind of the data, and where it begins and ends."""
+
+_MOST_BEGINNINGS: Final = 4096
 
 _TOO_LONG: Final = 1 << 21
 """A length, or sequence id, of four bytes and more."""
@@ -61,7 +73,7 @@ _FIELDS: Final = {"data": 2, "sequence_id": 4}
 
 _parse: Callable[[bytes], wire.DownstreamMessage] = wire.DownstreamMessage.FromString
 _decode_json: Callable[[bytes], Any] = msgspec.json.Decoder().decode
-_NOT_COMMON = IndexError, ValueError, msgspec.MsgspecError, RecursionError, StructError
+_NOT_COMMON = LookupError, ValueError, msgspec.MsgspecError, RecursionError, StructError
 _UNREADABLE = ValueError, RecursionError
 
 
@@ -73,43 +85,50 @@ def decode(message: bytes) -> Incoming:
     """
     try:
         whole = len(message)
-        length = message[1]
-        start = 2
-        if length > 0x7F:
-            length += (message[2] << 7) - 0x80
-            start = 3
-            if length > 0x3FFF:
-                length += (message[3] << 14) - 0x4000
-                start = 4
-                if length >= _TOO_LONG:  # its third byte says that there is a fourth one
-                    return decode_whole(message)
-        if start + length != whole or message[0] != _DATA:
-            return decode_whole(message)
-        at = start + 9 + message[start + 8]
-        group = known_groups.get(message[start:at])
-        if group is None:
-            group, at = _origin(message, start)
-        tag, inner, kind, length = _four_bytes(message, at)
-        at += 4
-        if inner > 0x7F:
-            inner += (kind << 7) - 0x80
-            kind, length = length, message[at]
-            at += 1
-            if inner > 0x3FFF:
-                inner += (kind << 14) - 0x4000
+        if whole < 0x80:  # each length in it is one byte
+            if message[1] + 2 != whole or message[0] != _DATA:
+                return decode_whole(message)
+            known = known_beginnings.get(message[2 : message[10] + 15]) or _beginning(message)
+            group: str | None
+            group, kind, at, stop = known
+        else:
+            length = message[1]
+            start = 2
+            if length > 0x7F:
+                length += (message[2] << 7) - 0x80
+                start = 3
+                if length > 0x3FFF:
+                    length += (message[3] << 14) - 0x4000
+                    start = 4
+                    if length >= _TOO_LONG:  # its third byte says that there is a fourth one
+                        return decode_whole(message)
+            if start + length != whole or message[0] != _DATA:
+                return decode_whole(message)
+            at = start + 9 + message[start + 8]
+            group = known_groups.get(message[start:at])
+            if group is None:
+                group, at = _origin(message, start)
+            tag, inner, kind, length = _four_bytes(message, at)
+            at += 4
+            if inner > 0x7F:
+                inner += (kind << 7) - 0x80
                 kind, length = length, message[at]
                 at += 1
-            stop = at - 2 + inner
-            if length > 0x7F:
-                length += (message[at] << 7) - 0x80
-                at += 1
-                if length > 0x3FFF:
-                    length += (message[at] << 14) - 0x4000
+                if inner > 0x3FFF:
+                    inner += (kind << 14) - 0x4000
+                    kind, length = length, message[at]
                     at += 1
-        else:
-            stop = at - 2 + inner
-        if tag != _PAYLOAD or at + length != stop:
-            return decode_whole(message)
+                stop = at - 2 + inner
+                if length > 0x7F:
+                    length += (message[at] << 7) - 0x80
+                    at += 1
+                    if length > 0x3FFF:
+                        length += (message[at] << 14) - 0x4000
+                        at += 1
+            else:
+                stop = at - 2 + inner
+            if tag != _PAYLOAD or at + length != stop:
+                return decode_whole(message)
         sequence_id = None
         if stop != whole:
             sequence_id = message[stop + 1]  # raises if the payload would be longer than the message
@@ -163,6 +182,22 @@ def _origin(message: bytes, start: int) -> tuple[str, int]:
         known_groups.clear()
     known_groups[message[start:at]] = group
     return group, at
+
+
+def _beginning(message: bytes) -> tuple[str, int, int, int]:
+    """Read what comes before the data of a short message, and remember it.
+
+    Raises:
+        ValueError, LookupError: the message is no common one.
+    """
+    group, at = _origin(message, 2)
+    kind, length = _SHORT_PAYLOADS[message[at : at + 4]]
+    beginning = group, kind, at + 4, at + 4 + length
+    if group:
+        if len(known_beginnings) >= _MOST_BEGINNINGS:
+            known_beginnings.clear()
+        known_beginnings[message[2 : at + 4]] = beginning
+    return beginning
 
 
 def decode_whole(message: bytes) -> Incoming:

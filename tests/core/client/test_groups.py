@@ -1,0 +1,65 @@
+"""The list of groups is made once for each change, and never stays behind one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.helpers.driving import Drive, ok
+
+from limpet_core.client.groups import Groups
+
+
+def connected() -> Drive:
+    drive = Drive()
+    drive.start()
+    drive.connect()
+    return drive
+
+
+def join(drive: Drive, group: str) -> None:
+    key = drive.session.join_group(group, drive.now)
+    drive.sent()
+    drive.says(ok(key))
+
+
+def test_the_groups_are_listed_once_for_each_change() -> None:
+    drive = connected()
+    assert drive.session.groups == frozenset()
+    join(drive, "a")
+    first = drive.session.groups
+    assert first == {"a"}
+    assert drive.session.groups is first
+    join(drive, "b")
+    assert drive.session.groups == {"a", "b"}
+    assert first == {"a"}, "what was returned does not change"
+    key = drive.session.leave_group("a", drive.now)
+    drive.sent()
+    drive.says(ok(key))
+    assert drive.session.groups == {"b"}
+    drive.session.stop(drive.now)
+    drive.session.disconnected(drive.now)
+    assert drive.session.groups == frozenset()
+
+
+class Changing(dict[str, None]):
+    """Groups of which one is joined while another thread lists them."""
+
+    def __init__(self, groups: Groups) -> None:
+        super().__init__(first=None)
+        self.groups = groups
+        self.changed = False
+
+    def __iter__(self) -> Iterator[str]:
+        names = list(super().__iter__())
+        if not self.changed:
+            self.changed = True
+            self.groups.join("second")
+        return iter(names)
+
+
+def test_a_change_while_the_groups_are_listed_is_not_missed() -> None:
+    groups = Groups()
+    groups.joined = Changing(groups)
+    groups.leave("none")
+    assert groups.listed() == {"first"}
+    assert groups.listed() == {"first", "second"}
