@@ -80,9 +80,7 @@ class Delivery(Buffers):
             if functions:
                 if callbacks.busy:
                     callbacks.put(event)
-                elif len(functions) > 1:
-                    callbacks.call(event, functions)
-                else:  # the ordinary case, with no other call than that of the callback
+                elif len(functions) == 1:  # the ordinary case, with no other call than that of the callback
                     try:
                         result = functions[0](event)
                     except BaseException as error:  # noqa: BLE001 - raised where it ends something
@@ -90,6 +88,8 @@ class Delivery(Buffers):
                     else:
                         if result is not None:
                             callbacks.returned(result, functions[0], event)
+                else:
+                    callbacks.call(event, functions)
             if kind is not GroupMessage:
                 self._put(event, claimed=bool(functions))
                 continue

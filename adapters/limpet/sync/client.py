@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -28,6 +29,7 @@ from limpet._clients.callbacks import Callback, unwrapped
 from limpet._clients.incoming_buffers import Fragments
 from limpet._clients.misuse import OnlyBlocking
 from limpet._clients.streams import Subscription
+from limpet._clients.submit import Submit
 from limpet._clients.typed import OnInvalid, decoder
 from limpet._transports.messages import BlockingConnect
 from limpet._transports.proxies import ProxySetting
@@ -39,6 +41,7 @@ from limpet.sync._incoming import AllStreams, IncomingStream, TypedIncomingStrea
 from limpet.sync._outgoing import OutgoingStream
 from limpet.sync._portal import Portal
 from limpet.sync._streams import EventStream, InboxStream, TypedEventStream
+from limpet.sync._submitted import BlockingSubmit
 from limpet.sync._subscriptions import Subscribing, Subscriptions, SubscriptionStream, TypedSubscriptionStream
 from limpet.sync.driver import Driver
 from limpet_core.client.headers import HeadersSetting
@@ -147,6 +150,21 @@ class Client(OnlyBlocking, BaseClient[Driver]):
         self.stop()
 
     # ---- Requests
+
+    @property
+    def submit(self) -> Submit[Future[Ack]]:
+        """Requests that are made at once, each with a ``concurrent.futures.Future`` for its answer: for thousands.
+
+        ``future = client.submit.send_to_group("group1", "hello")``, and later ``ack = future.result()``. No thread
+        waits for each answer, which makes it the fastest way to send much. See :class:`Submit`.
+
+        The call itself raises only :class:`limpet.TooManyRequests`, :class:`limpet.ClientStopped`, and
+        LocalProtocolError in a forked child; all else, an argument that cannot be used included, comes out of the
+        future. Callbacks of the future are called in the client's thread for callbacks. To cancel a future takes its
+        request back, if it was not sent; a request that was sent goes on. An error that nobody looks at is logged: the
+        first one, the tenth, the hundredth.
+        """
+        return BlockingSubmit(self._driver, self._portal, self._instruments)
 
     def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Join ``group``; after a reconnect the client joins it again by itself.
