@@ -14,7 +14,7 @@ from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
-from limpet import InvocationError, Session
+from limpet import InvocationError, SendError, Session
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.outgoing import OutgoingStream
@@ -60,12 +60,28 @@ async def _write(client: Any) -> None:
         await stream.abort("enough")
 
 
+async def _submit(client: Any) -> None:
+    await client.submit.send_to_group(GROUP, "x")
+
+
+async def _submit_event(client: Any) -> None:
+    with pytest.raises(SendError, match="NotFound"):
+        await client.submit.send_event("order", "x")
+
+
+async def _cancel(client: Any) -> None:
+    client.submit.send_to_group(GROUP, "x").cancel()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("use", "step"),
     [
         (_invoke, "invoke"),
+        (_submit, "send_to_group"),
+        (_submit_event, "send_event"),
+        (_cancel, "withdraw"),
         (_write, "open_stream"),
         (_write, "write_stream"),
         (_write, "end_stream"),
