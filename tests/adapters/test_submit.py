@@ -118,9 +118,12 @@ def test_a_client_that_was_interrupted_amid_its_work_leaves_no_future_waiting() 
     async def main(url: str, service: BackgroundService) -> None:
         client = limpet.asyncio.Client(url)
         await client.start()
-        service.stall("to_client")
-        future = client.submit.send_to_group("g", "x")
-        client._session._requests.pending.clear()  # the session has forgotten it
+        lost = client.events(Recovering)
+        service.refuse()
+        service.cut()
+        await anext(lost)
+        future: Any = client.submit.send_to_group("g", "x")
+        assert client._session.withdraw(future.key)  # as if its answer were lost with the interrupt
         client._driver.failed(KeyboardInterrupt())
         with pytest.raises(SendError) as caught:
             await future
