@@ -93,13 +93,17 @@ class Delivery(Buffers):
             if kind is not GroupMessage:
                 self._put(event, claimed=bool(functions))
                 continue
-            claimed = bool(functions)
-            for buffer in buffers.takers(event) if buffers else ():
-                if buffer in buffers and buffer.wants(event):
-                    buffer.put(event)
-                    claimed = True
-            if not claimed or inbox.readers:
-                inbox.put(event)
+            if buffers:
+                claimed = bool(functions)
+                for buffer in buffers.takers(event):
+                    if buffer in buffers and buffer.wants(event):
+                        buffer.put(event)
+                        claimed = True
+                if claimed and not inbox.readers:
+                    continue
+            elif functions and not inbox.readers:
+                continue
+            inbox.put(event)
 
     def _put(self, event: Event, claimed: bool) -> None:
         """Hand on an event that is no group message."""
