@@ -109,6 +109,7 @@ def test_a_task_that_is_cancelled_while_it_waits_takes_the_request_back() -> Non
             assert not client._driver.waiting
             service.accept()
             assert await asyncio.gather(*[client.submit.send_to_group("g", number) for number in range(3)])
+            assert not client._driver.waiting
 
     with BackgroundService() as service:
         asyncio.run(asyncio.wait_for(main(service.url("ann"), service), LIMIT))
@@ -122,12 +123,14 @@ def test_a_client_that_was_interrupted_amid_its_work_leaves_no_future_waiting() 
         service.refuse()
         service.cut()
         await anext(lost)
-        future: Any = client.submit.send_to_group("g", "x")
-        assert client._session.withdraw(future.key)  # as if its answer were lost with the interrupt
+        futures: list[Any] = [client.submit.send_to_group("g", number) for number in range(3)]
+        for future in futures:
+            assert client._session.withdraw(future.key)  # as if its answer were lost with the interrupt
         client._driver.failed(KeyboardInterrupt())
-        with pytest.raises(SendError) as caught:
-            await future
-        assert (caught.value.name, caught.value.outcome) == ("Stopped", "unknown")
+        for future in futures:
+            with pytest.raises(SendError) as caught:
+                await future
+            assert (caught.value.name, caught.value.outcome) == ("Stopped", "unknown")
         await client.stop()
 
     with BackgroundService() as service:
