@@ -17,7 +17,17 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from _meter import Meter, Result, Snapshot, beside_a_timer, idle, repeat, repeat_blocking
+from _meter import (
+    Meter,
+    Result,
+    Snapshot,
+    beside_a_timer,
+    idle,
+    repeat,
+    repeat_blocking,
+    repeat_submitted,
+    repeat_submitted_blocking,
+)
 
 Job = Callable[..., Any]
 
@@ -31,8 +41,10 @@ def report(result: Result) -> None:
 class Ours:
     """Limpet's async clients: on asyncio, trio or anyio; by callbacks or by iteration."""
 
-    def __init__(self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True) -> None:
-        self.loop, self.iterate = loop, iterate
+    def __init__(
+        self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True, submit: bool = False
+    ) -> None:
+        self.loop, self.iterate, self.submit = loop, iterate, submit
         if not fast_lane:
             from limpet import Link
 
@@ -69,6 +81,9 @@ class Ours:
 
     async def send(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
         async with self.client(url) as client:
+            if self.submit:
+                submit = client.submit
+                return await repeat_submitted(lambda: submit.send_to_group("bench", data), in_flight, seconds)
             return await repeat(lambda: client.send_to_group("bench", data), in_flight, seconds)
 
     async def stream(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
@@ -112,8 +127,8 @@ class Ours:
 class OursSync:
     """Limpet's blocking client: callbacks come in a thread of its own, iteration is in this one."""
 
-    def __init__(self, *, iterate: bool = False) -> None:
-        self.iterate = iterate
+    def __init__(self, *, iterate: bool = False, submit: bool = False) -> None:
+        self.iterate, self.submit = iterate, submit
 
     def client(self, url: str) -> Any:
         from limpet import Options
@@ -141,8 +156,11 @@ class OursSync:
         return meter.result
 
     def send(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
-        assert in_flight == 1, "one thread, one request"
         with self.client(url) as client:
+            if self.submit:
+                submit = client.submit
+                return repeat_submitted_blocking(lambda: submit.send_to_group("bench", data), in_flight, seconds)
+            assert in_flight == 1, "one thread, one request"
             return repeat_blocking(lambda: client.send_to_group("bench", data), seconds)
 
 
@@ -242,15 +260,20 @@ CLIENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "ours": (Ours, "asyncio"),
     "ours-for": (lambda: Ours(iterate=True), "asyncio"),
     "ours-wsproto": (lambda: Ours(fast_lane=False), "asyncio"),
+    "ours-submit": (lambda: Ours(submit=True), "asyncio"),
     "ours-uvloop": (Ours, "uvloop"),
+    "ours-uvloop-submit": (lambda: Ours(submit=True), "uvloop"),
     "ours-uvloop-for": (lambda: Ours(iterate=True), "uvloop"),
     "ours-trio": (lambda: Ours("trio"), "trio"),
+    "ours-trio-submit": (lambda: Ours("trio", submit=True), "trio"),
     "ours-trio-for": (lambda: Ours("trio", iterate=True), "trio"),
     "ours-anyio": (lambda: Ours("anyio"), "asyncio"),
+    "ours-anyio-submit": (lambda: Ours("anyio", submit=True), "asyncio"),
     "ours-anyio-for": (lambda: Ours("anyio", iterate=True), "asyncio"),
     "ours-anyio-trio": (lambda: Ours("anyio"), "trio"),
     "ours-anyio-trio-for": (lambda: Ours("anyio", iterate=True), "trio"),
     "ours-sync": (OursSync, "threads"),
+    "ours-sync-submit": (lambda: OursSync(submit=True), "threads"),
     "ours-sync-for": (lambda: OursSync(iterate=True), "threads"),
     "aio": (OfficialAio, "asyncio"),
     "sync": (OfficialSync, "threads"),

@@ -50,6 +50,7 @@ def goals() -> list[Goal]:
         Goal("receive 256 B, 1,000/s: official aio / ours", paced, "aio", "ours", 1.2, 1.2),
         Goal("1,000 sends in flight, sends/s: ours / official aio", many, "ours", "aio", 5, 15, rate),
         Goal("1,000 sends in flight, sends/s: ours / official JavaScript", many, "ours", "js", 0.7, 2, rate),
+        Goal("the same by client.submit", many, "ours-submit", "js", 1.5, 3, rate),
         Goal("one send after the other, sends/s: ours / official aio", one, "ours", "aio", 2, 3.5, rate),
         Goal("one send after the other, sends/s: ours / official JavaScript", one, "ours", "js", 0.6, 0.9, rate),
         Goal("memory of an idle connection: official aio / ours", "idle", "aio", "ours", 1.5, 3, memory),

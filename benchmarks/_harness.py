@@ -29,6 +29,11 @@ HERE = Path(__file__).resolve().parent
 CLIENTS = {
     "ours": "Limpet, asyncio",
     "ours-for": "Limpet, asyncio, async for",
+    "ours-submit": "Limpet, asyncio, futures",
+    "ours-uvloop-submit": "Limpet, uvloop, futures",
+    "ours-trio-submit": "Limpet, trio, futures",
+    "ours-anyio-submit": "Limpet, anyio on asyncio, futures",
+    "ours-sync-submit": "Limpet, blocking, futures",
     "ours-wsproto": "Limpet without its fast lane",
     "ours-uvloop": "Limpet, uvloop",
     "ours-uvloop-for": "Limpet, uvloop, async for",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import resource
 import time
@@ -112,6 +113,28 @@ async def repeat(request: Callable[[], Awaitable[object]], in_flight: int, secon
         result = before.until(Snapshot(answered))
         going = False
     return result
+
+
+async def repeat_submitted(submit: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Result:
+    """The same in one task, with so many futures: for each that is answered, one more is asked for."""
+    futures = collections.deque(submit() for _ in range(in_flight - 1))
+
+    async def request() -> None:
+        futures.append(submit())
+        await futures.popleft()
+
+    return await repeat(request, 1, seconds)
+
+
+def repeat_submitted_blocking(submit: Callable[[], Any], in_flight: int, seconds: float) -> Result:
+    """The same in one thread."""
+    futures = collections.deque(submit() for _ in range(in_flight - 1))
+
+    def request() -> None:
+        futures.append(submit())
+        futures.popleft().result()
+
+    return repeat_blocking(request, seconds)
 
 
 def repeat_blocking(request: Callable[[], object], seconds: float) -> Result:

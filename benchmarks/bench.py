@@ -34,6 +34,7 @@ OTHERS = ["aio", "js", "wsproto", "picows"]
 FIRST = [*ADAPTERS, "ours-uvloop-for", "ours-trio-for", "ours-anyio-for", "ours-anyio-trio", "ours-anyio-trio-for"]
 SMALL = [*FIRST, "ours-sync-for", "ours-wsproto", *OTHERS, "sync"]
 TLS = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "ours-sync", *OTHERS]
+SUBMITTING = ["ours-submit", "ours-trio-submit", "ours-anyio-submit", "ours-sync-submit"]
 SENDING = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "aio", "js"]
 PACED = ["ours", "ours-for", "ours-trio", "ours-anyio", "ours-sync", "aio", "js"]
 
@@ -68,7 +69,7 @@ class Report:
 
     def sending(self, server: harness.Server, kind: str = "") -> None:
         for in_flight in (1000, 1):
-            names = harness.present([*SENDING, "ours-sync"] if in_flight == 1 else SENDING)
+            names = harness.present([*SENDING, *(["ours-sync"] if in_flight == 1 else SUBMITTING)])
             results = send.send(server, names, in_flight, 32, self.seconds, self.reps)
             title = f"Send 32 B and wait for the ack, {send.how(in_flight)}{', TLS' if kind else ''}"
             self.add(f"send{kind} {in_flight}", title, results, harness.table("send", results))

@@ -1,6 +1,7 @@
-"""Does the cost of one stay flat when there are many? Connections, groups and requests, from 1 to 10,000.
+"""Does the cost of one stay flat when there are many? Connections, groups, subscriptions and requests, 1 to 10,000.
 
-The core alone, without sockets: what the operating system and an event loop add does not depend on us.
+The core alone, and for subscriptions the part of the clients that hands on messages, without sockets: what the
+operating system and an event loop add does not depend on us.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from _workloads import BATCH, CONNECTED, URL, connected, frame, message, opened
 from simulation.inspect import pending, see_up_to
 
 import limpet
+from limpet.asyncio import Client
 
 COUNTS = (1, 10, 100, 1000, 10_000)
 REPS = 5
@@ -76,6 +78,21 @@ def groups(count: int) -> tuple[float, float]:
         link.data_to_send()
 
     return joining, best(receive, BATCH)
+
+
+def subscriptions(count: int) -> float:
+    """CPU of handing one message to its subscription, beside so many to other groups."""
+    client = Client(URL)
+    delivery, own = client._delivery, client._open((limpet.GroupMessage,), "bench")
+    for number in range(count):
+        client._open((limpet.GroupMessage,), f"group-{number}")
+    batch = [limpet.GroupMessage(group="bench", data="x")] * BATCH
+
+    def deliver() -> None:
+        delivery.deliver(batch)
+        own.items.clear()
+
+    return best(deliver, BATCH)
 
 
 def requests(count: int) -> float:
@@ -142,12 +159,13 @@ COLUMNS = (
     "join a group",
     "receive in all",
     "join it again",
+    "hand to one of the subscriptions",
     "request",
 )
 
 
 def table(counts: tuple[int, ...] = COUNTS) -> str:
-    for once in (connections, groups, recoveries, rejoins, requests):
+    for once in (connections, groups, recoveries, rejoins, subscriptions, requests):
         once(10)  # what is done for the first time costs more
     lines = [f"| of | {' | '.join(COLUMNS)} |", f"|---:{'|---:' * len(COLUMNS)}|"]
     for count in counts:
@@ -161,6 +179,7 @@ def table(counts: tuple[int, ...] = COUNTS) -> str:
             f"{joining:.1f}",
             f"{in_groups:.2f}",
             f"{rejoins(count):.1f}" if count > 1 else "",
+            f"{subscriptions(count):.2f}",
             f"{requests(count):.2f}",
         ]
         lines.append(f"| {count:,} | {' | '.join(cells)} |")

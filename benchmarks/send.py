@@ -1,4 +1,7 @@
-"""What it costs to send: acknowledged messages to a group, many in flight or one after the other."""
+"""What it costs to send: acknowledged messages to a group, many in flight or one after the other.
+
+The clients named ``-submit`` send by ``client.submit``: futures in one task, no task for each request.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def how(in_flight: int) -> str:
 
 
 def main() -> None:
-    parser = harness.parser(__doc__, ["ours", "aio", "js"], seconds=1.0, reps=3)
+    parser = harness.parser(__doc__, ["ours", "ours-submit", "aio", "js"], seconds=1.0, reps=3)
     parser.add_argument("--sizes", type=harness.sizes, default="32", help="bytes of text")
     parser.add_argument("--in-flight", type=harness.sizes, default="1000,1", help="requests that wait at a time")
     parser.add_argument("--tls", action="store_true", help="with TLS, and a certificate of a throw-away CA")

@@ -14,11 +14,13 @@ from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
 import limpet.trio
-from limpet import InvocationError, Session
+from limpet import InvocationError, SendError, Session
 from limpet._clients.async_client import AsyncClient
+from limpet._clients.async_requests import AsyncRequests
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.outgoing import OutgoingStream
 from limpet._structured import interrupts
+from limpet._structured.submitted import Submitted
 from limpet.testing import BackgroundService
 
 KINDS: dict[str, tuple[Any, str]] = {
@@ -28,9 +30,9 @@ KINDS: dict[str, tuple[Any, str]] = {
 
 INNER = {
     # Protected by the functions that call them
-    (AsyncClient, "_answer"),
-    (AsyncClient, "_send"),
-    (AsyncClient, "_invoke"),
+    (AsyncRequests, "_answer"),
+    (AsyncRequests, "_send"),
+    (AsyncRequests, "_invoke"),
     (OutgoingStream, "_over"),
     (OutgoingStream, "_news"),
 }
@@ -40,7 +42,7 @@ def test_each_coroutine_of_the_clients_is_protected() -> None:
     listed = {(owner, name) for owner, names in interrupts._STEPS for name in names.split()}
     coroutines = {
         (owner, name)
-        for owner in (AsyncClient, OutgoingStream, IncomingStream)
+        for owner in (AsyncClient, AsyncRequests, Submitted, OutgoingStream, IncomingStream)
         for name, member in vars(owner).items()
         if inspect.iscoroutinefunction(member)
     }
@@ -60,12 +62,28 @@ async def _write(client: Any) -> None:
         await stream.abort("enough")
 
 
+async def _submit(client: Any) -> None:
+    await client.submit.send_to_group(GROUP, "x")
+
+
+async def _submit_event(client: Any) -> None:
+    with pytest.raises(SendError, match="NotFound"):
+        await client.submit.send_event("order", "x")
+
+
+async def _cancel(client: Any) -> None:
+    client.submit.send_to_group(GROUP, "x").cancel()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C goes to every process of it")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("use", "step"),
     [
         (_invoke, "invoke"),
+        (_submit, "send_to_group"),
+        (_submit_event, "send_event"),
+        (_cancel, "withdraw"),
         (_write, "open_stream"),
         (_write, "write_stream"),
         (_write, "end_stream"),

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from limpet import Event, GroupMessage, GroupStatesChanged, LimpetError, ServerMessage
+from limpet._clients.open_buffers import OpenBuffers
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -20,7 +21,9 @@ class Buffer:
 
     Attributes:
         delivery: the buffers of the client, this one included.
+        types: the types of events that the consumer wants.
         group: the only group whose messages or changes of states the consumer wants; None: it wants those of all.
+        number: the place in the order in which buffers were opened; 0: the index does not know the buffer yet.
         items: the events, oldest first.
         ended: no more events will come.
         error: the client's error, if the application did not ask for the end.
@@ -30,12 +33,13 @@ class Buffer:
 
     other_readers: ClassVar[str] = "for another reader: client.events(GroupMessage)"
 
-    __slots__ = ("_types", "delivery", "ended", "error", "full", "group", "items", "wake")
+    __slots__ = ("delivery", "ended", "error", "full", "group", "items", "number", "types", "wake")
 
     def __init__(self, delivery: Buffers, types: frozenset[type], group: str | None = None) -> None:
         self.delivery: Buffers = delivery
-        self._types = types
+        self.types: frozenset[type] = types
         self.group: str | None = group
+        self.number: int = 0
         self.items: deque[Any] = deque()
         self.full: bool = False
         self.ended: bool = False
@@ -43,7 +47,7 @@ class Buffer:
         self.wake: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        types = " and ".join(sorted(kind.__name__ for kind in self._types))
+        types = " and ".join(sorted(kind.__name__ for kind in self.types))
         group = "" if self.group is None else f" of the group {self.group!r}"
         state = ", over" if self.ended else ", full" if self.full else ""
         return f"{types}{group}: {len(self.items)} waiting{state}"
@@ -55,7 +59,7 @@ class Buffer:
 
     def wants(self, event: Event) -> bool:
         """Return whether ``event`` is for this buffer."""
-        if type(event) not in self._types:
+        if type(event) not in self.types:
             return False
         if self.group is None:
             return True
@@ -175,7 +179,7 @@ class Buffers:
         self.limit = limit
         self.held: int = 0
         self.begun: bool = False
-        self.buffers: set[Buffer] = set()
+        self.buffers: OpenBuffers[Buffer] = OpenBuffers()
         self.inbox: Inbox = Inbox(self)
         self._reading = reading
 

@@ -102,15 +102,26 @@ class CallbackQueue:
         for callback in rest:
             try:
                 result = callback(event)
-            except (Exception, CancelledError):  # nothing is awaited here: no cancellation of this task
-                log.exception("a callback for %s failed", type(event).__name__)
             except BaseException as error:  # noqa: BLE001 - raised where it ends something
-                self.raise_later(error)
+                self.failed(event, error)
             else:
-                if result is not None and inspect.isawaitable(result):
-                    self.busy = True
-                    self.running = Running(callback, event, tuple(rest), result)
+                if result is not None and self.returned(result, callback, event, rest):
                     return
+
+    def returned(self, result: object, callback: Callback, event: Event, rest: Iterable[Callback] = ()) -> bool:
+        """Return whether the ``rest`` of the callbacks has to wait, since ``callback`` has returned an awaitable."""
+        if not inspect.isawaitable(result):
+            return False
+        self.busy = True
+        self.running = Running(callback, event, tuple(rest), result)
+        return True
+
+    def failed(self, event: Event, error: BaseException) -> None:
+        """Log an exception of a callback, which is handled at the moment, or raise it later."""
+        if isinstance(error, Exception | CancelledError):  # nothing is awaited here: no cancellation of this task
+            log.exception("a callback for %s failed", type(event).__name__)
+        else:
+            self.raise_later(error)
 
     def put(self, event: Event) -> None:
         """Queue an event."""

@@ -10,13 +10,14 @@ from limpet import (
     Event,
     GroupMessage,
     Invoked,
+    ServerMessage,
     Stopped,
     StreamClosed,
     StreamError,
     StreamOpened,
     StreamProgress,
 )
-from limpet._clients.buffers import MESSAGES, Buffers
+from limpet._clients.buffers import Buffers
 from limpet._clients.callbacks import CallbackQueue, raise_at_once
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
@@ -66,33 +67,55 @@ class Delivery(Buffers):
         """Deliver events, in order."""
         if self.instruments is not None:
             self.instruments.observe(events)
-        callbacks = self.callbacks
+        callbacks, buffers, inbox = self.callbacks, self.buffers, self.inbox
         registered = callbacks.registered.get
+        if buffers.changed:
+            buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
         for event in events:
+            kind = type(event)
             if type(event) is Acked:
                 self._answered(event)
                 continue
-            functions = registered(type(event))
+            functions = registered(kind)
             if functions:
                 if callbacks.busy:
                     callbacks.put(event)
+                elif len(functions) == 1:  # the ordinary case, with no other call than that of the callback
+                    try:
+                        result = functions[0](event)
+                    except BaseException as error:  # noqa: BLE001 - raised where it ends something
+                        callbacks.failed(event, error)
+                    else:
+                        if result is not None:
+                            callbacks.returned(result, functions[0], event)
                 else:
                     callbacks.call(event, functions)
-            if type(event) is GroupMessage and not self.buffers:  # the ordinary case, without a call for it
-                if self.inbox.readers or not functions:
-                    self.inbox.put(event)
-            else:
+            if kind is not GroupMessage:
                 self._put(event, claimed=bool(functions))
+                continue
+            if buffers:
+                claimed = bool(functions)
+                for buffer in buffers.takers(event):
+                    if buffer in buffers and buffer.wants(event):
+                        buffer.put(event)
+                        claimed = True
+                if claimed and not inbox.readers:
+                    continue
+            elif functions and not inbox.readers:
+                continue
+            inbox.put(event)
 
     def _put(self, event: Event, claimed: bool) -> None:
+        """Hand on an event that is no group message."""
         if isinstance(event, OF_STREAMS):
             self._tell(event.user_data, event)
             return
-        for buffer in tuple(self.buffers) if self.buffers else ():
-            if buffer.wants(event):
+        buffers = self.buffers
+        for buffer in buffers.takers(event) if buffers else ():
+            if buffer in buffers and buffer.wants(event):
                 buffer.put(event)
                 claimed = True
-        if type(event) in MESSAGES:
+        if type(event) is ServerMessage:
             if not claimed or self.inbox.readers:
                 self.inbox.put(event)
         elif type(event) is Invoked:

@@ -104,8 +104,10 @@ class BaseDriver(ABC, Generic[TransportT]):
     Attributes:
         session: the protocol's state.
         delivery: hands the session's events to the application.
+        unseen: how many errors of ``client.submit`` nobody has looked at.
     """
 
+    unseen: int = 0
     _start_hint = "`async with client:`"
     _senders: Any = ()  # callers that wait until a message without an ack can be sent
 

@@ -168,6 +168,10 @@ class ObservedRequest(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ended(error)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Tell the instrument of the end, where the request is no block."""
         self._instruments.ended(self._observation, error, self._began)
 
 

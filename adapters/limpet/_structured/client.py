@@ -12,9 +12,11 @@ from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.buffers import Buffer
 from limpet._clients.callbacks import Callback
+from limpet._clients.submit import AsyncSubmit, Submit
 from limpet._clients.typed import Decoder, TypedIteration
 from limpet._structured.backend import Nursery, SignalWaiter
 from limpet._structured.driver import StructuredDriver
+from limpet._structured.submitted import Submitted
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -60,6 +62,16 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     """A client that lives in a nursery."""
 
     _home: AbstractAsyncContextManager[Nursery] | None = None
+
+    @property
+    def submit(self) -> Submit[Submitted]:
+        """Requests that are made at once, each with a :class:`Submitted` for its answer: for thousands on their way.
+
+        ``answer = client.submit.send_to_group("group1", "hello")``, and later ``ack = await answer``. No task waits for
+        each answer, which makes it the fastest way to send much. See :class:`limpet.asyncio.Submit`. An error that
+        nobody looks at is logged: the first one, the tenth, the hundredth.
+        """
+        return AsyncSubmit(self._driver, self._instruments, self._driver.begin_submitted)
 
     def _register(self, event_type: type[Any], callback: F) -> F:
         wrap = self._driver.backend.protect()

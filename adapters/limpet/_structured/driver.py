@@ -27,6 +27,7 @@ from limpet import ClientStopped, Connected, LocalProtocolError, Options, State,
 from limpet._clients.driver import AsyncDriver
 from limpet._structured.backend import Backend, Fairness, Nursery, Scope, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
+from limpet._structured.submitted import Submitted
 from limpet._structured.tasks import CLOSE_TIMEOUT, TransportTasks
 from limpet._transports.held import Signal
 from limpet._transports.route import Route
@@ -79,6 +80,11 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Return a waiter for a new request, and the session's time."""
         self.check_home()
         return SignalWaiter(self.backend.signal()), self.backend.now()
+
+    def begin_submitted(self) -> tuple[Submitted, float]:
+        """Return a future for a new request of ``client.submit``, and the session's time."""
+        self.check_home()
+        return Submitted(self.backend), self.backend.now()
 
     def flush(self) -> None:
         """Wake the writer, which sends all there is when it runs."""

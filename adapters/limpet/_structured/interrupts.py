@@ -13,14 +13,17 @@ from typing import Any
 
 from limpet._clients import streams
 from limpet._clients.async_client import AsyncClient
+from limpet._clients.async_requests import AsyncRequests
 from limpet._clients.base import BaseClient
 from limpet._clients.callbacks import Callback, CallbackQueue, CallbackWrapper
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.outgoing import OutgoingStream
+from limpet._clients.submit import AsyncSubmit, Submit
 from limpet._clients.typed import TypedIteration
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.client import EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
+from limpet._structured.submitted import Submitted
 from limpet._structured.tasks import TransportTasks
 from limpet._transports.held import Held
 
@@ -33,8 +36,12 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     (CallbackQueue, "_next call resume drop look"),
     # In the application's tasks
     (StructuredClient, "run _run_for stop __aenter__ __aexit__"),
-    (AsyncClient, "check join_group leave_group send_to_group send_event invoke _open streams"),
-    (AsyncClient, "set_group_state clear_group_state subscribe_group_states unsubscribe_group_states"),
+    (AsyncClient, "check _open streams"),
+    (AsyncRequests, "join_group leave_group send_to_group send_event invoke"),
+    (AsyncRequests, "set_group_state clear_group_state subscribe_group_states unsubscribe_group_states"),
+    (Submit, "join_group leave_group send_to_group send_event"),
+    (AsyncSubmit, "send_to_group"),
+    (Submitted, "wait cancel"),
     (OutgoingStream, "_open write flush end abort __aenter__ __aexit__"),
     (streams.Subscriptions, "subscribed"),
     (EventStream, "__anext__"),

@@ -6,8 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from limpet import ClientStopped, State, Stopped
+from limpet import Ack, ClientStopped, State, Stopped
 from limpet._clients.async_client import AsyncClient
+from limpet._clients.submit import AsyncSubmit, Submit
 from limpet.asyncio.driver import Driver
 
 
@@ -21,6 +22,17 @@ class Client(AsyncClient[Driver]):
     """
 
     _driver_type = Driver
+
+    @property
+    def submit(self) -> Submit[asyncio.Future[Ack]]:
+        """Requests that are made at once, each with an ``asyncio.Future`` for its answer: for thousands on their way.
+
+        ``future = client.submit.send_to_group("group1", "hello")``, and later ``ack = await future``, or
+        ``await asyncio.gather(*futures)``. No task waits for each answer, which makes it the fastest way to send much.
+        See :class:`Submit`. To cancel a future takes its request back, if it was not sent; a request that was sent goes
+        on. An error that nobody looks at is logged: the first one, the tenth, the hundredth.
+        """
+        return AsyncSubmit(self._driver, self._instruments, self._driver.begin_submitted)
 
     async def start(self, *, timeout: float | None = None) -> None:
         """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.

@@ -28,6 +28,7 @@ from limpet._transports.messages import AsyncMessageConnection, Connect, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
+from limpet.asyncio._submitted import Submitted
 from limpet.asyncio._tcp import TcpConnection
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -89,6 +90,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         if loop is not self._home:
             self._may_run(loop)
         return loop.create_future(), loop.time()
+
+    def begin_submitted(self) -> tuple[Submitted, float]:
+        """Return a future for a new request of ``client.submit``, and the session's time."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            self._may_run(loop)
+        return Submitted(loop=loop), loop.time()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
@@ -242,7 +250,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def _abandon(self, failure: ConnectError) -> None:
         """Fail the calls that still wait for an answer: the session may have forgotten them."""
         why = f"the client has stopped: {failure}"
-        for waiter, key in self.waiting.items():
+        for waiter, key in tuple(self.waiting.items()):  # futures take themselves out
             if not waiter.done():
                 error = InvocationError if isinstance(key, str) else partial(SendError, key)
                 waiter.set_exception(error("Stopped", why, "unknown"))

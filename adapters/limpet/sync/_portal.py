@@ -51,21 +51,25 @@ class Portal:
 
     def check_may_wait(self) -> None:
         """Raise LocalProtocolError in a forked child, and in a thread that would wait for itself."""
-        if self._worker.inherited:
-            raise LocalProtocolError(
-                "the client's connection belongs to the parent process: make a new client in the forked child"
-            )
+        self.check_inherited()
         if self._worker.inside():
             raise LocalProtocolError(
                 "the client's own thread cannot wait for itself: something that it calls (a logging handler, a "
                 "__del__) made a request that waits"
             )
 
+    def check_inherited(self) -> None:
+        """Raise LocalProtocolError in a forked child."""
+        if self._worker.inherited:
+            raise LocalProtocolError(
+                "the client's connection belongs to the parent process: make a new client in the forked child"
+            )
+
     def post(self, work: Work) -> None:
         """Have the driver's thread do ``work`` soon, lock held; at the next start where there is no thread."""
         self._worker.mailbox.post(work)
 
-    def _perform(self, work: Work) -> None:
+    def perform(self, work: Work) -> None:
         """Have the driver's thread do ``work``, and wait until that is done; nothing is done without a thread."""
 
         def perform(call: Call) -> None:
@@ -120,7 +124,7 @@ class Portal:
             if inside:
                 return
             if not call.wait(timeout):
-                self._perform(partial(driver.withdraw, call))
+                self.perform(partial(driver.withdraw, call))
         except BaseException:  # as above
             self.post(partial(driver.withdraw, call))
             raise
@@ -158,7 +162,7 @@ class Portal:
             self.check_may_wait()
             self._worker.submit(call, attempt.begin)
             if not call.wait(timeout):
-                self._perform(attempt.give_up)
+                self.perform(attempt.give_up)
         except BaseException:  # as above
             self.post(attempt.give_up)
             raise

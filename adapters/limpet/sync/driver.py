@@ -8,8 +8,9 @@ import threading
 import time
 from contextlib import ExitStack
 from functools import partial
+from typing import Any, Protocol, cast
 
-from limpet import ClientStopped, Connected, ConnectError, Dial, Options, State, Stopped
+from limpet import ClientStopped, Connected, ConnectError, Dial, Options, SendError, State, Stopped
 from limpet._clients.driver import BaseDriver, answers
 from limpet._transports.dial_blocking import dial as dial_tcp
 from limpet._transports.messages import MessageConnection
@@ -23,6 +24,21 @@ from limpet.sync._open_streams import OpenStreams
 from limpet.sync._tcp import TcpConnection
 from limpet.sync._unacked import UnackedQueue
 from limpet.sync._worker import Worker, cannot_start, do
+
+
+class Future(Protocol):
+    """The answer of a request of ``client.submit``."""
+
+    key: int | None
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Set the error."""
+        ...
+
+    def tell(self) -> None:
+        """Tell those who wait by means of their own, in the thread that calls callbacks."""
+        ...
+
 
 _MAX_WAIT = 3600.0
 """Seconds to wait at most: the system's calls do not take every number."""
@@ -45,6 +61,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         streams: the open streams.
         callbacks: the thread that calls callbacks.
         starts: calls that have not started the session yet.
+        submitted: the futures of ``client.submit`` that are not done.
     """
 
     _start_hint = "`with client:`"
@@ -59,6 +76,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.starts: list[Call] = []
+        self.submitted: dict[Future, None] = {}
         self._resources = ExitStack()
         self._close_by = math.inf
         self._start: Call | None = None  # the call that has started the session
@@ -143,6 +161,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
             self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
+            for future in tuple(self.submitted):
+                if future.key is not None:  # the session has forgotten it: the thread has failed
+                    future.set_exception(SendError(future.key, "Stopped", "the client has stopped", "unknown"))
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
             self._tidy()
             self.callbacks.watch()
@@ -198,6 +219,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self.session.cancel_invocation(call.key, self.now())
             else:
                 self.session.withdraw(call.key)
+
+    def call_back(self, future: Future) -> None:
+        """Have the thread that calls callbacks ``tell()`` who waits for ``future``."""
+        callbacks = self.delivery.callbacks
+        callbacks.registered.setdefault(type(future), (type(future).tell,))
+        callbacks.put(cast("Any", future))
+        self._run_callbacks()
 
     def stop(self, start: Call | None, call: Call) -> None:
         """Stop the session; the result of ``call`` is whether the thread ends after the stop.
@@ -320,6 +348,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.worker.after_fork()
         self.transport_closed = threading.Condition(self.lock)
         self.unacked.accepting = False
+        self.submitted.clear()
         self.streams.readers.clear()
         self.callbacks.after_fork(self.lock)
         for buffer in (*self.delivery.buffers, self.delivery.inbox):

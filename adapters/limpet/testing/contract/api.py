@@ -68,6 +68,65 @@ class ClientState(Protocol):
         ...
 
 
+class Answer(Protocol):
+    """The future of a request of an async client. A need: "submit"."""
+
+    def done(self) -> bool:
+        """Return whether the answer is here, an error, or the request was given up."""
+        ...
+
+    def cancel(self) -> bool:
+        """Give the request up, and take it back, if it was not sent; return False if it was done."""
+        ...
+
+    def __await__(self) -> Generator[Any, Any, Ack]: ...
+
+
+class BlockingAnswer(Protocol):
+    """The future of a request of a blocking client, as :class:`Answer`."""
+
+    def done(self) -> bool:
+        """As :meth:`Answer.done`."""
+        ...
+
+    def cancel(self) -> bool:
+        """As :meth:`Answer.cancel`."""
+        ...
+
+    def result(self) -> Ack:
+        """Wait for the answer; raise the error."""
+        ...
+
+
+class Submit(Protocol[T_co]):
+    """Requests that are made at once, each with a future for its answer. A need: "submit"."""
+
+    def join_group(self, group: str, /) -> T_co:
+        """``Session.join_group``."""
+        ...
+
+    def leave_group(self, group: str, /) -> T_co:
+        """``Session.leave_group``."""
+        ...
+
+    def send_to_group(
+        self,
+        group: str,
+        data: Any,
+        /,
+        *,
+        no_echo: bool = False,
+        ack_id: int | None = None,
+        timeout: float | None = None,
+    ) -> T_co:
+        """``Session.send_to_group``. TooManyRequests of the call itself."""
+        ...
+
+    def send_event(self, event: str, data: Any, /) -> T_co:
+        """``Session.send_event``."""
+        ...
+
+
 class EventStream(Protocol[T_co]):
     """A stream of events of an async client. A need: "streams"."""
 
@@ -183,6 +242,11 @@ class AsyncClientApi(ClientState, Protocol):
 
     async def stop(self) -> None:
         """Stop, in any state; return when the connection is closed."""
+        ...
+
+    @property
+    def submit(self) -> Submit[Answer]:
+        """Requests with futures. A need: "submit"."""
         ...
 
     async def join_group(self, group: str, /, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
@@ -404,6 +468,11 @@ class BlockingClientApi(ClientState, Protocol):
 
     def stop(self) -> None:
         """Stop, in any state; return when the connection is closed."""
+        ...
+
+    @property
+    def submit(self) -> Submit[BlockingAnswer]:
+        """Requests with futures. A need: "submit"."""
         ...
 
     def join_group(self, group: str, /, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:

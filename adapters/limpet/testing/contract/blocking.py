@@ -13,8 +13,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from limpet import ConnectError, GroupState, InvocationTimeout
-from limpet.testing.contract.subject import GROUP, SECONDS, Steps, Stream, Subject, Writing, walk
+from limpet import Ack, ConnectError, GroupState, InvocationTimeout
+from limpet.testing.contract.subject import GROUP, SECONDS, Steps, Stream, Subject, Submitted, Writing, walk
 
 _POLL = 0.02
 
@@ -38,6 +38,18 @@ class BlockingStream(Stream):
             return _LATE
         except StopIteration:
             return _NONE
+
+
+class BlockingSubmitted(Submitted):
+    """A future that blocks, waited for in a thread."""
+
+    async def wait(self) -> Ack:
+        """Wait for the answer."""
+        return await _in_a_thread(self.future.result)  # type: ignore[no-any-return]
+
+    async def cancel(self) -> bool:
+        """Give the request up; return False if it was done."""
+        return await _in_a_thread(self.future.cancel)  # type: ignore[no-any-return]
 
 
 class Blocking(Subject):
@@ -71,6 +83,10 @@ class Blocking(Subject):
         return await anyio.to_thread.run_sync(
             lambda: function(*args, **named), abandon_on_cancel=True, limiter=_LIMITERS.get()
         )
+
+    def submit(self, method: str, *args: Any, **named: Any) -> Submitted:
+        """Call a method of ``submit``."""
+        return BlockingSubmitted(super().submit(method, *args, **named).future)
 
     async def open_stream(self, group: str = GROUP, **named: Any) -> Writing:
         """Open a stream to write, without a block."""

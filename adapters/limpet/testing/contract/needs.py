@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 Need = Literal[
     "streams",
     "group states",
+    "submit",
     "write streams",
     "read streams",
     "invocations",
@@ -35,6 +36,7 @@ Need = Literal[
 ======================  ==============================================================================================
 ``streams``             ``async for`` over the client, ``events`` and ``subscribe``
 ``group states``        the methods for the states of groups; ``watch_group_states`` with ``streams``
+``submit``              ``submit``, whose methods return futures
 ``write streams``       ``open_stream``
 ``read streams``        ``streams``
 ``invocations``         ``invoke``, and ``metadata`` and ``ttl`` of sends

@@ -81,6 +81,25 @@ class Streams:
         self._streams.close()
 
 
+class Submitted:
+    """The future of a request; made by :meth:`Subject.submit`."""
+
+    def __init__(self, future: Any) -> None:
+        self.future: Any = future
+
+    def done(self) -> bool:
+        """Return whether the answer is here, an error, or the request was given up."""
+        return self.future.done()  # type: ignore[no-any-return]
+
+    async def wait(self) -> Ack:
+        """Wait for the answer."""
+        return await self.future  # type: ignore[no-any-return]
+
+    async def cancel(self) -> bool:
+        """Give the request up; return False if it was done."""
+        return self.future.cancel()  # type: ignore[no-any-return]
+
+
 class Writing:
     """A stream that is written; made by the methods of a :class:`Subject`.
 
@@ -241,6 +260,11 @@ class Subject:
                 await self.call("invoke", event)
                 tasks.cancel_scope.cancel()
         return scope.cancelled_caught
+
+    def submit(self, method: str, *args: Any, **named: Any) -> Submitted:
+        """Call a method of ``submit``."""
+        self.allowed.use("submit")
+        return Submitted(getattr(self.client.submit, method)(*args, **named))
 
     async def open_stream(self, group: str = GROUP, **named: Any) -> Writing:
         """Open a stream to write, without a block."""

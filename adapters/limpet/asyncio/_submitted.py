@@ -1,0 +1,55 @@
+"""The futures of ``client.submit`` on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from limpet import Ack
+from limpet._clients.driver import AsyncDriver
+from limpet._clients.instruments import ObservedRequest
+from limpet._clients.submit import ended, take_back, tell_unseen
+
+
+class Submitted(asyncio.Future[Ack]):
+    """The answer of a request. To cancel it takes the request back, if it was not sent.
+
+    Attributes:
+        driver, key, observed: see :class:`limpet._clients.submit.AsyncAnswer`.
+    """
+
+    __slots__ = ("driver", "key", "observed")
+
+    driver: AsyncDriver[Any]
+    key: int
+    observed: ObservedRequest[Any] | None
+
+    def set_result(self, ack: Ack, /) -> None:
+        self.driver.waiting.pop(self, None)
+        if self.observed is not None:
+            self.observed.ended(None)
+        _set_result(self, ack)
+
+    def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
+        ended(self, error if isinstance(error, BaseException) else None)
+        _set_exception(self, error)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the future, and take the request back, if it was not sent; False: it has an answer already."""
+        if not super().cancel(msg):
+            return False
+        ended(self, asyncio.CancelledError())
+        take_back(self)
+        return True
+
+    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
+        # In place of asyncio's own, which would log each of a thousand futures when a client stops.
+        if self._log_traceback and not over():
+            tell_unseen(self.driver, self.exception())
+
+
+# One step less for each answer than by way of super().
+_set_result = asyncio.Future[Ack].set_result
+_set_exception = asyncio.Future[Ack].set_exception

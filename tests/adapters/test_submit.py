@@ -1,0 +1,335 @@
+"""``client.submit``: what the contract does not see of its futures, client by client."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import os
+import threading
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers.waiting import LIMIT, until
+
+import limpet.anyio
+import limpet.asyncio
+import limpet.sync
+import limpet.trio
+from limpet import Ack, Instrument, LocalProtocolError, Observation, OutgoingRequest, Recovering, SendError, Session
+from limpet.testing import BackgroundService
+
+URL = "ws://limpet.test/client/hubs/h"
+CLIENTS: dict[str, tuple[Any, str]] = {
+    "asyncio": (limpet.asyncio.Client, "asyncio"),
+    "trio": (limpet.trio.Client, "trio"),
+    "anyio": (limpet.anyio.Client, "asyncio"),
+}
+
+# ---- The fast way and the general one
+
+
+class Recorded(Exception):
+    """Leaves the call with what it was given."""
+
+
+def recorded(self: Session, *arguments: Any, **named: Any) -> None:
+    call = dict(zip(("group", "data", "now"), arguments, strict=False)) | named
+    call.setdefault("ack", True)
+    raise Recorded(sorted((name, repr(value)) for name, value in call.items() if name not in ("now", "user_data")))
+
+
+arguments = st.fixed_dictionaries(
+    {},
+    optional={
+        "data_type": st.sampled_from(["text", "json", None]),
+        "no_echo": st.booleans(),
+        "ack_id": st.none() | st.integers(),
+        "metadata": st.none() | st.dictionaries(st.text(), st.text()),
+        "ttl": st.none() | st.floats(),
+        "timeout": st.none() | st.integers(),
+    },
+)
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@settings(max_examples=30, deadline=None)
+@given(st.text(), st.text() | st.integers(), arguments)
+def test_with_and_without_an_instrument_the_session_gets_the_same(
+    kind: str, group: str, data: Any, named: dict[str, Any]
+) -> None:
+    client_type, backend = CLIENTS[kind]
+
+    async def calls(**more: Any) -> list[Any]:
+        client = client_type(URL, **more)
+
+        async def submit() -> None:
+            client.submit.send_to_group(group, data, **named)
+
+        found: list[Any] = []
+        for call in (partial(client.send_to_group, group, data, **named), submit):
+            with pytest.raises(Recorded) as caught:
+                await call()
+            found.append(caught.value.args)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "send_to_group", recorded)
+        fast = anyio.run(partial(calls), backend=backend)
+        general = anyio.run(partial(calls, instrument=Instrument()), backend=backend)
+    assert fast == general
+    assert fast[0] == fast[1]
+
+
+# ---- Asyncio
+
+
+def test_a_task_that_is_cancelled_while_it_waits_takes_the_request_back() -> None:
+    async def main(url: str, service: BackgroundService) -> None:
+        async with limpet.asyncio.Client(url) as client:
+            lost = client.events(Recovering)
+            service.refuse()
+            service.cut()
+            await anext(lost)
+            futures = [client.submit.send_to_group("g", number) for number in range(2)]
+            assert all(type(future).__mro__[1] is asyncio.Future for future in futures)
+            assert client.stats.requests_unsent == 2
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(futures[0], 0.01)
+            assert client.stats.requests_unsent == 1
+            assert list(client._driver.waiting) == [futures[1]]
+            futures[1].cancel()
+            assert client.stats.requests_unsent == 0
+            assert not client._driver.waiting
+            service.accept()
+            assert await asyncio.gather(*[client.submit.send_to_group("g", number) for number in range(3)])
+            assert not client._driver.waiting
+
+    with BackgroundService() as service:
+        asyncio.run(asyncio.wait_for(main(service.url("ann"), service), LIMIT))
+
+
+def test_a_client_that_was_interrupted_amid_its_work_leaves_no_future_waiting() -> None:
+    async def main(url: str, service: BackgroundService) -> None:
+        client = limpet.asyncio.Client(url)
+        await client.start()
+        lost = client.events(Recovering)
+        service.refuse()
+        service.cut()
+        await anext(lost)
+        futures: list[Any] = [client.submit.send_to_group("g", number) for number in range(3)]
+        for future in futures:
+            assert client._session.withdraw(future.key)  # as if its answer were lost with the interrupt
+        client._driver.failed(KeyboardInterrupt())
+        for future in futures:
+            with pytest.raises(SendError) as caught:
+                await future
+            assert (caught.value.name, caught.value.outcome) == ("Stopped", "unknown")
+        await client.stop()
+
+    with BackgroundService() as service:
+        asyncio.run(asyncio.wait_for(main(service.url("ann"), service), LIMIT))
+
+
+# ---- Trio and anyio
+
+
+def test_many_tasks_may_wait_and_the_end_of_one_wait_is_not_that_of_the_request() -> None:
+    async def main(url: str, service: BackgroundService) -> None:
+        with trio.fail_after(LIMIT):
+            async with limpet.trio.Client(url) as client, trio.open_nursery() as nursery:
+                service.stall("to_client")
+                answer = client.submit.send_to_group("g", "x")
+                assert repr(answer) == "<Submitted: waits>"
+                got: list[Ack] = []
+
+                async def wait() -> None:
+                    got.append(await answer)
+
+                for _ in range(3):
+                    nursery.start_soon(wait)
+                with trio.move_on_after(0.05):
+                    await answer.wait()
+                assert not answer.done()
+                service.resume()
+                got.append(await answer.wait())
+                await trio.testing.wait_all_tasks_blocked()
+                assert len(got) == 4
+                assert repr(answer) == "<Submitted: answered>"
+
+    with BackgroundService() as service:
+        trio.run(main, service.url("ann"), service)
+
+
+def test_what_was_given_up_says_whether_it_was_sent() -> None:
+    async def main(url: str, service: BackgroundService) -> None:
+        with anyio.fail_after(LIMIT):
+            async with limpet.anyio.Client(url) as client:
+                service.stall("to_client")
+                sent = client.submit.send_to_group("g", "x")
+                await anyio.sleep(0.1)
+                unsent = client.submit.send_to_group("g", "y")  # no task has run since
+                for answer, outcome in ((sent, "unknown"), (unsent, "unsent")):
+                    assert answer.cancel()
+                    assert not answer.cancel()
+                    with pytest.raises(SendError) as caught:
+                        await answer
+                    assert (caught.value.name, caught.value.outcome) == ("Cancelled", outcome)
+                service.resume()
+
+    with BackgroundService() as service:
+        anyio.run(main, service.url("ann"), service)
+
+
+# ---- The blocking client
+
+
+def test_the_standard_library_waits_for_futures_of_the_blocking_client() -> None:
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+        service.stall("to_client")
+        futures = [client.submit.send_to_group("g", number) for number in range(50)]
+        assert concurrent.futures.wait(futures, 0.05).done == set()
+        with pytest.raises(TimeoutError):
+            futures[0].result(0.01)
+        with pytest.raises(TimeoutError):
+            futures[0].exception(0.01)
+        timer = threading.Timer(0.1, service.resume)
+        timer.start()
+        assert set(concurrent.futures.as_completed(futures, LIMIT)) == set(futures)
+        assert concurrent.futures.wait(futures, LIMIT).not_done == set()
+        assert futures[0].exception() is None
+        assert not futures[0].running()
+        timer.join()
+        futures = [client.submit.send_to_group("", "x"), client.submit.send_to_group("g", "x")]
+        done = concurrent.futures.wait(futures, LIMIT, return_when=concurrent.futures.ALL_COMPLETED).done
+        assert done == set(futures)
+        assert isinstance(futures[0].exception(), LocalProtocolError)
+        until(lambda: not client._driver.submitted)
+
+
+def test_a_future_of_the_blocking_client_works_in_an_event_loop() -> None:
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+
+        async def main() -> Ack:
+            return await asyncio.wait_for(asyncio.wrap_future(client.submit.send_to_group("g", 1)), LIMIT)
+
+        assert type(asyncio.run(main())) is Ack
+
+
+def test_callbacks_of_a_future_are_called_once_and_may_call_the_client() -> None:
+    called: list[tuple[str, Any]] = []
+
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+
+        def call_back(future: Any) -> None:
+            called.append((threading.current_thread().name, client.send_to_group("g", future.result().ack_id)))
+
+        def fails(future: Any) -> None:
+            raise ZeroDivisionError
+
+        service.stall("to_client")
+        future = client.submit.send_to_group("g", "x")
+        future.add_done_callback(fails)
+        future.add_done_callback(call_back)
+        service.resume()
+        until(lambda: called)
+        future.add_done_callback(call_back)  # at once: it is done
+        assert [name for name, _ in called] == ["limpet-callbacks", threading.current_thread().name]
+
+
+def test_a_lock_that_an_interrupt_has_left_locked_does_not_stop_the_client() -> None:
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+        service.stall("to_client")
+        futures = [client.submit.send_to_group("g", number) for number in range(3)]
+        futures[0]._condition.acquire()  # as Ctrl-C amid concurrent.futures.wait() leaves it
+        service.resume()
+        assert [type(future.result(LIMIT)) for future in futures] == [Ack] * 3
+        assert client.send_to_group("g", "x")
+        assert futures[0].done()
+        assert not futures[0].cancelled()
+        futures[0]._condition.release()
+
+
+def test_a_future_that_was_given_up_is_cancelled_for_all_who_wait() -> None:
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+        service.stall("to_client")
+        future = client.submit.send_to_group("g", "x")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            waits = [pool.submit(future.result, LIMIT), pool.submit(concurrent.futures.wait, [future], LIMIT)]
+            until(lambda: len(future._sleepers) == 1 and len(future._waiters) == 1)
+            assert future.cancel()
+            assert future.cancel()
+            assert isinstance(waits[0].exception(LIMIT), concurrent.futures.CancelledError)
+            assert waits[1].result(LIMIT).done == {future}
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result()
+        service.resume()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_waits_for_no_future_of_its_parent() -> None:
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+        service.stall("to_client")
+        future = client.submit.send_to_group("g", "x")
+        child = os.fork()
+        if child == 0:
+            refused = 0
+            for call in (future.result, future.cancel, lambda: client.submit.send_to_group("g", "x")):
+                try:
+                    call()
+                except LocalProtocolError:
+                    refused += 1
+            os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        service.resume()
+        assert future.result(LIMIT)
+
+
+# ---- The instrument
+
+
+class Noted(Instrument):
+    """Notes the requests and their ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, str]] = []
+
+    def request(self, client: Any, request: OutgoingRequest) -> Observation:
+        ends = self.ends
+
+        class Ends(Observation):
+            def ended(self, error: BaseException | None, seconds: float) -> None:
+                ends.append((request.target, type(error).__name__))
+
+        return Ends()
+
+
+def test_the_instrument_hears_of_each_request_and_of_its_end() -> None:
+    expected = [("", "InvalidValue"), ("ok", "NoneType"), ("given up", "CancelledError")]
+
+    async def main(url: str, service: BackgroundService, noted: Noted) -> None:
+        async with limpet.asyncio.Client(url, instrument=noted) as client:
+            with pytest.raises(LocalProtocolError):
+                client.submit.send_to_group("", "x")
+            await client.submit.send_to_group("ok", "x")
+            client.submit.send_to_group("given up", "x").cancel()
+
+    with BackgroundService() as service:
+        noted = Noted()
+        asyncio.run(main(service.url("ann"), service, noted))
+        assert noted.ends == expected
+        noted = Noted()
+        with limpet.sync.Client(service.url("ann"), instrument=noted) as client:
+            assert isinstance(client.submit.send_to_group("", "x").exception(LIMIT), LocalProtocolError)
+            client.submit.send_to_group("ok", "x").result(LIMIT)
+            service.stall("to_client")
+            client.submit.send_to_group("given up", "x").cancel()
+            service.resume()
+        assert noted.ends == expected
+    gc.collect()
