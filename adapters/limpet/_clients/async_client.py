@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, overload
 
 from limpet import (
@@ -84,8 +84,14 @@ class AsyncClient(OnlyAsync, BaseClient[D]):
         """
         driver = self._driver_type(Route(url, ssl, proxy, connect, headers=headers), options)
         super().__init__(driver, instrument=instrument)
-        self._subscriptions = Subscriptions(self._leave_later)
-        self._watches = Subscriptions(self._unsubscribe_later)
+
+    @cached_property
+    def _subscriptions(self) -> Subscriptions:
+        return Subscriptions(self._leave_later)
+
+    @cached_property
+    def _watches(self) -> Subscriptions:
+        return Subscriptions(self._unsubscribe_later)
 
     # ---- State
 

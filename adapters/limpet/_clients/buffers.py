@@ -14,6 +14,9 @@ log: logging.Logger = logging.getLogger("limpet")
 
 MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
 
+_NOTHING: Any = ()
+"""In place of a deque, which takes 0.7 KiB, even empty, until there is something to put into it."""
+
 
 class Buffer:
     """Events that wait for one consumer.
@@ -120,12 +123,15 @@ class Inbox(Buffer):
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
-        self.readers: set[object] = set()
+        self.items = _NOTHING
+        self.readers: dict[object, None] = {}  # an empty set would take more
         self.dropped: int = 0
         self._warned = False
 
     def put(self, event: Event) -> None:
         """Add a message; at the limit and without a reader, in place of the oldest one."""
+        if self.items is _NOTHING:
+            self.open()
         if self.readers or len(self.items) < self.delivery.limit - 1:
             Buffer.put(self, event)  # super() would cost as much as the rest
             return
@@ -141,9 +147,19 @@ class Inbox(Buffer):
             self.dropped += 1
         self.items.append(event)
 
+    def open(self) -> None:
+        """Make room for messages. Only one thread may call, and none may look at ``items`` meanwhile."""
+        if self.items is _NOTHING:
+            self.items = deque()
+
+    def forget(self) -> None:
+        """Drop the events that wait, if there ever were any."""
+        if self.items is not _NOTHING:
+            super().forget()
+
     def close(self) -> None:
         """Remove one reader; messages that it did not take wait for the next."""
-        self.readers.pop()
+        self.readers.popitem()
         self.relax()
 
     def relax(self) -> None:
@@ -200,5 +216,5 @@ class Buffers:
 
     def read_inbox(self) -> Inbox:
         """Return the inbox, for one more reader, which must close it."""
-        self.inbox.readers.add(object())
+        self.inbox.readers[object()] = None
         return self.inbox

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
@@ -149,7 +148,7 @@ class Subscriptions:
 
     def __init__(self, leave: Callable[[str], None]) -> None:
         self._leave = leave
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
         self._to_leave: set[str] = set()  # groups that a subscription has joined
 
     @contextmanager
@@ -157,7 +156,7 @@ class Subscriptions:
         """Count a subscription, with ``buffer``, as open; the last one of a group to end leaves it."""
         subscription = Subscription(buffer)
         group = subscription.group
-        self._open[group] += 1
+        self._open[group] = self._open.get(group, 0) + 1
         try:
             yield subscription
         finally:

@@ -51,6 +51,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options, raise_later=None)
+        self.delivery.inbox.open()  # now: many threads read from it
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self.transport_closed: threading.Condition = threading.Condition(self.lock)

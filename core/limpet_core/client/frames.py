@@ -83,6 +83,11 @@ class FrameBuffer:
             self._cut(data, position, found)
         return found
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether whoever gets the frames that are not ordinary may forget those before: no message is incomplete."""
+        return self._fast_lane and not self._fragmented and not self._refused
+
     def incomplete(self) -> bytes:
         """Take the bytes of the frame that is not complete."""
         data = b"".join(self._pieces)
