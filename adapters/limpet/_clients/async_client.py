@@ -29,7 +29,7 @@ from limpet._clients.incoming import IncomingStream
 from limpet._clients.incoming_buffers import Fragments
 from limpet._clients.misuse import OnlyAsync
 from limpet._clients.outgoing import OutgoingStream
-from limpet._clients.streams import Block, EventStream, Subscriptions, TypedEventStream
+from limpet._clients.streams import Batches, Block, EventStream, Subscriptions, TypedEventStream
 from limpet._clients.typed import Decoder, OnInvalid, decoder
 from limpet._transports.messages import Connect, ConnectManager
 from limpet._transports.proxies import ProxySetting
@@ -485,6 +485,19 @@ class AsyncClient(OnlyAsync, BaseClient[D]):
         """
         return self._iterate(self._delivery.read_inbox())
 
+    def batches(self) -> EventStream[list[Message]]:
+        """Iterate over the same messages, all that wait at a time: ``async for batch in client.batches()``.
+
+        A batch is a list of at least one message, in order. There are as many as have arrived since the last batch, so
+        nothing is held back to fill one. With many messages a second this costs less than a step for each, on trio and
+        anyio most of all. Messages of a batch that are not handled are gone when the iteration is left; an iteration
+        over the client leaves them for the next one.
+
+        On trio and anyio each batch is a checkpoint: other tasks run, and a cancellation is raised before the batch is
+        taken. A task that takes long for a large batch should have checkpoints of its own.
+        """
+        return self._iterate_batches(self._delivery.read_inbox())
+
     @overload
     def events(self, *types: type[T]) -> EventStream[T]: ...
     @overload
@@ -593,6 +606,9 @@ class AsyncClient(OnlyAsync, BaseClient[D]):
     def _iterate(self, buffer: Buffer, decoder: Decoder | None = None) -> EventStream[Any]:
         waiter = self._driver.waiter
         return EventStream(buffer, waiter) if decoder is None else TypedEventStream(buffer, waiter, decoder)
+
+    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Any]]:
+        return Batches(buffer, self._driver.waiter)
 
     def _ask(self, request: partial[Any]) -> Awaitable[Ack]:
         """Make a request and wait for its answer."""

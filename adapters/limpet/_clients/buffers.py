@@ -84,6 +84,14 @@ class Buffer:
             self.relax()
         return item
 
+    def pop_all(self) -> list[Any]:
+        """Remove and return all events that wait, oldest first; there must be one. For one thread alone."""
+        items = list(self.items)
+        self.items.clear()
+        if self.full:
+            self.relax()
+        return items
+
     def relax(self) -> None:
         """Resume reading at half the limit; to be called after events were removed."""
         if self.full and len(self.items) <= self.delivery.limit // 2:

@@ -100,6 +100,15 @@ class TypedEventStream(TypedIteration, EventStream[T_co]):
         self.decoder = decoder
 
 
+class Batches(EventStream[list[T_co]]):
+    """All messages that wait at a time, see :meth:`batches`."""
+
+    async def __anext__(self) -> list[T_co]:
+        while self._closed or not self._buffer.items:
+            await self._wait()
+        return self._buffer.pop_all()
+
+
 class Block(OnlyAsync, AbstractAsyncContextManager[T_co]):
     """The block of an async context manager."""
 

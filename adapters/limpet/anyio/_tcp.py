@@ -29,7 +29,7 @@ class _TcpStream:
 
 
 async def open_tcp(host: str, port: int) -> ByteStream:
-    if not _on_asyncio():
+    if not on_asyncio():
         return _TcpStream(await anyio.connect_tcp(host, port, happy_eyeballs_delay=DELAY))
     # anyio's look-ups on asyncio hold up the end of the process.
     from limpet._transports.dial_asyncio import dial
@@ -44,7 +44,8 @@ async def open_tcp(host: str, port: int) -> ByteStream:
         raise
 
 
-def _on_asyncio() -> bool:
+def on_asyncio() -> bool:
+    """Return whether the running event loop is asyncio's."""
     try:
         return asyncio.current_task() is not None  # None: trio as a guest of an asyncio loop
     except RuntimeError:
