@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from _meter import Meter, Result, Snapshot, beside_a_timer, idle, repeat, repeat_blocking
+from _meter import Meter, Result, Snapshot, beside_a_timer, idle, idle_blocking, repeat, repeat_blocking
 
 Job = Callable[..., Any]
 
@@ -120,6 +120,14 @@ class OursSync:
         from limpet.sync import Client
 
         return Client(url, Options(auto_reconnect=False))
+
+    def idle(self, url: str, count: int, seconds: float) -> Result:
+        def opened() -> object:
+            client = self.client(url)
+            client.start()
+            return client
+
+        return idle_blocking(opened, count, seconds)
 
     def receive(self, url: str) -> Result:
         from limpet import Disconnected, GroupMessage
