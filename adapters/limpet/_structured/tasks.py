@@ -47,6 +47,7 @@ class TransportTasks:
         self._scope: Scope | None = None  # of opening, reading and writing
         self._nursery: Nursery | None = None  # shielded: also of what is held open for the transport
         self._output, self._readable = backend.signal(), backend.signal()
+        self._writing = False  # the writer is there
         self._connection: AsyncMessageConnection | TcpConnection
         if route.connect is None:
             self._connection = TcpConnection(backend, route, self._session, dial)
@@ -58,8 +59,12 @@ class TransportTasks:
     # ---- For the driver
 
     def write(self) -> None:
-        """Wake the writer."""
-        self._output.set()
+        """Wake the writer, or begin it if there is something to send: an idle connection has none."""
+        if self._writing:
+            self._output.set()
+        elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.collect():
+            self._writing = True
+            self._nursery.start_soon(self._write)
 
     def read(self, wanted: bool) -> None:
         """Resume reading; the reader itself pauses."""
@@ -97,9 +102,9 @@ class TransportTasks:
                 nursery.cancel_scope.shield = True
                 self._nursery, self._scope = nursery, nursery.cancel_scope  # a scope of its own would take 0.5 KiB
                 if await self._open():
-                    nursery.start_soon(self._write)
-                    await self._read()
+                    await self._read()  # and its drain begins the writer, for the handshake
         finally:
+            self._nursery = None
             with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
                 await connection.close()
 
@@ -110,6 +115,7 @@ class TransportTasks:
                 try:
                     if await self._open():
                         async with self._backend.nursery() as nursery:
+                            self._writing = True
                             nursery.start_soon(self._write)
                             await self._read()
                 finally:
@@ -171,4 +177,7 @@ class TransportTasks:
             if not dial.wanted:
                 owner.drain()  # which cancels the reader, whatever it waits for
             elif not sent:
+                if isinstance(connection, TcpConnection):
+                    break  # nothing has come since: there was no wait
                 await self._output.wait()
+        self._writing = False
