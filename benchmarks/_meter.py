@@ -144,7 +144,7 @@ async def idle(
         gc.collect()
         memory = private_memory()
         clients += [await opened(tasks) for _ in range(count)]
-        await anyio.sleep(0.5)
+        await anyio.sleep(3.0)  # until nothing is left that helps busy connections alone
         gc.collect()
         memory = private_memory() - memory
         usage, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

@@ -29,6 +29,10 @@ from limpet._structured.tasks import CLOSE_TIMEOUT, TransportTasks
 from limpet._transports.held import Signal
 from limpet._transports.route import Route
 
+_LINGER = 0.25
+"""Seconds after which a writer that has nothing to do ends: its task takes 3 KiB, and to begin one takes longer than to
+wake one."""
+
 
 class StructuredDriver(AsyncDriver[TransportTasks]):
     """Keeps one session going in a nursery; see :meth:`run`.
@@ -51,6 +55,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._over = self.backend.signal()  # the session has stopped
         self._ended: Signal | None = None  # of the run that has not returned yet
         self._first: Connected | Stopped | None = None  # of the run
+        self._retire_at = math.inf  # when to look whether the writer has nothing to do
         self._thread = 0  # of the run
         self._call_soon: Callable[[Callable[[], object]], object]
 
@@ -200,6 +205,12 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             for transport in self._transports:
                 transport.give_up()
 
+    def writer_waits(self) -> None:
+        """End the writer after a while, if it still waits then."""
+        if self._retire_at == math.inf:
+            self._retire_at = self.now() + _LINGER
+            self._earlier.set()
+
     def ended(self, transport: TransportTasks) -> None:
         """Forget a transport whose tasks have ended."""
         self._transports.remove(transport)
@@ -216,16 +227,20 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Wake the session when it is time, until it has stopped; call ``started`` once it is connected."""
         while self.session.state is not State.STOPPED:
             self._earlier = self.backend.signal()
-            self._armed = self.session.deadline
+            self._armed = min(self.session.deadline, self._retire_at)
             if started is not None and self._first is not None:
                 started()
                 started = None
             with self.backend.scope(self._armed, False):
                 await self._earlier.wait()
-            if self.now() >= self.session.deadline:
-                self._wake_session(self.now())
+            now = self.now()
+            if now >= self._retire_at:
+                again = self._transport is not None and self._transport.retire()
+                self._retire_at = now + _LINGER if again else math.inf
+            if now >= self.session.deadline:
+                self._wake_session(now)
                 self.drain()
-        self._armed = math.inf
+        self._armed = self._retire_at = math.inf
         if started is not None and type(self._first) is Connected:  # and has stopped at once
             started()
 

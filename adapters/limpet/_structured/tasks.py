@@ -29,6 +29,10 @@ class TransportOwner(Owner, Protocol):
         """Stop the session and all transports: one of them has failed."""
         ...
 
+    def writer_waits(self) -> None:
+        """Call :meth:`TransportTasks.retire` after a while, and again as long as it returns True."""
+        ...
+
 
 class TransportTasks:
     """One transport, from the dial to its end.
@@ -48,6 +52,7 @@ class TransportTasks:
         self._nursery: Nursery | None = None  # shielded: also of what is held open for the transport
         self._output, self._readable = backend.signal(), backend.signal()
         self._writing = False  # the writer is there
+        self._active = self._retired = False  # the writer has sent something of late; it is to end
         self._connection: AsyncMessageConnection | TcpConnection
         if route.connect is None:
             self._connection = TcpConnection(backend, route, self._session, dial)
@@ -63,13 +68,23 @@ class TransportTasks:
         if self._writing:
             self._output.set()
         elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.collect():
-            self._writing = True
+            self._writing, self._retired = True, False
             self._nursery.start_soon(self._write)
 
     def read(self, wanted: bool) -> None:
         """Resume reading; the reader itself pauses."""
         if wanted:
             self._readable.set()
+
+    def retire(self) -> bool:
+        """End the writer of an idle connection; return False if there is none to be looked after any more."""
+        if self._active and self._writing:
+            self._active = False
+            return True
+        if isinstance(self._connection, TcpConnection):
+            self._retired = True
+            self._output.set()
+        return False
 
     def cancel(self) -> None:
         """End the tasks: the transport is not wanted any more."""
@@ -177,7 +192,10 @@ class TransportTasks:
             if not dial.wanted:
                 owner.drain()  # which cancels the reader, whatever it waits for
             elif not sent:
-                if isinstance(connection, TcpConnection):
+                if self._retired:
                     break  # nothing has come since: there was no wait
+                owner.writer_waits()
                 await self._output.wait()
+            else:
+                self._active = True
         self._writing = False
