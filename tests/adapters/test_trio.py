@@ -150,6 +150,23 @@ def test_a_stream_that_another_task_closes_at_a_checkpoint_ends(batches: bool) -
     run(scenario)
 
 
+def test_an_idle_connection_has_no_writer_and_writes_again() -> None:
+    def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    async def scenario(service: BackgroundService) -> None:
+        async with Client(service.url(), fast()) as client:
+            before = tasks()
+            for _ in range(2):
+                await client.send_to_group(GROUP, 1)
+                assert tasks() == before
+                while tasks() == before:  # noqa: ASYNC110 - nothing tells
+                    await trio.sleep(0.01)
+                assert tasks() == before - 1
+
+    run(scenario)
+
+
 def test_the_task_for_callbacks_comes_with_the_first_async_one() -> None:
     async def scenario(service: BackgroundService) -> None:
         def tasks() -> int:

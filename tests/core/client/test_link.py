@@ -324,6 +324,19 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
     assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"2" * 125)]
 
 
+def test_what_reads_other_frames_is_kept_only_between_the_fragments_of_a_message() -> None:
+    wire = Wire().upgrade()
+    ping = frames.frame(frames.PING, b"?")
+    whole = frames.fragments(encoded(news(1, "whole")), 10)
+    wire.gets(ping)
+    assert wire.link._frames is None
+    wire.gets(whole[:12] + ping)
+    assert wire.link._frames is not None
+    wire.gets(whole[12:])
+    assert wire.link._frames is None
+    assert wire.data() == ["whole"]
+
+
 def test_a_peer_that_reads_nothing_is_owed_the_newest_500_pongs_and_no_more() -> None:
     wire = Wire().upgrade()
     wire.gets(*(frames.frame(frames.PING, b"%d" % number) for number in range(503)))
