@@ -607,7 +607,7 @@ class AsyncClient(OnlyAsync, BaseClient[D]):
         waiter = self._driver.waiter
         return EventStream(buffer, waiter) if decoder is None else TypedEventStream(buffer, waiter, decoder)
 
-    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Any]]:
+    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Message]]:
         return Batches(buffer, self._driver.waiter)
 
     def _ask(self, request: partial[Any]) -> Awaitable[Ack]:

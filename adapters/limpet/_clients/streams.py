@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from limpet import LimpetError, LocalProtocolError, SendError
+from limpet import LimpetError, LocalProtocolError, Message, SendError
 from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncWaiter
 from limpet._clients.misuse import OnlyAsync
@@ -100,10 +100,10 @@ class TypedEventStream(TypedIteration, EventStream[T_co]):
         self.decoder = decoder
 
 
-class Batches(EventStream[list[T_co]]):
+class Batches(EventStream[list[Message]]):
     """All messages that wait at a time, see :meth:`batches`."""
 
-    async def __anext__(self) -> list[T_co]:
+    async def __anext__(self) -> list[Message]:
         while self._closed or not self._buffer.items:
             await self._wait()
         return self._buffer.pop_all()

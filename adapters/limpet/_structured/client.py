@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from limpet import LocalProtocolError
+from limpet import LocalProtocolError, Message
 from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.buffers import Buffer
@@ -60,10 +60,10 @@ class EventStream(_streams.EventStream[T_co]):
         self._fairness.reset()
 
 
-class Batches(EventStream[list[T_co]]):
+class Batches(EventStream[list[Message]]):
     """All messages that wait at a time, see :meth:`batches`."""
 
-    async def __anext__(self) -> list[T_co]:
+    async def __anext__(self) -> list[Message]:
         if self._buffer.items and not self._closed:
             await self._fairness.yield_now()
         if self._closed or not self._buffer.items:  # as above
@@ -92,7 +92,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
     def _iterate(self, buffer: Buffer, decoder: Decoder | None = None) -> EventStream[Any]:
         return EventStream(buffer, self._driver) if decoder is None else TypedEventStream(buffer, self._driver, decoder)
 
-    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Any]]:
+    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Message]]:
         return Batches(buffer, self._driver)
 
     async def stop(self) -> None:

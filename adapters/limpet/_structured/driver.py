@@ -168,8 +168,11 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             finally:
                 if self.session.state is not State.STOPPED:
                     await self._stop_politely()
-        first: Connected | Stopped | None = self._first
-        if type(first) is Stopped:  # raised outside the nursery, which would wrap it into a group
+        self._check_start()  # outside the nursery, which would wrap the error into a group
+
+    def _check_start(self) -> None:
+        """Raise the error of a start that failed."""
+        if type(first := self._first) is Stopped:
             raise first.error or ClientStopped("the client was stopped while it started")
 
     async def _stop_politely(self) -> None:

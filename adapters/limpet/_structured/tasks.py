@@ -124,8 +124,9 @@ class TransportTasks:
                 await connection.close()
 
     async def _run_messages(self, connection: AsyncMessageConnection) -> None:
-        async with self._backend.nursery() as self._nursery:
-            self._nursery.cancel_scope.shield = True
+        async with self._backend.nursery() as held:
+            held.cancel_scope.shield = True
+            self._nursery = held
             with self._backend.scope(math.inf, False) as self._scope:
                 try:
                     if await self._open():

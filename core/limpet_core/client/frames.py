@@ -85,7 +85,7 @@ class FrameBuffer:
 
     @property
     def at_rest(self) -> bool:
-        """Whether whoever gets the frames that are not ordinary may forget those before: no message is incomplete."""
+        """Whether no message in other frames is incomplete: what has read them may be forgotten."""
         return self._fast_lane and not self._fragmented and not self._refused
 
     def incomplete(self) -> bytes:
