@@ -131,7 +131,7 @@ class Inbox(Buffer):
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
-        self.items = _NOTHING
+        self.items: deque[Any] = _NOTHING
         self.readers: dict[object, None] = {}  # an empty set would take more
         self.dropped: int = 0
         self._warned = False
