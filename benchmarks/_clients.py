@@ -23,6 +23,7 @@ from _meter import (
     Snapshot,
     beside_a_timer,
     idle,
+    idle_blocking,
     repeat,
     repeat_blocking,
     repeat_submitted,
@@ -135,6 +136,14 @@ class OursSync:
         from limpet.sync import Client
 
         return Client(url, Options(auto_reconnect=False))
+
+    def idle(self, url: str, count: int, seconds: float) -> Result:
+        def opened() -> object:
+            client = self.client(url)
+            client.start()
+            return client
+
+        return idle_blocking(opened, count, seconds)
 
     def receive(self, url: str) -> Result:
         from limpet import Disconnected, GroupMessage

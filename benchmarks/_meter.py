@@ -167,17 +167,33 @@ async def idle(
         gc.collect()
         memory = private_memory()
         clients += [await opened(tasks) for _ in range(count)]
-        await anyio.sleep(0.5)
+        await anyio.sleep(3.0)  # until nothing is left that helps busy connections alone
         gc.collect()
         memory = private_memory() - memory
         usage, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         await anyio.sleep(seconds)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        report(
-            {
-                "memory": memory / count,
-                "wall": time.perf_counter() - began,
-                "cpu": after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime,
-                "wakeups": after.ru_nvcsw - usage.ru_nvcsw - 1,  # the last one ended the sleep
-            }
-        )
+        report(_did_nothing(memory / count, usage, began))
+
+
+def idle_blocking(opened: Callable[[], object], count: int, seconds: float) -> Result:
+    """The same with blocking clients, for which ``opened`` returns a connected one."""
+    clients = [opened() for _ in range(10)]
+    gc.collect()
+    memory = private_memory()
+    clients += [opened() for _ in range(count)]
+    time.sleep(0.5)
+    gc.collect()
+    memory = private_memory() - memory
+    usage, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    time.sleep(seconds)
+    return _did_nothing(memory / count, usage, began)
+
+
+def _did_nothing(memory: float, usage: resource.struct_rusage, began: float) -> Result:
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "memory": memory,
+        "wall": time.perf_counter() - began,
+        "cpu": after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime,
+        "wakeups": after.ru_nvcsw - usage.ru_nvcsw - 1,  # the last one ended the sleep
+    }

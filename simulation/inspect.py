@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from limpet import Event, Session
+from limpet import Event, Link, Session
 from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
 from limpet_core.service import ServiceCore, Transport
@@ -177,6 +177,11 @@ def forget_own_states(session: Session) -> None:
 def set_timer(session: Session, timer: Timer, deadline: float) -> None:
     """Arm ``timer`` for ``deadline``; ``math.inf`` disarms it."""
     session._timers.set(timer, deadline)
+
+
+def reads_other_frames(link: Link) -> bool:
+    """Return whether ``link`` keeps what reads the frames that are not ordinary."""
+    return link._frames is not None
 
 
 # ---- Changes to a service

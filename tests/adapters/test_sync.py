@@ -398,9 +398,9 @@ def test_in_a_forked_child_callbacks_have_a_thread_again() -> None:
     client = Client("ws://host/client/hubs/chat")
     driver = client._driver
     driver.callbacks._thread = threading.current_thread()  # busy with the last callback, in the parent
-    delivered, lock, guard = driver.callbacks._delivered, driver.lock, client._guard
+    changed, lock, guard = driver.callbacks._change(), driver.lock, client._guard
     client._after_fork()
     assert driver.callbacks._thread is None
-    assert driver.callbacks._delivered is not delivered
+    assert driver.callbacks._change() is not changed
     assert driver.lock is not lock
     assert client._guard is not guard

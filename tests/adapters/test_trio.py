@@ -14,7 +14,7 @@ from limpet import ConnectError, GroupMessage, SendError, Session
 from limpet.anyio import Client as AnyioClient
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
-from limpet.trio import Client
+from limpet.trio import Client, EventStream
 
 GROUP = "g"
 
@@ -75,7 +75,7 @@ def test_without_ack_it_is_a_checkpoint_for_cancellation_every_time_and_yields_i
     run(scenario)
 
 
-def test_iteration_is_a_checkpoint_for_cancellation_at_every_event_and_yields_in_time() -> None:
+def test_iteration_is_a_checkpoint_for_cancellation_at_each_eighth_event_and_yields_in_time() -> None:
     async def scenario(service: BackgroundService) -> None:
         async with Client(service.url(), fast()) as client:
             await client.join_group(GROUP)
@@ -84,8 +84,11 @@ def test_iteration_is_a_checkpoint_for_cancellation_at_every_event_and_yields_in
             stream = aiter(client)
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await anext(stream)
+                taken = []
+                async for message in stream:
+                    taken.append(message.data)  # noqa: PERF401 - it is cancelled in the middle
             assert scope.cancelled_caught
+            assert len(taken) < 8
             turns = 0
 
             async def others() -> None:
@@ -96,10 +99,70 @@ def test_iteration_is_a_checkpoint_for_cancellation_at_every_event_and_yields_in
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(others)
-                assert [(await anext(stream)).data for _ in range(201)] == list(range(201))
+                rest = [(await anext(stream)).data for _ in range(201 - len(taken))]
+                assert taken + rest == list(range(201))
                 assert turns
                 nursery.cancel_scope.cancel()
             stream.close()
+
+    run(scenario)
+
+
+def test_each_batch_is_a_checkpoint_and_a_cancellation_takes_nothing() -> None:
+    async def scenario(service: BackgroundService) -> None:
+        async with Client(service.url(), fast()) as client:
+            await client.join_group(GROUP)
+            stream = client.batches()
+            for first in (0, 10):
+                service.publish(GROUP, range(first, first + 9))
+                await client.send_to_group(GROUP, first + 9)
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    await anext(stream)
+                assert scope.cancelled_caught
+                with trio.testing.assert_checkpoints():
+                    assert [message.data for message in await anext(stream)] == list(range(first, first + 10))
+            stream.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_stream_that_another_task_closes_at_a_checkpoint_ends(batches: bool) -> None:
+    async def scenario(service: BackgroundService) -> None:
+        async with Client(service.url(), fast()) as client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(200))
+            await client.send_to_group(GROUP, 200)
+            stream: EventStream[Any] = client.batches() if batches else client.events(GroupMessage)
+            if not batches:
+                service.publish(GROUP, range(200))
+                await client.send_to_group(GROUP, 200)
+            async with trio.open_nursery() as nursery:
+
+                async def close() -> None:
+                    stream.close()
+
+                nursery.start_soon(close)
+                async for _ in stream:
+                    pass
+
+    run(scenario)
+
+
+def test_an_idle_connection_has_no_writer_and_writes_again() -> None:
+    def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    async def scenario(service: BackgroundService) -> None:
+        async with Client(service.url(), fast()) as client:
+            before = tasks()
+            for _ in range(2):
+                await client.send_to_group(GROUP, 1)
+                assert tasks() == before
+                while tasks() == before:  # noqa: ASYNC110 - nothing tells
+                    await trio.sleep(0.01)
+                assert tasks() == before - 1
 
     run(scenario)
 

@@ -15,6 +15,7 @@ from limpet import (
     Ack,
     GroupMessage,
     InvalidData,
+    Message,
     Options,
     Recovered,
     Reply,
@@ -74,6 +75,8 @@ async def asyncio_application(client: limpet.asyncio.Client) -> None:
     async for stream in client.streams("room", type=Order):
         async for chunk in stream:
             assert_type(chunk, StreamChunk[Order])
+    async for batch in client.batches():
+        assert_type(batch, list[Message])
     async for untyped in client.streams():
         async for fragment in untyped:
             print(fragment.data, fragment.sequence_id)

@@ -38,6 +38,9 @@ class _NotGiven:
 _NOT_GIVEN: Any = _NotGiven()  # None is a likely slip: on(GroupMessage, print("x"))
 
 
+_NO_GUARD = nullcontext()  # holds nothing: one for all
+
+
 class BaseClient(Generic[D]):
     """State, callbacks and buffers of a client; requests and iteration are in its subclasses.
 
@@ -57,7 +60,7 @@ class BaseClient(Generic[D]):
         self._driver = driver
         self._session = driver.session
         self._delivery = driver.delivery
-        self._guard: AbstractContextManager[Any] = guard if guard is not None else nullcontext()
+        self._guard: AbstractContextManager[Any] = guard if guard is not None else _NO_GUARD
         self._instruments = None if instrument is None else Instruments(instrument, driver.session)
         self._delivery.instruments = self._instruments
 

@@ -15,6 +15,9 @@ log: logging.Logger = logging.getLogger("limpet")
 
 MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
 
+_NOTHING: Any = ()
+"""In place of a deque, which takes 0.7 KiB, even empty, until there is something to put into it."""
+
 
 class Buffer:
     """Events that wait for one consumer.
@@ -85,6 +88,14 @@ class Buffer:
             self.relax()
         return item
 
+    def pop_all(self) -> list[Any]:
+        """Remove and return all events that wait, oldest first; there must be one. For one thread alone."""
+        items = list(self.items)
+        self.items.clear()
+        if self.full:
+            self.relax()
+        return items
+
     def relax(self) -> None:
         """Resume reading at half the limit; to be called after events were removed."""
         if self.full and len(self.items) <= self.delivery.limit // 2:
@@ -124,12 +135,15 @@ class Inbox(Buffer):
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
-        self.readers: set[object] = set()
+        self.items: deque[Any] = _NOTHING
+        self.readers: dict[object, None] = {}  # an empty set would take more
         self.dropped: int = 0
         self._warned = False
 
     def put(self, event: Event) -> None:
         """Add a message; at the limit and without a reader, in place of the oldest one."""
+        if self.items is _NOTHING:
+            self.open()
         if self.readers or len(self.items) < self.delivery.limit - 1:
             Buffer.put(self, event)  # super() would cost as much as the rest
             return
@@ -145,9 +159,19 @@ class Inbox(Buffer):
             self.dropped += 1
         self.items.append(event)
 
+    def open(self) -> None:
+        """Make room for messages. Only one thread may call, and none may look at ``items`` meanwhile."""
+        if self.items is _NOTHING:
+            self.items = deque()
+
+    def forget(self) -> None:
+        """Drop the events that wait, if there ever were any."""
+        if self.items is not _NOTHING:
+            super().forget()
+
     def close(self) -> None:
         """Remove one reader; messages that it did not take wait for the next."""
-        self.readers.pop()
+        self.readers.popitem()
         self.relax()
 
     def relax(self) -> None:
@@ -204,5 +228,5 @@ class Buffers:
 
     def read_inbox(self) -> Inbox:
         """Return the inbox, for one more reader, which must close it."""
-        self.inbox.readers.add(object())
+        self.inbox.readers[object()] = None
         return self.inbox

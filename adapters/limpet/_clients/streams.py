@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from limpet import LimpetError, LocalProtocolError, SendError
+from limpet import LimpetError, LocalProtocolError, Message, SendError
 from limpet._clients.buffers import Buffer
 from limpet._clients.driver import AsyncWaiter
 from limpet._clients.misuse import OnlyAsync
@@ -101,6 +100,15 @@ class TypedEventStream(TypedIteration, EventStream[T_co]):
         self.decoder = decoder
 
 
+class Batches(EventStream[list[Message]]):
+    """All messages that wait at a time, see :meth:`batches`."""
+
+    async def __anext__(self) -> list[Message]:
+        while self._closed or not self._buffer.items:
+            await self._wait()
+        return self._buffer.pop_all()
+
+
 class Block(OnlyAsync, AbstractAsyncContextManager[T_co]):
     """The block of an async context manager."""
 
@@ -149,7 +157,7 @@ class Subscriptions:
 
     def __init__(self, leave: Callable[[str], None]) -> None:
         self._leave = leave
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
         self._to_leave: set[str] = set()  # groups that a subscription has joined
 
     @contextmanager
@@ -157,7 +165,7 @@ class Subscriptions:
         """Count a subscription, with ``buffer``, as open; the last one of a group to end leaves it."""
         subscription = Subscription(buffer)
         group = subscription.group
-        self._open[group] += 1
+        self._open[group] = self._open.get(group, 0) + 1
         try:
             yield subscription
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,7 +24,13 @@ class Scope(Protocol):
 
 
 class Nursery(Protocol):
-    """A nursery or task group."""
+    """A nursery or task group.
+
+    Attributes:
+        cancel_scope: its cancel scope, whose ``shield`` may be set.
+    """
+
+    cancel_scope: Any
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], /, *args: Any) -> object: ...
     async def start(self, function: Callable[..., Awaitable[Any]], /, *args: Any) -> Any: ...
@@ -52,7 +58,7 @@ class Backend:
 
     Attributes:
         now: returns the loop's time.
-        signal: makes an event.
+        event: makes an event, in the running loop.
         scope: makes a cancel scope of a deadline and a shield.
         nursery: opens a nursery or task group.
         open_tcp: opens a TCP connection to a host and port.
@@ -65,7 +71,7 @@ class Backend:
     """
 
     now: Callable[[], float]
-    signal: Callable[[], Signal]
+    event: Callable[[], Signal]
     scope: Callable[[float, bool], Scope]
     nursery: Callable[[], AbstractAsyncContextManager[Any]]
     open_tcp: Callable[[str, int], Awaitable[ByteStream]]
@@ -76,32 +82,73 @@ class Backend:
     call_soon: Callable[[], Callable[[Callable[[], object]], object]]
     protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
 
+    def signal(self) -> Signal:
+        """Return a new event, which is made when somebody waits for it: before, it takes a tenth of the memory."""
+        return LazySignal(self.event)
+
+
+class LazySignal:
+    """An event that is made when somebody waits for it."""
+
+    __slots__ = ("_event", "_make", "_set")
+
+    def __init__(self, make: Callable[[], Signal]) -> None:
+        self._make = make
+        self._event: Signal | None = None
+        self._set = False
+
+    def set(self) -> None:
+        """Wake the tasks that wait, now or later."""
+        self._set = True
+        if self._event is not None:
+            self._event.set()
+
+    def wait(self) -> Coroutine[Any, Any, object]:
+        """Wait until the event is set."""
+        if self._event is None:
+            self._event = self._make()
+            if self._set:
+                self._event.set()
+        return self._event.wait()
+
 
 class Fairness:
     """Checkpoints for a task that never has to wait, at the price of one in 64.
 
-    Every checkpoint raises a cancellation of the task; other tasks run only at the last of ``min(64, most)``.
+    Every checkpoint raises a cancellation of the task; other tasks run only at the last of ``min(64, most)``. Iteration
+    over events has one for eight of them.
 
     Args:
         most: how many requests can be pending: senders must not run ahead of the answers to more.
+
+    Attributes:
+        taken: how many messages were sent and events taken since other tasks have run.
     """
 
     def __init__(self, backend: Backend, most: int) -> None:
         self._backend = backend
         self._length = min(64, most)
-        self._taken = 0
+        self.taken: int = 0
 
     def reset(self) -> None:
         """Note that other tasks have run just now."""
-        self._taken = 0
+        self.taken = 0
+
+    def look(self) -> Awaitable[Any]:
+        """Return a checkpoint, to be awaited, that is due."""
+        if self.taken < self._length:
+            return self._backend.checkpoint_if_cancelled()
+        return self.yield_now()
+
+    def yield_now(self) -> Awaitable[Any]:
+        """Return a checkpoint, to be awaited, at which other tasks run."""
+        self.taken = 0
+        return self._backend.checkpoint()
 
     def checkpoint(self) -> Awaitable[Any]:
         """Return a checkpoint, to be awaited."""
-        self._taken += 1
-        if self._taken <= self._length:
-            return self._backend.checkpoint_if_cancelled()
-        self._taken = 0
-        return self._backend.checkpoint()
+        self.taken += 1
+        return self.look()
 
 
 class SignalWaiter(Generic[T]):

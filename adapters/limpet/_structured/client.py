@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
-from limpet import LocalProtocolError
+from limpet import LocalProtocolError, Message
 from limpet._clients import streams as _streams
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.buffers import Buffer
@@ -37,17 +37,40 @@ class EventStream(_streams.EventStream[T_co]):
         self._fairness = driver.fairness
 
     async def __anext__(self) -> T_co:
-        if self._closed or not self._buffer.items:
-            while self._closed or not self._buffer.items:
-                try:
-                    await self._wait()
-                except StopAsyncIteration:
-                    await self._fairness.checkpoint()  # a loop around a stopped client must be cancellable, too
-                    raise
-            self._fairness.reset()
+        buffer = self._buffer
+        if self._closed or not buffer.items:
+            await self._until_filled()
         else:
-            await self._fairness.checkpoint()
-        return cast(T_co, self._buffer.pop())
+            fairness = self._fairness
+            fairness.taken += 1
+            if not fairness.taken & 7:  # a checkpoint takes nearly as long as to receive a message
+                await fairness.look()
+                if self._closed or not buffer.items:  # another task has closed it, or was faster
+                    await self._until_filled()
+        item: T_co = buffer.items.popleft()  # what pop() does, without the call
+        if buffer.full:
+            buffer.relax()
+        return item
+
+    async def _until_filled(self) -> None:
+        while self._closed or not self._buffer.items:
+            try:
+                await self._wait()
+            except StopAsyncIteration:
+                await self._fairness.checkpoint()  # a loop around a stopped client must be cancellable, too
+                raise
+        self._fairness.reset()
+
+
+class Batches(EventStream[list[Message]]):
+    """All messages that wait at a time, see :meth:`batches`."""
+
+    async def __anext__(self) -> list[Message]:
+        if self._buffer.items and not self._closed:
+            await self._fairness.yield_now()
+        if self._closed or not self._buffer.items:  # as above
+            await self._until_filled()
+        return self._buffer.pop_all()
 
 
 class TypedEventStream(TypedIteration, EventStream[T_co]):
@@ -80,6 +103,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
     def _iterate(self, buffer: Buffer, decoder: Decoder | None = None) -> EventStream[Any]:
         return EventStream(buffer, self._driver) if decoder is None else TypedEventStream(buffer, self._driver, decoder)
+
+    def _iterate_batches(self, buffer: Buffer) -> EventStream[list[Message]]:
+        return Batches(buffer, self._driver)
 
     async def stop(self) -> None:
         """Disconnect, in any state; return when the connection is closed, at most ``close_timeout`` later.

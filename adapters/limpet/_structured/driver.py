@@ -2,18 +2,16 @@
 
 The tasks of a client, and the cancellation that reaches each::
 
-    run()                              of the application's task, whose cancellation reaches all but the protected scope
+    run()                        of the application's task, which keeps time; cancelled, it cancels all but transports
     `- nursery of the run
-       |- _connect_and_keep_time()     in the protected scope: a shield, so that the client can close politely
-       |  `- nursery of the transports
-       |     |- TransportTasks.run()   opens and reads; cancelled when the session does not want the transport any more
-       |     |  |- its writer          cancelled together with it
-       |     |  `- Held._run()         holds a context manager of connect open; ends when the transport is closed
-       |     `- (_keep_time() runs in the task itself, and ends when the session has stopped)
-       `- CallbackTask                 awaits async callbacks, and a task that looks after it; cancelled at once
+       |- TransportTasks.run()   opens and reads, behind a shield, so that the client can close politely; cancelled when
+       |  |                      the session does not want the transport any more
+       |  |- its writer          cancelled together with it
+       |  `- Held._run()         holds a context manager of connect open; ends when the transport is closed
+       `- CallbackTask           awaits async callbacks, and a task that looks after it; cancelled at once
 
-A cancelled run stops the session, for which it shields itself, waits until the protected scope is empty, and cancels
-that after ``close_timeout`` and one second more.
+A cancelled run stops the session, for which it shields itself and keeps time on, and waits until the transports are
+closed. It gives them up after ``close_timeout`` and one second more.
 """
 
 from __future__ import annotations
@@ -25,12 +23,16 @@ from typing import Any
 
 from limpet import ClientStopped, Connected, LocalProtocolError, Options, State, Stopped
 from limpet._clients.driver import AsyncDriver
-from limpet._structured.backend import Backend, Fairness, Nursery, Scope, SignalWaiter
+from limpet._structured.backend import Backend, Fairness, Nursery, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.submitted import Submitted
 from limpet._structured.tasks import CLOSE_TIMEOUT, TransportTasks
 from limpet._transports.held import Signal
 from limpet._transports.route import Route
+
+_LINGER = 0.25
+"""Seconds after which a writer that has nothing to do ends: its task takes 3 KiB, and to begin one takes longer than to
+wake one."""
 
 
 class StructuredDriver(AsyncDriver[TransportTasks]):
@@ -48,13 +50,13 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self.fairness: Fairness = Fairness(self.backend, self.session.options.max_pending_requests)
         self._callbacks = CallbackTask(self.backend, self.session, self.delivery.callbacks)
         self._nursery: Nursery | None = None  # of the run
-        self._transports: Nursery | None = None  # of the transports
-        self._protected_scope: Scope
+        self._transports: list[TransportTasks] = []  # those whose tasks have not ended
         self._escaped: BaseException | None = None  # of a callback that was called outside the run's nursery
         self._earlier = self.backend.signal()  # the deadline has moved
         self._over = self.backend.signal()  # the session has stopped
         self._ended: Signal | None = None  # of the run that has not returned yet
-        self._outcome: SignalWaiter[Connected | Stopped] | None = None
+        self._first: Connected | Stopped | None = None  # of the run
+        self._retire_at = math.inf  # when to look whether the writer has nothing to do
         self._thread = 0  # of the run
         self._call_soon: Callable[[Callable[[], object]], object]
 
@@ -158,37 +160,43 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
                 raise escaped
 
     async def _run(self, started: Callable[[], None]) -> None:
-        self._outcome, self._over = self.waiter(), self.backend.signal()
-        self._protected_scope = self.backend.scope(math.inf, True)
-        failure: BaseException | None = None
+        self._first, self._over = None, self.backend.signal()
         async with self.backend.nursery() as nursery:
             self._callbacks.begin(nursery)
             self._nursery = nursery
-            nursery.start_soon(self._connect_and_keep_time)
             try:
-                event = await self._outcome
-                if type(event) is Stopped:
-                    # Raised outside the nursery, which would wrap it into a group.
-                    failure = event.error or ClientStopped("the client was stopped while it started")
-                else:
-                    started()
-                    await self._over.wait()
+                self.drain()
+                await self._keep_time(started)
+            except BaseException as error:
+                if not isinstance(error, self.backend.cancelled()):
+                    self.give_up()
+                raise
             finally:
-                patience = self.session.options.close_timeout + CLOSE_TIMEOUT
-                with self.backend.scope(self.now() + patience, True):
-                    await self.stop()
                 if self.session.state is not State.STOPPED:
-                    self._protected_scope.cancel()  # a transport that cannot be closed
-        if failure is not None:
-            raise failure
+                    await self._stop_politely()
+        self._check_start()  # outside the nursery, which would wrap the error into a group
+
+    def _check_start(self) -> None:
+        """Raise the error of a start that failed."""
+        if type(first := self._first) is Stopped:
+            raise first.error or ClientStopped("the client was stopped while it started")
+
+    async def _stop_politely(self) -> None:
+        """Stop the session, whatever cancels the caller."""
+        with self.backend.scope(self.now() + self.session.options.close_timeout + CLOSE_TIMEOUT, True):
+            self.session.stop(self.now())
+            self.drain()
+            await self._keep_time()
+        if self.session.state is not State.STOPPED:
+            self.give_up()  # a transport that cannot be closed
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the run: the session is connected, or has stopped."""
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result(event)
+        if self._first is None:
+            self._first = event
+        self._earlier.set()
         if type(event) is Stopped:
             self._over.set()
-            self._earlier.set()
             self._callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
@@ -198,18 +206,23 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         elif self._escaped is None:
             self._escaped = error
 
-    # ---- The protected scope
+    def give_up(self) -> None:
+        """Stop the session at once, and end the tasks of all transports: one has failed, or cannot be closed."""
+        try:
+            self._end()
+        finally:
+            for transport in self._transports:
+                transport.give_up()
 
-    async def _connect_and_keep_time(self) -> None:
-        with self._protected_scope:
-            try:
-                async with self.backend.nursery() as nursery:
-                    self._transports = nursery
-                    self.drain()
-                    await self._keep_time()
-            finally:
-                self._transports = None
-                self._end()
+    def writer_waits(self) -> None:
+        """End the writer after a while, if it still waits then."""
+        if self._retire_at == math.inf:
+            self._retire_at = self.now() + _LINGER
+            self._earlier.set()
+
+    def ended(self, transport: TransportTasks) -> None:
+        """Forget a transport whose tasks have ended."""
+        self._transports.remove(transport)
 
     def _end(self) -> None:
         """Stop the session, unless it has stopped: no task is left that would notice its end."""
@@ -219,29 +232,40 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             self.session.disconnected(self.now())  # the answer to its close is not waited for
             self.drain()
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, started: Callable[[], None] | None = None) -> None:
+        """Wake the session when it is time, until it has stopped; call ``started`` once it is connected."""
         while self.session.state is not State.STOPPED:
             self._earlier = self.backend.signal()
-            self._armed = self.session.deadline
+            self._armed = min(self.session.deadline, self._retire_at)
+            if started is not None and self._first is not None:
+                started()
+                started = None
             with self.backend.scope(self._armed, False):
                 await self._earlier.wait()
-            if self.now() >= self.session.deadline:
-                self._wake_session(self.now())
+            now = self.now()
+            if now >= self._retire_at:
+                again = self._transport is not None and self._transport.retire()
+                self._retire_at = now + _LINGER if again else math.inf
+            if now >= self.session.deadline:
+                self._wake_session(now)
                 self.drain()
-        self._armed = math.inf
+        self._armed = self._retire_at = math.inf
+        if started is not None and type(self._first) is Connected:  # and has stopped at once
+            started()
 
     # ---- Hooks of the drain
 
     def _redial(self) -> None:
-        if self._transports is None:
-            return  # its task is about to start, and drains at once
+        if self._nursery is None:
+            return  # the run is about to begin, and drains at once
         if self._transport is not None:
             self._transport.cancel()
             self._transport = None
         self._dial = dial = self.session.dial
         if dial is not None:
             self._transport = transport = TransportTasks(self.backend, self._route, dial, self)
-            self._transports.start_soon(transport.run)
+            self._nursery.start_soon(transport.run)
+            self._transports.append(transport)
 
     def _run_callbacks(self) -> None:
         self._callbacks.wake()

@@ -21,7 +21,7 @@ from limpet._clients.outgoing import OutgoingStream
 from limpet._clients.submit import AsyncSubmit, Submit
 from limpet._clients.typed import TypedIteration
 from limpet._structured.callbacks import CallbackTask
-from limpet._structured.client import EventStream, StructuredClient
+from limpet._structured.client import Batches, EventStream, StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.submitted import Submitted
 from limpet._structured.tasks import TransportTasks
@@ -29,7 +29,7 @@ from limpet._transports.held import Held
 
 _STEPS: tuple[tuple[type[Any], str], ...] = (
     # In the client's tasks. CallbackQueue.run is missing: it awaits coroutines of the application.
-    (StructuredDriver, "run _run _connect_and_keep_time stop"),
+    (StructuredDriver, "run _run stop"),
     (TransportTasks, "run _write"),
     (Held, "_run"),
     (CallbackTask, "_watch"),
@@ -45,6 +45,7 @@ _STEPS: tuple[tuple[type[Any], str], ...] = (
     (OutgoingStream, "_open write flush end abort __aenter__ __aexit__"),
     (streams.Subscriptions, "subscribed"),
     (EventStream, "__anext__"),
+    (Batches, "__anext__"),
     (TypedIteration, "__anext__"),
     (IncomingStream, "__anext__ close aclose __aenter__ __aexit__"),
     (streams.EventStream, "close"),

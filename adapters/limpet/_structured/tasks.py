@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from limpet import Dial
 from limpet._clients.driver import Owner
-from limpet._structured.backend import Backend, Nursery
+from limpet._structured.backend import Backend, Nursery, Scope
 from limpet._structured.tcp import TcpConnection
 from limpet._transports.held import Signal
 from limpet._transports.messages import AsyncMessageConnection
@@ -18,6 +18,22 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that a close frame may take on a connection that is not wanted any more."""
 
 
+class TransportOwner(Owner, Protocol):
+    """The driver, which is told how the tasks of a transport end."""
+
+    def ended(self, transport: TransportTasks) -> None:
+        """Note that the tasks of ``transport`` have ended."""
+        ...
+
+    def give_up(self) -> None:
+        """Stop the session and all transports: one of them has failed."""
+        ...
+
+    def writer_waits(self) -> None:
+        """Call :meth:`TransportTasks.retire` after a while, and again as long as it returns True."""
+        ...
+
+
 class TransportTasks:
     """One transport, from the dial to its end.
 
@@ -25,16 +41,18 @@ class TransportTasks:
         writable: no message waits for the peer.
     """
 
-    def __init__(self, backend: Backend, route: Route, dial: Dial, owner: Owner) -> None:
+    def __init__(self, backend: Backend, route: Route, dial: Dial, owner: TransportOwner) -> None:
         self.writable: bool = True
         self._backend = backend
         self._route = route
         self._dial = dial
         self._owner = owner
         self._session = owner.session
-        self._scope = backend.scope(math.inf, False)
-        self._nursery: Nursery  # of what is held open for the transport
+        self._scope: Scope | None = None  # of opening, reading and writing
+        self._nursery: Nursery | None = None  # shielded: also of what is held open for the transport
         self._output, self._readable = backend.signal(), backend.signal()
+        self._writing = False  # the writer is there
+        self._active = self._retired = False  # the writer has sent something of late; it is to end
         self._connection: AsyncMessageConnection | TcpConnection
         if route.connect is None:
             self._connection = TcpConnection(backend, route, self._session, dial, owner.drain)
@@ -46,41 +64,86 @@ class TransportTasks:
     # ---- For the driver
 
     def write(self) -> None:
-        """Wake the writer."""
-        self._output.set()
+        """Wake the writer, or begin it if there is something to send: an idle connection has none."""
+        if self._writing:
+            self._output.set()
+        elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.collect():
+            self._writing, self._retired = True, False
+            self._nursery.start_soon(self._write)
 
     def read(self, wanted: bool) -> None:
         """Resume reading; the reader itself pauses."""
         if wanted:
             self._readable.set()
 
+    def retire(self) -> bool:
+        """End the writer of an idle connection; return False if there is none to be looked after any more."""
+        if self._active and self._writing:
+            self._active = False
+            return True
+        if isinstance(self._connection, TcpConnection):
+            self._retired = True
+            self._output.set()
+        return False
+
     def cancel(self) -> None:
         """End the tasks: the transport is not wanted any more."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def give_up(self) -> None:
+        """End the tasks at once, also those that hold something open for the transport."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     async def run(self) -> None:
         """Open the transport, read and write, and close it when it is not wanted any more."""
-        async with self._backend.nursery() as self._nursery:
-            await self._run()
-        self._owner.drain()
-
-    async def _run(self) -> None:
-        dial, connection = self._dial, self._connection
-        with self._scope:
-            if dial.url is None:
-                answer = await self._route.ask()
-                self._route.tell(self._session, dial, answer, self._backend.now())
+        try:
             try:
-                if dial.wanted and dial.url is not None and await connection.open():
-                    async with self._backend.nursery() as nursery:
-                        nursery.start_soon(self._write)
-                        await self._read()
-            finally:
-                if isinstance(connection, TcpConnection):
-                    with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
-                        await connection.close()
+                if isinstance(self._connection, TcpConnection):
+                    await self._run_tcp(self._connection)
                 else:
+                    await self._run_messages(self._connection)
+            finally:
+                self._owner.ended(self)
+            self._owner.drain()
+        except BaseException:
+            self._owner.give_up()
+            raise
+
+    async def _run_tcp(self, connection: TcpConnection) -> None:
+        try:
+            async with self._backend.nursery() as nursery:
+                nursery.cancel_scope.shield = True
+                self._nursery, self._scope = nursery, nursery.cancel_scope  # a scope of its own would take 0.5 KiB
+                if await self._open():
+                    await self._read()  # and its drain begins the writer, for the handshake
+        finally:
+            self._nursery = None
+            with self._backend.scope(self._backend.now() + CLOSE_TIMEOUT, True):
+                await connection.close()
+
+    async def _run_messages(self, connection: AsyncMessageConnection) -> None:
+        async with self._backend.nursery() as held:
+            held.cancel_scope.shield = True
+            self._nursery = held
+            with self._backend.scope(math.inf, False) as self._scope:
+                try:
+                    if await self._open():
+                        async with self._backend.nursery() as nursery:
+                            self._writing = True
+                            nursery.start_soon(self._write)
+                            await self._read()
+                finally:
                     await connection.close()
+
+    async def _open(self) -> bool:
+        """Open the transport; return whether it is open and wanted."""
+        dial = self._dial
+        if dial.url is None and dial.wanted:
+            answer = await self._route.ask()
+            self._route.tell(self._session, dial, answer, self._backend.now())
+        return dial.wanted and dial.url is not None and await self._connection.open()
 
     # ---- For a connection of messages
 
@@ -96,6 +159,7 @@ class TransportTasks:
             with scope:
                 await work()
 
+        assert self._nursery is not None
         self._nursery.start_soon(run)
         return scope.cancel
 
@@ -129,4 +193,10 @@ class TransportTasks:
             if not dial.wanted:
                 owner.drain()  # which cancels the reader, whatever it waits for
             elif not sent:
+                if self._retired:
+                    break  # nothing has come since: there was no wait
+                owner.writer_waits()
                 await self._output.wait()
+            else:
+                self._active = True
+        self._writing = False

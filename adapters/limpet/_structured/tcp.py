@@ -28,6 +28,7 @@ class TcpConnection:
         self._drain = drain
         self._stream: ByteStream | None = None
         self._halfway = False  # a frame may have been sent in part
+        self._collected = b""  # what :meth:`send` is to send first
         self._pipeline: Pipeline | None = None
 
     async def open(self) -> bool:
@@ -51,11 +52,18 @@ class TcpConnection:
         else:
             self._pipeline.receive_data(data, self._backend.now())
 
+    def collect(self) -> bool:
+        """Collect the bytes that are to be sent; return whether :meth:`send` has to be called for them."""
+        if self._stream is not None and self._pipeline is not None:
+            self._collected += self._pipeline.data_to_send()
+        return bool(self._collected)
+
     async def send(self) -> bool:
         """Send the bytes that are to be sent; return whether there were any."""
         assert self._stream is not None
         assert self._pipeline is not None
-        if data := self._pipeline.data_to_send():
+        if data := self._collected + self._pipeline.data_to_send():
+            self._collected = b""
             self._halfway = True
             try:
                 await self._stream.send(data)
@@ -72,7 +80,7 @@ class TcpConnection:
         with suppress(*self._backend.broken):  # it may be gone already
             try:
                 # Inside a frame, a close frame would be a part of its payload.
-                if not self._halfway and (data := self._pipeline.close_notify()):
+                if not self._halfway and (data := self._collected + self._pipeline.close_notify()):
                     await self._stream.send(data)
             finally:
                 await self._stream.aclose()

@@ -17,7 +17,7 @@ class Signal(Protocol):
         """Wake the tasks that wait, now or later."""
         ...
 
-    async def wait(self) -> object:
+    def wait(self) -> Coroutine[Any, Any, object]:
         """Wait until the event is set."""
         ...
 

@@ -14,7 +14,8 @@ from limpet._structured.backend import Backend
 from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
-from limpet.anyio._tcp import open_tcp
+from limpet._transports.held import Signal
+from limpet.anyio._tcp import on_asyncio, open_tcp
 
 
 def _call_soon() -> Callable[[Callable[[], object]], object]:
@@ -26,9 +27,40 @@ def _call_soon() -> Callable[[Callable[[], object]], object]:
     return trio.lowlevel.current_trio_token().run_sync_soon
 
 
+class _Event:
+    """An event on asyncio. That of asyncio has a deque, which takes 0.7 KiB, and anyio's is one in another object."""
+
+    __slots__ = ("_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def set(self) -> None:
+        self._set = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        if self._set:
+            await anyio.lowlevel.checkpoint()
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+
+
+def _event() -> Signal:
+    return _Event() if on_asyncio() else anyio.Event()
+
+
 BACKEND = Backend(
     now=anyio.current_time,
-    signal=anyio.Event,
+    event=_event,
     scope=lambda deadline, shield: anyio.CancelScope(deadline=deadline, shield=shield),
     nursery=anyio.create_task_group,
     open_tcp=open_tcp,

@@ -62,7 +62,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         super().__init__(route, options)
         self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery.callbacks)
         self._connecting: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: dict[asyncio.Task[None], None] = {}  # an empty set would take more
         self._timer: asyncio.TimerHandle | None = None
         self._fault: BaseException | None = None
         self._flushing = self._more = False
@@ -281,8 +281,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._background[task] = None
+        task.add_done_callback(self._background.pop)
         return task
 
     # ---- Transports

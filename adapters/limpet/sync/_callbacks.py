@@ -34,7 +34,8 @@ class CallbackThread:
         self._queue = queue
         self._session = session
         self._now = now
-        self._delivered, self._ended = threading.Condition(lock), threading.Condition(lock)
+        self._lock = lock
+        self._changed: threading.Condition | None = None  # made with a thread that waits for it: it takes 1.2 KiB
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
@@ -49,7 +50,8 @@ class CallbackThread:
                 self._retry_at = self._now() + RETRY
             else:
                 self._thread = thread
-        self._delivered.notify()
+        if self._changed is not None:
+            self._changed.notify_all()
         if self._look_at == math.inf and self._queue.held_up:
             self._look_at = self._queue.look(self._now())
         self.due = min(self._retry_at, self._look_at)
@@ -71,24 +73,30 @@ class CallbackThread:
                 log.debug("no thread looks after the callbacks that are left: %s", error)
 
     def _watch(self) -> None:
-        with self._ended:
+        with self._lock:
             while (again := self._queue.look(self._now())) < math.inf:
-                self._ended.wait(again - self._now())
+                self._change().wait(again - self._now())
+
+    def _change(self) -> threading.Condition:
+        """Return the condition: there are events for callbacks, or the thread has ended (lock held)."""
+        if self._changed is None:
+            self._changed = threading.Condition(self._lock)
+        return self._changed
 
     def after_fork(self, lock: threading.RLock) -> None:
         """Forget the thread, which is the parent's."""
         self._thread = None
-        self._delivered, self._ended = threading.Condition(lock), threading.Condition(lock)
+        self._lock, self._changed = lock, None
 
     def _run(self) -> None:
         while True:
-            with self._delivered:
+            with self._lock:
                 while (queued := self._queue.take()) is None:
                     if self._session.state is State.STOPPED:
                         self._thread = None
-                        self._ended.notify_all()
+                        self._change().notify_all()
                         return
-                    self._delivered.wait()
+                    self._change().wait()
             event, callbacks = queued
             for at, callback in enumerate(callbacks, 1):
                 self._queue.running = Running(callback, event, callbacks[at:])

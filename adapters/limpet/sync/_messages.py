@@ -21,11 +21,14 @@ class MessageOwner(Owner, Protocol):
 
     Attributes:
         worker: its threads and the lock.
-        transport_closed: a condition on that lock.
     """
 
     worker: Worker
-    transport_closed: threading.Condition
+
+    @property
+    def transport_closed(self) -> threading.Condition:
+        """A condition on that lock."""
+        ...
 
 
 class _State(Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _thread import TIMEOUT_MAX, allocate_lock, get_ident
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from weakref import ReferenceType, ref
@@ -47,7 +46,7 @@ class OpenStreams:
     def __init__(self) -> None:
         self.readers: dict[Buffer, Reader] = {}
         self._closing: dict[ReferenceType[object], Callable[[], None]] = {}
-        self._dropped: deque[ReferenceType[object]] = deque()
+        self._dropped: list[ReferenceType[object]] = []
 
     def add(self, stream: object, close: Callable[[], None]) -> ReferenceType[object]:
         """Call ``close`` soon after ``stream`` was dropped; perhaps twice, and from any thread."""

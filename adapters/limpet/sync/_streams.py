@@ -232,7 +232,7 @@ class InboxStream(EventStream[T_co]):
 
     def _open(self) -> None:
         self._streams.close_dropped()  # messages that a stream before this one has left come first
-        self._inbox.readers.add(self._reader)
+        self._inbox.readers[self._reader] = None
 
     def _closing(self, *threads: int) -> Callable[[], None]:
         """Also put back the messages that ``threads`` (none given: all) have taken and not returned."""
@@ -244,7 +244,7 @@ class InboxStream(EventStream[T_co]):
                 if taken is not None and taken.pending:
                     with suppress(IndexError):  # another thread has done it
                         inbox.items.extendleft(map(_pop_last, (taken.events,)))  # one step, as above
-            inbox.readers.discard(reader)
+            inbox.readers.pop(reader, None)
             if portal.running or inbox.full:
                 portal.post(close_in_thread)
 

@@ -23,9 +23,9 @@ class Subscriptions:
     """
 
     def __init__(self, leave: Callable[[str], None]) -> None:
-        self.open: set[Subscription] = set()
+        self.open: dict[Subscription, None] = {}  # empty sets would take more
         self._leave = leave
-        self._to_leave: set[str] = set()
+        self._to_leave: dict[str, None] = {}
 
     def end(self, subscription: Subscription) -> None:
         """Close a subscription, in the driver's thread; the last one of a group leaves it, or unsubscribes its states.
@@ -34,12 +34,12 @@ class Subscriptions:
         """
         if subscription not in self.open:
             return
-        self.open.discard(subscription)
+        self.open.pop(subscription, None)
         group = subscription.group
         if subscription.joined:
-            self._to_leave.add(group)
+            self._to_leave[group] = None
         if group in self._to_leave and not any(other.group == group for other in self.open.copy()):
-            self._to_leave.discard(group)
+            self._to_leave.pop(group, None)
             self._leave(group)
 
 
@@ -52,7 +52,7 @@ class SubscriptionStream(EventStream[T_co]):
         super().__init__(subscription.buffer, portal)
 
     def _open(self) -> None:
-        self._subscriptions.open.add(self.subscription)
+        self._subscriptions.open[self.subscription] = None
         super()._open()
 
     def _closing(self, *threads: int) -> Callable[[], None]:
@@ -64,7 +64,7 @@ class SubscriptionStream(EventStream[T_co]):
             if portal.running:
                 portal.post(lambda: subscriptions.end(subscription))
             else:
-                subscriptions.open.discard(subscription)
+                subscriptions.open.pop(subscription, None)
 
         return close
 

@@ -6,7 +6,6 @@ import math
 import selectors
 import threading
 import time
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -56,7 +55,6 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     Attributes:
         worker: the thread and its mailbox.
         alive: whether a start has acquired resources that are not released yet.
-        transport_closed: a condition on the lock.
         unacked: messages without an ack.
         streams: the open streams.
         callbacks: the thread that calls callbacks.
@@ -68,16 +66,17 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options, raise_later=None)
+        self.delivery.inbox.open()  # now: many threads read from it
         self.worker: Worker = Worker(self)
         self.alive: bool = False
-        self.transport_closed: threading.Condition = threading.Condition(self.lock)
+        self._transport_closed: threading.Condition | None = None
         self.unacked: UnackedQueue = UnackedQueue(self.session, self.now, self.can_send, self.drain)
         self._senders = self.unacked
         self.streams: OpenStreams = OpenStreams()
         self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
         self.starts: list[Call] = []
         self.submitted: dict[Future, None] = {}
-        self._resources = ExitStack()
+        self._selector: selectors.BaseSelector | None = None  # from a start to the end
         self._close_by = math.inf
         self._start: Call | None = None  # the call that has started the session
         self._starting: Call | None = None  # the same, until it has its result
@@ -88,6 +87,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def lock(self) -> threading.RLock:
         """The lock that the threads of the client hold while they work."""
         return self.worker.lock
+
+    @property
+    def transport_closed(self) -> threading.Condition:
+        """A condition on the lock: a transport that was given up is closed (lock held)."""
+        if self._transport_closed is None:
+            self._transport_closed = threading.Condition(self.lock)
+        return self._transport_closed
 
     def now(self) -> float:
         """Return the session's time."""
@@ -108,6 +114,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self._armed = self.session.deadline
                 timeout = max(0.0, min(timeout, self._armed - self.now(), _MAX_WAIT))
                 self.worker.mailbox.asleep = True  # before the last look: threads that come later wake the selector
+            assert self._selector is not None
             ready = self._selector.select(0.0 if self.worker.mailbox else timeout)
             self.worker.mailbox.asleep = False
             with self.lock:
@@ -159,7 +166,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.worker.mailbox.do_all()
             self.unacked.close()
             timeout = min(self.session.options.close_timeout, self._close_by - self.now(), _MAX_WAIT)
-            self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
+            if self._closing:
+                self.transport_closed.wait_for(lambda: all(one.closed for one in self._closing), max(0.0, timeout))
             self._dial = None
             for future in tuple(self.submitted):
                 if future.key is not None:  # the session has forgotten it: the thread has failed
@@ -168,7 +176,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self._tidy()
             self.callbacks.watch()
             self.alive, self._start = False, None
-            self._resources.close()
+            self._close_selector()
             self.worker.mailbox.close()
             self.worker.mailbox.put_first(self._restarts)
             self._restarts.clear()
@@ -192,17 +200,21 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def _acquire(self) -> None:
         """Acquire selector and wakeup pipe, both or neither."""
-        with ExitStack() as resources:
-            try:
-                self._selector = resources.enter_context(selectors.DefaultSelector())
-                wakeup = WakeupPipe()
-            except OSError as error:
-                raise cannot_start(error) from error
+        try:
+            self._selector = selectors.DefaultSelector()
+            wakeup = WakeupPipe()
             self._selector.register(wakeup.reader, selectors.EVENT_READ)
-            self._resources = resources.pop_all()
+        except OSError as error:
+            self._close_selector()
+            raise cannot_start(error) from error
         self.worker.mailbox.open(wakeup)
         self.worker.fault, self._close_by = None, math.inf
         self.alive = True
+
+    def _close_selector(self) -> None:
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
 
     def request(self, call: Call) -> None:
         """Make the request of ``call``, whose waiter gets the answer."""
@@ -332,7 +344,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self._request_turn()
             return
         with self.lock:
-            if dial.wanted:
+            if dial.wanted and self._selector is not None:
                 self._transport = TcpConnection(pipeline, sock, self._selector)
                 self._request_turn()
             else:
@@ -346,7 +358,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         The sockets of a transport of messages are out of reach.
         """
         self.worker.after_fork()
-        self.transport_closed = threading.Condition(self.lock)
+        self._transport_closed = None
         self.unacked.accepting = False
         self.submitted.clear()
         self.streams.readers.clear()
@@ -357,4 +369,4 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             if isinstance(self._transport, TcpConnection):
                 self._transport.abort()
                 self._transport = None
-            self._resources.close()
+            self._close_selector()

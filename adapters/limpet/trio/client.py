@@ -12,7 +12,7 @@ from limpet.trio._tcp import open_tcp
 
 BACKEND = Backend(
     now=trio.current_time,
-    signal=trio.Event,
+    event=trio.Event,
     scope=lambda deadline, shield: trio.CancelScope(deadline=deadline, shield=shield),
     nursery=trio.open_nursery,
     open_tcp=open_tcp,

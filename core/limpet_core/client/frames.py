@@ -114,6 +114,11 @@ class FrameBuffer:
             self._cut(data, position, found)
         return found
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no message in other frames is incomplete: what has read them may be forgotten."""
+        return self._fast_lane and not self._fragmented and not self._refused
+
     def incomplete(self) -> bytes:
         """Take the bytes of the frame that is not complete."""
         data = b"".join((self._header, *self._pieces))

@@ -76,8 +76,10 @@ class Link:
         self._binary = session.options.binary
         self._buffer = FrameBuffer(session.options.max_message_size, fast_lane=self._fast_lane, binary=self._binary)
         self._masker = Masker(random_bytes, binary=self._binary)
-        # Not a WSConnection, which would keep the parts of the handshake for as long as the connection lives.
-        self._ws: H11Handshake | Connection = H11Handshake(ConnectionType.CLIENT)
+        # Not a WSConnection, which would keep the parts of the handshake for as long as the connection lives. And a
+        # Connection only as long as a frame needs it: it takes 1.7 KiB.
+        self._handshake: H11Handshake | None = H11Handshake(ConnectionType.CLIENT)
+        self._frames: Connection | None = None
         self._out: list[bytes] = []
         self._pongs: list[bytes] = []
         self._open = False
@@ -86,7 +88,7 @@ class Link:
         self._message = bytearray()  # one that comes from wsproto in parts
         sent = with_defaults(dial.headers, headers)
         self._out.append(
-            self._ws.send(
+            self._handshake.send(
                 Request(
                     host=self.endpoint.authority,
                     target=self.endpoint.target,
@@ -142,6 +144,9 @@ class Link:
                     session.transport_broken(item.code, item.reason, now)
                 if not self.dial.wanted:
                     return
+            frames = self._frames
+            if frames is not None and self._buffer.at_rest and frames.state is ConnectionState.OPEN:
+                self._frames = None  # like a new one
         else:
             self._session.check_call("connected", now)
             self._receive_handshake(data, now)
@@ -224,9 +229,7 @@ class Link:
         if event.subprotocol is None:
             self.failed(ConnectError(f"the service did not accept the subprotocol {self.dial.protocol}"), now)
             return
-        assert isinstance(self._ws, H11Handshake)
-        assert self._ws.connection is not None
-        self._ws = self._ws.connection
+        self._handshake = None
         self._open = True
         self._session.connected(now)
 
@@ -239,6 +242,14 @@ class Link:
         return refused(self._rejection.status_code, self._body, decoded_headers(self._rejection.headers))
 
     # ---- wsproto
+
+    @property
+    def _ws(self) -> H11Handshake | Connection:
+        if self._handshake is not None:
+            return self._handshake
+        if self._frames is None:
+            self._frames = Connection(ConnectionType.CLIENT)
+        return self._frames
 
     def _feed(self, data: bytes, now: float) -> None:
         try:

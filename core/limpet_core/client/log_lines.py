@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 
 log: logging.Logger = logging.getLogger("limpet")
 frames_log: logging.Logger = logging.getLogger("limpet.frames")
@@ -22,7 +21,8 @@ class LogLines:
     __slots__ = ("lines",)
 
     def __init__(self) -> None:
-        self.lines: deque[tuple[logging.Logger, int, str, tuple[object, ...]]] = deque()
+        # A list: a deque takes 0.7 KiB, even empty, and few lines wait at a time.
+        self.lines: list[tuple[logging.Logger, int, str, tuple[object, ...]]] = []
 
     def debug(self, text: str, *args: object, to: logging.Logger = log) -> None:
         """Keep a line of level DEBUG, if the logger wants it; ``to``: the logger."""
@@ -47,5 +47,5 @@ class LogLines:
         for _ in range(len(self.lines)):
             if not self.lines:
                 return  # a handler has drained the session
-            logger, level, text, args = self.lines.popleft()
+            logger, level, text, args = self.lines.pop(0)
             logger.log(level, text, *args)

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation.inspect import pending
+from simulation.inspect import pending, reads_other_frames
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, WsprotoLink, encoded, hello, news
 from tests.helpers.profiles import examples
@@ -322,6 +322,19 @@ def test_pings_are_answered_in_order_and_pongs_are_not(fast_lane: bool) -> None:
     wire = Wire(fast_lane=fast_lane).upgrade()
     wire.gets(frames.frame(frames.PING) + frames.frame(frames.PONG, b"x") + frames.frame(frames.PING, b"2" * 125))
     assert wire.sent() == [(frames.PONG, b""), (frames.PONG, b"2" * 125)]
+
+
+def test_what_reads_other_frames_is_kept_only_between_the_fragments_of_a_message() -> None:
+    wire = Wire().upgrade()
+    ping = frames.frame(frames.PING, b"?")
+    whole = frames.fragments(encoded(news(1, "whole")), 10)
+    wire.gets(ping)
+    assert not reads_other_frames(wire.link)
+    wire.gets(whole[:12] + ping)
+    assert reads_other_frames(wire.link)
+    wire.gets(whole[12:])
+    assert not reads_other_frames(wire.link)
+    assert wire.data() == ["whole"]
 
 
 def test_a_peer_that_reads_nothing_is_owed_the_newest_500_pongs_and_no_more() -> None:

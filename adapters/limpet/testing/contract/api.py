@@ -323,6 +323,10 @@ class AsyncClientApi(ClientState, Protocol):
         """Iterate over the messages that nothing else takes. A need: "streams"."""
         ...
 
+    def batches(self) -> EventStream[list[Any]]:
+        """Iterate over the same, all messages that wait at a time. A need: "batches"."""
+        ...
+
     def events(self, *types: type[T]) -> EventStream[T]:
         """Return a stream of these types, which takes events from now on. A need: "streams"."""
         ...

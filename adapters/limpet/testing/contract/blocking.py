@@ -52,6 +52,13 @@ class BlockingSubmitted(Submitted):
         return await _in_a_thread(self.future.cancel)  # type: ignore[no-any-return]
 
 
+class _Singles(BlockingStream):
+    """Batches of one message."""
+
+    async def __anext__(self) -> list[Any]:
+        return [await super().__anext__()]
+
+
 class Blocking(Subject):
     """A client that blocks: each call runs in a thread of its own."""
 
@@ -178,6 +185,11 @@ class Blocking(Subject):
     def __aiter__(self) -> Stream:
         self.allowed.use("streams")
         return BlockingStream(iter(self.client))
+
+    def batches(self) -> Stream:
+        """Iterate over the client, with each message as a batch: the blocking clients have no others."""
+        self.allowed.use("batches")
+        return _Singles(iter(self.client))
 
     def events(self, *types: type[Any], **named: Any) -> Stream:
         """Call ``events``."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 
 Need = Literal[
     "streams",
+    "batches",
     "group states",
     "submit",
     "write streams",
@@ -35,6 +36,7 @@ Need = Literal[
 
 ======================  ==============================================================================================
 ``streams``             ``async for`` over the client, ``events`` and ``subscribe``
+``batches``             the method ``batches``
 ``group states``        the methods for the states of groups; ``watch_group_states`` with ``streams``
 ``submit``              ``submit``, whose methods return futures
 ``write streams``       ``open_stream``

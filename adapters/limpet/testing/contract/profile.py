@@ -41,7 +41,7 @@ LIMPET = Profile("limpet", ALL)
 CONNECTED = LIMPET.without("size limit")
 """One of Limpet's clients over another WebSocket library, by ``connect=``."""
 
-OWN_DRIVER = LIMPET.without("suspends", "log", "instrument", "submit")
+OWN_DRIVER = LIMPET.without("suspends", "log", "instrument", "submit", "batches")
 """A client around a ``Session``, with a driver of its own over sockets, and with the whole API of Limpet's clients."""
 
 BROWSER = OWN_DRIVER.without(

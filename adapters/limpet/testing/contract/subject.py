@@ -341,6 +341,11 @@ class Subject:
         self.allowed.use("streams")
         return Stream(aiter(self.client))
 
+    def batches(self) -> Stream:
+        """Call ``batches``."""
+        self.allowed.use("batches")
+        return Stream(self.client.batches())
+
     def events(self, *types: type[Any], **named: Any) -> Stream:
         """Call ``events``."""
         self.allowed.use("streams")

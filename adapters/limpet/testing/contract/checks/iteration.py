@@ -76,6 +76,51 @@ async def a_cancelled_iteration_loses_nothing(harness: Harness) -> None:
         await client.stop()
 
 
+@check(needs=("streams", "batches"))
+async def batches_have_every_message_once_and_end_at_the_stop(harness: Harness) -> None:
+    client = harness.client()
+    seen: list[Any] = []
+    sizes: list[int] = []
+
+    async def read() -> None:
+        stream = client.batches()
+        async for batch in stream:
+            seen.extend(message.data for message in batch)
+            sizes.append(len(batch))
+        stream.close()
+
+    async with client:
+        await client.join()
+        harness.service.publish(GROUP, range(30))
+        await client.send(30)
+        first = aiter(client)
+        assert await _take(first, 2) == [0, 1]
+        first.close()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await soon(lambda: len(seen) == 29)
+            await client.send(31)  # which wakes a task that waits for it
+            await soon(lambda: len(seen) == 30)
+            await client.send(32)
+            with prompt():
+                await client.stop()
+    assert seen == list(range(2, 33))
+    assert all(sizes)
+
+
+@check(needs=("streams", "batches", "pause"))
+async def a_batch_of_all_that_waits_lets_the_client_read_on(harness: Harness) -> None:
+    async with harness.client(max_buffered_messages=_LIMIT) as client:
+        await client.join()
+        stream = client.batches()
+        harness.service.publish(GROUP, range(5 * _LIMIT))
+        seen: list[Any] = []
+        while len(seen) < 5 * _LIMIT:
+            seen += [message.data for message in await anext(stream)]
+        stream.close()
+    assert seen == list(range(5 * _LIMIT))
+
+
 @check(needs=("streams",))
 async def streams_of_events_give_what_was_asked_for_and_end_at_the_stop(harness: Harness) -> None:
     client = harness.client()

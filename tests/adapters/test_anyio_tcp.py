@@ -1,0 +1,92 @@
+"""The TCP stream of the anyio client on asyncio."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from tests.helpers.waiting import LIMIT
+
+from limpet._structured.backend import ByteStream
+from limpet.anyio._tcp import open_tcp
+
+SIZE = 2 * 1024 * 1024
+
+
+def run(scenario: Callable[[ByteStream, socket.socket], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, anyio.fail_after(LIMIT):
+            stream = await open_tcp(*listener.getsockname())
+            peer, _ = listener.accept()
+            with peer:
+                await scenario(stream, peer)
+            await stream.aclose()
+
+    anyio.run(main)
+
+
+def test_what_is_not_received_waits_for_the_most_part_at_the_peer() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        sent, idle = 0, 0
+        while idle < 20:
+            try:
+                sent += peer.send(b"x" * 65536)
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+            await anyio.sleep(0.002)
+            assert stream._size <= 512 * 1024  # type: ignore[attr-defined]
+        received = 0
+        while received < sent:
+            received += len(await stream.receive(SIZE))
+        assert received == sent
+        peer.close()
+        assert await stream.receive(SIZE) == b""
+
+    run(scenario)
+
+
+def test_a_send_waits_for_a_peer_that_does_not_read_and_what_arrives_is_received_meanwhile() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        with anyio.move_on_after(0.05) as scope:
+            await stream.send(b"x" * 16 * SIZE)
+        assert scope.cancelled_caught
+        peer.send(b"news")
+        assert await stream.receive(SIZE) == b"news"
+
+    run(scenario)
+
+
+def test_a_send_that_waits_ends_with_the_connection() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        async def reset() -> None:
+            await anyio.sleep(0.05)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            peer.close()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reset)
+            with pytest.raises(ConnectionError):
+                await stream.send(b"x" * 16 * SIZE)
+        with pytest.raises(ConnectionError):
+            await stream.send(b"x")
+        with pytest.raises(ConnectionError):
+            await stream.receive(SIZE)
+
+    run(scenario)
+
+
+def test_a_cancelled_receive_loses_nothing() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.receive, SIZE)
+                await anyio.sleep(0.01)
+                peer.send(b"news")
+                scope.cancel()
+        assert await stream.receive(SIZE) == b"news"
+
+    run(scenario)
