@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -15,7 +17,11 @@ from limpet.anyio._tcp import open_tcp
 SIZE = 2 * 1024 * 1024
 
 
-def run(scenario: Callable[[ByteStream, socket.socket], Awaitable[None]]) -> None:
+LOOPS = (False, True) if importlib.util.find_spec("uvloop") else (False,)
+"""Whether to take uvloop."""
+
+
+def run(scenario: Callable[[ByteStream, socket.socket], Awaitable[None]], use_uvloop: bool = False) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener, anyio.fail_after(LIMIT):
             stream = await open_tcp(*listener.getsockname())
@@ -24,7 +30,7 @@ def run(scenario: Callable[[ByteStream, socket.socket], Awaitable[None]]) -> Non
                 await scenario(stream, peer)
             await stream.aclose()
 
-    anyio.run(main)
+    anyio.run(main, backend_options={"use_uvloop": use_uvloop})
 
 
 def test_what_is_not_received_waits_for_the_most_part_at_the_peer() -> None:
@@ -90,3 +96,39 @@ def test_a_cancelled_receive_loses_nothing() -> None:
         assert await stream.receive(SIZE) == b"news"
 
     run(scenario)
+
+
+@pytest.mark.parametrize("use_uvloop", LOOPS)
+def test_what_a_send_has_returned_for_is_not_lost_with_a_close(use_uvloop: bool) -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        sent = 0
+        with anyio.CancelScope() as scope:
+            while True:
+                scope.deadline = anyio.current_time() + 0.1
+                await stream.send(b"x" * 8192)
+                sent += 8192
+        await stream.aclose()
+        await stream.aclose()
+        peer.settimeout(LIMIT)
+        received = 0
+        while data := peer.recv(SIZE):
+            received += len(data)
+        assert received >= sent
+
+    run(scenario, use_uvloop)
+
+
+@pytest.mark.parametrize("use_uvloop", LOOPS)
+def test_what_has_arrived_before_a_send_fails_is_received(use_uvloop: bool) -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        await stream.send(b"unread, so that the close is a reset")
+        time.sleep(0.01)
+        peer.send(b"last words")
+        peer.close()
+        time.sleep(0.01)  # the loop sees nothing of it
+        await stream.send(b"news")
+        assert await stream.receive(SIZE) == b"last words"
+        with pytest.raises(ConnectionError):
+            await stream.receive(SIZE)
+
+    run(scenario, use_uvloop)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 import selectors
 import socket
 import time
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -14,6 +16,7 @@ import pytest
 import trio
 from tests.helpers import frames
 from tests.helpers.driving import encoded, hello, news
+from tests.helpers.waiting import LIMIT
 
 import limpet.anyio.client
 import limpet.trio.client
@@ -21,6 +24,7 @@ from limpet import Acked, Connected, ConnectionFailed, Disconnected, GroupMessag
 from limpet._structured.backend import Backend
 from limpet._structured.tcp import TcpConnection as StructuredTcp
 from limpet._transports.route import Route
+from limpet.asyncio._tcp import TcpConnection as AsyncioTcp
 from limpet.sync._tcp import TcpConnection as BlockingTcp
 
 URL = "ws://service.test/client/hubs/chat"
@@ -70,6 +74,60 @@ def test_the_blocking_client_reads_on() -> None:
         assert session.events() == []
         connection.receive()
         check_heard(session)
+
+
+class Owner:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def opened(self, transport: AsyncioTcp) -> None:
+        transport.write()
+
+    def drain(self) -> None: ...
+
+    def failed(self, error: BaseException) -> None:
+        raise error
+
+    def wake_senders(self) -> None: ...
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_the_asyncio_client_takes_what_has_arrived(reading: bool) -> None:
+    async def main() -> None:
+        session = started(URL, time.monotonic())
+        assert (dial := session.dial) is not None
+        pipeline = Route(URL, None, False).pipeline(session, dial)
+        pipeline.address()
+        owner = Owner(session)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            loop = asyncio.get_running_loop()
+            made: tuple[Any, AsyncioTcp] = await loop.create_connection(
+                lambda: AsyncioTcp(owner, pipeline), *listener.getsockname()
+            )
+            connection = made[1]
+            peer, _ = listener.accept()
+        with peer:
+            peer.sendall(accepted(peer.recv(65536)))
+            while not (events := session.events()):
+                await asyncio.sleep(0.001)
+            assert isinstance(events[0], Connected)
+            connection.read(reading)
+            session.send_event("e", "x", loop.time())
+            connection.write()
+            time.sleep(0.01)
+            peer.sendall(LAST_WORDS)  # before it has read the event: the close is a reset
+        time.sleep(0.01)  # the loop sees nothing of it
+        session.send_event("e", "y", loop.time())
+        connection.write()
+        async with asyncio.timeout(LIMIT):
+            while session.dial is dial:
+                await asyncio.sleep(0.001)
+        message, disconnected, *_ = session.events()
+        assert isinstance(message, GroupMessage)
+        assert isinstance(disconnected, Disconnected)
+        assert (disconnected.code, disconnected.reason) == (1000, "enough")
+
+    asyncio.run(main())
 
 
 class Stream:

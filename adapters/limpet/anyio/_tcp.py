@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from limpet._structured.backend import ByteStream
 from limpet._transports.addresses import DELAY
+from limpet._transports.unread import unread
 
 _UNREAD = 256 * 1024
 """Bytes that may wait for :meth:`_AsyncioStream.receive` before reading is paused."""
@@ -98,6 +99,7 @@ class _AsyncioStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(0)  # what send() has returned for is the system's, and not lost
 
     def data_received(self, data: bytes) -> None:
         self._unread.append(data)
@@ -120,6 +122,9 @@ class _AsyncioStream(asyncio.Protocol):
         _wake(self._writer)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and (rest := unread(self._transport)):
+            self._unread.append(rest)
+            self._size += len(rest)
         self._ended = self._lost = True
         self._error = exc
         _wake(self._reader)

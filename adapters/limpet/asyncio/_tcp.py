@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from limpet._clients.driver import Owner
 from limpet._transports.pipeline import Pipeline
+from limpet._transports.unread import unread
 from limpet_core.text import reason_of
 
 _FAIR_SHARE = 256 * 1024
@@ -68,6 +69,8 @@ class TcpConnection(asyncio.Protocol):
             if exc is None:
                 self.pipeline.receive_data(b"", self._loop.time())
             else:
+                if rest := unread(self._transport):
+                    self.pipeline.receive_data(rest, self._loop.time())
                 self.pipeline.transport_lost(reason_of(exc), self._loop.time())
         except BaseException as error:
             self._owner.failed(error)
