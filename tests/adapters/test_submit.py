@@ -22,7 +22,18 @@ import limpet.anyio
 import limpet.asyncio
 import limpet.sync
 import limpet.trio
-from limpet import Ack, Instrument, LocalProtocolError, Observation, OutgoingRequest, Recovering, SendError, Session
+from limpet import (
+    Ack,
+    ClientStopped,
+    Instrument,
+    LocalProtocolError,
+    Observation,
+    OutgoingRequest,
+    Recovering,
+    SendError,
+    Session,
+    State,
+)
 from limpet.testing import BackgroundService
 
 URL = "ws://limpet.test/client/hubs/h"
@@ -135,6 +146,54 @@ def test_a_client_that_was_interrupted_amid_its_work_leaves_no_future_waiting() 
 
     with BackgroundService() as service:
         asyncio.run(asyncio.wait_for(main(service.url("ann"), service), LIMIT))
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("instrumented", [False, True])
+def test_an_interrupt_right_behind_the_request_does_not_break_its_answer(
+    kind: str, instrumented: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_type, backend = CLIENTS[kind]
+    send = Session.send_to_group
+
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        send(*arguments, **named)
+        raise KeyboardInterrupt
+
+    noted = Noted() if instrumented else None
+
+    async def main(url: str) -> None:
+        client = client_type(url, instrument=noted)
+        with anyio.fail_after(LIMIT):
+            async with client:
+                monkeypatch.setattr(Session, "send_to_group", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    client.submit.send_to_group("g", "x")
+                monkeypatch.undo()
+                assert await client.send_to_group("g", "y")
+                assert client.state is State.CONNECTED
+
+    with BackgroundService() as service:
+        anyio.run(main, service.url("ann"), backend=backend)
+    assert noted is None or noted.ends == [("g", "KeyboardInterrupt"), ("g", "NoneType")]
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_call_where_no_event_loop_runs_says_where_it_belongs(kind: str) -> None:
+    client_type, backend = CLIENTS[kind]
+
+    async def main(url: str) -> None:
+        client = client_type(url)
+        async with client:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                call = pool.submit(client.submit.send_to_group, "g", "x")
+                with pytest.raises(LocalProtocolError, match="event loop"):
+                    call.result(LIMIT)
+
+    with BackgroundService() as service:
+        anyio.run(main, service.url("ann"), backend=backend)
+    with pytest.raises(ClientStopped):
+        client_type(URL).submit.send_to_group("g", "x")
 
 
 # ---- Trio and anyio

@@ -345,6 +345,14 @@ class AsyncDriver(BaseDriver[TransportT]):
         """Raise LocalProtocolError in another event loop than that in which the client was started."""
         self.now()
 
+    def outside(self) -> LocalProtocolError:
+        """Return the error of a request that is made where no event loop runs; raise ClientStopped if that is why."""
+        self.session.check_running()
+        return LocalProtocolError(
+            "client.submit belongs in the event loop that the client was started in: elsewhere, hand the call to that "
+            "loop, for example with loop.call_soon_threadsafe(function)"
+        )
+
     @abstractmethod
     async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
         """Await ``wait()``, and cancel it at ``deadline`` (in seconds of the session's time), which raises nothing."""

@@ -169,6 +169,8 @@ class AsyncSubmit(Submit[A]):
             )
         # What the base does, without its calls.
         answer, now = self._new()
+        driver = answer.driver = self._driver  # first: an interrupt behind the request must not break its answer
+        answer.observed = None
         key = self._session.send_to_group(
             group,
             data,
@@ -183,8 +185,6 @@ class AsyncSubmit(Submit[A]):
         )
         assert key is not None
         answer.key = key
-        driver = answer.driver = self._driver
-        answer.observed = None
         driver.waiting[answer] = key
         driver.flush()
         return answer
@@ -192,8 +192,9 @@ class AsyncSubmit(Submit[A]):
     def _make(self, request: Request, observed: ObservedRequest[Any] | None) -> A:
         driver = self._driver
         answer, now = self._new()
+        answer.driver, answer.observed = driver, None  # as above; the caller tells of an interrupt
         answer.key = request(now, user_data=answer)
-        answer.driver, answer.observed = driver, observed
+        answer.observed = observed
         driver.waiting[answer] = answer.key
         driver.flush()
         return answer

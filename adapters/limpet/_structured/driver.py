@@ -86,7 +86,11 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
     def begin_submitted(self) -> tuple[Submitted, float]:
         """Return a future for a new request of ``client.submit``, and the session's time."""
         self.check_home()
-        return Submitted(self.backend), self.backend.now()
+        try:
+            now = self.backend.now()
+        except RuntimeError:
+            raise self.outside() from None
+        return Submitted(self.backend), now
 
     def flush(self) -> None:
         """Wake the writer, which sends all there is when it runs."""

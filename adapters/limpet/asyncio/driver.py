@@ -93,7 +93,10 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_submitted(self) -> tuple[Submitted, float]:
         """Return a future for a new request of ``client.submit``, and the session's time."""
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self.outside() from None
         if loop is not self._home:
             self._may_run(loop)
         return Submitted(loop=loop), loop.time()
