@@ -192,3 +192,31 @@ def test_a_buffer_that_is_closed_just_when_the_index_takes_it_in_is_left_out() -
     delivery.deliver([GroupMessage(group="g", data="x")])
     assert not delivery.buffers._index
     assert not buffer.items
+
+
+def test_a_buffer_that_is_opened_just_when_the_index_takes_in_another_comes_behind_it() -> None:
+    delivery = Delivery(10, nothing, nothing, nothing, nothing)
+    late = Buffer(delivery, frozenset({GroupMessage}))
+
+    class Changed(dict[Buffer, None]):
+        """As if another thread opened ``late`` between two steps of the index."""
+
+        def popitem(self) -> tuple[Buffer, None]:
+            item = super().popitem()
+            self.open()
+            return item
+
+        def pop(self, buffer: Buffer, _: None = None) -> None:  # type: ignore[override]
+            super().pop(buffer, None)
+            self.open()
+
+        def open(self) -> None:
+            if not late.number and late not in delivery.buffers:
+                delivery.buffers.add(late)
+
+    delivery.buffers.changed = Changed()
+    early = Buffer(delivery, frozenset({GroupMessage}))
+    delivery.buffers.add(early)
+    message = GroupMessage(group="g", data="x")
+    delivery.deliver([message])
+    assert list(delivery.buffers.takers(message)) == [early, late]

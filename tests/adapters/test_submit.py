@@ -292,9 +292,13 @@ def test_callbacks_of_a_future_are_called_once_and_may_call_the_client() -> None
         def fails(future: Any) -> None:
             raise ZeroDivisionError
 
+        def exits(future: Any) -> None:
+            raise SystemExit
+
         service.stall("to_client")
         future = client.submit.send_to_group("g", "x")
         future.add_done_callback(fails)
+        future.add_done_callback(exits)
         future.add_done_callback(call_back)
         service.resume()
         until(lambda: called)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -63,14 +62,12 @@ class OpenBuffers(dict[B, None], Generic[B]):
 
     def catch_up(self) -> None:
         """Bring the index up to date with :attr:`changed`."""
-        changed: list[B] = []
-        with suppress(KeyError):  # that it is empty now: another thread, too, may take out the last one
-            while True:
-                changed.append(self.changed.popitem()[0])
+        changed = list(self.changed)  # in one step, and so in the order in which they were opened
         index = self._index
         if index is None:
             index = self._index = {}
-        for buffer in reversed(changed):
+        for buffer in changed:
+            self.changed.pop(buffer, None)  # before the look: what a thread does to the buffer later is noted anew
             if not buffer.number:
                 self._last += 1
                 buffer.number = self._last  # before the look: a thread that closes the buffer now makes a note

@@ -124,6 +124,9 @@ class Submitted(Future[Ack]):
                     callback(self)
                 except Exception:
                     log.exception("a callback of %r failed", self)
+                except BaseException:  # meant for the thread, but the others are to be called all the same
+                    self._call_back()
+                    raise
 
     def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
         if not (self._seen or over()):
