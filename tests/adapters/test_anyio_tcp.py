@@ -118,14 +118,19 @@ def test_what_a_send_has_returned_for_is_not_lost_with_a_close(use_uvloop: bool)
     run(scenario, use_uvloop)
 
 
+def arrive() -> None:
+    """Let what was sent arrive, while the event loop sees nothing of it."""
+    time.sleep(0.01)
+
+
 @pytest.mark.parametrize("use_uvloop", LOOPS)
 def test_what_has_arrived_before_a_send_fails_is_received(use_uvloop: bool) -> None:
     async def scenario(stream: ByteStream, peer: socket.socket) -> None:
         await stream.send(b"unread, so that the close is a reset")
-        time.sleep(0.01)
+        arrive()
         peer.send(b"last words")
         peer.close()
-        time.sleep(0.01)  # the loop sees nothing of it
+        arrive()
         await stream.send(b"news")
         assert await stream.receive(SIZE) == b"last words"
         with pytest.raises(ConnectionError):

@@ -8,6 +8,7 @@ import random
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -76,6 +77,17 @@ def test_the_blocking_client_reads_on() -> None:
         check_heard(session)
 
 
+async def becomes(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT):
+        while not true():  # noqa: ASYNC110 - a condition without an event
+            await asyncio.sleep(0.001)
+
+
+def arrive() -> None:
+    """Let what was sent arrive, while the event loop sees nothing of it."""
+    time.sleep(0.01)
+
+
 class Owner:
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -95,7 +107,8 @@ class Owner:
 def test_the_asyncio_client_takes_what_has_arrived(reading: bool) -> None:
     async def main() -> None:
         session = started(URL, time.monotonic())
-        assert (dial := session.dial) is not None
+        dial = session.dial
+        assert dial is not None
         pipeline = Route(URL, None, False).pipeline(session, dial)
         pipeline.address()
         owner = Owner(session)
@@ -108,20 +121,18 @@ def test_the_asyncio_client_takes_what_has_arrived(reading: bool) -> None:
             peer, _ = listener.accept()
         with peer:
             peer.sendall(accepted(peer.recv(65536)))
-            while not (events := session.events()):
-                await asyncio.sleep(0.001)
+            await becomes(lambda: session.connection_id is not None)
+            events = session.events()
             assert isinstance(events[0], Connected)
             connection.read(reading)
             session.send_event("e", "x", loop.time())
             connection.write()
-            time.sleep(0.01)
+            arrive()
             peer.sendall(LAST_WORDS)  # before it has read the event: the close is a reset
-        time.sleep(0.01)  # the loop sees nothing of it
+        arrive()
         session.send_event("e", "y", loop.time())
         connection.write()
-        async with asyncio.timeout(LIMIT):
-            while session.dial is dial:
-                await asyncio.sleep(0.001)
+        await becomes(lambda: session.dial is not dial)
         message, disconnected, *_ = session.events()
         assert isinstance(message, GroupMessage)
         assert isinstance(disconnected, Disconnected)

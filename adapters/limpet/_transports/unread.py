@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
 
 _CHUNK = 256 * 1024
 
@@ -18,9 +19,11 @@ def unread(transport: asyncio.BaseTransport) -> bytes:
     of this turn of the loop, or all since reading was paused.
     """
     found = bytearray()
-    with suppress(OSError, AttributeError):  # nothing waits, or the connection is reset; a transport without a socket
-        with transport.get_extra_info("socket").dup() as sock:
-            sock.setblocking(False)
-            while data := sock.recv(_CHUNK):
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    # OSError: nothing waits, or the connection is reset.
+    with suppress(OSError), nullcontext() if sock is None else sock.dup() as copy:
+        if copy is not None:
+            copy.setblocking(False)
+            while data := copy.recv(_CHUNK):
                 found += data
     return bytes(found)
