@@ -88,7 +88,7 @@ class Submit(ABC, Generic[F_co]):
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> F_co:
-        """Send ``event`` to the application server, as the client's ``send_event``, and return a future for the answer."""
+        """Send ``event`` to the application server, as the client's ``send_event``; return a future for the answer."""
         return self._submit(
             partial(
                 self._session.send_event,

@@ -31,9 +31,9 @@ class EventStream(_streams.EventStream[T_co]):
     not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
     in it: close it when it is not needed any more.
 
-    A step that has to wait is a checkpoint. Of the steps that need not wait each eighth raises a cancellation, and at
-    least one in 64 lets other tasks run: a check takes as long as a message. So a loop that cancels its own scope goes on
-    with up to 7 events; leave it with ``break`` or ``return``.
+    A step that has to wait is a checkpoint. Of the steps that need not wait each eighth raises a cancellation, and one
+    in 64 lets other tasks run: a check takes as long as a message. So a loop that cancels its own scope goes on with up
+    to 7 events; leave it with ``break`` or ``return``.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:

@@ -48,6 +48,9 @@ class Submitted:
     async def wait(self) -> Ack:
         """Wait for the answer.
 
+        This is a checkpoint. If the answer is here already, it raises a cancellation, but lets other tasks run only at
+        one call in 64.
+
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``. The name is ``Cancelled``
                 after :meth:`cancel`.
