@@ -83,6 +83,9 @@ def test_bytes_in_are_those_of_all_messages() -> None:
     drive.says(*said)
     drive.says(news(1))
     assert drive.session.stats.bytes_in == sum(len(encoded(message)) for message in [*said, news(1)])
+    drive.says(news(2), news(3, "longer"))
+    said += [news(2), news(3, "longer")]
+    assert drive.session.stats.bytes_in == sum(len(encoded(message)) for message in [*said, news(1)])
 
 
 def test_bytes_and_messages_out_are_those_that_were_handed_to_a_transport() -> None:
@@ -99,9 +102,14 @@ def test_bytes_and_messages_out_are_those_that_were_handed_to_a_transport() -> N
     stats = drive.session.stats
     assert stats.messages_out - before.messages_out == 3
     assert stats.bytes_out - before.bytes_out == sum(map(len, sent))
+    for data in (["x"], ["x", "longer"]):
+        for each in data:
+            drive.session.send_to_group("g", each, drive.now, ack=False)
+        sent += drive.session.messages_to_send()
+        assert drive.session.stats.bytes_out - before.bytes_out == sum(map(len, sent))
     drive.drop()
     drive.recover()  # the request is repeated
-    assert drive.session.stats.messages_out - before.messages_out == 4
+    assert drive.session.stats.messages_out - before.messages_out == 3 + 3 + 1
 
 
 def test_requests_are_unsent_then_outstanding_then_settled() -> None:
