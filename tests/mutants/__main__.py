@@ -1,4 +1,4 @@
-"""Change the heart of the core a little, some two thousand times, and see that a test notices each time.
+"""Change the heart of the core a little, some six thousand times, and see that a test notices each time.
 
 ``make mutants`` runs this. mutmut makes the changes and runs the tests (see ``[tool.mutmut]`` in pyproject.toml); here
 it is given a place to work, its results are counted per module, and what no test noticed is held against
