@@ -146,6 +146,14 @@ def test_a_timeout_is_a_number_of_seconds(ask: Ask, timeout: Any, error: type[Ex
     assert drive.sent() == []
 
 
+def test_requests_that_run_out_of_time_together_end_in_the_order_of_the_calls() -> None:
+    drive = Drive()
+    drive.start()
+    asked = [drive.session.join_group(f"g{number}", drive.now, timeout=5.0) for number in range(5)]
+    drive.advance(5.0)
+    assert [event.ack_id for event in drive.events(Acked)] == asked
+
+
 def test_a_message_without_an_ack_has_no_timeout() -> None:
     drive = Drive()
     drive.connect()
