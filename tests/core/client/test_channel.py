@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -118,6 +119,16 @@ def test_a_close_that_cannot_be_sent_is_over_after_a_second() -> None:
     channel.send_failed("pipe", drive.now)
     drive.advance(1.01)
     assert drive.state is State.STOPPED
+
+
+def test_a_session_without_an_open_transport_has_no_send_that_could_fail() -> None:
+    drive = Drive()
+    drive.session.send_failed(drive.now, reason="pipe")
+    assert drive.session.deadline == math.inf
+    drive.start()
+    drive.session.send_failed(drive.now, reason="pipe")
+    drive.advance(2.0)
+    assert (drive.state, drive.events()) == (State.CONNECTING, [])
 
 
 def test_before_it_is_open_no_send_can_fail() -> None:
