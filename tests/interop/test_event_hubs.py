@@ -156,25 +156,6 @@ def test_a_hub_that_is_not_there_holds_up_neither_clients_nor_the_end(
     assert not any(KEY in message for message in log.messages)
 
 
-def test_a_connection_string_that_the_package_does_not_accept_fails_no_event(
-    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(text: str, **settings: Any) -> None:
-        raise ValueError(text)
-
-    monkeypatch.setattr(_event_hubs.EventHubProducerClient, "from_connection_string", refuse)
-
-    async def scenario() -> None:
-        async with running(listening(1)) as service:
-            client = await open_client(service)
-            for _ in range(2):
-                assert outcome(await ask(client)) == "success"
-            await client.leave()
-
-    run(scenario())
-    assert lines(log) == ["the event hub events gets nothing: its connection string is not accepted (ValueError)"]
-
-
 @pytest.fixture
 def unused_port() -> Iterator[int]:
     import socket

@@ -41,7 +41,7 @@ class EventHubs:
     """The event hubs of all listeners. Belongs to one event loop until it is closed; then to another."""
 
     def __init__(self) -> None:
-        self._hubs: dict[tuple[str, str], _EventHub | None] = {}
+        self._hubs: dict[tuple[str, str], _EventHub] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def send(self, messages: Iterable[ListenerMessage]) -> None:
@@ -50,36 +50,21 @@ class EventHubs:
             listener = message.listener
             target = listener.connection_string, listener.event_hub
             if target not in self._hubs:
-                self._hubs[target] = _event_hub(listener)
-            hub = self._hubs[target]
-            if hub is not None:
-                hub.send(message)
+                self._hubs[target] = _EventHub(listener)
+            self._hubs[target].send(message)
 
     def keep(self, listeners: Iterable[EventListener]) -> None:
         """Close the connections that none of the listeners needs, behind what waits for them."""
         needed = {(listener.connection_string, listener.event_hub) for listener in listeners}
         for target in self._hubs.keys() - needed:
-            hub = self._hubs.pop(target)
-            if hub is not None:
-                task = asyncio.create_task(hub.close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+            task = asyncio.create_task(self._hubs.pop(target).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Send what waits, for ten seconds at most, and close all connections."""
         self.keep(())
         await asyncio.gather(*self._closing)
-
-
-def _event_hub(listener: EventListener) -> _EventHub | None:
-    """Return the event hub of a listener; ``None`` if the package does not accept its settings."""
-    try:
-        return _EventHub(listener)
-    except Exception as error:  # noqa: BLE001 - the events of clients must not fail with it
-        # Its text may hold parts of the connection string.
-        name, kind = one_line(listener.event_hub), type(error).__name__
-        _LOGGER.warning("the event hub %s gets nothing: its connection string is not accepted (%s)", name, kind)
-        return None
 
 
 class _EventHub:
