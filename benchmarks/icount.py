@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _service_workloads import service_workloads
 from _workloads import all_workloads
 
 FEW, MANY = 2, 6
@@ -40,7 +41,7 @@ def count(name: str, rounds: int) -> int:
 
 def run(name: str, rounds: int) -> None:
     """Run a workload so often, after one round that fills the caches."""
-    (workload,) = [each for each in all_workloads() if each.name == name]
+    (workload,) = [each for each in [*all_workloads(), *service_workloads()] if each.name == name]
     gc.disable()
     for _ in range(rounds + 1):
         workload.run()
@@ -61,7 +62,7 @@ def main() -> None:
     counts: dict[str, float] = {}
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
-    for workload in all_workloads():
+    for workload in [*all_workloads(), *service_workloads()]:
         if options.workloads and not any(part in workload.name for part in options.workloads):
             continue
         more = count(workload.name, MANY) - count(workload.name, FEW)
