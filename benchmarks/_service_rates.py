@@ -18,6 +18,8 @@ from limpet_core.service import ConnectionString
 AT_ONCE = 8
 """Requests or connections on their way."""
 
+TEXT = "x" * 32
+
 LONGEST = 100_000
 """Bytes of an answer's head."""
 
@@ -64,7 +66,7 @@ async def by_rest(connection_string: str, cpu: Callable[[], float], seconds: flo
             token = jwt.encode(claims, connection.access_key, "HS256")
             writer.write(
                 f"POST {path}?api-version=2024-12-01 HTTP/1.1\r\nHost: {address.netloc}\r\n"
-                f"Authorization: Bearer {token}\r\nContent-Type: text/plain\r\nContent-Length: 32\r\n\r\n{'x' * 32}".encode()
+                f"Authorization: Bearer {token}\r\nContent-Type: text/plain\r\nContent-Length: {len(TEXT)}\r\n\r\n{TEXT}".encode()
             )
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 202 "):
