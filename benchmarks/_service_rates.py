@@ -66,7 +66,8 @@ async def by_rest(connection_string: str, cpu: Callable[[], float], seconds: flo
             token = jwt.encode(claims, connection.access_key, "HS256")
             writer.write(
                 f"POST {path}?api-version=2024-12-01 HTTP/1.1\r\nHost: {address.netloc}\r\n"
-                f"Authorization: Bearer {token}\r\nContent-Type: text/plain\r\nContent-Length: {len(TEXT)}\r\n\r\n{TEXT}".encode()
+                f"Authorization: Bearer {token}\r\nContent-Type: text/plain\r\n"
+                f"Content-Length: {len(TEXT)}\r\n\r\n{TEXT}".encode()
             )
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 202 "):

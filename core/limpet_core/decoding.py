@@ -30,9 +30,6 @@ class Layer:
 
     Attributes:
         data: the text, in UTF-8.
-        starts: for each byte of ``data``, where its code begins in the original text; made when it is asked for, since
-            most texts have neither codes nor secrets.
-        ends: for each byte of ``data``, where its code ends there; likewise.
     """
 
     __slots__ = ("_ends", "_starts", "data")
@@ -44,12 +41,17 @@ class Layer:
 
     @property
     def starts(self) -> array[int]:
+        """For each byte of ``data``, where its code begins in the original text.
+
+        Made when it is asked for: most texts have neither codes nor secrets.
+        """
         if self._starts is None:
             self._starts = array("I", range(len(self.data)))
         return self._starts
 
     @property
     def ends(self) -> array[int]:
+        """For each byte of ``data``, where its code ends in the original text."""
         if self._ends is None:
             self._ends = array("I", range(1, len(self.data) + 1))
         return self._ends
