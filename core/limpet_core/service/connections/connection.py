@@ -132,7 +132,7 @@ class Transport:
     def frames_to_send(self, now: float = -math.inf) -> list[bytes]:
         """Return the same as :meth:`messages_to_send`, each as a whole frame of an unmasked WebSocket (RFC 6455 5.2).
 
-        Faster for whoever writes to the TCP connection: the frames are made already.
+        Faster where the frames go to a TCP connection as they are.
         """
         outbox = self._outbox
         if outbox:

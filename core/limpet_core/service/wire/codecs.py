@@ -108,8 +108,8 @@ class JsonCodec:
         return to_client.stream_closed(stream_id, error)
 
     # The methods themselves: called once for each receiver of each message.
-    frame = staticmethod(Publication.frame)
-    numbered_frame = staticmethod(Publication.numbered_frame)
+    frame: staticmethod[[Publication], bytes] = staticmethod(Publication.frame)
+    numbered_frame: staticmethod[[Publication, int], bytes] = staticmethod(Publication.numbered_frame)
 
 
 _JSON: Final = JsonCodec()
