@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from _layers import all_layers
+from _service_workloads import service_workloads
 from _workloads import Workload, all_workloads
 
 FEW, MANY = 2, 6
@@ -27,7 +28,9 @@ COUNTED = re.compile(r"I +refs: +([\d,]+)")
 def found(name: str) -> Workload:
     """Return the workload of a name."""
     layers = all_layers()
-    return layers[name]() if name in layers else next(each for each in all_workloads() if each.name == name)
+    if name in layers:
+        return layers[name]()
+    return next(each for each in (*all_workloads(), *service_workloads()) if each.name == name)
 
 
 def count(name: str, rounds: int) -> int:
@@ -68,7 +71,8 @@ def main() -> None:
     counts: dict[str, float] = {}
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
-    for name in [*(workload.name for workload in all_workloads()), *all_layers()]:
+    whole = [workload.name for workload in (*all_workloads(), *service_workloads())]
+    for name in [*whole, *all_layers()]:
         if options.workloads and not any(part in name for part in options.workloads):
             continue
         more = count(name, MANY) - count(name, FEW)

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import pyperf
+from _service_workloads import service_workloads
 from _workloads import all_workloads
 
 
 def main() -> None:
     runner = pyperf.Runner()
-    for workload in all_workloads():
+    for workload in [*all_workloads(), *service_workloads()]:
         runner.bench_func(workload.name, workload.run, inner_loops=workload.count)
 
 

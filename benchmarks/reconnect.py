@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import _harness as harness
+import trustme
 
 CONNECTING = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "aio", "js"]
 RECOVERING = ["ours", "ours-uvloop", "ours-trio", "ours-anyio"]
@@ -26,14 +30,22 @@ def recover(server: harness.Server, names: list[str], seconds: float, reps: int)
 
 def main() -> None:
     parser = harness.parser(__doc__, CONNECTING, seconds=1.0, reps=3)
+    parser.add_argument("--storm", type=int, default=2000, help="clients that recover at once; 0: leave that out")
+    parser.add_argument("--tls", action="store_true", help="with TLS, and a certificate of a throw-away CA; no storm")
     options = parser.parse_args()
     names = harness.present(options.clients)
-    with harness.Server() as server:
+    with harness.Server(trustme.CA() if options.tls else None) as server:
         print("\nOpen and close connections, 20 at a time\n")
         print(harness.table("connection", connect(server, names, options.seconds, options.reps)), flush=True)
         names = [name for name in names if name in RECOVERING]
         print("\nRecover a connection that is dropped again and again\n")
         print(harness.table("reconnect", recover(server, names, options.seconds, options.reps)), flush=True)
+    if options.storm and not options.tls and sys.platform.startswith("linux"):
+        print("\nThe local service drops all clients of one process at once\n")
+        print("| clients | s until the last has recovered | CPU us/client | CPU us/client of the service |")
+        print("|---:|---:|---:|---:|", flush=True)
+        for _ in range(options.reps):
+            subprocess.run([sys.executable, str(harness.HERE / "_storm.py"), str(options.storm)], check=True)
 
 
 if __name__ == "__main__":

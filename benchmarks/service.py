@@ -1,4 +1,4 @@
-"""What the local service carries: deliveries in fan-out for each second of its CPU time, and idle connections.
+"""What the local service carries: deliveries, publications by REST and connections for a second of its CPU time.
 
 The service is a process of its own, as ``limpet serve`` runs it; the load is this process. Linux only.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import _harness as harness
+import _service_rates as rates
 
 RELIABLE, PLAIN = "json.reliable.webpubsub.azure.v1", "json.webpubsub.azure.v1"
 SUBPROTOCOLS = {"reliable": RELIABLE, "plain": PLAIN}
@@ -54,6 +55,7 @@ def main() -> None:
             asyncio.run(idle(service, options.idle, options.idle_seconds))
         if options.reps:
             fan_out(service, options)
+            rates.print_table(service.url, service.connection_string, service.cpu, options.seconds, options.reps)
 
 
 def fan_out(service: Served, options: argparse.Namespace) -> None:
@@ -257,9 +259,11 @@ def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
 class Served:
     """The service in its process: where to connect, and what it has used so far."""
 
-    def __init__(self, process: subprocess.Popen[str], member_url: str, publisher_url: str) -> None:
-        self.member_url = member_url
-        self.publisher_url = publisher_url
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        lines = (line.strip() for line in process.stdout)
+        self.member_url, self.publisher_url = next(lines), next(lines)
+        self.url, self.connection_string = next(lines), next(lines)
         self._folder = f"/proc/{process.pid}"
 
     def cpu(self) -> float:
@@ -281,8 +285,7 @@ def server(core: int) -> Iterator[Served]:
     with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
         try:
             os.sched_setaffinity(process.pid, {core})
-            assert process.stdout is not None
-            yield Served(process, process.stdout.readline().strip(), process.stdout.readline().strip())
+            yield Served(process)
         finally:
             process.terminate()
 
@@ -293,7 +296,9 @@ def serve() -> None:
 
     def tell(service: Service) -> None:
         print(service.client_url("bench", groups=["bench"], expires_in=86400.0))
-        print(service.client_url("bench", roles=["webpubsub.sendToGroup.bench"], expires_in=86400.0), flush=True)
+        print(service.client_url("bench", roles=["webpubsub.sendToGroup.bench"], expires_in=86400.0))
+        print(service.client_url("bench", expires_in=86400.0))
+        print(service.connection_string, flush=True)
 
     serve_until_terminated(port=0, on_start=tell)
 

@@ -68,6 +68,7 @@ OTHERS = "aiohttp|anyio|asyncio|click|collections|concurrent|contextlib|httpx|lo
 OTHERS += "|os|pathlib|picows|_?pytest|random|socket|ssl|starlette|threading|trio|types|uvicorn|websockets"
 nitpicky = True
 nitpick_ignore_regex = [
+    ("py:class", "_asyncio.Future"),  # which asyncio.Future calls itself
     ("py:.*", rf"({OTHERS})(\..*)?"),
     ("py:.*", r"limpet(_core)?\.([\w.]+\.)?_[\w.]+"),
     ("py:.*", r"limpet(_core)?\.[\w.]+\.[A-Z](_co)?"),

@@ -30,23 +30,41 @@ class Layer:
 
     Attributes:
         data: the text, in UTF-8.
-        starts: for each byte of ``data``, where its code begins in the original text.
-        ends: for each byte of ``data``, where its code ends there.
     """
 
-    __slots__ = ("data", "ends", "starts")
+    __slots__ = ("_ends", "_starts", "data")
 
     def __init__(self, data: bytes, starts: array[int] | None = None, ends: array[int] | None = None) -> None:
         self.data: bytes = data
-        self.starts: array[int] = starts if starts is not None else array("I", range(len(data)))
-        self.ends: array[int] = ends if ends is not None else array("I", range(1, len(data) + 1))
+        self._starts = starts
+        self._ends = ends
+
+    @property
+    def starts(self) -> array[int]:
+        """For each byte of ``data``, where its code begins in the original text.
+
+        Made when it is asked for: most texts have neither codes nor secrets.
+        """
+        if self._starts is None:
+            self._starts = array("I", range(len(self.data)))
+        return self._starts
+
+    @property
+    def ends(self) -> array[int]:
+        """For each byte of ``data``, where its code ends in the original text."""
+        if self._ends is None:
+            self._ends = array("I", range(1, len(self.data) + 1))
+        return self._ends
 
     def replaced(self, pattern: re.Pattern[bytes], replacement: Callable[[bytes], bytes]) -> Layer:
         """Return the layer with each match of ``pattern`` replaced by ``replacement`` of its bytes."""
+        matches = list(pattern.finditer(self.data))
+        if not matches:
+            return self
         parts: list[bytes] = []
         starts, ends = array("I"), array("I")
         position = 0
-        for found in pattern.finditer(self.data):
+        for found in matches:
             first, last = found.span()
             unit = replacement(found[0])
             parts += (self.data[position:first], unit)
@@ -55,8 +73,6 @@ class Layer:
             ends += self.ends[position:first]
             ends += array("I", [self.ends[last - 1]]) * len(unit)
             position = last
-        if not parts:
-            return self
         parts.append(self.data[position:])
         return Layer(b"".join(parts), starts + self.starts[position:], ends + self.ends[position:])
 
@@ -97,9 +113,15 @@ def _from_hex(digits: bytes) -> bytes:
 _ENCODINGS: Final = ((_PERCENT, _from_percent), (_BACKSLASH, _from_backslash), (_ENTITY, _from_entity))
 
 
+_MARKS: Final = (b"%", b"\\", b"&")
+"""One of them is in each code."""
+
+
 def decoded_layers(data: bytes) -> list[Layer]:
     """Return a text as it is and with up to two layers of encoding removed."""
     layers = latest = [Layer(data)]
+    if not any(mark in data for mark in _MARKS):
+        return layers
     seen = {data}
     for _ in range(_DEPTH):
         decoded = [layer.replaced(pattern, decode) for layer in latest for pattern, decode in _ENCODINGS]

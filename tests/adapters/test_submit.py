@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import inspect
 import os
 import threading
 from functools import partial
@@ -25,6 +26,7 @@ import limpet.trio
 from limpet import (
     Ack,
     ClientStopped,
+    GroupMessage,
     Instrument,
     LocalProtocolError,
     Observation,
@@ -96,6 +98,19 @@ def test_with_and_without_an_instrument_the_session_gets_the_same(
         general = anyio.run(partial(calls, instrument=Instrument()), backend=backend)
     assert fast == general
     assert fast[0] == fast[1]
+
+
+@pytest.mark.parametrize("client_type", [limpet.sync.Client, *(kind for kind, _ in CLIENTS.values())])
+@pytest.mark.parametrize("name", ["join_group", "leave_group", "send_to_group", "send_event"])
+def test_a_method_takes_what_that_of_the_client_takes_and_says_that_it_returns_a_future(
+    client_type: Any, name: str
+) -> None:
+    client = client_type(URL)
+    method, own = getattr(client.submit, name), getattr(client, name)
+    expected = {key: one for key, one in inspect.signature(own).parameters.items() if key != "ack"}
+    assert dict(inspect.signature(method).parameters) == expected
+    assert "future" in inspect.getdoc(method)
+    assert "client.submit" in inspect.getdoc(type(client.submit))  # what help() shows first
 
 
 # ---- Asyncio
@@ -232,7 +247,8 @@ def test_what_was_given_up_says_whether_it_was_sent() -> None:
             async with limpet.anyio.Client(url) as client:
                 service.stall("to_client")
                 sent = client.submit.send_to_group("g", "x")
-                await anyio.sleep(0.1)
+                while client.stats.requests_unsent:  # noqa: ASYNC110 - nothing tells
+                    await anyio.sleep(0.01)
                 unsent = client.submit.send_to_group("g", "y")  # no task has run since
                 for answer, outcome in ((sent, "unknown"), (unsent, "unsent")):
                     assert answer.cancel()
@@ -304,6 +320,20 @@ def test_callbacks_of_a_future_are_called_once_and_may_call_the_client() -> None
         until(lambda: called)
         future.add_done_callback(call_back)  # at once: it is done
         assert [name for name, _ in called] == ["limpet-callbacks", threading.current_thread().name]
+
+
+def test_a_callback_of_the_client_may_wait_for_the_result_of_a_future() -> None:
+    found: list[Ack] = []
+
+    with BackgroundService() as service, limpet.sync.Client(service.url("ann")) as client:
+
+        def publish(message: GroupMessage) -> None:
+            found.append(client.submit.send_to_group("another", message.data).result(LIMIT))
+
+        client.on(GroupMessage, publish)
+        client.join_group("g")
+        client.send_to_group("g", "x")
+        until(lambda: found)
 
 
 def test_a_lock_that_an_interrupt_has_left_locked_does_not_stop_the_client() -> None:

@@ -17,6 +17,7 @@ import limpet
 from limpet import Disconnected, Event, GroupMessage, MessagesMissed, Options, SendError
 from limpet.asyncio import Client
 from limpet.testing import BackgroundService, trace
+from limpet.testing.contract import needs
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHOWN = ["explanation/lost-connections", "howto/failed-calls", "howto/tokens", "howto/slow-consumers"]
@@ -58,6 +59,12 @@ def test_every_name_of_a_client_is_in_the_table_of_names() -> None:
     assert {"timeout", "type", "instrument"} <= keywords
     assert [name for name in names if not re.search(rf"`{name}\b", table)] == []
     assert sorted(name for name in keywords if f"{name}=" not in table) == []
+
+
+def test_every_need_of_a_check_is_in_the_table_of_needs() -> None:
+    text = (DOCS / "howto" / "test-an-adapter.md").read_text("utf-8")
+    table = text.partition("| need | without it a client |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z ]+)` \|", table, re.MULTILINE)) == needs.ALL
 
 
 def keywords_of(method: str) -> list[str]:

@@ -6,7 +6,7 @@ No event loop in here.
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,14 +23,18 @@ Request = Callable[..., Any]
 """A method of the session, with all its arguments but ``now`` and ``user_data``."""
 
 
-class Submit(Generic[F_co]):
+class Submit(ABC, Generic[F_co]):
     """Requests that are made at once, each with a future for its answer; ``client.submit`` is one.
 
     For those who send thousands: no task (or thread) waits for each answer. Requests keep the order of the calls, and
     are repeated and refused as those of the client's own methods; the futures end with the same results and errors.
 
     The call itself raises :class:`limpet.TooManyRequests` when ``max_pending_requests`` wait already: nothing was sent;
-    wait for one of the futures, the oldest for example, and call again.
+    wait for one of the futures, the oldest for example, and call again. It raises :class:`limpet.ClientStopped` where
+    the client is not started. An argument that cannot be used is a :class:`limpet.LocalProtocolError` of the call; with
+    the blocking client, of the future.
+
+    The future gives the :class:`limpet.Ack`, or raises :class:`limpet.SendError` or :class:`limpet.SendTimeout`.
     """
 
     __slots__ = ("_instruments", "_session")
@@ -40,11 +44,11 @@ class Submit(Generic[F_co]):
         self._instruments = instruments
 
     def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> F_co:
-        """Join ``group``, as the client's ``join_group``."""
+        """Join ``group``, as the client's ``join_group``, and return a future for the answer."""
         return self._submit(partial(self._session.join_group, group, ack_id=ack_id, timeout=timeout))
 
     def leave_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> F_co:
-        """Leave ``group``, as the client's ``leave_group``."""
+        """Leave ``group``, as the client's ``leave_group``, and return a future for the answer."""
         return self._submit(partial(self._session.leave_group, group, ack_id=ack_id, timeout=timeout))
 
     def send_to_group(
@@ -59,7 +63,7 @@ class Submit(Generic[F_co]):
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> F_co:
-        """Publish to ``group``, as the client's ``send_to_group``."""
+        """Publish to ``group``, as the client's ``send_to_group``, and return a future for the answer."""
         return self._submit(
             partial(
                 self._session.send_to_group,
@@ -84,7 +88,7 @@ class Submit(Generic[F_co]):
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> F_co:
-        """Send ``event`` to the application server, as the client's ``send_event``."""
+        """Send ``event`` to the application server, as the client's ``send_event``; return a future for the answer."""
         return self._submit(
             partial(
                 self._session.send_event,
@@ -132,7 +136,10 @@ A = TypeVar("A", bound=AsyncAnswer)
 
 
 class AsyncSubmit(Submit[A]):
-    """The same for the async clients: the call itself raises what is wrong with it, and the future what comes of it."""
+    """``client.submit`` of an async client: requests that are made at once, each with a future for its answer.
+
+    The call itself raises what is wrong with it, and the future what comes of it; see :class:`Submit`.
+    """
 
     __slots__ = ("_driver", "_new")
 
@@ -155,7 +162,7 @@ class AsyncSubmit(Submit[A]):
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> A:
-        """Publish to ``group``, as the client's ``send_to_group``."""
+        """Publish to ``group``, as the client's ``send_to_group``, and return a future for the answer."""
         if self._instruments is not None:
             return super().send_to_group(
                 group,

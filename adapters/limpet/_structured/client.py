@@ -30,6 +30,10 @@ class EventStream(_streams.EventStream[T_co]):
     The stream waits for the first start, and ends when the client stops, with the client's error if the application did
     not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
     in it: close it when it is not needed any more.
+
+    A step that has to wait is a checkpoint. Of the steps that need not wait each eighth raises a cancellation, and one
+    in 64 lets other tasks run: a check takes as long as a message. So a loop that cancels its own scope goes on with up
+    to 7 events; leave it with ``break`` or ``return``.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
@@ -91,8 +95,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
         """Requests that are made at once, each with a :class:`Submitted` for its answer: for thousands on their way.
 
         ``answer = client.submit.send_to_group("group1", "hello")``, and later ``ack = await answer``. No task waits for
-        each answer, which makes it the fastest way to send much. See :class:`limpet.asyncio.Submit`. An error that
-        nobody looks at is logged: the first one, the tenth, the hundredth.
+        each answer, which makes it the fastest way to send much. See :class:`limpet.asyncio.Submit`. A task that
+        is cancelled while it waits leaves the request alone; :meth:`Submitted.cancel` takes it back. An error that
+        nobody looks at is logged, and cancels nothing: the first one, the tenth, the hundredth.
         """
         return AsyncSubmit(self._driver, self._instruments, self._driver.begin_submitted)
 

@@ -18,10 +18,11 @@ class Submitted:
     """The answer of a request; made by the methods of ``client.submit``.
 
     ``await`` it, or call :meth:`wait`: as often as you like, in any task of the client's event loop. The cancellation
-    of a task that waits only ends the wait; :meth:`cancel` takes the request back.
+    of a task that waits only ends the wait; :meth:`cancel` takes the request back. It belongs to no nursery: an error
+    cancels nothing, and one that nobody looks at is logged.
 
     Attributes:
-        driver, key, observed: see :class:`limpet._clients.submit.AsyncAnswer`.
+        driver, key, observed: for the client, see :class:`limpet._clients.submit.AsyncAnswer`.
     """
 
     __slots__ = ("_ack", "_backend", "_error", "_seen", "_signal", "driver", "key", "observed")
@@ -46,6 +47,9 @@ class Submitted:
 
     async def wait(self) -> Ack:
         """Wait for the answer.
+
+        This is a checkpoint. If the answer is here already, it raises a cancellation, but lets other tasks run only at
+        one call in 64.
 
         Raises:
             SendError: the service refused, or the outcome is not known; see its ``outcome``. The name is ``Cancelled``

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ def _quoted(root_path: str) -> str:
     return f"/{path}" if path else ""
 
 
+@functools.lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address can be reached only from this machine."""
     with suppress(ValueError):

@@ -23,11 +23,11 @@ from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
 from limpet.service._admission import Admission, Handshake, Refusal, hub_of_path, refuse_path
-from limpet.service._frames import encode_frames
 from limpet.service._gateway import Gateway
 from limpet_core.protocol.close import Close
 from limpet_core.service import NO_CLOSE_FRAME, PendingConnect, Transport
 from limpet_core.service.closes import broken_frame
+from limpet_core.service.wire.frames import message_of
 
 # Seconds in which the client may read what is before a close frame, and answer the close frame.
 _CLOSE_TIMEOUT = 5.0
@@ -318,11 +318,11 @@ class WebSocketProtocol(asyncio.Protocol):
     def _write_messages(self, client: Transport) -> None:
         if self.transport is None or self._protocol.state is not OPEN:
             return
-        messages = client.messages_to_send(monotonic())
-        if messages:
+        frames = client.frames_to_send(monotonic())
+        if frames:
             if self.gateway.frame_log is not None:
-                self.gateway.frame_log.sent(client, messages)
-            self.transport.write(encode_frames(messages, mixed=self._mixed))
+                self.gateway.frame_log.sent(client, map(message_of, frames))
+            self.transport.write(b"".join(frames))
 
     def _write_protocol_output(self) -> None:
         output = self._protocol.data_to_send()

@@ -206,13 +206,13 @@ class TokenAuthority:
         Raises:
             InvalidToken: if the token is not valid, or for another request.
         """
-        is_entra = is_entra_audience(_unverified_audience(token))
-        if is_entra and unvalidated_entra:
+        if unvalidated_entra and is_entra_audience(_unverified_audience(token)):
             _check_times(token)
             return
         try:
             audience = self._decode(token, **_ANY_AUDIENCE)["aud"]
         except InvalidToken as error:
+            is_entra = is_entra_audience(_unverified_audience(token))
             raise InvalidToken(f"{error}; {_ENTRA_HINT}" if is_entra else str(error)) from None
         if not request_audience_matches(audience, endpoints, path):
             raise InvalidToken("it is for another request: its audience is not this URL")

@@ -34,7 +34,9 @@ class Requests(BaseClient[Driver]):
 
         The call itself raises only :class:`limpet.TooManyRequests`, :class:`limpet.ClientStopped`, and
         LocalProtocolError in a forked child; all else, an argument that cannot be used included, comes out of the
-        future. Callbacks of the future are called in the client's thread for callbacks. To cancel a future takes its
+        future. Callbacks of the future are called in the client's thread for callbacks, which also tells
+        ``concurrent.futures.wait()`` and ``as_completed()``: in a callback they would wait for ever, and
+        ``future.result()`` does not. To cancel a future takes its
         request back, if it was not sent; a request that was sent goes on. An error that nobody looks at is logged: the
         first one, the tenth, the hundredth.
         """

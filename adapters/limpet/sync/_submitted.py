@@ -199,7 +199,9 @@ class Submitted(Future[Ack]):
 
 
 class BlockingSubmit(Submit[Submitted]):
-    """The same for the blocking client: all but what is said below comes out of the future.
+    """``client.submit`` of the blocking client: requests that are made at once, each with a future for its answer.
+
+    All but what is said below comes out of the future.
 
     The call itself raises only TooManyRequests, ClientStopped, and LocalProtocolError in a forked child.
     """

@@ -235,6 +235,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     def call_back(self, future: Future) -> None:
         """Have the thread that calls callbacks ``tell()`` who waits for ``future``."""
         callbacks = self.delivery.callbacks
+        # As an event whose callback is tell(): so it is one thread that calls the application, with one bounded queue.
         callbacks.registered.setdefault(type(future), (type(future).tell,))
         callbacks.put(cast("Any", future))
         self._run_callbacks()

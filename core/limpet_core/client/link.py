@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
@@ -29,6 +30,8 @@ from limpet_core.client.states import Dial
 from limpet_core.client.url import Endpoint
 from limpet_core.errors import ConnectError, InvalidType
 from limpet_core.text import LONGEST_REASON, one_line, reason_of
+
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 _PONGS: Final = 500
 """Pongs that are kept for a peer that does not read; beyond them the oldest is dropped (RFC 6455 5.5.3 allows it)."""
@@ -215,8 +218,12 @@ class Link:
     # ---- The handshake
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
-        # Line by line: the bytes after the head are the first frames, which wsproto must not buffer.
+        # Not more than the head: the bytes after it are the first frames, which wsproto must not buffer.
         rest = memoryview(data)
+        # Almost always it is whole. Else line by line: an empty line may have begun in bytes that came before.
+        if self._rejection is None and data[0] not in b"\r\n" and (found := _HEAD_END.search(data)):
+            self._feed(data[: found.end()], now)
+            rest = rest[found.end() :]
         while len(rest) and not self._open and self.dial.wanted:
             line_end = data.find(b"\n", len(data) - len(rest)) + 1 or len(data)
             taken = line_end - (len(data) - len(rest))

@@ -44,5 +44,5 @@ class Outage:
         seconds = max(now - self._began_at, 0.0)
         if seconds < 60:
             return f"{seconds:.1f} s"
-        minutes = int(seconds // 60)
-        return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        minutes, rest = divmod(int(seconds), 60)
+        return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -58,8 +58,8 @@ class Outages:
             self._log.debug("attempt %d failed: %s; the next is %s", outage.failed, error, wait)
         elif outage.lost_id is None and outage.failed == 1:
             backoff = self._options.first_connection
-            limit = backoff.limit if backoff is not None else None
-            at_most = "" if limit is None else f", for {limit} attempts at most"
+            assert backoff is not None  # else no other attempt would follow
+            at_most = "" if backoff.limit is None else f", for {backoff.limit} attempts at most"
             until = f"until a connection is made{at_most} (the next attempt is {wait})"
             self._log.warning("%s; the start goes on %s", error, until)
         else:

@@ -102,9 +102,8 @@ class _Reader:
         self.problems: list[str] = []
 
     def read(self, kind: type[S], settings: dict[str, _Setting], *, is_text: bool) -> S | None:
-        """Return a ``kind``; None where one of ``settings`` cannot be used."""
+        """Return a ``kind`` of those settings that can be used; None where they do not go together."""
         known = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        before = len(self.problems)
         values: dict[str, Any] = {}
         for name, setting in settings.items():
             if name not in known:
@@ -125,7 +124,7 @@ class _Reader:
             if len(self.problems) == told:  # each is good, and they do not go together
                 self.problems.append(f"{' and '.join(settings[name].key for name in values)}: {error}")
             return None
-        return read if len(self.problems) == before else None
+        return read
 
     def _try(self, kind: type[msgspec.Struct], setting: _Setting, name: str, value: Any) -> None:
         try:

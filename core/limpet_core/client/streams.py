@@ -270,7 +270,7 @@ class Streams:
             self._send(stream)
         for stream in self._streams.values():
             stream.resume()
-            stream.keepalive_due = stream.opened and not stream.waits_for_answer
+            stream.keepalive_due = stream.opened  # a fragment or an end that is sent again stands for it
             stream.quiet_at = now + stream.keepalive if stream.opened else math.inf
             self._send(stream)
             self._expect(stream, now)
@@ -294,7 +294,6 @@ class Streams:
             self._close(stream, StreamError("Stopped", why))
         self._failed.clear()
         self.sending.clear()
-        self._ready = False
 
     # ---- The service
 

@@ -82,13 +82,13 @@ from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import SYSTEM_EVENTS, EventHandler, EventSettings, HandlerCall, index_by_hub
 from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
+from limpet_core.service.wire.frames import Binary
 from limpet_core.service.wire.from_client import ProtocolViolation
 from limpet_core.service.wire.metadata import InvalidMetadata, encode_metadata, metadata_from_headers
 from limpet_core.service.wire.raw import InvalidQuery, RawMode
 from limpet_core.service.wire.requests import DataType
 from limpet_core.service.wire.subprotocols import select_subprotocol
 from limpet_core.service.wire.to_client import (
-    Binary,
     Publication,
     StreamFault,
     StreamPlace,

@@ -33,6 +33,8 @@ def test_the_benchmark_measures_something() -> None:
         return
     assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert "20 idle connections" in done.stdout
+    assert "| publications of 32 B by REST |" in done.stdout
+    assert "| connections, opened and closed |" in done.stdout
     assert [
         line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith(("| reliable", "| plain"))
     ] == [[f" {subprotocol} ", f" {size} B ", " 4 "] for subprotocol in ("reliable", "plain") for size in (32, 200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -120,6 +121,16 @@ def test_a_close_that_cannot_be_sent_is_over_after_a_second() -> None:
     assert drive.state is State.STOPPED
 
 
+def test_a_session_without_an_open_transport_has_no_send_that_could_fail() -> None:
+    drive = Drive()
+    drive.session.send_failed(drive.now, reason="pipe")
+    assert drive.session.deadline == math.inf
+    drive.start()
+    drive.session.send_failed(drive.now, reason="pipe")
+    drive.advance(2.0)
+    assert (drive.state, drive.events()) == (State.CONNECTING, [])
+
+
 def test_before_it_is_open_no_send_can_fail() -> None:
     drive = Drive()
     drive.start()
@@ -190,14 +201,20 @@ def test_what_cannot_be_right_is_refused_in_the_first_line(make: Any) -> None:
     drive.start()
     other.start()
     other.session.url_ready(URL, other.now)
-    with pytest.raises(InvalidType, match="no transport is wanted"):
-        make(drive.session, None)
-    with pytest.raises(InvalidType, match="dial must be the session's dial, not str"):
-        make(drive.session, URL)
-    with pytest.raises(InvalidType, match="session must be a Session, not NoneType"):
-        make(None, other.dial)
-    with pytest.raises(InvalidValue, match="dial belongs to another session"):
-        make(drive.session, other.dial)
+    not_wanted = "; while session.dial is None, no transport is wanted"
+    for session, dial, error, text in (
+        (drive.session, None, InvalidType, "dial must be the session's dial, not NoneType" + not_wanted),
+        (drive.session, URL, InvalidType, "dial must be the session's dial, not str"),
+        (None, other.dial, InvalidType, "session must be a Session, not NoneType"),
+        (URL, other.dial, InvalidType, "session must be a Session, not str"),
+        (
+            *(drive.session, other.dial, InvalidValue),
+            "dial belongs to another session: take the dial of the session that is given",
+        ),
+    ):
+        with pytest.raises(error) as refused:
+            make(session, dial)
+        assert str(refused.value) == text
     assert other.state is State.CONNECTING
     assert drive.events() == other.events() == []
 
@@ -233,6 +250,10 @@ def test_reprs_say_where_things_stand_and_no_token() -> None:
     assert ", 1 requests, 1 events, 1 messages to send, deadline 1001.000>" in told
     assert "\n" not in told
     assert "SECRET" not in told
+    assert len(drive.session.messages_to_send()) == 1
+    assert "to send" not in repr(drive.session)
+    drive.advance(drive.options.ack_timeout or 0.0)  # the request is to be repeated, and what came acknowledged
+    assert ", 2 messages to send" in repr(drive.session)
     channel = Channel(drive.session, drive.dial)
     channel.opened(drive.now)
     assert repr(channel) == "<Channel to example.test port 443, dial 1, open>"

@@ -545,6 +545,24 @@ def test_the_own_states_of_former_connections_never_come_back() -> None:
     assert set(drive.seen) == {"c29", "c1"}, "only the last of them are remembered"
 
 
+def test_an_id_that_comes_again_is_that_of_no_former_connection() -> None:
+    drive = subscribed()
+    for connection_id in ("c2", "c1"):
+        drive.drop(1008)
+        drive.connect(connection_id)
+    drive.says(snapshot(item("c1", 1), item("c2", 1)))
+    assert set(drive.seen) == {"c1"}
+
+
+def test_a_leave_lets_go_at_once_of_what_waited_for_the_rejoin() -> None:
+    drive = joined(connected())
+    anew(drive)
+    later = drive.set({"a": "b"})
+    leave = drive.session.leave_group("g", drive.now)
+    drive.wake()
+    assert ack_ids(drive.sent()) == [leave, later]
+
+
 def test_after_a_reconnect_the_clock_of_the_service_may_be_another() -> None:
     drive = subscribed(item("a", 1000, x="old"), item("b", 1000), item("c", 1000))
     drive.says(update(gone("d", 1000)))

@@ -228,6 +228,7 @@ def test_an_answer_of_wrong_types_breaks_the_protocol_and_loses_no_message(answe
     assert dial.close.code == 1007
     settled, recovering = drive.events()
     assert how(settled) == "ConnectionLost/unknown"
+    assert str(settled.error).startswith("ConnectionLost: the connection was dropped before the reply came")
     assert type(recovering) is Recovering
 
 

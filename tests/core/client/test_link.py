@@ -643,3 +643,28 @@ def test_masks_come_from_the_caller_and_are_not_repeated() -> None:
 def test_the_repr_of_an_open_link() -> None:
     wire = Wire().upgrade()
     assert repr(wire.link) == "<Link to example.test port 443, dial 1, open>"
+
+
+# ---- A send that fails
+
+
+def test_after_a_send_that_failed_a_link_reads_on_for_a_second() -> None:
+    wire = Wire().upgrade()
+    wire.session.send_to_group("g", "x", wire.now)
+    wire.link.send_failed(OSError("pipe"), wire.now)
+    wire.link.send_failed("again", wire.now + 0.5)
+    assert wire.link.data_to_send() == []
+    wire.gets(frames.text(encoded(news(1))))
+    assert wire.data() == ["news"]
+    assert wire.session.deadline == wire.now + 1.0
+    wire.session.wake(wire.now + 1.0)
+    assert wire.session.events() == [Recovering("c1", 1006, "pipe")]
+    assert wire.link.close_expected
+    wire.link.send_failed("late", wire.now + 1.0)
+    assert wire.session.events() == []
+
+
+def test_a_send_that_fails_before_the_handshake_is_done_is_the_end_of_the_attempt() -> None:
+    wire = Wire()
+    wire.link.send_failed(OSError("pipe"), wire.now)
+    assert str(wire.error()) == "cannot connect to example.test port 443: the handshake was cut short: pipe"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect as introspection
 import logging
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from types import FrameType
 from typing import Any
 
 import pytest
 from tests.helpers import frames
 from tests.helpers.driving import URL, Drive, WsprotoLink, encoded, hello, news
+from tests.helpers.protobuf import downstream
 
 from limpet import (
+    RELIABLE_JSON,
+    RELIABLE_PROTOBUF,
     Backoff,
     Channel,
     ConnectError,
@@ -129,6 +134,46 @@ def test_a_call_amid_another_is_refused_and_changes_nothing(name: str) -> None:
         return (*seen[:3], *seen[3:], drive.state)
 
     assert after(GUARDED[name]) == after(None)
+
+
+INTERRUPTED: dict[str, tuple[str, Callable[[Drive], Any]]] = {
+    "receive_messages": (RELIABLE_JSON, lambda drive: drive.says(news(1))),
+    "receive_binary": (RELIABLE_JSON, lambda drive: drive.session.receive_binary(b"", drive.now)),
+    "receive_message": (RELIABLE_PROTOBUF, lambda drive: drive.session.receive_message("", drive.now)),
+    "messages_to_send": (RELIABLE_JSON, lambda drive: drive.session.messages_to_send()),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_call_that_interrupts_another_one_anywhere_is_told_which(name: str) -> None:
+    """As that of a signal handler or a finalizer, where no code of the application's is called."""
+    protocol, call = INTERRUPTED[name]
+    drive = Drive(protocol=protocol)
+    drive.start()
+    drive.open()
+    greeting = encoded(hello()) if protocol == RELIABLE_JSON else downstream(hello())
+    drive.session.receive_messages([greeting], drive.now)
+    drive.session.join_group("g", drive.now)
+    told: set[str] = set()
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        if drive.session.running:
+            with pytest.raises(LocalProtocolError) as refused:
+                drive.session.check(drive.now)
+            told.add(str(refused.value).partition(" runs")[0])
+
+    before = sys.getprofile()
+    sys.setprofile(interrupt)
+    try:
+        call(drive)
+    finally:
+        sys.setprofile(before)
+    assert told == {f"Session.check was called while Session.{name}"}
+    assert drive.session.running == ""
+
+
+def test_no_call_runs_in_a_new_session() -> None:
+    assert Session(random=lambda: 0.5).running == ""
 
 
 def test_after_a_call_that_raised_the_next_one_runs() -> None:
@@ -518,9 +563,10 @@ def test_a_link_that_is_refused_has_taken_nothing_in(refuse: Refuse, error: type
     link = kind(session, current(session), random_bytes=bytes)
     answer = frames.accept(b"".join(link.data_to_send()))
     greeting = frames.text(encoded(hello()))
-    for data in (answer, greeting[:9], greeting[9:]):
-        with pytest.raises(error):
+    for data, meant in ((answer, "connected"), (greeting[:9], "heard"), (greeting[9:], "heard")):
+        with pytest.raises(error) as refused:
             refuse(lambda now, data=data: link.receive_data(data, now), session)
+        assert error is InvalidValue or str(refused.value).startswith(f"Session.{meant} was called while ")
         link.receive_data(data, NOW)
     assert session.state is State.CONNECTED
     with pytest.raises(error):

@@ -46,6 +46,18 @@ def test_a_check_pings_at_once_and_any_sign_of_life_answers_it(sign: str) -> Non
     assert drive.session.deadline == math.inf or sign == "data"
 
 
+def test_a_check_ends_with_its_transport() -> None:
+    drive = connected(keepalive_interval=None, keepalive_timeout=None)
+    drive.advance(100)
+    drive.session.check(drive.now)
+    drive.advance(1)
+    drive.drop()
+    drive.events()
+    dial = drive.open()
+    drive.advance(9)
+    assert (drive.state, dial.wanted, drive.events()) == (State.RECOVERING, True, [])
+
+
 def test_a_check_without_an_answer_gives_the_transport_up_and_recovers() -> None:
     drive = connected(keepalive_interval=None, keepalive_timeout=None)
     drive.session.heard(drive.now)

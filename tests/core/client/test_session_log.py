@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.driving import URL, Drive, hello, news, ok
 
 from limpet import Backoff, ConnectError
+from limpet_core.client.outage import Outage
 
 Line = tuple[str, str]
 
@@ -155,6 +156,23 @@ def test_a_long_outage_is_warned_of_ever_more_seldom(told: Told) -> None:
     texts = [text for _, text in warned]
     assert texts[1] == f"attempt 6 failed: {REFUSED}; no connection for 1 min 0 s; the next attempt is in 10.0 s"
     assert texts[-1].startswith(f"attempt 1080 failed: {REFUSED}; no connection for 3 h 0 min; ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (-1.0, "0.0 s"),
+        (0.0, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60.0, "1 min 0 s"),
+        (119.9, "1 min 59 s"),
+        (3599.9, "59 min 59 s"),
+        (3600.0, "1 h 0 min"),
+        (7379.9, "2 h 2 min"),
+    ],
+)
+def test_the_length_of_an_outage_is_told_in_the_units_that_fit(seconds: float, told: str) -> None:
+    assert Outage(1000.0).length(1000.0 + seconds) == told
 
 
 def test_attempts_that_are_far_apart_are_each_worth_a_warning(told: Told) -> None:

@@ -11,6 +11,7 @@ from limpet import (
     Backoff,
     Close,
     Connected,
+    ConnectionFailed,
     Disconnected,
     GroupMessage,
     MessagesMissed,
@@ -137,6 +138,7 @@ def test_the_interval_counts_from_the_start_of_an_attempt() -> None:
     drive.advance(5)
     fail(drive)
     assert drive.until_dial() == 0
+    assert [event.next_in for event in drive.events(ConnectionFailed)] == [0.5, 0.0]
 
 
 def test_connections_that_die_at_once_after_each_recovery_are_not_hammered() -> None:
@@ -459,7 +461,8 @@ def test_something_broken_shows_no_life() -> None:
     assert drive.state is State.RECOVERING
     recovering, failed = drive.events()
     assert recovering == Recovering("c1", 1006, "")
-    assert str(failed.error).startswith("the connection was closed before it was recovered: ")
+    assert str(failed.error).startswith("the connection was closed before it was recovered: not JSON: ")
+    assert str(failed.error).endswith(" (close code 1007)")
     assert (failed.error.code, failed.attempt) == (1007, 1)
 
 

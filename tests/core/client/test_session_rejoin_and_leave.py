@@ -287,6 +287,16 @@ def test_the_rejoins_of_two_groups_are_told_apart() -> None:
     ]
 
 
+def test_a_leave_that_a_later_join_made_impossible_holds_the_rejoin_up_no_more() -> None:
+    drive = joined()
+    leave = after_the_rejoin_went_out(drive)
+    drive.sent()
+    drive.says(refused(leave, "InternalServerError"))
+    join = drive.session.join_group("g", drive.now)
+    drive.advance(0)
+    assert rejoins(drive) == [join, OWN + 1]
+
+
 def joined_again_twice() -> Drive:
     """A client with two rejoins of one group on their way: of a leave that failed, and of a join that was undone."""
     drive = joined()

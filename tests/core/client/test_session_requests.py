@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from simulation.inspect import inspect
-from tests.helpers.driving import URL, Drive, ack_ids, encoded, hello, observed, ok, refused
+from tests.helpers.driving import URL, Drive, ack_ids, encoded, hello, news, observed, ok, refused
 
 from limpet import (
     Acked,
@@ -1147,6 +1147,16 @@ def test_after_a_later_request_was_withdrawn_the_next_one_counts() -> None:
     assert drive.events() == []
     drive.session.join_group("g", drive.now)
     assert [(event.ack_id, event.error.name) for event in drive.events()] == [(leave, "Superseded")]
+
+
+def test_a_refusal_between_new_messages_and_old_ones_is_repeated_in_time() -> None:
+    drive = connected()
+    drive.says(news(1))
+    join = drive.session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(news(1), news(2), refused(join, FAILED))
+    drive.advance(1)
+    assert ack_ids(drive.sent()) == [join]
 
 
 def test_the_error_of_an_event_that_is_not_repeated_tells_of_no_repeats() -> None:

@@ -83,6 +83,9 @@ def test_bytes_in_are_those_of_all_messages() -> None:
     drive.says(*said)
     drive.says(news(1))
     assert drive.session.stats.bytes_in == sum(len(encoded(message)) for message in [*said, news(1)])
+    drive.says(news(2), news(3, "longer"))
+    said += [news(2), news(3, "longer")]
+    assert drive.session.stats.bytes_in == sum(len(encoded(message)) for message in [*said, news(1)])
 
 
 def test_bytes_and_messages_out_are_those_that_were_handed_to_a_transport() -> None:
@@ -99,9 +102,14 @@ def test_bytes_and_messages_out_are_those_that_were_handed_to_a_transport() -> N
     stats = drive.session.stats
     assert stats.messages_out - before.messages_out == 3
     assert stats.bytes_out - before.bytes_out == sum(map(len, sent))
+    for data in (["x"], ["x", "longer"]):
+        for each in data:
+            drive.session.send_to_group("g", each, drive.now, ack=False)
+        sent += drive.session.messages_to_send()
+        assert drive.session.stats.bytes_out - before.bytes_out == sum(map(len, sent))
     drive.drop()
     drive.recover()  # the request is repeated
-    assert drive.session.stats.messages_out - before.messages_out == 4
+    assert drive.session.stats.messages_out - before.messages_out == 3 + 3 + 1
 
 
 def test_requests_are_unsent_then_outstanding_then_settled() -> None:
@@ -145,8 +153,9 @@ def test_events_wait_until_they_are_taken_and_streams_are_open_until_they_are_ov
 def test_recoveries_and_reconnects_are_counted_and_the_first_connection_is_neither() -> None:
     drive = Drive()
     drive.connect()
-    drive.drop()
-    drive.recover()
+    for _ in range(3):
+        drive.drop()
+        drive.recover()
     drive.lose()
     drive.connect("c2")
     drive.drop()
@@ -154,7 +163,7 @@ def test_recoveries_and_reconnects_are_counted_and_the_first_connection_is_neith
     drive.open()
     drive.says(hello("c3"))  # in place of the recovery
     stats = drive.session.stats
-    assert (stats.recoveries, stats.reconnects) == (1, 2)
+    assert (stats.recoveries, stats.reconnects) == (3, 2)
 
 
 def test_counters_go_on_over_a_restart_and_gauges_do_not() -> None:

@@ -865,6 +865,36 @@ def test_a_recovery_repeats_an_unanswered_start_and_keeps_a_silent_stream_alive(
     assert drive.events(StreamOpened) == [StreamOpened("t", None)]
 
 
+def test_after_a_recovery_the_silence_of_a_stream_counts_anew() -> None:
+    drive = opened()
+    drive.advance(60.0)
+    drive.drop()
+    assert drive.recover() == [PING, keepalive()]
+    drive.advance(99.0)
+    assert drive.sent() == []
+    drive.advance(1.0)
+    assert drive.sent() == [keepalive()]
+
+
+def test_a_stream_that_has_nothing_to_send_again_any_more_is_kept_alive() -> None:
+    drive = written(1)
+    drive.drop()
+    drive.open()
+    drive.says(ack(2))
+    assert drive.sent() == [PING, keepalive()]
+
+
+def test_a_stream_that_was_not_accepted_before_a_recovery_needs_no_keepalive() -> None:
+    drive = connected(ack_timeout=None)
+    drive.session.open_stream("g", drive.now, stream_id="s", idle_timeout=30.0)
+    drive.sent()
+    drive.drop()
+    assert drive.recover() == [PING, start(idleTimeoutMs=30_000)]
+    drive.advance(15.0)
+    drive.says(ack(1))
+    assert drive.sent() == []
+
+
 def test_what_is_written_while_there_is_no_transport_comes_after_the_rest() -> None:
     drive = written(1, 2)
     drive.drop()

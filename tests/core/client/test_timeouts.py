@@ -82,6 +82,13 @@ def test_a_request_without_an_answer_in_time_is_unknown_and_not_repeated(ask: As
     assert drive.events(Acked) == []
 
 
+def test_nothing_is_due_before_the_timeout_of_a_call(ask: Ask) -> None:
+    drive = Drive()
+    drive.start()
+    ask(drive, 5.0)
+    assert drive.session.deadline == drive.now + 5.0
+
+
 def test_the_timeout_of_a_call_replaces_that_of_the_options(ask: Ask) -> None:
     drive = Drive(request_timeout=10.0)
     drive.start()
@@ -137,6 +144,14 @@ def test_a_timeout_is_a_number_of_seconds(ask: Ask, timeout: Any, error: type[Ex
     with pytest.raises(error, match=f"^{text}$"):
         drive.session.open_stream("g", drive.now, timeout=timeout)
     assert drive.sent() == []
+
+
+def test_requests_that_run_out_of_time_together_end_in_the_order_of_the_calls() -> None:
+    drive = Drive()
+    drive.start()
+    asked = [drive.session.join_group(f"g{number}", drive.now, timeout=5.0) for number in range(5)]
+    drive.advance(5.0)
+    assert [event.ack_id for event in drive.events(Acked)] == asked
 
 
 def test_a_message_without_an_ack_has_no_timeout() -> None:
@@ -205,6 +220,7 @@ def test_the_timeout_of_a_start_tells_of_the_last_attempt() -> None:
     text = "there was no connection within timeout (7 s); the last attempt: no URL to connect to: no way"
     assert str(stopped.error) == text
     assert str(stopped.error.__cause__) == "no URL to connect to: no way"
+    assert drive.session.stats.last_error == text
 
 
 def test_a_start_that_succeeds_has_no_timeout_any_more() -> None:
@@ -235,6 +251,17 @@ def test_a_stream_that_could_not_be_started_in_time_is_never_started() -> None:
     drive.open()
     drive.says(hello())
     assert drive.sent() == []
+
+
+def test_the_starts_of_streams_run_out_of_time_each_at_its_own() -> None:
+    drive = Drive()
+    drive.start()
+    for seconds in (9.0, 3.0, 6.0):
+        drive.session.open_stream("g", drive.now, stream_id=f"{seconds:g} s", timeout=seconds)
+    for name in ("3 s", "6 s", "9 s"):
+        assert drive.session.deadline == drive.now + 3.0
+        drive.advance(3.0)
+        assert [event.stream_id for event in drive.events(StreamClosed)] == [name]
 
 
 def test_a_stream_that_is_not_accepted_in_time_is_ended() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address
@@ -59,6 +60,8 @@ class _Parts(msgspec.Struct, frozen=True):
         return self.host == other.host and (self.port == other.port or (self.standard and other.standard))
 
 
+# The URLs of a service are the same for each request. What peers say is as long as a head of a request may be.
+@functools.lru_cache(maxsize=64)
 def _parse_url(text: str) -> _Parts | None:
     match = _URL.fullmatch(text)
     found = None if match is None else parse_host(match[2])

@@ -17,6 +17,7 @@ from limpet_core.service.connections.stream import Stream
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.codecs import Codec, codec_for
+from limpet_core.service.wire.frames import MEDIUM_FRAME, SHORT_FRAME, frame_of, message_of
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
 
@@ -86,8 +87,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Transport:
     """One WebSocket of a client, as the service sees it. Compared by identity.
 
-    Once handed out by :meth:`ServiceCore.transports_with_output`: write :meth:`messages_to_send`, then carry out
-    ``close``, if set.
+    Once handed out by :meth:`ServiceCore.transports_with_output`: write :meth:`messages_to_send` or
+    :meth:`frames_to_send`, then carry out ``close``, if set.
 
     Attributes:
         close: the order to close; ``None`` while the transport stays open.
@@ -112,6 +113,7 @@ class Transport:
         self.close: Close | None = None
         self.ready: bool = False
         self._waiting = waiting
+        # Whole frames: a message to many is framed once. The bytes are those of the messages in them.
         self._outbox: list[bytes] = []
         self._bytes = 0
         # The messages that expire: (index in the outbox, monotonic seconds).
@@ -125,6 +127,13 @@ class Transport:
 
         Send each as one text frame, a :class:`Binary` as one binary frame.
         """
+        return [message_of(frame) for frame in self.frames_to_send(now)]
+
+    def frames_to_send(self, now: float = -math.inf) -> list[bytes]:
+        """Return the same as :meth:`messages_to_send`, each as a whole frame of an unmasked WebSocket (RFC 6455 5.2).
+
+        Faster where the frames go to a TCP connection as they are.
+        """
         outbox = self._outbox
         if outbox:
             self._outbox = []
@@ -132,27 +141,40 @@ class Transport:
             if self._expiring:
                 expired = {index for index, expires in self._expiring if expires <= now}
                 self._expiring = []
-                return [message for index, message in enumerate(outbox) if index not in expired]
+                return [frame for index, frame in enumerate(outbox) if index not in expired]
         return outbox
 
-    def send(self, message: bytes, expires: float = math.inf) -> bool:
-        """Queue a message; return False if there is no room for it: the client is too slow (emulator).
+    def send(self, message: bytes) -> bool:
+        """Queue a message; see :meth:`send_frame`."""
+        return self.send_frame(frame_of(message), math.inf)
+
+    def send_frame(self, frame: bytes, expires: float) -> bool:
+        """Queue a message in a frame; return False if there is no room for it: the client is too slow (emulator).
 
         After the order to close, drop the message.
         """
         if self.close is not None:
             return True
-        size = self._bytes + len(message)
-        if len(self._outbox) >= self._max_frames or size > self._max_bytes:
+        outbox, length = self._outbox, len(frame)
+        size = self._bytes + length - (2 if length <= SHORT_FRAME else 4 if length <= MEDIUM_FRAME else 10)
+        if len(outbox) >= self._max_frames or size > self._max_bytes:
             return False
         self._bytes = size
-        self._queue(message, expires)
+        if expires != math.inf:
+            self._expiring.append((len(outbox), expires))
+        outbox.append(frame)
+        if not self.ready:
+            self._hand_out()
         return True
 
-    def replay(self, messages: list[tuple[bytes, float]]) -> None:
+    def replay(self, frames: list[tuple[bytes, float]]) -> None:
         """Queue retained messages, each with the time when it expires; they are within the limits already."""
-        for message, expires in messages:
-            self._queue(message, expires)
+        for frame, expires in frames:
+            if expires != math.inf:
+                self._expiring.append((len(self._outbox), expires))
+            self._outbox.append(frame)
+        if frames:
+            self._hand_out()
 
     def end(self, close: Close, *, discard: bool = False) -> None:
         """Order the transport to close, after the queued messages or without them. Repeats do nothing."""
@@ -164,13 +186,6 @@ class Transport:
             self._expiring = []
             self._bytes = 0
         self._hand_out()
-
-    def _queue(self, message: bytes, expires: float) -> None:
-        if expires != math.inf:
-            self._expiring.append((len(self._outbox), expires))
-        self._outbox.append(message)
-        if not self.ready:
-            self._hand_out()
 
     def _hand_out(self) -> None:
         if not self.ready:
@@ -285,18 +300,22 @@ class Connection:
         Return False if that would exceed the limits; the connection has to end then.
         """
         transport = self.transport
-        if not self.reliable:
-            message = self.codec.plain(publication) if self.raw is None else publication.payload
-            return transport is None or transport.send(message, publication.expires)
-        size = self._retained_bytes + publication.size
-        if len(self._retained) >= self._limits.retained_messages or size > self._limits.retained_bytes:
-            return False
-        self._retained_bytes = size
-        self._retained.append(publication)
-        self.sequence_id += 1
-        return transport is None or transport.send(
-            self.codec.numbered(publication, self.sequence_id), publication.expires
-        )
+        if self.reliable:
+            size = self._retained_bytes + publication.size
+            retained, limits = self._retained, self._limits
+            if len(retained) >= limits.retained_messages or size > limits.retained_bytes:
+                return False
+            self._retained_bytes = size
+            retained.append(publication)
+            self.sequence_id = sequence_id = self.sequence_id + 1
+            if transport is None:
+                return True
+            frame = self.codec.numbered_frame(publication, sequence_id)
+        elif transport is None:
+            return True
+        else:
+            frame = self.codec.frame(publication) if self.raw is None else publication.payload_frame()
+        return transport.send_frame(frame, publication.expires)
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""
@@ -306,11 +325,11 @@ class Connection:
             self._retained_bytes -= retained.popleft().size
 
     def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
-        """Return the retained messages that have not expired, in order, each with the time when it expires."""
+        """Return the frames of the retained messages that have not expired, each with the time when it expires."""
         first = self.sequence_id - len(self._retained) + 1
-        numbered = self.codec.numbered
+        frame = self.codec.numbered_frame
         return [
-            (numbered(publication, sequence_id), publication.expires)
+            (frame(publication, sequence_id), publication.expires)
             for sequence_id, publication in enumerate(self._retained, first)
             if publication.expires > now
         ]

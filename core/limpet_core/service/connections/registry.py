@@ -115,9 +115,9 @@ class Registry:
         transport = connection.transport = Transport(self._ready, self.limits, connection)
         if self.limits.connected_after_recovery:
             self.send(connection, self._connected_message(connection))
-        messages = connection.unacknowledged(now)
-        self._observers.recovered(connection, len(messages), replaced)
-        transport.replay(messages)
+        frames = connection.unacknowledged(now)
+        self._observers.recovered(connection, len(frames), replaced)
+        transport.replay(frames)
         return transport
 
     def refuse(self, close: Close) -> Transport:

@@ -32,12 +32,12 @@ class Codec(Protocol):
         """Decode and check a message; raise ProtocolViolation or UnknownOperation."""
         ...
 
-    def plain(self, publication: Publication, /) -> bytes:
-        """Encode a message without a sequence id."""
+    def frame(self, publication: Publication, /) -> bytes:
+        """Encode a message without a sequence id, as a whole WebSocket frame."""
         ...
 
-    def numbered(self, publication: Publication, sequence_id: int, /) -> bytes:
-        """Encode a message with a sequence id, for a reliable connection (client-spec 3.2)."""
+    def numbered_frame(self, publication: Publication, sequence_id: int, /) -> bytes:
+        """Encode a message with a sequence id, for a reliable connection (client-spec 3.2), as a whole frame."""
         ...
 
     def connected(self, connection_id: str, user_id: str | None, reconnection_token: str | None, /) -> bytes:
@@ -107,13 +107,9 @@ class JsonCodec:
     def stream_closed(stream_id: str, error: tuple[str, str] | None) -> bytes:
         return to_client.stream_closed(stream_id, error)
 
-    @staticmethod
-    def plain(publication: Publication) -> bytes:
-        return publication.plain
-
-    @staticmethod
-    def numbered(publication: Publication, sequence_id: int) -> bytes:
-        return publication.numbered(sequence_id)
+    # The methods themselves: called once for each receiver of each message.
+    frame: staticmethod[[Publication], bytes] = staticmethod(Publication.frame)
+    numbered_frame: staticmethod[[Publication, int], bytes] = staticmethod(Publication.numbered_frame)
 
 
 _JSON: Final = JsonCodec()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from limpet_core.service.wire import protobuf_from_client, protobuf_to_client
+from limpet_core.service.wire.frames import frame_of
 from limpet_core.service.wire.requests import ClientMessage
 from limpet_core.service.wire.to_client import Publication
 
@@ -53,8 +54,8 @@ class ProtobufCodec:
     def __init__(self, json_as_text: bool) -> None:
         self._json_as_text = json_as_text
 
-    def plain(self, publication: Publication) -> bytes:
-        return protobuf_to_client.plain(publication, json_as_text=self._json_as_text)
+    def frame(self, publication: Publication) -> bytes:
+        return frame_of(protobuf_to_client.plain(publication, json_as_text=self._json_as_text))
 
-    def numbered(self, publication: Publication, sequence_id: int) -> bytes:
-        return protobuf_to_client.numbered(publication, sequence_id, json_as_text=self._json_as_text)
+    def numbered_frame(self, publication: Publication, sequence_id: int) -> bytes:
+        return frame_of(protobuf_to_client.numbered(publication, sequence_id, json_as_text=self._json_as_text))

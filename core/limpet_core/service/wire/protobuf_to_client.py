@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 from limpet_core.protocol.protobuf._wire.webpubsub_pb2 import DownstreamMessage, MessageData, StreamInfo
 from limpet_core.protocol.protobuf.varint import varint
-from limpet_core.service.wire.to_client import Binary, Publication, StreamPlace, readable
+from limpet_core.service.wire.frames import Binary
+from limpet_core.service.wire.to_client import Publication, StreamPlace, readable
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
