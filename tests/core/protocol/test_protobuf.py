@@ -37,6 +37,7 @@ from limpet_core.protocol.messages import Broken, Ignored, StreamEndError
 from limpet_core.protocol.protobuf import codec, decoding
 from limpet_core.protocol.protobuf._wire import webpubsub_pb2 as wire
 from limpet_core.protocol.protobuf.varint import read_varint, varint
+from limpet_core.service.wire.frames import message_of
 from limpet_core.service.wire.protobuf_codec import ProtobufCodec
 from limpet_core.service.wire.to_client import StreamPlace, group_publication, server_publication
 
@@ -503,8 +504,8 @@ def test_what_the_service_writes_is_what_the_client_reads(
             (group_publication(name, "ann", data_type, encoded, attached, stream=place), GroupMessage),
             (server_publication(data_type, encoded, attached), ServerMessage),
         ):
-            message = service.numbered(publication, sequence_id) if reliable else service.plain(publication)
-            found = codec.decode(message)
+            frame = service.numbered_frame(publication, sequence_id) if reliable else service.frame(publication)
+            found = codec.decode(message_of(frame))
             assert isinstance(found, GroupMessage | ServerMessage)
             assert type(found) is kind
             assert found.data == expected
@@ -518,7 +519,7 @@ def test_what_the_service_writes_is_what_the_client_reads(
 
 def test_bytes_that_are_no_any_cross_as_binary() -> None:
     publication = group_publication("g", None, "protobuf", b'"/w=="')
-    assert codec.decode(ProtobufCodec(False).plain(publication)) == GroupMessage(
+    assert codec.decode(message_of(ProtobufCodec(False).frame(publication))) == GroupMessage(
         group="g", data=b"\xff", data_type="binary"
     )
 
