@@ -152,7 +152,8 @@ class Application:
             print(event.data)
             self.received += 1
             if self.received == 5 and self.loop.connection is not None:
-                self.loop.connection.sock.shutdown(socket.SHUT_RDWR)  # as a bad network does
+                # As a bad network does: TLS is not asked.
+                socket.socket.shutdown(self.loop.connection.sock, socket.SHUT_RDWR)
                 self.publish(5, 10)  # the session notices the drop, recovers, and sends these again
         elif isinstance(event, Acked):
             self.unanswered.discard(event.ack_id)

@@ -96,7 +96,7 @@ class StructuredClient(AsyncClient[StructuredDriver]):
 
         ``answer = client.submit.send_to_group("group1", "hello")``, and later ``ack = await answer``. No task waits for
         each answer, which makes it the fastest way to send much. See :class:`limpet.asyncio.Submit`. A task that
-        is cancelled while it waits leaves the request alone; :meth:`Submitted.cancel` takes it back. An error that
+        is cancelled while it waits leaves the request alone; ``cancel()`` takes it back. An error that
         nobody looks at is logged, and cancels nothing: the first one, the tenth, the hundredth.
         """
         return AsyncSubmit(self._driver, self._instruments, self._driver.begin_submitted)
