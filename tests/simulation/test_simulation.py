@@ -151,7 +151,8 @@ EVERYWHERE = (
 @pytest.mark.parametrize("fault", EVERYWHERE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_every_kind_of_run_the_oracles_notice(kind: str, fault: str) -> None:
-    assert first_violation(kinds=(kind,), session_type=SESSIONS[fault]) is not None
+    # The rarest shows in one run of twenty.
+    assert first_violation(kinds=(kind,), seeds=range(120), session_type=SESSIONS[fault]) is not None
 
 
 def test_a_violation_is_reduced_to_few_events_and_replays() -> None:
