@@ -11,6 +11,7 @@ import trio.testing
 from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, SendError, Session
+from limpet._structured import driver
 from limpet.anyio import Client as AnyioClient
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
@@ -161,8 +162,13 @@ def writers() -> int:
     return found
 
 
-def test_an_idle_connection_has_no_writer_and_writes_again() -> None:
+def test_an_idle_connection_has_no_writer_and_writes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(service: BackgroundService) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(driver, "_LINGER", 3600.0)
+            async with Client(service.url(), fast()) as client:
+                await client.send_to_group(GROUP, 1)
+                assert writers() == 1
         async with Client(service.url(), fast()) as client:
             for _ in range(2):
                 await client.send_to_group(GROUP, 1)
