@@ -29,8 +29,9 @@ from limpet_core.service.access.tokens import (
     client_endpoint,
 )
 from limpet_core.service.application_server import ClientCall, PendingConnect
-from limpet_core.service.connections.connection import Connection, Limits, Transport
+from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.snapshot import (
     ConnectionList,
@@ -105,6 +106,7 @@ __all__ = [
     "SYSTEM_EVENTS",
     "Acked",
     "Answer",
+    "Attachment",
     "Binary",
     "ClientCall",
     "ClientGrant",

@@ -9,10 +9,10 @@ import msgspec
 
 from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.webhooks.answers import Answer, Outcome
-from limpet_core.service.webhooks.calls import HandlerCalls
+from limpet_core.service.webhooks.calls import Calls
 from limpet_core.service.webhooks.cloud_events import (
     Acceptance,
     ClientEvent,
@@ -107,12 +107,12 @@ class InvocationCall(ClientCall, frozen=True, eq=False):
     """The purpose of a call with an invocation of a client.
 
     Attributes:
-        transport: the one that the invocation came through, and that its answer belongs to.
+        attachment: the one that the invocation came through, and that its answer belongs to.
         size: of the message, in bytes.
         delay: seconds for which the answer is held back.
     """
 
-    transport: Transport
+    attachment: Attachment
     invocation_id: str
     size: int
     delay: float
@@ -139,10 +139,10 @@ class ApplicationServer:
     :class:`ServiceCore` acts on the results.
     """
 
-    def __init__(self, settings: EventSettings, observers: Observers) -> None:
+    def __init__(self, settings: EventSettings, observers: Observers, calls: Calls) -> None:
         self.settings: EventSettings = settings
         self._observers = observers
-        self.calls: HandlerCalls = HandlerCalls(settings)
+        self.calls: Calls = calls
         self.listener_messages: list[ListenerMessage] = []
         self._undecided: dict[PendingConnect, None] = {}
 
@@ -265,12 +265,7 @@ class ApplicationServer:
             self._observers.handler_called(call, outcome)
             purpose = call.purpose
             if isinstance(purpose, PendingConnect):
-                del self._undecided[purpose]
-                self._store(purpose.context, call, outcome, with_state=True)
-                decision = read_connect_answer(outcome, purpose.grant, purpose.offers)
-                if isinstance(decision, Acceptance):
-                    purpose.context.user_id = decision.grant.user_id
-                results.append(Decided(purpose, decision))
+                results.append(self._decided(purpose, call, outcome))
             elif isinstance(purpose, EventCall):
                 purpose.context.event_running = None
                 reply = self._reply(purpose.context, call, outcome)
@@ -285,6 +280,14 @@ class ApplicationServer:
                 reply = self._reply(purpose.context, call, outcome)
                 results.append(Invoked(purpose, outcome, reply, call.delivered))
         return results
+
+    def _decided(self, pending: PendingConnect, call: HandlerCall, outcome: Outcome) -> Decided:
+        del self._undecided[pending]
+        self._store(pending.context, call, outcome, with_state=True)
+        decision = read_connect_answer(outcome, pending.grant, pending.offers)
+        if isinstance(decision, Acceptance):
+            pending.context.user_id = decision.grant.user_id
+        return Decided(pending, decision)
 
     def _reply(self, context: HandlerContext, call: HandlerCall, outcome: Outcome) -> Reply | str | None:
         """Read the reply to a client; an answer that fails the event sets no state and no cookies (emulator)."""

@@ -11,7 +11,8 @@ from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_inputs import ApplicationInputs
 from limpet_core.service.application_server import ApplicationServer, Decided, Invoked, PendingConnect
-from limpet_core.service.connections.connection import Connection, Limits, Transport
+from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.dispatch import Dispatcher
@@ -19,6 +20,7 @@ from limpet_core.service.group_states import GroupStates
 from limpet_core.service.invocations import Invocations
 from limpet_core.service.streams import Streams
 from limpet_core.service.webhooks.answers import Answer, Failure, FailureKind, Headers
+from limpet_core.service.webhooks.calls import Calls, HandlerCalls
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
@@ -44,6 +46,7 @@ class ServiceCore(ApplicationInputs):
         check_reconnection_token: returns whether a token (first argument) recovers a connection (its id, second).
         events: the event handlers and the settings of calls to them; ``None``: there are none.
         unix_time: returns the present time in seconds since 1970, for the times of group states.
+        calls: who makes the calls of event handlers; ``None``: the program that holds this object.
 
     Attributes:
         observers: functions that are called with every trace event; append one to watch the service.
@@ -63,13 +66,15 @@ class ServiceCore(ApplicationInputs):
         check_reconnection_token: Callable[[str, str], bool],
         events: EventSettings | None = None,
         unix_time: Callable[[], float] = lambda: 0.0,
+        calls: Calls | None = None,
     ) -> None:
         self.limits = limits
         self.events: EventSettings = events or EventSettings()
         self._new_connection_id = new_connection_id
         self._check_token = check_reconnection_token
         observers = Observers()
-        self._application = ApplicationServer(self.events, observers)
+        self._own_calls = HandlerCalls(self.events)
+        self._application = ApplicationServer(self.events, observers, self._own_calls if calls is None else calls)
         super().__init__(Registry(limits, self._application, observers, issue_reconnection_token), observers)
         self.streams: Streams = Streams(self._registry, self.observers)
         self.invocations: Invocations = Invocations(self._registry, self._application, self.observers)
@@ -122,7 +127,9 @@ class ServiceCore(ApplicationInputs):
         connection_id = self._new_connection_id()
         context = self._application.new_context(identity, connection_id, grant.user_id)
         connection = Connection(identity, connection_id, subprotocol, grant, raw, self.limits, context)
-        return self._registry.open(connection, grant)
+        transport = self._registry.transport(connection)
+        self._registry.open(connection, grant, transport)
+        return transport
 
     def handler_decides(self, hub: str) -> bool:
         """Return whether an event handler decides about new clients: :meth:`ask_to_connect`, not :meth:`connect`."""
@@ -163,18 +170,23 @@ class ServiceCore(ApplicationInputs):
         ):
             self.observers.recovery_refused(hub_identity(hub), connection_id)
             return self._registry.refuse(closes.REFUSED)
-        if connection.transport is not None:
-            connection.transport.end(closes.REPLACED, discard=True)
-        return self._registry.attach(connection, now)
+        transport = self._registry.transport(connection)
+        self._replace(connection, transport, now)
+        return transport
 
-    def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
+    def _replace(self, connection: Connection, attachment: Attachment, now: float) -> None:
+        if connection.attachment is not None:
+            connection.attachment.end(closes.REPLACED, discard=True)
+        self._registry.attach(connection, attachment, now)
+
+    def receive(self, attachment: Attachment, data: str | bytes, now: float) -> None:
         """Handle a message from a client: JSON in a text or binary frame, protobuf in a binary frame (Azure docs).
 
         For a raw client it is any payload. ``str`` is a text frame, ``bytes`` is a binary frame, or of a JSON client a
         text frame as UTF-8.
         """
-        connection = transport.connection
-        if connection is None or connection.transport is not transport:
+        connection = attachment.connection
+        if connection is None or connection.attachment is not attachment:
             return
         try:
             # Lone surrogates cannot come from a WebSocket, but from other callers.
@@ -205,22 +217,22 @@ class ServiceCore(ApplicationInputs):
         elif isinstance(message, StreamMessage):
             self._dispatcher.dispatch_stream(connection, message, now)
         elif isinstance(message, Invoke):
-            self.invocations.invoke(connection, transport, message, len(encoded))
+            self.invocations.invoke(connection, attachment, message, len(encoded))
             self._act_on_results(now)
         elif isinstance(message, CancelInvocation):
-            self.invocations.cancel(connection, transport, message.invocation_id)
+            self.invocations.cancel(connection, attachment, message.invocation_id)
         else:
             self._dispatcher.dispatch(connection, message, len(encoded), now)
             if self._application.calls.has_settled:  # a handler that answers by itself
                 self._act_on_results(now)
 
-    def disconnected(self, transport: Transport, code: int, now: float, reason: str = "") -> None:
+    def disconnected(self, attachment: Attachment, code: int, now: float, reason: str = "") -> None:
         """Handle the end of a transport: the client closed it with this code and reason, or it was lost (1006).
 
         A reliable connection is kept for the recovery window, unless the code is 1000 (emulator).
         """
-        connection = transport.connection
-        if connection is None or connection.transport is not transport:
+        connection = attachment.connection
+        if connection is None or connection.attachment is not attachment:
             return
         if connection.reliable and code != 1000:
             self.observers.dropped(connection, code, self.limits.recovery_window)
@@ -230,23 +242,23 @@ class ServiceCore(ApplicationInputs):
             told = reason if reason or code == 1000 else closes.ENDED
             self._registry.ended(connection, Close.because(code, told))
 
-    def transport_broken(self, transport: Transport, code: int, now: float) -> None:
+    def transport_broken(self, attachment: Attachment, code: int, now: float) -> None:
         """Handle the end of a transport that the driver closed with this code: the client broke the WebSocket protocol.
 
         The connection ends and cannot be recovered (emulator).
         """
-        connection = transport.connection
-        if connection is not None and connection.transport is transport:
+        connection = attachment.connection
+        if connection is not None and connection.attachment is attachment:
             self._registry.ended(connection, Close(code, closes.broken_frame(code)))
 
     def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Handle the answer to a call of an event handler; each character of a header stands for a byte (latin-1)."""
-        self._application.calls.ended(call, Answer(status, headers, body), now)
+        self._own_calls.ended(call, Answer(status, headers, body), now)
         self._act_on_results(now)
 
     def handler_failed(self, call: HandlerCall, kind: FailureKind, text: str, now: float) -> None:
         """Handle the end of a call without an answer; ``text`` is for people."""
-        self._application.calls.ended(call, Failure(kind, text), now)
+        self._own_calls.ended(call, Failure(kind, text), now)
         self._act_on_results(now)
 
     def wake(self, now: float) -> None:
@@ -287,13 +299,17 @@ class ServiceCore(ApplicationInputs):
 
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""
+        self._send_news()
+        return self._registry.transports_with_output()
+
+    def _send_news(self) -> None:
+        """Send what is told once for many inputs: acks of streams, and the changes of group states."""
         self.streams.send_acks()
         self._states.send_changes()
-        return self._registry.transports_with_output()
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up (``cancelled``), since the last call."""
-        calls = self._application.calls
+        calls = self._own_calls
         return calls.take(now) if calls.waiting else []
 
     def listener_messages(self) -> list[ListenerMessage]:
@@ -337,4 +353,5 @@ class ServiceCore(ApplicationInputs):
         grant, context = decision.grant, pending.context
         connection_id, raw = context.connection_id, pending.raw
         connection = Connection(pending.hub, connection_id, name, grant, raw, self.limits, context)
-        pending.transport = self._registry.open(connection, grant)
+        pending.transport = self._registry.transport(connection)
+        self._registry.open(connection, grant, pending.transport)

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import is_event_name
 from limpet_core.service.application_server import ApplicationServer, InvocationCall, Invoked
-from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.answers import Answer, Outcome
@@ -32,7 +32,7 @@ class Invocations:
     """The running invocations of all connections (js).
 
     An invocation waits for nothing that the client has sent before, and nothing waits for it. Its answer belongs to the
-    transport that it came through: if that is gone, the handler is not disturbed, but nobody is told.
+    attachment that it came through: if that is gone, the handler is not disturbed, but nobody is told.
 
     Attributes:
         faults: for tests: each is asked about every invocation that is accepted; the first that answers decides.
@@ -49,17 +49,17 @@ class Invocations:
 
     # ---- What clients say
 
-    def invoke(self, connection: Connection, transport: Transport, message: Invoke, size: int) -> None:
+    def invoke(self, connection: Connection, attachment: Attachment, message: Invoke, size: int) -> None:
         """Call the handler of an event, or answer with an error. ``size`` is that of the whole message, in bytes."""
-        error = self._refusal(connection, transport, message, size)
+        error = self._refusal(connection, attachment, message, size)
         if error is None:
-            error = self._call(connection, transport, message, size)
+            error = self._call(connection, attachment, message, size)
         if error is not None:
-            self._fail(connection, transport, message.invocation_id, error)
+            self._fail(connection, attachment, message.invocation_id, error)
 
-    def cancel(self, connection: Connection, transport: Transport, invocation_id: str) -> None:
+    def cancel(self, connection: Connection, attachment: Attachment, invocation_id: str) -> None:
         """Give up an invocation, without an answer. Does nothing for unknown ids."""
-        call = connection.invocations.get((transport, invocation_id))
+        call = connection.invocations.get((attachment, invocation_id))
         if call is not None:
             purpose = call.purpose
             assert isinstance(purpose, InvocationCall)
@@ -68,12 +68,12 @@ class Invocations:
             self._observers.invocation_cancelled(connection, invocation_id)
 
     def _refusal(
-        self, connection: Connection, transport: Transport, message: Invoke, size: int
+        self, connection: Connection, attachment: Attachment, message: Invoke, size: int
     ) -> tuple[str, str] | None:
         limits, running = self._registry.limits, connection.invocations
         if not 0 < len(message.invocation_id) <= MAX_ID:
             return ("BadRequest", f"The id of an invocation has 1 to {MAX_ID} characters.")
-        if (transport, message.invocation_id) in running:
+        if (attachment, message.invocation_id) in running:
             return ("BadRequest", "An invocation with this id is running already.")
         if message.target != "event":
             return ("BadRequest", f"The target is 'event', not '{one_line(message.target)}'.")
@@ -83,7 +83,9 @@ class Invocations:
             return ("BadRequest", f"The client has {len(running)} running invocations, and no room for another.")
         return None
 
-    def _call(self, connection: Connection, transport: Transport, message: Invoke, size: int) -> tuple[str, str] | None:
+    def _call(
+        self, connection: Connection, attachment: Attachment, message: Invoke, size: int
+    ) -> tuple[str, str] | None:
         self._observers.invoked(connection, message)
         name, context = message.event, connection.context
         if name.lower() in chat.INVOCATIONS and not (context and self._application.names_event(context.hub, name)):
@@ -95,10 +97,10 @@ class Invocations:
             event = ClientEvent.from_message(message)
             delays = [fault(connection, invocation_id) for fault in self.faults.copy()]
             delay = next((delay for delay in delays if delay is not None), 0.0)
-            purpose = InvocationCall(connection, context, event, transport, invocation_id, size, delay)
+            purpose = InvocationCall(connection, context, event, attachment, invocation_id, size, delay)
             call = self._application.submit_invocation(purpose)
             if call is not None:
-                connection.invocations[transport, invocation_id] = call
+                connection.invocations[attachment, invocation_id] = call
                 connection.invocation_bytes += size
                 return None
         return no_handler(name)
@@ -127,38 +129,38 @@ class Invocations:
 
     def closed(self, connection: Connection, close: Close, *, by_client: bool) -> None:
         """Handle the end of a connection: give up its invocations."""
-        for transport, invocation_id in list(connection.invocations):
-            self.cancel(connection, transport, invocation_id)
+        for attachment, invocation_id in list(connection.invocations):
+            self.cancel(connection, attachment, invocation_id)
 
     def _answer(self, invoked: Invoked) -> None:
         invocation = invoked.invocation
-        connection, transport, invocation_id = invocation.connection, invocation.transport, invocation.invocation_id
-        call = connection.invocations.get((transport, invocation_id))
+        connection, attachment, invocation_id = invocation.connection, invocation.attachment, invocation.invocation_id
+        call = connection.invocations.get((attachment, invocation_id))
         if call is None or call.purpose is not invocation:
             return  # given up while the answer was held back
         self._forget(invocation)
         reply = invoked.reply
         if isinstance(reply, str):
-            self._fail(connection, transport, invocation_id, _error(invoked.outcome, invoked.delivered, reply))
+            self._fail(connection, attachment, invocation_id, _error(invoked.outcome, invoked.delivered, reply))
             return
         data_type, data = None, b""
         if reply is not None and reply.payload:
             data_type, data = reply.data_type, reply.data()
         self._observers.invocation_answered(connection, invocation_id, data_type, data)
-        self._send(connection, transport, to_client.invocation_result(invocation_id, data_type, data))
+        self._send(connection, attachment, to_client.invocation_result(invocation_id, data_type, data))
 
-    def _fail(self, connection: Connection, transport: Transport, invocation_id: str, error: tuple[str, str]) -> None:
+    def _fail(self, connection: Connection, attachment: Attachment, invocation_id: str, error: tuple[str, str]) -> None:
         self._observers.invocation_failed(connection, invocation_id, error)
-        self._send(connection, transport, to_client.invocation_error(invocation_id, *error))
+        self._send(connection, attachment, to_client.invocation_error(invocation_id, *error))
 
-    def _send(self, connection: Connection, transport: Transport, message: bytes) -> None:
-        # On another transport the client may use the same id for something else.
-        if connection.transport is transport:
+    def _send(self, connection: Connection, attachment: Attachment, message: bytes) -> None:
+        # On another attachment the client may use the same id for something else.
+        if connection.attachment is attachment:
             self._registry.send(connection, message)
 
     def _forget(self, invocation: InvocationCall) -> None:
         connection = invocation.connection
-        del connection.invocations[invocation.transport, invocation.invocation_id]
+        del connection.invocations[invocation.attachment, invocation.invocation_id]
         connection.invocation_bytes -= invocation.size
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Mapping
 from typing import Final
-
-import msgspec
 
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import RELIABLE_SUBPROTOCOLS, SUBPROTOCOLS
 from limpet_core.service.access.permissions import Permissions
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import HandlerCall
@@ -26,65 +26,27 @@ _CONTROL_FRAMES: Final = 32
 _CONTROL_BYTES: Final = 64 * 1024
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes, counts and times of the service.
+class Attachment:
+    """The way by which a client is connected at the moment. Compared by identity.
+
+    One that is no :class:`Transport` is at another node of a cluster: nothing is sent here.
 
     Attributes:
-        recovery_window: seconds that a dropped reliable connection is kept (client-spec 1.4: at least 30).
-        retained_messages: of one connection, the most messages that are kept until acknowledged, that are queued
-            for a slow client, and that wait for a slow event handler; one more ends the connection
-            (client-spec 3.2.2).
-        retained_bytes: the same in bytes of encoded messages.
-        max_message_size: bytes of one message from a client (Azure docs).
-        remembered_acks: ack ids of successful requests remembered per connection, the newest ones (emulator).
-        streams: open streams of one connection.
-        stream_idle_timeout: seconds without a fragment or keepalive after which a stream ends, unless its publisher
-            has chosen otherwise (client-spec 3.6.1).
-        invocations: of one connection, the most that run at the same time.
-        invocation_bytes: the same in bytes of their messages.
-        group_states: groups in which one connection has a state, and groups whose states it watches.
-        group_state_bytes: bytes of one state: all names and values together, in UTF-8.
-        connected_after_recovery: send a connected message first after a recovery (client-spec 1.2.4 leaves
-            this to the service; Microsoft's emulator sends none).
-        protobuf_json_as_text: send JSON to protobuf clients as ``text_data``, as the docs of Azure have it, and not as
-            ``json_data``, which the published schema lacks (emulator).
+        connection: ``None`` if a recovery was refused.
+        place: which node of a cluster has it, and its number there; ``None``: there is one node.
     """
 
-    recovery_window: float = 30.0
-    retained_messages: int = 1000
-    retained_bytes: int = 16 * 1024 * 1024
-    max_message_size: int = 1024 * 1024
-    remembered_acks: int = 1000
-    streams: int = 1000
-    stream_idle_timeout: float = 300.0
-    invocations: int = 1000
-    invocation_bytes: int = 16 * 1024 * 1024
-    group_states: int = 1000
-    group_state_bytes: int = 8192
-    connected_after_recovery: bool = True
-    protobuf_json_as_text: bool = False
+    __slots__ = ("connection", "place")
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.recovery_window < math.inf:
-            raise ValueError("recovery_window is a number of seconds, at least 0")
-        if not 0 < self.stream_idle_timeout < math.inf:
-            raise ValueError("stream_idle_timeout is a positive number of seconds")
-        for name in (
-            "retained_messages",
-            "retained_bytes",
-            "max_message_size",
-            "remembered_acks",
-            "streams",
-            "invocations",
-            "invocation_bytes",
-            "group_states",
-            "group_state_bytes",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+    def __init__(self, connection: Connection | None) -> None:
+        self.connection: Connection | None = connection
+        self.place: tuple[str, int] | None = None
+
+    def end(self, close: Close, *, discard: bool = False) -> None:
+        """Close it after the queued messages, or without them. Its own node does so: here is nothing to do."""
 
 
-class Transport:
+class Transport(Attachment):
     """One WebSocket of a client, as the service sees it. Compared by identity.
 
     Once handed out by :meth:`ServiceCore.transports_with_output`: write :meth:`messages_to_send` or
@@ -92,7 +54,6 @@ class Transport:
 
     Attributes:
         close: the order to close; ``None`` while the transport stays open.
-        connection: ``None`` if a recovery was refused.
         ready: whether the transport waits to be handed out.
     """
 
@@ -104,12 +65,11 @@ class Transport:
         "_outbox",
         "_waiting",
         "close",
-        "connection",
         "ready",
     )
 
-    def __init__(self, waiting: list[Transport], limits: Limits, connection: Connection | None) -> None:
-        self.connection: Connection | None = connection
+    def __init__(self, waiting: list[Transport], limits: Limits | None, connection: Connection | None) -> None:
+        super().__init__(connection)
         self.close: Close | None = None
         self.ready: bool = False
         self._waiting = waiting
@@ -118,9 +78,11 @@ class Transport:
         self._bytes = 0
         # The messages that expire: (index in the outbox, monotonic seconds).
         self._expiring: list[tuple[int, float]] = []
-        reliable = connection is not None and connection.reliable
-        self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
-        self._max_bytes = limits.retained_bytes + (_CONTROL_BYTES if reliable else 0)
+        self._max_frames = self._max_bytes = sys.maxsize
+        if limits is not None:
+            reliable = connection is not None and connection.reliable
+            self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
+            self._max_bytes = limits.retained_bytes + (_CONTROL_BYTES if reliable else 0)
 
     def messages_to_send(self, now: float = -math.inf) -> list[bytes]:
         """Return the messages queued since the last call, without those that have expired by ``now``.
@@ -206,7 +168,8 @@ class Connection:
         user_id: ``None``: anonymous.
         permissions: what the client may do in groups.
         groups: the groups that the client is in, as keys.
-        transport: ``None`` while detached.
+        attachment: the way by which the client is connected; ``None`` while detached.
+        transport: the attachment if it is a WebSocket of this process, else ``None``.
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
         deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` while attached.
         sequence_id: the newest one used; 0 before the first message.
@@ -215,7 +178,7 @@ class Connection:
         group_states: the states of the client, by group.
         watched_groups: the groups whose states the client has subscribed, as keys.
         state_time: the time of the newest change of these states, in milliseconds since 1970.
-        invocations: the calls of the running invocations, by transport and id.
+        invocations: the calls of the running invocations, by attachment and id.
         invocation_bytes: the sizes of their messages together.
         warned_of_unknown: whether the log has a warning about a message of this client that the service does not know.
     """
@@ -227,6 +190,7 @@ class Connection:
         "_retained_bytes",
         "_succeeded",
         "_succeeded_order",
+        "attachment",
         "codec",
         "connection_id",
         "context",
@@ -269,6 +233,7 @@ class Connection:
         self.user_id: str | None = grant.user_id
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
+        self.attachment: Attachment | None = None
         self.transport: Transport | None = None
         self.context: HandlerContext | None = context
         self.deadline: float = math.inf
@@ -278,7 +243,7 @@ class Connection:
         self.group_states: dict[str, Mapping[str, str]] = {}
         self.watched_groups: dict[str, None] = {}
         self.state_time: int = 0
-        self.invocations: dict[tuple[Transport, str], HandlerCall] = {}
+        self.invocations: dict[tuple[Attachment, str], HandlerCall] = {}
         self.invocation_bytes: int = 0
         self.warned_of_unknown: bool = False
         self._limits = limits
@@ -288,6 +253,15 @@ class Connection:
         self._failed: dict[int, tuple[str, str]] = {}
         self._succeeded: set[int] = set()
         self._succeeded_order: deque[int] = deque()
+
+    def attach(self, attachment: Attachment) -> None:
+        """Make an attachment the present one."""
+        self.attachment = attachment
+        self.transport = attachment if isinstance(attachment, Transport) else None
+
+    def detach(self) -> None:
+        """Have no attachment."""
+        self.attachment = self.transport = None
 
     @property
     def retained(self) -> int:

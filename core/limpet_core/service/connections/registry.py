@@ -12,8 +12,9 @@ from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.connections.connection import Connection, Limits, Transport
+from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.connections.hub import Hub
+from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.wire.to_client import Publication
 
@@ -35,6 +36,7 @@ class Registry:
 
     Attributes:
         limits: sizes, counts and times.
+        outbox_limits: those of the outbox of a transport; ``None``: somebody else watches its size.
         connections: by connection id.
         window_deadline: when the next recovery window ends, in monotonic seconds; ``math.inf``: nothing is detached.
     """
@@ -43,6 +45,7 @@ class Registry:
         self, limits: Limits, application: ConnectionListener, observers: Observers, issue_token: Callable[[str], str]
     ) -> None:
         self.limits: Limits = limits
+        self.outbox_limits: Limits | None = limits
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf
         self._observers = observers
@@ -85,44 +88,47 @@ class Registry:
 
     # ---- Beginnings and ends
 
-    def open(self, connection: Connection, grant: ClientGrant) -> Transport:
-        """Add a new connection, with its groups and its first transport; return the transport."""
+    def transport(self, connection: Connection | None) -> Transport:
+        """Return a transport for a connection, to be attached; without a connection, to be refused."""
+        return Transport(self._ready, self.outbox_limits, connection)
+
+    def open(self, connection: Connection, grant: ClientGrant, attachment: Attachment) -> None:
+        """Add a new connection, with its groups and its first attachment."""
         self.connections[connection.connection_id] = connection
         hub = self._hubs[connection.hub] = self.hub(connection.hub)
         hub.add(connection)
         for group in grant.groups:
             hub.join(connection, group)
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
+        connection.attach(attachment)
         for listener in self._listeners:
             listener.opened(connection)
         if connection.raw is None:
-            self.send(connection, self._connected_message(connection))
-        return transport
+            self._send_connected(connection)
 
     def detach(self, connection: Connection, now: float) -> None:
-        """Keep a connection without a transport for the recovery window."""
-        connection.transport = None
+        """Keep a connection without an attachment for the recovery window."""
+        connection.detach()
         connection.deadline = now + self.limits.recovery_window
         self._detached[connection] = None
         self._update_deadline()
 
-    def attach(self, connection: Connection, now: float) -> Transport:
-        """Give a connection a new transport, and send the unacknowledged messages again (client-spec 1.4)."""
+    def attach(self, connection: Connection, attachment: Attachment, now: float) -> None:
+        """Give a connection another attachment, and send the unacknowledged messages again (client-spec 1.4)."""
         replaced = connection not in self._detached
         self._detached.pop(connection, None)
         connection.deadline = math.inf
         self._update_deadline()
-        transport = connection.transport = Transport(self._ready, self.limits, connection)
+        connection.attach(attachment)
         if self.limits.connected_after_recovery:
-            self.send(connection, self._connected_message(connection))
+            self._send_connected(connection)
         frames = connection.unacknowledged(now)
         self._observers.recovered(connection, len(frames), replaced)
-        transport.replay(frames)
-        return transport
+        if connection.transport is not None:
+            connection.transport.replay(frames)
 
     def refuse(self, close: Close) -> Transport:
         """Return a transport without a connection, which has the order to close."""
-        transport = Transport(self._ready, self.limits, None)
+        transport = self.transport(None)
         transport.end(close)
         return transport
 
@@ -155,7 +161,7 @@ class Registry:
         hub.remove(connection)
         if not hub.connections:
             del self._hubs[connection.hub]
-        connection.transport = None
+        connection.detach()
         if connection in self._detached:
             del self._detached[connection]
             self._update_deadline()
@@ -212,9 +218,11 @@ class Registry:
             transport.ready = False
         return transports
 
-    def _connected_message(self, connection: Connection) -> bytes:
+    def _send_connected(self, connection: Connection) -> None:
+        if connection.transport is None:
+            return  # at another node, which signs the token
         token = self._issue_token(connection.connection_id) if connection.reliable else None
-        return connection.codec.connected(connection.connection_id, connection.user_id, token)
+        self.send(connection, connection.codec.connected(connection.connection_id, connection.user_id, token))
 
     def _update_deadline(self) -> None:
         first = next(iter(self._detached), None)

@@ -1,4 +1,4 @@
-"""The attempts of calls to event handlers: their start, repetition and end, and validation (abuse protection)."""
+"""Calls to event handlers: which there are, and their attempts, repetition, end and validation (abuse protection)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 import itertools
 import logging
 import math
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
 from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
@@ -18,6 +18,47 @@ _LOGGER: Final = logging.getLogger("limpet.service")
 _REFRESH: Final = 60.0
 _FIRST_RETRY: Final = 1.0
 _VALIDATION_TIMEOUT: Final = 10.0
+
+
+class Calls(Protocol):
+    """The calls that wait for their outcome. :class:`HandlerCalls` has one process make them.
+
+    In a cluster all nodes know of a call, and one of them makes it.
+    """
+
+    @property
+    def deadline(self) -> float:
+        """When to call :meth:`wake`, in monotonic seconds."""
+        ...
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether :meth:`settled` has something to return."""
+        ...
+
+    def submit(self, call: HandlerCall) -> None:
+        """Have a call made."""
+        ...
+
+    def cancel(self, call: HandlerCall) -> None:
+        """Give up a call: it gets no outcome. Repeats do nothing."""
+        ...
+
+    def cancel_all(self) -> None:
+        """Give up all calls."""
+        ...
+
+    def forget_permissions(self) -> None:
+        """Ask each handler for its permission anew before its next call."""
+        ...
+
+    def wake(self, now: float) -> None:
+        """Handle that time has passed."""
+        ...
+
+    def settled(self) -> list[tuple[HandlerCall, Outcome]]:
+        """Return the calls that have ended since the last call, without cancelled ones."""
+        ...
 
 
 class _Permission:
