@@ -212,6 +212,10 @@ class ApplicationServer:
         if call is not None:
             self.calls.submit(call)
 
+    def decisions(self) -> list[Decided]:
+        """Return the decisions since the last call, where there are no other calls."""
+        return [result for result in self.results() if isinstance(result, Decided)]
+
     def shut_down(self) -> list[Decided]:
         """Give up all calls; return the rejections of the clients that still wait for a decision."""
         self.calls.cancel_all()

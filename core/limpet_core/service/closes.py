@@ -25,6 +25,9 @@ RAW_FAILURE: Final = Close(1011, "Internal server error")
 
 SHUT_DOWN: Final = Close(1001, "The service is shutting down.")
 
+FORGOTTEN: Final = Close(1008, "The service has lost messages. Make a new connection.")
+"""The log of a cluster no longer has what the client was told."""
+
 DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")
 
 # ---- The end of a transport alone
@@ -32,6 +35,9 @@ DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")
 REFUSED: Final = Close(1008, "The connection could not be recovered.")
 
 REPLACED: Final = Close(NO_CLOSE_FRAME, "Replaced by a newer transport.")
+
+NODE_GONE: Final = Close(1001, "This node of the service is going away. Come back to another one.")
+"""The connection goes on: a client recovers it at another node of the cluster."""
 
 # ---- What an event handler learns of a connection that the client or the network ended
 

@@ -75,6 +75,7 @@ class ServiceCore(ApplicationInputs):
         observers = Observers()
         self._own_calls = HandlerCalls(self.events)
         self._application = ApplicationServer(self.events, observers, self._own_calls if calls is None else calls)
+        self._admission = self._application
         super().__init__(Registry(limits, self._application, observers, issue_reconnection_token), observers)
         self.streams: Streams = Streams(self._registry, self.observers)
         self.invocations: Invocations = Invocations(self._registry, self._application, self.observers)
@@ -144,15 +145,15 @@ class ServiceCore(ApplicationInputs):
         of the client if it becomes a raw one.
         """
         identity = hub_identity(hub)
-        context = self._application.new_context(identity, self._new_connection_id(), grant.user_id)
+        context = self._admission.new_context(identity, self._new_connection_id(), grant.user_id)
         assert context is not None, "only called if handler_decides"
         pending = PendingConnect(identity, request.subprotocols, grant, raw, context)
-        self._application.submit_connect(pending, request)
+        self._admission.submit_connect(pending, request)
         return pending
 
     def forget_connect(self, pending: PendingConnect) -> None:
         """Handle that a client has left before the decision about it."""
-        self._application.cancel_connect(pending)
+        self._admission.cancel_connect(pending)
 
     def recover(self, hub: str, connection_id: str, reconnection_token: str, now: float) -> Transport:
         """Attach a new transport to a connection and send the unacknowledged messages again (client-spec 1.4).

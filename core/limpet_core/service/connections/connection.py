@@ -129,6 +129,12 @@ class Transport(Attachment):
             self._hand_out()
         return True
 
+    def is_full(self, limits: Limits) -> bool:
+        """Return whether more is queued than limits allow."""
+        return len(self._outbox) > limits.retained_messages + _CONTROL_FRAMES or self._bytes > (
+            limits.retained_bytes + _CONTROL_BYTES
+        )
+
     def replay(self, frames: list[tuple[bytes, float]]) -> None:
         """Queue retained messages, each with the time when it expires; they are within the limits already."""
         for frame, expires in frames:
@@ -290,6 +296,11 @@ class Connection:
         else:
             frame = self.codec.frame(publication) if self.raw is None else publication.payload_frame()
         return transport.send_frame(frame, publication.expires)
+
+    def unacknowledged_beyond(self, sequence_id: int, limits: Limits) -> bool:
+        """Return whether more messages are retained than limits allow, those up to ``sequence_id`` left out."""
+        left = min(self.sequence_id - sequence_id, len(self._retained))
+        return left > limits.retained_messages or (left > 0 and self._retained_bytes > limits.retained_bytes)
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""

@@ -36,12 +36,21 @@ class Observers(list[trace.Observer]):
             more per message are counted and not made.
     """
 
-    __slots__ = ("is_brief", "totals")
+    __slots__ = ("_muted", "is_brief", "totals")
 
     def __init__(self) -> None:
         super().__init__()
         self.totals: Totals = Totals()
         self.is_brief: bool = False
+        self._muted: list[trace.Observer] = []
+
+    def mute(self) -> None:
+        """Tell nothing until :meth:`unmute`."""
+        self._muted, self[:] = [*self, *self._muted], []
+
+    def unmute(self) -> None:
+        """Tell everything again."""
+        self[:], self._muted = [*self._muted, *self], []
 
     def notify(self, event: trace.TraceEvent) -> None:
         """Call all observers with an event; an observer may remove itself meanwhile."""

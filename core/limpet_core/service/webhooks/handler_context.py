@@ -97,6 +97,15 @@ class HandlerContext:
         content_type, _, _ = CONTENT_TYPES[event.data_type].partition(";")
         return self._tell("user", event.name, event_id, content_type, event.payload, event.metadata_properties())
 
+    def take_over(self, state: str | None, cookies: dict[str, dict[str, str]]) -> None:
+        """Begin with what a handler has said of the client elsewhere: see :meth:`handed_over`."""
+        self.state = state
+        self._cookies = {host: dict(kept) for host, kept in cookies.items()}
+
+    def handed_over(self) -> tuple[str | None, dict[str, dict[str, str]]]:
+        """Return the connection state and the cookies, by host."""
+        return self.state, self._cookies
+
     # ---- The queue
 
     def enqueue(self, request: ClientRequest, size: int) -> None:

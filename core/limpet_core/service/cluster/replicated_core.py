@@ -1,0 +1,256 @@
+"""The logic of the service at one node of a cluster: it changes by the commands of the log alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from limpet_core.protocol.names import hub_identity
+from limpet_core.service import closes
+from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.application_server import ApplicationServer, PendingConnect
+from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.logged_calls import LoggedCalls
+from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.limits import Limits
+from limpet_core.service.core import ServiceCore
+from limpet_core.service.webhooks.answers import Outcome
+from limpet_core.service.webhooks.calls import HandlerCalls
+from limpet_core.service.webhooks.cloud_events import Acceptance, Rejection
+from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
+from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
+from limpet_core.service.wire.requests import Ping, SequenceAck
+
+HARD: Final = 4
+"""A connection ends at once with so many times the messages, or bytes, that its node would let it have."""
+
+_LARGEST_CONTROL: Final = 256  # bytes of a ping or a sequence ack; larger ones work, only later
+
+
+class ReplicatedCore(ServiceCore):
+    """The logic of a service whose inputs come from a log, the same at all nodes.
+
+    Times are those of the log, in seconds since 1970. What a client does not take is bounded by the node that has it:
+    its :class:`~limpet_core.service.cluster.replica.Replica` looks at :meth:`is_overrun`.
+
+    Args:
+        node: the name of this run of this node.
+        limits: what a node lets a connection have.
+        new_connection_id, issue_reconnection_token, check_reconnection_token, events: as for
+            :class:`~limpet_core.service.core.ServiceCore`; all nodes must accept each other's tokens.
+        utc_time: returns a time in seconds since 1970 like ``2026-01-31T12:00:00Z``.
+
+    Attributes:
+        now: the time of the newest entry of the log that was applied.
+        logged_calls: the calls of event handlers.
+        attempts: those of them that this node makes.
+        node_limits: the limits that are meant; :attr:`limits` has more room, since a node may be behind.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        limits: Limits,
+        *,
+        new_connection_id: Callable[[], str],
+        issue_reconnection_token: Callable[[str], str],
+        check_reconnection_token: Callable[[str, str], bool],
+        events: EventSettings,
+        utc_time: Callable[[float], str],
+    ) -> None:
+        self.now: float = 0.0
+        self.node_limits: Limits = limits
+        self.attempts: HandlerCalls = HandlerCalls(events)
+        self.logged_calls: LoggedCalls = LoggedCalls(node, self.attempts)
+        # CloudEvents have the time of the log, so that all nodes make the same calls.
+        events.utc_time = lambda: utc_time(self.now)
+        roomy = msgspec.structs.replace(
+            limits, retained_messages=HARD * limits.retained_messages, retained_bytes=HARD * limits.retained_bytes
+        )
+        super().__init__(
+            roomy,
+            new_connection_id=new_connection_id,
+            issue_reconnection_token=issue_reconnection_token,
+            check_reconnection_token=check_reconnection_token,
+            events=events,
+            unix_time=lambda: self.now,
+            calls=self.logged_calls,
+        )
+        self._registry.outbox_limits = None
+        # Whether a client may connect is decided at its node alone, before the log hears of it.
+        self._admission = ApplicationServer(events, self.observers, self._own_calls)
+
+    # ---- What this node may ask before it writes into the log
+
+    def new_connection_id(self) -> str:
+        """Return an id for a new connection."""
+        return self._new_connection_id()
+
+    def may_recover(self, hub: str, connection_id: str, reconnection_token: str) -> bool:
+        """Return whether a token is one for a connection; whether that is still there is seen when the log says so."""
+        connection = self._registry.connections.get(connection_id)
+        return (connection is None or connection.hub == hub_identity(hub)) and self._check_token(
+            reconnection_token, connection_id
+        )
+
+    def control_message(self, connection: Connection, data: str | bytes) -> Ping | SequenceAck | None:
+        """Return a message that a node deals with by itself, or together with others; ``None`` for all others."""
+        if (
+            connection.raw is not None
+            or len(data) > _LARGEST_CONTROL
+            or connection.codec.binary is isinstance(data, str)
+        ):
+            return None
+        try:
+            message = connection.codec.decode(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+        except (ProtocolViolation, UnknownOperation):
+            return None
+        return message if isinstance(message, Ping | SequenceAck) else None
+
+    def is_overrun(self, connection: Connection, acknowledged: int) -> bool:
+        """Return whether a connection that is attached here has more waiting than the limits allow.
+
+        ``acknowledged`` is the newest sequence id that the client has acknowledged, be it in the log already or not.
+        """
+        limits, transport = self.node_limits, connection.transport
+        if transport is not None and transport.is_full(limits):
+            return True
+        return connection.reliable and connection.unacknowledged_beyond(acknowledged, limits)
+
+    # ---- Commands
+
+    def attachment(self, place: tuple[str, int], connection_id: str) -> Attachment | None:
+        """Return the attachment of a connection if it is still the one at this place; ``None``: there is another."""
+        connection = self._registry.connections.get(connection_id)
+        if connection is None or connection.attachment is None or connection.attachment.place != place:
+            return None
+        return connection.attachment
+
+    def open(self, command: commands.Open, place: tuple[str, int], *, here: bool) -> Attachment | None:
+        """Open a connection; return its attachment, ``None`` if there is no room for it, or its id is taken."""
+        connections = self._registry.connections
+        if command.connection_id in connections or (command.most is not None and len(connections) >= command.most):
+            return None
+        hub = hub_identity(command.hub)
+        grant = ClientGrant(command.user_id, command.roles, command.groups)
+        context = self._application.new_context(hub, command.connection_id, grant.user_id)
+        if context is not None and command.handed is not None:
+            context.take_over(command.handed.state, command.handed.cookies)
+        connection = Connection(
+            hub, command.connection_id, command.subprotocol, grant, command.raw, self.limits, context
+        )
+        attachment = self._new_attachment(connection, place, here)
+        self._registry.open(connection, grant, attachment)
+        return attachment
+
+    def recover_at(self, command: commands.Recover, place: tuple[str, int], *, here: bool) -> Attachment | None:
+        """Attach a connection to another place; return the attachment, ``None`` if the connection is over."""
+        hub = hub_identity(command.hub)
+        connection = self._registry.connections.get(command.connection_id)
+        if connection is None or not connection.reliable or connection.hub != hub:
+            self.observers.recovery_refused(hub, command.connection_id)
+            return None
+        attachment = self._new_attachment(connection, place, here)
+        self._replace(connection, attachment, self.now)
+        return attachment
+
+    def end_attachment(self, attachment: Attachment, command: commands.Gone | commands.Overrun) -> None:
+        """Carry out the end of an attachment that is the present one of its connection."""
+        connection = attachment.connection
+        assert connection is not None
+        if isinstance(command, commands.Overrun):
+            known = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
+            self._registry.end(connection, closes.FORGOTTEN if command.ahead else known, discard=True)
+        elif command.broken:
+            self.transport_broken(attachment, command.code, self.now)
+        else:
+            self.disconnected(attachment, command.code, self.now, command.reason)
+
+    def acknowledge(self, attachment: Attachment, sequence_id: int) -> None:
+        """Release the messages that a client has acknowledged."""
+        connection = attachment.connection
+        assert connection is not None
+        connection.acknowledge(sequence_id)
+        if self.observers:
+            self.observers.sequence_acked(connection, sequence_id)
+
+    def end_call(self, ended: commands.Ended) -> None:
+        """Take the outcome of a call of an event handler."""
+        self.logged_calls.end(ended)
+        self._act_on_results(self.now)
+
+    def reassign_calls(self, node: str, heir: str) -> None:
+        """Have the calls of a node that is gone made by another one."""
+        self.logged_calls.reassign(node, heir)
+
+    def abandon(self, node: str) -> None:
+        """Detach all connections of a node that is gone: their clients come back, or they end after the window."""
+        for connection in list(self._registry.connections.values()):
+            attachment = connection.attachment
+            if attachment is not None and attachment.place is not None and attachment.place[0] == node:
+                attachment.end(closes.NODE_GONE, discard=True)
+                self.disconnected(attachment, closes.NODE_GONE.code, self.now)
+
+    def forget_everything(self) -> None:
+        """End all connections: the log has lost what clients were told of."""
+        for connection in list(self._registry.connections.values()):
+            if self._registry.is_alive(connection):
+                self._registry.end(connection, closes.FORGOTTEN, discard=True)
+
+    def begin_entry(self, node: str, *, here: bool) -> None:
+        """Prepare for the commands of an entry of a node, which is the one that observes what they do."""
+        if not here:
+            self.observers.mute()
+        self.logged_calls.executor = node
+        if self.deadline <= self.now:
+            self.wake(self.now)
+
+    def finish_entry(self, *, here: bool) -> None:
+        """Send what is told once for all commands of an entry."""
+        self._send_news()
+        if not here:
+            self._application.listener_messages.clear()
+            self.observers.unmute()
+
+    # ---- The event handlers' calls of this node
+
+    @property
+    def attempts_deadline(self) -> float:
+        """When to call :meth:`try_again`, in monotonic seconds of this machine."""
+        return min(self.attempts.deadline, self._own_calls.deadline)
+
+    def try_again(self, now: float) -> None:
+        """Try the calls that are due again."""
+        self.attempts.wake(now)
+        self._own_calls.wake(now)
+
+    def attempt_ended(self, call: HandlerCall, outcome: Outcome, now: float) -> None:
+        """Take the end of an attempt."""
+        # Each ignores a call that is none of its own.
+        self.attempts.ended(call, outcome, now)
+        self._own_calls.ended(call, outcome, now)
+
+    def attempts_to_make(self, now: float) -> list[HandlerCall]:
+        """Return the calls to start, or to give up, since the last call."""
+        return self.attempts.take(now) + self._own_calls.take(now)
+
+    def decisions(self) -> list[tuple[PendingConnect, Acceptance | Rejection]]:
+        """Return what event handlers have said of clients that want to connect, since the last call."""
+        return [(decided.pending, decided.decision) for decided in self._admission.decisions()]
+
+    # ---- Output
+
+    def ready_transports(self) -> list[Transport]:
+        """Return the transports with new messages or an order to close since the last call."""
+        return self._registry.transports_with_output()
+
+    def refused_transport(self) -> Transport:
+        """Return a transport for a client whose recovery is refused."""
+        return self._registry.refuse(closes.REFUSED)
+
+    def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:
+        attachment = self._registry.transport(connection) if here else Attachment(connection)
+        attachment.place = place
+        return attachment

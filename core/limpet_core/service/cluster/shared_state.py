@@ -1,0 +1,197 @@
+"""What is the same at all nodes: the members, and the logic of the service, both changed by the log alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.members import Member, Members
+from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.data_plane.parameters import OperationError
+from limpet_core.text import one_line
+
+_LOGGER: Final = logging.getLogger("limpet.service")
+
+BEHAVIOUR: Final = 1
+"""The newest behaviour of the service that this release has; a change of what a command does is a new one."""
+
+
+class LocalNode(Protocol):
+    """What the log says about this node itself."""
+
+    def read_back(self, counter: int) -> None:
+        """Handle that an entry of this node has come back."""
+        ...
+
+    def expects(self, number: int) -> bool:
+        """Return whether a client of this node waits for the attachment with this number."""
+        ...
+
+    def attached(self, number: int, attachment: Attachment | None) -> None:
+        """Handle that a client of this node has its attachment; ``None``: it gets none."""
+        ...
+
+    def answered(self, number: int, error: OperationError | None) -> None:
+        """Handle that an operation of this node was carried out, or refused."""
+        ...
+
+    def compare(self, number: int) -> None:
+        """Handle that all nodes are to tell the digest of their state at this place."""
+        ...
+
+    def expelled(self, reason: str) -> None:
+        """Handle that the cluster goes on without this node."""
+        ...
+
+
+class SharedState:
+    """The state that the entries of the log lead to.
+
+    Attributes:
+        core: the logic of the service.
+        members: the nodes of the cluster.
+        behaviour: the version of the service's behaviour that the nodes have agreed on.
+        position: the id of the newest entry; empty before the first.
+        compared: the number of the newest comparison of digests; 0 before the first.
+        compared_at: when that was, in seconds of the log.
+        digests: what the nodes have told at that place.
+        failures: commands that were left out, since they made the logic raise: a fault of this release.
+    """
+
+    def __init__(self, node: str, core: ReplicatedCore, local: LocalNode) -> None:
+        self.core: ReplicatedCore = core
+        self.members: Members = Members()
+        self.behaviour: int = BEHAVIOUR
+        self.position: str = ""
+        self.compared: int = 0
+        self.compared_at: float = 0.0
+        self.digests: dict[str, bytes] = {}
+        self.failures: int = 0
+        self._node = node
+        self._local = local
+
+    def apply(self, position: str, time: float, entry: commands.Entry) -> None:
+        """Carry out an entry; one that does not count only makes time pass."""
+        self.position = position
+        core, node = self.core, entry.node
+        core.now = max(core.now, time)
+        own = node == self._node
+        if own:
+            self._local.read_back(entry.counter)
+        if not self._counts(entry):
+            return
+        core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
+        for command in entry.commands:
+            try:
+                self._carry_out(command, node)
+            except Exception:
+                # The same at all nodes, which go on without the command.
+                self.failures += 1
+                _LOGGER.exception("a command of the cluster failed: %s", one_line(repr(command)))
+        core.finish_entry(here=own)
+
+    def _counts(self, entry: commands.Entry) -> bool:
+        """Return whether an entry is the next one of a node that is there, or that comes with it."""
+        if entry.counter == 0:
+            return True  # a fork, whatever became of the entries before
+        member = self.members.get(entry.node)
+        if member is None:
+            first = entry.commands[0] if entry.commands else None
+            if entry.counter != 1 or self.members.is_gone(entry.node) or not isinstance(first, commands.Hello):
+                return False
+            return self._welcome(entry.node, first)
+        if entry.counter != member.counter + 1:
+            return False
+        member.counter = entry.counter
+        member.seen = self.core.now
+        return True
+
+    # ---- Commands
+
+    def _carry_out(self, command: commands.Command, node: str) -> None:
+        core = self.core
+        if isinstance(command, commands.Received):
+            attachment = core.attachment((node, command.number), command.connection_id)
+            if attachment is not None:
+                core.receive(attachment, command.message, core.now)
+        elif isinstance(command, commands.SequenceAcks):
+            for connection_id, number, sequence_id in command.acks:
+                attachment = core.attachment((node, number), connection_id)
+                if attachment is not None:
+                    core.acknowledge(attachment, sequence_id)
+        elif isinstance(command, commands.Ask):
+            self._write(command, node)
+        elif isinstance(command, commands.Open | commands.Recover):
+            here = node == self._node and self._local.expects(command.number)
+            place = (node, command.number)
+            attach = core.open if isinstance(command, commands.Open) else core.recover_at
+            found = attach(command, place, here=here)  # type: ignore[arg-type]
+            if here:
+                self._local.attached(command.number, found)
+        elif isinstance(command, commands.Gone | commands.Overrun):
+            attachment = core.attachment((node, command.number), command.connection_id)
+            if attachment is not None:
+                core.end_attachment(attachment, command)
+        elif isinstance(command, commands.Ended):
+            core.end_call(command)
+        else:
+            self._carry_out_for_nodes(command, node)
+
+    def _write(self, command: commands.Ask, node: str) -> None:
+        error = None
+        try:
+            command.write.carry_out(self.core, self.core.now)
+        except OperationError as refused:
+            error = refused
+        if node == self._node:
+            self._local.answered(command.number, error)
+
+    def _carry_out_for_nodes(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Dead):
+            accused = self.members.get(command.node)
+            # A sign of life between the look and the verdict cancels it.
+            if accused is not None and accused.counter == command.counter:
+                self._bury(command.node, "it was silent for too long")
+        elif isinstance(command, commands.Leave):
+            self._bury(node, "it has left")
+        elif isinstance(command, commands.Fork):
+            _LOGGER.error("node %s says that the log has lost entries: all connections end", one_line(node))
+            self.core.forget_everything()
+        elif isinstance(command, commands.Activate):
+            if all(member.oldest <= command.behaviour <= member.newest for member in self.members):
+                self.behaviour = command.behaviour
+        elif isinstance(command, commands.Compare):
+            self.compared += 1
+            self.compared_at = self.core.now
+            self.digests.clear()
+            self._local.compare(self.compared)
+        elif isinstance(command, commands.Digest) and command.number == self.compared:
+            self.digests[node] = command.value
+        # A beat has done its work with the time of its entry, and a Hello when the entry was looked at.
+
+    # ---- Nodes
+
+    def _welcome(self, node: str, hello: commands.Hello) -> bool:
+        refusal = ""
+        known = self.members.get(self.members.first)
+        if known is not None and hello.settings != known.settings:
+            refusal = "its settings (limits, access keys, event handlers) are not those of the cluster"
+        elif not hello.oldest <= self.behaviour <= hello.newest:
+            refusal = f"its release cannot behave like version {self.behaviour} of the service, as the cluster does"
+        if refusal:
+            self._bury(node, refusal)
+            return False
+        self.core.reassign_calls("", node)  # those of the last node, if it left
+        self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
+        return True
+
+    def _bury(self, node: str, reason: str) -> None:
+        """Take a node out of the cluster: its later entries do not count."""
+        self.members.remove(node)
+        _LOGGER.warning("node %s is out of the cluster: %s", one_line(node), reason)
+        self.core.abandon(node)
+        self.core.reassign_calls(node, self.members.first)
+        if node == self._node:
+            self._local.expelled(reason)
