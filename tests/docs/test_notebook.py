@@ -19,7 +19,9 @@ from jupyter_client.manager import start_new_kernel
 
 manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
 try:
-    client.execute("import asyncio\\nprint('begun')\\nwhile True: await asyncio.sleep(0.1)")
+    # After an error a kernel aborts for a moment what is asked of it next, unless told otherwise.
+    forever = "import asyncio\\nprint('begun')\\nwhile True: await asyncio.sleep(0.1)"
+    client.execute(forever, stop_on_error=False)
     while client.get_iopub_msg(timeout=120)["content"].get("text") != "begun\\n":
         pass
     manager.interrupt_kernel()
