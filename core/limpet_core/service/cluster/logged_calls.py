@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from limpet_core.service.cluster.commands import Ended
-from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.webhooks.answers import Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.handlers import HandlerCall
 
@@ -107,13 +107,8 @@ class LoggedCalls:
         """Return how calls of this node have ended, to be written into the log."""
         for call, outcome in self._attempts.settled():
             number = self._numbers.get(call)
-            if number is None:
-                continue
-            told = (number, call.delivered, call.attempts, call.duration)
-            if isinstance(outcome, Answer):
-                yield Ended(*told, outcome.status, outcome.headers, outcome.body)
-            else:
-                yield Ended(*told, kind=outcome.kind, text=outcome.text)
+            if number is not None:
+                yield Ended.of(number, call, outcome)
 
     def _try(self, pending: PendingCall) -> None:
         if pending.executor == self._node:
