@@ -48,6 +48,7 @@ class Links:
         self._looked = 0.0
         self._said = ""
         self._problem: str | None = None
+        self._urgent = False
         self._read_problem: str | None = None
         self._watching: asyncio.Task[None] | None = None
         self._connects = 0
@@ -149,6 +150,7 @@ class Links:
                 self._settle(choice)
                 problem = await self._connect(choice) or problem
             self._say(problem)
+            self._urgent = choice.source is None or self.appender.connection is None or self.source is None
             return choice.lasting or (findings.lasting and choice.primary is None)
 
     def _chosen(self, findings: Findings) -> Choice:
@@ -187,7 +189,12 @@ class Links:
             if choice.source is None:
                 if source is not None and self.degraded:
                     self._drop_source()
-            elif source is None or source.lost or source.address != choice.source.address or self._is_silent(source, BLOCK):
+            elif (
+                source is None
+                or source.lost
+                or source.address != choice.source.address
+                or self._is_silent(source, BLOCK)
+            ):
                 connection = await self.opened(choice.source.address)
                 self._connects += 1
                 connection.on_lost = self._trouble.set
@@ -233,7 +240,7 @@ class Links:
         if self._trouble.is_set() or since > _ALL_WELL:
             return True
         overdue = self._unread.age() > self._timeout or self._is_silent(self.appender.connection, 0)
-        return since > TROUBLE and (overdue or self._is_silent(self.source, BLOCK) or self._problem is not None)
+        return since > TROUBLE and (overdue or self._is_silent(self.source, BLOCK) or self._urgent)
 
     def _is_silent(self, connection: Connection | None, more: float) -> bool:
         return connection is not None and connection.silence() > self._timeout + more

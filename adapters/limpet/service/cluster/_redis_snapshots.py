@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import zlib
 from typing import Any, Final, NamedTuple
@@ -88,11 +89,11 @@ class Snapshots:
                     await each
         except AnswerError:
             # A full engine has no room for them until they vanish by themselves.
-            connection.ask("UNLINK", *names)
+            await asyncio.wait([connection.ask("UNLINK", *names)])
             raise
         if await self._point(connection, pointer, names):
             return True
-        connection.ask("UNLINK", *names)
+        await asyncio.wait([connection.ask("UNLINK", *names)])
         return False
 
     async def _point(self, connection: Connection, pointer: _Pointer, names: list[str]) -> bool:

@@ -107,7 +107,7 @@ class LogState:
     reconnects: int
     """Connections that were made again after the first ones. Counts from the start of the log."""
     problem: str | None
-    """What keeps the log from working, and what to do about it; None while all is well."""
+    """What keeps the log from working or makes it less safe, and what to do about it; None while all is well."""
 
 
 class Log(Protocol):
