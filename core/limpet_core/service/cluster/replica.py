@@ -7,6 +7,7 @@ import math
 from typing import Final
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME
+from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
@@ -82,6 +83,7 @@ class Replica:
         self._overrun: set[Transport] = set()
         self._accused: dict[str, int] = {}
         self._last_entry = -math.inf
+        self._leaving = False
 
     # ---- State
 
@@ -131,7 +133,8 @@ class Replica:
         """
         opening = self._opening(hub, spelled)
         opening.connection_id = self.core.new_connection_id()
-        self._open(opening, subprotocol, grant, raw, most, None)
+        opening.most = most
+        self._open(opening, subprotocol, grant, raw, None)
         return opening
 
     def ask_to_connect(
@@ -148,12 +151,12 @@ class Replica:
         self._decide()
         return opening
 
-    def recover(self, hub: str, connection_id: str, reconnection_token: str) -> Opening:
+    def recover(self, hub: str, connection_id: str, reconnection_token: str, *, spelled: str | None = None) -> Opening:
         """Bring a client back to its connection; the outcome comes with :meth:`openings`."""
-        opening = self._opening(hub, None)
+        opening = self._opening(hub, spelled)
+        opening.is_recovery = True
         opening.connection_id = connection_id
         if self.core.may_recover(hub, connection_id, reconnection_token):
-            opening.is_recovery = True
             self._openings[opening.number] = opening
             self._outgoing.add(commands.Recover(connection_id, opening.number, hub))
         else:
@@ -195,6 +198,11 @@ class Replica:
         if connection is not None and connection.transport is transport:
             self._outgoing.add(commands.Gone(connection.connection_id, _number(transport), code, reason, broken))
 
+    def send_away(self, transport: Transport) -> None:
+        """Close a client's WebSocket with 1001: it comes back to its connection, at another node."""
+        transport.end(closes.NODE_GONE)
+        self.disconnected(transport, closes.NODE_GONE.code)
+
     def ask(self, write: Write) -> Asked:
         """Have an operation of the data plane carried out; its outcome comes with :meth:`answers`."""
         asked = Asked(self._take_number())
@@ -204,6 +212,7 @@ class Replica:
 
     def leave(self) -> None:
         """End in good order: all clients of this node are told to come back, which they do at another one."""
+        self._leaving = True
         self._outgoing.add(commands.Leave())
 
     def forked(self) -> bytes:
@@ -211,7 +220,7 @@ class Replica:
 
         Append the returned entry: it ends all connections of the cluster. This node must end, and start anew.
         """
-        self._fence("the log has lost entries that clients were told of")
+        self.fence("the log has lost entries that clients were told of")
         self.core.forget_everything()
         return self._outgoing.fork()
 
@@ -256,7 +265,7 @@ class Replica:
         told = shared.digests
         mine = told.get(self.node)
         if mine is not None and 2 * sum(value != mine for value in told.values()) > len(self.members):
-            self._fence("its state differs from that of most nodes: that is a fault of the service")
+            self.fence("its state differs from that of most nodes: that is a fault of the service")
 
     # ---- Outputs
 
@@ -307,7 +316,7 @@ class Replica:
         try:
             entry = commands.decode(data)
         except UnreadableEntry as error:
-            self._fence(f"the log has an entry that this release cannot read: {error}")
+            self.fence(f"the log has an entry that this release cannot read: {error}")
             return
         self.shared.apply(position, time, entry)
 
@@ -348,7 +357,7 @@ class Replica:
 
     def expelled(self, reason: str) -> None:
         """Handle that the cluster goes on without this node."""
-        self._fence(f"the cluster goes on without this node: {reason}")
+        self.fence(f"the cluster goes on without this node: {reason}")
 
     # ---- Clients that wait
 
@@ -365,13 +374,14 @@ class Replica:
         subprotocol: str | None,
         grant: ClientGrant,
         raw: RawMode,
-        most: int | None,
         handed: commands.Handed | None,
     ) -> None:
         self._openings[opening.number] = opening
         who = (grant.user_id, grant.roles, grant.groups)
         self._outgoing.add(
-            commands.Open(opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, most)
+            commands.Open(
+                opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, opening.most
+            )
         )
 
     def _decide(self) -> None:
@@ -387,7 +397,7 @@ class Replica:
             name, opening.subprotocol = choose_subprotocol(pending.offers, decision.subprotocol)
             opening.connection_id = pending.context.connection_id
             handed = commands.Handed(*pending.context.handed_over())
-            self._open(opening, name, decision.grant, pending.raw, opening.most, handed)
+            self._open(opening, name, decision.grant, pending.raw, handed)
 
     def _refuse_recovery(self, opening: Opening) -> None:
         opening.transport = self.core.refused_transport()
@@ -427,10 +437,11 @@ class Replica:
                 self._overrun.add(transport)
                 self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport)))
 
-    def _fence(self, reason: str) -> None:
+    def fence(self, reason: str) -> None:
+        """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""
         if not self.fenced:
             self.fenced = reason
-            _LOGGER.error("this node ends: %s", one_line(reason))
+            _LOGGER.log(logging.INFO if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
 
 
 def _number(transport: Transport) -> int:

@@ -155,7 +155,7 @@ class SharedState:
             if accused is not None and accused.counter == command.counter:
                 self._bury(command.node, "it was silent for too long")
         elif isinstance(command, commands.Leave):
-            self._bury(node, "it has left")
+            self._bury(node, "it has left", logging.INFO)
         elif isinstance(command, commands.Fork):
             _LOGGER.error("node %s says that the log has lost entries: all connections end", one_line(node))
             self.core.forget_everything()
@@ -187,10 +187,10 @@ class SharedState:
         self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
         return True
 
-    def _bury(self, node: str, reason: str) -> None:
+    def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:
         """Take a node out of the cluster: its later entries do not count."""
         self.members.remove(node)
-        _LOGGER.warning("node %s is out of the cluster: %s", one_line(node), reason)
+        _LOGGER.log(level, "node %s is out of the cluster: %s", one_line(node), reason)
         self.core.abandon(node)
         self.core.reassign_calls(node, self.members.first)
         if node == self._node:

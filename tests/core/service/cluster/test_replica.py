@@ -144,6 +144,7 @@ def test_the_limit_of_connections_is_that_of_the_whole_cluster() -> None:
     third = cluster.connect("a", most=2)
     assert third.transport is None
     assert third.rejection.status == 429
+    assert "All 2 connections" in third.rejection.text
 
 
 def test_pings_are_answered_without_the_log() -> None:
