@@ -71,6 +71,7 @@ class Ledger:
         streams: every stream, by its id.
         ack_ids: the ack id of each publication that was seen on its way.
         called: how often the event handler was called for an invocation, by its number.
+        ways: how the event handler takes that, by the number: also if it is called for it again.
         answers: what the event handler did then, by the number.
     """
 
@@ -86,6 +87,7 @@ class Ledger:
         self.streams: dict[str, Heard] = {}
         self.ack_ids: dict[int, int | None] = {}
         self.called: Counter[int] = Counter()
+        self.ways: dict[int, str] = {}
         self.answers: dict[int, str] = {}
 
     def records(self, raw: bytes, connection_id: str) -> None:
