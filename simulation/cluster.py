@@ -54,15 +54,13 @@ class Cluster(Service):
         log: the log.
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
-        forgotten: the publications whose execution the log has forgotten after somebody had read of it.
-        doomed: the connections that were there when it did.
+        doomed: the connections that were there when the log forgot what somebody had read.
     """
 
     def __init__(self, clock: Clock, weather: ClusterWeather, core_type: type[ServiceCore], parts: Parts) -> None:
         self.parts, self.cluster_weather = parts, weather
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
-        self.forgotten: set[int] = set()
         self.doomed: set[str] = set()
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
         self._digests: dict[int, bytes] = {}
@@ -171,14 +169,7 @@ class Cluster(Service):
         ledger, before = self.ledger, self.truth
         self.doomed |= set(self.core._registry.connections)
         mark = before.marks[kept]
-        for number in ledger.executed[mark:]:
-            self.forgotten.add(number)
-            if ledger.order.get(number, -1) >= mark:
-                del ledger.order[number]
-        self.forgotten |= {number for number, at in before.server_messages.items() if at >= mark}
-        gone = set(ledger.executed[mark:])
-        del ledger.executed[mark:]
-        ledger.executed_on = {each for each in ledger.executed_on if each[0] not in gone}
+        ledger.forgets({number for number, at in before.server_messages.items() if at >= mark}, mark)
         self._digests = {count: value for count, value in self._digests.items() if count <= kept}
         self._callers.clear()
         self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,6 +13,7 @@ from simulation.cluster import Cluster
 from simulation.line import Line
 from simulation.node import Node
 from simulation.service import ROLES
+from simulation.weather import ClusterWeather
 
 
 class ClusterLine(Line):
@@ -107,3 +109,9 @@ class ClusterClient(Client):
     """A client whose lines go to a cluster."""
 
     line_type = ClusterLine
+    weather: ClusterWeather
+
+    def begin_stream(self, random: Random) -> None:
+        # What is heard of a stream that a fork cuts off is known to nobody.
+        if not self.weather.forks:
+            super().begin_stream(random)

@@ -77,6 +77,7 @@ class ClusterWorld(World):
             client.stop()
             client.drain()
         core = self.service.core
+        self.clock.run_while(lambda: any(client.running for client in self.clients), 60)
         self.clock.run_while(lambda: core.connection_count > 1 or core.deadline != math.inf, 120)
         for client in self.clients:
             client.check()
@@ -85,7 +86,7 @@ class ClusterWorld(World):
         assert core.connection_count == 1, "only the recorder is left"
         assert core.deadline == math.inf
         ledger = self.service.ledger
-        assert all(number in ledger.order for number in ledger.room - self.service.forgotten)
+        assert all(number in ledger.order for number in ledger.room - ledger.forgotten)
 
     def _check_server_messages(self, client: Client) -> None:
         if self.weather.gentle:

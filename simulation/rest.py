@@ -66,7 +66,7 @@ class Rest:
 
     def check(self) -> None:
         """Check at the end that what was answered was done."""
-        done = self.cluster.truth.server_messages.keys() | self.cluster.forgotten
+        done = self.cluster.truth.server_messages.keys() | self.cluster.ledger.forgotten
         assert self.answered <= done, f"{sorted(self.answered - done)} were answered and never sent"
 
 

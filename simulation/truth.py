@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from limpet_core.service import JSON, ClientGrant, Close, Connection
+from limpet_core.service import JSON, ClientGrant, Close, Connection, Transport
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import HARD, ReplicatedCore
@@ -90,7 +90,7 @@ class Truth:
         listen(self.core, self)
         wrap_receive(self.core, self._wrap_receive)
         wrap_commands(replica.shared, self._wrap_commands)
-        self._recorder = self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), 0.0)
+        self._recorder = self._new_recorder()
         for logged in silent:
             self.reads(logged)
         if before is not None:
@@ -99,6 +99,9 @@ class Truth:
                 number: mark for number, mark in before.server_messages.items() if number in self.server_messages
             }
         self._silent = False
+
+    def _new_recorder(self) -> Transport:
+        return self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), 0.0)
 
     # ---- Entries
 
@@ -133,6 +136,9 @@ class Truth:
                 if connection is not None:
                     self.rules.attached[command.connection_id] = node, command.number
             self.rules.carried_out(command, node)
+            if isinstance(command, commands.Fork):
+                self.core.transports_with_output()
+                self._recorder = self._new_recorder()
 
         return carries_out
 
