@@ -57,7 +57,7 @@ def test_a_goal_says_whether_it_was_reached(harness: ModuleType, cost: float, ve
         ["receive.py", "--sizes", "32", "--clients", "ours,ours-for,ours-trio,ours-sync,wsproto,picows"],
         ["receive.py", "--sizes", "4096", "--clients", "ours,aio", "--tls"],
         ["send.py", "--in-flight", "100", "--clients", "ours,ours-anyio,aio"],
-        ["reconnect.py", "--clients", "ours"],
+        ["reconnect.py", "--clients", "ours", "--storm", "50"],
     ],
     ids=" ".join,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from time import monotonic
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -13,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress
 from limpet.service._admission import Admission, Handshake, Refusal
-from limpet.service._frame_log import FrameLog
 from limpet.service._gateway import Gateway
 from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
 from limpet_core.text import one_line
@@ -43,7 +41,7 @@ class ClientEndpoint:
             await refuse(outcome, scope, receive, send)
             return
         code, reason = NO_CLOSE_FRAME, ""
-        writer = _Writer(outcome.transport, send, self._gateway.frame_log)
+        writer = _Writer(outcome.transport, send, self._gateway)
         try:
             await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
             self._gateway.attach(outcome.transport, writer)
@@ -98,9 +96,10 @@ def _handshake(scope: Scope) -> Handshake:
 class _Writer:
     """Sends to one client through ASGI, in a task of its own: ``send`` may wait for the client."""
 
-    def __init__(self, transport: Transport, send: Send, frame_log: FrameLog | None) -> None:
+    def __init__(self, transport: Transport, send: Send, gateway: Gateway) -> None:
         self._transport = transport
-        self._frame_log = frame_log
+        self._frame_log = gateway.frame_log
+        self._now = gateway.now
         self._send = send
         self._flushed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -136,7 +135,7 @@ class _Writer:
             while True:
                 await self._flushed.wait()
                 self._flushed.clear()
-                messages = self._transport.messages_to_send(monotonic())
+                messages = self._transport.messages_to_send(self._now())
                 if self._frame_log is not None:
                     self._frame_log.sent(self._transport, messages)
                 for message in messages:

@@ -13,19 +13,30 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from limpet.service._admission import Admission, Decision, Handshake, Refusal
+from limpet.service._admission import (
+    Admission,
+    Decision,
+    Handshake,
+    Outcome,
+    Refusal,
+    recovered_subprotocol,
+)
 from limpet.service._frame_log import FrameLog, frame_log
 from limpet.service._identity import Identity
 from limpet.service._memory import Memory
 from limpet.service.options import ServiceOptions
 from limpet_core.service import (
     NO_CLOSE_FRAME,
+    ClientGrant,
+    ConnectRequest,
     EventSettings,
     PendingConnect,
+    RawMode,
     ServiceCore,
     Transport,
     index_by_hub,
 )
+from limpet_core.service.data_plane.writes import Write
 from limpet_core.text import one_line
 
 if TYPE_CHECKING:
@@ -69,6 +80,7 @@ class Gateway:
         options: of the service.
         identity: access keys, tokens and URLs.
         core: the service's logic.
+        now: returns the present time of the service's logic, in monotonic seconds.
         memory: the newest events, for the trace page; ``None``: nobody may see that.
         webhooks: makes the calls to event handlers; ``None`` without event handlers.
         event_hubs: sends what event listeners get; ``None`` without event listeners.
@@ -101,6 +113,8 @@ class Gateway:
                 "tokens of Microsoft Entra are accepted without validation: every program on this machine may use the "
                 "REST API"
             )
+        self._entrance = _OneNode(self)
+        self.now: Callable[[], float] = monotonic
         self._noted_versions: set[str] = set()
         self._undecided: dict[PendingConnect, Respond] = {}
         self._writers: dict[Transport, Writer] = {}
@@ -173,7 +187,7 @@ class Gateway:
         Usually calls ``respond`` at once and returns ``None``. If an event handler decides, returns the pending
         connect and calls ``respond`` later; call :meth:`forget` if the client leaves before.
         """
-        outcome = Decision(self.core, self.identity, self.options, handshake).decide()
+        outcome = Decision(self._entrance, self.identity, self.options, handshake).decide()
         if isinstance(outcome, PendingConnect):
             self._undecided[outcome] = respond
             self.flush()
@@ -228,6 +242,15 @@ class Gateway:
             else:
                 self.core.disconnected(transport, code, monotonic(), reason)
             self.flush()
+
+    # ---- Operations of application servers
+
+    async def carry_out(self, write: Write) -> None:
+        """Carry out an operation of the data plane; raise OperationError if it is refused."""
+        write.carry_out(self.core, self.now())
+
+    async def catch_up(self) -> None:
+        """Wait until all that was done before is seen here: at once, where there is one node."""
 
     # ---- Output
 
@@ -286,6 +309,35 @@ class Gateway:
         self._timer_deadline = math.inf
         self.core.wake(monotonic())
         self.flush()
+
+
+class _OneNode:
+    """Lets clients in at once; see :class:`~limpet.service._admission.Entrance`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def decides(self, hub: str) -> bool:
+        return self._gateway.core.handler_decides(hub)
+
+    def connect(
+        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
+    ) -> Outcome:
+        core = self._gateway.core
+        return self._full() or Admission(core.connect(hub, subprotocol, grant, monotonic(), raw), spelled)
+
+    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
+        return self._full() or self._gateway.core.ask_to_connect(hub, grant, request, raw)
+
+    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
+        transport = self._gateway.core.recover(hub, connection_id, token, monotonic())
+        return Admission(transport, recovered_subprotocol(transport, spelled))
+
+    def _full(self) -> Refusal | None:
+        most = self._gateway.options.max_connections
+        if most is not None and self._gateway.core.connection_count >= most:
+            return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
+        return None
 
 
 def _host_of(endpoint: str) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from http import HTTPStatus
-from time import monotonic
 from typing import Any, ClassVar, cast
 
 import uvicorn
@@ -318,7 +317,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _write_messages(self, client: Transport) -> None:
         if self.transport is None or self._protocol.state is not OPEN:
             return
-        frames = client.frames_to_send(monotonic())
+        frames = client.frames_to_send(self.gateway.now())
         if frames:
             if self.gateway.frame_log is not None:
                 self.gateway.frame_log.sent(client, map(message_of, frames))

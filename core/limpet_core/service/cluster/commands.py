@@ -92,7 +92,7 @@ class Received(_Command, frozen=True, tag=3):
 
 
 class SequenceAcks(_Command, frozen=True, tag=4):
-    """Clients have acknowledged messages: the connection id, the number of the attachment and the sequence id of each."""
+    """Clients have acknowledged messages: for each the connection id, the number of its attachment, the sequence id."""
 
     acks: list[tuple[str, _Unsigned, _Unsigned]]
 

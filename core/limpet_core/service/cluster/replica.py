@@ -44,9 +44,9 @@ class Replica:
     """A node of a cluster, without IO, clock or randomness.
 
     **After any call append** :meth:`entries_to_append` **to the log, and carry out** :meth:`transports_with_output`,
-    :meth:`openings`, :meth:`answers`, :meth:`handler_calls` **and** :meth:`listener_messages`; **call** :meth:`wake` **at**
-    :attr:`deadline`. **Call** :meth:`apply` **for each entry that the log has**, in order, also for those of this node:
-    nothing that happens here has an effect before.
+    :meth:`openings`, :meth:`answers`, :meth:`handler_calls` **and** :meth:`listener_messages`; **call** :meth:`wake`
+    **at** :attr:`deadline`. **Call** :meth:`apply` **for each entry that the log has**, in order, also for those of
+    this node: what happens here has no effect before.
 
     Args:
         node: the name of this run of this node, which no other run of any node has.

@@ -78,10 +78,10 @@ class SharedState:
         core, node = self.core, entry.node
         core.now = max(core.now, time)
         own = node == self._node
-        if own:
-            self._local.read_back(entry.counter)
         if not self._counts(entry):
             return
+        if own:
+            self._local.read_back(entry.counter)
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
         for command in entry.commands:
             try:

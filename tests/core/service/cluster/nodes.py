@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limpet_core.protocol.names import RELIABLE_JSON
-from limpet_core.service import ClientGrant, EventHandler, EventSettings, HandlerCall, Limits, Transport
+from limpet_core.service import (
+    ClientGrant,
+    ConnectRequest,
+    EventHandler,
+    EventListener,
+    EventSettings,
+    HandlerCall,
+    Limits,
+    ListenerMessage,
+    RawMode,
+    Transport,
+)
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.snapshot import digest
@@ -21,7 +32,7 @@ ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 class Node:
     """One run of one node. ``read`` is how many entries of the log it has applied."""
 
-    def __init__(self, cluster: Cluster, name: str, limits: Limits, handlers: Iterable[EventHandler]) -> None:
+    def __init__(self, cluster: Cluster, name: str, limits: Limits, settings: bytes) -> None:
         self.cluster = cluster
         self.name = name
         numbers = itertools.count(1)
@@ -31,13 +42,14 @@ class Node:
             new_connection_id=lambda: f"{name}-{next(numbers)}",
             issue_reconnection_token=lambda connection_id: f"token of {connection_id}",
             check_reconnection_token=lambda token, connection_id: token == f"token of {connection_id}",
-            events=EventSettings(handlers={"h": tuple(handlers)} if handlers else {}),
+            events=EventSettings(handlers=cluster.handlers, listeners=cluster.listeners),
             utc_time=lambda seconds: f"{seconds:.0f}",
         )
-        self.replica = Replica(name, core, settings=b"same", name=name)
+        self.replica = Replica(name, core, settings=settings, name=name)
         self.read = 0
         self.is_down = False
         self.calls: list[HandlerCall] = []
+        self.told: list[ListenerMessage] = []
 
     def append(self) -> None:
         for entry in self.replica.entries_to_append(self.cluster.now):
@@ -51,19 +63,26 @@ class Node:
             self.replica.apply(str(self.read), time, entry)
             self.carry_out()
 
+    def answers(self, call: HandlerCall, status: int = 204, body: bytes = b"", **headers: str) -> None:
+        """Answer a call of an event handler."""
+        named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        self.replica.handler_answered(call, status, named, body, self.cluster.now)
+
     def carry_out(self) -> None:
         for opening in self.replica.openings():
-            client = self.cluster.waiting.pop(opening)
-            client.transport, client.rejection = opening.transport, opening.rejection
+            opened = self.cluster.waiting.pop(opening)
+            opened.connection_id = opening.connection_id
+            opened.transport, opened.rejection = opening.transport, opening.rejection
             if opening.transport is not None:
-                self.cluster.clients[opening.transport] = client
+                self.cluster.clients[opening.transport] = opened
         for transport in self.replica.transports_with_output():
-            client = self.cluster.clients[transport]
-            if client.reads:
+            client = self.cluster.clients.get(transport)
+            if client is not None and client.reads:
                 client.got += [json.loads(message) for message in transport.messages_to_send(self.replica.core.now)]
                 client.close = transport.close
         self.calls += self.replica.handler_calls(self.cluster.now)
         self.cluster.answered += self.replica.answers()
+        self.told += self.replica.listener_messages()
 
 
 @dataclass(eq=False)
@@ -102,22 +121,34 @@ class Client:
 class Cluster:
     """Nodes and their log. Nothing is read before :meth:`run`."""
 
-    def __init__(self, *names: str, limits: Limits | None = None, handlers: Iterable[EventHandler] = ()) -> None:
+    def __init__(
+        self,
+        *names: str,
+        limits: Limits | None = None,
+        handlers: Iterable[EventHandler] = (),
+        listeners: Iterable[EventListener] = (),
+    ) -> None:
         self.now = 1000.0
         self.log: list[tuple[float, bytes]] = []
         self.clients: dict[Transport, Client] = {}
         self.waiting: dict[Opening, Client] = {}
         self.answered: list[Any] = []
+        self.handlers = {"h": tuple(handlers)} if handlers else {}
+        self.listeners = {"h": tuple(listeners)} if listeners else {}
         self._limits = limits or Limits()
-        self._handlers = tuple(handlers)
         self.nodes: dict[str, Node] = {}
         for name in names:
             self.start(name)
         self.run()
 
-    def start(self, name: str) -> Node:
-        node = self.nodes[name] = Node(self, name, self._limits, self._handlers)
+    def start(self, name: str, settings: bytes = b"same") -> Node:
+        """Start a node, which reads the log from its beginning."""
+        node = self.nodes[name] = Node(self, name, self._limits, settings)
         return node
+
+    def kill(self, name: str) -> None:
+        """End a node at once: its clients notice by themselves, the others after a while."""
+        self.nodes[name].is_down = True
 
     def write(self, entry: bytes) -> None:
         self.log.append((self.now, entry))
@@ -135,6 +166,7 @@ class Cluster:
                     node.append()
                 for node in self.up:
                     node.catch_up()
+                    node.carry_out()
                 if len(self.log) == before:
                     break
             if self.now >= end:
@@ -146,14 +178,31 @@ class Cluster:
         return [node for node in self.nodes.values() if not node.is_down and not node.replica.fenced]
 
     def connect(
-        self, name: str, user: str = "ann", groups: tuple[str, ...] = (), subprotocol: str | None = RELIABLE_JSON
+        self,
+        name: str,
+        user: str | None = "ann",
+        groups: tuple[str, ...] = (),
+        *,
+        subprotocol: str | None = RELIABLE_JSON,
+        raw: RawMode | None = None,
+        most: int | None = None,
+        reads: bool = True,
     ) -> Client:
         node = self.nodes[name]
-        opening = node.replica.connect("h", subprotocol, ClientGrant(user, ALL, groups))
-        client = self.waiting[opening] = Client(node)
+        grant = ClientGrant(user, ALL, groups)
+        opening = node.replica.connect("h", subprotocol, grant, raw or RawMode(), spelled=subprotocol, most=most)
+        client = self.waiting[opening] = Client(node, reads=reads)
         self.run()
-        client.connection_id = opening.connection_id
         return client
+
+    def ask(self, name: str, *, most: int | None = None) -> tuple[Client, Opening]:
+        """Connect a client about whom an event handler decides."""
+        node = self.nodes[name]
+        request = ConnectRequest(subprotocols=[RELIABLE_JSON])
+        opening = node.replica.ask_to_connect("h", ClientGrant("ann", ALL), request, most=most)
+        client = self.waiting[opening] = Client(node)
+        node.carry_out()
+        return client, opening
 
     def recover(self, client: Client, name: str) -> Client:
         """Bring a client back at a node; return it as it is there."""

@@ -1,0 +1,258 @@
+"""Event handlers in a cluster: one node makes each call, and its outcome counts at all."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.core.service.cluster.nodes import Client, Cluster, Node
+
+from limpet_core.protocol.names import RELIABLE_JSON
+from limpet_core.service import EventHandler, EventListener, HandlerCall, TraceEvent
+
+EVENTS = EventHandler(url="http://app/events", system_events=("connected", "disconnected"))
+DECIDES = EventHandler(url="http://app/events", system_events=("connect",))
+LISTENER = EventListener(
+    event_hub="hub",
+    connection_string="Endpoint=sb://localhost;SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true",
+)
+
+
+def allow(node: Node) -> None:
+    """Answer the calls that ask for permission."""
+    asked = [call for call in node.calls if call.event == "validate"]
+    node.calls = [call for call in node.calls if call.event != "validate"]
+    for call in asked:
+        node.answers(call, 200, WebHook_Allowed_Origin="*")
+    node.carry_out()
+
+
+def event(client: Client, name: str, ack_id: int) -> None:
+    client.says(type="event", event=name, data="x", dataType="text", ackId=ack_id)
+
+
+def calls(node: Node) -> list[str]:
+    return [call.event for call in node.calls]
+
+
+def connected(*names: str) -> tuple[Cluster, Client]:
+    """Return a cluster with a client at the first node, whose connected event was answered."""
+    cluster = Cluster(*names, handlers=[EVENTS])
+    ann = cluster.connect(names[0])
+    node = cluster.nodes[names[0]]
+    allow(node)
+    assert calls(node) == ["connected"]
+    node.answers(node.calls.pop())
+    cluster.run()
+    return cluster, ann
+
+
+def test_an_event_is_called_by_the_node_of_its_client_and_acknowledged_there() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    assert (calls(a), calls(b)) == (["hello"], [])
+    assert ann.acks == []
+    a.answers(a.calls.pop(), 200, b"reply", content_type="text/plain", ce_connectionState="s1")
+    cluster.run()
+    assert ann.acks == [(1, None)]
+    assert [data for _, data in ann.messages] == ["reply"]
+    contexts = [node.replica.core.connection(ann.connection_id) for node in (a, b)]
+    assert [connection.context.state for connection in contexts if connection and connection.context] == ["s1", "s1"]
+    assert len(cluster.digests()) == 1
+
+
+def test_a_call_of_a_dead_node_is_made_again_by_another_one() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    first = cluster.nodes["a"].calls[0]
+    cluster.kill("a")
+    back = cluster.recover(ann, "b")
+    cluster.run(6)
+    b = cluster.nodes["b"]
+    allow(b)
+    assert calls(b) == ["hello"]
+    assert header(b.calls[0], "ce-id") == header(first, "ce-id")
+    b.answers(b.calls.pop())
+    cluster.run()
+    assert back.acks == [(1, None)]
+
+
+def header(call: HandlerCall, name: str) -> str:
+    return dict(call.headers)[name]
+
+
+def test_the_outcome_of_a_node_that_is_dead_by_now_does_not_count() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a = cluster.nodes["a"]
+    a.is_down = True
+    cluster.run(8)
+    a.answers(a.calls.pop())
+    a.append()
+    cluster.run()
+    still = cluster.nodes["b"].replica.core.logged_calls.pending.values()
+    assert [pending.call.event for pending in still] == ["hello"]
+
+
+def test_a_failed_call_is_told_as_on_one_node() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a = cluster.nodes["a"]
+    a.replica.handler_failed(a.calls.pop(), "timeout", "too slow", cluster.now)
+    cluster.run()
+    assert ann.acks == [(1, "InternalServerError")]
+
+
+def test_a_call_is_tried_again_by_the_clock_of_its_node() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a = cluster.nodes["a"]
+    a.answers(a.calls.pop(), 503)
+    cluster.run(0.5)
+    assert calls(a) == []
+    cluster.run(1)
+    assert calls(a) == ["hello"]
+    a.answers(a.calls.pop())
+    cluster.run()
+    assert ann.acks == [(1, None)]
+
+
+def test_the_disconnected_event_is_called_once_in_the_cluster() -> None:
+    cluster, ann = connected("a", "b")
+    ann.node.replica.disconnected(ann.transport, 1000, "bye")  # type: ignore[arg-type]
+    cluster.run(5)
+    allow(cluster.nodes["b"])
+    assert calls(cluster.nodes["a"]) + calls(cluster.nodes["b"]) == ["disconnected"]
+
+
+def test_an_invocation_that_is_given_up_stops_its_call() -> None:
+    cluster, ann = connected("a", "b")
+    ann.says(type="invoke", invocationId="i", target="event", event="ask", dataType="text", data="x")
+    cluster.run()
+    a = cluster.nodes["a"]
+    assert calls(a) == ["ask"]
+    ann.says(type="cancelInvocation", invocationId="i")
+    cluster.run()
+    assert a.calls[-1].cancelled
+    a.answers(a.calls.pop())
+    cluster.run()
+    assert not any(each["type"] == "invokeResponse" for each in ann.got)
+
+
+def test_the_calls_of_the_last_node_are_made_by_the_next_one() -> None:
+    cluster, ann = connected("a")
+    event(ann, "hello", 1)
+    cluster.run()
+    cluster.nodes["a"].replica.leave()
+    cluster.run()
+    b = cluster.start("b")
+    cluster.run(1)
+    allow(b)
+    assert calls(b) == ["hello"]
+
+
+def test_listeners_hear_of_an_event_from_one_node() -> None:
+    cluster = Cluster("a", "b", listeners=[LISTENER])
+    ann = cluster.connect("a")
+    event(ann, "hello", 1)
+    cluster.run()
+    assert [message.properties["cloudEvents:eventname"] for message in cluster.nodes["a"].told] == [
+        "connected",
+        "hello",
+    ]
+    assert cluster.nodes["b"].told == []
+    assert ann.acks == [(1, None)]
+
+
+# ---- The connect event
+
+
+def test_a_handler_decides_at_one_node_before_the_log_hears_of_a_client() -> None:
+    cluster = Cluster("a", "b", handlers=[DECIDES])
+    a = cluster.nodes["a"]
+    client, opening = cluster.ask("a")
+    allow(a)
+    assert calls(a) == ["connect"]
+    before = len(cluster.log)
+    cluster.run()
+    assert len(cluster.log) == before
+    answer = b'{"userId": "eve", "groups": ["g"], "subprotocol": "' + RELIABLE_JSON.encode() + b'"}'
+    a.answers(a.calls.pop(), 200, answer, ce_connectionState="given", set_cookie="c=1")
+    cluster.run()
+    assert opening.subprotocol == RELIABLE_JSON
+    assert client.transport is not None
+    for node in cluster.up:
+        connection = node.replica.core.connection(opening.connection_id)
+        assert connection is not None
+        assert connection.user_id == "eve"
+        assert list(connection.groups) == ["g"]
+        assert connection.context is not None
+        assert connection.context.handed_over() == ("given", {"app": {"c": "1"}})
+
+
+def test_a_client_that_a_handler_rejects_never_reaches_the_log() -> None:
+    cluster = Cluster("a", handlers=[DECIDES])
+    a = cluster.nodes["a"]
+    client, _ = cluster.ask("a")
+    allow(a)
+    before = len(cluster.log)
+    a.answers(a.calls.pop(), 403)
+    cluster.run()
+    assert client.rejection.status == 403
+    assert len(cluster.log) == before
+
+
+def test_a_client_that_leaves_before_the_decision_is_forgotten() -> None:
+    cluster = Cluster("a", handlers=[DECIDES])
+    a = cluster.nodes["a"]
+    client, opening = cluster.ask("a")
+    allow(a)
+    a.replica.forget(opening)
+    a.carry_out()
+    assert a.calls[-1].cancelled
+    cluster.run()
+    assert client.transport is None
+    assert client.rejection is None
+
+
+def test_the_limit_of_connections_counts_behind_the_decision() -> None:
+    cluster = Cluster("a", handlers=[DECIDES])
+    a = cluster.nodes["a"]
+    client, _ = cluster.ask("a", most=0)
+    allow(a)
+    a.answers(a.calls.pop(), 204)
+    cluster.run()
+    assert client.rejection.status == 429
+
+
+def test_what_a_handler_sees_has_the_time_of_the_log() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    pending = next(iter(cluster.nodes["b"].replica.core.logged_calls.pending.values()))
+    assert header(pending.call, "ce-time") == header(cluster.nodes["a"].calls[0], "ce-time") == f"{cluster.now:.0f}"
+
+
+# ---- Observers
+
+
+def note(seen: list[str], event: TraceEvent) -> None:
+    seen.append(type(event).__name__)
+
+
+def test_an_event_is_observed_at_the_node_that_it_came_from() -> None:
+    cluster = Cluster("a", "b")
+    seen: dict[str, list[str]] = {"a": [], "b": []}
+    for name, node in cluster.nodes.items():
+        node.replica.core.observers.append(partial(note, seen[name]))
+    ann = cluster.connect("a", groups=("g",))
+    ann.says(type="sendToGroup", group="g", data=1, ackId=1)
+    cluster.run()
+    ann.says(type="sequenceAck", sequenceId=1)
+    cluster.run(1)
+    assert seen == {"a": ["ConnectionOpened", "Published", "Acked", "SequenceAcked"], "b": []}

@@ -1,0 +1,99 @@
+"""Clients that do not take what they get: their own node says so, and a node that is behind ends nobody."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.service.cluster.nodes import Client, Cluster
+
+from limpet_core.protocol.names import JSON
+from limpet_core.service import Limits
+
+LIMITS = Limits(retained_messages=10)
+
+
+def flood(sender: Client, count: int) -> None:
+    for number in range(count):
+        sender.says(type="sendToGroup", group="g", data=number)
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_a_client_that_acknowledges_nothing_ends_at_the_limit(count: int) -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    flood(bob, count)
+    cluster.run(1)
+    assert (ann.close is None) is (count == 10)
+    if count == 11:
+        assert ann.close.code == 1008
+        assert cluster.nodes["b"].replica.core.connection_count == 1
+
+
+def test_what_a_client_has_acknowledged_counts_before_the_log_has_it() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    for start in range(0, 30, 10):
+        flood(bob, 10)
+        cluster.nodes["b"].append()
+        cluster.nodes["a"].catch_up()
+        ann.says(type="sequenceAck", sequenceId=start + 10)
+    cluster.run(1)
+    assert ann.close is None
+    assert [data for _, data in ann.messages] == [*range(10)] * 3
+
+
+def test_a_client_that_does_not_read_ends_at_the_limit() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    slow = cluster.connect("a", groups=("g",), subprotocol=JSON, reads=False)
+    bob = cluster.connect("b", "bob")
+    flood(bob, 9)
+    cluster.run()
+    assert slow.transport is not None
+    assert slow.transport.close is None
+    flood(bob, 60)
+    cluster.run()
+    assert slow.transport.close is not None
+    assert slow.transport.close.code == 1008
+    assert cluster.nodes["b"].replica.core.connection_count == 1
+
+
+def test_a_node_that_is_behind_does_not_end_its_clients() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    cluster.nodes["a"].is_down = True  # for two seconds, in which others publish much
+    for _ in range(3):
+        flood(bob, 10)
+        cluster.run(0.5)
+    cluster.nodes["a"].is_down = False
+    a = cluster.nodes["a"]
+    while a.read < len(cluster.log):  # and the client is as fast as its node
+        time, entry = cluster.log[a.read]
+        a.read += 1
+        a.replica.apply(str(a.read), time, entry)
+        a.carry_out()
+        if ann.messages:
+            ann.says(type="sequenceAck", sequenceId=ann.messages[-1][0])
+        a.append()
+    cluster.run(1)
+    assert ann.close is None
+    assert len(ann.messages) == 30
+
+
+def test_no_connection_has_more_than_four_times_the_limit_whatever_its_node_does() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    cluster.connect("a", groups=("g",))
+    bob = cluster.connect("b", "bob")
+    cluster.nodes["a"].is_down = True
+    flood(bob, 41)
+    cluster.nodes["b"].append()
+    cluster.nodes["b"].catch_up()
+    assert cluster.nodes["b"].replica.core.connection_count == 1
+
+
+def test_many_acknowledgements_are_written_at_once() -> None:
+    cluster = Cluster("a", "b")
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    flood(bob, 600)
+    cluster.nodes["b"].append()
+    cluster.nodes["a"].catch_up()
+    ann.says(type="sequenceAck", sequenceId=600)
+    assert cluster.nodes["a"].replica.deadline <= cluster.now
