@@ -212,7 +212,8 @@ class Replica:
         Append the returned entry: it ends all connections of the cluster. This node must end, and start anew.
         """
         self._fence("the log has lost entries that clients were told of")
-        self.core.forget_everything()
+        # The connections themselves end when the log says so: else handlers would hear of it from this node, too.
+        self.core.turn_away()
         return self._outgoing.fork()
 
     # ---- Event handlers

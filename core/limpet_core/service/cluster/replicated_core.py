@@ -193,6 +193,12 @@ class ReplicatedCore(ServiceCore):
                 attachment.end(closes.NODE_GONE, discard=True)
                 self.disconnected(attachment, closes.NODE_GONE.code, self.now)
 
+    def turn_away(self) -> None:
+        """Close the transports of this node: the log has lost messages that their clients were told of."""
+        for connection in self._registry.connections.values():
+            if connection.transport is not None:
+                connection.transport.end(closes.FORGOTTEN, discard=True)
+
     def forget_everything(self) -> None:
         """End all connections: the log has lost what clients were told of."""
         for connection in list(self._registry.connections.values()):
