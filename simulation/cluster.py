@@ -136,6 +136,7 @@ class Cluster(Service):
         for other in callers:
             assert node.replica.members.is_gone(other), f"{about} was called by {other}, which is there"
         callers.append(node.name)
+        self.clock.log("%s calls the event handler: %s", node.name, about)
 
     # ---- The log
 
