@@ -208,6 +208,9 @@ class ClusterGateway(Gateway):
             self._end(f"this node was too slow for the log, and has to start anew: {error}")
         except LogError as error:
             self._end(str(error))
+        except Exception as error:
+            _LOGGER.exception("this node has failed")
+            self._end(f"a fault of this service: {error!r}")
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""

@@ -112,6 +112,14 @@ def test_an_entry_behind_a_gap_does_not_count_before_the_gap_is_filled() -> None
     assert bob.messages == [(1, "one"), (2, "two")]
 
 
+def test_a_jump_of_the_logs_clock_makes_no_node_dead() -> None:
+    cluster = Cluster("a", "b")
+    cluster.log_ahead = 3600.0
+    cluster.run(8)
+    assert [node.name for node in cluster.up] == ["a", "b"]
+    assert len(cluster.nodes["a"].replica.members) == 2
+
+
 def test_time_never_goes_back() -> None:
     cluster = Cluster("a")
     cluster.run(5)
