@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import types
+from typing import Any
 
 import pytest
+from tests.helpers.waiting import turns
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import Servers
 
 from limpet.service.cluster import MAX_ENTRY
+from limpet.service.cluster._redis_connection import Connection
 
 
-def test_the_entries_of_one_turn_travel_in_one_write(servers: Servers) -> None:
+class Overheard:
+    """A transport that notes what is written."""
+
+    def __init__(self, transport: Any, writes: list[bytes]) -> None:
+        self._transport = transport
+        self._writes = writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def test_the_entries_of_one_turn_travel_in_one_write(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     server = servers()
+    writes: list[bytes] = []
+    made = Connection.connection_made
+    monkeypatch.setattr(Connection, "connection_made", lambda self, real: made(self, Overheard(real, writes)))  # type: ignore[arg-type]
 
     async def scenario() -> None:
         node = Node(await opened(server.url), "a")
-        connection = node.log._links.appender.connection  # type: ignore[attr-defined]
-        writes: list[bytes] = []
-        write = connection._transport.write
-        overheard = types.SimpleNamespace(write=lambda data: (writes.append(data), write(data)))
-        real, connection._transport = connection._transport, overheard
+        writes.clear()
         node.append(50)
         assert writes == []
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(writes) == 1
-        connection._transport = real
+        await turns(2)
+        (write,) = writes
+        assert write.count(b"XADD") == 50
         node.start()
         await node.until_read()
         await node.leave()
@@ -91,3 +106,17 @@ def test_cells_of_one_engine_have_logs_of_their_own(servers: Servers) -> None:
     run(scenario)
     with pytest.raises(ValueError, match="a cell has"):
         asyncio.run(opened(server.url, cell="a}b"))
+
+
+def test_another_event_loop(servers: Servers) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    server = servers()
+
+    async def scenario() -> None:
+        node = Node(await opened(server.url), "a")
+        node.start()
+        node.append(200)
+        await node.until_read()
+        await node.leave()
+
+    run(scenario, uvloop.new_event_loop)
