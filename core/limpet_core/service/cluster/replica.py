@@ -263,7 +263,9 @@ class Replica:
         """
         heard = self._heard
         self._heard = {
-            member.node: known if (known := heard.get(member.node, (0, now)))[0] == member.counter else (member.counter, now)
+            member.node: known
+            if (known := heard.get(member.node, (0, now)))[0] == member.counter
+            else (member.counter, now)
             for member in self.members
         }
         for member in self.members.silent(self.core.now):
@@ -456,7 +458,9 @@ class Replica:
             if self.core.is_overrun(connection, self._acks.get(transport, 0)):
                 self._overrun(connection, transport, "full")
 
-    def _overrun(self, connection: Connection, transport: Transport, why: Literal["full", "ahead", "too large"]) -> None:
+    def _overrun(
+        self, connection: Connection, transport: Transport, why: Literal["full", "ahead", "too large"]
+    ) -> None:
         self._ending.add(transport)
         self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport), why))
 
