@@ -69,8 +69,10 @@ url = "ws://127.0.0.1:1/client/hubs/chat?access_token=x"
 Client(url, limpet.Options(protocol=limpet.RELIABLE_PROTOBUF))
 """,
     "opentelemetry": "import limpet.opentelemetry",
+    "cluster": _SERVED + "from limpet.service.cluster.redis import RedisLog",
     "eventhubs": _SERVED + "import limpet.service._event_hubs",
-    "all": _SERVED + _COMMAND + "\nimport limpet.anyio, limpet.trio, limpet.connect.picows, limpet.connect.aiohttp",
+    "all": _SERVED + _COMMAND + "\nimport limpet.anyio, limpet.trio, limpet.connect.picows, limpet.connect.aiohttp"
+    "\nimport limpet.service.cluster.redis",
 }
 """What each extra is for, as a program."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 from limpet.service._identity import Identity
@@ -15,15 +14,16 @@ from limpet.service.tokens import InvalidToken
 from limpet_core.service import (
     SUBPROTOCOLS,
     ClientGrant,
+    ConnectRequest,
     InvalidClaims,
     InvalidQuery,
     PendingConnect,
     RawMode,
-    ServiceCore,
     Transport,
     is_hub_name,
     select_subprotocol,
 )
+from limpet_core.service.cluster.waiting import Opening
 from limpet_core.service.webhooks.connect_request import connect_request
 
 _WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
@@ -83,6 +83,43 @@ class Admission:
         return connection is not None and (connection.raw is not None or connection.codec.binary)
 
 
+Pending: TypeAlias = PendingConnect | Opening
+"""A client that waits: for an event handler that decides, or for the log of a cluster."""
+
+Outcome: TypeAlias = Admission | Refusal | Pending
+"""The decision about a client, or the wait for it."""
+
+
+class Entrance(Protocol):
+    """Lets clients in, at once or later: see :class:`Gateway`."""
+
+    def decides(self, hub: str) -> bool:
+        """Return whether an event handler decides about the clients of a hub."""
+        ...
+
+    def connect(
+        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
+    ) -> Outcome:
+        """Open a connection; ``spelled`` is the subprotocol in the client's own spelling."""
+        ...
+
+    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
+        """Ask the event handler about a client."""
+        ...
+
+    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
+        """Bring a client back to a connection."""
+        ...
+
+
+def recovered_subprotocol(transport: Transport, spelled: str | None) -> str | None:
+    """Return the subprotocol for the answer to a recovery, which stays, whatever the client offers now (emulator)."""
+    if transport.connection is None:
+        return spelled
+    original = transport.connection.subprotocol
+    return original if spelled is None or spelled.lower() != original else spelled
+
+
 def refuse_path(path: str) -> Refusal:
     """Return the answer to a request for a path at which nothing is, be it for a WebSocket or not."""
     match = _NOT_HERE.fullmatch(path)
@@ -109,8 +146,8 @@ def hub_of_path(path: str) -> tuple[str | None] | None:
 class Decision:
     """The decision about one handshake, in steps. Each step reads one part of the handshake, or refuses the client."""
 
-    def __init__(self, core: ServiceCore, identity: Identity, options: ServiceOptions, handshake: Handshake) -> None:
-        self._core = core
+    def __init__(self, entrance: Entrance, identity: Identity, options: ServiceOptions, handshake: Handshake) -> None:
+        self._entrance = entrance
         self._identity = identity
         self._options = options
         self._handshake = handshake
@@ -122,7 +159,7 @@ class Decision:
         self._claims: Mapping[str, object] = {}
         self._grant = ClientGrant()
 
-    def decide(self) -> Admission | Refusal | PendingConnect:
+    def decide(self) -> Outcome:
         refusal = self._check_hub()
         if refusal is not None:
             return refusal
@@ -134,32 +171,25 @@ class Decision:
             self._read_raw_mode,
             self._verify_token,
             self._read_grant,
-            self._check_capacity,
         ):
             refusal = step()
             if refusal is not None:
                 return refusal
         return self._connect()
 
-    def _recover(self, connection_id: str) -> Admission:
+    def _recover(self, connection_id: str) -> Outcome:
         token = self._parameter("awps_reconnection_token")
-        transport = self._core.recover(self._hub, connection_id, token, monotonic())
-        subprotocol = None if self._selected is None else self._selected[1]
-        if transport.connection is not None:
-            # A recovered connection keeps its subprotocol, whatever the client offers now (emulator).
-            original = transport.connection.subprotocol
-            if subprotocol is None or subprotocol.lower() != original:
-                subprotocol = original
-        return Admission(transport, subprotocol)
+        spelled = None if self._selected is None else self._selected[1]
+        return self._entrance.recover(self._hub, connection_id, token, spelled)
 
-    def _connect(self) -> Admission | PendingConnect:
+    def _connect(self) -> Outcome:
         handshake = self._handshake
-        if self._core.handler_decides(self._hub):
+        if self._entrance.decides(self._hub):
             request = connect_request(self._claims, self._query, handshake.headers, handshake.subprotocols)
-            return self._core.ask_to_connect(self._hub, self._grant, request, self._raw)
+            return self._entrance.ask(self._hub, self._grant, request, self._raw)
         # A custom subprotocol is not accepted: the client becomes a raw one without any (emulator).
-        name, subprotocol = self._selected or (None, None)
-        return Admission(self._core.connect(self._hub, name, self._grant, monotonic(), self._raw), subprotocol)
+        name, spelled = self._selected or (None, None)
+        return self._entrance.connect(self._hub, name, spelled, self._grant, self._raw)
 
     # ---- Steps
 
@@ -172,7 +202,7 @@ class Decision:
 
     def _check_subprotocol(self) -> Refusal | None:
         offers = self._handshake.subprotocols
-        if self._core.handler_decides(self._hub):
+        if self._entrance.decides(self._hub):
             return None  # the handler may choose any of them
         if self._selected is None and any(offer.lower().startswith("protobuf.") for offer in offers):
             known = f"{', '.join(SUBPROTOCOLS[:-1])} or {SUBPROTOCOLS[-1]}"
@@ -207,12 +237,6 @@ class Decision:
             self._grant = ClientGrant.from_claims(self._claims)
         except InvalidClaims as error:
             return Refusal(400, f"The access token is not usable: {error}.")
-        return None
-
-    def _check_capacity(self) -> Refusal | None:
-        most = self._options.max_connections
-        if most is not None and self._core.connection_count >= most:
-            return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
         return None
 
     def _parameter(self, name: str) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from time import monotonic
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress
-from limpet.service._admission import Admission, Handshake, Refusal
-from limpet.service._frame_log import FrameLog
+from limpet.service._admission import Admission, Handshake, Pending, Refusal
 from limpet.service._gateway import Gateway
-from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Binary, Transport
 from limpet_core.text import one_line
 
 # Seconds after an order to close in which the client may read the messages before it; then they are dropped.
@@ -43,7 +41,7 @@ class ClientEndpoint:
             await refuse(outcome, scope, receive, send)
             return
         code, reason = NO_CLOSE_FRAME, ""
-        writer = _Writer(outcome.transport, send, self._gateway.frame_log)
+        writer = _Writer(outcome.transport, send, self._gateway)
         try:
             await send({"type": "websocket.accept", "subprotocol": outcome.subprotocol})
             self._gateway.attach(outcome.transport, writer)
@@ -53,9 +51,7 @@ class ClientEndpoint:
             self._gateway.detach(outcome.transport, code, reason)
             await writer.stop()
 
-    async def _wait(
-        self, pending: PendingConnect, decided: asyncio.Future[Admission | Refusal], receive: Receive
-    ) -> bool:
+    async def _wait(self, pending: Pending, decided: asyncio.Future[Admission | Refusal], receive: Receive) -> bool:
         """Wait for the decision of an event handler; return False if the client leaves before."""
         disconnected = asyncio.ensure_future(receive())
         stays = False
@@ -77,6 +73,10 @@ class ClientEndpoint:
                 return int(message.get("code") or 1005), str(message.get("reason") or "")
             text: str | None = message.get("text")
             data: str | bytes = message["bytes"] if text is None else text
+            if self._gateway.congested:
+                free = asyncio.Event()
+                self._gateway.when_free(free.set)
+                await free.wait()
             self._gateway.receive(transport, data)
             self._gateway.flush()
 
@@ -98,9 +98,10 @@ def _handshake(scope: Scope) -> Handshake:
 class _Writer:
     """Sends to one client through ASGI, in a task of its own: ``send`` may wait for the client."""
 
-    def __init__(self, transport: Transport, send: Send, frame_log: FrameLog | None) -> None:
+    def __init__(self, transport: Transport, send: Send, gateway: Gateway) -> None:
         self._transport = transport
-        self._frame_log = frame_log
+        self._frame_log = gateway.frame_log
+        self._now = gateway.now
         self._send = send
         self._flushed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -136,7 +137,7 @@ class _Writer:
             while True:
                 await self._flushed.wait()
                 self._flushed.clear()
-                messages = self._transport.messages_to_send(monotonic())
+                messages = self._transport.messages_to_send(self._now())
                 if self._frame_log is not None:
                     self._frame_log.sent(self._transport, messages)
                 for message in messages:

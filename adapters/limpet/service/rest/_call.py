@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
-from time import monotonic
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -15,11 +13,8 @@ from limpet_core.service import (
     Connection,
     Hub,
     InvalidMetadata,
-    Publication,
     ServiceCore,
-    group_publication,
     metadata_from_headers,
-    server_publication,
 )
 from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import (
@@ -30,6 +25,7 @@ from limpet_core.service.data_plane.parameters import (
     payload,
     user_id,
 )
+from limpet_core.service.data_plane.writes import Message, Write
 
 
 class Call:
@@ -104,37 +100,42 @@ class Call:
         return ", ".join(self.request.headers.getlist("content-type")) or None
 
     @property
-    def excluded(self) -> Collection[str]:
+    def excluded(self) -> tuple[str, ...]:
         """The ids of the connections to leave out."""
-        return set(self.query.all("excluded"))
+        return tuple(self.query.all("excluded"))
 
     def path(self, name: str) -> str:
         """Return a parameter in the path."""
         return str(self.request.path_params[name])
 
-    def reader(self, group: str | None = None) -> Callable[[bytes], Publication]:
-        """Return the function that makes a message of the body: of the server, or of ``group`` if that is given."""
+    def reader(self) -> Callable[[bytes], Message]:
+        """Return the function that makes a message of the body."""
         seconds = self.query.time_to_live()
 
-        def read(body: bytes) -> Publication:
+        def read(body: bytes) -> Message:
             data_type, data = payload(self.content_type, body)
             try:
                 metadata = metadata_from_headers(self.request.headers.items())
             except InvalidMetadata as error:
                 raise bad_request(f"Metadata in the headers: {error}.") from None
-            expires = monotonic() + seconds if seconds else math.inf
-            if group is None:
-                return server_publication(data_type, data, metadata, expires)
-            return group_publication(group, None, data_type, data, metadata, expires)
+            return Message(data_type, data, metadata, seconds or 0)
 
         return read
 
 
-Operation: TypeAlias = Callable[[Call], "Response | WithBody"]
+Operation: TypeAlias = Callable[[Call], "Response | WithBody | Written"]
 
 
 class WithBody:
     """The rest of an operation, which takes the body: all else about the request is right (emulator)."""
 
-    def __init__(self, proceed: Callable[[bytes], Response]) -> None:
-        self.proceed: Callable[[bytes], Response] = proceed
+    def __init__(self, proceed: Callable[[bytes], Written]) -> None:
+        self.proceed: Callable[[bytes], Written] = proceed
+
+
+class Written:
+    """The end of an operation that changes or sends something: the status to answer with once that is done."""
+
+    def __init__(self, status: int, write: Write) -> None:
+        self.status: int = status
+        self.write: Write = write

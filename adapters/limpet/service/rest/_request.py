@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
-from limpet.service.rest._call import Call, Operation, WithBody
+from limpet.service.rest._call import Call, Operation, WithBody, Written
 from limpet.service.rest.operations import GENERATE_TOKEN, OPERATIONS
 from limpet.service.tokens import InvalidToken
 from limpet_core.service.data_plane.parameters import API_VERSIONS, OperationError, Query, bad_request, hub_name
@@ -69,9 +69,14 @@ def _endpoint(
         base = (gateway.identity.endpoint or address.origin).rstrip("/")
         try:
             url = f"{base}/api{request.scope[_BELOW]}"
+            if request.method in ("GET", "HEAD"):
+                await gateway.catch_up()
             answer = operation(Call(gateway, request, url, gateway.identity.signing_endpoint(address.own_urls)))
             if isinstance(answer, WithBody):
                 answer = answer.proceed(await _read_body(request, gateway.options.request_timeout))
+            if isinstance(answer, Written):
+                await gateway.carry_out(answer.write)
+                return Response(status_code=answer.status)
             return answer
         finally:
             gateway.flush()

@@ -1,20 +1,19 @@
 """The operations of the data plane over HTTP, as the official server SDKs call them (openapi).
 
-Each one reads the request and calls :mod:`limpet_core.service.data_plane.operations`.
+Each one reads the request. What it changes is a value of :mod:`limpet_core.service.data_plane.writes`, to be carried
+out; what it only reads, :mod:`limpet_core.service.data_plane.operations` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from limpet.service.rest._call import Call, Operation, WithBody
+from limpet.service.rest._call import Call, Operation, WithBody, Written
 from limpet.service.tokens import mint_client_token
-from limpet_core.service import Connection, ServiceCore
 from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import (
     API_VERSIONS,
@@ -22,7 +21,15 @@ from limpet_core.service.data_plane.parameters import (
     OperationError,
     group_name,
 )
-from limpet_core.service.odata.filters import select
+from limpet_core.service.data_plane.writes import (
+    AddToGroup,
+    ChangeGroups,
+    ChangePermission,
+    Close,
+    RemoveFromGroups,
+    Send,
+    Target,
+)
 from limpet_core.service.wire.chat import not_implemented
 from limpet_core.text import one_line
 
@@ -32,53 +39,20 @@ _MAX_INT32 = 2**31 - 1
 # ---- Sending and closing
 
 
-def _send_to_all(call: Call) -> WithBody:
-    where, read = call.query.filter(), call.reader()
+def _send(call: Call, to: Target, name: str) -> WithBody:
+    where = call.query.filter() if to != "connection" else None
+    read = call.reader()
 
-    def proceed(body: bytes) -> Response:
-        call.core.send_to_all(call.path("hub"), read(body), where, call.excluded)
-        return Response(status_code=202)
-
-    return WithBody(proceed)
-
-
-def _send_to_group(call: Call) -> WithBody:
-    group = call.group
-    where, read = call.query.filter(), call.reader(group)
-
-    def proceed(body: bytes) -> Response:
-        call.core.send_to_group(call.path("hub"), group, read(body), where, call.excluded)
-        return Response(status_code=202)
+    def proceed(body: bytes) -> Written:
+        text = None if where is None else where.text
+        excluded = call.excluded if to != "connection" else ()
+        return Written(202, Send(call.path("hub"), to, name, read(body), text, excluded))
 
     return WithBody(proceed)
 
 
-def _send_to_user(call: Call) -> WithBody:
-    user = call.user_id
-    where, read = call.query.filter(), call.reader()
-
-    def proceed(body: bytes) -> Response:
-        call.core.send_to_user(call.path("hub"), user, read(body), where, call.excluded)
-        return Response(status_code=202)
-
-    return WithBody(proceed)
-
-
-def _send_to_connection(call: Call) -> WithBody:
-    target, read = call.connection_id, call.reader()
-
-    def proceed(body: bytes) -> Response:
-        publication = read(body)
-        for connection in operations.find(call.core, call.path("hub"), target):
-            call.core.send_to_connection(connection.connection_id, publication)
-        return Response(status_code=202)
-
-    return WithBody(proceed)
-
-
-def _close(call: Call, connections: Collection[Connection]) -> Response:
-    operations.close(call.core, connections, call.query.one("reason"), call.excluded)
-    return Response(status_code=204)
+def _close(call: Call, to: Target, name: str) -> Written:
+    return Written(204, Close(call.path("hub"), to, name, call.query.one("reason"), call.excluded))
 
 
 # ---- What is there
@@ -102,26 +76,19 @@ def _check_user(call: Call) -> Response:
 # ---- Groups
 
 
-def _add_connection_to_group(call: Call) -> Response:
-    operations.add_connection_to_group(call.core, call.path("hub"), call.connection_id, call.group)
-    return Response()
+def _add(call: Call, to: Literal["user", "connection"], name: str) -> Written:
+    return Written(200, AddToGroup(call.path("hub"), to, name, call.group))
 
 
-def _add_user_to_group(call: Call) -> Response:
-    operations.add_user_to_group(call.core, call.path("hub"), call.user_id, call.group)
-    return Response()
+def _remove(call: Call, to: Literal["user", "connection"], name: str, *groups: str) -> Written:
+    return Written(204, RemoveFromGroups(call.path("hub"), to, name, groups))
 
 
-def _remove(call: Call, connections: Collection[Connection], *groups: str) -> Response:
-    operations.remove_from_groups(call.core, connections, groups or None)
-    return Response(status_code=204)
-
-
-def _change_groups(call: Call, change: Callable[[ServiceCore, list[Connection], Iterable[str]], None]) -> WithBody:
-    def proceed(body: bytes) -> Response:
+def _change_groups(call: Call, *, add: bool) -> WithBody:
+    def proceed(body: bytes) -> Written:
         asked = GroupChange.from_body(call.content_type, body)
-        change(call.core, select(call.hub.connections.values(), asked.filter), asked.groups)
-        return Response()
+        where = None if asked.filter is None else asked.filter.text
+        return Written(200, ChangeGroups(call.path("hub"), add, asked.groups, where))
 
     return WithBody(proceed)
 
@@ -149,14 +116,10 @@ def _list_group(call: Call) -> Response:
 # ---- Permissions and tokens
 
 
-def _grant(call: Call) -> Response:
-    operations.grant(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
-    return Response()
-
-
-def _revoke(call: Call) -> Response:
-    operations.revoke(call.core, call.path("hub"), call.permission, call.connection_id, call.target)
-    return Response(status_code=204)
+def _change_permission(call: Call, *, grant: bool) -> Written:
+    permission, connection_id = call.permission, call.connection_id
+    change = ChangePermission(call.path("hub"), grant, permission, connection_id, call.target)
+    return Written(200 if grant else 204, change)
 
 
 def _check_permission(call: Call) -> Response:
@@ -194,35 +157,39 @@ _PERMISSION = "/hubs/{hub}/permissions/{permission}/connections/{connection}"
 GENERATE_TOKEN: Final = "/hubs/{hub}/:generateToken"
 
 OPERATIONS: Final[dict[str, dict[str, Operation]]] = {
-    "/hubs/{hub}/:send": {"POST": _send_to_all},
-    f"{_GROUP}/:send": {"POST": _send_to_group},
-    f"{_USER}/:send": {"POST": _send_to_user},
-    f"{_CONNECTION}/:send": {"POST": _send_to_connection},
-    "/hubs/{hub}/:closeConnections": {"POST": lambda call: _close(call, call.hub.connections.values())},
-    f"{_GROUP}/:closeConnections": {"POST": lambda call: _close(call, call.members)},
-    f"{_USER}/:closeConnections": {"POST": lambda call: _close(call, call.user)},
+    "/hubs/{hub}/:send": {"POST": lambda call: _send(call, "hub", "")},
+    f"{_GROUP}/:send": {"POST": lambda call: _send(call, "group", call.group)},
+    f"{_USER}/:send": {"POST": lambda call: _send(call, "user", call.user_id)},
+    f"{_CONNECTION}/:send": {"POST": lambda call: _send(call, "connection", call.connection_id)},
+    "/hubs/{hub}/:closeConnections": {"POST": lambda call: _close(call, "hub", "")},
+    f"{_GROUP}/:closeConnections": {"POST": lambda call: _close(call, "group", call.group)},
+    f"{_USER}/:closeConnections": {"POST": lambda call: _close(call, "user", call.user_id)},
     _CONNECTION: {
         "HEAD": _check_connection,
-        "DELETE": lambda call: _close(call, call.connection),
+        "DELETE": lambda call: _close(call, "connection", call.connection_id),
     },
     _GROUP: {"HEAD": _check_group},
     _USER: {"HEAD": _check_user},
     f"{_GROUP}/connections": {"GET": _list_group},
     f"{_GROUP}/connections/{{connection}}": {
-        "PUT": _add_connection_to_group,
-        "DELETE": lambda call: _remove(call, call.connection, call.group),
+        "PUT": lambda call: _add(call, "connection", call.connection_id),
+        "DELETE": lambda call: _remove(call, "connection", call.connection_id, call.group),
     },
-    f"{_CONNECTION}/groups": {"DELETE": lambda call: _remove(call, call.connection)},
+    f"{_CONNECTION}/groups": {"DELETE": lambda call: _remove(call, "connection", call.connection_id)},
     # Each path: what is new in the chat is missing here as well.
     "/hubs/{hub}/chat/{operation:path}": dict.fromkeys(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), _refuse_chat),
     f"{_USER}/groups/{{group}}": {
-        "PUT": _add_user_to_group,
-        "DELETE": lambda call: _remove(call, call.user, call.group),
+        "PUT": lambda call: _add(call, "user", call.user_id),
+        "DELETE": lambda call: _remove(call, "user", call.user_id, call.group),
     },
-    f"{_USER}/groups": {"DELETE": lambda call: _remove(call, call.user)},
-    "/hubs/{hub}/:addToGroups": {"POST": lambda call: _change_groups(call, operations.add_to_groups)},
-    "/hubs/{hub}/:removeFromGroups": {"POST": lambda call: _change_groups(call, operations.remove_from_groups)},
-    _PERMISSION: {"PUT": _grant, "DELETE": _revoke, "HEAD": _check_permission},
+    f"{_USER}/groups": {"DELETE": lambda call: _remove(call, "user", call.user_id)},
+    "/hubs/{hub}/:addToGroups": {"POST": lambda call: _change_groups(call, add=True)},
+    "/hubs/{hub}/:removeFromGroups": {"POST": lambda call: _change_groups(call, add=False)},
+    _PERMISSION: {
+        "PUT": lambda call: _change_permission(call, grant=True),
+        "DELETE": lambda call: _change_permission(call, grant=False),
+        "HEAD": _check_permission,
+    },
     GENERATE_TOKEN: {"POST": _generate_token},
 }
 """The operations, by path below ``/api`` and by method."""
