@@ -51,17 +51,18 @@ from limpet_core.service.wire.to_client import Publication, StreamFault, StreamP
 
 def in_order(timers: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return the entries of a heap that still count, without the numbers, of which only the order matters."""
+    assert all(timers[(place - 1) // 2][:2] < timers[place][:2] for place in range(1, len(timers))), "no heap"
     return [(due, *rest) for due, _, *rest in sorted(timers) if not isinstance(rest[-1], Stream) or rest[-1].is_open]
 
 
 def awaited(held: list[tuple[float, int, Invoked]]) -> list[tuple[Any, ...]]:
     """Return the answers that are held back, without those of invocations that were given up."""
-    running = [
-        call.invocation
-        for _, _, call in held
-        if (call.invocation.attachment, call.invocation.invocation_id) in call.invocation.connection.invocations
-    ]
-    return [entry for entry in in_order(held) if entry[-1].invocation in running]
+    return [entry for entry in in_order(held) if _is_running(entry[-1].invocation)]
+
+
+def _is_running(invocation: InvocationCall) -> bool:
+    call = invocation.connection.invocations.get((invocation.attachment, invocation.invocation_id))
+    return call is not None and call.purpose is invocation
 
 
 SAME: Any = "same"
@@ -81,7 +82,6 @@ EMPTY: Any = "empty"
 
 Kind = str | Callable[[Any], Any]
 """A function returns the part of the attribute that is the same at all nodes."""
-
 
 
 def _all(kind: Kind, names: str) -> dict[str, Kind]:
@@ -243,5 +243,3 @@ class _Painter:
                 held = getattr(value, name)
                 found[name] = self.of(kind(held) if callable(kind) else held)
         return found
-
-

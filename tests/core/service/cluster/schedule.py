@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.core.service.cluster.nodes import Client, Cluster, Node
 
@@ -17,7 +17,7 @@ from limpet_core.service.connections.connection import Connection
 from limpet_core.service.data_plane import writes
 
 HANDLERS = (
-    EventHandler(url="http://app/{hub}/safe", user_events=("safe",), system_events=(), resend="safe"),
+    EventHandler(url="http://safe/{hub}", user_events=("safe",), system_events=(), resend="safe"),
     EventHandler(url="http://app/{event}", system_events=("connected", "disconnected")),
 )
 LIMITS = Limits(
@@ -138,7 +138,7 @@ class Schedule:
             return
         group = self.random.choice(GROUPS)
         client.says(type="event", event="hello", data="1", dataType="text", ackId=self._ack_id())
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.6:
             ack_id = self._ack_id()
             client.says(type="event", event="safe", data=1, ackId=ack_id)
             client.says(type="sendToGroup", group="g1", stream={"streamId": f"s{ack_id}"}, ackId=ack_id)
@@ -185,8 +185,11 @@ class Schedule:
         invocation_id = draw.choice(("i1", "i2", "i3", "slow1", "slow2"))
         if draw.random() < 0.2:
             self._say(type="cancelInvocation", invocationId=invocation_id)
-        else:
-            self._say(type="invoke", invocationId=invocation_id, target="event", event="ask", data="?", dataType="text")
+            return
+        client = self._connected()
+        for each in ("slow1", "slow2") if invocation_id == "slow1" else (invocation_id,):
+            if client is not None:
+                client.says(type="invoke", invocationId=each, target="event", event="ask", data="?", dataType="text")
 
     def _acknowledge(self) -> None:
         client = self._connected()
@@ -228,7 +231,7 @@ class Schedule:
                     node.answers(call, 200, WebHook_Allowed_Origin="*")
                 elif self.random.random() < 0.5:
                     node.calls.append(call)
-                elif self.random.random() < 0.2:
+                elif self.random.random() < (0.6 if call.event == "safe" else 0.2):
                     node.answers(call, 400)
                 else:
                     body = self.random.choice((b"", b"reply"))
@@ -280,10 +283,10 @@ class Schedule:
     def _wait(self) -> None:
         self.cluster.run(self.random.choice((1.0, 3.0, 8.0)))
 
-    _acts: dict[Callable[[Schedule], None], float] = {
+    _acts: ClassVar[dict[Callable[[Schedule], None], float]] = {
         _connect: 4, _join: 8, _publish: 8, _raise_event: 3, _burst: 3, _stream: 8, _states: 6, _invoke: 4,
-        _acknowledge: 2, _say_nonsense: 1, _say_raw: 2, _lose: 3, _recover: 5, _answer: 6, _write: 4, _change_nodes: 0.3,
-        _break: 0.1, _wait: 0.5,
+        _acknowledge: 2, _say_nonsense: 1, _say_raw: 2, _lose: 3, _recover: 5, _answer: 6, _write: 4,
+        _change_nodes: 0.3, _break: 0.1, _wait: 0.5,
     }  # fmt: skip
 
     # ---- What clients must see
