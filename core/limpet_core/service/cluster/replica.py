@@ -67,7 +67,7 @@ class Replica:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
-        self.shared = SharedState(node, core, self, settings)
+        self.shared: SharedState = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
         self._outgoing.add(commands.Hello(settings, BEHAVIOUR, BEHAVIOUR, name))
         self._next_number = 1

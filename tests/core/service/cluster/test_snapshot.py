@@ -121,6 +121,22 @@ def test_large_messages_are_encoded_once_however_many_have_them() -> None:
     assert len(cluster.recover(clients[1], begun(cluster, "a").name).messages) == 3
 
 
+def test_an_ack_id_that_was_remembered_twice_and_forgotten_once_is_forgotten_at_the_new_node() -> None:
+    # An event and the start of a stream may share an ack id, and both succeed.
+    cluster = Cluster("a", limits=Limits(remembered_acks=3))
+    ann = cluster.connect("a")
+    old = cluster.nodes["a"].replica.core.connection(ann.connection_id)
+    assert old is not None
+    for ack_id in (1, 1, 2, 3):
+        old.remember(ack_id)
+    new = begun(cluster, "a").replica.core.connection(ann.connection_id)
+    assert new is not None
+    for connection in (old, new):
+        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3)] == [False, True, True]
+        connection.remember(4)
+        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3, 4)] == [False, True, True, True]
+
+
 def test_the_digest_sees_what_changes() -> None:
     cluster, ann, _ = cluster_with_state()
     shared = cluster.nodes["b"].replica.shared
@@ -166,6 +182,11 @@ def test_a_part_is_refused(length: int) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data: bytes) -> None:
     refused(data)
+
+
+def test_a_changed_bit_of_a_message_is_noticed() -> None:
+    at = _DATA.index(b"queued")
+    assert "its digest is another one" in refused(_DATA[:at] + b"Q" + _DATA[at + 1 :], handlers=[EVENTS])
 
 
 def test_another_format_is_refused() -> None:
