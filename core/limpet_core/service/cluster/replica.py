@@ -15,7 +15,8 @@ from limpet_core.service.cluster.commands import UnreadableEntry
 from limpet_core.service.cluster.members import Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.shared_state import BEHAVIOUR, SharedState
+from limpet_core.service.cluster.rollout import Rollout
+from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
 from limpet_core.service.cluster.snapshot import digest
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -54,6 +55,7 @@ class Replica:
         core: a new one.
         settings: a digest of all that must be the same at all nodes.
         name: of the node, for people.
+        behaviours: the oldest and the newest behaviour of the service that this release has.
 
     Times in arguments called ``now`` are monotonic seconds of this machine.
 
@@ -63,13 +65,23 @@ class Replica:
         fenced: why this node must end, and start anew under another name; empty while it may go on.
     """
 
-    def __init__(self, node: str, core: ReplicatedCore, *, settings: bytes = b"", name: str = "") -> None:
+    def __init__(
+        self,
+        node: str,
+        core: ReplicatedCore,
+        *,
+        settings: bytes = b"",
+        name: str = "",
+        behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR),
+    ) -> None:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
         self.shared = SharedState(node, core, self)
         self._outgoing = Outgoing(node)
-        self._outgoing.add(commands.Hello(settings, BEHAVIOUR, BEHAVIOUR, name))
+        self._outgoing.add(commands.Hello(settings, *behaviours, name))
+        self._behaviours = behaviours
+        self._rollout = Rollout(self.shared)
         self._next_number = 1
         self._openings: dict[int, Opening] = {}
         self._opened: list[Opening] = []
@@ -250,6 +262,9 @@ class Replica:
             self._outgoing.add(commands.Beat())
             self._accuse()
             self._compare()
+            behaviour = self._rollout.proposal(self.node)
+            if behaviour is not None:
+                self._outgoing.add(commands.Activate(behaviour))
 
     def _accuse(self) -> None:
         """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before."""
@@ -317,6 +332,13 @@ class Replica:
             entry = commands.decode(data)
         except UnreadableEntry as error:
             self.fence(f"the log has an entry that this release cannot read: {error}")
+            return
+        oldest, newest = self._behaviours
+        if self.shared.behaviour and not oldest <= self.shared.behaviour <= newest:
+            self.fence(
+                f"the log is written for version {self.shared.behaviour} of the service's behaviour, and this release "
+                f"has {oldest} to {newest}"
+            )
             return
         self.shared.apply(position, time, entry)
 
