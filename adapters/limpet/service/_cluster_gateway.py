@@ -16,6 +16,7 @@ import msgspec
 
 from limpet._extras import extra
 from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
+from limpet.service._cluster_view import ClusterView, cluster_view
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._webhooks import Called
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
@@ -96,6 +97,19 @@ class ClusterGateway(Gateway):
     def log_state(self) -> LogState | None:
         """The state of the log; ``None`` before the node has opened it."""
         return None if self._log is None else self._log.state
+
+    def cluster_view(self) -> ClusterView:
+        """Return what this node knows of its cluster."""
+        replica, cluster = self.replica, self.cluster
+        return cluster_view(
+            replica.shared,
+            replica.node,
+            self.now(),
+            self.log_state,
+            node=cluster.name,
+            cell=cluster.cell,
+            refusal=self.refusal,
+        )
 
     @property
     def refusal(self) -> str | None:
