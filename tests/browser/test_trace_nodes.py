@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -70,12 +71,12 @@ def test_a_service_that_is_alone_shows_no_nodes() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1360])
-def test_a_checker_finds_nothing_in_it(scheme: str, width: int, axe: str) -> None:  # noqa: F811
+def test_a_checker_finds_nothing_in_it(scheme: str, width: int, axe: str) -> None:
     async def run() -> None:
         nodes = Nodes()
-        view = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+        view: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
         long = "a-node-with-a-rather-long-name." * 3
-        async with nodes.up(long, "south") as (north, south), trace_page(north, **view) as page:
+        async with nodes.up(long, "south") as (north, _), trace_page(north, **view) as page:
             await expect(page.locator("#nodes li")).to_have_count(2)
             assert await violations(page, axe) == []
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -16,13 +16,14 @@ import msgspec
 
 from limpet._extras import extra
 from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
-from limpet.service._cluster_view import ClusterView, cluster_view
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._webhooks import Called
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
 from limpet.service.cluster.log import OnCongested
+from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
+from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.waiting import Asked, Opening
@@ -56,9 +57,14 @@ class ClusterGateway(Gateway):
 
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
         self.cluster: ClusterOptions = cluster
-        super().__init__(options, endpoint)
         if options.access_key is None:
-            raise ValueError("the nodes of a cluster need an access key, the same for all")
+            raise ValueError(
+                "the nodes of a cluster need an access key of your own, the same for all "
+                "(ServiceOptions.access_key, or --key on the command line)"
+            )
+        if options.max_message_size > MAX_DATA:
+            raise ValueError(f"max_message_size is at most {MAX_DATA} in a cluster, whose log has to hold the message")
+        super().__init__(options, endpoint)
         key = options.access_key.encode()
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
@@ -222,6 +228,9 @@ class ClusterGateway(Gateway):
             self._end(f"this node was too slow for the log, and has to start anew: {error}")
         except LogError as error:
             self._end(str(error))
+        except Exception as error:
+            _LOGGER.exception("this node has failed")
+            self._end(f"a fault of this service: {error!r}")
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""

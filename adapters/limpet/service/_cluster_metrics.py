@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from limpet.service._cluster_view import ClusterView, LogView
+from limpet.service.cluster.view import ClusterView, LogView
 
 _SOURCES: Final = ("replica", "primary", "nothing")
 

@@ -42,9 +42,9 @@ from limpet_core.service.data_plane.writes import Write
 from limpet_core.text import one_line
 
 if TYPE_CHECKING:
-    from limpet.service._cluster_view import ClusterView
     from limpet.service._event_hubs import EventHubs
     from limpet.service._webhooks import Called, WebhookClient
+    from limpet.service.cluster.view import ClusterView
 
 RELOADED: Final = ("anonymous", "hubs", "negotiate", "max_connections")
 """The options that may change while the service runs; the others are part of what it has given out already."""

@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from limpet.service._cluster_metrics import cluster_metrics
-from limpet.service._cluster_view import ClusterView
+from limpet.service.cluster.view import ClusterView
 from limpet_core.service import (
     Acked,
     ConnectionClosed,

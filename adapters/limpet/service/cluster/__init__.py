@@ -16,11 +16,13 @@ from limpet.service.cluster.errors import (
 )
 from limpet.service.cluster.log import MAX_ENTRY, MAX_SNAPSHOT, START, Log, LogEntry, LogId, LogState, Snapshot
 from limpet.service.cluster.memory import MemoryEngine, MemoryLog
+from limpet.service.cluster.view import ClusterView, LogView, NodeView
 
 __all__ = [
     "MAX_ENTRY",
     "MAX_SNAPSHOT",
     "START",
+    "ClusterView",
     "EngineRefused",
     "EngineUnreachable",
     "EntryForgotten",
@@ -30,8 +32,10 @@ __all__ = [
     "LogError",
     "LogId",
     "LogState",
+    "LogView",
     "MemoryEngine",
     "MemoryLog",
+    "NodeView",
     "Snapshot",
     "SnapshotBroken",
 ]

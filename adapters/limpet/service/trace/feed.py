@@ -10,8 +10,8 @@ from types import TracebackType
 
 import msgspec
 
-from limpet.service._cluster_view import ClusterView
 from limpet.service._memory import Memory, RememberedEvent
+from limpet.service.cluster.view import ClusterView
 from limpet_core.service import HandlerTotals, ServiceCore, Snapshot, snapshot
 
 # Seconds between two looks at a cluster.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from limpet_core.service.cluster.commands import Ended
+from limpet_core.service.cluster.commands import MAX_DATA, Ended
 from limpet_core.service.webhooks.answers import Answer, Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.handlers import HandlerCall
@@ -110,11 +110,17 @@ class LoggedCalls:
             if number is None:
                 continue
             told = (number, call.delivered, call.attempts, call.duration)
-            if isinstance(outcome, Answer):
-                yield Ended(*told, outcome.status, outcome.headers, outcome.body)
-            else:
+            if not isinstance(outcome, Answer):
                 yield Ended(*told, kind=outcome.kind, text=outcome.text)
+            elif _size(outcome) > MAX_DATA:
+                yield Ended(*told, kind="too large", text=f"the answer has more than {MAX_DATA} bytes")
+            else:
+                yield Ended(*told, outcome.status, outcome.headers, outcome.body)
 
     def _try(self, pending: PendingCall) -> None:
         if pending.executor == self._node:
             self._attempts.submit(pending.call)
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.body) + sum(len(name) + len(value) for name, value in answer.headers)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Final
+from typing import Final, Literal
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
-from limpet_core.service.cluster.commands import UnreadableEntry
-from limpet_core.service.cluster.members import Members
+from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
+from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.rollout import Rollout
@@ -92,8 +92,10 @@ class Replica:
         self._acks_due = math.inf
         self._deciding: dict[PendingConnect, Opening] = {}
         self._handed_out: list[Transport] = []
-        self._overrun: set[Transport] = set()
-        self._accused: dict[str, int] = {}
+        # Those whose end is on its way to the log.
+        self._ending: set[Transport] = set()
+        # The counter of each node, and since when it is that, by this machine's clock.
+        self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
         self._leaving = False
 
@@ -187,7 +189,7 @@ class Replica:
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
         """Take a message from a client; see :meth:`ServiceCore.receive`."""
         connection = transport.connection
-        if connection is None or connection.transport is not transport or transport in self._overrun:
+        if connection is None or connection.transport is not transport or transport in self._ending:
             return
         control = self.core.control_message(connection, data)
         if isinstance(control, Ping):
@@ -196,9 +198,11 @@ class Replica:
             self._acknowledge(connection, transport, control.sequence_id, now)
         else:
             most = self.core.limits.max_message_size
-            # One character too many is refused like a thousand, and needs no room in the log.
-            message = commands.Received.of(connection.connection_id, _number(transport), data[: most + 1])
-            self._outgoing.add(message)
+            message = commands.Received.of(connection.connection_id, _number(transport), data)
+            if len(message.data) > most:
+                self._overrun(connection, transport, "too large")
+            else:
+                self._outgoing.add(message)
 
     def disconnected(self, transport: Transport, code: int, reason: str = "", *, broken: bool = False) -> None:
         """Handle the end of a WebSocket: closed by the client, lost (1006), or broken by the client.
@@ -233,7 +237,8 @@ class Replica:
         Append the returned entry: it ends all connections of the cluster. This node must end, and start anew.
         """
         self.fence("the log has lost entries that clients were told of")
-        self.core.forget_everything()
+        # The connections themselves end when the log says so: else handlers would hear of it from this node, too.
+        self.core.turn_away()
         return self._outgoing.fork()
 
     # ---- Event handlers
@@ -260,18 +265,29 @@ class Replica:
             return
         if self._last_entry + BEAT <= now:
             self._outgoing.add(commands.Beat())
-            self._accuse()
+            self._accuse(now)
             self._compare()
             behaviour = self._rollout.proposal(self.node)
             if behaviour is not None:
                 self._outgoing.add(commands.Activate(behaviour))
 
-    def _accuse(self) -> None:
-        """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before."""
+    def _accuse(self, now: float) -> None:
+        """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
+
+        They must be silent by this machine's clock, too: the log's may jump.
+        """
+        heard = self._heard
+        self._heard = {
+            member.node: known
+            if (known := heard.get(member.node, (0, now)))[0] == member.counter
+            else (member.counter, now)
+            for member in self.members
+        }
         for member in self.members.silent(self.core.now):
-            if member.node != self.node and self._accused.get(member.node) != member.counter:
-                self._accused[member.node] = member.counter
-                self._outgoing.add(commands.Dead(member.node, member.counter))
+            counter, since = self._heard[member.node]
+            if member.node != self.node and now - since > SILENCE:
+                self._heard[member.node] = (counter, now)  # once for each time of silence
+                self._outgoing.add(commands.Dead(member.node, counter))
 
     def _compare(self) -> None:
         shared = self.shared
@@ -301,6 +317,7 @@ class Replica:
         """Return the transports with new messages or an order to close since the last call."""
         ready = self.core.ready_transports()
         self._handed_out += ready
+        self._ending.difference_update([transport for transport in ready if transport.close is not None])
         return ready
 
     def openings(self) -> list[Opening]:
@@ -330,14 +347,22 @@ class Replica:
         """
         try:
             entry = commands.decode(data)
+        except ForeignEntry as error:
+            # The nodes that are there go on among themselves; one that comes has to be of their release.
+            if not self.is_member:
+                self.fence(f"the cluster is of another release: {error}")
+            else:
+                _LOGGER.warning("an entry of the log does not count: %s", error)
         except UnreadableEntry as error:
-            self.fence(f"the log has an entry that this release cannot read: {error}")
-            return
-        oldest, newest = self._behaviours
-        if self.shared.behaviour and not oldest <= self.shared.behaviour <= newest:
+            _LOGGER.error("an entry of the log does not count: %s", one_line(str(error)))
+        else:
+            self._apply(position, time, entry)
+
+    def _apply(self, position: str, time: float, entry: commands.Entry) -> None:
+        (oldest, newest), active = self._behaviours, self.shared.behaviour
+        if active and not oldest <= active <= newest:
             self.fence(
-                f"the log is written for version {self.shared.behaviour} of the service's behaviour, and this release "
-                f"has {oldest} to {newest}"
+                f"the log needs version {active} of the service's behaviour; this release has {oldest} to {newest}"
             )
             return
         self.shared.apply(position, time, entry)
@@ -429,8 +454,7 @@ class Replica:
 
     def _acknowledge(self, connection: Connection, transport: Transport, sequence_id: int, now: float) -> None:
         if sequence_id > connection.sequence_id:
-            self._overrun.add(transport)
-            self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport), ahead=True))
+            self._overrun(connection, transport, "ahead")
             return
         self._acks[transport] = max(sequence_id, self._acks.get(transport, 0))
         self._acks_due = min(self._acks_due, now + _ACK_DELAY)
@@ -453,11 +477,16 @@ class Replica:
         looked_at, self._handed_out = self._handed_out, []
         for transport in looked_at:
             connection = transport.connection
-            if connection is None or connection.transport is not transport or transport in self._overrun:
+            if connection is None or connection.transport is not transport or transport in self._ending:
                 continue
             if self.core.is_overrun(connection, self._acks.get(transport, 0)):
-                self._overrun.add(transport)
-                self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport)))
+                self._overrun(connection, transport, "full")
+
+    def _overrun(
+        self, connection: Connection, transport: Transport, why: Literal["full", "ahead", "too large"]
+    ) -> None:
+        self._ending.add(transport)
+        self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport), why))
 
     def fence(self, reason: str) -> None:
         """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""

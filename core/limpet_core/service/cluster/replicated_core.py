@@ -161,8 +161,11 @@ class ReplicatedCore(ServiceCore):
         connection = attachment.connection
         assert connection is not None
         if isinstance(command, commands.Overrun):
-            known = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
-            self._registry.end(connection, closes.FORGOTTEN if command.ahead else known, discard=True)
+            if command.why == "too large":
+                self._registry.end(connection, closes.too_large(self.limits.max_message_size))
+                return
+            full = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
+            self._registry.end(connection, closes.FORGOTTEN if command.why == "ahead" else full, discard=True)
         elif command.broken:
             self.transport_broken(attachment, command.code, self.now)
         else:
@@ -193,6 +196,12 @@ class ReplicatedCore(ServiceCore):
                 attachment.end(closes.NODE_GONE, discard=True)
                 self.disconnected(attachment, closes.NODE_GONE.code, self.now)
 
+    def turn_away(self) -> None:
+        """Close the transports of this node: the log has lost messages that their clients were told of."""
+        for connection in self._registry.connections.values():
+            if connection.transport is not None:
+                connection.transport.end(closes.FORGOTTEN, discard=True)
+
     def forget_everything(self) -> None:
         """End all connections: the log has lost what clients were told of."""
         for connection in list(self._registry.connections.values()):
@@ -204,12 +213,18 @@ class ReplicatedCore(ServiceCore):
         if not here:
             self.observers.mute()
         self.logged_calls.executor = node
+
+    def pass_time(self) -> None:
+        """Do what is due by the time of the log."""
         if self.deadline <= self.now:
             self.wake(self.now)
 
-    def finish_entry(self, *, here: bool) -> None:
+    def send_news(self) -> None:
         """Send what is told once for all commands of an entry."""
         self._send_news()
+
+    def finish_entry(self, *, here: bool) -> None:
+        """End what :meth:`begin_entry` began."""
         if not here:
             self._application.listener_messages.clear()
             self.observers.unmute()

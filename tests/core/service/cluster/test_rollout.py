@@ -81,9 +81,7 @@ def test_an_old_node_is_refused_once_the_new_behaviour_is_active() -> None:
     assert active(cluster) == [2]
     late = cluster.start("a2", behaviours=OLD)
     cluster.run(1)
-    assert late.replica.fenced == (
-        "the log is written for version 2 of the service's behaviour, and this release has 1 to 1"
-    )
+    assert late.replica.fenced == ("the log needs version 2 of the service's behaviour; this release has 1 to 1")
     assert [member.node for member in cluster.nodes["b"].replica.members] == ["b"]
 
 
@@ -94,7 +92,7 @@ def test_a_release_that_lacks_the_behaviour_of_old_entries_does_not_read_them() 
     late = cluster.start("c", behaviours=NEW)
     before = late.replica.core.connection_count, late.replica.position
     cluster.run(1)
-    assert "version 1 of the service's behaviour, and this release has 2 to 3" in late.replica.fenced
+    assert "version 1 of the service's behaviour; this release has 2 to 3" in late.replica.fenced
     assert before == (0, "")
     assert late.replica.position == "1", "it has read no more than the entry that says so"
 

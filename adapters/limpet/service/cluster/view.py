@@ -7,6 +7,8 @@ import msgspec
 from limpet.service.cluster.log import LogState
 from limpet_core.service.cluster.shared_state import SharedState
 
+__all__ = ["ClusterView", "LogView", "NodeView", "cluster_view"]
+
 
 class NodeView(msgspec.Struct, frozen=True, rename="camel"):
     """A node of the cluster.
@@ -25,7 +27,17 @@ class NodeView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LogView(msgspec.Struct, frozen=True, rename="camel"):
-    """The log of the cluster as a node has it; see :class:`~limpet.service.cluster.LogState`."""
+    """The log of the cluster as a node has it.
+
+    Attributes:
+        reading_from: ``"replica"``, ``"primary"`` or ``"nothing"``.
+        primary, source: the servers to which entries are appended, and from which they are read, as ``host:port``.
+        lag: seconds from append to read, of the own entry read last, or of the oldest unread one if it waits longer.
+        unread_entries, unread_bytes: entries of this node that it has not read back.
+        congested: messages of clients have to wait, since too much is unread.
+        repeated, reconnects: entries that were appended again, and connections that were made again, since the start.
+        problem: what keeps the log from working or makes it less safe; ``None`` while all is well.
+    """
 
     reading_from: str
     primary: str | None
