@@ -54,7 +54,7 @@ class Cluster(Service):
         log: the log.
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
-        doomed: the connections that were there when the log forgot what somebody had read.
+        doomed: the connections that were there when the log forgot what somebody had read; they all have to end.
     """
 
     def __init__(self, clock: Clock, weather: ClusterWeather, core_type: type[ServiceCore], parts: Parts) -> None:
@@ -168,13 +168,13 @@ class Cluster(Service):
     def _forget(self, kept: int) -> None:
         """Begin again behind the entries that are left: nobody knows of what was executed since, but clients."""
         ledger, before = self.ledger, self.truth
-        self.doomed |= set(self.core._registry.connections)
         mark = before.marks[kept]
         ledger.forgets({number for number, at in before.server_messages.items() if at >= mark}, mark)
         self._digests = {count: value for count, value in self._digests.items() if count <= kept}
         self._callers.clear()
         self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
         self.core = self.truth.core
+        self.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}
 
     # ---- The data plane
 
@@ -187,7 +187,7 @@ class Cluster(Service):
             node.do(node.ask, Close("chat", "connection", connection_id, reason), _answered)
 
     def publish(self, number: int, expires: float = 0.0) -> None:
-        node = self.balance(self.random)
+        node = next((node for node in self.live if not node.still), None)
         assert node is not None, "there are nodes"
         node.do(node.ask, Send("chat", "hub", "", Message("json", b"%d" % number)), _answered)
 

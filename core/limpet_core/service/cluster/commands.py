@@ -11,6 +11,7 @@ import msgspec
 
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.service.webhooks.answers import Answer, Failure, FailureKind, Headers, Outcome
+from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.raw import RawMode
 
 FORMAT: Final = 1
@@ -160,6 +161,14 @@ class Ended(_Command, frozen=True, tag=8):
     body: bytes = b""
     kind: FailureKind = "broken"
     text: str = ""
+
+    @classmethod
+    def of(cls, number: int, call: HandlerCall, outcome: Outcome) -> Ended:
+        """Return the command for the outcome of a call."""
+        told = (number, call.delivered, call.attempts, call.duration)
+        if isinstance(outcome, Answer):
+            return cls(*told, outcome.status, outcome.headers, outcome.body)
+        return cls(*told, kind=outcome.kind, text=outcome.text)
 
     @property
     def outcome(self) -> Outcome:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from limpet_core.service.cluster.commands import MAX_DATA, Ended
-from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.handlers import HandlerCall
 
@@ -109,13 +109,9 @@ class LoggedCalls:
             number = self._numbers.get(call)
             if number is None:
                 continue
-            told = (number, call.delivered, call.attempts, call.duration)
-            if not isinstance(outcome, Answer):
-                yield Ended(*told, kind=outcome.kind, text=outcome.text)
-            elif _size(outcome) > MAX_DATA:
-                yield Ended(*told, kind="too large", text=f"the answer has more than {MAX_DATA} bytes")
-            else:
-                yield Ended(*told, outcome.status, outcome.headers, outcome.body)
+            if isinstance(outcome, Answer) and _size(outcome) > MAX_DATA:
+                outcome = Failure("too large", f"the answer has more than {MAX_DATA} bytes")
+            yield Ended.of(number, call, outcome)
 
     def _try(self, pending: PendingCall) -> None:
         if pending.executor == self._node:

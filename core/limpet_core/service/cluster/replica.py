@@ -17,7 +17,7 @@ from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.rollout import Rollout
 from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
-from limpet_core.service.cluster.snapshot import digest
+from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.data_plane.parameters import OperationError
@@ -77,7 +77,7 @@ class Replica:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
-        self.shared = SharedState(node, core, self)
+        self.shared = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
         self._outgoing.add(commands.Hello(settings, *behaviours, name))
         self._behaviours = behaviours
@@ -332,13 +332,34 @@ class Replica:
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up, since the last call."""
-        return self.core.attempts_to_make(now)
+        # What a node was to call when the log took it out is called by another one.
+        return [] if self.fenced else self.core.attempts_to_make(now)
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get from this node since the last call, in order."""
         return self.core.listener_messages()
 
     # ---- The log
+
+    def snapshot(self) -> bytes:
+        """Return the state at :attr:`position`, for :meth:`restore` at a node that comes later.
+
+        What the entries up to :attr:`position` did is in it, so the log may forget them.
+
+        Raises:
+            RuntimeError: if this node is fenced: its state may not be that of the cluster.
+        """
+        if self.fenced:
+            raise RuntimeError(f"this node ends: {self.fenced}")
+        return snapshot(self.shared)
+
+    def restore(self, data: bytes) -> None:
+        """Begin with a snapshot in place of the entries up to its :attr:`position`: call it before :meth:`apply`.
+
+        Raises:
+            UnreadableSnapshot: if the bytes are no snapshot for this node; nothing has changed then.
+        """
+        restore(self.shared, data)
 
     def apply(self, position: str, time: float, data: bytes) -> None:
         """Carry out an entry of the log, which has an id and a time in seconds since 1970.

@@ -55,6 +55,7 @@ class SharedState:
     """The state that the entries of the log lead to.
 
     Attributes:
+        settings: a digest of all that must be the same at all nodes.
         core: the logic of the service.
         members: the nodes of the cluster.
         behaviour: the version of the service's behaviour that the nodes have agreed on; 0 before the first node.
@@ -65,7 +66,8 @@ class SharedState:
         failures: commands that were left out, since they made the logic raise: a fault of this release.
     """
 
-    def __init__(self, node: str, core: ReplicatedCore, local: LocalNode) -> None:
+    def __init__(self, node: str, core: ReplicatedCore, local: LocalNode, settings: bytes = b"") -> None:
+        self.settings: bytes = settings
         self.core: ReplicatedCore = core
         self.members: Members = Members()
         self.behaviour: int = 0

@@ -268,3 +268,13 @@ def test_an_event_is_observed_at_the_node_that_it_came_from() -> None:
     ann.says(type="sequenceAck", sequenceId=1)
     cluster.run(1)
     assert seen == {"a": ["ConnectionOpened", "Published", "Acked", "SequenceAcked"], "b": []}
+
+
+def test_a_node_that_leaves_begins_no_call_that_another_one_makes() -> None:
+    cluster, ann = connected("a", "b")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    event(ann, "hello", 1)
+    a.replica.leave()  # both are in one entry
+    cluster.run()
+    allow(b)
+    assert (calls(a), calls(b)) == ([], ["hello"])
