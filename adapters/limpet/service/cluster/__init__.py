@@ -14,7 +14,17 @@ from limpet.service.cluster.errors import (
     LogError,
     SnapshotBroken,
 )
-from limpet.service.cluster.log import MAX_ENTRY, MAX_SNAPSHOT, START, Log, LogEntry, LogId, LogState, Snapshot
+from limpet.service.cluster.log import (
+    MAX_ENTRY,
+    MAX_SNAPSHOT,
+    START,
+    Log,
+    LogEntry,
+    LogId,
+    LogState,
+    OnCongested,
+    Snapshot,
+)
 from limpet.service.cluster.memory import MemoryEngine, MemoryLog
 from limpet.service.cluster.view import ClusterView, LogView, NodeView
 
@@ -36,6 +46,7 @@ __all__ = [
     "MemoryEngine",
     "MemoryLog",
     "NodeView",
+    "OnCongested",
     "Snapshot",
     "SnapshotBroken",
 ]
