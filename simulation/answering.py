@@ -52,11 +52,14 @@ class Answering:
             number = int(call.body)
             random = clock.draw(f"asked {number}")
             after = random.choice([0.0, 0.05, 1.0, 4.0, 9.0])
+            again = self.ledger.ways.get(number)
             way = random.choice(WAYS)
-            if random.random() < 0.5 or not clock.fault(f"handler for {number}", f"{way} answer"):
+            if random.random() < 0.5 or (again is None and not clock.fault(f"handler for {number}", f"{way} answer")):
                 way = "json"
+            way = self.ledger.ways[number] = again or way
             if way != "unreachable":
-                self.ledger.called[number] += 1
+                if again is None:
+                    self.ledger.called[number] += 1
                 clock.log("the event handler is called for %s", number)
             if way == "silent":
                 clock.at(call.deadline, self._fail, core, call, number, way)

@@ -82,8 +82,7 @@ class Application(Streaming, Reading, Invoking, Presence):
     def leave(self, random: Random) -> None:
         """Leave a group, now or when the connection has been lost, and perhaps give up waiting for it."""
         if "side" in self.session.groups and not self.weather.gentle and random.random() < 0.6:
-            self.service.core.close_connection(self.connection_id or "", "to be left")
-            self.service.serve()
+            self.service.close_connection(self.connection_id or "", "to be left")
             self.clock.after(random.choice([0.5, 1.0, 2.0, 4.0, 8.0]), self.leave_now, random)
         else:
             self.leave_now(random)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from limpet import Dial, State, Stopped
 from simulation.application import Application
@@ -15,6 +15,7 @@ from simulation.line import Line
 class Client(Application):
     """Drives its session as adapters do, over lines that break."""
 
+    line_type: ClassVar[type[Line]] = Line
     line: Line | None = None
     lines = 0
     asked_for_url: Dial | None = None
@@ -97,7 +98,7 @@ class Client(Application):
             or bool(self.open_invocations)
             or self.states_differ
             or connection is None
-            or connection.transport is None
+            or connection.attachment is None
             or (self.reliable and (self.last != connection.sequence_id or connection.retained > 0))
         )
 
@@ -133,7 +134,8 @@ class Client(Application):
         self.lines += 1
         name, gentle = f"{self.name} line {self.lines}", self.weather.gentle
         random = self.clock.draw(name)
-        line = (FramedLine if self.weather.framed else Line)(name, self.clock, self.service, self, dial, random)
+        line_type = FramedLine if self.weather.framed else self.line_type
+        line = line_type(name, self.clock, self.service, self, dial, random)
         # A client whose first connection fails is stopped: that is no loss, but it is no gentle run either.
         faulty = self.weather.faults > 0 and (not gentle or bool(self.connection_ids))
         if faulty and self.refusals < 3 and random.random() < 0.25:

@@ -14,6 +14,8 @@ from limpet import Event, Link, Session
 from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
 from limpet_core.service import ServiceCore, Transport
+from limpet_core.service.cluster.shared_state import SharedState
+from limpet_core.service.connections.registry import ConnectionListener
 
 # ---- What there is
 
@@ -223,3 +225,21 @@ def wrap_stream_ends(core: ServiceCore, wrap: Callable[[Callable[..., None]], Ca
 def wrap_state_notes(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Replace the function that notes the change of a state, for those who watch, by ``wrap(function)``."""
     core._states._note = wrap(core._states._note)  # type: ignore[method-assign]
+
+
+# ---- Changes to a node of a cluster
+
+
+def listen(core: ServiceCore, listener: ConnectionListener) -> None:
+    """Tell ``listener`` of the beginnings and ends of connections."""
+    core._registry.listen(listener)
+
+
+def wrap_receive(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Replace the function that takes the messages of clients by ``wrap(function)``."""
+    core.receive = wrap(core.receive)  # type: ignore[method-assign]
+
+
+def wrap_commands(shared: SharedState, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Replace the function that carries out the commands of the log by ``wrap(function)``."""
+    shared._carry_out = wrap(shared._carry_out)  # type: ignore[method-assign]

@@ -67,10 +67,12 @@ class Ledger:
         order: the place of each publication among the executed ones.
         room: the publications to the group "room".
         expiring: publications that may be missed.
+        forgotten: publications that were executed, and of which the service knows nothing any more.
         sent: connection id -> sequence id, or place -> number.
         streams: every stream, by its id.
         ack_ids: the ack id of each publication that was seen on its way.
         called: how often the event handler was called for an invocation, by its number.
+        ways: how the event handler takes that, by the number: also if it is called for it again.
         answers: what the event handler did then, by the number.
     """
 
@@ -82,10 +84,12 @@ class Ledger:
         self.order: dict[int, int] = {}
         self.room: set[int] = set()
         self.expiring: set[int] = set()
+        self.forgotten: set[int] = set()
         self.sent: dict[str, dict[int, Any]] = {}
         self.streams: dict[str, Heard] = {}
         self.ack_ids: dict[int, int | None] = {}
         self.called: Counter[int] = Counter()
+        self.ways: dict[int, str] = {}
         self.answers: dict[int, str] = {}
 
     def records(self, raw: bytes, connection_id: str) -> None:
@@ -119,6 +123,15 @@ class Ledger:
             assert isinstance(data, int)
             heard.numbers.append(data)
         return stream.end
+
+    def forgets(self, numbers: set[int], mark: int) -> None:
+        """Note that the service has forgotten what it executed since it had executed ``mark`` publications."""
+        forgotten = self.executed[mark:]
+        self.forgotten |= numbers.union(forgotten)
+        del self.executed[mark:]
+        kept = set(self.executed)
+        self.executed_on = {(number, each) for number, each in self.executed_on if number in kept}
+        self.order = {number: place for number, place in self.order.items() if number in kept}
 
     def crashed(self) -> None:
         """Note that the service has forgotten everything."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from limpet_core.service import ServiceCore
-from simulation.weather import KINDS
-from simulation.witness import Watched
+from typing import Any
+
+from simulation.cluster_world import ClusterWorld
+from simulation.weather import KINDS, ClusterWeather
 from simulation.world import World
 
 
@@ -26,11 +27,15 @@ def run(
     seed: int,
     *,
     without: frozenset[str] = frozenset(),
-    session_type: type[Watched] = Watched,
-    service_type: type[ServiceCore] = ServiceCore,
+    **variant: Any,
 ) -> World:
-    """Run one seed; raises Violation."""
-    world = World(seed, KINDS[kind], without=without, session_type=session_type, service_type=service_type)
+    """Run one seed; raises Violation. ``variant``: faulty parts, see :class:`World` and :class:`ClusterWorld`."""
+    weather = KINDS[kind]
+    world: World
+    if isinstance(weather, ClusterWeather):
+        world = ClusterWorld(seed, weather, without=without, **variant)
+    else:
+        world = World(seed, weather, without=without, **variant)
     try:
         world.run()
     except Exception as error:
@@ -54,13 +59,7 @@ def shrink(violation: Violation, *, tries: int = 400) -> Violation:
                 break
             tries -= 1
             try:
-                run(
-                    violation.kind,
-                    violation.seed,
-                    without=without | chunk,
-                    session_type=world.session_type,
-                    service_type=world.service_type,
-                )
+                run(violation.kind, violation.seed, without=without | chunk, **world.variant)
             except Violation as smaller:
                 if len(smaller.world.clock.schedule) < len(smallest.world.clock.schedule):
                     smallest, without, found = smaller, without | chunk, True

@@ -192,6 +192,10 @@ class Service:
             self._cut(carriers)
         self.serve()
 
+    def close_connection(self, connection_id: str, reason: str) -> None:
+        self.core.close_connection(connection_id, reason)
+        self.serve()
+
     def publish(self, number: int, expires: float = math.inf) -> None:
         self.core.send_to_all("chat", server_publication("json", b"%d" % number, expires=expires))
 

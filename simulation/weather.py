@@ -37,6 +37,21 @@ class Weather:
     faults: int = 6
 
 
+@dataclass(frozen=True)
+class ClusterWeather(Weather):
+    """What kind of run of a cluster it is.
+
+    Attributes:
+        nodes: how many nodes there are.
+        forks: whether the engine forgets once what nodes have read.
+    """
+
+    clients: int = 2
+    faults: int = 2
+    nodes: int = 3
+    forks: bool = False
+
+
 KINDS: Final = {
     "calm": Weather(faults=0),
     "gentle": Weather(),
@@ -47,5 +62,8 @@ KINDS: Final = {
     "wild-framed": Weather(gentle=False, framed=True),
     "wild-plain": Weather(gentle=False, protocol=JSON),
     "wild-resend": Weather(gentle=False, resend="always"),
+    "cluster-gentle": ClusterWeather(),
+    "cluster-wild": ClusterWeather(gentle=False, faults=4),
+    "cluster-fork": ClusterWeather(gentle=False, faults=1, nodes=2, forks=True),
 }
-"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover."""
+"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover; cluster: several nodes."""

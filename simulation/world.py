@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from limpet import State
 from limpet_core.service import ServiceCore
@@ -18,11 +19,17 @@ from simulation.witness import Watched
 class World:
     """One run.
 
+    Attributes:
+        variant: what it was made with beside its seed, its kind and what is left out.
+        calm: when the faults stop, in seconds.
+
     Args:
         seed: with ``weather`` it decides everything that happens.
         without: names of the clock's ``schedule`` that are left out.
         session_type, service_type: to try what a faulty one does.
     """
+
+    calm = CALM
 
     def __init__(
         self,
@@ -34,19 +41,22 @@ class World:
         service_type: type[ServiceCore] = ServiceCore,
     ) -> None:
         self.weather, self.session_type, self.service_type = weather, session_type, service_type
+        self.variant: dict[str, Any] = {"session_type": session_type, "service_type": service_type}
         self.clock = clock = Clock(seed, repr(weather), without)
-        self.service = service = Service(clock, weather, service_type)
+        self.service = self.new_service()
         names = [f"client{number}" for number in range(weather.clients)]
-        self.clients = [
-            Client(clock, service, weather, name, session_type)
-            for name in names
-            if clock.happens(name, "an application")
-        ]
+        self.clients = [self.new_client(name) for name in names if clock.happens(name, "an application")]
+
+    def new_service(self) -> Service:
+        return Service(self.clock, self.weather, self.service_type)
+
+    def new_client(self, name: str) -> Client:
+        return Client(self.clock, self.service, self.weather, name, self.session_type)
 
     def run(self) -> None:
         """Play the whole story; AssertionError: a promise is broken."""
         self._begin()
-        self.clock.run_until(CALM)
+        self.clock.run_until(self.calm)
         self._calm_down()
         self._say_the_last_word()
         self._end()
@@ -62,7 +72,7 @@ class World:
 
     def _plan(self, name: str, act: Callable[[Random], None]) -> None:
         random = self.clock.draw(name)
-        at = random.random() * CALM
+        at = self.clock.now + random.random() * (self.calm - self.clock.now)
         if self.clock.happens(name, f"at {at:.1f} s"):
             self.clock.at(at, act, random)
 
@@ -77,7 +87,7 @@ class World:
             client.faults, client.slow = 0, 0.0
             if client.line is not None:
                 client.line.fault = None
-        clock.run_until(CALM + AT_LEAST)
+        clock.run_until(self.calm + AT_LEAST)
         clock.run_while(lambda: any(client.busy for client in self.clients), SETTLED - AT_LEAST)
         for client in self.clients:
             assert client.session.state is State.CONNECTED, f"{client.name} is {client.session.state}"

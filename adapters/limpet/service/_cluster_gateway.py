@@ -22,6 +22,7 @@ from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, Log
 from limpet.service.cluster.log import OnCongested
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
+from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.waiting import Asked, Opening
@@ -55,9 +56,11 @@ class ClusterGateway(Gateway):
 
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
         self.cluster: ClusterOptions = cluster
-        super().__init__(options, endpoint)
         if options.access_key is None:
             raise ValueError("the nodes of a cluster need an access key, the same for all")
+        if options.max_message_size > MAX_DATA:
+            raise ValueError(f"max_message_size is at most {MAX_DATA} in a cluster, whose log has to hold the message")
+        super().__init__(options, endpoint)
         key = options.access_key.encode()
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
@@ -208,6 +211,9 @@ class ClusterGateway(Gateway):
             self._end(f"this node was too slow for the log, and has to start anew: {error}")
         except LogError as error:
             self._end(str(error))
+        except Exception as error:
+            _LOGGER.exception("this node has failed")
+            self._end(f"a fault of this service: {error!r}")
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""

@@ -248,9 +248,13 @@ def test_a_node_with_other_settings_is_refused() -> None:
     webhook.run(scenario())
 
 
-def test_a_node_needs_the_access_key_of_its_cluster() -> None:
-    with pytest.raises(ValueError, match="access key"):
-        Nodes().service("a", ServiceOptions())
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, "access key"), ({"access_key": KEY, "max_message_size": 5 << 20}, "max_message_size")],
+)
+def test_options_that_a_node_cannot_have_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Nodes().service("a", ServiceOptions(**options))
 
 
 @pytest.mark.parametrize("wrong", [{}, {"url": "redis://x", "open_log": print}, {"url": "redis://x", "name": ""}])

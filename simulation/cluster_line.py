@@ -1,0 +1,117 @@
+"""One transport between a client and a node of a cluster."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from limpet_core.service import NO_CLOSE_FRAME, ClientGrant, Transport
+from limpet_core.service.cluster.waiting import Opening
+from simulation.client import Client
+from simulation.cluster import Cluster
+from simulation.line import Line
+from simulation.node import Node
+from simulation.service import ROLES
+from simulation.weather import ClusterWeather
+
+
+class ClusterLine(Line):
+    """Carries whole messages to the node that the balancer has chosen."""
+
+    service: Cluster
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.node: Node | None = self.service.balance(self.random)
+        self.opening: Opening | None = None
+        self.as_bytes = self.random.random() < 0.1
+
+    # ---- The node's end
+
+    def accepted(self) -> None:
+        if self.dead or self.half_dead or self.client.line is not self:
+            return
+        if self.node is None or not self.node.up:
+            self.refuse(None)
+        else:
+            self.clock.log("%s: %s dials %s", self.name, "recovery" if self.dial.recovery else "client", self.node.name)
+            self.node.do(self._enters, self.node)
+
+    def _enters(self, node: Node) -> None:
+        if not self.service.admits(self.dial):
+            self.refuse(401)
+            return
+        assert self.dial.url is not None
+        if self.dial.recovery:
+            query = dict(parse_qsl(urlsplit(self.dial.url).query))
+            connection_id, token = query["awps_connection_id"], query["awps_reconnection_token"]
+            self.opening = node.replica.recover("chat", connection_id, token)
+        else:
+            grant = ClientGrant(self.client.name, ROLES)
+            self.opening = node.replica.connect("chat", self.dial.protocol, grant)
+        node.waiting[self.opening] = self
+
+    def entered(self, opening: Opening) -> None:
+        """The node has taken the client in, or refuses it."""
+        self.transport = opening.transport
+        if self.transport is None:
+            self.refuse(429)
+        else:
+            self.carry("down", "open")
+
+    def serve(self, transport: Transport) -> None:
+        assert self.node is not None
+        for message in transport.messages_to_send(self.node.replica.core.now):
+            self.service.ledger.sends(transport, message)
+            if not self.disorder.takes(message):
+                self.carry_data("down", message)
+        if transport.close is not None:
+            self.carry("down", transport.close)
+
+    def carry_late(self, message: bytes) -> None:
+        connection = None if self.transport is None else self.transport.connection
+        up = self.node is not None and self.node.up
+        if up and connection is not None and connection.transport is self.transport:
+            self.carry_data("down", message)
+
+    def at_service(self, item: Any) -> None:
+        if self.node is not None:
+            self.node.do(self._takes, self.node, item)
+
+    def _takes(self, node: Node, item: Any) -> None:
+        if self.transport is None:
+            self._leaves(node)
+        elif isinstance(item, list):
+            for message in item:
+                node.replica.receive(self.transport, message if self.as_bytes else message.decode(), self.clock.now)
+        else:
+            node.replica.disconnected(self.transport, item.code, item.reason)
+            if item.code != NO_CLOSE_FRAME:
+                self.carry("down", item)
+
+    def service_notices(self) -> None:
+        if self.node is not None:
+            self.node.do(self._notices, self.node)
+
+    def _notices(self, node: Node) -> None:
+        if self.transport is None:
+            self._leaves(node)
+        else:
+            node.replica.disconnected(self.transport, NO_CLOSE_FRAME)
+
+    def _leaves(self, node: Node) -> None:
+        if self.opening is not None:
+            node.replica.forget(self.opening)
+
+
+class ClusterClient(Client):
+    """A client whose lines go to a cluster."""
+
+    line_type = ClusterLine
+    weather: ClusterWeather
+
+    def begin_stream(self, random: Random) -> None:
+        # What is heard of a stream that a fork cuts off is known to nobody.
+        if not self.weather.forks:
+            super().begin_stream(random)

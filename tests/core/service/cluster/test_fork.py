@@ -1,0 +1,22 @@
+"""The log has forgotten entries that nodes have read: all connections end, and that is decided in the log alone."""
+
+from __future__ import annotations
+
+from limpet_core.service import EventHandler
+from tests.core.service.cluster.nodes import Cluster
+
+HANDLER = EventHandler(url="http://handler.test/", system_events=("disconnected",))
+
+
+def test_a_node_that_finds_a_fork_closes_its_clients_and_leaves_the_end_of_connections_to_the_log() -> None:
+    cluster = Cluster("a", "b", handlers=(HANDLER,))
+    ann = cluster.connect("a")
+    node = cluster.nodes["a"]
+    fork = node.replica.forked()
+    node.carry_out()
+    assert ann.close is not None
+    assert ann.close.code == 1008
+    assert node.calls == [], "the others call the handler, and it hears of the end once"
+    cluster.write(fork)
+    cluster.run(6)
+    assert [call.event for call in cluster.nodes["b"].calls] == ["validate"], "before the event, once a is dead"
