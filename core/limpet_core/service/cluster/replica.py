@@ -85,6 +85,7 @@ class Replica:
         # The counter of each node, and since when it is that, by this machine's clock.
         self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
+        self._looked = -math.inf
         self._leaving = False
 
     # ---- State
@@ -102,7 +103,7 @@ class Replica:
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds of this machine."""
-        beat = math.inf if self.fenced else self._last_entry + BEAT
+        beat = math.inf if self.fenced else min(self._last_entry, self._looked) + BEAT
         return min(beat, self._acks_due, self.core.attempts_deadline)
 
     @property
@@ -244,7 +245,7 @@ class Replica:
     # ---- Time
 
     def wake(self, now: float) -> None:
-        """Write a sign of life and what clients have acknowledged; try the calls of event handlers that are due."""
+        """Write a sign of life and what clients have acknowledged, look at the others, try calls that are due."""
         self.core.try_again(now)
         self._decide()
         if self._acks_due <= now:
@@ -253,6 +254,9 @@ class Replica:
             return
         if self._last_entry + BEAT <= now:
             self._outgoing.add(commands.Beat())
+        # A node that writes all the time needs no beat, and has to look at the others, too.
+        if self._looked + BEAT <= now:
+            self._looked = now
             self._accuse(now)
             self._compare()
 

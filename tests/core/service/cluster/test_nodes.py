@@ -39,6 +39,23 @@ def test_the_connections_of_a_dead_node_end_after_their_window() -> None:
     assert cluster.nodes["b"].replica.core.connection_count == 0
 
 
+def test_nodes_that_are_busy_all_the_time_look_at_the_others_too() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.kill("a")
+    bob, cid = cluster.connect("b", "bob", groups=("g",)), cluster.connect("c", "cid", groups=("g",))
+    for number in range(4 * 70):  # four entries a second: no node writes a beat
+        bob.says(type="sendToGroup", group="g", data=number)
+        cid.says(type="sendToGroup", group="g", data=number)
+        if number % 100 == 99:
+            for client in (bob, cid):
+                client.says(type="sequenceAck", sequenceId=client.messages[-1][0])
+        cluster.run(0.25)
+    shared = cluster.nodes["c"].replica.shared
+    assert [member.node for member in shared.members] == ["b", "c"]
+    assert shared.compared == 2  # at the start, and after a minute
+    assert len(shared.digests) == 2
+
+
 def test_a_node_that_stood_still_reads_that_it_is_dead_and_its_late_entries_do_not_count() -> None:
     cluster = Cluster("a", "b")
     ann, bob = cluster.connect("a"), cluster.connect("b", "bob", groups=("g",))
