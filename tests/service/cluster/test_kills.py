@@ -63,7 +63,7 @@ def test_a_node_is_cut_off_from_the_engine(servers: Servers) -> None:
 def test_an_engine_that_comes_back_empty_ends_all_connections(servers: Servers) -> None:
     verdict = verdict_after(servers, SINGLE, faults.empty_engine)
     assert verdict.faults == 0, verdict
-    assert verdict.disconnects == 5
+    assert verdict.disconnects == 6
 
 
 def test_without_the_counter_rule_the_same_check_fails(servers: Servers) -> None:

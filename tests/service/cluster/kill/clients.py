@@ -109,6 +109,24 @@ class Publisher:
         await self._client.stop()
 
 
+class Flood(Publisher):
+    """Publishes without acknowledgements: each message arrives at most once, and in order."""
+
+    async def _publish(self) -> None:
+        begin = time.monotonic()
+        for number in itertools.count():
+            await asyncio.sleep(max(begin + number / self._rate - time.monotonic(), 0))
+            await self._toss()
+
+    async def _toss(self) -> None:
+        self.sent.sent += 1
+        await self._client.send_to_group(GROUP, f"{self.sent.name}:{self.sent.sent}", ack=False)
+
+    async def finish(self) -> None:
+        """Publish no more. What is on its way may be lost."""
+        await self.pause()
+
+
 class Member(abc.ABC):
     """Gets all messages; ``got`` is its diary. ``sent`` is asked at each new connection what was sent before."""
 
