@@ -25,6 +25,7 @@ from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawM
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.snapshot import UnreadableSnapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Write
@@ -34,6 +35,12 @@ _LOGGER: Final = logging.getLogger("limpet.service")
 
 LEASE: Final = 4.0
 """Seconds without an own entry read back after which a node sends its clients to other nodes."""
+
+SNAPSHOT_EVERY: Final = 60.0
+"""Seconds between snapshots of the cluster's state."""
+
+SNAPSHOT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of the log after which a snapshot is taken sooner."""
 
 _PATIENCE: Final = 30.0
 """Seconds that a request of an application server waits for the log."""
@@ -75,6 +82,9 @@ class ClusterGateway(Gateway):
         self._cut_off = False
         self._position: LogId = START
         self._waiting: dict[Asked, asyncio.Future[None]] = {}
+        self._snapshot_at = monotonic()
+        self._since_snapshot = 0
+        self._saving: asyncio.Task[None] | None = None
         self._readers: list[asyncio.Future[None]] = []
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
@@ -124,7 +134,10 @@ class ClusterGateway(Gateway):
         self._log = log = await _open_log(self.cluster, self._congestion_changed)
         snapshot = await log.load_snapshot()
         if snapshot is not None:
-            self.replica.restore(snapshot.data)
+            try:
+                self.replica.restore(snapshot.data)
+            except UnreadableSnapshot as error:
+                raise ClusterRefused(f"the snapshot of the cluster cannot be used: {error}") from None
             self._position = snapshot.at
         newest = await log.newest()
         self._reader = asyncio.create_task(self._read(log))
@@ -179,9 +192,10 @@ class ClusterGateway(Gateway):
                 async with asyncio.timeout(1.0):
                     while log.state.unread_entries:
                         await self._next_entry()
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait((reader,))
+        for task in (reader, self._saving):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
         if log is not None:
             await log.close()
         for waiting in self._waiting.values():
@@ -204,6 +218,9 @@ class ClusterGateway(Gateway):
                         self._read_back_at = self._applied_at
                     self.flush()
                     self._tell_readers()
+                    self._since_snapshot += sum(len(entry.data) for entry in batch)
+                    if self._is_snapshot_due():
+                        self._take_snapshot(log)
         except EntryForgotten as error:
             log.append(self.replica.forked())
             self._end(f"{self.replica.fenced}: {error}")
@@ -214,6 +231,25 @@ class ClusterGateway(Gateway):
         except Exception as error:
             _LOGGER.exception("this node has failed")
             self._end(f"a fault of this service: {error!r}")
+
+    # ---- Snapshots: without them the log would grow for ever, and a new node would have to read all of it
+
+    def _is_snapshot_due(self) -> bool:
+        """Return whether this node, as the one that has been there for the longest time, is to take a snapshot now."""
+        late = monotonic() - self._snapshot_at > SNAPSHOT_EVERY or self._since_snapshot > SNAPSHOT_BYTES
+        return late and self._saving is None and self.replica.members.first == self.replica.node
+
+    def _take_snapshot(self, log: Log) -> None:
+        self._snapshot_at, self._since_snapshot = monotonic(), 0
+        self._saving = asyncio.create_task(self._save_snapshot(log, self._position, self.replica.snapshot()))
+
+    async def _save_snapshot(self, log: Log, at: LogId, data: bytes) -> None:
+        try:
+            await log.save_snapshot(at, data)
+        except (LogError, ValueError) as error:
+            _LOGGER.warning("the snapshot of the cluster was not kept, and is tried again later: %s", error)
+        finally:
+            self._saving = None
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""

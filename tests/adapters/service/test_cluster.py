@@ -16,8 +16,8 @@ from tests.adapters.service import webhook
 from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
 from tests.helpers.waiting import LIMIT
 
-from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions
-from limpet.service.cluster import MemoryEngine, MemoryLog
+from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway
+from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
 from limpet_core.service import JSON
 
 KEY = "k" * 32
@@ -233,6 +233,64 @@ def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
             assert await bob.close_code() == 1008
             assert "lost entries" in await asyncio.wait_for(a.expelled(), LIMIT)
             assert "lost entries" in await asyncio.wait_for(b.expelled(), LIMIT)
+
+    webhook.run(scenario())
+
+
+def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_EVERY", 0.2)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            ann, hello = await open_client(a)
+            await joined(ann)
+            first = nodes.engine.entries[0].id
+            await eventually(lambda: nodes.engine.snapshot is not None and nodes.engine.entries[0].id > first)
+            async with nodes.up("b") as (b,):
+                await ann.leave()  # by a close frame with 1000, which b hears of
+                await eventually(lambda: b.core.connection_count == 0)
+                bob, hello = await open_client(a)
+                await joined(bob)
+                await eventually(lambda: b.core.hub("chat").members("g"))
+                back = await Client.open(recovery_url(b, hello))
+                assert (await back.receive())["event"] == "connected"
+                assert (await Rest(b)("POST", "/groups/g/:send", json=1)).status_code == 202
+                assert (await back.receive())["data"] == 1
+                await back.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_snapshot_that_the_engine_refuses_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a"):
+            log = nodes.logs["a"]
+            real = log.save_snapshot
+
+            async def refuses(at: LogId, data: bytes) -> bool:
+                raise EngineRefused("it is full")
+
+            monkeypatch.setattr(log, "save_snapshot", refuses)
+            await eventually(lambda: "it is full" in caplog.text)
+            monkeypatch.setattr(log, "save_snapshot", real)
+            before = nodes.engine.snapshot
+            await eventually(lambda: nodes.engine.snapshot is not before)
+
+    webhook.run(scenario())
+
+
+def test_a_snapshot_that_cannot_be_used_is_refused() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        nodes.engine.snapshot = Snapshot(LogId(1, 0), b"damaged")
+        with pytest.raises(ClusterRefused, match="snapshot"):
+            await nodes.service("a").start()
 
     webhook.run(scenario())
 
