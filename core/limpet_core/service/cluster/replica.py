@@ -86,6 +86,8 @@ class Replica:
         self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
         self._looked = -math.inf
+        # The newest entry at the last look at which there was a newer one than before, and when that was.
+        self._moved = ("", -math.inf)
         self._leaving = False
 
     # ---- State
@@ -263,9 +265,15 @@ class Replica:
     def _accuse(self, now: float) -> None:
         """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
 
-        They must be silent by this machine's clock, too: the log's may jump.
+        They must be silent by this machine's clock, too: the log's may jump. While the log stands still nobody can be
+        heard, and behind it not all are heard at once.
         """
         heard = self._heard
+        position, since = self._moved
+        if self.position != position:
+            self._moved = (self.position, now)
+            if now - since > 2 * BEAT:
+                heard = {}
         self._heard = {
             member.node: known
             if (known := heard.get(member.node, (0, now)))[0] == member.counter

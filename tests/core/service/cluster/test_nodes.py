@@ -129,6 +129,30 @@ def test_an_entry_behind_a_gap_does_not_count_before_the_gap_is_filled() -> None
     assert bob.messages == [(1, "one"), (2, "two")]
 
 
+def test_a_log_that_stood_still_makes_no_node_dead() -> None:
+    cluster = Cluster("a", "b")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    cluster.run(8)
+    waiting: dict[str, list[bytes]] = {"a": [], "b": []}
+    for _ in range(40):
+        cluster.now += 0.25
+        for node in (a, b):
+            if node.replica.deadline <= cluster.now:
+                node.replica.wake(cluster.now)
+            waiting[node.name] += node.replica.entries_to_append(cluster.now)
+    for name in "ab":  # the log takes entries again, those of b when it tries the next time
+        for entry in waiting[name]:
+            cluster.write(entry)
+        b.is_down = name == "a"
+        cluster.run(1.5)
+    cluster.run(8)
+    assert [member.node for member in a.replica.members] == ["a", "b"]
+    assert len(cluster.up) == 2
+    cluster.kill("b")
+    cluster.run(8)
+    assert [member.node for member in a.replica.members] == ["a"]
+
+
 def test_a_jump_of_the_logs_clock_makes_no_node_dead() -> None:
     cluster = Cluster("a", "b")
     ann = cluster.connect("a", groups=("g",))

@@ -17,6 +17,8 @@ STANDSTILL: Final = 6.5
 """Seconds for which a node stands still: its cluster gives it up after four."""
 OUTAGE: Final = 5.0
 """Seconds without room in the engine: nodes send their clients away after four."""
+SOON: Final = 3.0
+"""Seconds in which nodes give up one that they take for dead."""
 
 
 async def kill_node(arena: Arena, chance: random.Random) -> None:
@@ -100,6 +102,8 @@ async def fill_engine(arena: Arena, chance: random.Random) -> None:
     assert arena.acked == acked, "something was acknowledged that is in no log"
     arena.primary("CONFIG", "SET", "maxmemory", 0)
     await arena.until_all_have_got(10)
+    await asyncio.sleep(SOON)
+    assert not any("out of the cluster" in node.said() for node in arena.nodes), arena.said()
 
 
 async def cut_off_node(arena: Arena, chance: random.Random) -> None:
