@@ -71,7 +71,7 @@ class Cluster(Service):
         small = not self.weather.gentle and self.random.random() < 0.3
         self.limits = Limits(
             connected_after_recovery=self.weather.connected_after_recovery,
-            retained_messages=40 if small else 1000,
+            retained_messages=self.random.choice([12, 40]) if small else 1000,
             # The delays of a node that is dead, and of the next one, come on top of those of the network.
             recovery_window=90.0 if self.weather.gentle else 30.0,
         )
