@@ -55,6 +55,7 @@ class Cluster(Service):
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
         doomed: the connections that were there when the log forgot what somebody had read; they all have to end.
+        snapshots: how many entries each is behind, and what it is.
     """
 
     def __init__(self, clock: Clock, weather: ClusterWeather, core_type: type[ServiceCore], parts: Parts) -> None:
@@ -62,6 +63,7 @@ class Cluster(Service):
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
         self.doomed: set[str] = set()
+        self.snapshots: list[tuple[int, bytes]] = []
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
         self._digests: dict[int, bytes] = {}
         self._callers: dict[tuple[str | None, str, str], list[str]] = {}
@@ -85,10 +87,14 @@ class Cluster(Service):
     # ---- Nodes
 
     def start(self, slot: int) -> None:
-        """Start the next run of a node: it reads the log from the beginning."""
+        """Start the next run of a node: it reads the log, from the beginning or from a snapshot on."""
         name = f"n{slot}.{next(self._runs[slot])}"
-        self.clock.log("%s starts", name)
-        node = self.nodes[slot] = Node(self, name, self._new_replica(name), self.clock.draw(name))
+        random, replica = self.clock.draw(name), self._new_replica(name)
+        begins_with = self.snapshots[-1] if self.snapshots and random.random() < 0.8 else None
+        self.clock.log("%s starts behind entry %s", name, begins_with[0] if begins_with else 0)
+        node = self.nodes[slot] = Node(self, name, replica, random)
+        if begins_with is not None:
+            node.restore(*begins_with)
         node.handlers = Handlers(self.clock, self.ledger, node.carry_out)
         node.handlers.core, node.handlers.node = node.replica, node  # type: ignore[assignment]
         node.carry_out()
@@ -106,7 +112,7 @@ class Cluster(Service):
             utc_time=lambda seconds: f"{seconds:.3f}",
         )
         replica = self.parts.replica(name, core, settings=b"all the same", name=name)
-        replica.shared = self.parts.shared(name, core, replica)
+        replica.shared = self.parts.shared(name, core, replica, b"all the same")
         return replica
 
     def ended(self, node: Node, reason: str) -> None:
@@ -156,6 +162,11 @@ class Cluster(Service):
             value = digest(shared)
             assert self._digests.setdefault(node.read_count, value) == value, f"{node.name} has another state"
 
+    def save(self, node: Node) -> None:
+        """Keep a snapshot of the state of a node."""
+        if not node.replica.fenced and node.link.connected:
+            self.snapshots.append((node.read_count, node.replica.snapshot()))
+
     def _failed_over(self, kept: int) -> None:
         random = self.clock.draw(f"failover {self.log.server}")
         if kept < len(self.truth.marks):
@@ -172,6 +183,8 @@ class Cluster(Service):
         ledger.forgets({number for number, at in before.server_messages.items() if at >= mark}, mark)
         self._digests = {count: value for count, value in self._digests.items() if count <= kept}
         self._callers.clear()
+        # A snapshot is in the engine, too, and was written after the entries in it.
+        self.snapshots = [(count, data) for count, data in self.snapshots if count <= kept]
         self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
         self.core = self.truth.core
         self.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}

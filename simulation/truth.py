@@ -118,7 +118,9 @@ class Truth:
         if self._broken is not None:
             raise self._broken
         assert self.replica.shared.failures == 0, "a command made the logic raise"
-        assert self._carried_out == (len(entry.commands) if counts else 0), "what counts has an effect, and nothing else"
+        assert self._carried_out == (len(entry.commands) if counts else 0), (
+            "what counts has an effect, and nothing else"
+        )
         assert self.core.now >= before, "the time of the log does not go back"
         assert {member.node for member in self.replica.members} == set(self.rules.counters), "the nodes that are there"
         self._watch_calls()
@@ -142,7 +144,7 @@ class Truth:
             speaks = attached == (node, command.number) and self.core.connection(command.connection_id) is not None
         received = self._received
         carry_out(command, node)
-        assert (self._received > received) is speaks, "one attachment of a connection speaks, at a node that is there"
+        assert (self._received > received) is speaks, "the present attachment of a connection speaks, and no other"
         if isinstance(command, commands.Open | commands.Recover):
             if self.core.connection(command.connection_id) is not None:
                 self.rules.attached[command.connection_id] = node, command.number

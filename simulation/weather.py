@@ -66,4 +66,5 @@ KINDS: Final = {
     "cluster-wild": ClusterWeather(gentle=False, faults=4),
     "cluster-fork": ClusterWeather(gentle=False, faults=1, nodes=2, forks=True),
 }
-"""By name: silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover; cluster: several nodes."""
+"""By name. Silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover; cluster:
+several nodes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.helpers.needs import needs
 
 HERE = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -69,3 +70,12 @@ def test_the_clients_can_be_measured(arguments: list[str]) -> None:
     assert "us/" in done.stdout
     assert "failed" not in done.stdout
     assert "skipped" not in done.stdout
+
+
+def test_the_clients_of_redis_can_be_measured() -> None:
+    needs("redis-server")
+    command = [sys.executable, HERE / "engine.py", "--rounds", "1", "--entries", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| Limpet's log |"))
+    assert all(float(cell) > 0 for cell in row.split("|")[2:-1])

@@ -108,6 +108,7 @@ def test_the_pages_about_states_are_up_to_date(script: str) -> None:
         ("limpet.service", "starlette", "service"),
         ("limpet.testing", "starlette", "service"),
         ("limpet.service._event_hubs", "azure.eventhub", "eventhubs"),
+        ("limpet.service.cluster.redis", "hiredis", "cluster"),
     ],
 )
 def test_a_part_whose_package_is_not_installed_says_how_to_get_it(module: str, package: str, extra: str) -> None:

@@ -23,6 +23,7 @@ from limpet_core.service import (
     is_hub_name,
     select_subprotocol,
 )
+from limpet_core.service.cluster.waiting import Opening
 from limpet_core.service.webhooks.connect_request import connect_request
 
 _WRONG_PATH: Final = "Nothing is here. Clients connect to /client/hubs/{hub}; the operations of servers are below /api."
@@ -82,8 +83,11 @@ class Admission:
         return connection is not None and (connection.raw is not None or connection.codec.binary)
 
 
-Outcome: TypeAlias = Admission | Refusal | PendingConnect
-"""The decision about a client, or the wait for an event handler that makes it."""
+Pending: TypeAlias = PendingConnect | Opening
+"""A client that waits: for an event handler that decides, or for the log of a cluster."""
+
+Outcome: TypeAlias = Admission | Refusal | Pending
+"""The decision about a client, or the wait for it."""
 
 
 class Entrance(Protocol):

@@ -11,9 +11,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress
-from limpet.service._admission import Admission, Handshake, Refusal
+from limpet.service._admission import Admission, Handshake, Pending, Refusal
 from limpet.service._gateway import Gateway
-from limpet_core.service import NO_CLOSE_FRAME, Binary, PendingConnect, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Binary, Transport
 from limpet_core.text import one_line
 
 # Seconds after an order to close in which the client may read the messages before it; then they are dropped.
@@ -51,9 +51,7 @@ class ClientEndpoint:
             self._gateway.detach(outcome.transport, code, reason)
             await writer.stop()
 
-    async def _wait(
-        self, pending: PendingConnect, decided: asyncio.Future[Admission | Refusal], receive: Receive
-    ) -> bool:
+    async def _wait(self, pending: Pending, decided: asyncio.Future[Admission | Refusal], receive: Receive) -> bool:
         """Wait for the decision of an event handler; return False if the client leaves before."""
         disconnected = asyncio.ensure_future(receive())
         stays = False
@@ -75,6 +73,10 @@ class ClientEndpoint:
                 return int(message.get("code") or 1005), str(message.get("reason") or "")
             text: str | None = message.get("text")
             data: str | bytes = message["bytes"] if text is None else text
+            if self._gateway.congested:
+                free = asyncio.Event()
+                self._gateway.when_free(free.set)
+                await free.wait()
             self._gateway.receive(transport, data)
             self._gateway.flush()
 

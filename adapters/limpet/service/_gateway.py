@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from secrets import token_urlsafe
 from time import monotonic, time
@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from limpet.service._admission import (
     Admission,
     Decision,
+    Entrance,
     Handshake,
     Outcome,
+    Pending,
     Refusal,
     recovered_subprotocol,
 )
@@ -41,7 +43,7 @@ from limpet_core.text import one_line
 
 if TYPE_CHECKING:
     from limpet.service._event_hubs import EventHubs
-    from limpet.service._webhooks import WebhookClient
+    from limpet.service._webhooks import Called, WebhookClient
 
 RELOADED: Final = ("anonymous", "hubs", "negotiate", "max_connections")
 """The options that may change while the service runs; the others are part of what it has given out already."""
@@ -87,22 +89,21 @@ class Gateway:
         frame_log: the log of all messages; ``None``: it is not written.
     """
 
+    congested: bool = False
+    """Whether no more messages of clients should be taken at the moment: see :meth:`when_free`."""
+
     def __init__(self, options: ServiceOptions, endpoint: str | None) -> None:
         self.options: ServiceOptions = options
         self.frame_log: FrameLog | None = frame_log()
         self.identity: Identity = Identity(options, endpoint)
-        self.core: ServiceCore = ServiceCore(
-            options.limits(),
-            new_connection_id=lambda: token_urlsafe(18),
-            issue_reconnection_token=self.identity.tokens.issue_reconnection_token,
-            check_reconnection_token=self.identity.tokens.check_reconnection_token,
-            events=EventSettings(
-                access_keys=self.identity.access_keys,
-                utc_time=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                origin="" if endpoint is None else _host_of(endpoint),
-            ),
-            unix_time=time,
+        events = EventSettings(
+            access_keys=self.identity.access_keys,
+            utc_time=lambda: utc_time(time()),
+            origin="" if endpoint is None else _host_of(endpoint),
         )
+        self.core: ServiceCore = self._make_core(options, events)
+        self.now: Callable[[], float] = monotonic
+        self._entrance: Entrance = _OneNode(self)
         self.memory: Memory | None = None if options.trace is False else Memory(self.core)
         self._call_observer: Callable[[str, float], None] | None = None
         self.webhooks: WebhookClient | None = None
@@ -113,13 +114,25 @@ class Gateway:
                 "tokens of Microsoft Entra are accepted without validation: every program on this machine may use the "
                 "REST API"
             )
-        self._entrance = _OneNode(self)
-        self.now: Callable[[], float] = monotonic
         self._noted_versions: set[str] = set()
-        self._undecided: dict[PendingConnect, Respond] = {}
+        self._undecided: dict[Pending, Respond] = {}
         self._writers: dict[Transport, Writer] = {}
+        self._when_free: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline = math.inf
+
+    def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
+        return ServiceCore(
+            options.limits(),
+            new_connection_id=lambda: token_urlsafe(18),
+            issue_reconnection_token=self.identity.tokens.issue_reconnection_token,
+            check_reconnection_token=self.identity.tokens.check_reconnection_token,
+            events=events,
+            unix_time=time,
+        )
+
+    async def open(self) -> None:
+        """Prepare for the first client; call before the service listens."""
 
     def listens_on(self, endpoint: str) -> None:
         """Set the URL at which the service itself listens, which it does from now on."""
@@ -156,7 +169,7 @@ class Gateway:
         if self.webhooks is None and any(special.event_handlers for special in options.hubs.values()):
             from limpet.service._webhooks import WebhookClient
 
-            self.webhooks = WebhookClient(self.core, self.flush)
+            self.webhooks = WebhookClient(self._called, self.flush)
             self.webhooks.observer = self._call_observer
         if self.event_hubs is None and any(special.event_listeners for special in options.hubs.values()):
             from limpet.service._event_hubs import EventHubs
@@ -179,24 +192,31 @@ class Gateway:
             self._noted_versions.add(asked.lower())
             _LOGGER.warning("requests of the API version %s are answered like those of %s", asked.lower(), followed)
 
+    @property
+    def _called(self) -> Called:
+        """The object that the ends of calls to event handlers are told to."""
+        return self.core
+
     # ---- Admission
 
-    def admit(self, handshake: Handshake, respond: Respond) -> PendingConnect | None:
+    def admit(self, handshake: Handshake, respond: Respond) -> Pending | None:
         """Decide about a client, before its WebSocket is open (emulator).
 
-        Usually calls ``respond`` at once and returns ``None``. If an event handler decides, returns the pending
-        connect and calls ``respond`` later; call :meth:`forget` if the client leaves before.
+        Usually calls ``respond`` at once and returns ``None``. If an event handler decides, or the other nodes of a
+        cluster have to know first, returns what is pending and calls ``respond`` later; call :meth:`forget` if the
+        client leaves before.
         """
         outcome = Decision(self._entrance, self.identity, self.options, handshake).decide()
-        if isinstance(outcome, PendingConnect):
-            self._undecided[outcome] = respond
-            self.flush()
-            return outcome
-        self._respond(handshake.hub, outcome, respond)
-        return None
+        if isinstance(outcome, Admission | Refusal):
+            self._respond(handshake.hub, outcome, respond)
+            return None
+        self._undecided[outcome] = respond
+        self.flush()
+        return outcome
 
-    def forget(self, pending: PendingConnect) -> None:
+    def forget(self, pending: Pending) -> None:
         """Handle that a client has left before its WebSocket was open."""
+        assert isinstance(pending, PendingConnect)
         if self._undecided.pop(pending, None) is not None:
             self.core.forget_connect(pending)
         elif pending.transport is not None:
@@ -213,6 +233,10 @@ class Gateway:
             connection = outcome.transport.connection
             _LOGGER.debug("client %s attached to hub %s", connection.connection_id, connection.hub)
         respond(outcome)
+
+    def when_free(self, function: Callable[[], None]) -> None:
+        """Call a function once the service is no longer :attr:`congested`."""
+        self._when_free.append(function)
 
     # ---- Transports
 
@@ -237,11 +261,14 @@ class Gateway:
             connection = transport.connection
             if connection is not None:
                 _LOGGER.debug("client %s detached with code %d", connection.connection_id, code)
-            if broken:
-                self.core.transport_broken(transport, code, monotonic())
-            else:
-                self.core.disconnected(transport, code, monotonic(), reason)
+            self._ended(transport, code, reason, broken=broken)
             self.flush()
+
+    def _ended(self, transport: Transport, code: int, reason: str, *, broken: bool) -> None:
+        if broken:
+            self.core.transport_broken(transport, code, monotonic())
+        else:
+            self.core.disconnected(transport, code, monotonic(), reason)
 
     # ---- Operations of application servers
 
@@ -256,16 +283,19 @@ class Gateway:
 
     def flush(self) -> None:
         """Carry out the outputs of the service's logic; call after each group of calls to it."""
-        for transport in self.core.transports_with_output():
-            writer = self._writers.get(transport)
-            if writer is not None:
-                writer.flush()
+        self._write(self.core.transports_with_output())
         if self.webhooks is not None:
             self._flush_handlers(self.webhooks)
         if self.event_hubs is not None:
             self.event_hubs.send(self.core.listener_messages())
         if self.core.deadline < self._timer_deadline:
-            self._set_timer()
+            self._set_timer(self.core.deadline)
+
+    def _write(self, transports: Iterable[Transport]) -> None:
+        for transport in transports:
+            writer = self._writers.get(transport)
+            if writer is not None:
+                writer.flush()
 
     def _flush_handlers(self, webhooks: WebhookClient) -> None:
         webhooks.carry_out(self.core.handler_calls(monotonic()))
@@ -283,10 +313,7 @@ class Gateway:
         """Close all clients with 1001 and stop the timer."""
         self.core.shut_down()
         self.flush()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_deadline = math.inf
+        self._stop_timer()
 
     async def close(self) -> None:
         """End the calls of event handlers, and send what event listeners are still to get."""
@@ -297,12 +324,16 @@ class Gateway:
 
     # ---- The timer
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, deadline: float) -> None:
+        self._stop_timer()
+        self._timer_deadline = deadline
+        self._timer = asyncio.get_running_loop().call_later(max(deadline - monotonic(), 0.0), self._wake)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_deadline = self.core.deadline
-        delay = max(self._timer_deadline - monotonic(), 0.0)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+            self._timer = None
+        self._timer_deadline = math.inf
 
     def _wake(self) -> None:
         self._timer = None
@@ -338,6 +369,11 @@ class _OneNode:
         if most is not None and self._gateway.core.connection_count >= most:
             return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
         return None
+
+
+def utc_time(seconds: float) -> str:
+    """Return a time in seconds since 1970 like ``2026-01-31T12:00:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _host_of(endpoint: str) -> str:

@@ -11,12 +11,12 @@ from contextvars import ContextVar
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import httpx
 
 from limpet._version import __version__
-from limpet_core.service import MAX_ANSWER, FailureKind, HandlerCall, ServiceCore
+from limpet_core.service import MAX_ANSWER, FailureKind, HandlerCall, Headers
 from limpet_core.text import one_line
 
 _LOGGER = logging.getLogger("limpet.service")
@@ -51,6 +51,18 @@ class _TooLargeError(Exception):
     """The body of an answer is larger than the service reads."""
 
 
+class Called(Protocol):
+    """Is told the ends of calls; see :class:`ServiceCore`."""
+
+    def handler_answered(self, call: HandlerCall, status: int, headers: Headers, body: bytes, now: float) -> None:
+        """Handle the answer to a call."""
+        ...
+
+    def handler_failed(self, call: HandlerCall, kind: FailureKind, text: str, now: float) -> None:
+        """Handle the end of a call without an answer."""
+        ...
+
+
 class WebhookClient:
     """Makes the calls and reports their ends to the service's logic; calls ``flush`` after each report.
 
@@ -61,8 +73,8 @@ class WebhookClient:
             as ``2xx``, or the kind of its failure.
     """
 
-    def __init__(self, core: ServiceCore, flush: Callable[[], None]) -> None:
-        self._core = core
+    def __init__(self, called: Called, flush: Callable[[], None]) -> None:
+        self._called = called
         self._flush = flush
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[HandlerCall, asyncio.Task[None]] = {}
@@ -126,12 +138,12 @@ class WebhookClient:
         else:
             _LOGGER.debug("event handler %s answered %s with %d", call.address, call.event, status)
             self._observe(f"{status // 100}xx", began)
-            self._core.handler_answered(call, status, headers, body, monotonic())
+            self._called.handler_answered(call, status, headers, body, monotonic())
             self._flush()
 
     def _failed(self, call: HandlerCall, began: float, kind: FailureKind, text: str) -> None:
         self._observe(kind, began)
-        self._core.handler_failed(call, kind, text, monotonic())
+        self._called.handler_failed(call, kind, text, monotonic())
         self._flush()
 
     def _observe(self, outcome: str, began: float) -> None:

@@ -21,10 +21,10 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
-from limpet.service._admission import Admission, Handshake, Refusal, hub_of_path, refuse_path
+from limpet.service._admission import Admission, Handshake, Pending, Refusal, hub_of_path, refuse_path
 from limpet.service._gateway import Gateway
 from limpet_core.protocol.close import Close
-from limpet_core.service import NO_CLOSE_FRAME, PendingConnect, Transport
+from limpet_core.service import NO_CLOSE_FRAME, Transport
 from limpet_core.service.closes import broken_frame
 from limpet_core.service.wire.frames import message_of
 
@@ -85,7 +85,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._target: str | None = None
         self._client: Transport | None = None
         self._response: Response | None = None
-        self._pending: PendingConnect | None = None
+        self._pending: Pending | None = None
         self._early = b""
         self._frames: deque[Frame] = deque()
         self._fragments = bytearray()
@@ -264,12 +264,17 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _handle_frames(self) -> None:
         """Handle the received frames, in turns with the other clients."""
-        self._handle_turn()
+        congested = self.gateway.congested
+        if not congested:
+            self._handle_turn()
         if self._frames:
             if not self._turn_scheduled and self.transport is not None:
                 self.transport.pause_reading()
             self._turn_scheduled = True
-            self._loop.call_soon(self._handle_frames)
+            if congested:
+                self.gateway.when_free(self._handle_frames)
+            else:
+                self._loop.call_soon(self._handle_frames)
             return
         if self._turn_scheduled:
             self._turn_scheduled = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from socket import gethostname
 from types import MappingProxyType
 
+from limpet.service.cluster.log import Log, OnCongested
 from limpet_core.service import EventHandler, EventListener, Limits, is_hub_name
 
 MIN_ACCESS_KEY_BYTES = 32
@@ -26,6 +28,37 @@ class HubOptions:
     anonymous: bool = False
     event_handlers: tuple[EventHandler, ...] = ()
     event_listeners: tuple[EventListener, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """The place of a node in a cluster of services that share one log.
+
+    Attributes:
+        url: of Redis or Valkey: ``redis://[user:password@]host[:port][,host...][/database]``, ``rediss://`` for TLS, or
+            ``redis+sentinel://[user:password@]host[:port][,host...]/name[/database]``. Left out of the repr.
+        open_log: in place of ``url``: a coroutine function that opens another log. Its argument is to be called with
+            ``True`` when too much waits there to be read back, and with ``False`` when that is over.
+        name: of the node, for people; by default that of the machine.
+        cell: the name of the cluster: several ones can share an engine.
+        strict: serve nobody while no replica follows the primary of the engine, since what only one server has may be
+            lost with it.
+
+    Raises:
+        ValueError: for an illegal value.
+    """
+
+    url: str = field(default="", repr=False)
+    open_log: Callable[[OnCongested], Awaitable[Log]] | None = field(default=None, repr=False)
+    name: str = field(default_factory=gethostname)
+    cell: str = "0"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.url) is (self.open_log is not None):
+            raise ValueError("a cluster needs the url of its log, such as redis://localhost, or open_log")
+        if not 0 < len(self.name) <= 100 or not self.name.isprintable():
+            raise ValueError("the name of a node has 1 to 100 printable characters")
 
 
 _NO_HUBS: Mapping[str, HubOptions] = MappingProxyType({})

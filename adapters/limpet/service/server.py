@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from limpet.service._access import is_loopback
+from limpet.service._cluster_gateway import ClusterGateway, ClusterRefused
 from limpet.service._descriptors import raise_file_limit
 from limpet.service._gateway import Gateway
 from limpet.service._http import HttpProtocol
@@ -20,7 +21,7 @@ from limpet.service._listening import Listener
 from limpet.service._signals import told_to_end
 from limpet.service._websocket import WebSocketProtocol
 from limpet.service.app import build_app
-from limpet.service.options import ServiceOptions
+from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet.service.tokens import client_url
 from limpet_core.service import Hub, ServiceCore
 
@@ -41,9 +42,11 @@ class Service:
         port: the TCP port; 0 picks a free one.
         ssl: the certificate, for https and wss; :class:`limpet.service.LocalCertificate` makes one. ``None``: http and
             ws.
+        cluster: the service is a node of this cluster, which shares its clients and groups with the other nodes.
+            ``None``: it is alone.
 
     Raises:
-        ValueError: if ``host`` is not a loopback address and there is no ``options.access_key``.
+        ValueError: if ``host`` is not a loopback address, or there is a cluster, and no ``options.access_key``.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Service:
         port: int = 0,
         *,
         ssl: ssl.SSLContext | None = None,
+        cluster: ClusterOptions | None = None,
     ) -> None:
         self.host = host
         options = options or ServiceOptions()
@@ -64,7 +68,7 @@ class Service:
         self._wanted_port = port
         self._ssl = ssl
         self._port: int | None = None
-        self._gateway = Gateway(options, None)
+        self._gateway = _gateway(options, cluster)
         self._state = ServerState()
         self._listener: Listener | None = None
 
@@ -138,9 +142,13 @@ class Service:
         While the process is out of file descriptors, new clients wait in the system's queue; one line in the log says
         so.
 
+        A node of a cluster reads the log of the cluster first.
+
         Raises:
             OSError: if the port is taken; the message names a free one.
-            RuntimeError: if the service is running already.
+            RuntimeError: if the service is running already, or was a node of a cluster that has left.
+            LogError: if the log of the cluster cannot be used (:mod:`limpet.service.cluster`).
+            ClusterRefused: if the cluster does not take this node in, such as for other settings.
         """
         if self._listener is not None:
             raise RuntimeError("the service is running already")
@@ -162,7 +170,12 @@ class Service:
             return http(config=config, server_state=self._state, app_state={}, _loop=loop)
 
         listener = Listener(accept, tls=self._ssl, handshake_timeout=self.options.request_timeout)
-        self._port = await listener.open(self.host, self._wanted_port)
+        try:
+            await self._gateway.open()
+            self._port = await listener.open(self.host, self._wanted_port)
+        except BaseException:
+            await self._gateway.close()
+            raise
         self._listener = listener
         self._gateway.listens_on(self.endpoint)
 
@@ -227,6 +240,17 @@ class Service:
         """
         return self._gateway.reload(options)
 
+    async def expelled(self) -> str:
+        """Wait until this node can no longer be one of its cluster, and return why; alone, a service waits for ever.
+
+        Its clients are sent to the other nodes. Stop the service, and start a new one, in a new process.
+        """
+        gateway = self._gateway
+        if not isinstance(gateway, ClusterGateway):
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets that event")
+        return await gateway.wait_until_fenced()
+
     # ---- For tests
 
     def flush(self) -> None:
@@ -251,6 +275,7 @@ def serve(
     ssl: ssl.SSLContext | None = None,
     on_start: Callable[[Service], None] | None = None,
     until: Callable[[], Awaitable[object]] | None = None,
+    cluster: ClusterOptions | None = None,
 ) -> None:
     """Run the service until Ctrl-C, SIGTERM or SIGHUP, and say goodbye to its clients: they are closed with 1001.
 
@@ -266,8 +291,11 @@ def serve(
         ssl: the certificate, as for :class:`Service`.
         on_start: called when the service listens, for example to print ``service.client_url()``.
         until: awaited then; the service also ends when this is done.
+        cluster: as for :class:`Service`.
 
     Raises:
+        ClusterRefused: if the cluster does not take this node in, or goes on without it. Start a new process then.
+        LogError: if the log of the cluster cannot be used.
         ValueError: as :class:`Service` does.
         OSError: if the port is taken; the message names a free one.
     """
@@ -276,20 +304,31 @@ def serve(
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         # Ctrl-C is left to asyncio.run, which cancels this task.
         with told_to_end(loop, lambda _: loop.call_soon_threadsafe(stopped.set)):
-            async with Service(options, host, port, ssl=ssl) as service:
+            async with Service(options, host, port, ssl=ssl, cluster=cluster) as service:
                 if on_start is not None:
                     on_start(service)
-                other = None if until is None else asyncio.ensure_future(until())
-                if other is not None:
+                others: list[asyncio.Future[object]] = [asyncio.ensure_future(_until_expelled(service))]
+                if until is not None:
+                    others.append(asyncio.ensure_future(until()))
+                for other in others:
                     other.add_done_callback(lambda _: stopped.set())
                 try:
                     await stopped.wait()
-                    if other is not None and other.done():
-                        other.result()
+                    for other in others:
+                        if other.done():
+                            other.result()
                 finally:
-                    if other is not None:
+                    for other in others:
                         other.cancel()
 
     raise_file_limit(None if options is None else options.max_connections)
     with suppress(KeyboardInterrupt):
         asyncio.run(run())
+
+
+async def _until_expelled(service: Service) -> object:
+    raise ClusterRefused(await service.expelled())
+
+
+def _gateway(options: ServiceOptions, cluster: ClusterOptions | None) -> Gateway:
+    return Gateway(options, None) if cluster is None else ClusterGateway(options, None, cluster)

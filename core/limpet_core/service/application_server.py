@@ -85,9 +85,10 @@ class Handled(msgspec.Struct, frozen=True):
     final: bool
 
 
-class ConnectedCall(msgspec.Struct, frozen=True):
+class ConnectedCall(msgspec.Struct, frozen=True, eq=False):
     """The purpose of a call with the connected event."""
 
+    connection: Connection
     context: HandlerContext
 
 
@@ -187,7 +188,7 @@ class ApplicationServer:
         if context is None:
             return
         context.subprotocol = connection.subprotocol or ""
-        call = context.connected(ConnectedCall(context))
+        call = context.connected(ConnectedCall(connection, context))
         if call is not None:
             context.connected_running = True
             self.calls.submit(call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
@@ -40,6 +40,10 @@ class _Group:
         self.fresh: dict[Connection, None] = {}
 
 
+SavedGroup: TypeAlias = tuple[str, str, Mapping[Connection, bytes], Iterable[Connection]]
+"""The hub and the name of a group, the encoded states of its members, and its watchers."""
+
+
 class GroupStates:
     """The states of all groups of all hubs, by connection (js, and its next version).
 
@@ -61,6 +65,20 @@ class GroupStates:
         """Return the states of a group, by connection id."""
         found = self._groups.get((hub_identity(hub), group))
         return {} if found is None else {each.connection_id: each.group_states[group] for each in found.states}
+
+    # ---- Snapshots
+
+    def save(self) -> list[SavedGroup]:
+        """Return all groups, after :meth:`send_changes`; to be read before the next change. See :meth:`restore`."""
+        return [(group.hub, group.name, group.states, group.watchers) for group in self._groups.values()]
+
+    def restore(self, groups: Iterable[SavedGroup]) -> None:
+        """Have the states and watchers of a snapshot; the connections have their parts already. Nobody is told."""
+        for hub, name, states, watchers in groups:
+            group = self._groups[hub, name] = _Group(hub, name)
+            group.states = dict(states)
+            group.size = sum(map(len, group.states.values()))
+            group.watchers = dict.fromkeys(watchers)
 
     # ---- What clients say
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Final, TypeAlias
 
@@ -16,6 +16,7 @@ from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
 from limpet_core.service.webhooks.answers import Answer, Outcome
 from limpet_core.service.webhooks.cloud_events import ClientEvent, no_handler, not_delivered, refusal_text
+from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire import chat, to_client
 from limpet_core.service.wire.requests import Invoke
 from limpet_core.text import one_line
@@ -46,6 +47,18 @@ class Invocations:
         self._held: list[tuple[float, int, Invoked]] = []
         self._serial = itertools.count()
         registry.listen(self)
+
+    # ---- Snapshots
+
+    def save(self) -> list[tuple[float, HandlerCall, Invoked]]:
+        """Return the answers that are held back, each with its time and its call, in their order."""
+        held = [(due, self._call_of(invoked), invoked) for due, _, invoked in sorted(self._held)]
+        return [(due, call, invoked) for due, call, invoked in held if call is not None]
+
+    def restore(self, held: Iterable[tuple[float, Invoked]]) -> None:
+        """Hold back the answers of a snapshot, whose calls the connections have already."""
+        # In order, so it is a heap.
+        self._held = [(due, next(self._serial), invoked) for due, invoked in held]
 
     # ---- What clients say
 
@@ -135,8 +148,7 @@ class Invocations:
     def _answer(self, invoked: Invoked) -> None:
         invocation = invoked.invocation
         connection, attachment, invocation_id = invocation.connection, invocation.attachment, invocation.invocation_id
-        call = connection.invocations.get((attachment, invocation_id))
-        if call is None or call.purpose is not invocation:
+        if self._call_of(invoked) is None:
             return  # given up while the answer was held back
         self._forget(invocation)
         reply = invoked.reply
@@ -148,6 +160,13 @@ class Invocations:
             data_type, data = reply.data_type, reply.data()
         self._observers.invocation_answered(connection, invocation_id, data_type, data)
         self._send(connection, attachment, to_client.invocation_result(invocation_id, data_type, data))
+
+    @staticmethod
+    def _call_of(invoked: Invoked) -> HandlerCall | None:
+        """Return the call of an invocation that has ended; ``None`` if the invocation was given up."""
+        invocation = invoked.invocation
+        call = invocation.connection.invocations.get((invocation.attachment, invocation.invocation_id))
+        return None if call is None or call.purpose is not invocation else call
 
     def _fail(self, connection: Connection, attachment: Attachment, invocation_id: str, error: tuple[str, str]) -> None:
         self._observers.invocation_failed(connection, invocation_id, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final, TypeAlias
@@ -28,6 +28,9 @@ _EMPTY_TEXT: Final = b'""'
 
 Fault: TypeAlias = Callable[[Connection, str, int], bool]
 """Returns whether a fragment (of a connection, with a stream id and a sequence id) is refused for the moment."""
+
+Timer: TypeAlias = tuple[float, Connection, Stream]
+"""When an open stream of a connection is looked at, in monotonic seconds: at its deadline, or before."""
 
 
 class Streams:
@@ -195,6 +198,18 @@ class Streams:
         if self._observers:
             self._observers.stream_nacked(connection, stream, name, text)
         self._registry.send(connection, connection.codec.stream_nack(stream.stream_id, stream.expected, name, text))
+
+    # ---- Snapshots
+
+    def save(self) -> list[Timer]:
+        """Return when the open streams are looked at, in the order in which they would end; see :meth:`restore`."""
+        return [(due, connection, stream) for due, _, connection, stream in sorted(self._timers) if stream.is_open]
+
+    def restore(self, timers: Iterable[Timer]) -> None:
+        """Look after the open streams of a snapshot, which their connections have already."""
+        # In order, so it is a heap.
+        self._timers = [(due, next(self._numbers), connection, stream) for due, connection, stream in timers]
+        self._open = len(self._timers)
 
     # ---- The ends of streams
 

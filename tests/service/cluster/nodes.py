@@ -16,7 +16,10 @@ PATIENT = 10.0
 """Seconds for ``answer_timeout`` and ``wait``: a busy machine is no silent server."""
 
 
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(
+    scenario: Callable[[], Coroutine[Any, Any, None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     async def bounded() -> None:
         try:
             async with asyncio.timeout(2 * LIMIT):
@@ -25,7 +28,8 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
             while _OPENED:
                 await _OPENED.pop().close()
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(bounded())
 
 
 _OPENED: list[RedisLog] = []

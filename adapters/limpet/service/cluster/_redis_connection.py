@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, cast
 
 from limpet._extras import extra
 from limpet.service.cluster._redis_answers import AnswerError, ConnectionLost, explain
@@ -155,8 +155,7 @@ class Connection(asyncio.Protocol):
     # ---- What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # that of uvloop has another base
 
     def data_received(self, data: bytes) -> None:
         if self._lost is not None:

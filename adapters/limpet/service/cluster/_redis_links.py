@@ -181,8 +181,7 @@ class Links:
         try:
             primary, appends = choice.primary.address, self.appender.connection
             if appends is None or appends.address != primary or self._is_silent(appends, 0):
-                connection = await self.opened(primary)
-                self._connects += 1
+                connection = await self._opened_to_stay(primary)
                 self.appender.use(connection)
                 self._tell()
             source = self.source
@@ -195,8 +194,7 @@ class Links:
                 or source.address != choice.source.address
                 or self._is_silent(source, BLOCK)
             ):
-                connection = await self.opened(choice.source.address)
-                self._connects += 1
+                connection = await self._opened_to_stay(choice.source.address)
                 connection.on_lost = self._trouble.set
                 self._drop_source()
                 self.source = connection
@@ -205,6 +203,14 @@ class Links:
         except (ConnectionLost, AnswerError) as error:
             return str(error)
         return None
+
+    async def _opened_to_stay(self, address: Address) -> Connection:
+        connection = await self.opened(address)
+        if self.closed:
+            connection.abort()
+            raise ConnectionLost("the log is closed")
+        self._connects += 1
+        return connection
 
     def _drop_source(self) -> None:
         if self.source is not None:

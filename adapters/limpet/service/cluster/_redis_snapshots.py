@@ -49,7 +49,8 @@ def _parse(raw: Any) -> _Pointer | None:
     except (ValueError, AttributeError):
         pointer = None
     # The number of chunks is what is asked for: no more than a snapshot may have.
-    if pointer is None or not pointer.chunks == max(1, -(-pointer.size // _CHUNK)) or pointer.size > MAX_SNAPSHOT:
+    sized = pointer is not None and 0 <= pointer.size <= MAX_SNAPSHOT
+    if pointer is None or not sized or pointer.chunks != max(1, -(-pointer.size // _CHUNK)):
         raise SnapshotBroken("the name of the newest snapshot in the engine is not one that Limpet wrote")
     return pointer
 

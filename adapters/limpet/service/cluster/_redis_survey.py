@@ -47,6 +47,12 @@ class Survey:
             if len(self._known) < _MAX_KNOWN:
                 self._known[address] = None
 
+    def _forget(self, findings: Findings) -> None:
+        # A primary names its replicas: others that do not answer are gone, and would be waited for each time.
+        named = {address for server in findings.servers for address in (server.address, *server.replicas)}
+        given = () if self._url.sentinel_name is not None else self._url.addresses
+        self._known = {address: None for address in self._known if address in named or address in given}
+
     async def make(self) -> Findings:
         """Ask all servers at the same time. Takes no longer than three time-outs."""
         findings = Findings()
@@ -59,6 +65,8 @@ class Survey:
             await asyncio.gather(*(self._ask_server(address, findings) for address in new))
             for server in findings.servers:
                 self._learn(*server.replicas, *([server.primary] if server.primary is not None else []))
+        if any(server.is_primary for server in findings.servers):
+            self._forget(findings)
         order = {address: place for place, address in enumerate(self._known)}
         findings.servers.sort(key=lambda server: order[server.address])
         return findings
@@ -95,7 +103,7 @@ class Survey:
             return
         # A sentinel that was cut off has an older epoch than those that have elected another primary.
         _, _, findings.named, replicas = max(votes)
-        self._known = dict.fromkeys([findings.named, *replicas, *self._known][:_MAX_KNOWN])
+        self._known = dict.fromkeys([findings.named, *replicas][:_MAX_KNOWN])
 
     async def _ask(
         self, address: Address, login: Login, findings: Findings, *commands: tuple[str, ...]

@@ -20,8 +20,8 @@ class Unread:
         self._clock = clock
         self._items: deque[Item] = deque()
         self._last_lag = 0.0
-        self.bytes = 0
-        self.congested = False
+        self.size: int = 0
+        self.congested: bool = False
 
     def __len__(self) -> int:
         return len(self._items)
@@ -32,8 +32,8 @@ class Unread:
     def append(self, data: bytes) -> Item:
         item = Item(data, self._clock())
         self._items.append(item)
-        self.bytes += len(data)
-        if not self.congested and (len(self._items) > self._max_entries or self.bytes > self._max_bytes):
+        self.size += len(data)
+        if not self.congested and (len(self._items) > self._max_entries or self.size > self._max_bytes):
             self._tell(True)
         return item
 
@@ -46,9 +46,9 @@ class Unread:
         if not self._items or self._items[0].data != data:
             return False
         item = self._items.popleft()
-        self.bytes -= len(data)
+        self.size -= len(data)
         self._last_lag = self._clock() - item.since
-        if self.congested and 2 * len(self._items) <= self._max_entries and 2 * self.bytes <= self._max_bytes:
+        if self.congested and 2 * len(self._items) <= self._max_entries and 2 * self.size <= self._max_bytes:
             self._tell(False)
         return True
 
@@ -65,7 +65,7 @@ class Unread:
 
     def clear(self) -> None:
         self._items.clear()
-        self.bytes = 0
+        self.size = 0
 
     def _tell(self, congested: bool) -> None:
         self.congested = congested
@@ -79,7 +79,7 @@ class Item:
     __slots__ = ("data", "since", "stored", "was_sent")
 
     def __init__(self, data: bytes, since: float) -> None:
-        self.data = data
-        self.since = since
+        self.data: bytes = data
+        self.since: float = since
         self.stored: LogId | None = None
-        self.was_sent = False
+        self.was_sent: bool = False

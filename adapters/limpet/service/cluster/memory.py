@@ -204,7 +204,7 @@ class MemoryLog:
             primary="memory" if reachable else None,
             source="memory" if reachable else None,
             unread_entries=len(self._unread),
-            unread_bytes=self._unread.bytes,
+            unread_bytes=self._unread.size,
             lag=self._unread.lag(),
             congested=self._unread.congested,
             repeated=self._repeated,

@@ -62,6 +62,7 @@ class RedisLog:
         self._links = Links(url, self._key, unread, answer_timeout, strict)
         self._snapshots = Snapshots(self._key, self._pointer)
         self._reading = False
+        self._warned = False
 
     @classmethod
     async def open(
@@ -153,8 +154,9 @@ class RedisLog:
                 if not page.proven:
                     await self._judge(position, data)
                     continue
-                if page.foreign:
-                    _LOGGER.warning("%d entries of %s are not of Limpet, and left out", page.foreign, self._key)
+                if page.foreign and not self._warned:
+                    self._warned = True
+                    _LOGGER.warning("entries of %s are not of Limpet, and left out: who writes there?", self._key)
                 if page.last == position:
                     continue
                 position = page.last
@@ -200,7 +202,7 @@ class RedisLog:
             primary=None if appends is None else str(appends.address),
             source=None if source is None else str(source.address),
             unread_entries=len(self._unread),
-            unread_bytes=self._unread.bytes,
+            unread_bytes=self._unread.size,
             lag=self._unread.lag(),
             congested=self._unread.congested,
             repeated=self._links.appender.repeated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from limpet_core.protocol.names import is_group_name
 from limpet_core.service.access.patterns import GroupPattern
@@ -15,6 +15,10 @@ MAX_PATTERNS: Final = 9
 
 _JOIN_LEAVE: Final = "webpubsub.joinLeaveGroup"
 _SEND: Final = "webpubsub.sendToGroup"
+
+
+SavedRules: TypeAlias = tuple[bool, dict[str, bool], list[str]]
+"""The default rule, the rules for single groups, and the patterns, of one permission of one connection."""
 
 
 class GroupRules:
@@ -82,6 +86,20 @@ class GroupRules:
             raise ValueError(f"a connection has at most {MAX_PATTERNS} patterns for one permission")
         else:
             self._patterns.append(pattern)
+
+    def save(self) -> SavedRules:
+        """Return the rules as values for :meth:`restore`; to be read before the next change."""
+        return self._all, self._literals, [pattern.text for pattern in self._patterns]
+
+    def restore(self, saved: SavedRules) -> None:
+        """Have the rules that were saved.
+
+        Raises:
+            InvalidPattern: for a text that is not a pattern.
+        """
+        self._all, literals, patterns = saved
+        self._literals = dict(literals)
+        self._patterns = [GroupPattern(text) for text in patterns]
 
     def _falls_back(self, group: str) -> bool:
         return self._all or any(pattern.matches(group) for pattern in self._patterns)

@@ -5,22 +5,30 @@ All nodes read them: a field that is added, or read in another way, needs anothe
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.service.webhooks.answers import Answer, Failure, FailureKind, Headers, Outcome
+from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.raw import RawMode
 
 FORMAT: Final = 1
 """The version of the encoding of entries and commands."""
 
+MAX_DATA: Final = 4 * 1024 * 1024
+"""Bytes of the largest message of a client, and of the largest answer of an event handler, in a cluster."""
+
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class UnreadableEntry(ValueError):
-    """An entry of the log is not one of this release; the message says why."""
+    """An entry of the log is none; the message says why."""
+
+
+class ForeignEntry(UnreadableEntry):
+    """An entry of the log was written by a release that has another format."""
 
 
 class _Command(msgspec.Struct, frozen=True, array_like=True):
@@ -112,15 +120,17 @@ class Gone(_Command, frozen=True, tag=5):
 
 
 class Overrun(_Command, frozen=True, tag=6):
-    """The node of a client has no room for what the client does not read or acknowledge: the connection ends.
+    """The node of a client ends its connection.
 
     Attributes:
-        ahead: the client has acknowledged a message that it was never sent: the log has lost what it was told.
+        why: ``full``: the client does not read or acknowledge what waits for it; ``ahead``: it has acknowledged a
+            message that it was never sent, so the log has lost what it was told; ``too large``: it has sent a message
+            that is too large for the log, too.
     """
 
     connection_id: str
     number: _Unsigned
-    ahead: bool = False
+    why: Literal["full", "ahead", "too large"]
 
 
 class Ask(_Command, frozen=True, tag=7):
@@ -151,6 +161,14 @@ class Ended(_Command, frozen=True, tag=8):
     body: bytes = b""
     kind: FailureKind = "broken"
     text: str = ""
+
+    @classmethod
+    def of(cls, number: int, call: HandlerCall, outcome: Outcome) -> Ended:
+        """Return the command for the outcome of a call."""
+        told = (number, call.delivered, call.attempts, call.duration)
+        if isinstance(outcome, Answer):
+            return cls(*told, outcome.status, outcome.headers, outcome.body)
+        return cls(*told, kind=outcome.kind, text=outcome.text)
 
     @property
     def outcome(self) -> Outcome:
@@ -268,12 +286,13 @@ def decode(data: bytes) -> Entry:
     """Decode an entry.
 
     Raises:
-        UnreadableEntry: if it was written by another release, or is no entry at all.
+        ForeignEntry: if it was written by a release with another format.
+        UnreadableEntry: if it is no entry at all.
     """
     try:
         envelope = _envelope_decoder.decode(data)
         if envelope.format != FORMAT:
-            raise UnreadableEntry(f"it has format {envelope.format}, and this release reads format {FORMAT}")
+            raise ForeignEntry(f"it has format {envelope.format}, and this release reads format {FORMAT}")
         return _entry_decoder.decode(envelope.entry)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableEntry(str(error)) from None

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from limpet_core.service.cluster.commands import Ended
-from limpet_core.service.webhooks.answers import Answer, Outcome
+from limpet_core.service.cluster.commands import MAX_DATA, Ended
+from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.handlers import HandlerCall
 
@@ -109,12 +109,14 @@ class LoggedCalls:
             number = self._numbers.get(call)
             if number is None:
                 continue
-            told = (number, call.delivered, call.attempts, call.duration)
-            if isinstance(outcome, Answer):
-                yield Ended(*told, outcome.status, outcome.headers, outcome.body)
-            else:
-                yield Ended(*told, kind=outcome.kind, text=outcome.text)
+            if isinstance(outcome, Answer) and _size(outcome) > MAX_DATA:
+                outcome = Failure("too large", f"the answer has more than {MAX_DATA} bytes")
+            yield Ended.of(number, call, outcome)
 
     def _try(self, pending: PendingCall) -> None:
         if pending.executor == self._node:
             self._attempts.submit(pending.call)
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.body) + sum(len(name) + len(value) for name, value in answer.headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -74,6 +74,11 @@ class Members:
         self._gone[node] = None
         if len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
+
+    def restore(self, members: Iterable[Member], gone: Iterable[str]) -> None:
+        """Have the nodes of a snapshot, in their order."""
+        self._members = {member.node: member for member in members}
+        self._gone = dict.fromkeys(gone)
 
     def silent(self, now: float) -> list[Member]:
         """Return the nodes that were not heard of for too long."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Final
+from typing import Final, Literal
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME
+from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
-from limpet_core.service.cluster.commands import UnreadableEntry
-from limpet_core.service.cluster.members import Members
+from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
+from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.shared_state import BEHAVIOUR, SharedState
-from limpet_core.service.cluster.snapshot import digest
+from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.data_plane.parameters import OperationError
@@ -66,7 +67,7 @@ class Replica:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
-        self.shared = SharedState(node, core, self)
+        self.shared = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
         self._outgoing.add(commands.Hello(settings, BEHAVIOUR, BEHAVIOUR, name))
         self._next_number = 1
@@ -79,9 +80,12 @@ class Replica:
         self._acks_due = math.inf
         self._deciding: dict[PendingConnect, Opening] = {}
         self._handed_out: list[Transport] = []
-        self._overrun: set[Transport] = set()
-        self._accused: dict[str, int] = {}
+        # Those whose end is on its way to the log.
+        self._ending: set[Transport] = set()
+        # The counter of each node, and since when it is that, by this machine's clock.
+        self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
+        self._leaving = False
 
     # ---- State
 
@@ -131,7 +135,8 @@ class Replica:
         """
         opening = self._opening(hub, spelled)
         opening.connection_id = self.core.new_connection_id()
-        self._open(opening, subprotocol, grant, raw, most, None)
+        opening.most = most
+        self._open(opening, subprotocol, grant, raw, None)
         return opening
 
     def ask_to_connect(
@@ -148,12 +153,12 @@ class Replica:
         self._decide()
         return opening
 
-    def recover(self, hub: str, connection_id: str, reconnection_token: str) -> Opening:
+    def recover(self, hub: str, connection_id: str, reconnection_token: str, *, spelled: str | None = None) -> Opening:
         """Bring a client back to its connection; the outcome comes with :meth:`openings`."""
-        opening = self._opening(hub, None)
+        opening = self._opening(hub, spelled)
+        opening.is_recovery = True
         opening.connection_id = connection_id
         if self.core.may_recover(hub, connection_id, reconnection_token):
-            opening.is_recovery = True
             self._openings[opening.number] = opening
             self._outgoing.add(commands.Recover(connection_id, opening.number, hub))
         else:
@@ -172,7 +177,7 @@ class Replica:
     def receive(self, transport: Transport, data: str | bytes, now: float) -> None:
         """Take a message from a client; see :meth:`ServiceCore.receive`."""
         connection = transport.connection
-        if connection is None or connection.transport is not transport or transport in self._overrun:
+        if connection is None or connection.transport is not transport or transport in self._ending:
             return
         control = self.core.control_message(connection, data)
         if isinstance(control, Ping):
@@ -181,9 +186,11 @@ class Replica:
             self._acknowledge(connection, transport, control.sequence_id, now)
         else:
             most = self.core.limits.max_message_size
-            # One character too many is refused like a thousand, and needs no room in the log.
-            message = commands.Received.of(connection.connection_id, _number(transport), data[: most + 1])
-            self._outgoing.add(message)
+            message = commands.Received.of(connection.connection_id, _number(transport), data)
+            if len(message.data) > most:
+                self._overrun(connection, transport, "too large")
+            else:
+                self._outgoing.add(message)
 
     def disconnected(self, transport: Transport, code: int, reason: str = "", *, broken: bool = False) -> None:
         """Handle the end of a WebSocket: closed by the client, lost (1006), or broken by the client.
@@ -195,6 +202,11 @@ class Replica:
         if connection is not None and connection.transport is transport:
             self._outgoing.add(commands.Gone(connection.connection_id, _number(transport), code, reason, broken))
 
+    def send_away(self, transport: Transport) -> None:
+        """Close a client's WebSocket with 1001: it comes back to its connection, at another node."""
+        transport.end(closes.NODE_GONE)
+        self.disconnected(transport, closes.NODE_GONE.code)
+
     def ask(self, write: Write) -> Asked:
         """Have an operation of the data plane carried out; its outcome comes with :meth:`answers`."""
         asked = Asked(self._take_number())
@@ -204,6 +216,7 @@ class Replica:
 
     def leave(self) -> None:
         """End in good order: all clients of this node are told to come back, which they do at another one."""
+        self._leaving = True
         self._outgoing.add(commands.Leave())
 
     def forked(self) -> bytes:
@@ -211,7 +224,7 @@ class Replica:
 
         Append the returned entry: it ends all connections of the cluster. This node must end, and start anew.
         """
-        self._fence("the log has lost entries that clients were told of")
+        self.fence("the log has lost entries that clients were told of")
         # The connections themselves end when the log says so: else handlers would hear of it from this node, too.
         self.core.turn_away()
         return self._outgoing.fork()
@@ -240,15 +253,26 @@ class Replica:
             return
         if self._last_entry + BEAT <= now:
             self._outgoing.add(commands.Beat())
-            self._accuse()
+            self._accuse(now)
             self._compare()
 
-    def _accuse(self) -> None:
-        """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before."""
+    def _accuse(self, now: float) -> None:
+        """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
+
+        They must be silent by this machine's clock, too: the log's may jump.
+        """
+        heard = self._heard
+        self._heard = {
+            member.node: known
+            if (known := heard.get(member.node, (0, now)))[0] == member.counter
+            else (member.counter, now)
+            for member in self.members
+        }
         for member in self.members.silent(self.core.now):
-            if member.node != self.node and self._accused.get(member.node) != member.counter:
-                self._accused[member.node] = member.counter
-                self._outgoing.add(commands.Dead(member.node, member.counter))
+            counter, since = self._heard[member.node]
+            if member.node != self.node and now - since > SILENCE:
+                self._heard[member.node] = (counter, now)  # once for each time of silence
+                self._outgoing.add(commands.Dead(member.node, counter))
 
     def _compare(self) -> None:
         shared = self.shared
@@ -257,7 +281,7 @@ class Replica:
         told = shared.digests
         mine = told.get(self.node)
         if mine is not None and 2 * sum(value != mine for value in told.values()) > len(self.members):
-            self._fence("its state differs from that of most nodes: that is a fault of the service")
+            self.fence("its state differs from that of most nodes: that is a fault of the service")
 
     # ---- Outputs
 
@@ -278,6 +302,7 @@ class Replica:
         """Return the transports with new messages or an order to close since the last call."""
         ready = self.core.ready_transports()
         self._handed_out += ready
+        self._ending.difference_update([transport for transport in ready if transport.close is not None])
         return ready
 
     def openings(self) -> list[Opening]:
@@ -301,6 +326,26 @@ class Replica:
 
     # ---- The log
 
+    def snapshot(self) -> bytes:
+        """Return the state at :attr:`position`, for :meth:`restore` at a node that comes later.
+
+        What the entries up to :attr:`position` did is in it, so the log may forget them.
+
+        Raises:
+            RuntimeError: if this node is fenced: its state may not be that of the cluster.
+        """
+        if self.fenced:
+            raise RuntimeError(f"this node ends: {self.fenced}")
+        return snapshot(self.shared)
+
+    def restore(self, data: bytes) -> None:
+        """Begin with a snapshot in place of the entries up to its :attr:`position`: call it before :meth:`apply`.
+
+        Raises:
+            UnreadableSnapshot: if the bytes are no snapshot for this node; nothing has changed then.
+        """
+        restore(self.shared, data)
+
     def apply(self, position: str, time: float, data: bytes) -> None:
         """Carry out an entry of the log, which has an id and a time in seconds since 1970.
 
@@ -308,10 +353,16 @@ class Replica:
         """
         try:
             entry = commands.decode(data)
+        except ForeignEntry as error:
+            # The nodes that are there go on among themselves; one that comes has to be of their release.
+            if not self.is_member:
+                self.fence(f"the cluster is of another release: {error}")
+            else:
+                _LOGGER.warning("an entry of the log does not count: %s", error)
         except UnreadableEntry as error:
-            self._fence(f"the log has an entry that this release cannot read: {error}")
-            return
-        self.shared.apply(position, time, entry)
+            _LOGGER.error("an entry of the log does not count: %s", one_line(str(error)))
+        else:
+            self.shared.apply(position, time, entry)
 
     def read_back(self, counter: int) -> None:
         """Handle that an entry of this node has come back; see :class:`LocalNode`."""
@@ -350,7 +401,7 @@ class Replica:
 
     def expelled(self, reason: str) -> None:
         """Handle that the cluster goes on without this node."""
-        self._fence(f"the cluster goes on without this node: {reason}")
+        self.fence(f"the cluster goes on without this node: {reason}")
 
     # ---- Clients that wait
 
@@ -367,13 +418,14 @@ class Replica:
         subprotocol: str | None,
         grant: ClientGrant,
         raw: RawMode,
-        most: int | None,
         handed: commands.Handed | None,
     ) -> None:
         self._openings[opening.number] = opening
         who = (grant.user_id, grant.roles, grant.groups)
         self._outgoing.add(
-            commands.Open(opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, most)
+            commands.Open(
+                opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, opening.most
+            )
         )
 
     def _decide(self) -> None:
@@ -389,7 +441,7 @@ class Replica:
             name, opening.subprotocol = choose_subprotocol(pending.offers, decision.subprotocol)
             opening.connection_id = pending.context.connection_id
             handed = commands.Handed(*pending.context.handed_over())
-            self._open(opening, name, decision.grant, pending.raw, opening.most, handed)
+            self._open(opening, name, decision.grant, pending.raw, handed)
 
     def _refuse_recovery(self, opening: Opening) -> None:
         opening.transport = self.core.refused_transport()
@@ -399,8 +451,7 @@ class Replica:
 
     def _acknowledge(self, connection: Connection, transport: Transport, sequence_id: int, now: float) -> None:
         if sequence_id > connection.sequence_id:
-            self._overrun.add(transport)
-            self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport), ahead=True))
+            self._overrun(connection, transport, "ahead")
             return
         self._acks[transport] = max(sequence_id, self._acks.get(transport, 0))
         self._acks_due = min(self._acks_due, now + _ACK_DELAY)
@@ -423,16 +474,22 @@ class Replica:
         looked_at, self._handed_out = self._handed_out, []
         for transport in looked_at:
             connection = transport.connection
-            if connection is None or connection.transport is not transport or transport in self._overrun:
+            if connection is None or connection.transport is not transport or transport in self._ending:
                 continue
             if self.core.is_overrun(connection, self._acks.get(transport, 0)):
-                self._overrun.add(transport)
-                self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport)))
+                self._overrun(connection, transport, "full")
 
-    def _fence(self, reason: str) -> None:
+    def _overrun(
+        self, connection: Connection, transport: Transport, why: Literal["full", "ahead", "too large"]
+    ) -> None:
+        self._ending.add(transport)
+        self._outgoing.add(commands.Overrun(connection.connection_id, _number(transport), why))
+
+    def fence(self, reason: str) -> None:
+        """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""
         if not self.fenced:
             self.fenced = reason
-            _LOGGER.error("this node ends: %s", one_line(reason))
+            _LOGGER.log(logging.INFO if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
 
 
 def _number(transport: Transport) -> int:

@@ -15,10 +15,13 @@ from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.logged_calls import LoggedCalls
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.connections.limits import Limits
+from limpet_core.service.connections.registry import Registry
 from limpet_core.service.core import ServiceCore
+from limpet_core.service.group_states import GroupStates
 from limpet_core.service.webhooks.answers import Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.cloud_events import Acceptance, Rejection
+from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
 from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.requests import Ping, SequenceAck
@@ -82,6 +85,22 @@ class ReplicatedCore(ServiceCore):
         # Whether a client may connect is decided at its node alone, before the log hears of it.
         self._admission = ApplicationServer(events, self.observers, self._own_calls)
 
+    # ---- Parts whose state a snapshot has
+
+    @property
+    def registry(self) -> Registry:
+        """All connections."""
+        return self._registry
+
+    @property
+    def states(self) -> GroupStates:
+        """The states of all groups."""
+        return self._states
+
+    def new_context(self, hub: str, connection_id: str, user_id: str | None) -> HandlerContext | None:
+        """Return the state of a client at its event handlers; ``None``: its hub has none."""
+        return self._application.new_context(hub, connection_id, user_id)
+
     # ---- What this node may ask before it writes into the log
 
     def new_connection_id(self) -> str:
@@ -135,7 +154,7 @@ class ReplicatedCore(ServiceCore):
             return None
         hub = hub_identity(command.hub)
         grant = ClientGrant(command.user_id, command.roles, command.groups)
-        context = self._application.new_context(hub, command.connection_id, grant.user_id)
+        context = self.new_context(hub, command.connection_id, grant.user_id)
         if context is not None and command.handed is not None:
             context.take_over(command.handed.state, command.handed.cookies)
         connection = Connection(
@@ -161,8 +180,11 @@ class ReplicatedCore(ServiceCore):
         connection = attachment.connection
         assert connection is not None
         if isinstance(command, commands.Overrun):
-            known = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
-            self._registry.end(connection, closes.FORGOTTEN if command.ahead else known, discard=True)
+            if command.why == "too large":
+                self._registry.end(connection, closes.too_large(self.limits.max_message_size))
+                return
+            full = closes.UNACKNOWLEDGED if connection.reliable else closes.TOO_SLOW
+            self._registry.end(connection, closes.FORGOTTEN if command.why == "ahead" else full, discard=True)
         elif command.broken:
             self.transport_broken(attachment, command.code, self.now)
         else:
@@ -210,12 +232,18 @@ class ReplicatedCore(ServiceCore):
         if not here:
             self.observers.mute()
         self.logged_calls.executor = node
+
+    def pass_time(self) -> None:
+        """Do what is due by the time of the log."""
         if self.deadline <= self.now:
             self.wake(self.now)
 
-    def finish_entry(self, *, here: bool) -> None:
+    def send_news(self) -> None:
         """Send what is told once for all commands of an entry."""
         self._send_news()
+
+    def finish_entry(self, *, here: bool) -> None:
+        """End what :meth:`begin_entry` began."""
         if not here:
             self._application.listener_messages.clear()
             self.observers.unmute()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from limpet_core.service.cluster import commands
@@ -50,6 +52,7 @@ class SharedState:
     """The state that the entries of the log lead to.
 
     Attributes:
+        settings: a digest of all that must be the same at all nodes.
         core: the logic of the service.
         members: the nodes of the cluster.
         behaviour: the version of the service's behaviour that the nodes have agreed on.
@@ -60,7 +63,8 @@ class SharedState:
         failures: commands that were left out, since they made the logic raise: a fault of this release.
     """
 
-    def __init__(self, node: str, core: ReplicatedCore, local: LocalNode) -> None:
+    def __init__(self, node: str, core: ReplicatedCore, local: LocalNode, settings: bytes = b"") -> None:
+        self.settings: bytes = settings
         self.core: ReplicatedCore = core
         self.members: Members = Members()
         self.behaviour: int = BEHAVIOUR
@@ -83,14 +87,19 @@ class SharedState:
         if own:
             self._local.read_back(entry.counter)
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
+        self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
-            try:
-                self._carry_out(command, node)
-            except Exception:
-                # The same at all nodes, which go on without the command.
-                self.failures += 1
-                _LOGGER.exception("a command of the cluster failed: %s", one_line(repr(command)))
+            self._guard(partial(self._carry_out, command, node), command)
+        self._guard(core.send_news, "the end of an entry")
         core.finish_entry(here=own)
+
+    def _guard(self, step: Callable[[], None], what: object) -> None:
+        """Take a step. One that fails by a fault of ours does so at all nodes, which go on behind it."""
+        try:
+            step()
+        except Exception:
+            self.failures += 1
+            _LOGGER.exception("a command of the cluster failed: %s", one_line(repr(what)))
 
     def _counts(self, entry: commands.Entry) -> bool:
         """Return whether an entry is the next one of a node that is there, or that comes with it."""
@@ -155,7 +164,7 @@ class SharedState:
             if accused is not None and accused.counter == command.counter:
                 self._bury(command.node, "it was silent for too long")
         elif isinstance(command, commands.Leave):
-            self._bury(node, "it has left")
+            self._bury(node, "it has left", logging.INFO)
         elif isinstance(command, commands.Fork):
             _LOGGER.error("node %s says that the log has lost entries: all connections end", one_line(node))
             self.core.forget_everything()
@@ -187,10 +196,10 @@ class SharedState:
         self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
         return True
 
-    def _bury(self, node: str, reason: str) -> None:
+    def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:
         """Take a node out of the cluster: its later entries do not count."""
         self.members.remove(node)
-        _LOGGER.warning("node %s is out of the cluster: %s", one_line(node), reason)
+        _LOGGER.log(level, "node %s is out of the cluster: %s", one_line(node), reason)
         self.core.abandon(node)
         self.core.reassign_calls(node, self.members.first)
         if node == self._node:

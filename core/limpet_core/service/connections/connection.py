@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, TypeAlias
 
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import RELIABLE_SUBPROTOCOLS, SUBPROTOCOLS
@@ -24,6 +24,9 @@ from limpet_core.service.wire.to_client import Publication
 # Room in the outbox of a reliable transport beyond the messages: for acks, pongs, system messages (emulator).
 _CONTROL_FRAMES: Final = 32
 _CONTROL_BYTES: Final = 64 * 1024
+
+SavedAcks: TypeAlias = tuple[list[int], list[int], dict[int, tuple[str, str]]]
+"""What a connection remembers of requests: see :meth:`Connection.save_acks`."""
 
 
 class Attachment:
@@ -319,6 +322,17 @@ class Connection:
             if publication.expires > now
         ]
 
+    @property
+    def retained_messages(self) -> Collection[Publication]:
+        """The messages that the client has not acknowledged, the oldest first; to be read before the next change."""
+        return self._retained
+
+    def retain(self, publications: Iterable[Publication], sequence_id: int) -> None:
+        """Put back messages of a snapshot, the last of which has this sequence id."""
+        self._retained = deque(publications)
+        self._retained_bytes = sum(publication.size for publication in self._retained)
+        self.sequence_id = sequence_id
+
     def has_succeeded(self, ack_id: int) -> bool:
         """Return whether a request with this ack id was carried out before (client-spec 3.1)."""
         return ack_id in self._succeeded
@@ -340,3 +354,20 @@ class Connection:
         if len(self._failed) >= self._limits.remembered_acks:
             del self._failed[next(iter(self._failed))]
         self._failed[ack_id] = error
+
+    def save_acks(self) -> SavedAcks:
+        """Return what is remembered of requests, as values for :meth:`restore_acks`; to be read before the next change.
+
+        Those are the ack ids of successful requests, the oldest first; of these the ones that are forgotten already,
+        since one that was remembered twice is forgotten once; and the errors by ack id, the oldest first.
+        """
+        succeeded, order = self._succeeded, self._succeeded_order
+        forgotten = [] if len(succeeded) == len(order) else [ack_id for ack_id in order if ack_id not in succeeded]
+        return list(order), forgotten, self._failed
+
+    def restore_acks(self, saved: SavedAcks) -> None:
+        """Remember what was saved."""
+        order, forgotten, failed = saved
+        self._succeeded_order = deque(order)
+        self._succeeded = set(order).difference(forgotten)
+        self._failed = dict(failed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from limpet_core.service.connections.connection import Connection
 
@@ -64,6 +64,20 @@ class Hub:
         """End the membership of a connection that is a member."""
         del connection.groups[group]
         _discard(self._groups, group, connection)
+
+    def restore(
+        self,
+        connections: Iterable[Connection],
+        users: Iterable[str],
+        groups: Mapping[str, Iterable[Connection]],
+    ) -> None:
+        """Have the connections, users and groups of a snapshot, in their order; the connections have their groups."""
+        self.connections = {connection.connection_id: connection for connection in connections}
+        self._users = {user_id: {} for user_id in users}
+        for connection in self.connections.values():
+            if connection.user_id is not None:
+                self._users[connection.user_id][connection] = None
+        self._groups = {group: dict.fromkeys(members) for group, members in groups.items()}
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

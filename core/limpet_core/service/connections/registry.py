@@ -82,6 +82,18 @@ class Registry:
             hub = self._named[identity] = Hub(identity)
         return hub
 
+    @property
+    def detached(self) -> Collection[Connection]:
+        """The connections without an attachment, in the order in which they end; to be read before the next change."""
+        return self._detached
+
+    def restore(self, hubs: Iterable[Hub], connections: Iterable[Connection], detached: Iterable[Connection]) -> None:
+        """Have the connections of a snapshot, which the hubs have already. Nobody is told."""
+        self._hubs = {hub.name: hub for hub in hubs}
+        self.connections = {connection.connection_id: connection for connection in connections}
+        self._detached = OrderedDict.fromkeys(detached)
+        self._update_deadline()
+
     def is_alive(self, connection: Connection) -> bool:
         """Return whether a connection is not over."""
         return self.connections.get(connection.connection_id) is connection

@@ -9,7 +9,7 @@ import math
 from typing import Final, Literal, Protocol
 
 from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
-from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
+from limpet_core.service.webhooks.handlers import ORIGIN, EventHandler, EventSettings, HandlerCall
 from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
@@ -255,7 +255,7 @@ class HandlerCalls:
     def _validate(
         self, permission: _Permission, method: Literal["OPTIONS", "GET"], url: str, handler: EventHandler
     ) -> None:
-        headers = (("WebHook-Request-Origin", self._settings.origin), ("ce-awpsversion", "1.0"))
+        headers = ((ORIGIN, self._settings.origin), ("ce-awpsversion", "1.0"))
         permission.validation = HandlerCall(method, url, headers, b"", handler=handler, event="validate")
         permission.validation.timeout = min(_VALIDATION_TIMEOUT, handler.timeout)
         self._submitted.append(permission.validation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import msgspec
 
 from limpet_core.service.webhooks.answers import Answer, Headers
 from limpet_core.service.webhooks.cloud_events import CONTENT_TYPES, ClientEvent, ConnectRequest, header_value
-from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, HandlerCall
+from limpet_core.service.webhooks.handlers import ORIGIN, EventHandler, EventSettings, HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.requests import ClientRequest, Event
 
@@ -106,6 +107,18 @@ class HandlerContext:
         """Return the connection state and the cookies, by host."""
         return self.state, self._cookies
 
+    @property
+    def next_id(self) -> int:
+        """The number of the next event."""
+        return self._next_id
+
+    def restore(self, next_id: int, close_reason: str | None, queue: Iterable[tuple[ClientRequest, int]]) -> None:
+        """Go on with the events, the end and the queue of a snapshot."""
+        self._next_id = next_id
+        self.close_reason = close_reason
+        for request, size in queue:
+            self.enqueue(request, size)
+
     # ---- The queue
 
     def enqueue(self, request: ClientRequest, size: int) -> None:
@@ -182,7 +195,7 @@ class HandlerContext:
             (
                 *((f"ce-{key}", value) for key, value in self._attributes(kind, name, event_id).items()),
                 ("ce-signature", self._signature),
-                ("WebHook-Request-Origin", self._settings.origin),
+                (ORIGIN, self._settings.origin),
                 ("x-ms-client-request-id", _request_id(self.connection_id, event_id)),
                 *(() if self.state is None else (("ce-connectionState", self.state),)),
                 *((name, value) for name, value in optional if value),

@@ -24,6 +24,9 @@ from limpet_core.text import one_line
 SYSTEM_EVENTS: Final = ("connect", "connected", "disconnected")
 """The events that the service itself raises."""
 
+ORIGIN: Final = "WebHook-Request-Origin"
+"""The name of the header with the host of the service."""
+
 _WITH_WILDCARDS: Final = re.compile(r"(?=.*[?*])[A-Za-z0-9_.?*-]{1,128}")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 

@@ -17,6 +17,8 @@ from limpet_core.service.wire.frames import Binary, frame_head, frame_of
 PONG: Final = b'{"type":"pong"}'
 """The answer to a ping (Azure docs)."""
 
+_TYPE: Final = b'"type":"message",'
+
 _BEFORE_ID: Final = len('{"sequenceId":')
 
 # Bytes of a message that the operator % puts together with its head and id in a buffer on the stack. A longer one is
@@ -108,6 +110,12 @@ class Publication:
         """The encoded message without a sequence id."""
         return b"{" + self._tail
 
+    @property
+    def head(self) -> bytes:
+        """The beginning of the message, as the constructor takes it: it says whom the message is from."""
+        # Names in it are JSON: quotes inside of them have a backslash in front.
+        return self._tail[len(_TYPE) : self._tail.index(b',"dataType":"')]
+
     def payload_frame(self) -> bytes:
         """Return the payload alone as a frame, for raw clients (Azure docs): a binary one unless it is text or JSON."""
         if self._payload_frame is None:
@@ -198,6 +206,13 @@ class _GroupStateItem(msgspec.Struct, rename="camel"):
     updated_at: int
 
 
+class _ItemState(msgspec.Struct):
+    state: dict[str, str]
+
+
+_state_decoder: Final = msgspec.json.Decoder(_ItemState)
+
+
 class _StreamAck(msgspec.Struct, tag="streamAck", tag_field="type", rename="camel"):
     stream_id: str
     expected_sequence_id: int
@@ -254,6 +269,15 @@ def group_state_item(
     """Encode the state of a connection, ``None`` if it has none any more, for the two messages below (js)."""
     user = msgspec.UNSET if user_id is None else user_id
     return _encode(_GroupStateItem(connection_id, user, msgspec.UNSET if state is None else state, updated_at))
+
+
+def group_state_of(item: bytes) -> Mapping[str, str]:
+    """Return the state that an item has.
+
+    Raises:
+        msgspec.DecodeError: if it is no item with a state.
+    """
+    return _state_decoder.decode(item).state
 
 
 def group_state_snapshot(group: str, items: Iterable[bytes]) -> bytes:

@@ -129,6 +129,7 @@ class Cluster:
         listeners: Iterable[EventListener] = (),
     ) -> None:
         self.now = 1000.0
+        self.log_ahead = 0.0
         self.log: list[tuple[float, bytes]] = []
         self.clients: dict[Transport, Client] = {}
         self.waiting: dict[Opening, Client] = {}
@@ -151,7 +152,7 @@ class Cluster:
         self.nodes[name].is_down = True
 
     def write(self, entry: bytes) -> None:
-        self.log.append((self.now, entry))
+        self.log.append((self.now + self.log_ahead, entry))
 
     def run(self, seconds: float = 0.0) -> None:
         """Let time pass, in steps of a quarter of a second, and have all nodes that are up read all there is."""

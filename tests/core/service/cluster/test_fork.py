@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from limpet_core.service import EventHandler
 from tests.core.service.cluster.nodes import Cluster
+
+from limpet_core.service import EventHandler
 
 HANDLER = EventHandler(url="http://handler.test/", system_events=("disconnected",))
 

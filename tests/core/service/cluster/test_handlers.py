@@ -8,6 +8,7 @@ from tests.core.service.cluster.nodes import Client, Cluster, Node
 
 from limpet_core.protocol.names import RELIABLE_JSON
 from limpet_core.service import EventHandler, EventListener, HandlerCall, TraceEvent
+from limpet_core.service.cluster import commands
 
 EVENTS = EventHandler(url="http://app/events", system_events=("connected", "disconnected"))
 DECIDES = EventHandler(url="http://app/events", system_events=("connect",))
@@ -105,6 +106,17 @@ def test_a_failed_call_is_told_as_on_one_node() -> None:
     a.replica.handler_failed(a.calls.pop(), "timeout", "too slow", cluster.now)
     cluster.run()
     assert ann.acks == [(1, "InternalServerError")]
+
+
+def test_an_answer_that_is_too_large_for_the_log_fails_the_event() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a = cluster.nodes["a"]
+    a.answers(a.calls.pop(), 200, bytes(commands.MAX_DATA + 1), content_type="application/octet-stream")
+    cluster.run()
+    assert ann.acks == [(1, "InternalServerError")]
+    assert max(len(entry) for _, entry in cluster.log) < 1000
 
 
 def test_a_call_is_tried_again_by_the_clock_of_its_node() -> None:

@@ -112,6 +112,22 @@ def test_an_entry_behind_a_gap_does_not_count_before_the_gap_is_filled() -> None
     assert bob.messages == [(1, "one"), (2, "two")]
 
 
+def test_a_jump_of_the_logs_clock_makes_no_node_dead() -> None:
+    cluster = Cluster("a", "b")
+    ann = cluster.connect("a", groups=("g",))
+    cluster.run(8)
+    cluster.log_ahead = 3600.0
+    publish(ann, "x", 1)
+    a = cluster.nodes["a"]
+    a.append()
+    a.catch_up()
+    cluster.now += 1.0
+    a.replica.wake(cluster.now)  # before b has written anything at the new time
+    cluster.run(8)
+    assert [node.name for node in cluster.up] == ["a", "b"]
+    assert len(cluster.nodes["a"].replica.members) == 2
+
+
 def test_time_never_goes_back() -> None:
     cluster = Cluster("a")
     cluster.run(5)

@@ -144,6 +144,7 @@ def test_the_limit_of_connections_is_that_of_the_whole_cluster() -> None:
     third = cluster.connect("a", most=2)
     assert third.transport is None
     assert third.rejection.status == 429
+    assert "All 2 connections" in third.rejection.text
 
 
 def test_pings_are_answered_without_the_log() -> None:
@@ -187,7 +188,7 @@ def test_a_raw_client_and_one_with_binary_frames_work_over_the_log() -> None:
     assert len(other.transport.messages_to_send()) == 3  # with the connected message
 
 
-@pytest.mark.parametrize("data", ["x" * 2000, b"x" * 2000, "\ud800", "no json", b"\xff"])
+@pytest.mark.parametrize("data", ["x" * 2000, b"x" * 2000, "\U0001f600" * 300, "\ud800", "no json", b"\xff"])
 def test_a_message_that_is_refused_ends_the_client_at_all_nodes(data: str | bytes) -> None:
     cluster = Cluster("a", "b", limits=Limits(max_message_size=1000))
     ann = cluster.connect("a")
@@ -315,8 +316,19 @@ def test_commands_survive_their_encoding() -> None:
     "data",
     [b"", b"\xc1", b"\x93", msgspec.msgpack.encode((2, ("n", 1, []))), msgspec.msgpack.encode((1, ("n", 1, [[99]])))],
 )
-def test_an_entry_that_cannot_be_read_ends_the_node(data: bytes) -> None:
+def test_an_entry_that_cannot_be_read_does_not_count(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a")
+    ann = cluster.connect("a", groups=("g",))
     cluster.write(data)
+    publish(ann, "still here", 1)
     cluster.run()
-    assert "this release cannot read" in cluster.nodes["a"].replica.fenced
+    assert ann.messages == [(1, "still here")]
+    assert "an entry of the log does not count" in caplog.text
+
+
+def test_a_node_does_not_join_a_cluster_of_another_release() -> None:
+    cluster = Cluster()
+    cluster.write(msgspec.msgpack.encode((2, ("n", 1, []))))
+    cluster.start("a")
+    cluster.run(1)
+    assert "another release" in cluster.nodes["a"].replica.fenced

@@ -1,0 +1,440 @@
+"""The gateway of a node of a cluster: between clients, REST and event handlers, and the log of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from secrets import token_hex, token_urlsafe
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from limpet._extras import extra
+from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
+from limpet.service._gateway import Gateway, utc_time
+from limpet.service._webhooks import Called
+from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
+from limpet.service.cluster.log import OnCongested
+from limpet.service.options import ClusterOptions, ServiceOptions
+from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
+from limpet_core.service.cluster.commands import MAX_DATA
+from limpet_core.service.cluster.replica import Replica
+from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.snapshot import UnreadableSnapshot
+from limpet_core.service.cluster.waiting import Asked, Opening
+from limpet_core.service.data_plane.parameters import OperationError
+from limpet_core.service.data_plane.writes import Write
+from limpet_core.text import one_line
+
+_LOGGER: Final = logging.getLogger("limpet.service")
+
+LEASE: Final = 4.0
+"""Seconds without an own entry read back after which a node sends its clients to other nodes."""
+
+SNAPSHOT_EVERY: Final = 60.0
+"""Seconds between snapshots of the cluster's state."""
+
+SNAPSHOT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of the log after which a snapshot is taken sooner."""
+
+_PATIENCE: Final = 30.0
+"""Seconds that a request of an application server waits for the log."""
+
+
+class ClusterGateway(Gateway):
+    """A :class:`Gateway` whose clients, application servers and event handlers act through the log of a cluster.
+
+    Args:
+        options: of the service; all nodes have the same access keys, limits and event handlers.
+        endpoint: as for :class:`Gateway`.
+        cluster: the node's place in its cluster.
+
+    Attributes:
+        replica: the node's part of the cluster.
+        fenced: set, with the reason, when this node must end: start a new process.
+    """
+
+    core: ReplicatedCore
+
+    def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
+        self.cluster: ClusterOptions = cluster
+        if options.access_key is None:
+            raise ValueError("the nodes of a cluster need an access key, the same for all")
+        if options.max_message_size > MAX_DATA:
+            raise ValueError(f"max_message_size is at most {MAX_DATA} in a cluster, whose log has to hold the message")
+        super().__init__(options, endpoint)
+        key = options.access_key.encode()
+        # A page of a list may come from another node than the one before.
+        self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
+        self._entrance = _ThroughTheLog(self)
+        self.now = self._log_time
+        self.fenced: asyncio.Future[str] | None = None
+        self._log: Log | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._applied_at = monotonic()
+        self._read_back_at = monotonic()
+        self._live = False
+        self._cut_off = False
+        self._position: LogId = START
+        self._waiting: dict[Asked, asyncio.Future[None]] = {}
+        self._snapshot_at = monotonic()
+        self._since_snapshot = 0
+        self._saving: asyncio.Task[None] | None = None
+        self._readers: list[asyncio.Future[None]] = []
+
+    def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
+        node = f"{self.cluster.name}-{token_hex(6)}"
+        core = ReplicatedCore(
+            node,
+            options.limits(),
+            new_connection_id=lambda: token_urlsafe(18),
+            issue_reconnection_token=self.identity.tokens.issue_reconnection_token,
+            check_reconnection_token=self.identity.tokens.check_reconnection_token,
+            events=events,
+            utc_time=utc_time,
+        )
+        self.replica = Replica(node, core, settings=settings_digest(options), name=self.cluster.name)
+        return core
+
+    @property
+    def _called(self) -> Called:
+        return self.replica
+
+    @property
+    def log_state(self) -> LogState | None:
+        """The state of the log; ``None`` before the node has opened it."""
+        return None if self._log is None else self._log.state
+
+    @property
+    def refusal(self) -> str | None:
+        """Why this node takes no clients at the moment; ``None``: it does."""
+        if self.replica.fenced:
+            return f"This node of the service ends: {self.replica.fenced}. Connect again, to another one."
+        if self._cut_off or not self.replica.is_member:
+            return "This node of the service does not reach the log of its cluster. Connect again, to another one."
+        return None
+
+    # ---- Begin and end
+
+    async def open(self) -> None:
+        """Join the cluster: read what there is, then say so in the log.
+
+        Raises:
+            LogError: if the log cannot be used.
+            ClusterRefused: if the cluster does not take this node.
+        """
+        if self.fenced is not None:
+            raise RuntimeError("this node has been in its cluster: make a new service")
+        self.fenced = asyncio.get_running_loop().create_future()
+        self._log = log = await _open_log(self.cluster, self._congestion_changed)
+        snapshot = await log.load_snapshot()
+        if snapshot is not None:
+            try:
+                self.replica.restore(snapshot.data)
+            except UnreadableSnapshot as error:
+                raise ClusterRefused(f"the snapshot of the cluster cannot be used: {error}") from None
+            self._position = snapshot.at
+        newest = await log.newest()
+        self._reader = asyncio.create_task(self._read(log))
+        await self._until(lambda: self._position >= newest)
+        self._live = True
+        self._read_back_at = monotonic()
+        self.flush()
+        await self._until(lambda: self.replica.is_member)
+        _LOGGER.info("node %s is in the cluster of %d", self.replica.node, len(self.replica.members))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self.replica.fenced:
+                raise ClusterRefused(self.replica.fenced)
+            await self._next_entry()
+
+    async def _next_entry(self) -> None:
+        """Wait until something was read, or nothing will be any more."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._readers.append(waiting)
+        await waiting
+
+    def _tell_readers(self) -> None:
+        readers, self._readers = self._readers, []
+        for waiting in readers:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def wait_until_fenced(self) -> str:
+        """Wait until this node must end, and return why."""
+        assert self.fenced is not None, "opened before"
+        return await asyncio.shield(self.fenced)
+
+    def reload(self, options: ServiceOptions) -> tuple[str, ...]:
+        """Take no other options: all nodes must have the same, so they count from the start of a node."""
+        return tuple(
+            name for name in options.__dataclass_fields__ if getattr(options, name) != getattr(self.options, name)
+        )
+
+    def shut_down(self) -> None:
+        """Leave the cluster: clients are told to come back, which they do at another node."""
+        self.replica.leave()
+        self.flush()
+
+    async def close(self) -> None:
+        """End the connection to the log, and what a :class:`Gateway` ends."""
+        self._stop_timer()
+        log, reader = self._log, self._reader
+        if log is not None:
+            # The others learn at once that this node is gone if its last entry gets there.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    while log.state.unread_entries:
+                        await self._next_entry()
+        for task in (reader, self._saving):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        if log is not None:
+            await log.close()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(_unavailable())
+        await super().close()
+
+    # ---- The log
+
+    async def _read(self, log: Log) -> None:
+        try:
+            async with aclosing(log.read(self._position)) as batches:
+                async for batch in batches:
+                    unread = self.replica.unread
+                    for entry in batch:
+                        self.replica.apply(str(entry.id), entry.time / 1000, entry.data)
+                    self._position = batch[-1].id
+                    self._applied_at = monotonic()
+                    if self.replica.unread < unread or not self.replica.unread:
+                        self._read_back_at = self._applied_at
+                    self.flush()
+                    self._tell_readers()
+                    self._since_snapshot += sum(len(entry.data) for entry in batch)
+                    if self._is_snapshot_due():
+                        self._take_snapshot(log)
+        except EntryForgotten as error:
+            log.append(self.replica.forked())
+            self._end(f"{self.replica.fenced}: {error}")
+        except EntryTrimmed as error:
+            self._end(f"this node was too slow for the log, and has to start anew: {error}")
+        except LogError as error:
+            self._end(str(error))
+        except Exception as error:
+            _LOGGER.exception("this node has failed")
+            self._end(f"a fault of this service: {error!r}")
+
+    # ---- Snapshots: without them the log would grow for ever, and a new node would have to read all of it
+
+    def _is_snapshot_due(self) -> bool:
+        """Return whether this node, as the one that has been there for the longest time, is to take a snapshot now."""
+        late = monotonic() - self._snapshot_at > SNAPSHOT_EVERY or self._since_snapshot > SNAPSHOT_BYTES
+        return late and self._saving is None and self.replica.members.first == self.replica.node
+
+    def _take_snapshot(self, log: Log) -> None:
+        self._snapshot_at, self._since_snapshot = monotonic(), 0
+        self._saving = asyncio.create_task(self._save_snapshot(log, self._position, self.replica.snapshot()))
+
+    async def _save_snapshot(self, log: Log, at: LogId, data: bytes) -> None:
+        try:
+            await log.save_snapshot(at, data)
+        except (LogError, ValueError) as error:
+            _LOGGER.warning("the snapshot of the cluster was not kept, and is tried again later: %s", error)
+        finally:
+            self._saving = None
+
+    def _end(self, reason: str) -> None:
+        """Take no more part: the clients go to other nodes, and the process has to end."""
+        self.replica.fence(reason)
+        self.flush()
+        self._tell_readers()
+
+    def _congestion_changed(self, congested: bool) -> None:
+        self.congested = congested
+        if not congested:
+            waiting, self._when_free = self._when_free, []
+            loop = asyncio.get_running_loop()
+            for function in waiting:
+                loop.call_soon(function)
+
+    def _log_time(self) -> float:
+        return self.core.now + (monotonic() - self._applied_at)
+
+    # ---- Inputs
+
+    def forget(self, pending: Pending) -> None:
+        """Handle that a client has left before its WebSocket was open."""
+        assert isinstance(pending, Opening)
+        self._undecided.pop(pending, None)
+        self.replica.forget(pending)
+        self.flush()
+
+    def receive(self, transport: Transport, data: str | bytes) -> None:
+        """Take a message of a client."""
+        if self.frame_log is not None:
+            self.frame_log.received(transport, data)
+        self.replica.receive(transport, data, monotonic())
+
+    def _ended(self, transport: Transport, code: int, reason: str, *, broken: bool) -> None:
+        self.replica.disconnected(transport, code, reason, broken=broken)
+
+    async def carry_out(self, write: Write) -> None:
+        """Have an operation carried out by the cluster."""
+        if self.refusal is not None:
+            raise _unavailable()
+        asked = self.replica.ask(write)
+        waiting = self._waiting[asked] = asyncio.get_running_loop().create_future()
+        self.flush()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await waiting
+        except TimeoutError:
+            raise _unavailable("It may be carried out later.") from None
+        finally:
+            del self._waiting[asked]
+
+    async def catch_up(self) -> None:
+        """Wait until this node knows all that any node has answered for before."""
+        if self.refusal is not None or self._log is None:
+            raise _unavailable()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                newest = await self._log.newest()
+                await self._until(lambda: self._position >= newest)
+        except (TimeoutError, LogError, ClusterRefused):
+            raise _unavailable() from None
+
+    # ---- Outputs
+
+    def flush(self) -> None:
+        """Carry out the outputs of the replica; call after each group of calls to it."""
+        replica, log = self.replica, self._log
+        if self._live and log is not None:
+            for entry in replica.entries_to_append(monotonic()):
+                log.append(entry)
+        self._write(replica.transports_with_output())
+        for opening in replica.openings():
+            self._answer(opening)
+        for asked in replica.answers():
+            waiting = self._waiting.get(asked)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None) if asked.error is None else waiting.set_exception(asked.error)
+        if self.webhooks is not None:
+            self.webhooks.carry_out(replica.handler_calls(monotonic()))
+        if self.event_hubs is not None:
+            self.event_hubs.send(replica.listener_messages())
+        if replica.fenced and self.fenced is not None and not self.fenced.done():
+            self.fenced.set_result(replica.fenced)
+            self._send_away("ends")
+        if self._live and replica.deadline < self._timer_deadline:
+            self._set_timer(replica.deadline)
+
+    def _answer(self, opening: Opening) -> None:
+        respond = self._undecided.pop(opening, None)
+        rejection, transport = opening.rejection, opening.transport
+        if respond is None:
+            return
+        if rejection is not None:
+            self._respond(opening.hub, Refusal(rejection.status, rejection.text), respond)
+        elif transport is not None:
+            spelled = opening.subprotocol
+            subprotocol = recovered_subprotocol(transport, spelled) if opening.is_recovery else spelled
+            self._respond(opening.hub, Admission(transport, subprotocol), respond)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._timer_deadline = float("inf")
+        self.replica.wake(monotonic())
+        self._look_at_lease()
+        self.flush()
+
+    def _look_at_lease(self) -> None:
+        late = monotonic() - self._read_back_at > LEASE and self.replica.unread > 0
+        if late and not self._cut_off:
+            self._send_away("does not reach the log of its cluster")
+        elif self._cut_off and not late:
+            _LOGGER.warning("the log of the cluster answers again: clients are served again")
+        self._cut_off = late
+
+    def _send_away(self, reason: str) -> None:
+        """Close all WebSockets of this node: clients recover at another one."""
+        if self._writers:
+            _LOGGER.warning("%d clients are sent to other nodes: this one %s", len(self._writers), one_line(reason))
+        for transport, writer in list(self._writers.items()):
+            self.replica.send_away(transport)
+            writer.flush()
+        for pending, respond in list(self._undecided.items()):
+            del self._undecided[pending]
+            self._respond(pending.hub, Refusal(503, self.refusal or "Connect again, to another node."), respond)
+
+
+class _ThroughTheLog:
+    """Lets clients in when the log says so; see :class:`~limpet.service._admission.Entrance`."""
+
+    def __init__(self, gateway: ClusterGateway) -> None:
+        self._gateway = gateway
+
+    def decides(self, hub: str) -> bool:
+        return self._gateway.core.handler_decides(hub)
+
+    def connect(
+        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
+    ) -> Outcome:
+        most = self._gateway.options.max_connections
+        return self._refusal() or self._gateway.replica.connect(
+            hub, subprotocol, grant, raw, spelled=spelled, most=most
+        )
+
+    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
+        most = self._gateway.options.max_connections
+        return self._refusal() or self._gateway.replica.ask_to_connect(hub, grant, request, raw, most=most)
+
+    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
+        return self._refusal() or self._gateway.replica.recover(hub, connection_id, token, spelled=spelled)
+
+    def _refusal(self) -> Refusal | None:
+        text = self._gateway.refusal
+        return None if text is None else Refusal(503, text)
+
+
+class ClusterRefused(Exception):
+    """A cluster does not take a node in, or goes on without it; the text says why."""
+
+
+async def _open_log(cluster: ClusterOptions, on_congested: OnCongested) -> Log:
+    if cluster.open_log is not None:
+        return await cluster.open_log(on_congested)
+    with extra("cluster"):
+        from limpet.service.cluster.redis import RedisLog
+    return await RedisLog.open(cluster.url, cell=cluster.cell, strict=cluster.strict, on_congested=on_congested)
+
+
+def settings_digest(options: ServiceOptions) -> bytes:
+    """Return a digest of the options that must be the same at all nodes of a cluster."""
+    shared = (
+        options.limits(),
+        options.access_key,
+        options.secondary_access_key,
+        sorted(
+            (
+                hub.lower(),
+                [msgspec.structs.asdict(handler) for handler in special.event_handlers],
+                [msgspec.structs.asdict(listener) for listener in special.event_listeners],
+            )
+            for hub, special in options.hubs.items()
+        ),
+    )
+    return hashlib.sha256(msgspec.json.encode(shared)).digest()
+
+
+def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:
+    message = f"This node of the service does not reach the log of its cluster. {hint}"
+    return OperationError(503, "Error.ServiceUnavailable", message)

@@ -1,0 +1,390 @@
+"""Nodes of a cluster over real sockets, with a log in memory, whose faults come on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from starlette.responses import Response
+from tests.adapters.service import webhook
+from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
+from tests.helpers.waiting import LIMIT
+
+from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway
+from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
+from limpet_core.service import JSON
+
+KEY = "k" * 32
+
+
+class Nodes:
+    """Nodes that share an engine in memory, each with its log."""
+
+    def __init__(self, options: ServiceOptions | None = None, **log: Any) -> None:
+        self.engine = MemoryEngine()
+        self.logs: dict[str, MemoryLog] = {}
+        self.options = options or ServiceOptions(access_key=KEY)
+        self._log = log
+
+    def service(self, name: str, options: ServiceOptions | None = None) -> Service:
+        async def open_log(on_congested: Callable[[bool], None]) -> MemoryLog:
+            log = self.logs[name] = MemoryLog(self.engine, on_congested=on_congested, **self._log)
+            return log
+
+        cluster = ClusterOptions(open_log=open_log, name=name)
+        return Service(options or self.options, cluster=cluster)
+
+    @contextlib.asynccontextmanager
+    async def up(self, *names: str) -> AsyncIterator[list[Service]]:
+        async with asyncio.timeout(3 * LIMIT), contextlib.AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(self.service(name)) for name in names]
+
+
+async def open_client(service: Service, user: str = "ann", *offers: str) -> tuple[Client, dict[str, Any]]:
+    client = await Client.open(service.client_url(user_id=user, roles=ROLES), *offers)
+    return client, await client.receive()
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+async def joined(client: Client, group: str = "g") -> None:
+    await client.send(type="joinGroup", group=group, ackId=1)
+    assert (await client.receive())["success"]
+
+
+class Rest:
+    """Calls of the data plane of one node."""
+
+    def __init__(self, service: Service) -> None:
+        self._base = f"{service.endpoint}/api/hubs/chat"
+
+    async def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
+        url = f"{self._base}{path}"
+        claims = {"aud": url.partition("?")[0], "exp": int(time.time()) + 60}
+        headers = {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
+        async with httpx.AsyncClient(headers=headers, timeout=3 * LIMIT) as http:
+            return await http.request(method, url, **request)
+
+
+def test_clients_of_two_nodes_are_in_one_group() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            bob, _ = await open_client(b, "bob")
+            await joined(bob)
+            await ann.send(type="sendToGroup", group="g", data="hello", ackId=2)
+            assert (await ann.receive())["success"]
+            assert (await bob.receive())["data"] == "hello"
+            await ann.send(type="ping")
+            assert await ann.receive() == {"type": "pong"}
+            await ann.leave()
+            await eventually(lambda: b.core.connection_count == 1)
+            await bob.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_client_recovers_at_another_node_behind_a_rolling_restart() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("b") as (b,):
+            a = nodes.service("a")
+            await a.start()
+            ann, hello = await open_client(a)
+            await joined(ann)
+            bob, _ = await open_client(b, "bob")
+            stopping = asyncio.create_task(a.stop())
+            assert await ann.close_code() == 1001
+            await bob.send(type="sendToGroup", group="g", data="meanwhile", ackId=1)
+            assert (await bob.receive())["success"]
+            back = await Client.open(recovery_url(b, hello))
+            assert (await back.receive())["event"] == "connected"
+            assert (await back.receive())["data"] == "meanwhile"
+            await stopping
+            with pytest.raises(RuntimeError, match="make a new service"):
+                await a.start()
+            await back.leave()
+            await bob.leave()
+
+    webhook.run(scenario())
+
+
+def test_what_one_node_has_answered_is_seen_at_the_other() -> None:
+    async def scenario() -> None:
+        async with Nodes(read_delay=0.02).up("a", "b") as (a, b):
+            ann, hello = await open_client(a)
+            at_a, at_b = Rest(a), Rest(b)
+            for number in range(5):
+                group = f"g{number}"
+                path = f"/groups/{group}/connections/{hello['connectionId']}"
+                assert (await at_a("HEAD", f"/groups/{group}")).status_code == 404
+                assert (await at_b("PUT", path)).status_code == 200
+                assert (await at_a("HEAD", f"/groups/{group}")).status_code == 200
+                assert (await at_b("DELETE", path)).status_code == 204
+                assert (await at_a("HEAD", f"/groups/{group}")).status_code == 404
+            assert (await at_b("PUT", "/groups/g/connections/nobody")).status_code == 404
+            assert (await at_b("POST", "/users/ann/:send", json="hi")).status_code == 202
+            assert (await ann.receive())["data"] == "hi"
+            assert (await at_b("DELETE", f"/connections/{hello['connectionId']}?reason=enough")).status_code == 204
+            assert "enough" in (await ann.receive())["message"]
+            assert await ann.close_code() == 1000
+
+    webhook.run(scenario())
+
+
+def test_a_list_goes_on_at_another_node() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a", "b") as (a, b):
+            clients = [await open_client(a) for _ in range(3)]
+            for client, _ in clients:
+                await joined(client)
+            first = (await Rest(a)("GET", "/groups/g/connections?maxpagesize=2")).json()
+            query = first["nextLink"].partition("?")[2]
+            second = (await Rest(b)("GET", f"/groups/g/connections?{query}")).json()
+            found = [each["connectionId"] for each in first["value"] + second["value"]]
+            assert sorted(found) == sorted(hello["connectionId"] for _, hello in clients)
+
+    webhook.run(scenario())
+
+
+def test_an_event_handler_is_called_by_one_node_and_its_reply_reaches_the_client() -> None:
+    async def scenario() -> None:
+        async with webhook.webhook() as hook:
+
+            async def reply(request: Any) -> Response:
+                return Response("reply", media_type="text/plain")
+
+            hook.answers["order"] = reply
+            async with Nodes(hook.options()).up("a", "b") as (a, b):
+                client = await Client.open(b.client_url("chat", user_id="ann"))
+                assert (await hook.next("connect")).method == "POST"
+                assert (await client.receive())["event"] == "connected"
+                await hook.next("connected")
+                received = await webhook.ask(client)
+                await hook.next("order")
+                assert [each.get("data") for each in received] == ["reply", None]
+                await client.leave()
+                await hook.next("disconnected")
+                await eventually(lambda: a.core.connection_count == 0)
+                assert hook.requests.empty()
+
+    webhook.run(scenario())
+
+
+def test_a_node_that_the_engine_does_not_answer_sends_its_clients_away_and_takes_none() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, hello = await open_client(a)
+            nodes.logs["a"].cut()
+            assert await ann.close_code() == 1001
+            status, text = await refusal(a.client_url())
+            assert status == 503
+            assert "to another one" in text
+            assert (await Rest(a)("HEAD", "/groups/g")).status_code == 503
+            assert (await Rest(a)("POST", "/:send", json=1)).status_code == 503
+            back = await Client.open(recovery_url(b, hello))
+            assert (await back.receive())["event"] == "connected"
+            await back.leave()
+            await eventually(lambda: len(b._gateway.replica.members) == 1)  # which has taken over
+            nodes.logs["a"].mend()
+            assert "without this node" in await asyncio.wait_for(a.expelled(), LIMIT)
+
+    webhook.run(scenario())
+
+
+def test_a_node_alone_serves_again_when_the_engine_does() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            ann, hello = await open_client(a)
+            nodes.logs["a"].cut()
+            assert await ann.close_code() == 1001
+            nodes.logs["a"].mend()
+            end = time.monotonic() + LIMIT
+            while (await Rest(a)("HEAD", "/groups/g")).status_code == 503:
+                assert time.monotonic() < end
+            back = await Client.open(recovery_url(a, hello))
+            assert (await back.receive())["event"] == "connected"
+            await back.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            bob, _ = await open_client(b)
+            nodes.engine.restart_empty()
+            assert await ann.close_code() == 1008
+            assert await bob.close_code() == 1008
+            assert "lost entries" in await asyncio.wait_for(a.expelled(), LIMIT)
+            assert "lost entries" in await asyncio.wait_for(b.expelled(), LIMIT)
+
+    webhook.run(scenario())
+
+
+def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_EVERY", 0.2)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            ann, hello = await open_client(a)
+            await joined(ann)
+            first = nodes.engine.entries[0].id
+            await eventually(lambda: nodes.engine.snapshot is not None and nodes.engine.entries[0].id > first)
+            async with nodes.up("b") as (b,):
+                await ann.leave()  # by a close frame with 1000, which b hears of
+                await eventually(lambda: b.core.connection_count == 0)
+                bob, hello = await open_client(a)
+                await joined(bob)
+                await eventually(lambda: b.core.hub("chat").members("g"))
+                back = await Client.open(recovery_url(b, hello))
+                assert (await back.receive())["event"] == "connected"
+                assert (await Rest(b)("POST", "/groups/g/:send", json=1)).status_code == 202
+                assert (await back.receive())["data"] == 1
+                await back.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_snapshot_that_the_engine_refuses_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a"):
+            log = nodes.logs["a"]
+            real = log.save_snapshot
+
+            async def refuses(at: LogId, data: bytes) -> bool:
+                raise EngineRefused("it is full")
+
+            monkeypatch.setattr(log, "save_snapshot", refuses)
+            await eventually(lambda: "it is full" in caplog.text)
+            monkeypatch.setattr(log, "save_snapshot", real)
+            before = nodes.engine.snapshot
+            await eventually(lambda: nodes.engine.snapshot is not before)
+
+    webhook.run(scenario())
+
+
+def test_a_snapshot_that_cannot_be_used_is_refused() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        nodes.engine.snapshot = Snapshot(LogId(1, 0), b"damaged")
+        with pytest.raises(ClusterRefused, match="snapshot"):
+            await nodes.service("a").start()
+
+    webhook.run(scenario())
+
+
+def test_a_node_with_other_settings_is_refused() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a"):
+            other = nodes.service("b", ServiceOptions(access_key="o" * 32))
+            with pytest.raises(ClusterRefused, match="settings"):
+                await other.start()
+
+    webhook.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, "access key"), ({"access_key": KEY, "max_message_size": 5 << 20}, "max_message_size")],
+)
+def test_options_that_a_node_cannot_have_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Nodes().service("a", ServiceOptions(**options))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"url": "redis://x", "open_log": print}, {"url": "redis://x", "name": ""}])
+def test_the_options_of_a_cluster_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"url of its log|name of a node"):
+        ClusterOptions(**wrong)
+
+
+def test_other_options_need_a_new_start() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a") as (a,):
+            assert a.reload(ServiceOptions(access_key=KEY, max_connections=5)) == ("max_connections",)
+            assert a.options.max_connections is None
+
+    webhook.run(scenario())
+
+
+def test_clients_wait_while_the_log_is_behind_and_lose_nothing() -> None:
+    async def scenario() -> None:
+        nodes = Nodes(append_delay=0.001, max_unread=4)
+        async with nodes.up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            bob, _ = await open_client(b, "bob", JSON)
+            await joined(bob)
+            nodes.engine.stop()
+
+            async def flood() -> None:
+                for number in range(2000):
+                    await ann.send(type="sendToGroup", group="g", data=number)
+                    await asyncio.sleep(0)
+
+            flooding = asyncio.create_task(flood())
+            await eventually(lambda: a._gateway.congested)
+            nodes.engine.go_on()
+            got = [(await bob.receive())["data"] for _ in range(2000)]
+            assert got == [*range(2000)]
+            await flooding
+            await ann.leave()
+            await bob.leave()
+
+    webhook.run(scenario())
+
+
+def test_the_number_of_connections_counts_in_the_whole_cluster() -> None:
+    async def scenario() -> None:
+        async with Nodes(ServiceOptions(access_key=KEY, max_connections=1)).up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            status, text = await refusal(b.client_url())
+            assert status == 429
+            assert "All 1 connections" in text
+            await ann.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_client_that_leaves_before_it_is_let_in_leaves_nothing() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.engine.stop()
+            url = httpx.URL(a.client_url())
+            _, writer = await asyncio.open_connection("127.0.0.1", a.port)
+            writer.write(
+                f"GET {url.raw_path.decode()} HTTP/1.1\r\nHost: localhost:{a.port}\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+                "\r\n".encode()
+            )
+            await eventually(lambda: a._gateway._undecided)
+            writer.close()
+            await eventually(lambda: not a._gateway._undecided)
+            nodes.engine.go_on()
+            await asyncio.sleep(0.1)
+            await eventually(lambda: a.core.connection_count == 0)
+
+    webhook.run(scenario())
