@@ -80,8 +80,9 @@ class ClusterWorld(World):
         core = self.service.core
         self.clock.run_while(lambda: any(client.running for client in self.clients), 60)
         self.clock.run_while(lambda: core.connection_count > 1 or core.deadline != math.inf, 120)
-        self.clock.run_while(lambda: bool(core.logged_calls.pending), 2 * PATIENCE)
-        assert not core.logged_calls.pending, "each call of the event handler has an outcome"
+        calls = self.service.truth.core.logged_calls
+        self.clock.run_while(lambda: bool(calls.pending), 2 * PATIENCE)
+        assert not calls.pending, "each call of the event handler has an outcome"
         for client in self.clients:
             client.check()
             self._check_server_messages(client)

@@ -145,9 +145,9 @@ class Truth:
         received = self._received
         carry_out(command, node)
         assert (self._received > received) is speaks, "the present attachment of a connection speaks, and no other"
-        if isinstance(command, commands.Open | commands.Recover):
-            if self.core.connection(command.connection_id) is not None:
-                self.rules.attached[command.connection_id] = node, command.number
+        attaches = isinstance(command, commands.Open | commands.Recover)
+        if attaches and self.core.connection(command.connection_id) is not None:
+            self.rules.attached[command.connection_id] = node, command.number
         self.rules.carried_out(command, node)
         if isinstance(command, commands.Fork):
             self.core.transports_with_output()

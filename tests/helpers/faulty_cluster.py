@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 from simulation.cluster import Parts
-from simulation.sim_log import EPOCH, SimLog
+from simulation.sim_log import SimLog
 
 from limpet_core.service import Connection
 from limpet_core.service.cluster import commands
@@ -71,9 +71,7 @@ class EndsMembersOfNodesFarBehind(ReplicatedCore):
         return False
 
     def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:
-        connection._limits = msgspec.structs.replace(
-            self.limits, retained_messages=self.node_limits.retained_messages
-        )
+        connection._limits = msgspec.structs.replace(self.limits, retained_messages=self.node_limits.retained_messages)
         return super()._new_attachment(connection, place, here)
 
 
