@@ -55,6 +55,7 @@ class Cluster(Service):
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
         doomed: the connections that were there when the log forgot what somebody had read; they all have to end.
+        called_again: how many calls of the event handler a node has made for one that had died.
         snapshots: how many entries each is behind, and what it is.
     """
 
@@ -63,6 +64,7 @@ class Cluster(Service):
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
         self.doomed: set[str] = set()
+        self.called_again = 0
         self.snapshots: list[tuple[int, bytes]] = []
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
         self._digests: dict[int, bytes] = {}
@@ -141,6 +143,7 @@ class Cluster(Service):
         callers = self._callers.setdefault(about, [])
         for other in callers:
             assert node.replica.members.is_gone(other), f"{about} was called by {other}, which is there"
+        self.called_again += bool(callers)
         callers.append(node.name)
         self.clock.log("%s calls the event handler: %s", node.name, about)
 
