@@ -100,6 +100,33 @@ def test_nodes_that_save_at_the_same_time_leave_the_newest_one(servers: Servers)
     run(scenario)
 
 
+def test_a_newer_snapshot_that_comes_between_the_look_and_the_pointer_stays(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers()
+    looks: list[bool] = []
+    is_newer = _redis_snapshots.Snapshots._is_newer
+
+    async def scenario() -> None:
+        node = await written(server)
+        newer = f"{node.raw[15].id} tag 1 1 00000000"
+
+        def look(raw: object, at: LogId) -> bool:
+            looks.append(is_newer(raw, at))
+            if len(looks) == 2:  # behind the chunks
+                server("SET", POINTER, newer)
+            return looks[-1]
+
+        monkeypatch.setattr(_redis_snapshots.Snapshots, "_is_newer", staticmethod(look))
+        assert not await node.log.save_snapshot(node.raw[9].id, b"9")
+        assert looks == [True, True, False]
+        assert server("GET", POINTER) == newer.encode()
+        assert server("XLEN", LOG) == 20
+        assert chunks(server) == []
+
+    run(scenario)
+
+
 def test_a_node_that_dies_between_the_chunks_and_the_pointer_changes_nothing(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
