@@ -9,7 +9,7 @@ from tests.service.cluster.fake import fake_server, info
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
-from limpet.service.cluster import EngineRefused, EngineUnreachable
+from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_links
 from limpet.service.cluster.redis import RedisLog
 
 SECRET = "hush-this-is-secret"
@@ -381,6 +381,19 @@ def test_an_answer_to_nothing_ends_the_connection() -> None:
             await until(lambda: log._links.appender.connection is not before)
             assert before is not None
             assert before.lost
+
+    run(scenario)
+
+
+def test_a_connection_that_is_dead_is_found_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_redis_links, "_ALL_WELL", 0.2)
+
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            log = await opened(fake.url, answer_timeout=1.0)
+            before = log._links.appender.connection
+            fake.answers["PING"] = None  # as if nothing arrived there any more
+            await until(lambda: log._links.appender.connection not in (before, None))
 
     run(scenario)
 

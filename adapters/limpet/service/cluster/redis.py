@@ -280,7 +280,7 @@ class RedisLog:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(_SNAPSHOT):
-                await self._of_primary(lambda connection: connection.ask("TIME"))
+                await self._of_primary(lambda connection: connection.ask("PING"))
                 assert self._links.primary is not None
                 connection = await self._links.opened(self._links.primary)
                 return await work(connection)
