@@ -30,7 +30,6 @@ class FakeServer:
     def __init__(self) -> None:
         self.answers: dict[str, bytes | None] = {
             "INFO": info(),
-            "TIME": b"*2\r\n:1\r\n:1\r\n",
             "XREVRANGE": b"*0\r\n",
             "XRANGE": b"*0\r\n",
             "XADD": b"$3\r\n5-0\r\n",
