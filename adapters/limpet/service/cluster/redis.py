@@ -135,7 +135,6 @@ class RedisLog:
         self._reading = True
         position: LogId = after
         data: bytes | None = None
-        asked: Connection | None = None
         try:
             while not links.closed:
                 asked = links.source
@@ -149,7 +148,6 @@ class RedisLog:
                     continue
                 if links.source is not asked:
                     continue  # another server is to be read meanwhile: with strict, this one must not be
-                asked = None
                 links.has_read()
                 if not page.proven:
                     await self._judge(position, data)
@@ -169,8 +167,6 @@ class RedisLog:
                     yield page.entries
         finally:
             self._reading = False
-            if asked is not None:
-                asked.abort()  # the answer is on its way, and would be taken for that to the next question
 
     async def newest(self) -> LogId:
         """Return the id of the newest entry; see :meth:`Log.newest <limpet.service.cluster.log.Log.newest>`."""
