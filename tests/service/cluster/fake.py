@@ -25,7 +25,7 @@ def info(**changes: str) -> bytes:
 
 
 class FakeServer:
-    """Answers each command by its name; ``asked`` has all of them. An answer of None is silence."""
+    """Answers each command by its name, or by its first two words; ``asked`` has all. An answer of None is silence."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes | None] = {
@@ -47,7 +47,8 @@ class FakeServer:
             commands.feed(data)
             while (command := commands.gets()) is not False:
                 self.asked.append(command)
-                answer = self.answers.get(command[0].decode(), b"+OK\r\n")
+                name, both = command[0].decode(), b" ".join(command[:2]).decode("latin-1")
+                answer = self.answers.get(both, self.answers.get(name, b"+OK\r\n"))
                 if answer is not None:
                     writer.write(answer)
         writer.close()
