@@ -40,6 +40,7 @@ os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio")
 """Test runs that tests start are those of users without these plugins; pyproject.toml has it for this run."""
 
 _HERE = Path(__file__).parent
+_FILE = pytest.StashKey[Path]()
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
@@ -70,7 +71,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what is there before the first test from collection.
+    _exempt_what_is_there()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Do it again before the first test of another file: libraries are imported, and keep much, while tests run."""
+    if item.config.stash.get(_FILE, item.path) != item.path:
+        _exempt_what_is_there()
+    item.config.stash[_FILE] = item.path
+
+
+def _exempt_what_is_there() -> None:
+    """Exempt what is there from collection.
 
     A quarter of a million objects are pytest's and the libraries'. Many tests collect garbage to see what a client has
     left behind, and would look through all of these each time, for 0.2 s.
