@@ -19,6 +19,7 @@ LONG = (
     "tests/cli/test_howto.py",
     "tests/soak/test_reconnects.py",
     "tests/docs/test_tutorial.py",
+    "tests/adapters/test_frozen_process.py",
     "tests/testing/test_plugin.py",
     "tests/examples/test_docker.py",
     "tests/soak/test_a_day.py",
