@@ -8,7 +8,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	@$(BIN)/limpet demo
 
-# Most of the time of a test is waiting: six run at a time. WORKERS=0: one after the other, as a debugger wants it.
+# A test of sockets also waits: six run at a time, and keep two cores busy. WORKERS=0: one after the other, as a debugger
+# wants it. Each worker begins with files that take long (tests/helpers/order.py).
 WORKERS ?= 6
 # Python keeps the compiled tests: without that each worker compiles them anew, for four seconds.
 unexport PYTHONDONTWRITEBYTECODE

@@ -41,7 +41,8 @@ os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio")
 """Test runs that tests start are those of users without these plugins; pyproject.toml has it for this run."""
 
 _HERE = Path(__file__).parent
-_FILE = pytest.StashKey[Path]()
+_SINCE = pytest.StashKey[tuple[Path, int]]()
+_OFTEN = 50
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
@@ -81,10 +82,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Do it again before the first test of another file: libraries are imported, and keep much, while tests run."""
-    if item.config.stash.get(_FILE, item.path) != item.path:
+    """Do it again before another file, and after fifty tests: they import libraries, and pytest remembers much."""
+    path, number = item.config.stash.get(_SINCE, (item.path, 0))
+    if path != item.path or number == _OFTEN:
         _exempt_what_is_there()
-    item.config.stash[_FILE] = item.path
+        number = 0
+    item.config.stash[_SINCE] = item.path, number + 1
 
 
 def _exempt_what_is_there() -> None:
