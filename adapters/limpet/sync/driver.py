@@ -65,7 +65,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     _start_hint = "`with client:`"
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(route, options, raise_later=None)
+        super().__init__(route, options, elsewhere=True)
         self.delivery.inbox.open()  # now: many threads read from it
         self.worker: Worker = Worker(self)
         self.alive: bool = False

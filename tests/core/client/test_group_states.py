@@ -964,7 +964,7 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
         states.add(request)
         states.remove(request)
         states.settle(request, None, duplicate=False)
-    states.connected("c2", restore=True)
+    states.connected(restore=True)
     asked: list[str] = []
 
     def blocked(group: str) -> bool:

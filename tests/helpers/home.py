@@ -1,0 +1,27 @@
+"""The driver of a delivery, as far as the delivery knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from limpet import Connected, Stopped
+
+
+class Home:
+    """Takes what a delivery tells its driver.
+
+    Args:
+        ready: called with whether consumers are ready; None: nobody asks.
+    """
+
+    def __init__(self, ready: Callable[[bool], object] | None = None) -> None:
+        self._ready = ready
+
+    def consumers_ready(self, ready: bool) -> None:
+        if self._ready is not None:
+            self._ready(ready)
+
+    def settle(self, event: Connected | Stopped) -> None: ...
+
+    def raise_later(self, error: BaseException) -> None:
+        raise error
