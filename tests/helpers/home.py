@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from limpet import Connected, Stopped
+from limpet import Connected, Event, Stopped
+from limpet._clients.delivery import Delivery
 
 
 class Home:
@@ -25,3 +26,15 @@ class Home:
 
     def raise_later(self, error: BaseException) -> None:
         raise error
+
+
+def instead_of_deliver(delivery: Delivery, deliver: Callable[[Collection[Event]], None]) -> None:
+    """Have ``deliver`` called with the events of one client in place of the method of its delivery."""
+
+    class Replaced(type(delivery)):  # type: ignore[misc]
+        __slots__ = ()
+
+        def deliver(self, events: Collection[Event]) -> None:
+            deliver(events)
+
+    delivery.__class__ = Replaced

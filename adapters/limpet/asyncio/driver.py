@@ -53,11 +53,14 @@ _PATIENCE = 1.0
 
 
 class Driver(AsyncDriver[TcpConnection | MessageTasks]):
-    """Keeps one session going on an asyncio event loop."""
+    """Keeps one session going on an asyncio event loop.
+
+    Attributes:
+        callbacks: the task for async callbacks; None before the first of these.
+    """
 
     __slots__ = (
         "_background",
-        "_callbacks",
         "_connecting",
         "_fault",
         "_flushing",
@@ -69,11 +72,12 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_starting",
         "_stopping",
         "_timer",
+        "callbacks",
     )
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
-        self._callbacks: CallbackTask | None = None  # made with the first async callback
+        self.callbacks: CallbackTask | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._background: dict[asyncio.Task[None], None] = NOTHING
         self._timer: asyncio.TimerHandle | None = None
@@ -134,8 +138,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     async def start(self, timeout: float | None) -> Connected | Stopped:
         """Start the session; return the first Connected or Stopped."""
         loop = self._running_loop()
-        if self.session.state is State.STOPPED and self._callbacks is not None:
-            self._callbacks.forget(loop)
+        if self.session.state is State.STOPPED and self.callbacks is not None:
+            self.callbacks.forget(loop)
         self.start_session(self.now(), timeout)
         self._home = self._loop = loop
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
@@ -226,9 +230,9 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._timer = self._loop.call_at(deadline, self._wake)
 
     def _run_callbacks(self) -> None:
-        if self._callbacks is None:
-            self._callbacks = CallbackTask(self.session, self.delivery.callbacks)
-        self._callbacks.wake()
+        if self.callbacks is None:
+            self.callbacks = CallbackTask(self.session, self.delivery.callbacks)
+        self.callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the event loop, once this turn's work is done."""
@@ -288,8 +292,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer, self._armed = None, math.inf
-            if self._callbacks is not None:
-                self._callbacks.wake()
+            if self.callbacks is not None:
+                self.callbacks.wake()
 
     def _wake(self) -> None:
         try:
