@@ -986,6 +986,19 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
     assert states.take_restores(lambda group: False) == [("g7", {"a": "1"})]
 
 
+def test_a_state_waits_for_all_rejoins_of_its_group() -> None:
+    states = GroupStates(Secrets(), [], LogLines())
+    states.rejoins("g")
+    states.rejoins("g")
+    request = Request(1, SET_STATE, b"", None, 0.0, "g", state={"a": "1"})
+    states.add(request)
+    states.rejoin_ended("g")
+    assert states.holds(request)
+    assert states.next_requests() == []
+    states.rejoin_ended("g")
+    assert states.next_requests() == [request]
+
+
 # ---- Small changes that these alone notice
 
 
