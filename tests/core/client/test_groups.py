@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.helpers.driving import Drive, ok
+from tests.helpers.driving import Drive, hello, ok, refused
 
 from limpet_core.client.groups import Groups
 
@@ -63,3 +63,20 @@ def test_a_change_while_the_groups_are_listed_is_not_missed() -> None:
     groups.leave("none")
     assert groups.listed() == {"first"}
     assert groups.listed() == {"first", "second"}
+
+
+def test_groups_whose_leaves_are_pending_are_joined_again_if_these_fail() -> None:
+    drive = connected()
+    join(drive, "a")
+    join(drive, "b")
+    leaves = [drive.session.leave_group(group, drive.now) for group in ("a", "b")]
+    drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    assert [said["type"] for said in drive.sent()] == ["leaveGroup", "leaveGroup"]
+    drive.says(*[refused(key, "Forbidden") for key in leaves])
+    drive.advance(0.0)
+    assert [(said["type"], said["group"]) for said in drive.sent()] == [("joinGroup", "a"), ("joinGroup", "b")]
+    assert not drive.session._groups._rejoins
