@@ -193,7 +193,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
 
     Args:
         position: where the first frame begins.
-        limit: the size in bytes of the largest payload that is accepted.
+        limit: the size in bytes of the largest payload that is accepted; of text, below 64 KiB.
         messages: an empty list, which is filled.
         binary: binary frames are ordinary; else text frames are.
 
@@ -245,7 +245,7 @@ def text_frame(payload: memoryview) -> bytes:
 
 
 def _header_size(length: int) -> int:
-    return 2 if length < 126 else 4 if length < 1 << 16 else 10
+    return 2 if length < 126 else 4
 
 
 def is_utf8(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from tests.helpers.driving import Drive, hello, ok, refused
 
@@ -39,6 +40,24 @@ def test_the_groups_are_listed_once_for_each_change() -> None:
     drive.session.stop(drive.now)
     drive.session.disconnected(drive.now)
     assert drive.session.groups == frozenset()
+
+
+def test_whatever_changed_since_they_were_listed_is_in_the_list() -> None:
+    for steps in product(["join a", "join b", "leave a", "leave all", "list"], repeat=4):
+        groups, expected = Groups(), frozenset[str]()
+        for step in steps:
+            if step.startswith("join"):
+                groups.join(step[-1])
+                expected |= {step[-1]}
+            elif step == "leave a":
+                groups.leave("a")
+                expected -= {"a"}
+            elif step == "leave all":
+                groups.leave_all()
+                expected = frozenset()
+            else:
+                assert groups.listed() == expected, steps
+        assert groups.listed() == expected, steps
 
 
 class Changing(dict[str, None]):
