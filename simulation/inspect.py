@@ -121,6 +121,18 @@ def invocations_inside(session: Session) -> InvocationsInside:
 # ---- Changes to a session
 
 
+def rare_parts(session: Session) -> list[object]:
+    """Return the parts of a session that are made at their first use, as each holder of one has it."""
+    return [
+        session._requests._deadlines,
+        session._requests.group_states,
+        session._inbound.invocations,
+        session._inbound.streams,
+        session._invocations,
+        session._streams,
+    ]
+
+
 def see_up_to(session: Session, sequence_id: int) -> None:
     """Let ``sequence_id`` be the largest that the session has seen on this connection; 0: none."""
     if session._lifecycle.connection is not None:
@@ -183,6 +195,11 @@ def set_timer(session: Session, timer: Timer, deadline: float) -> None:
 def reads_other_frames(link: Link) -> bool:
     """Return whether ``link`` keeps what reads the frames that are not ordinary."""
     return link._frames is not None
+
+
+def end_handshake(link: Link) -> None:
+    """Let a link forget what only its handshake needs."""
+    link._endpoint = None
 
 
 # ---- Changes to a service

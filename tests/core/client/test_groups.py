@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from simulation.inspect import inspect
 from tests.helpers.driving import Drive, hello, ok, refused
 
 from limpet_core.client.groups import Groups
@@ -98,4 +99,4 @@ def test_groups_whose_leaves_are_pending_are_joined_again_if_these_fail() -> Non
     drive.says(*[refused(key, "Forbidden") for key in leaves])
     drive.advance(0.0)
     assert [(said["type"], said["group"]) for said in drive.sent()] == [("joinGroup", "a"), ("joinGroup", "b")]
-    assert not drive.session._groups._rejoins
+    assert not inspect(drive.session).rejoins
