@@ -8,11 +8,12 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	@$(BIN)/limpet demo
 
-# Most of the time of a test is waiting: six run at a time. WORKERS=0: one after the other, as a debugger wants it.
+# A test of sockets also waits: six run at a time, and keep two cores busy. WORKERS=0: one after the other, as a debugger
+# wants it. Each worker begins with files that take long (tests/helpers/order.py).
 WORKERS ?= 6
 # Python keeps the compiled tests: without that each worker compiles them anew, for four seconds.
 unexport PYTHONDONTWRITEBYTECODE
-test: $(VENV)/.tested
+test: $(VENV)/.compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # The tests, or PART="tests/core", on each Python of this machine, or on PYTHONS="python3.13 /path/of/python3.14"; OTHERS=1
@@ -109,6 +110,14 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.tested: $(VENV)/.installed
 	@$(PYTHON) tools/install.py $(VENV) "what the tests need" --group test
 	@touch $@
+
+# In a fresh clone each worker would compile all tests, for eight seconds: two processes do it before, each some of them.
+# An error in a test is told by the run that follows.
+COLLECT := $(BIN)/python -m pytest --collect-only -qq
+$(VENV)/.compiled: $(VENV)/.tested
+	@$(COLLECT) tests/core tests/cli tests/docs tests/examples >/dev/null & \
+		$(COLLECT) $(filter-out tests/__pycache__ tests/core tests/cli tests/docs tests/examples,$(patsubst %/,%,$(wildcard tests/*/))) \
+		>/dev/null; wait; touch $@
 
 $(VENV)/.checked: $(VENV)/.tested
 	@$(PYTHON) tools/install.py $(VENV) "formatter, linter and type checkers" --group check

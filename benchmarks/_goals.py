@@ -53,7 +53,7 @@ def goals() -> list[Goal]:
         Goal("the same by client.submit", many, "ours-submit", "js", 1.5, 3, rate),
         Goal("one send after the other, sends/s: ours / official aio", one, "ours", "aio", 2, 3.5, rate),
         Goal("one send after the other, sends/s: ours / official JavaScript", one, "ours", "js", 0.6, 0.9, rate),
-        Goal("memory of an idle connection: official aio / ours", "idle", "aio", "ours", 1.5, 3, memory),
+        Goal("memory of an idle connection: official aio / ours", "idle", "aio", "ours", 3, 3.8, memory),
     ]
 
 

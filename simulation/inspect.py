@@ -69,9 +69,9 @@ def inspect(session: Session) -> Inside:
         "own": requests._own,
         "memberships": groups._pending,
         "rejoins": groups._rejoins,
-        "states asked for": session._group_states._chains,
-        "states to set again": session._group_states._restores,
-        "states to have anew": session._group_states._renewals,
+        "states asked for": requests.group_states._chains,
+        "states to set again": requests.group_states._restores,
+        "states to have anew": requests.group_states._renewals,
         "streams": session._streams._streams,
         "failed streams": session._streams._failed,
         "streams that send": session._streams.sending,
@@ -79,7 +79,7 @@ def inspect(session: Session) -> Inside:
         "invocations": invocations.pending,
         "unsent invocations": invocations.unsent,
         "cancellations": invocations._cancellations,
-        "allowance taken": invocations._allowance.taken,
+        "allowance taken": requests.allowance.taken,
         "control": session._control.messages,
         "publishes on their way": 2 * session._pacing._stride - session._pacing._room,
     }
@@ -122,6 +122,18 @@ def invocations_inside(session: Session) -> InvocationsInside:
 
 
 # ---- Changes to a session
+
+
+def rare_parts(session: Session) -> list[object]:
+    """Return the parts of a session that are made at their first use, as each holder of one has it."""
+    return [
+        session._requests._deadlines,
+        session._requests.group_states,
+        session._inbound.invocations,
+        session._inbound.streams,
+        session._invocations,
+        session._streams,
+    ]
 
 
 def see_up_to(session: Session, sequence_id: int) -> None:
@@ -169,12 +181,13 @@ def forget_groups(session: Session) -> None:
 
 def forget_rejoin(session: Session, group: str) -> None:
     """Forget the rejoin of ``group`` that waits for the end of a leave."""
-    session._groups._rejoins.pop(group, None)
+    if group in session._groups._rejoins:
+        del session._groups._rejoins[group]
 
 
 def forget_own_states(session: Session) -> None:
     """Forget the own states in all groups, which are to be set again."""
-    session._group_states._own.clear()
+    session._requests.group_states._own.clear()
 
 
 def set_timer(session: Session, timer: Timer, deadline: float) -> None:
@@ -185,6 +198,11 @@ def set_timer(session: Session, timer: Timer, deadline: float) -> None:
 def reads_other_frames(link: Link) -> bool:
     """Return whether ``link`` keeps what reads the frames that are not ordinary."""
     return link._frames is not None
+
+
+def end_handshake(link: Link) -> None:
+    """Let a link forget what only its handshake needs."""
+    link._endpoint = None
 
 
 # ---- Changes to a service

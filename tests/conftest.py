@@ -11,12 +11,14 @@ import asyncio.constants
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.helpers.needs import everything_is_required
+from tests.helpers.order import spread
 
 PROFILE = os.environ.get("LIMPET_PROFILE", "quick")
 SLOW = list(HealthCheck)
@@ -28,6 +30,8 @@ settings.load_profile(PROFILE)
 
 # asyncio's debug mode notes ten frames with each callback, a fifth of the time of a check. Nothing reads them.
 asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
+# Its futures and tasks, which are written in C, note all frames: half of the time of a check.
+traceback.extract_stack.__defaults__ = (None, 1)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.
@@ -37,6 +41,8 @@ os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio")
 """Test runs that tests start are those of users without these plugins; pyproject.toml has it for this run."""
 
 _HERE = Path(__file__).parent
+_SINCE = pytest.StashKey[tuple[Path, int]]()
+_OFTEN = 50
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
@@ -60,14 +66,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_FailuresAtOnce(terminal))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if PROFILE == "long":
         for item in items:
             item.add_marker(pytest.mark.timeout(0), append=False)
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1:
+        items[:] = spread(items, workers, lambda item: item.nodeid.partition("::")[0])
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what is there before the first test from collection.
+    _exempt_what_is_there()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Do it again before another file, and after fifty tests: they import libraries, and pytest remembers much."""
+    path, number = item.config.stash.get(_SINCE, (item.path, 0))
+    if path != item.path or number == _OFTEN:
+        _exempt_what_is_there()
+        number = 0
+    item.config.stash[_SINCE] = item.path, number + 1
+
+
+def _exempt_what_is_there() -> None:
+    """Exempt what is there from collection.
 
     A quarter of a million objects are pytest's and the libraries'. Many tests collect garbage to see what a client has
     left behind, and would look through all of these each time, for 0.2 s.

@@ -139,6 +139,7 @@ def test_callbacks_go_on_though_their_task_was_cancelled_before_it_began() -> No
             async with client:
                 await client.join_group(GROUP)
                 deliver(client, GroupMessage(group=GROUP, data=0))
+                assert client._driver.callbacks is not None
                 assert client._driver.callbacks.task is not None
                 client._driver.callbacks.task.cancel()
                 await asyncio.sleep(0)
@@ -162,6 +163,7 @@ def test_callbacks_go_on_in_the_very_turn_in_which_their_task_was_cancelled(capl
             client.on(GroupMessage, take)
             deliver(client, GroupMessage(group=GROUP, data=0))
             await asyncio.sleep(0)
+            assert client._driver.callbacks is not None
             assert client._driver.callbacks.task is not None
             client._driver.callbacks.task.cancel()
             while not client._driver.callbacks.task.done():  # noqa: ASYNC110

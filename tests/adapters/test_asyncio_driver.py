@@ -10,7 +10,7 @@ import uvloop
 from tests.adapters.harness import GROUP, options, soon, url_of
 from tests.helpers.eager import start_eagerly
 
-from limpet import GroupMessage
+from limpet import ConnectError, GroupMessage, Options
 from limpet.asyncio import Client
 from limpet.service import Service
 from limpet_core.service import group_publication
@@ -82,5 +82,50 @@ def test_a_request_that_is_made_amid_a_callback_is_sent_at_once() -> None:
             assert client._session.messages_to_send() == []  # it is not left for a timer
             await soon(lambda: len(asked) == 1)
             assert client.groups == {GROUP, "another"}
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_has_one_timer_from_the_dial_to_the_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop keeps a timer that was cancelled until its time is over."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+        call_at = loop.call_at
+
+        def noted(when: float, callback: Any, *args: Any, **named: Any) -> asyncio.TimerHandle:
+            timer = call_at(when, callback, *args, **named)
+            if getattr(callback, "__name__", "") == "_wake":
+                timers.append(timer)
+            return timer
+
+        async with Service() as service:
+            url = url_of(service)
+            monkeypatch.setattr(loop, "call_at", noted)
+            client = Client(url, Options(connect_timeout=30.0, keepalive_interval=20.0))
+            await client.start()
+            began = loop.time()
+            assert [timer.cancelled() for timer in timers] == [False]
+            assert timers[0].when() <= began + 20.0
+            monkeypatch.undo()
+            await client.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_timer_that_fires_before_anything_is_due_is_armed_again() -> None:
+    """The one for an attempt to connect is set for the keepalive, which is sooner here."""
+
+    async def scenario() -> None:
+        never = asyncio.Event()
+
+        async def url() -> str:
+            await never.wait()
+            raise AssertionError
+
+        client = Client(url, Options(connect_timeout=0.3, keepalive_interval=0.05, keepalive_timeout=0.1))
+        with pytest.raises(ConnectError, match="there was no URL in time"):
+            await client.start()
 
     asyncio.run(scenario())

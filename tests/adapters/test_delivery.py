@@ -9,6 +9,7 @@ from types import coroutine
 from typing import Any
 
 import pytest
+from tests.helpers.home import Home
 
 from limpet import Acked, GroupMessage, Invoked
 from limpet._clients.buffers import Buffer
@@ -22,7 +23,7 @@ def message(number: int) -> GroupMessage:
 @pytest.mark.parametrize(("limit", "kept"), [(1, [4]), (2, [4]), (3, [3, 4]), (10, [0, 1, 2, 3, 4])])
 def test_without_a_reader_the_newest_messages_are_kept_and_reading_goes_on(limit: int, kept: list[int]) -> None:
     reading: list[bool] = []
-    delivery = Delivery(limit, reading.append, lambda _: None, lambda _: None, lambda _: None)
+    delivery = Delivery(limit, Home(reading.append), lambda _: None, lambda _: None)
     delivery.deliver([message(number) for number in range(5)])
     assert [item.data for item in delivery.inbox.items] == kept
     assert reading == []
@@ -36,7 +37,7 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
         if not on:  # as another thread does, which saw that the buffer was not full yet
             buffer.items.clear()
 
-    delivery = Delivery(4, read, lambda _: None, lambda _: None, lambda _: None)
+    delivery = Delivery(4, Home(read), lambda _: None, lambda _: None)
     buffer = Buffer(delivery, frozenset({GroupMessage}))
     delivery.buffers.add(buffer)
     delivery.deliver([message(number) for number in range(4)])
@@ -47,7 +48,7 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
 def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    delivery = Delivery(10, lambda _: None, lambda _: None, lambda _: None, lambda _: None)
+    delivery = Delivery(10, Home(), lambda _: None, lambda _: None)
     seen: list[int] = []
 
     def finds(event: GroupMessage) -> None:
@@ -104,7 +105,7 @@ def waits() -> Generator[None]:
 
 def make(limit: int = 100) -> tuple[Delivery, list[bool]]:
     reading: list[bool] = []
-    return Delivery(limit, reading.append, lambda _: None, lambda _: None, lambda _: None), reading
+    return Delivery(limit, Home(reading.append), lambda _: None, lambda _: None), reading
 
 
 def step(delivery: Delivery) -> Any:
@@ -209,9 +210,9 @@ def test_a_cancellation_that_was_meant_for_us_ends_it() -> None:
 def test_the_ends_of_requests_and_invocations_go_each_to_its_own_function() -> None:
     answered: list[Acked] = []
     invoked: list[Invoked] = []
-    delivery = Delivery(10, lambda _: None, answered.append, invoked.append, lambda _: None)
+    delivery = Delivery(10, Home(), answered.append, invoked.append)
     acked, reply = Acked(1), Invoked("1")
     delivery.deliver([reply, acked])
     assert (answered, invoked) == ([acked], [reply])
-    with pytest.raises(TypeError, match="settle"):  # none of them may be left out
-        Delivery(10, lambda _: None, answered.append, invoked.append)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="invoked"):  # none of them may be left out
+        Delivery(10, Home(), answered.append)  # type: ignore[call-arg]

@@ -15,8 +15,8 @@ from limpet.testing import BackgroundService
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system has no SIGSTOP")
 
-FROZEN = 2.5
-"""Seconds; the keepalive time-out is 1 second. A ping that is more than two seconds late is the sign."""
+FROZEN = 7.5
+"""Seconds; the keepalive time-out is 5 seconds. A ping that is more than two seconds late is the sign."""
 
 BEGIN = """
 import sys
@@ -26,7 +26,7 @@ from limpet import Connected, Disconnected, Options, Recovering
 def tell(event):
     print(type(event).__name__, getattr(event, "data", ""), flush=True)
 
-client = Client(sys.argv[1], Options(keepalive_interval=0.2, keepalive_timeout=1.0))
+client = Client(sys.argv[1], Options(keepalive_interval=0.2, keepalive_timeout=5.0))
 for kind in (Connected, Disconnected, Recovering):
     client.on(kind, tell)
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.harness import bounded, options, run
+from tests.helpers.home import Home
 from tests.helpers.scripted import Peer, Scripted, group_message
 from tests.helpers.waiting import LIMIT, until
 
@@ -57,7 +58,7 @@ class Bench:
 
     def __init__(self, limit: int, group: str | None = None) -> None:
         self.reading: list[bool] = []
-        self.delivery = Delivery(limit, self.reading.append, lambda _: None, lambda _: None, lambda _: None)
+        self.delivery = Delivery(limit, Home(self.reading.append), lambda _: None, lambda _: None)
         self.buffer = StreamsBuffer(self.delivery, group, IncomingStreams(), Reader)
         self.delivery.buffers.add(self.buffer)
 
@@ -109,7 +110,7 @@ def test_readers_that_catch_up_just_when_reading_is_paused_do_not_wait_for_ever(
         if not on:  # as another thread does, which saw that the buffer was not full yet
             reader.fragments.items.clear()
 
-    delivery = Delivery(4, read, lambda _: None, lambda _: None, lambda _: None)
+    delivery = Delivery(4, Home(read), lambda _: None, lambda _: None)
     buffer = StreamsBuffer(delivery, None, IncomingStreams(), Reader)
     delivery.buffers.add(buffer)
     delivery.deliver([fragment("a", 1)])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.adapters.harness import options, run
 from tests.adapters.test_sync_interrupts import interrupted_everywhere
+from tests.helpers.home import Home
 from tests.helpers.waiting import LIMIT, until
 
 import limpet.sync
@@ -247,7 +248,7 @@ def test_the_events_of_streams_are_for_their_methods(service: BackgroundService,
 
 
 def test_a_stop_fails_a_stream_whose_end_was_lost() -> None:
-    delivery = Delivery(10, lambda _: None, lambda _: None, lambda _: None, lambda _: None)
+    delivery = Delivery(10, Home(), lambda _: None, lambda _: None)
     record = StreamRecord()
     delivery.outgoing[record] = None
     delivery.deliver([StreamOpened("s", record), StreamProgress("s", 3, record), Stopped()])

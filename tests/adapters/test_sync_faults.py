@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from simulation.inspect import pending
 from tests.adapters.test_sync import program
+from tests.helpers.home import instead_of_deliver
 from tests.helpers.waiting import LIMIT, until
 
 from limpet import (
@@ -131,7 +132,7 @@ def test_a_fault_in_a_thread_that_dials_ends_the_client(monkeypatch: pytest.Monk
             pass
 
 
-def test_a_fault_in_handing_out_loses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_handing_out_loses_no_answer() -> None:
     with BackgroundService() as service, Client(service.url(), fast(close_timeout=0.1)) as client:
         deliver = client._delivery.deliver
         calls: list[int] = []
@@ -142,7 +143,7 @@ def test_a_fault_in_handing_out_loses_no_answer(monkeypatch: pytest.MonkeyPatch)
                 fail()
             deliver(events)
 
-        monkeypatch.setattr(client._delivery, "deliver", fail_once)
+        instead_of_deliver(client._delivery, fail_once)
         client.send_to_group(GROUP, 1, timeout=LIMIT)
         until(lambda: client.state is State.STOPPED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -250,3 +251,23 @@ def test_waits_cost_no_real_time() -> None:
         assert trio.current_time() - start == pytest.approx(60.0)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_run_does_not_keep_the_nursery_in_which_it_began() -> None:
+    """It would take a kilobyte; ``nursery.start`` makes it, and lets it go when the client is connected."""
+
+    def nurseries() -> int:
+        gc.collect()
+        return sum(type(each) is trio.Nursery for each in gc.get_objects())
+
+    async def scenario(service: BackgroundService) -> None:
+        async with trio.open_nursery() as nursery:
+            before = nurseries()
+            client = Client(service.url(), fast())
+            await nursery.start(client.run)
+            while writers():  # noqa: ASYNC110 - nothing tells
+                await trio.sleep(0.01)
+            assert nurseries() == before + 2  # of the run, and of its transport
+            await client.stop()
+
+    run(scenario)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import pytest
-from playwright.async_api import async_playwright, expect
-from tests.browser.browsing import CHROMIUM, FLAGS
+from playwright.async_api import expect
+from tests.browser.browsing import CHROMIUM, SHARED
 from tests.examples.test_examples import Example, example
 from tests.helpers.needs import needs
 
@@ -21,23 +20,21 @@ def port() -> int:
 
 
 def test_a_page_and_a_client_read_every_token_once_and_in_order(port: int) -> None:
-    (chromium,) = needs(CHROMIUM)
+    needs(CHROMIUM)
 
     async def browse(program: Example) -> None:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            try:
-                page = await browser.new_page()
-                await page.goto(f"http://127.0.0.1:{port}/")
-                await expect(page.locator("#state")).to_have_text("connected")
-                await page.get_by_role("button").click()
-                await expect(page.locator("#answers p")).to_have_class("done")
-                assert await page.locator("#answers p").text_content() == ANSWER
-                assert await page.locator("#drops").text_content() == "1"
-            finally:
-                await browser.close()
+        page = await (await SHARED.browser()).new_page()
+        try:
+            await page.goto(f"http://127.0.0.1:{port}/")
+            await expect(page.locator("#state")).to_have_text("connected")
+            await page.get_by_role("button").click()
+            await expect(page.locator("#answers p")).to_have_class("done")
+            assert await page.locator("#answers p").text_content() == ANSWER
+            assert await page.locator("#drops").text_content() == "1"
+        finally:
+            await page.close()
 
     with example("stream_tokens.py", str(port)) as program:
         assert program.hear() == "ready"
-        asyncio.run(browse(program))
+        SHARED.run(browse(program))
         assert program.hear() == ANSWER.rstrip()

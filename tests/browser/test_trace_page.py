@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from tests.adapters.service.sockets import Client as RawClient
 from tests.adapters.service.webhook import webhook
-from tests.browser.browsing import CHROMIUM, browsing, button, events, trace_page
+from tests.browser.browsing import CHROMIUM, SHARED, browsing, button, events, trace_page
 from tests.helpers.needs import needs
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -83,7 +83,7 @@ def test_what_was_there_before_is_shown_and_refusals_say_why() -> None:
             await expect(events(page, "refused")).to_contain_text("Forbidden. The client does not have permission")
             await expect(page.locator("#total-refused")).to_have_text("1")
 
-    asyncio.run(run())
+    SHARED.run(run())
 
 
 def test_invocations_and_the_states_of_groups_are_shown() -> None:
@@ -119,7 +119,7 @@ def test_invocations_and_the_states_of_groups_are_shown() -> None:
             await expect(events(page, "absent")).to_contain_text("in room → 1 watcher")
             await ann.leave()
 
-    asyncio.run(run())
+    SHARED.run(run())
 
 
 def test_what_the_application_server_does_is_shown() -> None:
@@ -140,7 +140,7 @@ def test_what_the_application_server_does_is_shown() -> None:
             await server.remove_connection_from_group("vip", ben.connection_id)
             await expect(events(page, "left")).to_contain_text("vip")
 
-    asyncio.run(run())
+    SHARED.run(run())
 
 
 def test_streams_are_shown_from_their_start_to_their_end() -> None:

@@ -10,17 +10,23 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tests.helpers import forked
+
 TIMEOUT = 100
 
 
 def limpet(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``limpet`` to its end; see :func:`running` for a start of the interpreter, and tests/helpers/forked.py."""
+    every = {**environment_without_limpet(), **environment}
+    if forked.POSSIBLE:
+        return subprocess.CompletedProcess(["limpet", *arguments], *forked.run(arguments, stdin, every, TIMEOUT))
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "limpet", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env={**environment_without_limpet(), **environment},
+        env=every,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+from tests.helpers.home import instead_of_deliver
 from tests.helpers.waiting import LIMIT
 
 from limpet import Event, LocalProtocolError, Options, State
@@ -36,7 +37,7 @@ class Shim:
                     handle(event)
             deliver(events)
 
-        self.inner.delivery.deliver = tap
+        instead_of_deliver(self.inner.delivery, tap)
 
     # ---- Differences
 

@@ -118,7 +118,7 @@ def test_the_oracles_notice_a_faulty_session(fault: str) -> None:
 @pytest.mark.parametrize(("kind", "first", "session_type"), [
     # It takes a connection lost for good, a rejoin without an answer, and a leave then: one run of some 300. The search
     # begins where one was found last.
-    pytest.param("wild-resend", 240, LosesGroupsToLeaves, id="loses a group to a leave that failed"),
+    pytest.param("wild-resend", 890, LosesGroupsToLeaves, id="loses a group to a leave that failed"),
     # It takes two publishes without an ack that are lost while they ask for one: one run of some 70.
     pytest.param("wild-plain", 0, PacesForEver, id="holds publishes back for ever"),
 ])  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from limpet import Event, GroupMessage, GroupStatesChanged, LimpetError, ServerMessage
 from limpet._clients.open_buffers import OpenBuffers
@@ -183,6 +183,14 @@ class Inbox(Buffer):
             super().relax()
 
 
+class Consumers(Protocol):
+    """Pauses and resumes reading."""
+
+    def consumers_ready(self, ready: bool, /) -> object:
+        """Pause or resume reading: consumers are too far behind, or have caught up."""
+        ...
+
+
 class Buffers:
     """All buffers of a client, and how many consumers are too far behind.
 
@@ -191,7 +199,7 @@ class Buffers:
 
     Args:
         limit: how many events a consumer may be behind before reading is paused.
-        reading: called with False when consumers are too far behind, with True when they have caught up.
+        home: is told when consumers are too far behind, and when they have caught up.
 
     Attributes:
         held: how many consumers are too far behind; above 0, reading is to be paused.
@@ -199,25 +207,27 @@ class Buffers:
         buffers: the open ones, but for the inbox.
     """
 
-    def __init__(self, limit: int, reading: Callable[[bool], None]) -> None:
-        self.limit = limit
+    __slots__ = ("__weakref__", "_consumers", "begun", "buffers", "held", "inbox", "limit")
+
+    def __init__(self, limit: int, home: Consumers) -> None:
+        self.limit: int = limit
         self.held: int = 0
         self.begun: bool = False
         self.buffers: OpenBuffers[Buffer] = OpenBuffers()
         self.inbox: Inbox = Inbox(self)
-        self._reading = reading
+        self._consumers = home
 
     def hold(self) -> None:
         """Count one more consumer that is too far behind."""
         self.held += 1
         if self.held == 1:
-            self._reading(False)
+            self._consumers.consumers_ready(False)
 
     def release(self) -> None:
         """Count one consumer less: it has caught up, or is gone."""
         self.held -= 1
         if self.held == 0:
-            self._reading(True)
+            self._consumers.consumers_ready(True)
 
     def begin(self) -> None:
         """Reopen the buffers that have ended: the client starts (again)."""

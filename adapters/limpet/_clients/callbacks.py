@@ -9,7 +9,7 @@ from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from limpet import Acked, Event, InvalidType, Invoked, LocalProtocolError, StreamClosed, StreamOpened, StreamProgress
 from limpet._cancellation import is_failure
@@ -36,6 +36,26 @@ class Running(NamedTuple):
     result: Awaitable[object] | None = None  # to be awaited, where it is not a thread that calls
 
 
+class Reading(Protocol):
+    """Is held as long as somebody is too far behind."""
+
+    def hold(self) -> None:
+        """Count one more who is."""
+        ...
+
+    def release(self) -> None:
+        """Count one less."""
+        ...
+
+
+class Home(Protocol):
+    """Where callbacks are called."""
+
+    def raise_later(self, error: BaseException, /) -> object:
+        """Raise ``error`` out of the event loop or nursery, after this call."""
+        ...
+
+
 class CallbackQueue:
     """Calls callbacks, and queues events while their callbacks cannot be called.
 
@@ -44,32 +64,43 @@ class CallbackQueue:
 
     Args:
         limit: events that may wait before reading is paused.
-        hold: called when the limit is reached.
-        release: called when half of these are gone.
-        raise_later: called with an exception of a callback that is meant to end the program (``KeyboardInterrupt``,
-            ``SystemExit``), to be raised out of the event loop or nursery once all events are delivered. None:
-            callbacks are called elsewhere, with the events that :meth:`take` returns; the queue is always busy then.
+        reading: is held when the limit is reached, and released when half of these are gone.
+        home: raises the exception of a callback that is meant to end the program (``KeyboardInterrupt``,
+            ``SystemExit``) once all events are delivered.
+        elsewhere: callbacks are called elsewhere, with the events that :meth:`take` returns; the queue is always busy
+            then.
 
     Attributes:
         registered: callbacks by type of event.
         busy: the state.
-        raise_later: the argument.
         running: the callback that others wait for; set by :meth:`call`, or by the thread that calls callbacks.
     """
+
+    __slots__ = (
+        "_events",
+        "_full",
+        "_home",
+        "_limit",
+        "_reading",
+        "_seen",
+        "_seen_at",
+        "busy",
+        "registered",
+        "running",
+    )
 
     def __init__(
         self,
         limit: int,
-        hold: Callable[[], None],
-        release: Callable[[], None],
-        raise_later: Callable[[BaseException], object] | None,
+        reading: Reading,
+        home: Home,
+        elsewhere: bool,
     ) -> None:
         self.registered: dict[type, tuple[Callback, ...]] = {}
-        self.busy: bool = raise_later is None
-        self.raise_later: Callable[[BaseException], object] = raise_later or raise_at_once
+        self.busy: bool = elsewhere
+        self._home = home
         self._limit = limit
-        self._hold = hold
-        self._release = release
+        self._reading = reading
         self._events: deque[Event] | None = None  # made when needed: it takes 0.7 KiB, even empty
         self._full = False
         self.running: Running | None = None
@@ -123,6 +154,10 @@ class CallbackQueue:
         else:
             self.raise_later(error)
 
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which ends the program, once all events are delivered."""
+        self._home.raise_later(error)
+
     def put(self, event: Event) -> None:
         """Queue an event."""
         if self._events is None:
@@ -130,7 +165,7 @@ class CallbackQueue:
         self._events.append(event)
         if len(self._events) >= self._limit and not self._full:
             self._full = True
-            self._hold()
+            self._reading.hold()
 
     @property
     def waiting(self) -> int:
@@ -144,7 +179,7 @@ class CallbackQueue:
         event = self._events.popleft()
         if self._full and len(self._events) <= self._limit // 2:
             self._full = False
-            self._release()
+            self._reading.release()
         return event, self.registered.get(type(event), ())
 
     # ---- Callbacks that hold up others
@@ -228,10 +263,6 @@ class CallbackQueue:
                 return None
             self.call(*queued)
         return self.running
-
-
-def raise_at_once(error: BaseException) -> None:
-    raise error
 
 
 class CallbackWrapper:

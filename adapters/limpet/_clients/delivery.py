@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from limpet import (
     Acked,
@@ -17,21 +18,33 @@ from limpet import (
     StreamOpened,
     StreamProgress,
 )
-from limpet._clients.buffers import Buffers
-from limpet._clients.callbacks import CallbackQueue, raise_at_once
+from limpet._clients.buffers import Buffers, Consumers
+from limpet._clients.callbacks import CallbackQueue
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
+
+
+class Home(Consumers, Protocol):
+    """The driver, as far as it is told of events. One object, and no bound method for each thing to tell."""
+
+    def settle(self, event: Connected | Stopped, /) -> object:
+        """Note that the client is connected or has stopped, after the callbacks for that."""
+        ...
+
+    def raise_later(self, error: BaseException, /) -> object:
+        """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call."""
+        ...
 
 
 class Delivery(Buffers):
     """Delivers each event to its callbacks, in order and one at a time, and to the buffers that want it.
 
     Args:
-        limit, reading: see :class:`Buffers`.
+        limit: see :class:`Buffers`.
+        home: the driver.
         answered: called with the end of each request.
         invoked: called with the end of each invocation.
-        settle: called when the client is connected or has stopped, after the callbacks for that.
-        raise_later: see :class:`CallbackQueue`.
+        elsewhere: whether callbacks are called elsewhere, see :class:`CallbackQueue`.
 
     Attributes:
         callbacks: the application's.
@@ -39,22 +52,24 @@ class Delivery(Buffers):
         instruments: the application's instrument; None: there is none.
     """
 
+    __slots__ = ("_answered", "_home", "_invoked", "callbacks", "instruments", "outgoing")
+
     def __init__(
         self,
         limit: int,
-        reading: Callable[[bool], None],
+        home: Home,
         answered: Callable[[Acked], None],
         invoked: Callable[[Invoked], None],
-        settle: Callable[[Connected | Stopped], None],
-        raise_later: Callable[[BaseException], object] | None = raise_at_once,
+        *,
+        elsewhere: bool = False,
     ) -> None:
-        super().__init__(limit, reading)
-        self.callbacks: CallbackQueue = CallbackQueue(limit, self.hold, self.release, raise_later)
+        super().__init__(limit, home)
+        self.callbacks: CallbackQueue = CallbackQueue(limit, self, home, elsewhere)
         self.outgoing: dict[StreamRecord, None] = {}  # an empty set would take more
         self.instruments: Instruments | None = None
         self._answered = answered
         self._invoked = invoked
-        self._settle = settle
+        self._home = home
 
     @property
     def waiting(self) -> int:
@@ -121,14 +136,14 @@ class Delivery(Buffers):
         elif type(event) is Invoked:
             self._invoked(event)
         elif type(event) is Connected:
-            self._settle(event)
+            self._home.settle(event)
         elif type(event) is Stopped:
             for buffer in (*self.buffers, self.inbox):
                 buffer.end(event.error)
             for record in tuple(self.outgoing):  # none, unless their own ends were lost with an interrupt
                 error = StreamError("Stopped", "the client has stopped", record.acknowledged)
                 self._tell(record, StreamClosed(record.stream_id, record.acknowledged, record, error))
-            self._settle(event)
+            self._home.settle(event)
 
     def _tell(self, record: StreamRecord, event: StreamOpened | StreamProgress | StreamClosed) -> None:
         if isinstance(event, StreamClosed):

@@ -29,6 +29,7 @@ from limpet import (
 from limpet._clients import suspend
 from limpet._clients.delivery import Delivery
 from limpet._transports.route import Route
+from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -98,8 +99,7 @@ class BaseDriver(ABC, Generic[TransportT]):
     Args:
         route: the way to the service.
         options: the session's.
-        raise_later: raises an exception of a callback out of the event loop or nursery, after this call; None:
-            callbacks are called elsewhere, see :meth:`_run_callbacks`.
+        elsewhere: callbacks are called elsewhere, see :meth:`_run_callbacks`.
 
     Attributes:
         session: the protocol's state.
@@ -107,19 +107,31 @@ class BaseDriver(ABC, Generic[TransportT]):
         unseen: how many errors of ``client.submit`` nobody has looked at.
     """
 
-    unseen: int = 0
-    _start_hint = "`async with client:`"
-    _senders: Any = ()  # callers that wait until a message without an ack can be sent
+    __slots__ = (
+        "__weakref__",
+        "_armed",
+        "_called_meanwhile",
+        "_delivering",
+        "_dial",
+        "_draining",
+        "_route",
+        "_senders",
+        "_transport",
+        "_wall_clock",
+        "delivery",
+        "session",
+        "unseen",
+    )
 
-    def __init__(
-        self, route: Route, options: Options | None, raise_later: Callable[[BaseException], object] | None
-    ) -> None:
+    _start_hint = "`async with client:`"
+
+    def __init__(self, route: Route, options: Options | None, *, elsewhere: bool = False) -> None:
         self.session: Session = Session(options, random=random.random, headers=route.headers)
         self.session.start_hint = self._start_hint
+        self.unseen: int = 0
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(
-            limit, self.consumers_ready, settle_request, settle_invocation, self.settle, raise_later
-        )
+        self.delivery: Delivery = Delivery(limit, self, settle_request, settle_invocation, elsewhere=elsewhere)
+        self._senders: Any = NOTHING  # callers that wait until a message without an ack can be sent
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
         self._route = route
@@ -165,6 +177,10 @@ class BaseDriver(ABC, Generic[TransportT]):
     @abstractmethod
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers that wait for the start or for the stop."""
+
+    def raise_later(self, error: BaseException) -> None:
+        """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call; else now."""
+        raise error
 
     def can_send(self, publish: bool) -> bool:
         """Return whether a message without an ack can be sent now.
@@ -270,10 +286,13 @@ class AsyncDriver(BaseDriver[TransportT]):
         waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str).
     """
 
+    __slots__ = ("waiting",)
+
+    _senders: dict[bool, AsyncWaiter[None]]  # one for publishes, one for everything else
+
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(route, options, self.raise_later)
+        super().__init__(route, options)
         self.waiting: dict[AsyncWaiter[Any], int | str] = {}
-        self._senders: dict[bool, AsyncWaiter[None]] = {}  # one for publishes, one for everything else
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause reading at once, resume it soon, in the event loop.
@@ -357,6 +376,14 @@ class AsyncDriver(BaseDriver[TransportT]):
     async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
         """Await ``wait()``, and cancel it at ``deadline`` (in seconds of the session's time), which raises nothing."""
 
+    def _sender(self, publish: bool) -> AsyncWaiter[None]:
+        """Return the waiter of all callers that wait to send a publish, or (False) anything else."""
+        if self._senders is NOTHING:
+            self._senders = {}
+        if publish not in self._senders:
+            self._senders[publish] = self.waiter()
+        return self._senders[publish]
+
     def wake_senders(self) -> None:
         for publish in tuple(self._senders):
             if self.can_send(publish):
@@ -365,10 +392,6 @@ class AsyncDriver(BaseDriver[TransportT]):
     @abstractmethod
     async def stop(self) -> None:
         """Stop the session and wait until it has stopped."""
-
-    @abstractmethod
-    def raise_later(self, error: BaseException) -> None:
-        """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call."""
 
 
 def no_room(timeout: float | None) -> SendTimeout:

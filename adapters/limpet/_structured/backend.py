@@ -125,6 +125,8 @@ class Fairness:
         taken: how many messages were sent and events taken since other tasks have run.
     """
 
+    __slots__ = ("_backend", "_length", "taken")
+
     def __init__(self, backend: Backend, most: int) -> None:
         self._backend = backend
         self._length = min(64, most)

@@ -15,6 +15,8 @@ class CallbackTask:
     A second task looks after it, as long as one callback holds up others.
     """
 
+    __slots__ = ("_backend", "_nursery", "_over", "_queue", "_running", "_session", "_wakeup", "_watching")
+
     def __init__(self, backend: Backend, session: Session, queue: CallbackQueue) -> None:
         self._backend = backend
         self._session = session

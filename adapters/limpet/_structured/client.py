@@ -188,7 +188,9 @@ class StructuredClient(AsyncClient[StructuredDriver]):
             LocalProtocolError: the client was started already, or is not made for this event loop.
         """
         self._check_loop()
-        await self._driver.run(task_status.started if task_status is not None else _nothing, timeout)
+        run = self._driver.run(task_status.started if task_status is not None else _nothing, timeout)
+        del task_status  # trio's keeps the nursery in which the task began
+        await run
 
     def _check_loop(self) -> None:
         self._driver.backend.protect()

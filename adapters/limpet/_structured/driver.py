@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, ClassVar
 
 from limpet import ClientStopped, Connected, LocalProtocolError, Options, State, Stopped
 from limpet._clients.driver import AsyncDriver
@@ -43,12 +43,29 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         fairness: checkpoints for callers that never have to wait.
     """
 
-    backend: Backend
+    __slots__ = (
+        "_call_soon",
+        "_callbacks",
+        "_earlier",
+        "_ended",
+        "_escaped",
+        "_first",
+        "_nursery",
+        "_over",
+        "_retire_at",
+        "_started",
+        "_thread",
+        "_transports",
+        "fairness",
+    )
+
+    backend: ClassVar[Backend]
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
         self.fairness: Fairness = Fairness(self.backend, self.session.options.max_pending_requests)
-        self._callbacks = CallbackTask(self.backend, self.session, self.delivery.callbacks)
+        self._callbacks: CallbackTask | None = None  # made with the first async callback
+        self._started: Callable[[], None] | None = None  # to be called when the run is connected; not kept any longer
         self._nursery: Nursery | None = None  # of the run
         self._transports: list[TransportTasks] = []  # those whose tasks have not ended
         self._escaped: BaseException | None = None  # of a callback that was called outside the run's nursery
@@ -109,9 +126,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
 
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true."""
-        if publish not in self._senders:
-            self._senders[publish] = self.waiter()
-        await self._senders[publish]
+        await self._sender(publish)
 
     async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
         """Await ``wait()``, and cancel it at ``deadline``."""
@@ -150,10 +165,14 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._thread, self._call_soon = get_ident(), self.backend.call_soon()
         self.start_session(self.now(), timeout)
         self._ended = ended = self.backend.signal()
+        self._started = started
+        del started
         try:
-            await self._run(started)
+            await self._run()
         finally:
-            self._callbacks.end()
+            self._started = None
+            if self._callbacks is not None:
+                self._callbacks.end()
             self._nursery = None
             self._end()
             self.delivery.callbacks.drop()  # the events that a cancellation has left
@@ -163,14 +182,15 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             if escaped is not None:
                 raise escaped
 
-    async def _run(self, started: Callable[[], None]) -> None:
+    async def _run(self) -> None:
         self._first, self._over = None, self.backend.signal()
         async with self.backend.nursery() as nursery:
-            self._callbacks.begin(nursery)
+            if self._callbacks is not None:
+                self._callbacks.begin(nursery)
             self._nursery = nursery
             try:
                 self.drain()
-                await self._keep_time(started)
+                await self._keep_time()
             except BaseException as error:
                 if not isinstance(error, self.backend.cancelled()):
                     self.give_up()
@@ -187,6 +207,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
 
     async def _stop_politely(self) -> None:
         """Stop the session, whatever cancels the caller."""
+        self._started = None
         with self.backend.scope(self.now() + self.session.options.close_timeout + CLOSE_TIMEOUT, True):
             self.session.stop(self.now())
             self.drain()
@@ -201,7 +222,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._earlier.set()
         if type(event) is Stopped:
             self._over.set()
-            self._callbacks.wake()
+            if self._callbacks is not None:
+                self._callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the run, which ends the client politely."""
@@ -236,14 +258,13 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             self.session.disconnected(self.now())  # the answer to its close is not waited for
             self.drain()
 
-    async def _keep_time(self, started: Callable[[], None] | None = None) -> None:
-        """Wake the session when it is time, until it has stopped; call ``started`` once it is connected."""
+    async def _keep_time(self) -> None:
+        """Wake the session when it is time, until it has stopped; tell the caller of the run once it is connected."""
         while self.session.state is not State.STOPPED:
             self._earlier = self.backend.signal()
             self._armed = min(self.session.deadline, self._retire_at)
-            if started is not None and self._first is not None:
-                started()
-                started = None
+            if self._first is not None:
+                self._tell_started()
             with self.backend.scope(self._armed, False):
                 await self._earlier.wait()
             now = self.now()
@@ -254,7 +275,12 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
                 self._wake_session(now)
                 self.drain()
         self._armed = self._retire_at = math.inf
-        if started is not None and type(self._first) is Connected:  # and has stopped at once
+        if type(self._first) is Connected:  # and has stopped at once
+            self._tell_started()
+
+    def _tell_started(self) -> None:
+        started, self._started = self._started, None
+        if started is not None:
             started()
 
     # ---- Hooks of the drain
@@ -272,6 +298,10 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             self._transports.append(transport)
 
     def _run_callbacks(self) -> None:
+        if self._callbacks is None:
+            self._callbacks = CallbackTask(self.backend, self.session, self.delivery.callbacks)
+            if self._nursery is not None:
+                self._callbacks.begin(self._nursery)
         self._callbacks.wake()
 
     def _arm(self, deadline: float) -> None:

@@ -41,6 +41,23 @@ class TransportTasks:
         writable: no message waits for the peer.
     """
 
+    __slots__ = (
+        "_active",
+        "_backend",
+        "_connection",
+        "_dial",
+        "_nursery",
+        "_output",
+        "_owner",
+        "_readable",
+        "_retired",
+        "_route",
+        "_scope",
+        "_session",
+        "_writing",
+        "writable",
+    )
+
     def __init__(self, backend: Backend, route: Route, dial: Dial, owner: TransportOwner) -> None:
         self.writable: bool = True
         self._backend = backend
@@ -50,7 +67,8 @@ class TransportTasks:
         self._session = owner.session
         self._scope: Scope | None = None  # of opening, reading and writing
         self._nursery: Nursery | None = None  # shielded: also of what is held open for the transport
-        self._output, self._readable = backend.signal(), backend.signal()
+        self._output: Signal | None = None  # for the writer
+        self._readable: Signal | None = None  # for the reader, while it pauses
         self._writing = False  # the writer is there
         self._active = self._retired = False  # the writer has sent something of late; it is to end
         self._connection: AsyncMessageConnection | TcpConnection
@@ -66,14 +84,14 @@ class TransportTasks:
     def write(self) -> None:
         """Wake the writer, or begin it if there is something to send: an idle connection has none."""
         if self._writing:
-            self._output.set()
+            self._wake_writer()
         elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.collect():
             self._writing, self._retired = True, False
             self._nursery.start_soon(self._write)
 
     def read(self, wanted: bool) -> None:
         """Resume reading; the reader itself pauses."""
-        if wanted:
+        if wanted and self._readable is not None:
             self._readable.set()
 
     def retire(self) -> bool:
@@ -83,8 +101,12 @@ class TransportTasks:
             return True
         if isinstance(self._connection, TcpConnection):
             self._retired = True
-            self._output.set()
+            self._wake_writer()
         return False
+
+    def _wake_writer(self) -> None:
+        if self._output is not None:
+            self._output.set()
 
     def cancel(self) -> None:
         """End the tasks: the transport is not wanted any more."""
@@ -171,19 +193,20 @@ class TransportTasks:
     # ---- The two directions
 
     async def _read(self) -> None:
-        dial, connection, session, drain = self._dial, self._connection, self._session, self._owner.drain
-        drain()
+        dial, connection, session, owner = self._dial, self._connection, self._session, self._owner
+        owner.drain()
         while dial.wanted:
             while not session.reading:
                 self._readable = self._backend.signal()
                 await self._readable.wait()
+                self._readable = None
             await connection.receive()
-            drain()  # which cancels both tasks once the transport is not wanted any more
+            owner.drain()  # which cancels both tasks once the transport is not wanted any more
 
     async def _write(self) -> None:
         dial, connection, owner = self._dial, self._connection, self._owner
         while dial.wanted:
-            self._output = self._backend.signal()
+            self._output = output = self._backend.signal()
             self.writable = False
             try:
                 sent = await connection.send()
@@ -196,7 +219,7 @@ class TransportTasks:
                 if self._retired:
                     break  # nothing has come since: there was no wait
                 owner.writer_waits()
-                await self._output.wait()
+                await output.wait()
             else:
                 self._active = True
-        self._writing = False
+        self._writing, self._output = False, None

@@ -18,6 +18,18 @@ _CHUNK = 256 * 1024
 class TcpConnection:
     """A TCP connection and the pipeline that makes messages of its bytes."""
 
+    __slots__ = (
+        "_backend",
+        "_collected",
+        "_dial",
+        "_drain",
+        "_halfway",
+        "_pipeline",
+        "_route",
+        "_session",
+        "_stream",
+    )
+
     def __init__(
         self, backend: Backend, route: Route, session: Session, dial: Dial, drain: Callable[[], object]
     ) -> None:

@@ -30,6 +30,8 @@ class Pipeline:
     Call :meth:`address` first.
     """
 
+    __slots__ = ("_context", "_proxy", "_proxy_tls", "_setting", "_tls", "_tunnel", "link")
+
     def __init__(self, link: Link, tls: ssl.SSLContext | None, proxy: ProxySetting) -> None:
         self.link: Link = link
         self._context = tls

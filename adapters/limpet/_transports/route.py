@@ -40,6 +40,8 @@ class Route:
         InvalidType, InvalidValue: an argument cannot be used; the message names it.
     """
 
+    __slots__ = ("_proxy", "_tls", "_url", "blocking_connect", "connect", "headers")
+
     def __init__(
         self,
         url: Provider,

@@ -74,6 +74,8 @@ BACKEND = Backend(
 
 
 class _Driver(StructuredDriver):
+    __slots__ = ()
+
     backend = BACKEND
 
 

@@ -30,6 +30,19 @@ class TcpConnection(asyncio.Protocol):
         writable: the peer takes what is written.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_loop",
+        "_owner",
+        "_reading",
+        "_received",
+        "_transport",
+        "_wants_reading",
+        "_yielding",
+        "pipeline",
+        "writable",
+    )
+
     def __init__(self, owner: TcpOwner, pipeline: Pipeline) -> None:
         self.pipeline: Pipeline = pipeline
         self.writable: bool = True

@@ -30,6 +30,7 @@ from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
 from limpet.asyncio._submitted import Submitted
 from limpet.asyncio._tcp import TcpConnection
+from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -55,14 +56,30 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     """Keeps one session going on an asyncio event loop.
 
     Attributes:
-        callbacks: the task for async callbacks.
+        callbacks: the task for async callbacks; None before the first of these.
     """
+
+    __slots__ = (
+        "_background",
+        "_connecting",
+        "_fault",
+        "_flushing",
+        "_home",
+        "_loop",
+        "_max_sends",
+        "_more",
+        "_sends",
+        "_starting",
+        "_stopping",
+        "_timer",
+        "callbacks",
+    )
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
-        self.callbacks: CallbackTask = CallbackTask(self.session, self.delivery.callbacks)
+        self.callbacks: CallbackTask | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._background: dict[asyncio.Task[None], None] = {}  # an empty set would take more
+        self._background: dict[asyncio.Task[None], None] = NOTHING
         self._timer: asyncio.TimerHandle | None = None
         self._fault: BaseException | None = None
         self._flushing = self._more = False
@@ -121,7 +138,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     async def start(self, timeout: float | None) -> Connected | Stopped:
         """Start the session; return the first Connected or Stopped."""
         loop = self._running_loop()
-        if self.session.state is State.STOPPED:
+        if self.session.state is State.STOPPED and self.callbacks is not None:
             self.callbacks.forget(loop)
         self.start_session(self.now(), timeout)
         self._home = self._loop = loop
@@ -177,9 +194,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     async def wait_writable(self, publish: bool) -> None:
         """Wait until :meth:`can_send` may have become true."""
-        if publish not in self._senders:
-            self._senders[publish] = self._loop.create_future()
-        await asyncio.shield(self._senders[publish])  # other callers may wait for it
+        await asyncio.shield(self._sender(publish))  # other callers may wait for it
 
     async def until(self, deadline: float, wait: Callable[[], Awaitable[object]]) -> None:
         """Await ``wait()``, and cancel it at ``deadline``."""
@@ -203,13 +218,20 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     # ---- Hooks of the drain
 
     def _arm(self, deadline: float) -> None:
-        # Arming a timer costs more than a message: a deadline that moved back is left to fire early.
+        # Arming a timer costs more than a message: a deadline that moved back is left to fire early. And the loop keeps
+        # a timer that was cancelled until its time. So the timer of an attempt to connect is one that will do for the
+        # keepalive: there is one timer for each client, not two.
         if self._timer is not None:
             self._timer.cancel()
+        else:
+            keepalive = self.session.options.keepalive_interval
+            deadline = min(deadline, self._loop.time() + keepalive) if keepalive else deadline
         self._armed = deadline
         self._timer = self._loop.call_at(deadline, self._wake)
 
     def _run_callbacks(self) -> None:
+        if self.callbacks is None:
+            self.callbacks = CallbackTask(self.session, self.delivery.callbacks)
         self.callbacks.wake()
 
     def raise_later(self, error: BaseException) -> None:
@@ -246,7 +268,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             events = [event for event in events if type(event) is not Stopped]
             self.delivery.deliver([*events, Stopped(failure)])
             if self.delivery.callbacks.busy:
-                self.callbacks.wake()
+                self._run_callbacks()
             self._abandon(failure)
             self.drain()
 
@@ -270,7 +292,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer, self._armed = None, math.inf
-            self.callbacks.wake()
+            if self.callbacks is not None:
+                self.callbacks.wake()
 
     def _wake(self) -> None:
         try:
@@ -284,6 +307,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background."""
         task: asyncio.Task[None] = self._loop.create_task(work)
+        if self._background is NOTHING:
+            self._background = {}
         self._background[task] = None
         task.add_done_callback(self._background.pop)
         return task

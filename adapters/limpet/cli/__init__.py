@@ -15,8 +15,8 @@ def main() -> None:
     try:
         with extra("cli"):
             from limpet.cli.commands import cli
+        cli(prog_name="limpet")
     except MissingExtra as error:
         sys.exit(f"limpet: {error}")
     except KeyboardInterrupt:  # the import takes a while
         sys.exit(128 + signal.SIGINT)
-    cli(prog_name="limpet")

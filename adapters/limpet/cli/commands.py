@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import UserDict
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 from limpet import __version__
+from limpet._extras import extra
 from limpet.cli._running import quiet_ends
-from limpet.cli.bench import bench
-from limpet.cli.completion import completion
-from limpet.cli.demo import demo
-from limpet.cli.invoke import invoke
-from limpet.cli.pub import pub
-from limpet.cli.serve import serve
-from limpet.cli.states import state
-from limpet.cli.sub import sub
-from limpet.cli.tokens import token, url
+
+# Each command and the module of this package that has it. A module is imported when its command is run or listed: the
+# demo and the benchmark draw tables, the service has a web server, and no other command should wait for these.
+_MODULES: Final = {
+    "serve": "serve",
+    "url": "tokens",
+    "token": "tokens",
+    "sub": "sub",
+    "pub": "pub",
+    "invoke": "invoke",
+    "state": "states",
+    "bench": "bench",
+    "demo": "demo",
+    "completion": "completion",
+}
+
+
+class _Imported(UserDict[str, Any]):
+    """Commands by name: it holds the name of the module, which is imported when the command is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        with extra("cli"):
+            return getattr(import_module(f"limpet.cli.{super().__getitem__(name)}"), name)
 
 
 class _Commands(click.Group):
@@ -34,11 +51,7 @@ class _Commands(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, commands=_Imported(_MODULES), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="limpet")
 def cli() -> None:
     """A reliable Web PubSub client, and a local service for development and tests."""
-
-
-for _command in (serve, url, token, sub, pub, invoke, state, bench, demo, completion):
-    cli.add_command(_command)

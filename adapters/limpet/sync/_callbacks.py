@@ -28,6 +28,18 @@ class CallbackThread:
             others.
     """
 
+    __slots__ = (
+        "_changed",
+        "_lock",
+        "_look_at",
+        "_now",
+        "_queue",
+        "_retry_at",
+        "_session",
+        "_thread",
+        "due",
+    )
+
     def __init__(self, queue: CallbackQueue, session: Session, lock: threading.RLock, now: Callable[[], float]) -> None:
         self.due: float = math.inf
         self._retry_at = self._look_at = math.inf

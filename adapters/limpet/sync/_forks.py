@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from weakref import WeakKeyDictionary, WeakMethod
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-_watched: WeakKeyDictionary[object, WeakMethod[Callable[[], None]]] = WeakKeyDictionary()
+T = TypeVar("T")
+
+_watched: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-def watch(client: object, after_fork: Callable[[], None]) -> None:
-    """Call ``after_fork``, a method of ``client``, in every forked child, as long as ``client`` lives.
+def watch(client: T, after_fork: Callable[[T], None]) -> None:
+    """Call ``after_fork(client)`` in every forked child, as long as ``client`` lives.
 
-    A fork waits for nothing, and may come amid any step of another thread: the method must use no lock, and nothing
+    A fork waits for nothing, and may come amid any step of another thread: ``after_fork`` must use no lock, and nothing
     that such a thread may have left half changed. There is no hook before the fork that would take locks, since
     Ctrl-C can interrupt it and leave them locked.
     """
-    _watched[client] = WeakMethod(after_fork)
+    _watched[client] = after_fork
 
 
 def _after_in_child() -> None:
-    for reference in list(_watched.values()):
-        after_fork = reference()
-        if after_fork is not None:
-            after_fork()
+    for client, after_fork in list(_watched.items()):
+        after_fork(client)
 
 
 if hasattr(os, "register_at_fork"):

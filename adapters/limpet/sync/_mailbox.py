@@ -20,6 +20,11 @@ class WakeupPipe:
         reader: the socket for the selector.
     """
 
+    __slots__ = (
+        "_writer",
+        "reader",
+    )
+
     def __init__(self) -> None:
         self.reader: socket.socket
         self._writer: socket.socket
@@ -50,6 +55,16 @@ class Mailbox:
     Attributes:
         asleep: the driver's thread waits in its selector, or is about to, and has to be woken.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed_at_the_end",
+        "_queue",
+        "_retired",
+        "_wakeup",
+        "_waking",
+        "asleep",
+    )
 
     def __init__(self) -> None:
         self.asleep: bool = False

@@ -43,6 +43,12 @@ class OpenStreams:
         readers: the thread that waits for the next event of each buffer.
     """
 
+    __slots__ = (
+        "_closing",
+        "_dropped",
+        "readers",
+    )
+
     def __init__(self) -> None:
         self.readers: dict[Buffer, Reader] = {}
         self._closing: dict[ReferenceType[object], Callable[[], None]] = {}

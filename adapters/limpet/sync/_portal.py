@@ -38,6 +38,13 @@ class Portal:
         streams: the open streams.
     """
 
+    __slots__ = (
+        "_driver",
+        "_session",
+        "_worker",
+        "streams",
+    )
+
     def __init__(self, driver: Driver) -> None:
         self.streams: OpenStreams = driver.streams
         self._driver = driver

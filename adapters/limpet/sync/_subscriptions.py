@@ -22,6 +22,12 @@ class Subscriptions:
         leave: makes the request to leave a group, or to unsubscribe its states; called in the driver's thread.
     """
 
+    __slots__ = (
+        "_leave",
+        "_to_leave",
+        "open",
+    )
+
     def __init__(self, leave: Callable[[str], None]) -> None:
         self.open: dict[Subscription, None] = {}  # empty sets would take more
         self._leave = leave

@@ -22,6 +22,14 @@ class TcpConnection:
 
     closed = True
 
+    __slots__ = (
+        "_pipeline",
+        "_registered",
+        "_selector",
+        "_socket",
+        "_unsent",
+    )
+
     def __init__(self, pipeline: Pipeline, sock: socket.socket, selector: selectors.BaseSelector) -> None:
         with suppress(OSError):  # gone already: the next receive() reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -25,6 +25,17 @@ class UnackedQueue:
         waiting: calls that wait for room.
     """
 
+    __slots__ = (
+        "_can_send",
+        "_drain",
+        "_now",
+        "_session",
+        "_written",
+        "accepted",
+        "accepting",
+        "waiting",
+    )
+
     def __init__(
         self,
         session: Session,

@@ -65,6 +65,18 @@ class Worker:
         waiting_for_end: calls that get True when the thread ends, or False when the job was started again.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_job",
+        "_process",
+        "fault",
+        "lock",
+        "mailbox",
+        "thread",
+        "waiting_for_end",
+    )
+
     def __init__(self, job: Job) -> None:
         self.lock: threading.RLock = threading.RLock()
         self.mailbox: Mailbox = Mailbox()

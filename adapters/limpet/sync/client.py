@@ -92,7 +92,7 @@ class Client(OnlyBlocking, Requests):
         self._portal = Portal(driver)
         self._open_subscriptions = Subscriptions(self._leave_later)
         self._open_watches = Subscriptions(self._unsubscribe_later)
-        _forks.watch(self, self._after_fork)
+        _forks.watch(self, Client._after_fork)
 
     def _after_fork(self) -> None:
         self._guard = threading.RLock()  # a thread of the parent may have the old one

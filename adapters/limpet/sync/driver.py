@@ -62,10 +62,27 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         submitted: the futures of ``client.submit`` that are not done.
     """
 
+    __slots__ = (
+        "_close_by",
+        "_closing",
+        "_restarts",
+        "_selector",
+        "_start",
+        "_starting",
+        "_transport_closed",
+        "alive",
+        "callbacks",
+        "starts",
+        "streams",
+        "submitted",
+        "unacked",
+        "worker",
+    )
+
     _start_hint = "`with client:`"
 
     def __init__(self, route: Route, options: Options | None) -> None:
-        super().__init__(route, options, raise_later=None)
+        super().__init__(route, options, elsewhere=True)
         self.delivery.inbox.open()  # now: many threads read from it
         self.worker: Worker = Worker(self)
         self.alive: bool = False

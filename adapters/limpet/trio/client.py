@@ -26,6 +26,8 @@ BACKEND = Backend(
 
 
 class _Driver(StructuredDriver):
+    __slots__ = ()
+
     backend = BACKEND
 
 

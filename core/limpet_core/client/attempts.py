@@ -15,11 +15,14 @@ from limpet_core.text import one_line, reason_of
 _CAUSE: Final = 500
 """Characters of a cause in the text of an error; it may quote others."""
 
-_EARLY_ATTEMPTS: Final = 10
+_EARLY_ATTEMPTS: Final = 10.0
 """The budget for early attempts to recover, see :meth:`Attempts.next_recovery`."""
 
 _EARLY_PRICE: Final = 0.25
 """The price of an early attempt, in units of ``recovery_interval`` on a connection that made progress."""
+
+
+_NEVER: Final = -math.inf  # one object for all sessions
 
 
 class Attempts:
@@ -54,9 +57,9 @@ class Attempts:
         self.number = 0
         self._steps = 0
         self._connected_at = self._up_since = math.inf
-        self._began_at = -math.inf
-        self._recovery_at = self._not_before = -math.inf
-        self._early_left = float(_EARLY_ATTEMPTS)
+        self._began_at = _NEVER
+        self._recovery_at = self._not_before = _NEVER
+        self._early_left = _EARLY_ATTEMPTS
 
     def began(self, now: float) -> int:
         """Note the begin of an attempt to make a new connection, and return its number."""
@@ -92,7 +95,7 @@ class Attempts:
             self._steps = 0
         self._connected_at = self._up_since = now
         if not after_recovery:
-            self._recovery_at = -math.inf
+            self._recovery_at = _NEVER
 
     def recovered(self, now: float) -> None:
         """Note that the connection is recovered: attempts count from 1 again."""
@@ -115,9 +118,7 @@ class Attempts:
         interval = self._options.recovery_interval
         if not progress or interval == 0.0:
             return max(now, self._recovery_at, self._not_before)
-        self._early_left = min(
-            self._early_left + (now - self._up_since) / (interval * _EARLY_PRICE), float(_EARLY_ATTEMPTS)
-        )
+        self._early_left = min(self._early_left + (now - self._up_since) / (interval * _EARLY_PRICE), _EARLY_ATTEMPTS)
         return max(now, self._not_before, -math.inf if self._early_left >= 1.0 else self._recovery_at)
 
     def lost(self, now: float) -> None:

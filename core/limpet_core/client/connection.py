@@ -15,22 +15,25 @@ class Connection:
         unacked_bytes: their size in bytes.
         faults: how many messages of the service could not be used.
         broken_at: ``sequence_id`` when the peer last broke the protocol; None: never.
-        progress: ``sequence_id`` and the number of answers when the connection was last established or recovered.
+        up_to: ``sequence_id`` when the connection was last established or recovered.
+        answers: the number of answers at that time.
     """
 
     __slots__ = (
+        "answers",
         "broken_at",
         "faults",
         "id",
-        "progress",
         "sequence_id",
         "token",
         "unacked_bytes",
         "unacked_messages",
+        "up_to",
         "user_id",
     )
 
-    progress: tuple[int, int]
+    up_to: int
+    answers: int
 
     def __init__(self, id: str, user_id: str | None, token: str) -> None:
         self.id: str = id

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Hashable, Mapping
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from limpet_core.nothing import NOTHING
 
 _GAPS: Final = 32
 """Settled things that may stay among the deadlines before these are cleared of them."""
@@ -66,3 +68,7 @@ class Deadlines(Generic[K, T]):
         _, number, key = entry
         thing = self._pending.get(key)
         return thing if thing is not None and thing.number == number else None
+
+
+NO_DEADLINES: Final[Deadlines[Any, Any]] = Deadlines(NOTHING)
+"""In place of deadlines where there were none so far, which all share: never call :meth:`Deadlines.add`."""

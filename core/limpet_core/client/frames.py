@@ -17,6 +17,7 @@ BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
 LONG: Final = 1 << 15
+_NOT_LONG: Final = LONG - 1
 """Bytes of text from which on its UTF-8 is checked where it is decoded: the decoder sees nearly all of it anyway."""
 
 _header = Struct(">HH").unpack_from  # one call for four bytes is a third quicker than four look-ups
@@ -53,13 +54,13 @@ class FrameBuffer:
 
     def __init__(self, limit: int, *, fast_lane: bool, binary: bool = False) -> None:
         self._limit = limit
-        self._cut_limit = limit if binary else min(limit, LONG - 1)
+        self._cut_limit = limit if binary else min(limit, _NOT_LONG)
         self._binary = binary
         self._fast_lane = fast_lane
         # A frame that is not complete, and how many bytes are missing before another look at it is worth while. The
         # pieces of an ordinary one are those of its payload, which then needs no copy to be cut out of the frame.
         self._header = b""
-        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._pieces: list[bytes | bytearray | memoryview] | None = None
         self._missing = 0
         # A message in several frames that is not complete, and the size of its frames so far.
         self._fragmented = False
@@ -121,16 +122,14 @@ class FrameBuffer:
 
     def incomplete(self) -> bytes:
         """Take the bytes of the frame that is not complete."""
-        data = b"".join((self._header, *self._pieces))
-        self._pieces.clear()
-        self._header = b""
+        data = b"".join((self._header, *(self._pieces or ())))
+        self._pieces, self._header = None, b""
         return data
 
     def _complete(self, found: list[Found]) -> None:
         """Find an ordinary frame whose last bytes have come."""
-        header, payload = self._header, b"".join(self._pieces)
-        self._pieces.clear()
-        self._header = b""
+        header, payload = self._header, b"".join(self._pieces or ())
+        self._pieces, self._header = None, b""
         if not self._binary and len(payload) >= LONG:
             found.append(memoryview(payload))
         elif self._binary or payload.isascii() or is_utf8(payload):
@@ -179,6 +178,8 @@ class FrameBuffer:
             position = stop
 
     def _keep(self, data: bytes) -> None:
+        if self._pieces is None:
+            self._pieces = []
         if len(data) > _SMALL:
             self._pieces.append(data)
         elif self._pieces and isinstance(last := self._pieces[-1], bytearray) and len(last) < 16 * _SMALL:
@@ -192,7 +193,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
 
     Args:
         position: where the first frame begins.
-        limit: the size in bytes of the largest payload that is accepted.
+        limit: the size in bytes of the largest payload that is accepted; of text, below 64 KiB.
         messages: an empty list, which is filled.
         binary: binary frames are ordinary; else text frames are.
 
@@ -244,7 +245,7 @@ def text_frame(payload: memoryview) -> bytes:
 
 
 def _header_size(length: int) -> int:
-    return 2 if length < 126 else 4 if length < 1 << 16 else 10
+    return 2 if length < 126 else 4
 
 
 def is_utf8(data: bytes) -> bool:

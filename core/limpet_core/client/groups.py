@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from limpet_core.client.request import JOIN, LEAVE, Request
 from limpet_core.errors import SendError
+from limpet_core.nothing import NOTHING
+
+_NONE_LISTED: Final[tuple[int, frozenset[str]]] = 0, frozenset()
 
 
 class Groups:
@@ -22,9 +27,10 @@ class Groups:
     def __init__(self) -> None:
         self.joined: dict[str, None] = {}
         self._changes = 0  # of what is joined
-        self._listed: tuple[int, frozenset[str]] = 0, frozenset()
-        self._pending: dict[str, list[Request]] = {}  # joins and leaves without an answer, of each group
-        self._rejoins: dict[str, None] = {}  # groups to join again if the pending leave fails
+        self._listed = _NONE_LISTED
+        # Made when they are needed, which is not for long.
+        self._pending: dict[str, list[Request]] = NOTHING  # joins and leaves without an answer, of each group
+        self._rejoins: dict[str, None] = NOTHING  # groups to join again if the pending leave fails
 
     def listed(self) -> frozenset[str]:
         """Return what is joined; the same object until that changes. Another thread may call it at any time."""
@@ -53,6 +59,8 @@ class Groups:
         opposites = self._opposites_before(request)
         for older in opposites:
             older.superseded = True
+        if self._pending is NOTHING:
+            self._pending = {}
         self._pending.setdefault(request.group, []).append(request)
         return opposites
 
@@ -62,6 +70,7 @@ class Groups:
         pending.remove(request)
         if not pending:
             del self._pending[request.group]
+            self._pending = self._pending or NOTHING
 
     def withdraw(self, request: Request) -> None:
         """Remove a join or leave that was never sent, as if it had never been made."""
@@ -89,9 +98,10 @@ class Groups:
                 self.leave(group)
         if request.kind is JOIN:
             if request.undone and duplicate:  # the leave before may have been executed after it
-                self._rejoins[group] = None
+                self.rejoin_unless_left(group)
         elif error is None:
-            self._rejoins.pop(group, None)
+            if group in self._rejoins:
+                del self._rejoins[group]
         elif request.undone and error.name == "Superseded":  # the join before was executed after it
             self.join(group)
 
@@ -129,6 +139,8 @@ class Groups:
 
     def rejoin_unless_left(self, group: str) -> None:
         """Join ``group`` again, if the leave of it that is pending fails."""
+        if self._rejoins is NOTHING:
+            self._rejoins = {}
         self._rejoins[group] = None
 
     def rejoin_refused(self, group: str) -> None:
@@ -137,11 +149,13 @@ class Groups:
 
     def connection_lost(self) -> None:
         """Forget the rejoins: all groups that are joined are joined again on the next connection."""
-        self._rejoins.clear()
+        self._rejoins = NOTHING
 
     def all_to_rejoin(self) -> list[str]:
         """Return the groups to join on a new connection; those with a pending leave wait for its end."""
-        self._rejoins.update((group, None) for group in self.joined if self._is_leaving(group))
+        for group in self.joined:
+            if self._is_leaving(group):
+                self.rejoin_unless_left(group)
         return [group for group in self.joined if group not in self._rejoins]
 
     def has_rejoin(self, group: str) -> bool:
@@ -167,5 +181,4 @@ class Groups:
     def clear(self) -> None:
         """Forget all groups and requests."""
         self.leave_all()
-        self._pending.clear()
-        self._rejoins.clear()
+        self._pending = self._rejoins = NOTHING

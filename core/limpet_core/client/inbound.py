@@ -11,14 +11,14 @@ from typing import Final
 
 from limpet_core.client.connection import Connection
 from limpet_core.client.events import Event, MessagesMissed
-from limpet_core.client.group_states import GroupStates
-from limpet_core.client.invocations import Invocations
+from limpet_core.client.invocations import NO_INVOCATIONS, Invocations
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.log_lines import LogLines, log
 from limpet_core.client.options import Options
+from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, State
 from limpet_core.client.stats import Counters
-from limpet_core.client.streams import Streams
+from limpet_core.client.streams import NO_STREAMS, Streams
 from limpet_core.errors import ConnectError
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.codec import Codec
@@ -43,19 +43,23 @@ MAX_IDENTITY: Final = 16 * 1024
 
 
 class Inbound:
-    """Reads the messages that establish, end or break a connection."""
+    """Reads the messages that establish, end or break a connection.
+
+    Attributes:
+        streams, invocations: the session's.
+    """
 
     __slots__ = (
         "_codec",
         "_counters",
         "_events",
-        "_group_states",
-        "_invocations",
         "_lifecycle",
         "_log",
         "_options",
+        "_requests",
         "_secrets",
-        "_streams",
+        "invocations",
+        "streams",
     )
 
     def __init__(
@@ -63,10 +67,8 @@ class Inbound:
         options: Options,
         codec: Codec,
         secrets: Secrets,
-        states: GroupStates,
+        requests: Requests,
         lifecycle: Lifecycle,
-        streams: Streams,
-        invocations: Invocations,
         events: list[Event],
         lines: LogLines,
         counters: Counters,
@@ -74,10 +76,10 @@ class Inbound:
         self._options = options
         self._codec = codec
         self._secrets = secrets
-        self._group_states = states
+        self._requests = requests
         self._lifecycle = lifecycle
-        self._streams = streams
-        self._invocations = invocations
+        self.streams: Streams = NO_STREAMS
+        self.invocations: Invocations = NO_INVOCATIONS
         self._events = events
         self._log = lines
         self._counters = counters
@@ -112,19 +114,19 @@ class Inbound:
             elif incoming.event == "disconnected":
                 self._lifecycle.disconnected_message = incoming.message or ""  # the close follows
         elif type(incoming) is GroupStateUpdate or type(incoming) is GroupStateSnapshot:
-            self._group_states.receive(incoming, now)
+            self._requests.states_received(incoming, now)
         elif (
             type(incoming) is StreamAckMessage
             or type(incoming) is StreamNackMessage
             or type(incoming) is StreamClosedMessage
         ):
-            if self._streams.receive(incoming, now):
+            if self.streams.receive(incoming, now):
                 self._lifecycle.answered()
-                self._lifecycle.schedule(self._streams)
+                self._lifecycle.schedule(self.streams)
         elif type(incoming) is Broken:
             self._broken_message(incoming, now)
         elif type(incoming) is InvokeResponseMessage:
-            if self._invocations.replied(incoming):
+            if self.invocations.replied(incoming):
                 self._lifecycle.answered()
         elif type(incoming) is Ignored:
             if log.isEnabledFor(logging.DEBUG):  # to look for secrets takes far longer than to send such a message

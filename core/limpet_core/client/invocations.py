@@ -10,10 +10,11 @@ import msgspec
 from limpet_core.client.allowance import Allowance
 from limpet_core.client.deadlines import Deadlines
 from limpet_core.client.events import Event, Invoked, Reply
+from limpet_core.client.options import Options
 from limpet_core.client.request import NOT_HANDLED
 from limpet_core.client.timers import Timer
 from limpet_core.errors import InvocationError, InvocationTimeout, LimpetError, LocalProtocolError, Outcome
-from limpet_core.protocol.codec import Codec
+from limpet_core.protocol.codec import Codec, codec_for
 from limpet_core.protocol.messages import ErrorDetail, InvokeResponseMessage
 from limpet_core.protocol.rules import check_invocation_id
 from limpet_core.redaction import Secrets
@@ -244,3 +245,9 @@ class Invocations:
             error = InvocationTimeout("Timeout", f"{missing} within {invocation.limit}", outcome)
             self._events.append(Invoked(invocation.key, invocation.user_data, None, error))
         self.wake_at = self._deadlines.next
+
+
+NO_INVOCATIONS: Final = Invocations(codec_for(Options().protocol), Secrets(), Allowance(0), [])
+"""In place of those of a session that has not made one so far. All sessions share it: never call
+:meth:`Invocations.submit`, and all else leaves it as it is.
+"""

@@ -60,6 +60,9 @@ _REFUSAL_PATIENCE: Final = 2.0
 """Seconds that the rest of a refusal may take: it only says more about the reason."""
 
 
+_NEVER: Final = -math.inf  # one object for all sessions
+
+
 class Lifecycle:
     """The life of a session, from ``start()`` to ``Stopped`` and again.
 
@@ -88,7 +91,6 @@ class Lifecycle:
         "_log",
         "_options",
         "_outages",
-        "_part_of",
         "_parts",
         "_patience_for",
         "_patient_until",
@@ -118,7 +120,6 @@ class Lifecycle:
         headers: Headers,
         secrets: Secrets,
         requests: Requests,
-        parts: tuple[Part, ...],
         control: Control,
         timers: Timers,
         events: list[Event],
@@ -129,8 +130,7 @@ class Lifecycle:
         self._headers = headers
         self._secrets = secrets
         self._requests = requests
-        self._parts = parts  # told in this order, after the requests
-        self._part_of = {part.timer: part for part in parts}
+        self._parts: tuple[Part, ...] = ()  # told in this order, after the requests
         self._timers = timers
         self._events = events
         self._log = lines
@@ -148,10 +148,10 @@ class Lifecycle:
         self.paused: bool = False
         self.senders: int = 0
         self.disconnected_message: str | None = None
-        self._checked: float = -math.inf  # when a check began
+        self._checked = _NEVER  # when a check began
         # Time that the process did not see
         self._asleep: float | None = None  # how long the machine was suspended
-        self._patient_until: float = -math.inf  # no deadline of the peer's is judged before
+        self._patient_until = _NEVER  # no deadline of the peer's is judged before
         self._patience_for: tuple[float, Dial | None] | None = None  # what was last heard, when patience was last had
         # The run, from start() on
         self._url = ""
@@ -164,6 +164,12 @@ class Lifecycle:
     def _go(self, state: State) -> None:
         assert (self.state, state) in TRANSITIONS, f"bug: {self.state} -> {state}"
         self.state = state
+
+    def add(self, part: Part, now: float) -> None:
+        """Tell a part, which is new, of all that happens from now on."""
+        self._parts = tuple(sorted((*self._parts, part), key=lambda part: part.timer))
+        if self.state is CONNECTED:
+            part.connected(now)
 
     def check_running(self, start_hint: str) -> None:
         """Raise ClientStopped, with the reason, before the start and from the stop on."""
@@ -358,7 +364,7 @@ class Lifecycle:
             self._timers.set(Timer.PING, now + self._options.keepalive_interval)
         if self._options.keepalive_timeout:
             self._timers.set(Timer.SILENCE, now + self._options.keepalive_timeout)
-        connection.progress = connection.sequence_id, self._requests.answered
+        connection.up_to, connection.answers = connection.sequence_id, self._requests.answered
         self.schedule_requests()
         for part in self._parts:
             self.schedule(part)
@@ -376,7 +382,8 @@ class Lifecycle:
 
     def _recover_or_lose(self, connection: Connection, code: int, reason: str, now: float) -> None:
         """Recover a connection whose transport is gone, or give it up (client-spec 1.4)."""
-        progress = self.state is CONNECTED and connection.progress != (connection.sequence_id, self._requests.answered)
+        moved = connection.sequence_id != connection.up_to or self._requests.answered != connection.answers
+        progress = self.state is CONNECTED and moved
         self.drop_transport()
         ended = code == 1008 or (code == 1000 and self.disconnected_message is not None)
         if ended or not self._options.reliable or not connection.token:
@@ -528,10 +535,11 @@ class Lifecycle:
                     self._timers.set(timer, self._patient_until)
                 else:
                     self._timers.stop(timer)
-                    part = self._part_of.get(timer)
-                    if part is None:
-                        self._ON_TIMER[timer](self, now)
+                    action = self._ON_TIMER.get(timer)
+                    if action is not None:
+                        action(self, now)
                     else:
+                        (part,) = [part for part in self._parts if part.timer is timer]
                         part.wake(now)
                         self._timers.set(timer, part.wake_at)
 

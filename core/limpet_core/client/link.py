@@ -52,7 +52,6 @@ class Link:
 
     Attributes:
         dial: as given.
-        endpoint: host, port and security of ``dial.url``, for the transport to connect to.
 
     Raises:
         InvalidType: ``session`` is no :class:`Session`, or ``dial`` no :class:`Dial`.
@@ -64,6 +63,24 @@ class Link:
     # Whether ordinary frames are read and written without wsproto. Tests turn it off: the result must be the same.
     _fast_lane: ClassVar[bool] = True
 
+    __slots__ = (
+        "__weakref__",
+        "_binary",
+        "_body",
+        "_buffer",
+        "_endpoint",
+        "_frames",
+        "_handshake",
+        "_masker",
+        "_message",
+        "_open",
+        "_out",
+        "_pongs",
+        "_rejection",
+        "_session",
+        "dial",
+    )
+
     def __init__(
         self,
         session: Session,
@@ -73,7 +90,8 @@ class Link:
         headers: Iterable[tuple[str, str]] = (),
     ) -> None:
         attach(session, dial)
-        self.endpoint: Endpoint = dial.endpoint
+        # Only as long as a transport is opened: then nobody asks for it any more.
+        self._endpoint: Endpoint | None = dial.endpoint
         self.dial: Dial = dial
         self._session = session
         self._binary = session.options.binary
@@ -83,27 +101,32 @@ class Link:
         # Connection only as long as a frame needs it: it takes 1.7 KiB.
         self._handshake: H11Handshake | None = H11Handshake(ConnectionType.CLIENT)
         self._frames: Connection | None = None
-        self._out: list[bytes] = []
-        self._pongs: list[bytes] = []
+        self._out: list[bytes] | None = None
+        self._pongs: list[bytes] | None = None
         self._open = False
         self._rejection: RejectConnection | None = None
         self._body = b""
-        self._message = bytearray()  # one that comes from wsproto in parts
+        self._message: bytearray | None = None  # one that comes from wsproto in parts
         sent = with_defaults(dial.headers, headers)
-        self._out.append(
+        self._out = [
             self._handshake.send(
                 Request(
-                    host=self.endpoint.authority,
-                    target=self.endpoint.target,
+                    host=self._endpoint.authority,
+                    target=self._endpoint.target,
                     subprotocols=[dial.protocol],
                     extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in sent],
                 )
             )
-        )
+        ]
 
     def __repr__(self) -> str:
         state = "not wanted" if not self.dial.wanted else "open" if self._open else "not open"
         return f"<Link to {self.dial.place}, dial {self.dial.attempt}, {state}>"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Host, port and security of ``dial.url``, for the transport to connect to."""
+        return self.dial.endpoint if self._endpoint is None else self._endpoint
 
     @property
     def close_expected(self) -> bool:
@@ -197,7 +220,9 @@ class Link:
         Call this after every event of this link or its session, unless the transport can take no more at the moment.
         """
         dial = self.dial
-        out = [*self._pongs, *self._out] if self._pongs or self._out else []
+        out: list[bytes] = []
+        if self._pongs is not None or self._out is not None:
+            out += [*(self._pongs or ()), *(self._out or ())]
         if self._open and dial.wanted and (messages := self._session.messages_to_send()):
             if self._fast_lane:
                 out.append(self._masker.frames(messages, self._frame))
@@ -208,8 +233,7 @@ class Link:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
         if not out:
             return []
-        self._out.clear()
-        self._pongs.clear()
+        self._out = self._pongs = None
         return out
 
     def _frame(self, message: bytes) -> bytes:
@@ -236,7 +260,7 @@ class Link:
         if event.subprotocol is None:
             self.failed(ConnectError(f"the service did not accept the subprotocol {self.dial.protocol}"), now)
             return
-        self._handshake = None
+        self._handshake = self._endpoint = None
         self._open = True
         self._session.connected(now)
 
@@ -273,16 +297,19 @@ class Link:
 
     def _handle(self, event: Event, now: float) -> None:
         if isinstance(event, BytesMessage if self._binary else TextMessage):
+            if self._message is None:
+                self._message = bytearray()
             self._message += event.data.encode() if isinstance(event, TextMessage) else event.data
             if event.message_finished:
-                message = bytes(self._message)
-                self._message.clear()
+                message, self._message = bytes(self._message), None
                 self._session.receive_messages([message], now)
         elif isinstance(event, TextMessage | BytesMessage):
             if event.message_finished:  # a frame of the other kind: what is in it does not matter
                 (self._session.receive_message if self._binary else self._session.receive_binary)(b"", now)
         elif isinstance(event, Ping):
             if self._ws.state is ConnectionState.OPEN:  # not after our close
+                if self._pongs is None:
+                    self._pongs = []
                 self._pongs.append(self._ws.send(event.response()))
                 if len(self._pongs) > _PONGS:
                     del self._pongs[0]
@@ -308,5 +335,5 @@ class Link:
             self._session.transport_broken(code, reason, now)
             return
         if self._ws.state is ConnectionState.REMOTE_CLOSING:
-            self._out.append(self._ws.send(event.response()))
+            self._out = [*(self._out or ()), self._ws.send(event.response())]
         self._session.disconnected(now, code=code, reason=reason)

@@ -25,7 +25,7 @@ class Outbox:
     Attributes:
         queue: the requests to send, in order.
         in_flight: how many requests the open transport has whose answer is awaited.
-        repeats: repeats of requests in flight, to send first; the window does not hold them up.
+        repeats: repeats of requests in flight, to send first; the window does not hold them up. None: there are none.
     """
 
     __slots__ = ("_gaps", "in_flight", "queue", "repeats")
@@ -33,7 +33,7 @@ class Outbox:
     def __init__(self) -> None:
         # Lists: a deque takes 0.7 KiB, even empty.
         self.queue: list[Request] = []
-        self.repeats: list[Request] = []
+        self.repeats: list[Request] | None = None
         self.in_flight: int = 0
         self._gaps = 0  # requests of the queue that were settled before they could be sent
 
@@ -46,17 +46,23 @@ class Outbox:
         """Queue a request. Repeats do nothing."""
         if not request.queued:
             request.queued = True
-            (self.repeats if request.in_flight else self.queue).append(request)
+            if not request.in_flight:
+                self.queue.append(request)
+            elif self.repeats is None:
+                self.repeats = [request]
+            else:
+                self.repeats.append(request)
 
     def take(self) -> list[Request]:
         """Return the requests to send now, in order; from here on they count as handed to the transport."""
         taken: list[Request] = []
-        for request in self.repeats:
-            if request.in_flight:  # else answered since
-                request.queued = False
-                request.copies = True
-                taken.append(request)
-        self.repeats.clear()
+        if self.repeats is not None:
+            for request in self.repeats:
+                if request.in_flight:  # else answered since
+                    request.queued = False
+                    request.copies = True
+                    taken.append(request)
+            self.repeats = None
         done = 0
         for request in self.queue:
             if request.queued:
@@ -89,5 +95,5 @@ class Outbox:
             request.queued = request.in_flight = request.copies = False
             request.carried = request.handed
         self.queue.clear()
-        self.repeats.clear()
+        self.repeats = None
         self.in_flight = self._gaps = 0

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from limpet_core.client.allowance import Allowance
-from limpet_core.client.deadlines import Deadlines
+from limpet_core.client.deadlines import NO_DEADLINES, Deadlines
 from limpet_core.client.events import Acked, Event, RejoinGroupFailed
-from limpet_core.client.group_states import GroupStates
+from limpet_core.client.group_states import NO_GROUP_STATES, GroupStates
 from limpet_core.client.groups import Groups
+from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
@@ -35,8 +36,9 @@ from limpet_core.errors import (
     SendTimeout,
     TooManyRequests,
 )
+from limpet_core.nothing import NOTHING
 from limpet_core.protocol.codec import Codec
-from limpet_core.protocol.messages import AckMessage, ErrorDetail
+from limpet_core.protocol.messages import AckMessage, ErrorDetail, StatesMessage
 from limpet_core.protocol.rules import check_ack_id
 from limpet_core.redaction import Secrets
 from limpet_core.text import without_secrets
@@ -49,25 +51,31 @@ integers that a float holds exactly, should a peer or proxy read numbers as floa
 _MAY_PASS: Final = frozenset({"InternalServerError", "Timeout"})
 """Errors after which a repeat may succeed."""
 
+_FORMER: Final = 16
+"""Own former connections that are remembered: the service forgets them within its recovery window."""
+
 
 class Requests:
     """All requests that are not settled, in the order in which they were made.
 
     Attributes:
+        allowance: the limit on what waits.
         answered: the number of answers of the service, final ones and those that lead to a repeat.
+        group_states: what is known of the states of groups.
         pending: every unsettled request by its key, in the order of the calls.
         wake_at: the time of the next :meth:`wake`, in seconds; may be early, never late.
     """
 
     __slots__ = (
-        "_allowance",
         "_backing_off",
         "_codec",
+        "_connection_id",
         "_deadlines",
         "_events",
-        "_group_states",
+        "_former",
         "_groups",
         "_limited",
+        "_log",
         "_next_key",
         "_options",
         "_outbox",
@@ -79,7 +87,9 @@ class Requests:
         "_secrets",
         "_unanswered",
         "_untracked",
+        "allowance",
         "answered",
+        "group_states",
         "pending",
         "wake_at",
     )
@@ -91,21 +101,24 @@ class Requests:
         codec: Codec,
         secrets: Secrets,
         groups: Groups,
-        states: GroupStates,
         pacing: Pacing,
         outbox: Outbox,
         allowance: Allowance,
         events: list[Event],
+        lines: LogLines,
     ) -> None:
         self._options = options
         self._random = random
         self._codec = codec
         self._secrets = secrets
         self._groups = groups
-        self._group_states = states
+        self.group_states: GroupStates = NO_GROUP_STATES
+        self._connection_id = ""  # of the connection, or of the last one
+        self._former: tuple[str, ...] = ()  # ids of own connections before that
         self._pacing = pacing
-        self._allowance = allowance
+        self.allowance: Allowance = allowance
         self._events = events
+        self._log = lines
         self._outbox = outbox
         self._ready = False
         self._next_key = 1
@@ -113,13 +126,13 @@ class Requests:
         self._own = 0  # how many are the session's own, renewals included
         self._untracked = 0
         self.pending: dict[int, Request] = {}
-        self._deadlines = Deadlines(self.pending)  # of those with a timeout of their own
+        self._deadlines: Deadlines[int, Request] = NO_DEADLINES  # of those with a timeout of their own
         # A request waits for its answer or for its backoff, or for a connection (then it is in neither of these).
         # The first is ordered by `due`, since all requests wait equally long: a queue and an index in one.
         self._unanswered: dict[int, Request] = {}
-        self._backing_off: dict[int, Request] = {}
+        self._backing_off: dict[int, Request] = NOTHING
         # Those that may take as long as request_timeout, in the order of the calls and so of their ends.
-        self._limited: dict[int, Request] = {}
+        self._limited: dict[int, Request] = NOTHING
         self.answered: int = 0
         self.wake_at: float = math.inf
 
@@ -131,7 +144,7 @@ class Requests:
         Raises:
             TooManyRequests, LocalProtocolError: nothing has changed then.
         """
-        if len(self.pending) - self._own >= self._allowance.requests:
+        if len(self.pending) - self._own >= self.allowance.requests:
             self.check_room()
         if own:
             return self._own_key
@@ -147,9 +160,9 @@ class Requests:
     def check_room(self) -> None:
         """Raise TooManyRequests if no more requests may wait, other things that wait included."""
         waiting = len(self.pending) - self._own
-        if waiting >= self._allowance.requests:
+        if waiting >= self.allowance.requests:
             raise TooManyRequests(
-                f"{waiting + self._allowance.taken} requests wait for the service already (max_pending_requests); "
+                f"{waiting + self.allowance.taken} requests wait for the service already (max_pending_requests); "
                 "wait for some of them before making more"
             )
 
@@ -170,9 +183,13 @@ class Requests:
             self._untracked = request.key
         self.pending[request.key] = request
         if request.timeout is not None:
+            if self._deadlines is NO_DEADLINES:
+                self._deadlines = Deadlines(self.pending)
             self._deadlines.add(request.key, request, request.submitted + request.timeout)
             self._wake_by(request.submitted + request.timeout)
         elif self._options.request_timeout is not None and request.key > 0:
+            if self._limited is NOTHING:
+                self._limited = {}
             self._limited[request.key] = request
             self._wake_by(request.submitted + self._options.request_timeout)
         if request.kind is PUBLISH:
@@ -184,20 +201,30 @@ class Requests:
                     self._settle(older, SendError(older.key, "Superseded", text, "rejected"))
                     self._wake_for_rejoin(older, now)
         else:
-            self._group_states.add(request)
+            self._add_states(request)
         if self._ready:
             self._send(request, now)
 
+    def _add_states(self, request: Request) -> None:
+        """Add a request that is about states; the first one makes room for what is known of these."""
+        if self.group_states is NO_GROUP_STATES:
+            self.group_states = GroupStates(self._secrets, self._events, self._log)
+            for other in self.pending.values():
+                if other.kind is REJOIN:
+                    self.group_states.rejoins(other.group)
+        self.group_states.add(request)
+
     def _rejoin(self, group: str, now: float) -> None:
-        self._group_states.rejoins(group)
+        if self.group_states is not NO_GROUP_STATES:
+            self.group_states.rejoins(group)
         self._ask(REJOIN, group, self._codec.encode_join(group, self._own_key), now)
 
     def _renew_states(self, now: float) -> None:
         """Set own states again, and ask for fresh snapshots, where that is wished for and nothing is in the way."""
         blocked = self._groups.is_unsettled
-        for group, state in self._group_states.take_restores(blocked):
+        for group, state in self.group_states.take_restores(blocked):
             self._ask(RESTORE, group, self._codec.encode_set_group_state(group, state, self._own_key), now)
-        for group in self._group_states.take_renewals(blocked):
+        for group in self.group_states.take_renewals(blocked):
             self._ask(RENEW, group, self._codec.encode_subscribe_group_state(group, self._own_key), now)
 
     def _ask(self, kind: Kind, group: str, payload: bytes, now: float) -> None:
@@ -208,7 +235,7 @@ class Requests:
         self._own += 1
         self.pending[key] = request
         if kind is not REJOIN:
-            self._group_states.add(request)
+            self._add_states(request)
         if self._ready:
             self._send(request, now)
 
@@ -231,7 +258,7 @@ class Requests:
             self._wake_for_rejoin(request, request.submitted)  # a time that has passed: at once
         self._forget(request)
         if request.group:
-            self._group_states.withdraw(request)
+            self.group_states.withdraw(request)
             self._wake_for_states(request, request.submitted)
         return True
 
@@ -239,7 +266,7 @@ class Requests:
 
     def _send(self, request: Request, now: float) -> None:
         """Queue a request for the open transport, for the first time or again, unless it has to wait for another."""
-        if request.group and self._group_states.holds(request):
+        if request.group and self.group_states.holds(request):
             return
         # A slow handler that fails in the end would be called once more by a repeat.
         if not (request.in_flight and self._left_to_service(request)):
@@ -269,18 +296,20 @@ class Requests:
         """Send all requests in order on a new connection, behind the rejoins of groups."""
         if not self._options.auto_rejoin_groups:
             for group in self._groups.joined:
-                self._group_states.forget_own(group)
+                self.group_states.forget_own(group)
             self._groups.leave_all()
         self._ready = True
         for group in self._groups.all_to_rejoin():
             self._rejoin(group, now)
-        self._group_states.connected(connection_id, restore=self._options.auto_restore_group_states)
+        self._connection_id = connection_id
+        self._former = tuple(each for each in self._former if each != connection_id)  # no id comes again, but may
+        self.group_states.connected(restore=self._options.auto_restore_group_states)
         self._send_all(now)
 
     def recovered(self, now: float) -> None:
         """Send all requests in order: the connection has a transport again."""
         self._ready = True
-        self._group_states.recovered()
+        self.group_states.recovered()
         self._send_all(now)
 
     def _send_all(self, now: float) -> None:
@@ -298,9 +327,9 @@ class Requests:
         for request in [request for request in self.pending.values() if request.kind is RENEW]:
             self._forget(request)  # under the same ack id it might bring no other snapshot
         self._groups.transport_lost()
-        self._group_states.transport_lost()
+        self.group_states.transport_lost()
         self._unanswered.clear()
-        self._backing_off.clear()
+        self._backing_off = NOTHING
 
     def connection_lost(self) -> None:
         """Settle the requests that cannot be repeated safely, since the connection id is gone; the rest waits.
@@ -318,14 +347,15 @@ class Requests:
                 request.handed = request.carried = False
                 request.failures = 0
         self._groups.connection_lost()
-        self._group_states.connection_lost()
+        self._former = (*self._former, self._connection_id)[-_FORMER:]
+        self.group_states.connection_lost(self._connection_id)
 
     def stop(self, error: LimpetError | None) -> None:
         """Fail all requests that wait for an answer: the session stops, because of ``error`` or (None) by ``stop()``.
 
         Requests without an ack that are queued for an open transport stay queued: they can still be sent.
         """
-        self._group_states.stop()
+        self.group_states.stop()
         for request in list(self.pending.values()):
             if request.kind in RENEWALS:
                 self._forget(request)
@@ -340,10 +370,15 @@ class Requests:
     def clear(self) -> None:
         """Forget all groups: the session has stopped, and no request is left."""
         self._groups.clear()
-        self._group_states.clear()
+        self.group_states.clear()
+        self._former = ()
         self.wake_at = math.inf
 
     # ---- Answers
+
+    def states_received(self, message: StatesMessage, now: float) -> None:
+        """Take in what the service says of the states of a group."""
+        self.group_states.receive(message, now, self._former)
 
     def acked(self, ack: AckMessage, now: float) -> None:
         """Settle the request that the service has answered, or repeat it later. Answers to no request do nothing."""
@@ -380,6 +415,8 @@ class Requests:
         if repeatable and self._use_repeat(request):
             self._unanswered.pop(request.key, None)
             self._outbox.remove(request)
+            if self._backing_off is NOTHING:
+                self._backing_off = {}
             self._backing_off[request.key] = request
             request.due = now + self._options.retry.delay(request.failures, self._random)
             self._wake_by(request.due)
@@ -423,9 +460,9 @@ class Requests:
         elif kind is JOIN or kind is LEAVE:
             self._groups.settle(request, error, duplicate)
             if kind is LEAVE and error is None:
-                self._group_states.left(request.group)
+                self.group_states.left(request.group)
         else:
-            self._group_states.settle(request, error, duplicate)
+            self.group_states.settle(request, error, duplicate)
             if request.own:
                 return
         self._events.append(Acked(request.key, request.user_data, duplicate, error))
@@ -444,9 +481,9 @@ class Requests:
         if request.own:
             self._own -= 1
         if request.group:
-            if request.kind is REJOIN:
-                self._group_states.rejoin_ended(request.group)
-            self._group_states.remove(request)
+            if request.kind is REJOIN and self.group_states is not NO_GROUP_STATES:
+                self.group_states.rejoin_ended(request.group)
+            self.group_states.remove(request)
 
     # ---- Time
 
@@ -459,7 +496,7 @@ class Requests:
         for group in self._groups.take_rejoins():
             self._rejoin(group, now)
         if self._ready:
-            for request in self._group_states.next_requests():
+            for request in self.group_states.next_requests():
                 if not (request.queued or request.in_flight or request.key in self._backing_off):
                     self._send(request, now)
             self._renew_states(now)
@@ -516,7 +553,7 @@ class Requests:
             self._wake_by(now)
 
     def _wake_for_states(self, request: Request, now: float) -> None:
-        if self._group_states.waits(request.group):
+        if self.group_states.waits(request.group):
             self._wake_by(now)
 
     def _wake_by(self, due: float) -> None:

@@ -19,11 +19,10 @@ from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
 from limpet_core.client.draws import Draws
 from limpet_core.client.events import Event
-from limpet_core.client.group_states import GroupStates
 from limpet_core.client.groups import Groups
 from limpet_core.client.headers import HeadersSetting, check_headers, secrets_of
 from limpet_core.client.inbound import Inbound
-from limpet_core.client.invocations import Invocations
+from limpet_core.client.invocations import NO_INVOCATIONS, Invocations
 from limpet_core.client.lifecycle import Lifecycle
 from limpet_core.client.log_lines import LogLines, frames_log
 from limpet_core.client.one_call import alone, check_seconds, reentered
@@ -34,7 +33,7 @@ from limpet_core.client.request import JOIN, LEAVE, PUBLISH, SET_STATE, SUBSCRIB
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.stats import Counters, Stats
-from limpet_core.client.streams import Streams
+from limpet_core.client.streams import NO_STREAMS, Streams
 from limpet_core.client.timers import Timers
 from limpet_core.client.url import parse_url
 from limpet_core.client.wire_log import log_messages
@@ -96,8 +95,8 @@ class Session:
         "_codec",
         "_control",
         "_counters",
+        "_draws",
         "_events",
-        "_group_states",
         "_groups",
         "_inbound",
         "_invocations",
@@ -126,7 +125,7 @@ class Session:
         self.running: str = ""
         self._log = LogLines()
         self._counters = Counters()
-        draws = Draws(random, self._log)
+        self._draws = Draws(random, self._log)
         self.options: Options = options
         self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
@@ -135,32 +134,30 @@ class Session:
         self._codec = codec_for(options.protocol)
         self._timers = Timers()
         self._groups = Groups()
-        self._group_states = GroupStates(self._secrets, self._events, self._log)
         self._pacing = Pacing()
         self._control = Control(self._codec)
         self._outbox = Outbox()
-        allowance = Allowance(options.max_pending_requests)
         self._requests = Requests(
             options,
-            draws,
+            self._draws,
             self._codec,
             self._secrets,
             self._groups,
-            self._group_states,
             self._pacing,
             self._outbox,
-            allowance,
+            Allowance(options.max_pending_requests),
             self._events,
+            self._log,
         )
-        self._streams = Streams(options, draws, self._codec, self._secrets, self._events)
-        self._invocations = Invocations(self._codec, self._secrets, allowance, self._events, options.request_timeout)
+        # Made with the first stream, and with the first invocation: a session that only listens needs neither.
+        self._streams = NO_STREAMS
+        self._invocations = NO_INVOCATIONS
         self._lifecycle = Lifecycle(
             options,
-            draws,
+            self._draws,
             checked,
             self._secrets,
             self._requests,
-            (self._streams, self._invocations),
             self._control,
             self._timers,
             self._events,
@@ -171,10 +168,8 @@ class Session:
             options,
             self._codec,
             self._secrets,
-            self._group_states,
+            self._requests,
             self._lifecycle,
-            self._streams,
-            self._invocations,
             self._events,
             self._log,
             self._counters,
@@ -189,7 +184,7 @@ class Session:
         if lifecycle.connection is not None:
             parts.append(f"connection {one_line(lifecycle.connection.id, 100)!r}")
         outbox, streams, invocations = self._outbox, self._streams, self._invocations
-        to_send = len(self._control.messages) + len(outbox.queue) + len(outbox.repeats)
+        to_send = len(self._control.messages) + len(outbox.queue) + len(outbox.repeats or ())
         waiting = {
             "requests": len(self._requests.pending),
             "streams": len(streams),
@@ -292,7 +287,7 @@ class Session:
             LocalProtocolError: the states of ``group`` are not subscribed.
             InvalidType, InvalidValue: ``group`` is no group name.
         """
-        states = self._group_states.states(group)
+        states = self._requests.group_states.states(group)
         if states is None:
             check_group(group)
             raise LocalProtocolError(
@@ -994,9 +989,16 @@ class Session:
         self._lifecycle.check_running(self.start_hint)
         check_timeout(timeout)
         self._lifecycle.expect_to_hear(now)
+        if self._streams is NO_STREAMS:
+            self._begin_streams(now)
         stream_id = self._streams.open(group, now, stream_id, no_echo, idle_timeout, user_data, timeout)
         self._lifecycle.schedule(self._streams)
         return stream_id
+
+    def _begin_streams(self, now: float) -> None:
+        streams = Streams(self.options, self._draws, self._codec, self._secrets, self._events)
+        self._streams = self._inbound.streams = streams
+        self._lifecycle.add(streams, now)
 
     def write_stream(self, stream_id: str, data: Any, now: float, *, data_type: DataType | None = None) -> int:
         """Write one fragment; :class:`StreamProgress` tells when the service has it.
@@ -1118,9 +1120,18 @@ class Session:
         limit = self.options.max_request_size
         payload = self._codec.encode_invoke(key, event, data, data_type, limit, metadata)
         lifecycle.expect_to_hear(now)
+        if invocations is NO_INVOCATIONS:
+            invocations = self._begin_invocations(now)
         invocations.submit(key, payload, user_data, timeout, now)
         lifecycle.schedule(invocations)
         return key
+
+    def _begin_invocations(self, now: float) -> Invocations:
+        allowance, timeout = self._requests.allowance, self.options.request_timeout
+        invocations = Invocations(self._codec, self._secrets, allowance, self._events, timeout)
+        self._invocations = self._inbound.invocations = invocations
+        self._lifecycle.add(invocations, now)
+        return invocations
 
     @alone
     def cancel_invocation(self, invocation_id: str, now: float) -> Outcome | None:

@@ -22,7 +22,7 @@ from limpet_core.errors import (
     TooManyRequests,
     restated,
 )
-from limpet_core.protocol.codec import Codec
+from limpet_core.protocol.codec import Codec, codec_for
 from limpet_core.protocol.messages import (
     ErrorDetail,
     StreamAckMessage,
@@ -485,3 +485,9 @@ class Streams:
                 return False
         self._repeat(stream, now)
         return True
+
+
+NO_STREAMS: Final = Streams(Options(), lambda: 0.0, codec_for(Options().protocol), Secrets(), [])
+"""In place of those of a session that has not opened one so far. All sessions share it: never call
+:meth:`Streams.open`, and all else leaves it as it is.
+"""

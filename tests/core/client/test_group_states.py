@@ -964,7 +964,7 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
         states.add(request)
         states.remove(request)
         states.settle(request, None, duplicate=False)
-    states.connected("c2", restore=True)
+    states.connected(restore=True)
     asked: list[str] = []
 
     def blocked(group: str) -> bool:
@@ -984,6 +984,19 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
     assert states.take_restores(lambda group: False) == []
     states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, "g7"))
     assert states.take_restores(lambda group: False) == [("g7", {"a": "1"})]
+
+
+def test_a_state_waits_for_all_rejoins_of_its_group() -> None:
+    states = GroupStates(Secrets(), [], LogLines())
+    states.rejoins("g")
+    states.rejoins("g")
+    request = Request(1, SET_STATE, b"", None, 0.0, "g", state={"a": "1"})
+    states.add(request)
+    states.rejoin_ended("g")
+    assert states.holds(request)
+    assert states.next_requests() == []
+    states.rejoin_ended("g")
+    assert states.next_requests() == [request]
 
 
 # ---- Small changes that these alone notice

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
-from tests.helpers.driving import Drive, ok
+from simulation.inspect import inspect
+from tests.helpers.driving import Drive, hello, ok, refused
 
 from limpet_core.client.groups import Groups
 
@@ -41,6 +43,24 @@ def test_the_groups_are_listed_once_for_each_change() -> None:
     assert drive.session.groups == frozenset()
 
 
+def test_whatever_changed_since_they_were_listed_is_in_the_list() -> None:
+    for steps in product(["join a", "join b", "leave a", "leave all", "list"], repeat=4):
+        groups, expected = Groups(), frozenset[str]()
+        for step in steps:
+            if step.startswith("join"):
+                groups.join(step[-1])
+                expected |= {step[-1]}
+            elif step == "leave a":
+                groups.leave("a")
+                expected -= {"a"}
+            elif step == "leave all":
+                groups.leave_all()
+                expected = frozenset()
+            else:
+                assert groups.listed() == expected, steps
+        assert groups.listed() == expected, steps
+
+
 class Changing(dict[str, None]):
     """Groups of which one is joined while another thread lists them."""
 
@@ -63,3 +83,20 @@ def test_a_change_while_the_groups_are_listed_is_not_missed() -> None:
     groups.leave("none")
     assert groups.listed() == {"first"}
     assert groups.listed() == {"first", "second"}
+
+
+def test_groups_whose_leaves_are_pending_are_joined_again_if_these_fail() -> None:
+    drive = connected()
+    join(drive, "a")
+    join(drive, "b")
+    leaves = [drive.session.leave_group(group, drive.now) for group in ("a", "b")]
+    drive.sent()
+    drive.lose()
+    drive.until_dial()
+    drive.open()
+    drive.says(hello("c2"))
+    assert [said["type"] for said in drive.sent()] == ["leaveGroup", "leaveGroup"]
+    drive.says(*[refused(key, "Forbidden") for key in leaves])
+    drive.advance(0.0)
+    assert [(said["type"], said["group"]) for said in drive.sent()] == [("joinGroup", "a"), ("joinGroup", "b")]
+    assert not inspect(drive.session).rejoins

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import tracemalloc
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,8 @@ from limpet import (
     State,
     Stopped,
 )
+from limpet_core.client import link as link_module
+from limpet_core.client.masking import Masker
 
 GREETING = frames.text(encoded(hello("c1")))
 
@@ -595,9 +598,11 @@ def test_whatever_is_sent_is_read_back_by_wsproto(texts: list[str], fast_lane: b
     assert read_back(wire) == expected
 
 
-@lanes
-def test_every_size_around_a_boundary_is_read_back(fast_lane: bool) -> None:
-    wire = Wire(fast_lane=fast_lane).upgrade()
+@pytest.mark.parametrize("lane", ["masked in C", "masked in Python", "wsproto"])
+def test_every_size_around_a_boundary_is_read_back(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lane == "masked in Python":
+        monkeypatch.setattr(link_module, "Masker", partial(Masker, apply_mask=None))
+    wire = Wire(fast_lane=lane != "wsproto").upgrade()
     empty = len('{"type":"sendToGroup","group":"g","dataType":"text","data":""}')
     sizes = [*range(100, 132), *range(250, 260), *range(1020, 1030), *range(65_530, 65_540)]
     for size in sizes:

@@ -13,8 +13,9 @@ from tests.core.client.test_frames import through_link, through_wsproto
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, encoded, hello
 from tests.helpers.profiles import examples
+from tests.helpers.protobuf import downstream
 
-from limpet import RELIABLE_PROTOBUF, Link, LocalProtocolError, Options, Session
+from limpet import RELIABLE_JSON, RELIABLE_PROTOBUF, Link, LocalProtocolError, Options, Session, State
 from limpet_core.client.frames import LONG, is_utf8, text_frame
 from limpet_core.protocol.json import decode, decode_long
 from limpet_core.protocol.messages import Broken, GroupMessage
@@ -64,6 +65,16 @@ def test_long_texts_are_seen_as_by_wsproto(text: bytes, scene: str) -> None:
         assert through_link(scene, chunks, 1 << 20, fast_lane=True) == expected
 
 
+@pytest.mark.parametrize("scene", ["connecting", "recovering"])
+def test_a_long_text_may_be_the_first_of_a_transport(scene: str) -> None:
+    greeting = encoded(hello("c1"))[:-1] + b',"more":' + LONG_TEXT + b"}"
+    for text in (greeting, *TEXTS[:2], *TEXTS[-5:]):
+        stream = frames.text(text) + frames.text(message(b'"after"'))
+        expected = through_wsproto(scene, stream, 1 << 20)
+        for chunks in ([stream], [stream[:200], stream[200:]]):
+            assert through_link(scene, chunks, 1 << 20, fast_lane=True) == expected
+
+
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_a_long_text_is_decoded_as_any_other(text: bytes) -> None:
     assert decode_long(memoryview(text)) == (decode(text) if is_utf8(text) else None)
@@ -90,16 +101,19 @@ def test_any_bytes_are_decoded_as_short_ones(fields: dict[str, Any], at: int, no
     assert decode_long(memoryview(text)) == (decode(text) if is_utf8(text) else None)
 
 
-def connected(protocol: str = "") -> tuple[Session, Link]:
-    session = Session(Options(**QUIET, **({"protocol": protocol} if protocol else {})), random=lambda: 0.5)
+def connected(protocol: str = RELIABLE_JSON, *, greeted: bool = True) -> tuple[Session, Link]:
+    session = Session(Options(**QUIET, protocol=protocol), random=lambda: 0.5)
     session.start(0.0)
     session.url_ready(URL, 0.0)
     assert session.dial is not None
     link = Link(session, session.dial, random_bytes=bytes)
     (handshake,) = link.data_to_send()
     link.receive_data(frames.accept(handshake), 0.0)
-    if not protocol:
-        link.receive_data(frames.text(encoded(hello("c1"))), 0.0)
+    greeting = frames.text(encoded(hello("c1")))
+    if session.options.binary:
+        greeting = frames.frame(frames.BINARY, downstream(hello("c1")))
+    if greeted:
+        link.receive_data(greeting, 0.0)
         session.events()
     return session, link
 
@@ -128,10 +142,13 @@ def test_nothing_is_received_amid_another_call() -> None:
         session.receive_long_text(memoryview(message(LONG_TEXT)), 1.0)
 
 
-def test_a_long_text_is_a_fault_where_binary_belongs() -> None:
-    session, _ = connected(RELIABLE_PROTOBUF)
+@pytest.mark.parametrize("greeted", [False, True])
+def test_a_long_text_is_a_fault_where_binary_belongs(greeted: bool) -> None:
+    session, link = connected(RELIABLE_PROTOBUF, greeted=greeted)
     assert session.receive_long_text(memoryview(message(LONG_TEXT)), 1.0)
-    assert session.dial is None
+    assert link.close_expected
+    assert "a text message where binary belongs" in repr(session.events())
+    assert session.state is (State.RECOVERING if greeted else State.STOPPED)
 
 
 def test_a_text_that_is_not_utf_8_changes_nothing() -> None:

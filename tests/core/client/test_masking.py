@@ -46,6 +46,22 @@ def test_all_messages_are_masked_in_c_where_it_is_installed(size: int) -> None:
     assert frames.parse_client_frames(written) == [(frames.TEXT, b"first"), (frames.TEXT, payload)]
 
 
+@pytest.mark.parametrize("together", [1, 7, 200])
+@pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
+@pytest.mark.parametrize("apply_mask", WAYS, ids=["in Python", "in C"])
+def test_each_message_has_the_next_four_random_bytes_for_its_mask(
+    apply_mask: ApplyMask | None, kind: int, together: int
+) -> None:
+    sizes = [*range(70), 124, 125, 126, 127, 128, 255, 256, 257, 511, 512, 1021, 1022, 1023, 1024] * 2
+    payloads = [bytes((3 * number + index) % 256 for index in range(size)) for number, size in enumerate(sizes)]
+    masker = Masker(Counted(), binary=kind == frames.BINARY, apply_mask=apply_mask)
+    written = [masker.frames(payloads[at : at + together], pytest.fail) for at in range(0, len(payloads), together)]
+    again = Counted()
+    masks = [pool[at : at + 4] for pool in (again(256), again(256), again(256)) for at in range(0, 256, 4)]
+    expected = [frames.frame(kind, payload, mask=mask) for payload, mask in zip(payloads, masks, strict=False)]
+    assert b"".join(written) == b"".join(expected)
+
+
 @pytest.mark.parametrize("apply_mask", WAYS)
 @given(payload=st.binary(max_size=1024), repeats=st.integers(1, 200), kind=KINDS)
 @settings(max_examples=examples(100))

@@ -138,6 +138,10 @@ def test_a_call_amid_another_is_refused_and_changes_nothing(name: str) -> None:
 
 INTERRUPTED: dict[str, tuple[str, Callable[[Drive], Any]]] = {
     "receive_messages": (RELIABLE_JSON, lambda drive: drive.says(news(1))),
+    "receive_long_text": (
+        RELIABLE_JSON,
+        lambda drive: drive.session.receive_long_text(memoryview(encoded(news(1))), drive.now),
+    ),
     "receive_binary": (RELIABLE_JSON, lambda drive: drive.session.receive_binary(b"", drive.now)),
     "receive_message": (RELIABLE_PROTOBUF, lambda drive: drive.session.receive_message("", drive.now)),
     "messages_to_send": (RELIABLE_JSON, lambda drive: drive.session.messages_to_send()),
@@ -574,6 +578,21 @@ def test_a_link_that_is_refused_has_taken_nothing_in(refuse: Refuse, error: type
     assert session.state is State.CONNECTED
     link.transport_lost("reset", NOW)
     assert session.state is State.RECOVERING
+
+
+@pytest.mark.parametrize("now", NO_TIMES, ids=str)
+def test_a_link_that_reads_at_no_time_has_taken_nothing_in(now: Any) -> None:
+    session = dialling()
+    link = Link(session, current(session), random_bytes=bytes)
+    link.receive_data(frames.accept(b"".join(link.data_to_send())) + frames.text(encoded(hello())), NOW)
+    session.events()
+    whole = frames.text(encoded(news(1)))
+    for data in (whole[:9], whole[9:]):
+        with pytest.raises((InvalidType, InvalidValue), match="now must be"):
+            link.receive_data(data, now)
+        link.receive_data(data, NOW)
+    assert [type(event).__name__ for event in session.events()] == ["GroupMessage"]
+    assert session.state is State.CONNECTED
 
 
 def test_senders_that_go_on_without_having_waited_are_no_senders() -> None:

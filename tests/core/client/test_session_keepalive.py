@@ -174,13 +174,15 @@ def test_a_paused_reader_reads_while_an_answer_is_awaited() -> None:
     assert drive.session.reading is False
 
 
-def test_silence_counts_from_when_a_paused_reader_begins_to_read() -> None:
+@pytest.mark.parametrize("request_of", ["join_group", "leave_group", "send_to_group", "send_event", "invoke"])
+def test_silence_counts_from_when_a_paused_reader_begins_to_read(request_of: str) -> None:
     drive = connected(keepalive_timeout=60.0, ack_timeout=None)
+    data = ("data",) if request_of in ("send_to_group", "send_event", "invoke") else ()
     drive.session.reading_paused(drive.now)
     drive.advance(59)
-    drive.session.join_group("g", drive.now)
+    getattr(drive.session, request_of)("name", *data, drive.now)
     drive.advance(59)
-    drive.session.join_group("g", drive.now)
+    getattr(drive.session, request_of)("name", *data, drive.now)
     assert drive.session.state is State.CONNECTED
     drive.advance(2)
     assert drive.session.state is State.RECOVERING

@@ -366,10 +366,11 @@ def test_a_burst_never_leaves_a_thousand_messages_unacknowledged_while_we_read(b
     assert worst < 200
 
 
-def test_the_plain_subprotocol_knows_no_sequence() -> None:
+@pytest.mark.parametrize("other", ['{"type":"pong"}', '{"type":"ack","ackId":1,"success":true}'])
+def test_the_plain_subprotocol_knows_no_sequence(other: str) -> None:
     drive = connected(protocol=PLAIN)
-    drive.says(news(5), news(5), news(1), news(3, "%", dataType="binary"))
-    assert delivered(drive) == [5, 5, 1]
+    drive.says(news(5), news(5), other, news(1), news(2), news(3, "%", dataType="binary"))
+    assert delivered(drive) == [5, 5, 1, 2]
     assert drive.events() == []
     drive.advance(10)
     assert acks(drive) == []

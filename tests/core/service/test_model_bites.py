@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.core.service.test_model import ServiceAgainstModel
 
@@ -104,9 +104,19 @@ FAULTS = {
 }
 
 
+# The seed with which a fault was found soon, if that is not 1. With any other it is found, too, seconds later.
+SEEDS = {
+    "streams are quick to end": 8,
+    "gaps are closed": 11,
+    "fragments are acknowledged and not published": 4,
+    "acks come late or never": 4,
+}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_model_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS[fault](monkeypatch)
     quick = settings(max_examples=3000, stateful_step_count=40, database=None, phases=[Phase.generate])
+    machine = seed(SEEDS.get(fault, 1))(type("Seeded", (ServiceAgainstModel,), {}))
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(ServiceAgainstModel, settings=quick)
+        run_state_machine_as_test(machine, settings=quick)

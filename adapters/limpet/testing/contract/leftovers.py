@@ -64,7 +64,9 @@ def threads() -> dict[object, str]:
     for thread in threading.enumerate():
         if not thread.name.startswith(_OTHERS) and thread is not threading.current_thread():
             frame = frames.get(thread.ident or 0)
-            where = traceback.extract_stack(frame)[-3:] if frame is not None else []
+            where: list[traceback.FrameSummary] = []
+            if frame is not None:
+                where = traceback.extract_stack(frame, limit=3)
             found[thread] = f"thread {thread.name} in " + " > ".join(
                 f"{step.name}, line {step.lineno}" for step in where
             )

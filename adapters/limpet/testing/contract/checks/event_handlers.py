@@ -194,7 +194,7 @@ async def an_event_is_handled_once_whatever_the_network_does(harness: Harness) -
 
 @check()
 async def events_without_ack_arrive_in_order_and_nothing_else_waits_for_them(harness: Harness) -> None:
-    count = 300
+    count = 120
     with handled(harness, lambda _: _NOTHING) as (service, server):
         async with harness.client(service.url("ann")) as client:
             log = Log(client, GroupMessage)

@@ -73,7 +73,7 @@ async def a_connection_is_recovered_and_nobody_notices(harness: Harness) -> None
 @check("transport", "tls")
 async def many_cuts_lose_nothing_and_repeat_nothing(harness: Harness) -> None:
     """Numbers that an undisturbed client publishes arrive once and in order; what the client sends is done once."""
-    count = 400
+    count = 240
     async with harness.client() as client, harness.undisturbed() as other:
         received, executed = Log(client, GroupMessage), Log(other, GroupMessage)
         life = Log(client, *_LIFE)
