@@ -89,7 +89,9 @@ async def play(kind: Kind, row: Row, chance: random.Random, folder: Path) -> Non
                 await fault(made, chance)
                 row.done[fault.__name__.replace("_", " ")] += 1
             await made.until_all_have_got(10)
-            row.verdicts.append(await made.settle())
+            row.verdicts.append(verdict := await made.settle())
+            if verdict.faults or (verdict.disconnects and not kind.told):
+                print(made.said(), flush=True)
             row.recoveries += made.balancer.recoveries
             row.outages += made.outages
 
