@@ -15,7 +15,8 @@ from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
 from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.shared_state import BEHAVIOUR, SharedState
+from limpet_core.service.cluster.rollout import Rollout
+from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
 from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -54,6 +55,7 @@ class Replica:
         core: a new one.
         settings: a digest of all that must be the same at all nodes.
         name: of the node, for people.
+        behaviours: the oldest and the newest behaviour of the service that this release has.
 
     Times in arguments called ``now`` are monotonic seconds of this machine.
 
@@ -63,13 +65,23 @@ class Replica:
         fenced: why this node must end, and start anew under another name; empty while it may go on.
     """
 
-    def __init__(self, node: str, core: ReplicatedCore, *, settings: bytes = b"", name: str = "") -> None:
+    def __init__(
+        self,
+        node: str,
+        core: ReplicatedCore,
+        *,
+        settings: bytes = b"",
+        name: str = "",
+        behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR),
+    ) -> None:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
         self.shared = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
-        self._outgoing.add(commands.Hello(settings, BEHAVIOUR, BEHAVIOUR, name))
+        self._outgoing.add(commands.Hello(settings, *behaviours, name))
+        self._behaviours = behaviours
+        self._rollout = Rollout(self.shared)
         self._next_number = 1
         self._openings: dict[int, Opening] = {}
         self._opened: list[Opening] = []
@@ -261,6 +273,9 @@ class Replica:
             self._looked = now
             self._accuse(now)
             self._compare()
+            behaviour = self._rollout.proposal(self.node)
+            if behaviour is not None:
+                self._outgoing.add(commands.Activate(behaviour))
 
     def _accuse(self, now: float) -> None:
         """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
@@ -374,7 +389,16 @@ class Replica:
         except UnreadableEntry as error:
             _LOGGER.error("an entry of the log does not count: %s", one_line(str(error)))
         else:
-            self.shared.apply(position, time, entry)
+            self._apply(position, time, entry)
+
+    def _apply(self, position: str, time: float, entry: commands.Entry) -> None:
+        (oldest, newest), active = self._behaviours, self.shared.behaviour
+        if active and not oldest <= active <= newest:
+            self.fence(
+                f"the log needs version {active} of the service's behaviour; this release has {oldest} to {newest}"
+            )
+            return
+        self.shared.apply(position, time, entry)
 
     def read_back(self, counter: int) -> None:
         """Handle that an entry of this node has come back; see :class:`LocalNode`."""

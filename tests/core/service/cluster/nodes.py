@@ -23,6 +23,7 @@ from limpet_core.service import (
 )
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR
 from limpet_core.service.cluster.snapshot import digest
 from limpet_core.service.cluster.waiting import Opening
 
@@ -32,7 +33,9 @@ ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 class Node:
     """One run of one node. ``read`` is how many entries of the log it has applied."""
 
-    def __init__(self, cluster: Cluster, name: str, limits: Limits, settings: bytes) -> None:
+    def __init__(
+        self, cluster: Cluster, name: str, limits: Limits, settings: bytes, behaviours: tuple[int, int]
+    ) -> None:
         self.cluster = cluster
         self.name = name
         numbers = itertools.count(1)
@@ -45,7 +48,7 @@ class Node:
             events=EventSettings(handlers=cluster.handlers, listeners=cluster.listeners),
             utc_time=lambda seconds: f"{seconds:.0f}",
         )
-        self.replica = Replica(name, core, settings=settings, name=name)
+        self.replica = Replica(name, core, settings=settings, name=name, behaviours=behaviours)
         self.read = 0
         self.is_down = False
         self.calls: list[HandlerCall] = []
@@ -144,9 +147,11 @@ class Cluster:
             self.start(name)
         self.run()
 
-    def start(self, name: str, settings: bytes = b"same") -> Node:
+    def start(
+        self, name: str, settings: bytes = b"same", behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR)
+    ) -> Node:
         """Start a node, which reads the log from its beginning."""
-        node = self.nodes[name] = Node(self, name, self._limits, settings)
+        node = self.nodes[name] = Node(self, name, self._limits, settings, behaviours)
         return node
 
     def kill(self, name: str) -> None:
