@@ -103,7 +103,7 @@ async def fill_engine(arena: Arena, chance: random.Random) -> None:
     arena.primary("CONFIG", "SET", "maxmemory", 0)
     await arena.until_all_have_got(10)
     await asyncio.sleep(SOON)
-    assert not any("out of the cluster" in node.said() for node in arena.nodes), arena.said()
+    assert not any(_is_out(arena, node) for node in arena.nodes), arena.said()
 
 
 async def cut_off_node(arena: Arena, chance: random.Random) -> None:
