@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--members", type=harness.sizes, default="10,1000", help="of the group, for the engine's CPU")
     parser.add_argument("--bursts", type=harness.sizes, default="1,32", help="publications sent at once, or on the way")
-    parser.add_argument("--bursts-of-each", type=int, default=40, help="in a measurement of the engine; 0: leave it out")
+    parser.add_argument(
+        "--bursts-of-each", type=int, default=40, help="in a measurement of the engine; 0: leave it out"
+    )
     parser.add_argument("--us-per-delivery", type=float, default=10.0, help="sets the pace, with the most members")
     parser.add_argument("--idle", type=float, default=5.0, help="seconds to see what an idle cluster costs")
     parser.add_argument("--fan-out", type=int, default=100, help="members for the comparison of nodes; 0: leave it out")
@@ -56,7 +58,11 @@ def main() -> None:
             alone = stack.enter_context(node(""))
             other = stack.enter_context(engine())
             single = stack.enter_context(node(f"a {other.url}"))
-            ways = {"alone": (redis, [alone]), "a cluster of one": (other, [single]), "a cluster of two": (redis, [a, b])}
+            ways = {
+                "alone": (redis, [alone]),
+                "a cluster of one": (other, [single]),
+                "a cluster of two": (redis, [a, b]),
+            }
             compare_nodes(ways, options)
 
 

@@ -15,9 +15,9 @@ from tests.service.cluster.servers import RedisServer
 
 STANDSTILL: Final = 6.5
 """Seconds for which a node stands still: its cluster gives it up after four."""
-OUTAGE: Final = 5.0
+OUTAGE: Final = 4.0
 """Seconds without room in the engine: nodes send their clients away after four."""
-SOON: Final = 3.0
+SOON: Final = 2.5
 """Seconds in which nodes give up one that they take for dead."""
 
 
