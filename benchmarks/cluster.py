@@ -17,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import _harness as harness
+import hiredis
 from service import LIMIT, RELIABLE, Client, closed, opened
 
 KEY = "k" * 32
@@ -31,9 +32,14 @@ TEXT = b"x" * 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--members", type=harness.sizes, default="10,1000", help="of the group, for the engine's CPU")
-    parser.add_argument("--bursts", type=harness.sizes, default="1,32", help="publications that are sent at once")
-    parser.add_argument("--deliveries", type=int, default=64_000, help="in each measurement, and 6 bursts at least")
+    parser.add_argument("--bursts", type=harness.sizes, default="1,32", help="publications sent at once, or on the way")
+    parser.add_argument(
+        "--bursts-of-each", type=int, default=40, help="in a measurement of the engine; 0: leave it out"
+    )
+    parser.add_argument("--us-per-delivery", type=float, default=10.0, help="sets the pace, with the most members")
+    parser.add_argument("--idle", type=float, default=5.0, help="seconds to see what an idle cluster costs")
     parser.add_argument("--fan-out", type=int, default=100, help="members for the comparison of nodes; 0: leave it out")
+    parser.add_argument("--deliveries", type=int, default=64_000, help="of a measurement of the nodes")
     parser.add_argument("--reps", type=int, default=3, help="repetitions, interleaved")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -46,12 +52,18 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with engine() as redis, ExitStack() as stack:
         a, b = (stack.enter_context(node(f"{name} {redis.url}")) for name in "ab")
-        engine_cpu(redis, [a, b], options)
+        if options.bursts_of_each:
+            engine_cpu(redis, [a, b], options)
         if options.fan_out:
             alone = stack.enter_context(node(""))
             other = stack.enter_context(engine())
             single = stack.enter_context(node(f"a {other.url}"))
-            compare_nodes(redis, {"alone": [alone], "a cluster of one": [single], "a cluster of two": [a, b]}, options)
+            ways = {
+                "alone": (redis, [alone]),
+                "a cluster of one": (other, [single]),
+                "a cluster of two": (redis, [a, b]),
+            }
+            compare_nodes(ways, options)
 
 
 # ---- Measurements
@@ -63,13 +75,10 @@ class Carried:
 
     published: int
     members: int
+    wall: float
     engine: float
     entries: int
     nodes: list[float]
-
-    @property
-    def engine_us(self) -> float:
-        return 1e6 * self.engine / self.published
 
     @property
     def node_us(self) -> float:
@@ -78,91 +87,129 @@ class Carried:
 
     @property
     def all_us(self) -> float:
+        """Microseconds of all nodes for each delivery."""
         return 1e6 * sum(self.nodes) / (self.published * self.members)
 
 
 def engine_cpu(redis: Engine, nodes: list[Program], options: argparse.Namespace) -> None:
+    """Publish in bursts, at the same pace to few members and to many.
+
+    A server that is asked more seldom has colder caches and more beats of the nodes for each publication: without the
+    same pace that would be compared.
+    """
     cases = [(burst, members) for burst in options.bursts for members in options.members]
     found: dict[tuple[int, int], list[Carried]] = {case: [] for case in cases}
+    idle: list[float] = []
     for _ in range(options.reps):
+        before = redis.cpu()
+        time.sleep(options.idle)
+        idle.append((redis.cpu() - before) / options.idle)
         for burst, members in cases:
-            bursts = max(6, options.deliveries // (burst * members))
-            found[burst, members].append(asyncio.run(carry(redis, nodes, members, burst, min(bursts, 400))))
+            pace = _SHORTEST + burst * max(options.members) * options.us_per_delivery / 1e6
+            found[burst, members].append(asyncio.run(carry(redis, nodes, members, burst, options.bursts_of_each, pace)))
     print(f"\nCPU of the engine for each publication of {len(TEXT)} B, two nodes\n")
-    print("| sent at once | members | engine us/publication | spread | entries/publication | node us/delivery |")
-    print("|---:|---:|---:|---|---:|---:|")
+    print("| sent at once | pace | members | engine us/publication | spread | entries/publication | bursts in time |")
+    print("|---:|---:|---:|---:|---|---:|---:|")
+    costs: dict[tuple[int, int], list[float]] = {}
     for (burst, members), runs in found.items():
-        costs = [run.engine_us for run in runs]
+        each = costs[burst, members] = [1e6 * run.engine / run.published for run in runs]
+        pace = _SHORTEST + burst * max(options.members) * options.us_per_delivery / 1e6
         entries = statistics.median(run.entries / run.published for run in runs)
-        node_us = statistics.median(run.all_us for run in runs)
+        in_time = statistics.median(min(1.0, pace * run.published / burst / run.wall) for run in runs)
         print(
-            f"| {burst} | {members} | {statistics.median(costs):.1f} | {harness.spread(costs, '.1f')} "
-            f"| {entries:.2f} | {node_us:.1f} |"
+            f"| {burst} | {1000 * pace:.0f} ms | {members} | {statistics.median(each):.1f} "
+            f"| {harness.spread(each, '.1f')} | {entries:.2f} | {in_time:.0%} |"
         )
+    print(f"\nOf an idle cluster: {1e3 * statistics.median(idle):.1f} ms of CPU a second")
     few, many = min(options.members), max(options.members)
     for burst in options.bursts:
-        pairs = zip(found[burst, many], found[burst, few], strict=True)
-        ratio = statistics.median(more.engine_us / less.engine_us for more, less in pairs)
+        pairs = zip(costs[burst, many], costs[burst, few], strict=True)
+        ratio = statistics.median(more / less for more, less in pairs)
         print(f"\nratio {many} : {few} members, {burst} at once: {ratio:.2f}", flush=True)
 
 
-def compare_nodes(redis: Engine, ways: dict[str, list[Program]], options: argparse.Namespace) -> None:
-    members, burst = options.fan_out, max(options.bursts)
-    bursts = max(6, 4 * options.deliveries // (burst * members))
-    found: dict[str, list[Carried]] = {way: [] for way in ways}
+_SHORTEST = 0.03
+"""Seconds between the beginnings of bursts, at least."""
+
+
+def compare_nodes(ways: dict[str, tuple[Engine, list[Program]]], options: argparse.Namespace) -> None:
+    """Publish with so many publications on their way: by one service that is alone, and by clusters."""
+    members = options.fan_out
+    cases = [(window, way) for window in options.bursts for way in ways]
+    found: dict[tuple[int, str], list[Carried]] = {case: [] for case in cases}
     for _ in range(options.reps):
-        for way, nodes in ways.items():
-            found[way].append(asyncio.run(carry(redis, nodes, members, burst, bursts)))
-    print(f"\n{members} members, {burst} publications at once: deliveries for a second of the busiest node's CPU\n")
-    print("| nodes | deliveries/CPU s, each with a core | spread | CPU us/delivery, all nodes | ratio |")
-    print("|---|---:|---|---:|---:|")
-    base = found["alone"]
-    for way, runs in found.items():
+        for window, way in cases:
+            redis, nodes = ways[way]
+            count = max(4 * window, options.deliveries // members)
+            found[window, way].append(asyncio.run(carry(redis, nodes, members, window, count)))
+    print(f"\n{members} members: deliveries for a second of the busiest node's CPU\n")
+    print("| on the way | nodes | deliveries/CPU s, each with a core | spread | CPU us/delivery, all nodes | ratio |")
+    print("|---:|---|---:|---|---:|---:|")
+    for (window, way), runs in found.items():
+        base = found[window, next(iter(ways))]
         rates = [1e6 / run.node_us for run in runs]
         ratio = statistics.median(one.node_us / run.node_us for one, run in zip(base, runs, strict=True))
         every = statistics.median(run.all_us for run in runs)
         print(
-            f"| {way} | {statistics.median(rates):,.0f} | {harness.spread(rates, ',.0f')} | {every:.1f} | {ratio:.2f} |"
+            f"| {window} | {way} | {statistics.median(rates):,.0f} | {harness.spread(rates, ',.0f')} "
+            f"| {every:.1f} | {ratio:.2f} |"
         )
 
 
-async def carry(redis: Engine, nodes: list[Program], members: int, burst: int, bursts: int) -> Carried:
-    """Publish so many bursts; each begins when the one before was acknowledged and delivered to all."""
+async def carry(
+    redis: Engine, nodes: list[Program], members: int, window: int, count: int, pace: float | None = None
+) -> Carried:
+    """Publish ``count`` times, never more than ``window`` that are not acknowledged.
+
+    With a ``pace``: ``count`` bursts of ``window``, each when it is due and the one before was delivered to all.
+    """
     shares = [members // len(nodes) + (place < members % len(nodes)) for place in range(len(nodes))]
     receivers: list[Client] = []
     for node, share in zip(nodes, shares, strict=True):
         if share:
             receivers += await opened(node.member_url, share, RELIABLE)
     (publisher,) = await opened(nodes[0].publisher_url, 1, RELIABLE)
-    deadline = time.monotonic() + LIMIT * max(1, burst * bursts * members // 50_000)
+    deadline = time.monotonic() + LIMIT * (2 + count * members // 20_000)
 
-    async def until(true: Callable[[], bool]) -> None:
-        while not true():
+    async def until_delivered() -> None:
+        while publisher.acks < publisher.published or any(each.messages < publisher.published for each in receivers):
             if time.monotonic() > deadline or publisher.over or any(receiver.over for receiver in receivers):
                 raise RuntimeError("the service has ended a connection, or does not answer")
             await asyncio.sleep(0.0005)
 
-    async def publish() -> None:
-        messages = [
-            b'{"type":"sendToGroup","group":"bench","ackId":%d,"dataType":"text","data":"%b"}' % (ack_id, TEXT)
-            for ack_id in range(publisher.published + 1, publisher.published + burst + 1)
-        ]
-        publisher.published += burst
-        for message in messages:
-            publisher.say(message)
-        await until(lambda: publisher.acks == publisher.published)
-        await until(lambda: all(receiver.messages == publisher.published for receiver in receivers))
+    def publish() -> None:
+        publisher.published += 1
+        publisher.say(
+            b'{"type":"sendToGroup","group":"bench","ackId":%d,"dataType":"text","data":"%b"}'
+            % (publisher.published, TEXT)
+        )
 
-    await publish()  # the first one fills caches
-    engine, entries, spent = redis.cpu(), redis.entries(), [node.cpu() for node in nodes]
-    for _ in range(bursts):
-        await publish()
+    for _ in range(window):  # the first ones fill caches
+        publish()
+    await until_delivered()
+    begun, engine, entries, spent = time.monotonic(), redis.cpu(), redis.entries(), [node.cpu() for node in nodes]
+    before = publisher.published
+    if pace is None:
+        last = before + count
+        publisher.on_ack = lambda: publish() if publisher.published < last else None
+        for _ in range(window):
+            publish()
+        while publisher.published < last:
+            await until_delivered()
+    else:
+        for number in range(count):
+            await asyncio.sleep(max(begun + number * pace - time.monotonic(), 0))
+            for _ in range(window):
+                publish()
+            await until_delivered()
+    await until_delivered()
     carried = Carried(
-        burst * bursts,
+        publisher.published - before,
         members,
+        time.monotonic() - begun,
         redis.cpu() - engine,
         redis.entries() - entries,
-        [node.cpu() - before for node, before in zip(nodes, spent, strict=True)],
+        [node.cpu() - already for node, already in zip(nodes, spent, strict=True)],
     )
     await closed([publisher, *receivers])
     return carried
@@ -206,10 +253,14 @@ class Engine(Program):
         return f"redis://127.0.0.1:{self.port}"
 
     def entries(self) -> int:
-        """The number of entries in the log."""
+        """The number of entries that the log ever had: snapshots trim it."""
         with socket.create_connection(("127.0.0.1", self.port), LIMIT) as connection:
-            connection.sendall(b"XLEN {limpet:0}:log\r\n")
-            return int(connection.recv(100).removeprefix(b":"))
+            connection.sendall(hiredis.pack_command(("XINFO", "STREAM", "{limpet:0}:log")))
+            reader = hiredis.Reader()
+            while (answer := reader.gets()) is False:
+                reader.feed(connection.recv(65536))
+        facts = dict(zip(answer[::2], answer[1::2], strict=True))
+        return int(facts[b"entries-added"])
 
 
 @contextmanager

@@ -57,7 +57,7 @@ KINDS = {
     "the same, 5 or more entries not replicated": Kind(Shape(floods=2), (faults.kill_primary_that_is_ahead,)),
     "entries twice in the log": Kind(Shape(floods=2), (faults.repeat_entries,)),
     "a node stands still for 6.5 s": Kind(Shape(nodes=3), (faults.stop_node,), count=2),
-    "engine full for 7 s": Kind(Shape(), (faults.fill_engine,), count=2),
+    "engine full for 6 s": Kind(Shape(), (faults.fill_engine,), count=2),
     "a node cut off from the engine": Kind(Shape(replica=False, proxied=True), (faults.cut_off_node,), count=2),
     "engine restarted empty": Kind(Shape(replica=False), (faults.empty_engine,), count=1, told=True),
     "any of these, primary and replica": Kind(Shape(nodes=3, members=("ours", "ours", "aio")), PAIR, count=5),
@@ -89,7 +89,9 @@ async def play(kind: Kind, row: Row, chance: random.Random, folder: Path) -> Non
                 await fault(made, chance)
                 row.done[fault.__name__.replace("_", " ")] += 1
             await made.until_all_have_got(10)
-            row.verdicts.append(await made.settle())
+            row.verdicts.append(verdict := await made.settle())
+            if verdict.faults or (verdict.disconnects and not kind.told):
+                print(made.said(), flush=True)
             row.recoveries += made.balancer.recoveries
             row.outages += made.outages
 

@@ -50,6 +50,6 @@ def test_the_order_is_that_of_each_publisher() -> None:
 
 
 def test_a_member_that_was_told_of_its_loss_is_owed_what_came_later() -> None:
-    told = judged(ALL[3:], since={"p": 2}, disconnects=1)
+    told = judged(ALL[3:], since={"p": 2}, disconnects=["1008"])
     assert told == dataclasses.replace(CLEAN, delivered=1, disconnects=1)
-    assert judged(ALL[:3], since={"p": 2}, disconnects=1).lost == 1
+    assert judged(ALL[:3], since={"p": 2}, disconnects=["1008"]).lost == 1

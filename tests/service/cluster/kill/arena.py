@@ -13,7 +13,7 @@ from tests.helpers.waiting import LIMIT
 from tests.service.cluster.kill.balancer import Balancer
 from tests.service.cluster.kill.clients import GROUP, MEMBERS, ROLES, Flood, Member, Publisher
 from tests.service.cluster.kill.processes import NodeProcess
-from tests.service.cluster.kill.verdict import Sent, Verdict, judge, missing
+from tests.service.cluster.kill.verdict import Got, Sent, Verdict, judge, missing
 from tests.service.cluster.servers import RedisServer, Servers
 
 from limpet.service import client_url
@@ -135,6 +135,11 @@ class Arena:
         return [publisher.sent for publisher in self.publishers]
 
     @property
+    def diaries(self) -> list[Sent | Got]:
+        """All diaries."""
+        return [*self.sent, *(member.got for member in self.members)]
+
+    @property
     def acked(self) -> int:
         """The number of acknowledged messages."""
         return sum(len(each.acked) for each in self.sent)
@@ -186,8 +191,10 @@ class Arena:
         return not any(missing(publisher, member) for publisher in self.sent for member in got)
 
     def said(self) -> str:
-        """What the nodes have logged."""
-        return "\n".join(f"---- node {node.run}\n{node.said()[-3000:]}" for node in self._processes)
+        """What the nodes have logged, and why clients lost connections."""
+        nodes = [f"---- node {node.run}\n{node.said()[-3000:]}" for node in self._processes]
+        lost = [f"{diary.name}: {why}" for diary in self.diaries for why in diary.disconnects]
+        return "\n".join([*nodes, *lost])
 
 
 @contextlib.asynccontextmanager

@@ -48,8 +48,8 @@ class Publisher:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._publishing: asyncio.Task[None] | None = None
 
-    def _disconnected(self, _: Disconnected) -> None:
-        self.sent.disconnects += 1
+    def _disconnected(self, event: Disconnected) -> None:
+        self.sent.disconnects.append(str(event))
 
     @property
     def waiting(self) -> int:
@@ -144,8 +144,8 @@ class Member(abc.ABC):
     def connected(self) -> None:
         self._got.since = {each.name: each.sent for each in self._sent()}
 
-    def disconnected(self) -> None:
-        self._got.disconnects += 1
+    def disconnected(self, why: str) -> None:
+        self._got.disconnects.append(why)
 
     @abc.abstractmethod
     async def open(self) -> None: ...
@@ -162,7 +162,7 @@ class OurMember(Member):
         self._client = Client(self._url, _PATIENT)
         self._client.on(GroupMessage, lambda message: self._got.received.append(parsed(message.data)))
         self._client.on(Connected, lambda _: self.connected())
-        self._client.on(Disconnected, lambda _: self.disconnected())
+        self._client.on(Disconnected, lambda event: self.disconnected(str(event)))
         time_outages(self._client, self.outages)
 
     async def open(self) -> None:
@@ -193,7 +193,7 @@ class _Sequenced(Member):
         """Handle a connected message, which the service also sends after a recovery."""
         if connection_id != self._connection:
             if self._connection:
-                self.disconnected()
+                self.disconnected(f"{self._connection} is {connection_id} now")
             self._connection = connection_id
             self._of_connections.setdefault(connection_id, [])
             self.connected()

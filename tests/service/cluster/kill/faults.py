@@ -15,9 +15,9 @@ from tests.service.cluster.servers import RedisServer
 
 STANDSTILL: Final = 6.5
 """Seconds for which a node stands still: its cluster gives it up after four."""
-OUTAGE: Final = 5.0
+OUTAGE: Final = 4.0
 """Seconds without room in the engine: nodes send their clients away after four."""
-SOON: Final = 3.0
+SOON: Final = 2.5
 """Seconds in which nodes give up one that they take for dead."""
 
 
@@ -103,7 +103,7 @@ async def fill_engine(arena: Arena, chance: random.Random) -> None:
     arena.primary("CONFIG", "SET", "maxmemory", 0)
     await arena.until_all_have_got(10)
     await asyncio.sleep(SOON)
-    assert not any("out of the cluster" in node.said() for node in arena.nodes), arena.said()
+    assert not any(_is_out(arena, node) for node in arena.nodes), arena.said()
 
 
 async def cut_off_node(arena: Arena, chance: random.Random) -> None:

@@ -22,6 +22,9 @@ EXPELLED = 3
 NO_LOG = 4
 """The exit code of a node that cannot use the log."""
 
+RETAINED = 100_000
+"""Messages that wait for a client: on a slow machine it takes a while to come back, and is not to be ended for that."""
+
 _LOOK = 0.05
 
 
@@ -76,7 +79,7 @@ def main() -> None:
 
     try:
         serve(
-            ServiceOptions(access_key=plan["key"]),
+            ServiceOptions(access_key=plan["key"], retained_messages=RETAINED),
             port=0,
             on_start=started,
             until=lambda: until_input_ends(services),

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Sent:
-    """What a publisher sent: numbers 1, 2, 3, ..."""
+    """What a publisher sent: numbers 1, 2, 3, ...; and why it lost connections for good."""
 
     name: str
     sent: int = 0
     acked: set[int] = field(default_factory=set[int])
-    disconnects: int = 0
+    disconnects: list[str] = field(default_factory=list[str])
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Got:
     name: str
     received: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     since: dict[str, int] = field(default_factory=dict[str, int])
-    disconnects: int = 0
+    disconnects: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def judge(publishers: Iterable[Sent], members: Iterable[Got]) -> Verdict:
     delivered = lost = duplicates = disorder = invented = disconnects = 0
     for member in members:
         delivered += len(member.received)
-        disconnects += member.disconnects
+        disconnects += len(member.disconnects)
         lost += sum(len(missing(publisher, member)) for publisher in sent.values())
         seen: set[tuple[str, int]] = set()
         newest: dict[str, int] = {}
@@ -89,5 +89,5 @@ def judge(publishers: Iterable[Sent], members: Iterable[Got]) -> Verdict:
         duplicates=duplicates,
         disorder=disorder,
         invented=invented,
-        disconnects=disconnects + sum(publisher.disconnects for publisher in sent.values()),
+        disconnects=disconnects + sum(len(publisher.disconnects) for publisher in sent.values()),
     )
