@@ -55,6 +55,8 @@ class Cluster(Service):
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
         doomed: the connections that were there when the log forgot what somebody had read; they all have to end.
+        called_again: how many calls of the event handler a node has made for one that had died.
+        snapshots: how many entries each is behind, and what it is.
     """
 
     def __init__(self, clock: Clock, weather: ClusterWeather, core_type: type[ServiceCore], parts: Parts) -> None:
@@ -62,6 +64,8 @@ class Cluster(Service):
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
         self.doomed: set[str] = set()
+        self.called_again = 0
+        self.snapshots: list[tuple[int, bytes]] = []
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
         self._digests: dict[int, bytes] = {}
         self._callers: dict[tuple[str | None, str, str], list[str]] = {}
@@ -71,7 +75,7 @@ class Cluster(Service):
         small = not self.weather.gentle and self.random.random() < 0.3
         self.limits = Limits(
             connected_after_recovery=self.weather.connected_after_recovery,
-            retained_messages=40 if small else 1000,
+            retained_messages=self.random.choice([12, 40]) if small else 1000,
             # The delays of a node that is dead, and of the next one, come on top of those of the network.
             recovery_window=90.0 if self.weather.gentle else 30.0,
         )
@@ -85,10 +89,14 @@ class Cluster(Service):
     # ---- Nodes
 
     def start(self, slot: int) -> None:
-        """Start the next run of a node: it reads the log from the beginning."""
+        """Start the next run of a node: it reads the log, from the beginning or from a snapshot on."""
         name = f"n{slot}.{next(self._runs[slot])}"
-        self.clock.log("%s starts", name)
-        node = self.nodes[slot] = Node(self, name, self._new_replica(name), self.clock.draw(name))
+        random, replica = self.clock.draw(name), self._new_replica(name)
+        begins_with = self.snapshots[-1] if self.snapshots and random.random() < 0.8 else None
+        self.clock.log("%s starts behind entry %s", name, begins_with[0] if begins_with else 0)
+        node = self.nodes[slot] = Node(self, name, replica, random)
+        if begins_with is not None:
+            node.restore(*begins_with)
         node.handlers = Handlers(self.clock, self.ledger, node.carry_out)
         node.handlers.core, node.handlers.node = node.replica, node  # type: ignore[assignment]
         node.carry_out()
@@ -106,7 +114,7 @@ class Cluster(Service):
             utc_time=lambda seconds: f"{seconds:.3f}",
         )
         replica = self.parts.replica(name, core, settings=b"all the same", name=name)
-        replica.shared = self.parts.shared(name, core, replica)
+        replica.shared = self.parts.shared(name, core, replica, b"all the same")
         return replica
 
     def ended(self, node: Node, reason: str) -> None:
@@ -135,6 +143,7 @@ class Cluster(Service):
         callers = self._callers.setdefault(about, [])
         for other in callers:
             assert node.replica.members.is_gone(other), f"{about} was called by {other}, which is there"
+        self.called_again += bool(callers)
         callers.append(node.name)
         self.clock.log("%s calls the event handler: %s", node.name, about)
 
@@ -156,6 +165,11 @@ class Cluster(Service):
             value = digest(shared)
             assert self._digests.setdefault(node.read_count, value) == value, f"{node.name} has another state"
 
+    def save(self, node: Node) -> None:
+        """Keep a snapshot of the state of a node."""
+        if not node.replica.fenced and node.link.connected:
+            self.snapshots.append((node.read_count, node.replica.snapshot()))
+
     def _failed_over(self, kept: int) -> None:
         random = self.clock.draw(f"failover {self.log.server}")
         if kept < len(self.truth.marks):
@@ -172,6 +186,8 @@ class Cluster(Service):
         ledger.forgets({number for number, at in before.server_messages.items() if at >= mark}, mark)
         self._digests = {count: value for count, value in self._digests.items() if count <= kept}
         self._callers.clear()
+        # A snapshot is in the engine, too, and was written after the entries in it.
+        self.snapshots = [(count, data) for count, data in self.snapshots if count <= kept]
         self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
         self.core = self.truth.core
         self.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}

@@ -8,7 +8,7 @@ from typing import Final
 from simulation.cluster import Cluster
 from simulation.node import Node
 
-MILD: Final = ("answer lost", "cut", "lag", "engine slow", "failover")
+MILD: Final = ("snapshot", "answer lost", "cut", "lag", "engine slow", "failover")
 HARD: Final = ("kill", "kill", "kill all", "still", "leave")
 
 
@@ -40,6 +40,8 @@ class Faults:
         elif how == "leave":
             node.disturbed = True
             node.do(node.replica.leave)
+        elif how == "snapshot":
+            node.do(self.cluster.save, node)
         elif how == "lag":
             node.disturbed = True
             node.link.lags_until = self.clock.now + random.choice([2.0, 6.0])

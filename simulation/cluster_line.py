@@ -6,14 +6,19 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from limpet import Acked
 from limpet_core.service import NO_CLOSE_FRAME, ClientGrant, Transport
 from limpet_core.service.cluster.waiting import Opening
+from simulation.answering import EVENT
 from simulation.client import Client
 from simulation.cluster import Cluster
+from simulation.invoking import REPLIES
 from simulation.line import Line
 from simulation.node import Node
+from simulation.oracle import Ask
 from simulation.service import ROLES
 from simulation.weather import ClusterWeather
+from simulation.witness import Asked
 
 
 class ClusterLine(Line):
@@ -110,6 +115,25 @@ class ClusterClient(Client):
 
     line_type = ClusterLine
     weather: ClusterWeather
+
+    def act(self, random: Random) -> None:
+        """Do something that applications do, also send an event that has a handler."""
+        if random.random() < 0.12:
+            self.ask("note", lambda asked: self.session.send_event(
+                EVENT, asked.number, self.clock.now, user_data=asked
+            ))  # fmt: skip
+            self.drain()
+        else:
+            super().act(random)
+
+    def acked(self, event: Acked) -> Ask:
+        asked = super().acked(event)
+        assert isinstance(asked, Asked)
+        if asked.kind == "note" and (event.error is None or event.error.outcome == "rejected"):
+            way = self.ledger.ways.get(asked.number)
+            assert way is not None, f"{asked} has an outcome, and the handler was not called"
+            assert (event.error is None) is (way in REPLIES), f"{asked} has an outcome that is not that of the handler"
+        return asked
 
     def begin_stream(self, random: Random) -> None:
         # What is heard of a stream that a fork cuts off is known to nobody.

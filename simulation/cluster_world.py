@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from simulation.answering import PATIENCE
 from simulation.client import Client
 from simulation.cluster import Cluster, Parts
 from simulation.cluster_faults import HARD, MILD, Faults
@@ -79,6 +80,9 @@ class ClusterWorld(World):
         core = self.service.core
         self.clock.run_while(lambda: any(client.running for client in self.clients), 60)
         self.clock.run_while(lambda: core.connection_count > 1 or core.deadline != math.inf, 120)
+        calls = self.service.truth.core.logged_calls
+        self.clock.run_while(lambda: bool(calls.pending), 2 * PATIENCE)
+        assert not calls.pending, "each call of the event handler has an outcome"
         for client in self.clients:
             client.check()
             self._check_server_messages(client)

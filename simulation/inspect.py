@@ -13,9 +13,10 @@ from typing import Any
 from limpet import Event, Link, Session
 from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
-from limpet_core.service import ServiceCore, Transport
+from limpet_core.service import JSON, ClientGrant, Connection, ServiceCore, Transport
 from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.connections.registry import ConnectionListener
+from limpet_core.service.wire.raw import RawMode
 
 # ---- What there is
 
@@ -233,6 +234,15 @@ def wrap_state_notes(core: ServiceCore, wrap: Callable[[Callable[..., None]], Ca
 def listen(core: ServiceCore, listener: ConnectionListener) -> None:
     """Tell ``listener`` of the beginnings and ends of connections."""
     core._registry.listen(listener)
+
+
+def connect_unnoticed(core: ServiceCore, hub: str, groups: tuple[str, ...]) -> Transport:
+    """Connect a client that no event handler hears of, as a member of groups."""
+    grant = ClientGrant(None, (), groups)
+    connection = Connection(hub, f"unnoticed {core.connection_count}", JSON, grant, RawMode(), core.limits)
+    transport = core._registry.transport(connection)
+    core._registry.open(connection, grant, transport)
+    return transport
 
 
 def wrap_receive(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:

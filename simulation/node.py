@@ -156,6 +156,13 @@ class Node:
 
     # ---- The log
 
+    def restore(self, count: int, data: bytes) -> None:
+        """Begin with the state behind ``count`` entries."""
+        self.replica.restore(data)
+        self.read_count = count
+        self._last = self.log.entries[count - 1] if count else None
+        assert self._last is None or self._last.position == self.replica.position, "a snapshot knows its place"
+
     def read(self) -> None:
         self.do(self._read)
 

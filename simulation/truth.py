@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from limpet_core.service import JSON, ClientGrant, Close, Connection, Transport
+from limpet_core.service import Close, Connection, Transport
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import HARD, ReplicatedCore
-from simulation.inspect import listen, wrap_commands, wrap_receive
+from simulation.inspect import connect_unnoticed, listen, wrap_commands, wrap_receive
 from simulation.ledger import Ledger, seen
 from simulation.sim_log import Logged
 
@@ -81,6 +81,7 @@ class Truth:
         self.marks: list[int] = []
         self.server_messages: dict[int, int] = {}
         self._silent = True
+        self._broken: AssertionError | None = None  # a promise, found out where the replica catches what is raised
         self._entry: commands.Entry | None = None
         self._command: commands.Command | None = None
         self._carried_out = self._received = 0
@@ -101,7 +102,7 @@ class Truth:
         self._silent = False
 
     def _new_recorder(self) -> Transport:
-        return self.core.connect("chat", JSON, ClientGrant(None, (), ("room", "side")), 0.0)
+        return connect_unnoticed(self.core, "chat", ("room", "side"))
 
     # ---- Entries
 
@@ -114,6 +115,8 @@ class Truth:
         self._carried_out, self._speaking = 0, ""
         self.replica.apply(logged.position, logged.time, logged.data)
         self._record()
+        if self._broken is not None:
+            raise self._broken
         assert self.replica.shared.failures == 0, "a command made the logic raise"
         assert self._carried_out == (len(entry.commands) if counts else 0), (
             "what counts has an effect, and nothing else"
@@ -124,27 +127,31 @@ class Truth:
 
     def _wrap_commands(self, carry_out: Callable[..., None]) -> Callable[..., None]:
         def carries_out(command: commands.Command, node: str) -> None:
-            self._carried_out += 1
-            self._command = command
-            speaks = False
-            if isinstance(command, commands.Received):
-                attached = self.rules.attached.get(command.connection_id)
-                speaks = attached == (node, command.number) and self.core.connection(command.connection_id) is not None
-            received = self._received
-            carry_out(command, node)
-            assert (self._received > received) is speaks, (
-                "one attachment of a connection speaks, at a node that is there"
-            )
-            if isinstance(command, commands.Open | commands.Recover):
-                connection = self.core.connection(command.connection_id)
-                if connection is not None:
-                    self.rules.attached[command.connection_id] = node, command.number
-            self.rules.carried_out(command, node)
-            if isinstance(command, commands.Fork):
-                self.core.transports_with_output()
-                self._recorder = self._new_recorder()
+            try:
+                self._carries_out(carry_out, command, node)
+            except AssertionError as broken:
+                self._broken = self._broken or broken
+                raise
 
         return carries_out
+
+    def _carries_out(self, carry_out: Callable[..., None], command: commands.Command, node: str) -> None:
+        self._carried_out += 1
+        self._command = command
+        speaks = False
+        if isinstance(command, commands.Received):
+            attached = self.rules.attached.get(command.connection_id)
+            speaks = attached == (node, command.number) and self.core.connection(command.connection_id) is not None
+        received = self._received
+        carry_out(command, node)
+        assert (self._received > received) is speaks, "the present attachment of a connection speaks, and no other"
+        attaches = isinstance(command, commands.Open | commands.Recover)
+        if attaches and self.core.connection(command.connection_id) is not None:
+            self.rules.attached[command.connection_id] = node, command.number
+        self.rules.carried_out(command, node)
+        if isinstance(command, commands.Fork):
+            self.core.transports_with_output()
+            self._recorder = self._new_recorder()
 
     def _wrap_receive(self, receive: Callable[..., None]) -> Callable[..., None]:
         def receives(attachment: Any, data: str | bytes, now: float) -> None:

@@ -32,6 +32,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "event": ("NotFound",),
     "own state": ("Forbidden",),
     "side state": ("Forbidden",),
+    "note": ("BadRequest", "InternalServerError", "NotFound", "Timeout"),
     "leave": ("InternalServerError", "Forbidden", "Superseded"),
 }
 """By the kind of a request, the errors with which the service may refuse it."""
@@ -246,6 +247,7 @@ class Witness(SessionOracle):
                 refused = {"forbidden": "Forbidden", "event": "NotFound"}.get(asked.kind)
                 name = outcome.error.name if outcome.error else None
                 may = asked.kind == "side state" and name == "Forbidden"  # the client may have left
+                may |= asked.kind == "note"  # the event handler may do anything
                 assert may or name == refused, f"{asked} was not acknowledged"
         if self.weather.gentle and asked.kind.startswith("publish") and not asked.withdrawn:
             assert times == 1, f"{asked} was lost"

@@ -97,6 +97,9 @@ class Replica:
         # The counter of each node, and since when it is that, by this machine's clock.
         self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
+        self._looked = -math.inf
+        # The newest entry at the last look at which there was a newer one than before, and when that was.
+        self._moved = ("", -math.inf)
         self._leaving = False
 
     # ---- State
@@ -114,7 +117,7 @@ class Replica:
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds of this machine."""
-        beat = math.inf if self.fenced else self._last_entry + BEAT
+        beat = math.inf if self.fenced else min(self._last_entry, self._looked) + BEAT
         return min(beat, self._acks_due, self.core.attempts_deadline)
 
     @property
@@ -256,7 +259,7 @@ class Replica:
     # ---- Time
 
     def wake(self, now: float) -> None:
-        """Write a sign of life and what clients have acknowledged; try the calls of event handlers that are due."""
+        """Write a sign of life and what clients have acknowledged, look at the others, try calls that are due."""
         self.core.try_again(now)
         self._decide()
         if self._acks_due <= now:
@@ -265,6 +268,9 @@ class Replica:
             return
         if self._last_entry + BEAT <= now:
             self._outgoing.add(commands.Beat())
+        # A node that writes all the time needs no beat, and has to look at the others, too.
+        if self._looked + BEAT <= now:
+            self._looked = now
             self._accuse(now)
             self._compare()
             behaviour = self._rollout.proposal(self.node)
@@ -274,9 +280,15 @@ class Replica:
     def _accuse(self, now: float) -> None:
         """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
 
-        They must be silent by this machine's clock, too: the log's may jump.
+        They must be silent by this machine's clock, too: the log's may jump. While the log stands still nobody can be
+        heard, and behind it not all are heard at once.
         """
         heard = self._heard
+        position, since = self._moved
+        if self.position != position:
+            self._moved = (self.position, now)
+            if now - since > 2 * BEAT:
+                heard = {}
         self._heard = {
             member.node: known
             if (known := heard.get(member.node, (0, now)))[0] == member.counter

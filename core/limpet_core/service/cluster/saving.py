@@ -193,7 +193,7 @@ class Saving:
                 self._place(purpose.attachment),
                 purpose.invocation_id,
                 purpose.size,
-                purpose.delay,
+                float(purpose.delay),
             )
         return None
 
@@ -215,7 +215,7 @@ def _stream(stream: Stream) -> records.SavedStream:
         stream.stream_id,
         stream.group,
         stream.no_echo,
-        stream.idle_timeout,
+        float(stream.idle_timeout),  # which the settings may have as an integer, and its encoding is another one
         stream.deadline,
         stream.expected,
         stream.fault,

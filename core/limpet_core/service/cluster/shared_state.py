@@ -83,7 +83,7 @@ class SharedState:
         """Carry out an entry; one that does not count only makes time pass."""
         self.position = position
         core, node = self.core, entry.node
-        core.now = max(core.now, time)
+        core.now = max(core.now, float(time))  # an integer is encoded in another way
         own = node == self._node
         if not self._counts(entry):
             return

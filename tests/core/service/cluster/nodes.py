@@ -90,7 +90,7 @@ class Node:
 
 @dataclass(eq=False)
 class Client:
-    """A client: all that it got, and its present transport."""
+    """A client: all that it got, and its present transport. Text frames come as UTF-8, or with ``as_text`` as text."""
 
     node: Node
     connection_id: str = ""
@@ -99,6 +99,7 @@ class Client:
     got: list[dict[str, Any]] = field(default_factory=list)
     close: Any = None
     reads: bool = True
+    as_text: bool = False
 
     @property
     def messages(self) -> list[tuple[int, Any]]:
@@ -113,7 +114,8 @@ class Client:
     def says(self, **message: Any) -> None:
         """Send a message, which nobody has read before the cluster runs."""
         assert self.transport is not None
-        self.node.replica.receive(self.transport, json.dumps(message), self.node.cluster.now)
+        text = json.dumps(message)
+        self.node.replica.receive(self.transport, text if self.as_text else text.encode(), self.node.cluster.now)
 
     def is_lost(self) -> None:
         """Lose the WebSocket, as its node notices."""

@@ -1,0 +1,200 @@
+"""Parts of a cluster that each break one rule, to show that the simulation notices."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from simulation.cluster import Parts
+from simulation.sim_log import SimLog
+
+from limpet_core.service import Connection
+from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.members import Member
+from limpet_core.service.cluster.replica import Replica
+from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.shared_state import SharedState
+from limpet_core.service.connections.connection import Attachment, Transport
+from limpet_core.service.data_plane.writes import Write
+
+# ---- The rules of the log
+
+
+class TakesRepeats(SharedState):
+    """Carries out whatever a node that is there has written: also what comes again, and what has a gap before it."""
+
+    def _counts(self, entry: commands.Entry) -> bool:
+        member = self.members.get(entry.node)
+        if member is not None and entry.counter:
+            member.counter = entry.counter - 1
+        return super()._counts(entry)
+
+
+class BelievesEveryVerdict(SharedState):
+    """Buries a node although it was heard of since."""
+
+    def _carry_out_for_nodes(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Dead) and (accused := self.members.get(command.node)):
+            command = msgspec.structs.replace(command, counter=accused.counter)
+        super()._carry_out_for_nodes(command, node)
+
+
+class HearsTheDead(SharedState):
+    """Lets a node that was buried speak on."""
+
+    def _counts(self, entry: commands.Entry) -> bool:
+        if self.members.is_gone(entry.node) and entry.counter > 1 and self.members.get(entry.node) is None:
+            self.members.add(Member(entry.node, entry.counter - 1, self.core.now, b"all the same", 1, 1, ""))
+        return super()._counts(entry)
+
+
+class GoesBackInTime(SharedState):
+    """Takes the time of each entry, also one that is before that of another."""
+
+    def apply(self, position: str, time: float, entry: commands.Entry) -> None:
+        self.core.now = time
+        super().apply(position, time, entry)
+
+
+class HearsEveryAttachment(ReplicatedCore):
+    """Takes messages from a transport that was replaced."""
+
+    def attachment(self, place: tuple[str, int], connection_id: str) -> Attachment | None:
+        connection = self.connection(connection_id)
+        return None if connection is None else connection.attachment
+
+
+class EndsMembersOfNodesFarBehind(ReplicatedCore):
+    """Ends a connection where the log stands, although its own node has not come so far."""
+
+    def is_overrun(self, connection: Connection, acknowledged: int) -> bool:
+        return False
+
+    def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:
+        connection._limits = msgspec.structs.replace(self.limits, retained_messages=self.node_limits.retained_messages)
+        return super()._new_attachment(connection, place, here)
+
+
+# ---- A node
+
+
+class RepeatsOutOfOrder(Replica):
+    def entries_to_repeat(self) -> list[bytes]:
+        return super().entries_to_repeat()[::-1]
+
+
+class RepeatsNothing(Replica):
+    def entries_to_repeat(self) -> list[bytes]:
+        return []
+
+
+class TellsNobodyOfAFork(Replica):
+    """Begins anew, and lets its clients come back."""
+
+    def forked(self) -> bytes:
+        self.expelled("it has seen a fork")
+        return b""
+
+
+class AnswersBeforeTheLog(Replica):
+    """Says that an operation is done when it is written, and not when it is read."""
+
+    def ask(self, write: Write):  # type: ignore[no-untyped-def]
+        asked = super().ask(write)
+        self.answered(asked.number, None)
+        return asked
+
+
+class ForgetsTheClientsOfTheDead(ReplicatedCore):
+    """Leaves the connections of a node that is gone attached to it for ever."""
+
+    def abandon(self, node: str) -> None:
+        pass
+
+
+class LeavesCallsWithTheDead(ReplicatedCore):
+    def reassign_calls(self, node: str, heir: str) -> None:
+        pass
+
+
+class CallsEverywhere(ReplicatedCore):
+    """Each node calls the event handler."""
+
+    def begin_entry(self, node: str, *, here: bool) -> None:
+        super().begin_entry(node, here=here)
+        self.logged_calls.executor = self.logged_calls._node
+
+
+class CountsWhatItSends(ReplicatedCore):
+    """Lets the state depend on where it is: a client that is here uses one more sequence id."""
+
+    def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:
+        attachment = super()._new_attachment(connection, place, here)
+        if isinstance(attachment, Transport) and place[1] % 3 == 0:
+            connection.sequence_id += 1
+        return attachment
+
+
+# ---- The engine
+
+
+class ReadsBeforeReplication(SimLog):
+    """Nodes read from the primary."""
+
+    def add(self, data: bytes) -> None:
+        super().add(data)
+        self.readable = len(self.entries)
+        for function in self.on_read:
+            function()
+
+    def fail_over(self, kept: int, skew: float) -> None:
+        super().fail_over(self._copied if kept == self.readable else kept, skew)
+
+    _copied = 0
+
+    def _replicated(self, server: int, count: int) -> None:
+        if server == self.server:
+            self._copied = count
+        super()._replicated(server, count)
+
+
+class GoesBackInTimeItself(SimLog):
+    """Gives ids by the clock of the server alone."""
+
+    def next_id(self, milliseconds: int) -> tuple[int, int]:
+        return (milliseconds, 0) if milliseconds != self._last[0] else (milliseconds, self._last[1] + 1)
+
+
+class Reorders(SimLog):
+    """Appends some entries one place too early."""
+
+    def add(self, data: bytes) -> None:
+        super().add(data)
+        if len(self.entries) % 5 == 0 and self.readable < len(self.entries) - 1:
+            self.entries[-1], self.entries[-2] = self.entries[-2], self.entries[-1]
+
+
+PARTS: Final = {
+    "takes repeats": Parts(shared=TakesRepeats),
+    "believes every verdict": Parts(shared=BelievesEveryVerdict),
+    "hears the dead": Parts(shared=HearsTheDead),
+    "goes back in time": Parts(shared=GoesBackInTime, log=GoesBackInTimeItself),
+    "hears every attachment": Parts(core=HearsEveryAttachment),
+    "ends members of nodes far behind": Parts(core=EndsMembersOfNodesFarBehind),
+    "repeats out of order": Parts(replica=RepeatsOutOfOrder),
+    "repeats nothing": Parts(replica=RepeatsNothing),
+    "tells nobody of a fork": Parts(replica=TellsNobodyOfAFork),
+    "answers before the log": Parts(replica=AnswersBeforeTheLog),
+    "forgets the clients of the dead": Parts(core=ForgetsTheClientsOfTheDead),
+    "leaves calls with the dead": Parts(core=LeavesCallsWithTheDead),
+    "calls everywhere": Parts(core=CallsEverywhere),
+    "counts what it sends": Parts(core=CountsWhatItSends),
+    "reads before replication": Parts(log=ReadsBeforeReplication),
+}
+"""Clusters by what is wrong with them."""
+
+HARMLESS: Final = {
+    # The logic of a node keeps the largest time that it has seen.
+    "an engine whose time goes back": Parts(log=GoesBackInTimeItself),
+}
+"""Clusters with a fault that another rule makes up for."""
