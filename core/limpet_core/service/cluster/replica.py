@@ -77,7 +77,7 @@ class Replica:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
-        self.shared = SharedState(node, core, self, settings)
+        self.shared: SharedState = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
         self._outgoing.add(commands.Hello(settings, *behaviours, name))
         self._behaviours = behaviours

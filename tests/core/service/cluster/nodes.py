@@ -34,7 +34,12 @@ class Node:
     """One run of one node. ``read`` is how many entries of the log it has applied."""
 
     def __init__(
-        self, cluster: Cluster, name: str, limits: Limits, settings: bytes, behaviours: tuple[int, int]
+        self,
+        cluster: Cluster,
+        name: str,
+        limits: Limits,
+        settings: bytes,
+        behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR),
     ) -> None:
         self.cluster = cluster
         self.name = name
