@@ -129,9 +129,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="kinds of rounds whose names have this in them")
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    kinds = {
-        name: kind for name, kind in KINDS.items() if options.only is None or any(o in name for o in options.only)
-    }
+    kinds = {name: kind for name, kind in KINDS.items() if options.only is None or any(o in name for o in options.only)}
     if any("js" in kind.shape.members for kind in kinds.values()):
         install_packages(JAVASCRIPT)
     rows: dict[str, Row] = {}

@@ -145,7 +145,7 @@ class ClusterGateway(Gateway):
             LogError: if the log cannot be used.
             ClusterRefused: if the cluster does not take this node.
         """
-        if self.fenced is not None:
+        if self._log is not None:
             raise RuntimeError("this node has been in its cluster: make a new service")
         self.fenced = asyncio.get_running_loop().create_future()
         self._log = log = await _open_log(self.cluster, self._congestion_changed)
@@ -209,6 +209,7 @@ class ClusterGateway(Gateway):
                 async with asyncio.timeout(1.0):
                     while log.state.unread_entries:
                         await self._next_entry()
+        self._live = False
         for task in (reader, self._saving):
             if task is not None:
                 task.cancel()
@@ -449,7 +450,8 @@ def settings_digest(options: ServiceOptions) -> bytes:
             for hub, special in options.hubs.items()
         ),
     )
-    return hashlib.sha256(msgspec.json.encode(shared)).digest()
+    key = (options.access_key or "").encode()
+    return hmac.digest(key, msgspec.json.encode(shared), hashlib.sha256)
 
 
 def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:

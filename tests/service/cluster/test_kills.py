@@ -11,7 +11,7 @@ import random
 
 import pytest
 from tests.service.cluster.kill import faults
-from tests.service.cluster.kill.arena import Arena, Shape, arena
+from tests.service.cluster.kill.arena import Shape, arena
 from tests.service.cluster.kill.verdict import Verdict
 from tests.service.cluster.servers import Servers
 

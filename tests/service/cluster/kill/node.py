@@ -1,7 +1,7 @@
 """``python -m tests.service.cluster.kill.node JSON``: a node of a cluster, in a process of its own.
 
-Prints lines of JSON: first its port and the name of this run, then where it reads the log whenever that changes. It ends with its standard
-input, so that nothing outlives a test that was killed.
+Prints lines of JSON: first its port and the name of this run, then where it reads the log, at each change. It ends
+with its standard input, so that nothing outlives a test that was killed.
 """
 
 from __future__ import annotations
