@@ -93,6 +93,8 @@ class SharedState:
         self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
             self._guard(partial(self._carry_out, command, node), command)
+            if self.members.is_gone(node):
+                break  # nobody would answer for the rest
         self._guard(core.send_news, "the end of an entry")
         core.finish_entry(here=own)
 

@@ -286,7 +286,7 @@ class Schedule:
     _acts: ClassVar[dict[Callable[[Schedule], None], float]] = {
         _connect: 4, _join: 8, _publish: 8, _raise_event: 3, _burst: 3, _stream: 8, _states: 6, _invoke: 4,
         _acknowledge: 2, _say_nonsense: 1, _say_raw: 2, _lose: 3, _recover: 5, _answer: 6, _write: 4,
-        _change_nodes: 0.3, _break: 0.1, _wait: 0.5,
+        _change_nodes: 0.6, _break: 0.1, _wait: 0.5,
     }  # fmt: skip
 
     # ---- What clients must see

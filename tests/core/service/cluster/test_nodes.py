@@ -241,6 +241,16 @@ def test_a_node_that_leaves_sends_its_clients_to_the_others_and_they_lose_nothin
     assert cluster.nodes["a"].replica.deadline == pytest.approx(float("inf"))
 
 
+def test_commands_behind_the_end_of_a_node_do_not_count() -> None:
+    cluster = Cluster("a", "b")
+    ann, bob = cluster.connect("a", subprotocol=None), cluster.connect("b", "bob", groups=("g",))
+    cluster.nodes["a"].replica.leave()
+    cluster.nodes["a"].replica.ask(writes.Send("h", "group", "g", writes.Message("json", b"1")))
+    cluster.run()
+    assert bob.messages == []
+    assert ann.close.code == 1001
+
+
 def test_all_nodes_can_be_replaced() -> None:
     cluster = Cluster("a", "b")
     ann = cluster.connect("a", groups=("g",))

@@ -121,6 +121,47 @@ def test_large_messages_are_encoded_once_however_many_have_them() -> None:
     assert len(cluster.recover(clients[1], begun(cluster, "a").name).messages) == 3
 
 
+@pytest.mark.parametrize("status", [200, None])
+def test_an_answer_that_is_held_back_is_given_by_the_new_node(status: int | None) -> None:
+    cluster, _, bob = cluster_with_state()
+    b = cluster.nodes["b"]
+    for node in cluster.up:
+        node.replica.core.invocations.faults.append(lambda connection, invocation_id: 5)
+    bob.says(type="invoke", invocationId="i", target="event", event="ask", data=1)
+    cluster.run()
+    call = next(call for call in b.calls if call.event == "ask")
+    if status is None:
+        b.replica.handler_failed(call, "timeout", "too late", cluster.now)
+    else:
+        b.answers(call, status, b"answer", content_type="text/plain")
+    cluster.run()
+    # A node that was to make the call once more, when the first outcome came, still counts its attempts.
+    call.attempts += 1
+    new = begun(cluster, "b")
+    assert len(cluster.digests()) == 1
+    assert picture(new.replica.shared) == picture(b.replica.shared)
+    cluster.run(6)
+    told = [message for message in bob.got if message["type"] == "invokeResponse"]
+    assert [message["success"] for message in told] == [status == 200]
+    assert len(cluster.digests()) == 1
+
+
+def test_an_ack_id_that_was_remembered_twice_and_forgotten_once_is_forgotten_at_the_new_node() -> None:
+    # An event and the start of a stream may share an ack id, and both succeed.
+    cluster = Cluster("a", limits=Limits(remembered_acks=3))
+    ann = cluster.connect("a")
+    old = cluster.nodes["a"].replica.core.connection(ann.connection_id)
+    assert old is not None
+    for ack_id in (1, 1, 2, 3):
+        old.remember(ack_id)
+    new = begun(cluster, "a").replica.core.connection(ann.connection_id)
+    assert new is not None
+    for connection in (old, new):
+        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3)] == [False, True, True]
+        connection.remember(4)
+        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3, 4)] == [False, True, True, True]
+
+
 def test_the_digest_sees_what_changes() -> None:
     cluster, ann, _ = cluster_with_state()
     shared = cluster.nodes["b"].replica.shared
@@ -166,6 +207,11 @@ def test_a_part_is_refused(length: int) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data: bytes) -> None:
     refused(data)
+
+
+def test_a_changed_bit_of_a_message_is_noticed() -> None:
+    at = _DATA.index(b"queued")
+    assert "its digest is another one" in refused(_DATA[:at] + b"Q" + _DATA[at + 1 :], handlers=[EVENTS])
 
 
 def test_another_format_is_refused() -> None:
