@@ -61,8 +61,6 @@ class ClusterGateway(Gateway):
         fenced: set, with the reason, when this node must end: start a new process.
     """
 
-    core: ReplicatedCore
-
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
         self.cluster: ClusterOptions = cluster
         if options.access_key is None:
@@ -288,7 +286,7 @@ class ClusterGateway(Gateway):
                 loop.call_soon(function)
 
     def _log_time(self) -> float:
-        return self.core.now + (monotonic() - self._applied_at)
+        return self.replica.core.now + (monotonic() - self._applied_at)
 
     # ---- Inputs
 

@@ -26,7 +26,16 @@ _BOOLS: Final = {
 }
 
 _OTHERS: Final = frozenset(
-    {"access_key", "access_key_file", "connection_string", "log_level", "negotiate", "secondary_access_key", "url"}
+    {
+        "access_key",
+        "access_key_file",
+        "cluster",
+        "connection_string",
+        "log_level",
+        "negotiate",
+        "secondary_access_key",
+        "url",
+    }
 )
 """What Limpet reads from environment variables that is no option: with a prefix, it is passed over."""
 

@@ -37,7 +37,7 @@ class EntryForgotten(LogError):
 class EntryTrimmed(LogError):
     """The entry read last was trimmed from the log, and a newer snapshot is there: this node was too slow.
 
-    Load the snapshot with :meth:`~limpet.service.cluster.log.Log.load_snapshot`, and read on behind it.
+    Load the snapshot with :meth:`~limpet.service.cluster.Log.load_snapshot`, and read on behind it.
     """
 
 

@@ -138,7 +138,7 @@ class MemoryLog:
         engine.attach(self)
 
     def append(self, entry: bytes) -> None:
-        """Append an entry; see :meth:`Log.append <limpet.service.cluster.log.Log.append>`."""
+        """Append an entry; see :meth:`Log.append <limpet.service.cluster.Log.append>`."""
         check_entry(entry)
         if self._closed:
             raise RuntimeError("the log is closed")
@@ -147,7 +147,7 @@ class MemoryLog:
             self._send(entry)
 
     async def read(self, after: LogId = START) -> AsyncGenerator[list[LogEntry]]:
-        """Read all entries behind ``after``; see :meth:`Log.read <limpet.service.cluster.log.Log.read>`."""
+        """Read all entries behind ``after``; see :meth:`Log.read <limpet.service.cluster.Log.read>`."""
         if self._reading or self._closed:
             raise RuntimeError("the log is closed" if self._closed else "the log has a reader already")
         self._reading = True

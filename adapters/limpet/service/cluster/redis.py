@@ -121,14 +121,14 @@ class RedisLog:
     # ---- The log
 
     def append(self, entry: bytes) -> None:
-        """Append an entry; see :meth:`Log.append <limpet.service.cluster.log.Log.append>`."""
+        """Append an entry; see :meth:`Log.append <limpet.service.cluster.Log.append>`."""
         check_entry(entry)
         if self._links.closed:
             raise RuntimeError("the log is closed")
         self._links.appender.append(entry)
 
     async def read(self, after: LogId = START) -> AsyncGenerator[list[LogEntry]]:
-        """Read all entries behind ``after``; see :meth:`Log.read <limpet.service.cluster.log.Log.read>`."""
+        """Read all entries behind ``after``; see :meth:`Log.read <limpet.service.cluster.Log.read>`."""
         links = self._links
         if self._reading or links.closed:
             raise RuntimeError("the log is closed" if links.closed else "the log has a reader already")
@@ -169,7 +169,7 @@ class RedisLog:
             self._reading = False
 
     async def newest(self) -> LogId:
-        """Return the id of the newest entry; see :meth:`Log.newest <limpet.service.cluster.log.Log.newest>`."""
+        """Return the id of the newest entry; see :meth:`Log.newest <limpet.service.cluster.Log.newest>`."""
 
         async def ask(connection: Connection) -> LogId:
             return newest_id(await connection.ask("XREVRANGE", self._key, "+", "-", "COUNT", 1))
@@ -177,16 +177,16 @@ class RedisLog:
         return await self._of_primary(ask)
 
     async def contains(self, entry: LogId) -> bool:
-        """Return whether an entry is in the log; see :meth:`Log.contains <limpet.service.cluster.log.Log.contains>`."""
+        """Return whether an entry is in the log; see :meth:`Log.contains <limpet.service.cluster.Log.contains>`."""
         return entry == START or (await self._find(entry, None))[0]
 
     async def save_snapshot(self, at: LogId, data: bytes) -> bool:
-        """Keep a snapshot; see :meth:`Log.save_snapshot <limpet.service.cluster.log.Log.save_snapshot>`."""
+        """Keep a snapshot; see :meth:`Log.save_snapshot <limpet.service.cluster.Log.save_snapshot>`."""
         check_snapshot(at, data)
         return await self._apart(lambda connection: self._snapshots.save(connection, at, data))
 
     async def load_snapshot(self) -> Snapshot | None:
-        """Return the newest snapshot; see :meth:`Log.load_snapshot <limpet.service.cluster.log.Log.load_snapshot>`."""
+        """Return the newest snapshot; see :meth:`Log.load_snapshot <limpet.service.cluster.Log.load_snapshot>`."""
         return await self._apart(self._snapshots.load)
 
     @property

@@ -91,7 +91,7 @@ class Feed:
         self._last_cluster = cluster()
         # Nodes come and go without an event of a client.
         self._heartbeat = heartbeat if self._last_cluster is None else min(heartbeat, _LOOK_AT_CLUSTER)
-        self._run = memory.run
+        self._run: str = memory.run
         self._seen = _seen(after, memory)
         self._is_first = True
         self._last_state: Snapshot | None = None
