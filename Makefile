@@ -40,7 +40,7 @@ check: $(VENV)/.checked
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint examples/docker/Dockerfile; fi
-	$(BIN)/compose-lint --quiet examples/docker/compose.yaml
+	$(BIN)/compose-lint --quiet examples/docker/compose.yaml examples/docker/cluster.compose.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet_core --ignoreexternal
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes limpet --ignoreexternal

@@ -26,8 +26,9 @@ import limpet
 PUBLIC = (
     "limpet", "limpet.asyncio", "limpet.trio", "limpet.anyio", "limpet.sync",
     "limpet.connect", "limpet.connect.websockets", "limpet.connect.aiohttp", "limpet.connect.picows",
-    "limpet.opentelemetry", "limpet.service", "limpet.testing", "limpet.testing.plugin", "limpet.testing.network",
-    "limpet.testing.log", "limpet.testing.contract", "limpet.testing.conformance",
+    "limpet.opentelemetry", "limpet.service", "limpet.service.cluster", "limpet.service.cluster.redis",
+    "limpet.testing", "limpet.testing.plugin", "limpet.testing.network", "limpet.testing.log",
+    "limpet.testing.contract", "limpet.testing.conformance",
 )  # fmt: skip
 """The public packages. A class that several have is described in the first of them."""
 

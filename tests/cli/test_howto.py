@@ -46,7 +46,7 @@ class Terminals:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._exports = ""
-        self._background: list[subprocess.Popen[bytes]] = []
+        self.background: list[subprocess.Popen[bytes]] = []
         self._outputs = 0
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**environment_without_limpet(), "PATH": path, "PYTHONUNBUFFERED": "1"}
@@ -65,7 +65,7 @@ class Terminals:
                 stderr=subprocess.STDOUT,
             )
         if block.until:
-            self._background.append(process)
+            self.background.append(process)
             wanted = block.until
             until(lambda: wanted in self.printed() or process.poll() is not None)
             assert wanted in self.printed(), self.printed()
@@ -82,7 +82,7 @@ class Terminals:
         return "\n".join(file.read_text("utf-8", "replace") for file in files)
 
     def close(self) -> None:
-        for process in self._background:
+        for process in self.background:
             process.kill()
             process.wait()
 

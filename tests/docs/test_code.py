@@ -50,6 +50,7 @@ from tests.docs.pages import PAGES, ROOT
 ELSEWHERE = {
     "docs/howto/logging.md": "tests/docs/test_logging_howto.py",
     "docs/howto/metrics.md": "tests/docs/test_metrics.py",
+    "docs/howto/several-machines.md": "tests/docs/test_several_machines.py",
     "docs/howto/test-an-adapter.md": "tests/adapters/test_howto.py",
     "docs/howto/test-your-application.md": "tests/testing/test_plugin.py",
     "docs/howto/typed-messages.md": "tests/adapters/test_typed_messages_howto.py",

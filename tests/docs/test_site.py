@@ -28,7 +28,9 @@ REFERENCE = "\n".join(page.read_text("utf-8") for page in sorted((DOCS / "refere
 ON_A_PAGE = re.findall(r"^\.\. public-names:: ([\w.]+)$", REFERENCE, re.MULTILINE)
 PARTS = re.findall(r"^   :part: (\w+)$", REFERENCE, re.MULTILINE)
 DIAGRAMS = "https://cdn.jsdelivr.net/npm/mermaid@11.12.0/"
-NO_PACKAGES = {"limpet.cli", "limpet.service.trace", "limpet.testing.virtual.service"}
+NO_PACKAGES = {"limpet.cli", "limpet.service.trace", "limpet.testing.virtual.service"} | {
+    f"limpet.service.cluster.{name}" for name in ("errors", "log", "memory", "view")
+}
 """They have an ``__all__``, and are the command line and parts of packages that have their names."""
 
 

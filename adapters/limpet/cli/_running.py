@@ -17,7 +17,9 @@ import click
 from limpet import LimpetError
 from limpet._extras import MissingExtra
 from limpet._log import SafeFormatter
+from limpet.service import ClusterRefused
 from limpet.service._signals import told_to_end
+from limpet.service.cluster import LogError
 from limpet_core.text import escape
 
 SIGNALLED: Final = 128
@@ -122,7 +124,7 @@ def user_errors() -> Generator[None]:
         raise  # of standard output: see quiet_ends; those of the network are LimpetErrors
     except OSError as error:
         raise click.ClickException(escape(error.strerror or str(error))) from error
-    except (LimpetError, MissingExtra, ValueError, TypeError) as error:
+    except (LimpetError, MissingExtra, LogError, ClusterRefused, ValueError, TypeError) as error:
         raise click.ClickException(escape(str(error))) from error
 
 

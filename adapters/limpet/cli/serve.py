@@ -17,9 +17,19 @@ from limpet.cli._options import ALL_ROLES, verbose_option
 from limpet.cli._parent import Parent
 from limpet.cli._ready_file import kept_while_listening
 from limpet.cli._running import log_to_stderr, user_errors
-from limpet.service import HubOptions, LocalCertificate, Service, ServiceOptions, follow_options, load_options
+from limpet.service import (
+    ClusterOptions,
+    HubOptions,
+    LocalCertificate,
+    Service,
+    ServiceOptions,
+    follow_options,
+    load_options,
+)
 from limpet.service import serve as run_service
+from limpet.service.cluster import ClusterView
 from limpet.service.config import parse_event_handler, with_hubs
+from limpet_core.text import escape
 
 # Of the option --key without a value; no command line or variable can hold it.
 _OF_PROJECT = "\0"
@@ -107,6 +117,24 @@ _OF_PROJECT = "\0"
     help="Write endpoint, connection string and client URLs to FILE, as JSON, when the service listens; remove it when "
     "the service ends.",
 )
+@click.option(
+    "--cluster",
+    "cluster_url",
+    metavar="URL",
+    envvar="LIMPET_CLUSTER",
+    show_envvar=True,
+    help="Be a node of a cluster, whose nodes share clients and groups through a log in Redis 6.2 or Valkey: "
+    "redis://[user:password@]host[:port][,host...], rediss://... for TLS, or redis+sentinel://host[,host...]/name. All "
+    "nodes need the same key and the same options. A URL with a password is better kept in the variable.",
+)
+@click.option("--node", metavar="NAME", help="With --cluster: name of this node, for people; by default the machine's.")
+@click.option("--cell", metavar="NAME", help="With --cluster: name of the cluster, since an engine can have several.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="With --cluster: serve nobody while no replica follows the primary of the engine, since what only one server "
+    "has may be lost with it.",
+)
 @click.option("--with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
 @verbose_option
 def serve(
@@ -124,18 +152,23 @@ def serve(
     event_handlers: tuple[str, ...],
     unvalidated_entra_tokens: bool,
     ready_file: str | None,
+    cluster_url: str | None,
+    node: str | None,
+    cell: str | None,
+    strict: bool,
     with_parent: bool,
     verbose: bool,
 ) -> None:
     """Run the local service until Ctrl-C, SIGTERM or SIGHUP.
 
     The exit status is 0 then: to be stopped is how a service ends. Clients are told that it goes away (close code
-    1001).
+    1001). A node that its cluster does not take, or goes on without, ends with status 1: start it again.
     """
     log_to_stderr(verbose)
 
     parent = Parent() if with_parent else None  # at once: it may end while the service starts
     with user_errors():
+        cluster = _cluster(cluster_url, node, cell, strict=strict)
         of_project = access_key == _OF_PROJECT
         if of_project and key_file is None:
             access_key = project_key()
@@ -172,9 +205,23 @@ def serve(
                 ssl=context,
                 on_start=ready,
                 until=lambda: _runs(services[0], config, read_options, parent),
+                cluster=cluster,
             )
     with suppress(OSError):  # its terminal is gone
         click.echo("Stopped.")
+
+
+def _cluster(url: str | None, node: str | None, cell: str | None, *, strict: bool) -> ClusterOptions | None:
+    """Return the place in a cluster that the options say; ``None``: the service is alone."""
+    if not url:
+        for name, given in (("--node", node is not None), ("--cell", cell is not None), ("--strict", strict)):
+            if given:
+                raise click.UsageError(f"{name} is for a node of a cluster: give --cluster, too.")
+        return None
+    options = ClusterOptions(url=url, strict=strict)
+    return dataclasses.replace(
+        options, name=options.name if node is None else node, cell=options.cell if cell is None else cell
+    )
 
 
 async def _runs(
@@ -211,8 +258,22 @@ def _where(service: Service, hub: str, made: LocalCertificate | None) -> dict[st
     }
 
 
+def _print_cluster(cluster: ClusterView) -> None:
+    """Print of what this is a node. The servers are named without user and password."""
+    nodes = ", ".join(escape(each.name) for each in cluster.nodes)
+    click.echo(f"It is the node {escape(cluster.node)} of the cluster {escape(cluster.cell)}, in which are: {nodes}.")
+    if cluster.log is not None:
+        reads = f"reads it from the {cluster.log.reading_from} {cluster.log.source or ''}".rstrip()
+        click.echo(f"It writes the log of the cluster to {cluster.log.primary}, and {reads}.")
+        if cluster.log.problem is not None:
+            click.echo(f"Mind: {escape(cluster.log.problem)}.")
+    click.echo()
+
+
 def _print_where(service: Service, hub: str, made: LocalCertificate | None, *, of_project: bool) -> None:
     click.echo(f"Limpet's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
+    if service.cluster is not None:
+        _print_cluster(service.cluster)
     if service.trace_url is not None:
         click.echo("Watch it, and try it, in a browser:")
         click.echo(f"  {service.trace_url}\n")

@@ -20,6 +20,7 @@ from limpet.service._gateway import Gateway, utc_time
 from limpet.service._webhooks import Called
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
 from limpet.service.cluster.log import OnCongested
+from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
@@ -64,7 +65,10 @@ class ClusterGateway(Gateway):
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
         self.cluster: ClusterOptions = cluster
         if options.access_key is None:
-            raise ValueError("the nodes of a cluster need an access key, the same for all")
+            raise ValueError(
+                "the nodes of a cluster need an access key of your own, the same for all "
+                "(ServiceOptions.access_key, or --key on the command line)"
+            )
         if options.max_message_size > MAX_DATA:
             raise ValueError(f"max_message_size is at most {MAX_DATA} in a cluster, whose log has to hold the message")
         super().__init__(options, endpoint)
@@ -110,6 +114,19 @@ class ClusterGateway(Gateway):
         """The state of the log; ``None`` before the node has opened it."""
         return None if self._log is None else self._log.state
 
+    def cluster_view(self) -> ClusterView:
+        """Return what this node knows of its cluster."""
+        replica, cluster = self.replica, self.cluster
+        return cluster_view(
+            replica.shared,
+            replica.node,
+            self.now(),
+            self.log_state,
+            node=cluster.name,
+            cell=cluster.cell,
+            refusal=self.refusal,
+        )
+
     @property
     def refusal(self) -> str | None:
         """Why this node takes no clients at the moment; ``None``: it does."""
@@ -128,7 +145,7 @@ class ClusterGateway(Gateway):
             LogError: if the log cannot be used.
             ClusterRefused: if the cluster does not take this node.
         """
-        if self.fenced is not None:
+        if self._log is not None:
             raise RuntimeError("this node has been in its cluster: make a new service")
         self.fenced = asyncio.get_running_loop().create_future()
         self._log = log = await _open_log(self.cluster, self._congestion_changed)
@@ -192,6 +209,7 @@ class ClusterGateway(Gateway):
                 async with asyncio.timeout(1.0):
                     while log.state.unread_entries:
                         await self._next_entry()
+        self._live = False
         for task in (reader, self._saving):
             if task is not None:
                 task.cancel()
@@ -432,7 +450,8 @@ def settings_digest(options: ServiceOptions) -> bytes:
             for hub, special in options.hubs.items()
         ),
     )
-    return hashlib.sha256(msgspec.json.encode(shared)).digest()
+    key = (options.access_key or "").encode()
+    return hmac.digest(key, msgspec.json.encode(shared), hashlib.sha256)
 
 
 def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:

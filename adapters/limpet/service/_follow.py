@@ -32,7 +32,7 @@ async def follow_options(
 
     The file is looked at twice a second. What cannot be used is a warning in the log, once, and changes nothing; the
     service goes on with what it has until the file is in order again. An option that needs a new service
-    (:meth:`Service.reload`) is a warning, too.
+    (:meth:`Service.reload`) is a warning, too; at a node of a cluster each one does.
 
     Args:
         service: the service, started or not.
@@ -84,7 +84,9 @@ def _take(
         text = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _LOGGER.warning("a change is not taken, and the service goes on as before: %s", one_line(text, 1000))
         return
-    if left:
+    if left and service.cluster is not None:
+        _LOGGER.warning("%s: a node of a cluster takes a change of %s at its next start", name, ", ".join(left))
+    elif left:
         _LOGGER.warning("%s: start the service again for a change of %s", name, ", ".join(left))
     if service.options != before:
         _LOGGER.info("%s was read again", name)

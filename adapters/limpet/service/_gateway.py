@@ -44,6 +44,7 @@ from limpet_core.text import one_line
 if TYPE_CHECKING:
     from limpet.service._event_hubs import EventHubs
     from limpet.service._webhooks import Called, WebhookClient
+    from limpet.service.cluster.view import ClusterView
 
 RELOADED: Final = ("anonymous", "hubs", "negotiate", "max_connections")
 """The options that may change while the service runs; the others are part of what it has given out already."""
@@ -130,6 +131,10 @@ class Gateway:
             events=events,
             unix_time=time,
         )
+
+    def cluster_view(self) -> ClusterView | None:
+        """Return what this node knows of its cluster; ``None``: the service is alone."""
+        return None
 
     async def open(self) -> None:
         """Prepare for the first client; call before the service listens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import time
 
@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from limpet.service._cluster_metrics import cluster_metrics
+from limpet.service.cluster.view import ClusterView
 from limpet_core.service import (
     Acked,
     ConnectionClosed,
@@ -97,10 +99,12 @@ class ServiceMetrics(Collector):
 
     Args:
         core: the service.
+        cluster: returns what is known of its cluster; ``None``: it is alone.
     """
 
-    def __init__(self, core: ServiceCore) -> None:
+    def __init__(self, core: ServiceCore, cluster: Callable[[], ClusterView | None] = lambda: None) -> None:
         self._core = core
+        self._cluster = cluster
         self._since = time()
         self._counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
         self._handler_times: dict[str, HandlerTimes] = {}
@@ -207,15 +211,18 @@ class ServiceMetrics(Collector):
         yield GaugeMetricFamily(
             "limpet_hubs", "Hubs, which exist as long as they have connections.", len(self._core.hubs)
         )
-        yield from self._gauges()
+        cluster = self._cluster()
+        yield from self._gauges(in_cluster=cluster is not None)
+        if cluster is not None:
+            yield from cluster_metrics(cluster)
 
-    def _gauges(self) -> Iterable[Metric]:
+    def _gauges(self, *, in_cluster: bool) -> Iterable[Metric]:
         families = {
             name: GaugeMetricFamily(name, text, labels=labels)
             for name, text, labels in (
                 (
                     "limpet_connections",
-                    "Connections, with a transport or waiting for their recovery.",
+                    "Connections, with a transport here, elsewhere in the cluster, or waiting for recovery.",
                     ("hub", "state"),
                 ),
                 ("limpet_groups", "Groups that have members.", ("hub",)),
@@ -228,20 +235,22 @@ class ServiceMetrics(Collector):
         totals: Counter[tuple[str, tuple[str, ...]]] = Counter()
         hubs = iter(self._core.hubs)
         for hub in islice(hubs, _MAX_HUBS):
-            totals.update(_numbers(hub, hub.name))
+            totals.update(_numbers(hub, hub.name, in_cluster))
         for hub in hubs:
-            totals.update(_numbers(hub, _OTHERS))
+            totals.update(_numbers(hub, _OTHERS, in_cluster))
         for (name, labels), number in totals.items():
             families[name].add_metric(labels, number)
         return families.values()
 
 
-def _numbers(hub: Hub, name: str) -> dict[tuple[str, tuple[str, ...]], int]:
+def _numbers(hub: Hub, name: str, in_cluster: bool) -> dict[tuple[str, tuple[str, ...]], int]:
     """Return the numbers of a hub, under a name."""
     connections = hub.connections.values()
-    attached = sum(connection.transport is not None for connection in connections)
-    return {
-        ("limpet_connections", (name, "attached")): attached,
+    here = sum(connection.transport is not None for connection in connections)
+    attached = sum(connection.attachment is not None for connection in connections) if in_cluster else here
+    elsewhere = {("limpet_connections", (name, "elsewhere")): attached - here} if in_cluster else {}
+    return elsewhere | {
+        ("limpet_connections", (name, "attached")): here,
         ("limpet_connections", (name, "recoverable")): len(connections) - attached,
         ("limpet_groups", (name,)): len(hub.groups),
         ("limpet_users", (name,)): len(hub.users),

@@ -49,6 +49,6 @@ class _Page:
             # Only now: who asks for no metrics does not wait for the import.
             from limpet.service._metrics import ServiceMetrics
 
-            self._metrics = ServiceMetrics(self._gateway.core)
+            self._metrics = ServiceMetrics(self._gateway.core, self._gateway.cluster_view)
             self._gateway.observe_calls(self._metrics.handler_called)
         return self._metrics

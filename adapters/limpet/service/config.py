@@ -61,6 +61,10 @@ def load_options(path: str | os.PathLike[str]) -> ServiceOptions:
 
 def _check_names(table: Mapping[str, Any]) -> None:
     """Refuse unknown names, which would be ignored otherwise."""
+    if "cluster" in table:
+        raise ValueError(
+            "the nodes of a cluster share this file, so it does not name one: give --cluster, or Service(cluster=...)"
+        )
     _check_keys(table, _names(ServiceOptions), "")
     hubs = table.get("hubs")
     if isinstance(hubs, dict):

@@ -21,6 +21,7 @@ from limpet.service._listening import Listener
 from limpet.service._signals import told_to_end
 from limpet.service._websocket import WebSocketProtocol
 from limpet.service.app import build_app
+from limpet.service.cluster.view import ClusterView
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet.service.tokens import client_url
 from limpet_core.service import Hub, ServiceCore
@@ -110,6 +111,11 @@ class Service:
     def core(self) -> ServiceCore:
         """The service's logic, to inspect or change: call :meth:`flush` after a change."""
         return self._gateway.core
+
+    @property
+    def cluster(self) -> ClusterView | None:
+        """What this node knows of its cluster at the moment; ``None``: the service is alone."""
+        return self._gateway.cluster_view()
 
     def hub(self, name: str = "chat") -> Hub:
         """Return the state of a hub."""
@@ -327,7 +333,7 @@ def serve(
 
 
 async def _until_expelled(service: Service) -> object:
-    raise ClusterRefused(await service.expelled())
+    raise ClusterRefused(f"{await service.expelled()}. Start this node again")
 
 
 def _gateway(options: ServiceOptions, cluster: ClusterOptions | None) -> Gateway:

@@ -25,12 +25,11 @@ def info(**changes: str) -> bytes:
 
 
 class FakeServer:
-    """Answers each command by its name; ``asked`` has all of them. An answer of None is silence."""
+    """Answers each command by its name, or by its first two words; ``asked`` has all. An answer of None is silence."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes | None] = {
             "INFO": info(),
-            "TIME": b"*2\r\n:1\r\n:1\r\n",
             "XREVRANGE": b"*0\r\n",
             "XRANGE": b"*0\r\n",
             "XADD": b"$3\r\n5-0\r\n",
@@ -48,7 +47,8 @@ class FakeServer:
             commands.feed(data)
             while (command := commands.gets()) is not False:
                 self.asked.append(command)
-                answer = self.answers.get(command[0].decode(), b"+OK\r\n")
+                name, both = command[0].decode(), b" ".join(command[:2]).decode("latin-1")
+                answer = self.answers.get(both, self.answers.get(name, b"+OK\r\n"))
                 if answer is not None:
                     writer.write(answer)
         writer.close()

@@ -19,10 +19,11 @@ PATIENT = 10.0
 def run(
     scenario: Callable[[], Coroutine[Any, Any, None]],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    limit: float = 2 * LIMIT,
 ) -> None:
     async def bounded() -> None:
         try:
-            async with asyncio.timeout(2 * LIMIT):
+            async with asyncio.timeout(limit):
                 await scenario()
         finally:
             while _OPENED:

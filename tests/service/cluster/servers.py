@@ -102,7 +102,7 @@ class RedisServer:
 
     def follow(self, primary: RedisServer) -> None:
         """Make it a replica, and wait until it follows."""
-        assert self("REPLICAOF", "127.0.0.1", primary.port) == b"OK"
+        until(lambda: self("REPLICAOF", "127.0.0.1", primary.port) == b"OK")  # once it has read its disk
         until(lambda: b"master_link_status:up" in self("INFO", "replication"))
         until(lambda: b"state=online" in primary("INFO", "replication"))
 

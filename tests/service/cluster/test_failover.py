@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
+from tests.helpers.waiting import LIMIT
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
@@ -12,6 +14,9 @@ from limpet.service.cluster import _redis_links
 
 QUICK = 1.0
 """Seconds of ``answer_timeout`` where a server is to be found silent."""
+
+
+FAILOVERS = int(os.environ.get("LIMPET_FAILOVERS", "3"))
 
 
 def ids_of(server: RedisServer) -> list[str]:
@@ -65,6 +70,43 @@ def test_a_primary_that_is_killed_under_load_loses_nothing_that_was_read(servers
             await node.leave()
 
     run(scenario)
+
+
+def test_failovers_again_and_again_under_load(servers: Servers) -> None:
+    """The server that died comes back as the replica, and is the next to be promoted."""
+    primary, replica = servers.pair()
+    url = f"{primary.url},{replica.address}"
+
+    async def scenario() -> None:
+        nonlocal primary, replica
+        nodes = [Node(await opened(url), name) for name in "abc"]
+        for node in nodes:
+            node.start()
+        stop = asyncio.Event()
+        writer = asyncio.create_task(writing(nodes, stop))
+        for _ in range(FAILOVERS):
+            await until(lambda: all(node.log.state.reading_from == "replica" for node in nodes))
+            read = len(nodes[0].raw)
+            await until(lambda read=read: len(nodes[0].raw) > read + 300)  # type: ignore[misc]
+            primary.kill()
+            replica.promote()
+            primary, replica = replica, primary
+            promoted = primary.address
+            await until(lambda name=promoted: all(node.log.state.primary == name for node in nodes))  # type: ignore[misc]
+            await asyncio.to_thread(replica.start)
+            await asyncio.to_thread(replica.follow, primary)
+        stop.set()
+        await writer
+        for node in nodes:
+            await node.until_read(*nodes)
+        assert nodes[0].raw == nodes[1].raw == nodes[2].raw
+        assert nodes[0].counted == nodes[1].counted == nodes[2].counted
+        assert len(nodes[0].counted) == sum(node.number for node in nodes)
+        assert [str(entry.id) for entry in nodes[0].raw] == ids_of(primary)
+        for node in nodes:
+            await node.leave()
+
+    run(scenario, limit=LIMIT * FAILOVERS)
 
 
 def test_entries_that_the_replica_never_got_are_repeated_in_order(servers: Servers) -> None:

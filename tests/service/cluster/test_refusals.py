@@ -9,7 +9,7 @@ from tests.service.cluster.fake import fake_server, info
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
-from limpet.service.cluster import EngineRefused, EngineUnreachable
+from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_links
 from limpet.service.cluster.redis import RedisLog
 
 SECRET = "hush-this-is-secret"
@@ -88,13 +88,14 @@ def test_a_user_with_too_few_rights_is_told_which_ones(servers: Servers) -> None
     server = servers()
     server("ACL", "SETUSER", "limpet", "on", ">pass", "~{limpet:*", "+info", "+xadd")
     rights = (
-        "+info +xadd +xread +xrange +xrevrange +xtrim +get +set +unlink +expire +persist +watch +unwatch +multi +exec"
+        "+info +ping +xadd +xread +xrange +xrevrange +xtrim "
+        "+get +set +unlink +expire +persist +watch +unwatch +multi +exec"
     )
 
     async def scenario() -> None:
         text = await refusal(f"redis://limpet:pass@{server.address}")
         assert f"Its ACL needs the keys {{limpet:*, and {rights}" in text
-        server("ACL", "SETUSER", "limpet", *rights.split(), "+select", "+time")
+        server("ACL", "SETUSER", "limpet", *rights.split(), "+select")
         node = Node(await opened(f"redis://limpet:pass@{server.address}/3"), "a")
         node.start()
         node.append(10)
@@ -186,9 +187,9 @@ def test_a_full_engine_refuses_a_snapshot_and_keeps_the_one_before(servers: Serv
         node.append(10)
         await node.until_read()
         assert await node.log.save_snapshot(node.raw[2].id, b"before")
-        full(server, 2_000_000)
+        full(server, 24_000_000)  # for some of the chunks
         with pytest.raises(EngineRefused, match="its memory is full"):
-            await node.log.save_snapshot(node.raw[5].id, b"x" * 5_000_000)
+            await node.log.save_snapshot(node.raw[5].id, b"x" * 60_000_000)
         server("CONFIG", "SET", "maxmemory", 0)
         snapshot = await node.log.load_snapshot()
         assert snapshot is not None
@@ -381,6 +382,19 @@ def test_an_answer_to_nothing_ends_the_connection() -> None:
             await until(lambda: log._links.appender.connection is not before)
             assert before is not None
             assert before.lost
+
+    run(scenario)
+
+
+def test_a_connection_that_is_dead_is_found_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_redis_links, "_ALL_WELL", 0.2)
+
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            log = await opened(fake.url, answer_timeout=1.0)
+            before = log._links.appender.connection
+            fake.answers["PING"] = None  # as if nothing arrived there any more
+            await until(lambda: log._links.appender.connection not in (before, None))
 
     run(scenario)
 

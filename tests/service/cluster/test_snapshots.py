@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from tests.service.cluster.nodes import Node, opened, run, until
@@ -17,7 +18,9 @@ from limpet.service.cluster import (
     LogId,
     Snapshot,
     SnapshotBroken,
+    _redis_read,
     _redis_snapshots,
+    redis,
 )
 from limpet.service.cluster.redis import RedisLog
 
@@ -96,6 +99,33 @@ def test_nodes_that_save_at_the_same_time_leave_the_newest_one(servers: Servers)
         assert server("XRANGE", LOG, "-", "+", "COUNT", 1)[0][0] == str(node.raw[15].id).encode()
         lasting = [name for name in chunks(server) if server("TTL", name) == -1]
         assert len(lasting) == 1
+
+    run(scenario)
+
+
+def test_a_newer_snapshot_that_comes_between_the_look_and_the_pointer_stays(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers()
+    looks: list[bool] = []
+    is_newer = _redis_snapshots.Snapshots._is_newer
+
+    async def scenario() -> None:
+        node = await written(server)
+        newer = f"{node.raw[15].id} tag 1 1 00000000"
+
+        def look(raw: object, at: LogId) -> bool:
+            looks.append(is_newer(raw, at))
+            if len(looks) == 2:  # behind the chunks
+                server("SET", POINTER, newer)
+            return looks[-1]
+
+        monkeypatch.setattr(_redis_snapshots.Snapshots, "_is_newer", staticmethod(look))
+        assert not await node.log.save_snapshot(node.raw[9].id, b"9")
+        assert looks == [True, True, False]
+        assert server("GET", POINTER) == newer.encode()
+        assert server("XLEN", LOG) == 20
+        assert chunks(server) == []
 
     run(scenario)
 
@@ -311,24 +341,26 @@ def test_an_entry_of_the_same_id_and_other_bytes_is_not_the_one_that_was_read(se
     run(scenario)
 
 
-def test_a_replica_that_is_behind_is_waited_for(servers: Servers) -> None:
-    primary = servers()
+def test_a_replica_that_is_behind_is_waited_for(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replica has not got the entry yet that was read from another server, and the primary has it."""
+    server = servers()
+    late: list[LogId] = []
+    read_page = redis.read_page
+
+    async def behind(*arguments: Any) -> _redis_read.Page:
+        page = await read_page(*arguments)
+        if len(late) < 5:
+            late.append(arguments[3])
+            page.proven = False
+        return page
 
     async def scenario() -> None:
-        node = await written(primary, 5)
-        behind = servers()
-        behind("XADD", LOG, "1-0", "e", "z:1:")
-        real = node.log._links._source_run_id
-        # As if it were a replica that has not got the entries yet.
-        connection = await node.log._links.opened((await opened(behind.url))._links.primary)  # type: ignore[arg-type]
-        node.log._links._drop_source()
-        node.log._links.source = connection
-        node.log._links._tell()
-        await asyncio.sleep(0.3)
-        assert node.error is None
-        assert node.log._links._source_run_id == real
+        node = await written(server, 5)
+        monkeypatch.setattr(redis, "read_page", behind)
         node.append(5)
-        connection.abort()
         await node.until_read()
+        await until(lambda: len(late) == 5)
+        assert len(set(late)) == 1  # nothing was read while it was behind
+        assert len(node.raw) == 10
 
     run(scenario)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from tests.service.cluster.fake import fake_server
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
@@ -103,6 +104,35 @@ def test_a_failover_by_sentinel_loses_nothing(servers: Servers) -> None:
         assert len(nodes[0].counted) == 160
         with pytest.raises(EngineUnreachable, match="no sentinel names a primary 'other'"):
             await opened(url.replace("limpet-test", "other"), wait=0.1)
+
+    run(scenario)
+
+
+def words(*values: str | int) -> bytes:
+    return b"*%d\r\n" % len(values) + b"".join(
+        b"$%d\r\n%s\r\n" % (len(str(each)), str(each).encode()) for each in values
+    )
+
+
+def test_sentinels_decide_and_the_one_that_knows_of_the_latest_failover_is_believed(servers: Servers) -> None:
+    """Two servers take themselves for the primary. One of the sentinels was cut off when the other was elected."""
+    old, elected = servers(), servers()
+
+    async def scenario() -> None:
+        async with fake_server() as behind, fake_server() as ahead:
+            for fake, primary, other, epoch in ((behind, old, elected, 3), (ahead, elected, old, 4)):
+                fake.answers["SENTINEL GET-MASTER-ADDR-BY-NAME"] = words("127.0.0.1", primary.port)
+                fake.answers["SENTINEL MASTER"] = words("ip", "127.0.0.1", "config-epoch", epoch)
+                row = words("ip", "127.0.0.1", "port", other.port)
+                fake.answers["SENTINEL REPLICAS"] = b"*3\r\n" + row + b":5\r\n" + words("ip", "x", "port", "y")
+            hosts = ",".join(fake.url.removeprefix("redis://") for fake in (behind, ahead))
+            log = await opened(f"redis+sentinel://{hosts}/mine")
+            assert log.state.primary == elected.address
+            # What makes no sense is no answer of a sentinel.
+            for nonsense in (b"*-1\r\n", words("h"), words("", 5), words("h", 0), words("h", "x"), b":7\r\n"):
+                ahead.answers["SENTINEL GET-MASTER-ADDR-BY-NAME"] = nonsense
+                log = await opened(f"redis+sentinel://{hosts}/mine")
+                assert log.state.primary == old.address
 
     run(scenario)
 

@@ -14,13 +14,25 @@ from limpet.service.cluster.errors import (
     LogError,
     SnapshotBroken,
 )
-from limpet.service.cluster.log import MAX_ENTRY, MAX_SNAPSHOT, START, Log, LogEntry, LogId, LogState, Snapshot
+from limpet.service.cluster.log import (
+    MAX_ENTRY,
+    MAX_SNAPSHOT,
+    START,
+    Log,
+    LogEntry,
+    LogId,
+    LogState,
+    OnCongested,
+    Snapshot,
+)
 from limpet.service.cluster.memory import MemoryEngine, MemoryLog
+from limpet.service.cluster.view import ClusterView, LogView, NodeView
 
 __all__ = [
     "MAX_ENTRY",
     "MAX_SNAPSHOT",
     "START",
+    "ClusterView",
     "EngineRefused",
     "EngineUnreachable",
     "EntryForgotten",
@@ -30,8 +42,11 @@ __all__ = [
     "LogError",
     "LogId",
     "LogState",
+    "LogView",
     "MemoryEngine",
     "MemoryLog",
+    "NodeView",
+    "OnCongested",
     "Snapshot",
     "SnapshotBroken",
 ]

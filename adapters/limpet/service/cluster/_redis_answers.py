@@ -76,8 +76,8 @@ _MEANINGS: Final = {
     "WRONGPASS": _Meaning(True, "user or password are wrong. Correct them in the URL; write / as %2F, @ as %40"),
     "NOPERM": _Meaning(
         True,
-        "this user may not do that. Its ACL needs the keys {limpet:*, and +info +xadd +xread +xrange +xrevrange +xtrim "
-        "+get +set +unlink +expire +persist +watch +unwatch +multi +exec +select",
+        "this user may not do that. Its ACL needs the keys {limpet:*, and +info +ping +xadd +xread +xrange +xrevrange "
+        "+xtrim +get +set +unlink +expire +persist +watch +unwatch +multi +exec +select",
     ),
     "MOVED": _Meaning(
         True,

@@ -29,6 +29,10 @@ CUT_OFF: Final = 10.0
 """Seconds until the primary is read in place of a replica that may be about to be promoted."""
 
 
+def _ignore(answer: object) -> None:
+    """Take an answer that says nothing."""
+
+
 class Links:
     """Finds the servers to use, connects to them, and does so again whenever something is wrong."""
 
@@ -184,6 +188,8 @@ class Links:
                 connection = await self._opened_to_stay(primary)
                 self.appender.use(connection)
                 self._tell()
+            else:
+                appends.post(_ignore, "PING")  # a connection that is dead shows before it is needed
             source = self.source
             if choice.source is None:
                 if source is not None and self.degraded:

@@ -35,7 +35,7 @@ MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """Bytes of entries that were appended and not read back: with more of them a log is congested."""
 
 OnCongested = Callable[[bool], None]
-"""Is called with True when a log becomes congested, and with False when it no longer is."""
+"""Is called with True when a log becomes congested, and with False when it no longer is. It must not raise."""
 
 
 class LogId(NamedTuple):

@@ -135,7 +135,6 @@ class RedisLog:
         self._reading = True
         position: LogId = after
         data: bytes | None = None
-        asked: Connection | None = None
         try:
             while not links.closed:
                 asked = links.source
@@ -149,7 +148,6 @@ class RedisLog:
                     continue
                 if links.source is not asked:
                     continue  # another server is to be read meanwhile: with strict, this one must not be
-                asked = None
                 links.has_read()
                 if not page.proven:
                     await self._judge(position, data)
@@ -169,8 +167,6 @@ class RedisLog:
                     yield page.entries
         finally:
             self._reading = False
-            if asked is not None:
-                asked.abort()  # the answer is on its way, and would be taken for that to the next question
 
     async def newest(self) -> LogId:
         """Return the id of the newest entry; see :meth:`Log.newest <limpet.service.cluster.log.Log.newest>`."""
@@ -280,7 +276,7 @@ class RedisLog:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(_SNAPSHOT):
-                await self._of_primary(lambda connection: connection.ask("TIME"))
+                await self._of_primary(lambda connection: connection.ask("PING"))
                 assert self._links.primary is not None
                 connection = await self._links.opened(self._links.primary)
                 return await work(connection)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
 from limpet.service.rest._call import Call, Operation, WithBody, Written
+from limpet.service.rest._health import health as answer_health
 from limpet.service.rest.operations import GENERATE_TOKEN, OPERATIONS
 from limpet.service.tokens import InvalidToken
 from limpet_core.service.data_plane.parameters import API_VERSIONS, OperationError, Query, bad_request, hub_name
@@ -38,7 +39,7 @@ def rest_route(gateway: Gateway) -> BaseRoute:
 
     async def health(request: Request) -> Response:
         Query(request.query_params.multi_items()).api_version()
-        return Response()
+        return answer_health(gateway, request)
 
     routes = [Route("/health", health, methods=["GET", "HEAD"])]
     for path, operations in OPERATIONS.items():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
 
 import msgspec
 
 from limpet.service._memory import Memory, RememberedEvent
+from limpet.service.cluster.view import ClusterView
 from limpet_core.service import HandlerTotals, ServiceCore, Snapshot, snapshot
+
+# Seconds between two looks at a cluster.
+_LOOK_AT_CLUSTER = 2.0
 
 _PLACE = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})", re.ASCII)
 
@@ -36,6 +40,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
         skipped: the number of events before ``events`` that were too many to show.
         state: ``None`` if it is the same as in the last batch.
         handlers: the calls of event handlers; ``None`` likewise.
+        cluster: the cluster of the service; ``None`` likewise, and if it is alone.
     """
 
     run: str
@@ -45,6 +50,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     skipped: int = 0
     state: Snapshot | None = None
     handlers: tuple[HandlerTotals, ...] | None = None
+    cluster: ClusterView | None = None
 
 
 class Feed:
@@ -61,6 +67,7 @@ class Feed:
         pause: seconds between two batches, at least.
         rate: bytes per second, at most, on average: a long batch is followed by a longer pause.
         heartbeat: seconds without an event after which a comment is sent, which also detects that the page is gone.
+        cluster: returns what is known of the service's cluster; ``None``: it is alone.
     """
 
     def __init__(
@@ -73,13 +80,17 @@ class Feed:
         pause: float = 0.2,
         rate: float = 1024 * 1024,
         heartbeat: float = 15.0,
+        cluster: Callable[[], ClusterView | None] = lambda: None,
     ) -> None:
         self._core = core
         self._memory = memory
         self._capacity = capacity
         self._pause = pause
         self._rate = rate
-        self._heartbeat = heartbeat
+        self._cluster = cluster
+        self._last_cluster = cluster()
+        # Nodes come and go without an event of a client.
+        self._heartbeat = heartbeat if self._last_cluster is None else min(heartbeat, _LOOK_AT_CLUSTER)
         self._run = memory.run
         self._seen = _seen(after, memory)
         self._is_first = True
@@ -107,6 +118,7 @@ class Feed:
             self._run, self._seen, self._is_first = memory.run, 0, True
         events = memory.since(self._seen, memory.newest if self._is_first else self._capacity)
         skipped = memory.newest - self._seen - len(events)
+        is_first = self._is_first
         self._seen, self._is_first = memory.newest, False
         counts = msgspec.convert(totals, TotalCounts, from_attributes=True)
         # The page asks for the connections that it shows: they may be many.
@@ -114,7 +126,10 @@ class Feed:
         new_state = None if state == self._last_state else state
         new_handlers = None if handlers == self._last_handlers else handlers
         self._last_state, self._last_handlers = state, handlers
-        return Batch(memory.run, memory.started, counts, events, skipped, new_state, new_handlers)
+        cluster = self._cluster()
+        new_cluster = None if cluster == self._last_cluster and not is_first else cluster
+        self._last_cluster = cluster
+        return Batch(memory.run, memory.started, counts, events, skipped, new_state, new_handlers, new_cluster)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield server-sent events until the service stops (HTML standard, 9.2)."""
@@ -123,7 +138,8 @@ class Feed:
         yield chunk
         while not self._stopped.is_set():
             await _is_set(self._stopped, max(self._pause, len(chunk) / self._rate))
-            chunk = self._encoded() if await _is_set(self._changed, self._heartbeat) else b": still here\n\n"
+            changed = await _is_set(self._changed, self._heartbeat) or self._last_cluster is not None
+            chunk = self._encoded() if changed else b": still here\n\n"
             yield chunk
 
     def _encoded(self) -> bytes:

@@ -113,7 +113,8 @@ class _Pages:
         if len(self._feeds) >= _MAX_FEEDS:
             return PlainTextResponse(f"{_MAX_FEEDS} trace pages are open: close one first.\n", 503)
         after = request.headers.get("last-event-id", "")
-        return _FeedResponse(Feed(self._gateway.core, memory, after=after), self._feeds)
+        feed = Feed(self._gateway.core, memory, after=after, cluster=self._gateway.cluster_view)
+        return _FeedResponse(feed, self._feeds)
 
     def _policy(self, request: Request) -> str:
         """Return the Content-Security-Policy: nothing from other sites, except the WebSocket of the try-it panel.

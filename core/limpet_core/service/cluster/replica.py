@@ -15,7 +15,8 @@ from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
 from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.shared_state import BEHAVIOUR, SharedState
+from limpet_core.service.cluster.rollout import Rollout
+from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
 from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -54,6 +55,7 @@ class Replica:
         core: a new one.
         settings: a digest of all that must be the same at all nodes.
         name: of the node, for people.
+        behaviours: the oldest and the newest behaviour of the service that this release has.
 
     Times in arguments called ``now`` are monotonic seconds of this machine.
 
@@ -63,13 +65,23 @@ class Replica:
         fenced: why this node must end, and start anew under another name; empty while it may go on.
     """
 
-    def __init__(self, node: str, core: ReplicatedCore, *, settings: bytes = b"", name: str = "") -> None:
+    def __init__(
+        self,
+        node: str,
+        core: ReplicatedCore,
+        *,
+        settings: bytes = b"",
+        name: str = "",
+        behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR),
+    ) -> None:
         self.node: str = node
         self.core: ReplicatedCore = core
         self.fenced: str = ""
-        self.shared = SharedState(node, core, self, settings)
+        self.shared: SharedState = SharedState(node, core, self, settings)
         self._outgoing = Outgoing(node)
-        self._outgoing.add(commands.Hello(settings, BEHAVIOUR, BEHAVIOUR, name))
+        self._outgoing.add(commands.Hello(settings, *behaviours, name))
+        self._behaviours = behaviours
+        self._rollout = Rollout(self.shared)
         self._next_number = 1
         self._openings: dict[int, Opening] = {}
         self._opened: list[Opening] = []
@@ -85,6 +97,9 @@ class Replica:
         # The counter of each node, and since when it is that, by this machine's clock.
         self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
+        self._looked = -math.inf
+        # The newest entry at the last look at which there was a newer one than before, and when that was.
+        self._moved = ("", -math.inf)
         self._leaving = False
 
     # ---- State
@@ -102,7 +117,7 @@ class Replica:
     @property
     def deadline(self) -> float:
         """When to call :meth:`wake`, in monotonic seconds of this machine."""
-        beat = math.inf if self.fenced else self._last_entry + BEAT
+        beat = math.inf if self.fenced else min(self._last_entry, self._looked) + BEAT
         return min(beat, self._acks_due, self.core.attempts_deadline)
 
     @property
@@ -244,7 +259,7 @@ class Replica:
     # ---- Time
 
     def wake(self, now: float) -> None:
-        """Write a sign of life and what clients have acknowledged; try the calls of event handlers that are due."""
+        """Write a sign of life and what clients have acknowledged, look at the others, try calls that are due."""
         self.core.try_again(now)
         self._decide()
         if self._acks_due <= now:
@@ -253,15 +268,27 @@ class Replica:
             return
         if self._last_entry + BEAT <= now:
             self._outgoing.add(commands.Beat())
+        # A node that writes all the time needs no beat, and has to look at the others, too.
+        if self._looked + BEAT <= now:
+            self._looked = now
             self._accuse(now)
             self._compare()
+            behaviour = self._rollout.proposal(self.node)
+            if behaviour is not None:
+                self._outgoing.add(commands.Activate(behaviour))
 
     def _accuse(self, now: float) -> None:
         """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
 
-        They must be silent by this machine's clock, too: the log's may jump.
+        They must be silent by this machine's clock, too: the log's may jump. While the log stands still nobody can be
+        heard, and behind it not all are heard at once.
         """
         heard = self._heard
+        position, since = self._moved
+        if self.position != position:
+            self._moved = (self.position, now)
+            if now - since > 2 * BEAT:
+                heard = {}
         self._heard = {
             member.node: known
             if (known := heard.get(member.node, (0, now)))[0] == member.counter
@@ -362,7 +389,16 @@ class Replica:
         except UnreadableEntry as error:
             _LOGGER.error("an entry of the log does not count: %s", one_line(str(error)))
         else:
-            self.shared.apply(position, time, entry)
+            self._apply(position, time, entry)
+
+    def _apply(self, position: str, time: float, entry: commands.Entry) -> None:
+        (oldest, newest), active = self._behaviours, self.shared.behaviour
+        if active and not oldest <= active <= newest:
+            self.fence(
+                f"the log needs version {active} of the service's behaviour; this release has {oldest} to {newest}"
+            )
+            return
+        self.shared.apply(position, time, entry)
 
     def read_back(self, counter: int) -> None:
         """Handle that an entry of this node has come back; see :class:`LocalNode`."""

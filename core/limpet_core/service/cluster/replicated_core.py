@@ -116,11 +116,8 @@ class ReplicatedCore(ServiceCore):
 
     def control_message(self, connection: Connection, data: str | bytes) -> Ping | SequenceAck | None:
         """Return a message that a node deals with by itself, or together with others; ``None`` for all others."""
-        if (
-            connection.raw is not None
-            or len(data) > _LARGEST_CONTROL
-            or connection.codec.binary is isinstance(data, str)
-        ):
+        wrong_frame = connection.codec.binary and isinstance(data, str)  # JSON may come as either
+        if connection.raw is not None or len(data) > _LARGEST_CONTROL or wrong_frame:
             return None
         try:
             message = connection.codec.decode(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)

@@ -74,7 +74,6 @@ class Restoring:
         self._held: list[tuple[float, Invoked]] = []
         for due, saved_call, ended in state.held:
             call = self._call(saved_call)
-            call.delivered, call.attempts, call.duration = ended.delivered, ended.attempts, ended.duration
             assert isinstance(call.purpose, InvocationCall)
             invoked = Invoked(call.purpose, ended.outcome, read_reply(ended.outcome), ended.delivered)
             self._held.append((due, invoked))

@@ -8,12 +8,13 @@ from typing import Final
 
 import msgspec
 
-from limpet_core.service.application_server import ClientCall, ConnectedCall, EventCall, InvocationCall
+from limpet_core.service.application_server import ClientCall, ConnectedCall, EventCall, InvocationCall, Invoked
 from limpet_core.service.cluster import records
 from limpet_core.service.cluster.commands import Ended
 from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.stream import Stream
+from limpet_core.service.webhooks.answers import Answer
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import ORIGIN, HandlerCall
 from limpet_core.service.wire.requests import ClientRequest, Event, SendToGroup
@@ -85,10 +86,7 @@ class Saving:
         members, registry, calls = shared.members, core.registry, core.logged_calls
         numbers = self._numbers
         saved_calls = [self._call(each.number, each.executor, each.call) for each in calls.pending.values()]
-        held = [
-            (due, self._call(0, "", call), Ended.of(0, call, invoked.outcome))
-            for due, call, invoked in core.invocations.save()
-        ]
+        held = [(due, self._call(0, "", call), _ended(invoked)) for due, call, invoked in core.invocations.save()]
         return _encode(
             records.SavedState(
                 shared.position,
@@ -193,9 +191,17 @@ class Saving:
                 self._place(purpose.attachment),
                 purpose.invocation_id,
                 purpose.size,
-                purpose.delay,
+                float(purpose.delay),
             )
         return None
+
+
+def _ended(invoked: Invoked) -> Ended:
+    # How often this node has tried to call is its own.
+    outcome = invoked.outcome
+    if isinstance(outcome, Answer):
+        return Ended(0, invoked.delivered, 0, 0.0, outcome.status, outcome.headers, outcome.body)
+    return Ended(0, invoked.delivered, 0, 0.0, kind=outcome.kind, text=outcome.text)
 
 
 def _publication(publication: Publication) -> records.SavedPublication:
@@ -215,7 +221,7 @@ def _stream(stream: Stream) -> records.SavedStream:
         stream.stream_id,
         stream.group,
         stream.no_echo,
-        stream.idle_timeout,
+        float(stream.idle_timeout),  # which the settings may have as an integer, and its encoding is another one
         stream.deadline,
         stream.expected,
         stream.fault,

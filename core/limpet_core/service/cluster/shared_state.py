@@ -16,6 +16,9 @@ from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 
+OLDEST_BEHAVIOUR: Final = 1
+"""The oldest behaviour of the service that this release has."""
+
 BEHAVIOUR: Final = 1
 """The newest behaviour of the service that this release has; a change of what a command does is a new one."""
 
@@ -55,7 +58,7 @@ class SharedState:
         settings: a digest of all that must be the same at all nodes.
         core: the logic of the service.
         members: the nodes of the cluster.
-        behaviour: the version of the service's behaviour that the nodes have agreed on.
+        behaviour: the version of the service's behaviour that the nodes have agreed on; 0 before the first node.
         position: the id of the newest entry; empty before the first.
         compared: the number of the newest comparison of digests; 0 before the first.
         compared_at: when that was, in seconds of the log.
@@ -67,7 +70,7 @@ class SharedState:
         self.settings: bytes = settings
         self.core: ReplicatedCore = core
         self.members: Members = Members()
-        self.behaviour: int = BEHAVIOUR
+        self.behaviour: int = 0
         self.position: str = ""
         self.compared: int = 0
         self.compared_at: float = 0.0
@@ -80,7 +83,7 @@ class SharedState:
         """Carry out an entry; one that does not count only makes time pass."""
         self.position = position
         core, node = self.core, entry.node
-        core.now = max(core.now, time)
+        core.now = max(core.now, float(time))  # an integer is encoded in another way
         own = node == self._node
         if not self._counts(entry):
             return
@@ -169,8 +172,7 @@ class SharedState:
             _LOGGER.error("node %s says that the log has lost entries: all connections end", one_line(node))
             self.core.forget_everything()
         elif isinstance(command, commands.Activate):
-            if all(member.oldest <= command.behaviour <= member.newest for member in self.members):
-                self.behaviour = command.behaviour
+            self._activate(command.behaviour)
         elif isinstance(command, commands.Compare):
             self.compared += 1
             self.compared_at = self.core.now
@@ -182,8 +184,16 @@ class SharedState:
 
     # ---- Nodes
 
+    def _activate(self, behaviour: int) -> None:
+        # Entries that were written for a behaviour do not make sense to an older one: there is no way back.
+        if behaviour > self.behaviour and all(each.oldest <= behaviour <= each.newest for each in self.members):
+            self.behaviour = behaviour
+            _LOGGER.info("all nodes of the cluster behave like version %d of the service from now on", behaviour)
+
     def _welcome(self, node: str, hello: commands.Hello) -> bool:
         refusal = ""
+        if not self.behaviour:
+            self.behaviour = hello.newest  # the log says so, and not the release that reads it
         known = self.members.get(self.members.first)
         if known is not None and hello.settings != known.settings:
             refusal = "its settings (limits, access keys, event handlers) are not those of the cluster"

@@ -180,7 +180,7 @@ class Connection:
         attachment: the way by which the client is connected; ``None`` while detached.
         transport: the attachment if it is a WebSocket of this process, else ``None``.
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
-        deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` while attached.
+        deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` otherwise.
         sequence_id: the newest one used; 0 before the first message.
         streams: the open streams that the client publishes, by id.
         ended_streams: the newest of those that have ended, by id.

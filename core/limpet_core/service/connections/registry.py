@@ -176,6 +176,7 @@ class Registry:
         connection.detach()
         if connection in self._detached:
             del self._detached[connection]
+            connection.deadline = math.inf
             self._update_deadline()
         for listener in self._listeners:
             listener.closed(connection, close, by_client=by_client)

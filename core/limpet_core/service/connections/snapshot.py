@@ -25,13 +25,14 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     """The state of a connection.
 
     Attributes:
-        attached: whether the connection has a transport.
+        attached: whether the client is connected, be it to this node or to another one of the cluster.
         unacknowledged: the number of retained messages.
         group_count: the number of groups; their names are those of the hub.
         stream_count: the number of open streams that the client publishes.
         invocation_count: the number of running invocations.
         state_count: the number of groups in which the client has a state.
         states: pairs of a group and the beginning of the client's state there, as JSON; the first few.
+        node: the run of the node of a cluster that the client is connected to; empty while detached, and alone.
     """
 
     connection_id: str
@@ -45,6 +46,7 @@ class ConnectionState(msgspec.Struct, frozen=True, rename="camel"):
     invocation_count: int = 0
     state_count: int = 0
     states: tuple[tuple[str, str], ...] = ()
+    node: str = ""
 
 
 class HubState(msgspec.Struct, frozen=True, rename="camel"):
@@ -178,11 +180,12 @@ def _hub_state(hub: Hub, listed: _Listed, connection_limit: int) -> HubState:
 
 def _connection_state(connection: Connection) -> ConnectionState:
     user_id = connection.user_id
+    attachment = connection.attachment
     return ConnectionState(
         connection.connection_id,
         None if user_id is None else shortened(user_id),
         connection.subprotocol or "",
-        connection.transport is not None,
+        attachment is not None,
         connection.sequence_id,
         connection.retained,
         len(connection.groups),
@@ -193,4 +196,5 @@ def _connection_state(connection: Connection) -> ConnectionState:
             (shortened(group), shortened(msgspec.json.encode(state).decode()))
             for group, state in islice(connection.group_states.items(), _STATES)
         ),
+        "" if attachment is None or attachment.place is None else attachment.place[0],
     )

@@ -23,6 +23,7 @@ from limpet_core.service import (
 )
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR
 from limpet_core.service.cluster.snapshot import digest
 from limpet_core.service.cluster.waiting import Opening
 
@@ -32,7 +33,14 @@ ALL = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 class Node:
     """One run of one node. ``read`` is how many entries of the log it has applied."""
 
-    def __init__(self, cluster: Cluster, name: str, limits: Limits, settings: bytes) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        limits: Limits,
+        settings: bytes,
+        behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR),
+    ) -> None:
         self.cluster = cluster
         self.name = name
         numbers = itertools.count(1)
@@ -45,7 +53,7 @@ class Node:
             events=EventSettings(handlers=cluster.handlers, listeners=cluster.listeners),
             utc_time=lambda seconds: f"{seconds:.0f}",
         )
-        self.replica = Replica(name, core, settings=settings, name=name)
+        self.replica = Replica(name, core, settings=settings, name=name, behaviours=behaviours)
         self.read = 0
         self.is_down = False
         self.calls: list[HandlerCall] = []
@@ -87,7 +95,7 @@ class Node:
 
 @dataclass(eq=False)
 class Client:
-    """A client: all that it got, and its present transport."""
+    """A client: all that it got, and its present transport. Text frames come as UTF-8, or with ``as_text`` as text."""
 
     node: Node
     connection_id: str = ""
@@ -96,6 +104,7 @@ class Client:
     got: list[dict[str, Any]] = field(default_factory=list)
     close: Any = None
     reads: bool = True
+    as_text: bool = False
 
     @property
     def messages(self) -> list[tuple[int, Any]]:
@@ -110,7 +119,8 @@ class Client:
     def says(self, **message: Any) -> None:
         """Send a message, which nobody has read before the cluster runs."""
         assert self.transport is not None
-        self.node.replica.receive(self.transport, json.dumps(message), self.node.cluster.now)
+        text = json.dumps(message)
+        self.node.replica.receive(self.transport, text if self.as_text else text.encode(), self.node.cluster.now)
 
     def is_lost(self) -> None:
         """Lose the WebSocket, as its node notices."""
@@ -142,9 +152,11 @@ class Cluster:
             self.start(name)
         self.run()
 
-    def start(self, name: str, settings: bytes = b"same") -> Node:
+    def start(
+        self, name: str, settings: bytes = b"same", behaviours: tuple[int, int] = (OLDEST_BEHAVIOUR, BEHAVIOUR)
+    ) -> Node:
         """Start a node, which reads the log from its beginning."""
-        node = self.nodes[name] = Node(self, name, self._limits, settings)
+        node = self.nodes[name] = Node(self, name, self._limits, settings, behaviours)
         return node
 
     def kill(self, name: str) -> None:

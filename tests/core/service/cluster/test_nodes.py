@@ -39,6 +39,23 @@ def test_the_connections_of_a_dead_node_end_after_their_window() -> None:
     assert cluster.nodes["b"].replica.core.connection_count == 0
 
 
+def test_nodes_that_are_busy_all_the_time_look_at_the_others_too() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.kill("a")
+    bob, cid = cluster.connect("b", "bob", groups=("g",)), cluster.connect("c", "cid", groups=("g",))
+    for number in range(4 * 70):  # four entries a second: no node writes a beat
+        bob.says(type="sendToGroup", group="g", data=number)
+        cid.says(type="sendToGroup", group="g", data=number)
+        if number % 100 == 99:
+            for client in (bob, cid):
+                client.says(type="sequenceAck", sequenceId=client.messages[-1][0])
+        cluster.run(0.25)
+    shared = cluster.nodes["c"].replica.shared
+    assert [member.node for member in shared.members] == ["b", "c"]
+    assert shared.compared == 2  # at the start, and after a minute
+    assert len(shared.digests) == 2
+
+
 def test_a_node_that_stood_still_reads_that_it_is_dead_and_its_late_entries_do_not_count() -> None:
     cluster = Cluster("a", "b")
     ann, bob = cluster.connect("a"), cluster.connect("b", "bob", groups=("g",))
@@ -110,6 +127,30 @@ def test_an_entry_behind_a_gap_does_not_count_before_the_gap_is_filled() -> None
         cluster.write(entry)
     cluster.run()
     assert bob.messages == [(1, "one"), (2, "two")]
+
+
+def test_a_log_that_stood_still_makes_no_node_dead() -> None:
+    cluster = Cluster("a", "b")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    cluster.run(8)
+    waiting: dict[str, list[bytes]] = {"a": [], "b": []}
+    for _ in range(40):
+        cluster.now += 0.25
+        for node in (a, b):
+            if node.replica.deadline <= cluster.now:
+                node.replica.wake(cluster.now)
+            waiting[node.name] += node.replica.entries_to_append(cluster.now)
+    for name in "ab":  # the log takes entries again, those of b when it tries the next time
+        for entry in waiting[name]:
+            cluster.write(entry)
+        b.is_down = name == "a"
+        cluster.run(1.5)
+    cluster.run(8)
+    assert [member.node for member in a.replica.members] == ["a", "b"]
+    assert len(cluster.up) == 2
+    cluster.kill("b")
+    cluster.run(8)
+    assert [member.node for member in a.replica.members] == ["a"]
 
 
 def test_a_jump_of_the_logs_clock_makes_no_node_dead() -> None:

@@ -147,9 +147,11 @@ def test_the_limit_of_connections_is_that_of_the_whole_cluster() -> None:
     assert "All 2 connections" in third.rejection.text
 
 
-def test_pings_are_answered_without_the_log() -> None:
+@pytest.mark.parametrize("as_text", [False, True])
+def test_pings_are_answered_without_the_log(as_text: bool) -> None:
     cluster = Cluster("a")
     ann = cluster.connect("a")
+    ann.as_text = as_text
     before = len(cluster.log)
     ann.says(type="ping")
     cluster.nodes["a"].carry_out()
@@ -158,13 +160,15 @@ def test_pings_are_answered_without_the_log() -> None:
     assert len(cluster.log) == before
 
 
-def test_acknowledgements_travel_together() -> None:
+@pytest.mark.parametrize("as_text", [False, True])
+def test_acknowledgements_travel_together(as_text: bool) -> None:
     cluster = Cluster("a", "b")
     clients = [cluster.connect("a", groups=("g",)) for _ in range(3)]
     publish(clients[0], "x")
     cluster.run()
     before = len(cluster.log)
     for client in clients:
+        client.as_text = as_text
         client.says(type="sequenceAck", sequenceId=1)
         client.says(type="sequenceAck", sequenceId=0)  # which takes nothing back
     cluster.run(0.25)

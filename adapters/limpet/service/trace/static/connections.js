@@ -1,6 +1,7 @@
 // The connections of all hubs: a search, and a list of which only what can be seen is there.
 
 import { count, element, keep, rove, setText } from "./dom.js";
+import { nodeName } from "./nodes.js";
 import { name, plain, setParts, user, words } from "./text.js";
 import { short } from "./words.js";
 
@@ -110,6 +111,7 @@ function update(child, { connection, at }) {
 function factsOf(connection) {
   const facts = [];
   if (hubs > 1) facts.push(["at ", name(connection.hub)]);
+  if (connection.node !== "") facts.push(["on ", nodeName(connection.node)]);
   if (!connection.attached) facts.push(["may recover"]);
   for (const [group, state] of connection.states) facts.push(["present in ", name(group), " ", words(state)]);
   if (!connection.subprotocol.includes("reliable")) facts.push(["not reliable"]);

@@ -6,6 +6,7 @@ import { openFeed } from "./feed.js";
 import { showHandlers } from "./handlers.js";
 import { showState } from "./hubs.js";
 import { addEvents, addStart, setFilter } from "./log.js";
+import { showCluster } from "./nodes.js";
 import { showConnections, showTotals } from "./totals.js";
 import "./tryit.js";
 
@@ -23,7 +24,7 @@ let unseen = [];
 
 setText(document.getElementById("endpoint"), location.origin + location.pathname.replace(/\/$/, ""));
 
-function show({ run: itsRun, started, totals, events = [], skipped = 0, state, handlers }) {
+function show({ run: itsRun, started, totals, events = [], skipped = 0, state, handlers, cluster }) {
   const isStart = itsRun !== run;
   if (isStart) {
     setText(document.getElementById("since"), `since ${new Date(started * 1000).toLocaleTimeString("en-GB")}`);
@@ -32,6 +33,7 @@ function show({ run: itsRun, started, totals, events = [], skipped = 0, state, h
   }
   showTotals(totals, isStart);
   addEvents(events, skipped);
+  if (cluster) showCluster(cluster);
   if (state) {
     showConnections(state.connectionCount);
     showState(state, setFilter);
