@@ -54,7 +54,6 @@ class Cluster(Service):
         log: the log.
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
-        doomed: the connections that were there when the log forgot what somebody had read; they all have to end.
         called_again: how many calls of the event handler a node has made for one that had died.
         snapshots: how many entries each is behind, and what it is.
     """
@@ -63,7 +62,6 @@ class Cluster(Service):
         self.parts, self.cluster_weather = parts, weather
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
-        self.doomed: set[str] = set()
         self.called_again = 0
         self.snapshots: list[tuple[int, bytes]] = []
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
@@ -190,7 +188,7 @@ class Cluster(Service):
         self.snapshots = [(count, data) for count, data in self.snapshots if count <= kept]
         self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
         self.core = self.truth.core
-        self.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}
+        ledger.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}
 
     # ---- The data plane
 

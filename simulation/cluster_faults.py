@@ -11,6 +11,8 @@ from simulation.node import Node
 MILD: Final = ("snapshot", "answer lost", "cut", "lag", "engine slow", "failover")
 HARD: Final = ("kill", "kill", "kill all", "still", "leave")
 
+_SKEWS: Final = (0.0, -2.0, 1.0, 20.0)  # seconds by which the clock of the next primary is ahead
+
 
 class Faults:
     """Breaks a cluster."""
@@ -75,10 +77,15 @@ class Faults:
 
     def _primary_dies(self, random: Random) -> None:
         self.log.stands_until = 0.0
-        self.log.fail_over(self.log.readable, random.choice([0.0, -2.0, 1.0]))
+        self.log.fail_over(self.log.readable, random.choice(_SKEWS))
 
     def forks(self, random: Random) -> None:
         """Lose the primary, and have the replica forget what some node has read."""
         read = max((node.read_count for node in self.cluster.nodes.values() if node.up), default=0)
         kept = max(0, min(self.log.readable, read - random.choice([1, 2, 10])))
-        self.log.fail_over(kept, random.choice([0.0, -2.0, 1.0]))
+        if random.random() < 0.5:
+            # Clients look for another node while nobody has noticed yet.
+            for node in self.cluster.nodes.values():
+                for carrier in list(node.carriers.values()):
+                    carrier.breaks("cut")
+        self.log.fail_over(kept, random.choice(_SKEWS))

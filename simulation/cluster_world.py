@@ -73,7 +73,7 @@ class ClusterWorld(World):
     def _end(self) -> None:
         for client in self.clients:
             if client.connection_id is not None:
-                assert client.connection_id not in self.service.doomed, "a fork ends all connections"
+                assert client.connection_id not in self.service.ledger.doomed, "a fork ends all connections"
             client.ending = True
             client.stop()
             client.drain()

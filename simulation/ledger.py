@@ -68,6 +68,7 @@ class Ledger:
         room: the publications to the group "room".
         expiring: publications that may be missed.
         forgotten: publications that were executed, and of which the service knows nothing any more.
+        doomed: the connections that were there when it forgot them; they all have to end.
         sent: connection id -> sequence id, or place -> number.
         streams: every stream, by its id.
         ack_ids: the ack id of each publication that was seen on its way.
@@ -85,6 +86,7 @@ class Ledger:
         self.room: set[int] = set()
         self.expiring: set[int] = set()
         self.forgotten: set[int] = set()
+        self.doomed: set[str] = set()
         self.sent: dict[str, dict[int, Any]] = {}
         self.streams: dict[str, Heard] = {}
         self.ack_ids: dict[int, int | None] = {}
@@ -145,6 +147,9 @@ class Ledger:
         message = seen(raw)
         known = self.sent.setdefault(transport.connection.connection_id, {})
         place = message.sequence_id or len(known) + 1
+        if transport.connection.connection_id in self.doomed:
+            known[place] = message.data  # until it ends: the client must not be given what it has
+            return
         if place in known:
             self.log("sent again: %s to %s", message, transport.connection.connection_id)
         assert known.setdefault(place, message.data) == message.data, "a sequence id stands for one"

@@ -91,7 +91,7 @@ class Membership:
 
     def _sees(self, node: Node, member: bool) -> None:
         connection = node.replica.core.connection(self.connection_id)
-        if self.connection_id in self.rest.cluster.doomed:
+        if self.connection_id in self.rest.cluster.ledger.doomed:
             return
         if connection is None:
             assert self.rest.cluster.core.connection(self.connection_id) is None, f"{self.connection_id} is there"

@@ -148,8 +148,13 @@ EVERYWHERE = (
 )
 
 
-@pytest.mark.parametrize("fault", EVERYWHERE)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "fault"), [
+    (kind, fault)
+    for kind in KINDS
+    for fault in EVERYWHERE
+    # Nobody writes streams where the engine forgets, and states are disordered too rarely.
+    if kind != "cluster-fork" or not fault.startswith(("streams", "states"))
+])  # fmt: skip
 def test_in_every_kind_of_run_the_oracles_notice(kind: str, fault: str) -> None:
     # The rarest shows in one run of twenty.
     assert first_violation(kinds=(kind,), seeds=range(120), session_type=SESSIONS[fault]) is not None
