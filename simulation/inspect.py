@@ -208,6 +208,11 @@ def end_handshake(link: Link) -> None:
 # ---- Changes to a service
 
 
+def set_limits(connection: Connection, limits: Limits) -> None:
+    """Give one connection limits of its own."""
+    connection._limits = limits
+
+
 def forget_ack_ids(transport: Transport) -> None:
     """Forget the ack ids that were executed on the connection of ``transport``."""
     if transport.connection is not None:

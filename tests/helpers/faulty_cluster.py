@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 from simulation.cluster import Parts
+from simulation.inspect import set_limits
 from simulation.sim_log import SimLog
 
 from limpet_core.service import Connection
@@ -71,7 +72,8 @@ class EndsMembersOfNodesFarBehind(ReplicatedCore):
         return False
 
     def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:
-        connection._limits = msgspec.structs.replace(self.limits, retained_messages=self.node_limits.retained_messages)
+        limits = msgspec.structs.replace(self.limits, retained_messages=self.node_limits.retained_messages)
+        set_limits(connection, limits)
         return super()._new_attachment(connection, place, here)
 
 
