@@ -114,7 +114,13 @@ class ClusterClient(Client):
     """A client whose lines go to a cluster."""
 
     line_type = ClusterLine
+    service: Cluster
     weather: ClusterWeather
+
+    @property
+    def busy(self) -> bool:
+        # Events that a client has given up are handled all the same, one after the other, and have replies.
+        return super().busy or bool(self.service.truth.core.logged_calls.pending)
 
     def act(self, random: Random) -> None:
         """Do something that applications do, also send an event that has a handler."""
