@@ -173,6 +173,7 @@ class SharedState:
         elif isinstance(command, commands.Fork):
             _LOGGER.error("node %s says that the log has lost entries: all connections end", one_line(node))
             self.core.forget_everything()
+            self._bury(node, "it has seen that the log has lost entries")
         elif isinstance(command, commands.Activate):
             self._activate(command.behaviour)
         elif isinstance(command, commands.Compare):

@@ -275,6 +275,7 @@ def test_a_fork_ends_all_connections_and_the_node_that_saw_it() -> None:
     assert "lost entries" in cluster.nodes["a"].replica.fenced
     assert cluster.nodes["b"].replica.fenced == ""
     assert cluster.nodes["b"].replica.core.connection_count == 0
+    assert [member.node for member in cluster.nodes["b"].replica.members] == ["b"]
 
 
 def test_a_client_that_has_acknowledged_more_than_there_was_ends() -> None:
