@@ -13,7 +13,7 @@ from typing import Any
 from limpet import Event, Link, Session
 from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
-from limpet_core.service import ClientGrant, Connection, JSON, Limits, ServiceCore, Transport
+from limpet_core.service import JSON, ClientGrant, Connection, Limits, ServiceCore, Transport
 from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.connections.registry import ConnectionListener
 from limpet_core.service.wire.raw import RawMode

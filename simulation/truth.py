@@ -51,9 +51,15 @@ class Rules:
             self._bury(node)
         elif isinstance(command, commands.Fork):
             self.attached.clear()
+            self._bury(node)
+
+    def effective(self, entry: commands.Entry) -> int:
+        """Return how many commands of an entry that counts have an effect: none behind the end of its node."""
+        ends = [isinstance(command, commands.Leave | commands.Fork) for command in entry.commands]
+        return ends.index(True) + 1 if True in ends else len(ends)
 
     def _bury(self, node: str) -> None:
-        del self.counters[node]
+        self.counters.pop(node, None)
         self.gone.add(node)
         self.attached = {each: place for each, place in self.attached.items() if place[0] != node}
 
@@ -118,7 +124,7 @@ class Truth:
         if self._broken is not None:
             raise self._broken
         assert self.replica.shared.failures == 0, "a command made the logic raise"
-        assert self._carried_out == (len(entry.commands) if counts else 0), (
+        assert self._carried_out == (self.rules.effective(entry) if counts else 0), (
             "what counts has an effect, and nothing else"
         )
         assert self.core.now >= before, "the time of the log does not go back"
