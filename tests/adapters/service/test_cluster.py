@@ -321,6 +321,21 @@ def test_the_options_of_a_cluster_are_checked(wrong: dict[str, Any]) -> None:
         ClusterOptions(**wrong)
 
 
+def test_a_node_cuts_a_client_off_and_leaves_its_connection_to_the_log() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a", "b") as (a, b):
+            client, hello = await open_client(a)
+            with pytest.raises(RuntimeError, match="REST"):
+                a.drop(hello["connectionId"], for_good=True)
+            assert a.drop(hello["connectionId"])
+            assert await client.close_code() == 1006
+            back = await Client.open(recovery_url(b, hello))
+            assert (await back.receive())["event"] == "connected"
+            await back.leave()
+
+    webhook.run(scenario())
+
+
 def test_other_options_need_a_new_start() -> None:
     async def scenario() -> None:
         async with Nodes().up("a") as (a,):
