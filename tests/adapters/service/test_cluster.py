@@ -398,7 +398,7 @@ def test_a_client_that_is_sent_away_before_it_is_let_in_leaves_nothing() -> None
             status, _ = await refusal(a.client_url())
             assert status == 503
             nodes.logs["a"].mend()
-            await eventually(lambda: a._gateway.replica.unread == 0)
+            await eventually(lambda: nodes.logs["a"].state.unread_entries == 0)
             await eventually(lambda: a.core.connection_count == 0)
 
     webhook.run(scenario())
