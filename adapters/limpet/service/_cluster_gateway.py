@@ -212,6 +212,7 @@ class ClusterGateway(Gateway):
                     while log.state.unread_entries:
                         await self._next_entry()
         self._live = False
+        self._stop_timer()  # what was read meanwhile has set it again
         for task in (reader, self._saving):
             if task is not None:
                 task.cancel()
@@ -395,7 +396,9 @@ class ClusterGateway(Gateway):
             self.replica.send_away(transport)
             writer.flush()
         for pending, respond in list(self._undecided.items()):
+            assert isinstance(pending, Opening)
             del self._undecided[pending]
+            self.replica.forget(pending)  # it may be in the log already
             self._respond(pending.hub, Refusal(503, self.refusal or "Connect again, to another node."), respond)
 
 

@@ -217,7 +217,7 @@ class Gateway:
             return None
         self._undecided[outcome] = respond
         self.flush()
-        return outcome
+        return outcome if outcome in self._undecided else None  # answered meanwhile, such as a refused recovery
 
     def forget(self, pending: Pending) -> None:
         """Handle that a client has left before its WebSocket was open."""

@@ -405,3 +405,47 @@ def test_a_client_that_leaves_before_it_is_let_in_leaves_nothing() -> None:
             await eventually(lambda: a.core.connection_count == 0)
 
     webhook.run(scenario())
+
+
+def test_a_client_that_is_sent_away_before_it_is_let_in_leaves_nothing() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.logs["a"].cut()
+            status, _ = await refusal(a.client_url())
+            assert status == 503
+            nodes.logs["a"].mend()
+            await eventually(lambda: nodes.logs["a"].state.unread_entries == 0)
+            await eventually(lambda: a.core.connection_count == 0)
+
+    webhook.run(scenario())
+
+
+def test_a_client_whose_recovery_is_refused_at_once_waits_for_nothing_more() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a") as (a,):
+            client, hello = await open_client(a)
+            back = await Client.open(recovery_url(a, hello | {"reconnectionToken": "wrong"}))
+            # Else the client's answer to the close is not read, and its connection stays for five seconds.
+            assert [connection._pending for connection in a._connections()] == [None, None]
+            assert await back.close_code() == 1008
+            await client.leave()
+
+    webhook.run(scenario())
+
+
+def test_no_timer_is_left_of_a_node_whose_start_is_cancelled() -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("b"):
+            late = Nodes(append_delay=LIMIT)
+            late.engine = nodes.engine
+            a = late.service("a")
+            starting = asyncio.create_task(a.start())
+            await eventually(lambda: late.logs["a"].state.unread_entries if late.logs else 0)
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):  # while b goes on to write
+                await starting
+            assert a._gateway._timer is None
+
+    webhook.run(scenario())

@@ -7,11 +7,12 @@ import math
 from typing import Final, Literal
 
 from limpet_core.protocol.close import NO_CLOSE_FRAME
+from limpet_core.protocol.names import is_text
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
-from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
+from limpet_core.service.cluster.commands import MAX_DATA, ForeignEntry, UnreadableEntry
 from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
@@ -271,6 +272,8 @@ class Replica:
         # A node that writes all the time needs no beat, and has to look at the others, too.
         if self._looked + BEAT <= now:
             self._looked = now
+            # The end of one that was lost or replaced meanwhile never comes back.
+            self._ending = {transport for transport in self._ending if _is_present(transport)}
             self._accuse(now)
             self._compare()
             behaviour = self._rollout.proposal(self.node)
@@ -456,13 +459,18 @@ class Replica:
         raw: RawMode,
         handed: commands.Handed | None,
     ) -> None:
-        self._openings[opening.number] = opening
-        who = (grant.user_id, grant.roles, grant.groups)
-        self._outgoing.add(
-            commands.Open(
-                opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, opening.most
-            )
+        # A role that is no text names no group, so it gives no rights, and the log cannot hold it.
+        who = (grant.user_id, tuple(filter(is_text, grant.roles)), grant.groups)
+        command = commands.Open(
+            opening.connection_id, opening.number, opening.hub, subprotocol, *who, raw, handed, opening.most
         )
+        if handed is not None and len(bytes(commands.encode(command))) > MAX_DATA:
+            text = f"The event handler's answer to the connect event has more than {MAX_DATA} bytes."
+            opening.rejection = Rejection(500, text)
+            self._opened.append(opening)
+            return
+        self._openings[opening.number] = opening
+        self._outgoing.add(command)
 
     def _decide(self) -> None:
         """Go on with the clients about whom an event handler has decided."""
@@ -486,6 +494,9 @@ class Replica:
     # ---- What this node does with its clients by itself
 
     def _acknowledge(self, connection: Connection, transport: Transport, sequence_id: int, now: float) -> None:
+        if not connection.reliable:
+            self.core.acknowledge(transport, sequence_id)  # it changes nothing: the log need not know
+            return
         if sequence_id > connection.sequence_id:
             self._overrun(connection, transport, "ahead")
             return
@@ -526,6 +537,10 @@ class Replica:
         if not self.fenced:
             self.fenced = reason
             _LOGGER.log(logging.INFO if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
+
+
+def _is_present(transport: Transport) -> bool:
+    return transport.connection is not None and transport.connection.transport is transport
 
 
 def _number(transport: Transport) -> int:

@@ -82,6 +82,7 @@ class ReplicatedCore(ServiceCore):
             calls=self.logged_calls,
         )
         self._registry.outbox_limits = None
+        self._told = 0
         # Whether a client may connect is decided at its node alone, before the log hears of it.
         self._admission = ApplicationServer(events, self.observers, self._own_calls)
 
@@ -228,6 +229,7 @@ class ReplicatedCore(ServiceCore):
         """Prepare for the commands of an entry of a node, which is the one that observes what they do."""
         if not here:
             self.observers.mute()
+            self._told = len(self._application.listener_messages)
         self.logged_calls.executor = node
 
     def pass_time(self) -> None:
@@ -242,7 +244,8 @@ class ReplicatedCore(ServiceCore):
     def finish_entry(self, *, here: bool) -> None:
         """End what :meth:`begin_entry` began."""
         if not here:
-            self._application.listener_messages.clear()
+            # Those of the entries before, of this node, may wait to be sent.
+            del self._application.listener_messages[self._told :]
             self.observers.unmute()
 
     # ---- The event handlers' calls of this node

@@ -92,19 +92,20 @@ class SharedState:
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
         self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
-            self._guard(partial(self._carry_out, command, node), command)
+            # Its values are no text for a log: messages, and what handlers have said in confidence.
+            self._guard(partial(self._carry_out, command, node), type(command).__name__)
             if self.members.is_gone(node):
                 break  # nobody would answer for the rest
         self._guard(core.send_news, "the end of an entry")
         core.finish_entry(here=own)
 
-    def _guard(self, step: Callable[[], None], what: object) -> None:
+    def _guard(self, step: Callable[[], None], what: str) -> None:
         """Take a step. One that fails by a fault of ours does so at all nodes, which go on behind it."""
         try:
             step()
         except Exception:
             self.failures += 1
-            _LOGGER.exception("a command of the cluster failed: %s", one_line(repr(what)))
+            _LOGGER.exception("a command of the cluster failed: %s", what)
 
     def _counts(self, entry: commands.Entry) -> bool:
         """Return whether an entry is the next one of a node that is there, or that comes with it."""

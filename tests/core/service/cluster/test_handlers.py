@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
+import pytest
 from tests.core.service.cluster.nodes import Client, Cluster, Node
 
 from limpet_core.protocol.names import RELIABLE_JSON
@@ -278,3 +280,35 @@ def test_a_node_that_leaves_begins_no_call_that_another_one_makes() -> None:
     cluster.run()
     allow(b)
     assert (calls(a), calls(b)) == ([], ["hello"])
+
+
+def test_listeners_hear_of_each_event_once_also_if_several_entries_are_read_together() -> None:
+    cluster = Cluster("a", "b", listeners=[LISTENER])
+    ann, bob = cluster.connect("a"), cluster.connect("b")
+    nodes = [cluster.nodes["a"], cluster.nodes["b"]]
+    for node in nodes:
+        node.told.clear()
+    for ack_id, client in enumerate((ann, bob, ann)):
+        event(client, "hello", ack_id)
+        client.node.append()
+    for node in nodes:
+        for time, entry in cluster.log[node.read :]:
+            node.read += 1
+            node.replica.apply(str(node.read), time, entry)
+        node.carry_out()
+    told = [[message.message_id for message in node.told] for node in nodes]
+    assert told == [[f"{ann.connection_id}/2", f"{ann.connection_id}/3"], [f"{bob.connection_id}/2"]]
+
+
+@pytest.mark.parametrize(("size", "status"), [(commands.MAX_DATA - 1000, None), (commands.MAX_DATA, 500)])
+def test_an_answer_about_a_client_that_the_log_cannot_hold_is_refused(size: int, status: int | None) -> None:
+    cluster = Cluster("a", "b", handlers=[DECIDES])
+    a = cluster.nodes["a"]
+    client, _ = cluster.ask("a")
+    allow(a)
+    groups = [f"{number:04}".rjust(1021, "g") for number in range(size // 1024)]
+    a.answers(a.calls.pop(), 200, json.dumps({"groups": groups}).encode())
+    cluster.run()
+    assert (client.rejection and client.rejection.status) == status
+    assert (client.transport is None) is (status is not None)
+    assert a.replica.unread == 0

@@ -305,7 +305,7 @@ def test_a_node_whose_state_differs_from_that_of_most_ends() -> None:
 def test_a_command_that_makes_the_logic_raise_is_left_out_at_all_nodes(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a", "b")
     ann = cluster.connect("a")
-    damaged = commands.Received(ann.connection_id, 1, b"\xff", True)  # which no node writes
+    damaged = commands.Received(ann.connection_id, 1, b"a secret\xff", True)  # which no node writes
     cluster.nodes["a"].replica.apply("x", cluster.now, commands.envelop("z", 1, []))
     cluster.write(commands.envelop("z", 1, [commands.encode(commands.Hello(b"same", BEHAVIOUR, BEHAVIOUR, "z"))]))
     opened = commands.Open("z-1", 1, "h", None, None, (), (), RawMode())
@@ -313,5 +313,6 @@ def test_a_command_that_makes_the_logic_raise_is_left_out_at_all_nodes(caplog: p
     cluster.write(commands.envelop("z", 2, [commands.encode(opened), commands.encode(received)]))
     cluster.run()
     assert [node.replica.shared.failures for node in cluster.up] == [1, 1]
-    assert "a command of the cluster failed" in caplog.text
+    assert "a command of the cluster failed: Received" in caplog.text
+    assert "secret" not in caplog.text
     assert len(cluster.digests()) == 1

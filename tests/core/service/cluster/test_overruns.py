@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.protocol.names import JSON
-from limpet_core.service import Limits
+from limpet_core.service import Limits, Transport
 
 LIMITS = Limits(retained_messages=10)
 
@@ -97,3 +99,32 @@ def test_many_acknowledgements_are_written_at_once() -> None:
     cluster.nodes["a"].catch_up()
     ann.says(type="sequenceAck", sequenceId=600)
     assert cluster.nodes["a"].replica.deadline <= cluster.now
+
+
+def test_a_client_that_cannot_recover_may_acknowledge_what_it_likes() -> None:
+    cluster = Cluster("a")
+    ann = cluster.connect("a", subprotocol=JSON)
+    before = len(cluster.log)
+    ann.says(type="sequenceAck", sequenceId=2**64 - 1)
+    ann.says(type="ping")
+    cluster.run()
+    assert ann.close is None
+    assert ann.got[-1] == {"type": "pong"}
+    assert len(cluster.log) == before
+
+
+def test_nothing_stays_of_a_client_that_was_lost_before_its_end_was_read_back() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    flood(bob, 11)
+    cluster.nodes["b"].append()
+    ann.is_lost()
+    cluster.nodes["a"].catch_up()  # too much waits, and its end is already on its way
+    cluster.run(40)
+    connection_id = ann.connection_id
+    assert cluster.nodes["a"].replica.core.connection(connection_id) is None
+    cluster.clients.clear()
+    ann.transport = None
+    gc.collect()
+    left = [each for each in gc.get_objects() if isinstance(each, Transport) and each.connection is not None]
+    assert connection_id not in [each.connection.connection_id for each in left if each.connection is not None]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
-from limpet_core.protocol.names import JSON, RELIABLE_PROTOBUF
+from limpet_core.protocol.names import JSON, RELIABLE_JSON, RELIABLE_PROTOBUF
 from limpet_core.service import ClientGrant, Limits, RawMode
 from limpet_core.service.cluster import commands
 from limpet_core.service.data_plane import writes
@@ -336,3 +336,14 @@ def test_a_node_does_not_join_a_cluster_of_another_release() -> None:
     cluster.start("a")
     cluster.run(1)
     assert "another release" in cluster.nodes["a"].replica.fenced
+
+
+def test_a_role_that_no_log_can_hold_gives_nothing() -> None:
+    cluster = Cluster("a", "b")
+    roles = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup.\ud800")
+    opening = cluster.nodes["a"].replica.connect("h", RELIABLE_JSON, ClientGrant("ann", roles))
+    client = cluster.waiting[opening] = Client(cluster.nodes["a"])
+    cluster.run()
+    client.says(type="joinGroup", group="g", ackId=1)
+    cluster.run()
+    assert client.acks == [(1, None)]
