@@ -201,6 +201,10 @@ class ClusterGateway(Gateway):
         self.replica.leave()
         self.flush()
 
+    def give_up(self) -> None:
+        """Refuse the requests of application servers that still wait for the log."""
+        self._end("it stops before the log has answered")
+
     async def close(self) -> None:
         """End the connection to the log, and what a :class:`Gateway` ends."""
         self._stop_timer()
@@ -218,9 +222,7 @@ class ClusterGateway(Gateway):
                 await asyncio.wait((task,))
         if log is not None:
             await log.close()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(_unavailable())
+        self._refuse_waiting()
         await super().close()
 
     # ---- The log
@@ -321,6 +323,12 @@ class ClusterGateway(Gateway):
         finally:
             del self._waiting[asked]
 
+    def _refuse_waiting(self) -> None:
+        """Refuse the operations that no longer come back: the log goes on without this node."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(_unavailable())
+
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""
         if self.refusal is not None or self._log is None:
@@ -347,6 +355,8 @@ class ClusterGateway(Gateway):
             waiting = self._waiting.get(asked)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None) if asked.error is None else waiting.set_exception(asked.error)
+        if replica.fenced:
+            self._refuse_waiting()
         if self.webhooks is not None:
             self.webhooks.carry_out(replica.handler_calls(monotonic()))
         if self.event_hubs is not None:

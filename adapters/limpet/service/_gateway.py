@@ -320,6 +320,9 @@ class Gateway:
         self.flush()
         self._stop_timer()
 
+    def give_up(self) -> None:
+        """Refuse the requests that wait for something outside of this process, such as the log of a cluster."""
+
     async def close(self) -> None:
         """End the calls of event handlers, and send what event listeners are still to get."""
         if self.webhooks is not None:

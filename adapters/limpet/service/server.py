@@ -201,6 +201,7 @@ class Service:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._wait_for_clients()
         except TimeoutError:
+            self._gateway.give_up()
             for connection in list(self._connections()):
                 if connection.transport is not None:
                     connection.transport.abort()
