@@ -109,7 +109,10 @@ class Service:
 
     @property
     def core(self) -> ServiceCore:
-        """The service's logic, to inspect or change: call :meth:`flush` after a change."""
+        """The service's logic, to inspect or change: call :meth:`flush` after a change.
+
+        At a node of a cluster only inspect it: a change is for the log, which the REST API writes into.
+        """
         return self._gateway.core
 
     @property

@@ -285,6 +285,25 @@ def test_a_snapshot_that_the_engine_refuses_is_tried_again(
     webhook.run(scenario())
 
 
+def test_a_node_that_is_out_of_its_cluster_takes_no_snapshot(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            await open_client(a)
+            a._gateway.replica.fence("its state differs")
+            monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+            last = nodes.engine.entries[-1].id
+            nodes.logs["a"].append(b"more")
+            await eventually(lambda: a._gateway._position > last)
+            assert nodes.engine.snapshot is None
+            assert "its state differs" in await asyncio.wait_for(a.expelled(), LIMIT)
+        assert "this node has failed" not in caplog.text
+
+    webhook.run(scenario())
+
+
 def test_a_snapshot_that_cannot_be_used_is_refused() -> None:
     async def scenario() -> None:
         nodes = Nodes()
