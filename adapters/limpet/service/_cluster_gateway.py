@@ -57,8 +57,8 @@ class ClusterGateway(Gateway):
         cluster: the node's place in its cluster.
 
     Attributes:
+        cluster: the node's place in its cluster.
         replica: the node's part of the cluster.
-        fenced: set, with the reason, when this node must end: start a new process.
     """
 
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
@@ -76,7 +76,7 @@ class ClusterGateway(Gateway):
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
         self._entrance = _ThroughTheLog(self)
         self.now = self._log_time
-        self.fenced: asyncio.Future[str] | None = None
+        self._fenced = asyncio.Event()
         self._log: Log | None = None
         self._reader: asyncio.Task[None] | None = None
         self._applied_at = monotonic()
@@ -146,17 +146,18 @@ class ClusterGateway(Gateway):
         """
         if self._log is not None:
             raise RuntimeError("this node has been in its cluster: make a new service")
-        self.fenced = asyncio.get_running_loop().create_future()
         self._log = log = await _open_log(self.cluster, self._congestion_changed)
         snapshot = await log.load_snapshot()
         if snapshot is not None:
+            collects = gc.isenabled()
             gc.disable()  # a snapshot has many objects and no garbage: without this, it takes four times as long
             try:
                 self.replica.restore(snapshot.data)
             except UnreadableSnapshot as error:
                 raise ClusterRefused(f"the snapshot of the cluster cannot be used: {error}") from None
             finally:
-                gc.enable()
+                if collects:
+                    gc.enable()
             self._position = snapshot.at
         newest = await log.newest()
         self._reader = asyncio.create_task(self._read(log))
@@ -186,9 +187,9 @@ class ClusterGateway(Gateway):
                 waiting.set_result(None)
 
     async def wait_until_fenced(self) -> str:
-        """Wait until this node must end, and return why."""
-        assert self.fenced is not None, "opened before"
-        return await asyncio.shield(self.fenced)
+        """Wait until this node must end, and return why: start a new process."""
+        await self._fenced.wait()
+        return self.replica.fenced
 
     def reload(self, options: ServiceOptions) -> tuple[str, ...]:
         """Take no other options: all nodes must have the same, so they count from the start of a node."""
@@ -200,6 +201,10 @@ class ClusterGateway(Gateway):
         """Leave the cluster: clients are told to come back, which they do at another node."""
         self.replica.leave()
         self.flush()
+
+    def give_up(self) -> None:
+        """Refuse the requests of application servers that still wait for the log."""
+        self._end("it stops before the log has answered")
 
     async def close(self) -> None:
         """End the connection to the log, and what a :class:`Gateway` ends."""
@@ -219,9 +224,7 @@ class ClusterGateway(Gateway):
                 await asyncio.wait((task,))
         if log is not None:
             await log.close()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(_unavailable())
+        self._refuse_waiting()
         await super().close()
 
     # ---- The log
@@ -257,6 +260,8 @@ class ClusterGateway(Gateway):
 
     def _is_snapshot_due(self) -> bool:
         """Return whether this node, as the one that has been there for the longest time, is to take a snapshot now."""
+        if self.replica.fenced:
+            return False  # its state may not be that of the cluster
         late = monotonic() - self._snapshot_at > SNAPSHOT_EVERY or self._since_snapshot > SNAPSHOT_BYTES
         return late and self._saving is None and self.replica.members.first == self.replica.node
 
@@ -325,6 +330,12 @@ class ClusterGateway(Gateway):
         finally:
             del self._waiting[asked]
 
+    def _refuse_waiting(self) -> None:
+        """Refuse the operations that no longer come back: the log goes on without this node."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(_unavailable())
+
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""
         if self.refusal is not None or self._log is None:
@@ -355,9 +366,11 @@ class ClusterGateway(Gateway):
             self.webhooks.carry_out(replica.handler_calls(monotonic()))
         if self.event_hubs is not None:
             self.event_hubs.send(replica.listener_messages())
-        if replica.fenced and self.fenced is not None and not self.fenced.done():
-            self.fenced.set_result(replica.fenced)
-            self._send_away("ends")
+        if replica.fenced:
+            self._refuse_waiting()
+            if not self._fenced.is_set():
+                self._fenced.set()
+                self._send_away("ends")
         if self._live and replica.deadline < self._timer_deadline:
             self._set_timer(replica.deadline)
 
@@ -373,23 +386,22 @@ class ClusterGateway(Gateway):
             subprotocol = recovered_subprotocol(transport, spelled) if opening.is_recovery else spelled
             self._respond(opening.hub, Admission(transport, subprotocol), respond)
 
-    def _wake(self) -> None:
-        self._timer = None
-        self._timer_deadline = float("inf")
+    def _pass_time(self) -> None:
         self.replica.wake(monotonic())
         self._look_at_lease()
-        self.flush()
 
     def _look_at_lease(self) -> None:
-        late = monotonic() - self._read_back_at > LEASE and self.replica.unread > 0
-        if late and not self._cut_off:
+        was_cut_off = self._cut_off
+        self._cut_off = monotonic() - self._read_back_at > LEASE and self.replica.unread > 0
+        if self._cut_off and not was_cut_off:
             self._send_away("does not reach the log of its cluster")
-        elif self._cut_off and not late:
+        elif was_cut_off and not self._cut_off:
             _LOGGER.warning("the log of the cluster answers again: clients are served again")
-        self._cut_off = late
 
     def _send_away(self, reason: str) -> None:
         """Close all WebSockets of this node: clients recover at another one."""
+        refusal = self.refusal
+        assert refusal is not None, "nobody is sent away without a reason"
         if self._writers:
             _LOGGER.warning("%d clients are sent to other nodes: this one %s", len(self._writers), one_line(reason))
         for transport, writer in list(self._writers.items()):
@@ -399,7 +411,7 @@ class ClusterGateway(Gateway):
             assert isinstance(pending, Opening)
             del self._undecided[pending]
             self.replica.forget(pending)  # it may be in the log already
-            self._respond(pending.hub, Refusal(503, self.refusal or "Connect again, to another node."), respond)
+            self._respond(pending.hub, Refusal(503, refusal), respond)
 
 
 class _ThroughTheLog:

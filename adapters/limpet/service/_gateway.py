@@ -83,7 +83,7 @@ class Gateway:
         options: of the service.
         identity: access keys, tokens and URLs.
         core: the service's logic.
-        now: returns the present time of the service's logic, in monotonic seconds.
+        now: returns the present time of the service's logic: monotonic seconds, or in a cluster those of its log.
         memory: the newest events, for the trace page; ``None``: nobody may see that.
         webhooks: makes the calls to event handlers; ``None`` without event handlers.
         event_hubs: sends what event listeners get; ``None`` without event listeners.
@@ -320,6 +320,9 @@ class Gateway:
         self.flush()
         self._stop_timer()
 
+    def give_up(self) -> None:
+        """Refuse the requests that wait for something outside of this process, such as the log of a cluster."""
+
     async def close(self) -> None:
         """End the calls of event handlers, and send what event listeners are still to get."""
         if self.webhooks is not None:
@@ -343,8 +346,11 @@ class Gateway:
     def _wake(self) -> None:
         self._timer = None
         self._timer_deadline = math.inf
-        self.core.wake(monotonic())
+        self._pass_time()
         self.flush()
+
+    def _pass_time(self) -> None:
+        self.core.wake(monotonic())
 
 
 class _OneNode:

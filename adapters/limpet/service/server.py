@@ -109,7 +109,10 @@ class Service:
 
     @property
     def core(self) -> ServiceCore:
-        """The service's logic, to inspect or change: call :meth:`flush` after a change."""
+        """The service's logic, to inspect or change: call :meth:`flush` after a change.
+
+        At a node of a cluster only inspect it: a change is for the log, which the REST API writes into.
+        """
         return self._gateway.core
 
     @property
@@ -201,6 +204,7 @@ class Service:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._wait_for_clients()
         except TimeoutError:
+            self._gateway.give_up()
             for connection in list(self._connections()):
                 if connection.transport is not None:
                     connection.transport.abort()

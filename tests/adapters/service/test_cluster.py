@@ -287,6 +287,25 @@ def test_a_snapshot_that_the_engine_refuses_is_tried_again(
     webhook.run(scenario())
 
 
+def test_a_node_that_is_out_of_its_cluster_takes_no_snapshot(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            await open_client(a)
+            a._gateway.replica.fence("its state differs")
+            monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+            last = nodes.engine.entries[-1].id
+            nodes.logs["a"].append(b"more")
+            await eventually(lambda: a._gateway._position > last)
+            assert nodes.engine.snapshot is None
+            assert "its state differs" in await asyncio.wait_for(a.expelled(), LIMIT)
+        assert "this node has failed" not in caplog.text
+
+    webhook.run(scenario())
+
+
 def test_a_snapshot_that_cannot_be_used_is_refused() -> None:
     async def scenario() -> None:
         nodes = Nodes()
@@ -385,6 +404,41 @@ def test_the_number_of_connections_counts_in_the_whole_cluster() -> None:
     webhook.run(scenario())
 
 
+def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "_PATIENCE", 1e6)
+    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.engine.stop()
+            a._gateway.shut_down()
+            asked = asyncio.create_task(Rest(a)("POST", "/:send", json=1))
+            await eventually(lambda: a._gateway._waiting)
+            nodes.engine.go_on()
+            assert (await asked).status_code == 503
+
+    webhook.run(scenario())
+
+
+def test_a_node_stops_although_a_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "_PATIENCE", 1e6)
+    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.engine.stop()
+            asked = asyncio.create_task(Rest(a)("POST", "/:send", json=1))
+            await eventually(lambda: a._gateway._waiting)
+            async with asyncio.timeout(LIMIT):
+                await a.stop()
+            with pytest.raises(httpx.TransportError):
+                await asked
+
+    webhook.run(scenario())
+
+
 def test_a_client_that_leaves_before_it_is_let_in_leaves_nothing() -> None:
     async def scenario() -> None:
         nodes = Nodes()
@@ -401,8 +455,9 @@ def test_a_client_that_leaves_before_it_is_let_in_leaves_nothing() -> None:
             writer.close()
             await eventually(lambda: not a._gateway._undecided)
             nodes.engine.go_on()
-            await asyncio.sleep(0.1)
-            await eventually(lambda: a.core.connection_count == 0)
+            # The end of the client is appended in the turn in which its beginning is read.
+            await eventually(lambda: not nodes.logs["a"].state.unread_entries)
+            assert a.core.connection_count == 0
 
     webhook.run(scenario())
 

@@ -347,8 +347,8 @@ class Replica:
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up, since the last call."""
-        # What a node was to call when the log took it out is called by another one.
-        return [] if self.fenced else self.core.attempts_to_make(now)
+        # What a node was to call when the log took it out, or will soon, is called by another one.
+        return [] if self.fenced or self._leaving else self.core.attempts_to_make(now)
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get from this node since the last call, in order."""
