@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 from tests.adapters.service.test_cluster import Nodes, open_client
-from tests.browser.browsing import CHROMIUM, browsing, trace_page
+from tests.browser.browsing import CHROMIUM, SHARED, browsing, trace_page
 from tests.browser.test_accessibility import axe, violations
 from tests.helpers.needs import needs
 
@@ -42,7 +41,7 @@ def test_the_nodes_and_the_place_of_each_client_are_shown() -> None:
             await south.stop()
             await expect(listed).to_have_text(["north this one"])  # also without an event of a client
 
-    asyncio.run(run())
+    SHARED.run(run())
 
 
 def test_a_node_that_is_cut_off_says_so() -> None:
@@ -56,7 +55,7 @@ def test_a_node_that_is_cut_off_says_so() -> None:
             await expect(page.locator("#cluster-problem")).to_be_hidden()
             await expect(page.locator("#nodes li")).to_have_text("a this one")
 
-    asyncio.run(run())
+    SHARED.run(run())
 
 
 def test_a_service_that_is_alone_shows_no_nodes() -> None:
@@ -86,4 +85,4 @@ def test_a_checker_finds_nothing_in_it(scheme: str, width: int, axe: str) -> Non
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             nodes.logs[long].mend()
 
-    asyncio.run(run())
+    SHARED.run(run())

@@ -29,8 +29,8 @@ from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.snapshot import UnreadableSnapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
-from limpet_core.service.data_plane.parameters import OperationError
-from limpet_core.service.data_plane.writes import Write
+from limpet_core.service.data_plane.parameters import OperationError, bad_request
+from limpet_core.service.data_plane.writes import Send, Write
 from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
@@ -310,6 +310,9 @@ class ClusterGateway(Gateway):
         """Have an operation carried out by the cluster."""
         if self.refusal is not None:
             raise _unavailable()
+        if isinstance(write, Send) and len(write.message.data) + len(write.message.metadata) > MAX_DATA:
+            # A text whose characters are all escaped in JSON, which the size of the body allows.
+            raise bad_request(f"The message is too large: as JSON it may have {MAX_DATA} bytes in a cluster.")
         asked = self.replica.ask(write)
         waiting = self._waiting[asked] = asyncio.get_running_loop().create_future()
         self.flush()

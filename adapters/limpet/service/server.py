@@ -267,7 +267,13 @@ class Service:
         """Abort the TCP connection of a client without a close frame; return whether there was one.
 
         ``for_good``: end the connection as well, so that its recovery is refused.
+
+        Raises:
+            RuntimeError: for good at a node of a cluster, whose connections end when its log says so. Close the
+                connection over the REST API.
         """
+        if for_good and isinstance(self._gateway, ClusterGateway):
+            raise RuntimeError("a node of a cluster cannot end a connection by itself: close it over the REST API")
         dropped = self.core.drop(connection_id, for_good=for_good)
         self.flush()
         return dropped

@@ -72,7 +72,7 @@ class Rest:
     async def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
         url = f"{self._base}{path}"
         claims = {"aud": url.partition("?")[0], "exp": int(time.time()) + 60}
-        headers = {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
+        headers = request.pop("headers", {}) | {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
         async with httpx.AsyncClient(headers=headers, timeout=3 * LIMIT) as http:
             return await http.request(method, url, **request)
 
@@ -134,6 +134,8 @@ def test_what_one_node_has_answered_is_seen_at_the_other() -> None:
                 assert (await at_b("DELETE", path)).status_code == 204
                 assert (await at_a("HEAD", f"/groups/{group}")).status_code == 404
             assert (await at_b("PUT", "/groups/g/connections/nobody")).status_code == 404
+            escaped = {"content": "\x01" * (1 << 20), "headers": {"Content-Type": "text/plain"}}
+            assert (await at_b("POST", "/:send", **escaped)).status_code == 400  # six bytes each as JSON
             assert (await at_b("POST", "/users/ann/:send", json="hi")).status_code == 202
             assert (await ann.receive())["data"] == "hi"
             assert (await at_b("DELETE", f"/connections/{hello['connectionId']}?reason=enough")).status_code == 204
@@ -308,7 +310,7 @@ def test_a_node_with_other_settings_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [({}, "access key"), ({"access_key": KEY, "max_message_size": 5 << 20}, "max_message_size")],
+    [({}, "access key"), ({"access_key": KEY, "max_message_size": 4 << 20}, "max_message_size")],
 )
 def test_options_that_a_node_cannot_have_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
@@ -319,6 +321,21 @@ def test_options_that_a_node_cannot_have_are_refused(options: dict[str, Any], te
 def test_the_options_of_a_cluster_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"url of its log|name of a node"):
         ClusterOptions(**wrong)
+
+
+def test_a_node_cuts_a_client_off_and_leaves_its_connection_to_the_log() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a", "b") as (a, b):
+            client, hello = await open_client(a)
+            with pytest.raises(RuntimeError, match="REST"):
+                a.drop(hello["connectionId"], for_good=True)
+            assert a.drop(hello["connectionId"])
+            assert await client.close_code() == 1006
+            back = await Client.open(recovery_url(b, hello))
+            assert (await back.receive())["event"] == "connected"
+            await back.leave()
+
+    webhook.run(scenario())
 
 
 def test_other_options_need_a_new_start() -> None:

@@ -55,7 +55,7 @@ def test_large_entries_arrive_whole(servers: Servers) -> None:
 
     async def scenario() -> None:
         node = Node(await opened(server.url), "a")
-        node.append(100, size=MAX_ENTRY - 20)
+        node.append(10, size=MAX_ENTRY - 20)
         node.start()
         await node.until_read()
         assert all(len(entry.data) > MAX_ENTRY - 20 for entry in node.raw)

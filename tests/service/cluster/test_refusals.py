@@ -9,7 +9,7 @@ from tests.service.cluster.fake import fake_server, info
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
-from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_links
+from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_connection, _redis_links
 from limpet.service.cluster.redis import RedisLog
 
 SECRET = "hush-this-is-secret"
@@ -399,11 +399,13 @@ def test_a_connection_that_is_dead_is_found_before_it_is_needed(monkeypatch: pyt
     run(scenario)
 
 
-def test_an_answer_without_end_is_not_kept() -> None:
+def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_redis_connection, "_MAX_ANSWER", 8_000_000)
+
     async def scenario() -> None:
         async with fake_server() as fake:
             log = await opened(fake.url)
-            fake.answers["XREVRANGE"] = b"$999999999\r\n" + b"x" * 80_000_000
+            fake.answers["XREVRANGE"] = b"$999999999\r\n" + b"x" * 9_000_000
             question = asyncio.create_task(log.newest())
             await until(lambda: log._links.appender.connection is None)
             fake.answers["XREVRANGE"] = b"*0\r\n"

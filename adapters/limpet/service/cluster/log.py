@@ -22,8 +22,8 @@ __all__ = [
     "check_snapshot",
 ]
 
-MAX_ENTRY: Final = 8 * 1024 * 1024
-"""Bytes of the largest entry: a text of 1 MiB, all of whose characters are escaped, and what is written around it."""
+MAX_ENTRY: Final = 4 * 1024 * 1024
+"""Bytes of the largest entry."""
 
 MAX_SNAPSHOT: Final = 1024 * 1024 * 1024
 """Bytes of the largest snapshot."""

@@ -17,8 +17,8 @@ from limpet_core.service.wire.raw import RawMode
 FORMAT: Final = 1
 """The version of the encoding of entries and commands."""
 
-MAX_DATA: Final = 4 * 1024 * 1024
-"""Bytes of the largest message of a client, and of the largest answer of an event handler, in a cluster."""
+MAX_DATA: Final = 3 * 1024 * 1024
+"""Bytes of the largest message, and of the largest answer of an event handler, in a cluster."""
 
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
