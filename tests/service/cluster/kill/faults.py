@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -137,13 +138,27 @@ async def repeat_entries(arena: Arena, chance: random.Random) -> None:
     assert replica is not None
     await arena.until_read_from(replica)
     replica.stand_still()
-    known = primary("XLEN", HISTORY)
-    await arena.until(lambda: primary("XLEN", HISTORY) > known + 10, "entries wait for the replica")
+    begin = _entries(primary, "-")[-1][0]
+
+    def waiting() -> list[bytes]:
+        return [data for _, data in _entries(primary, "(" + begin.decode())]
+
+    await arena.until(lambda: len(waiting()) > 10, "entries wait for the replica")
+    unread = waiting()
     assert primary("CLIENT", "KILL", "TYPE", "normal") > 0
-    known = primary("XLEN", HISTORY)
-    await arena.until(lambda: primary("XLEN", HISTORY) > known + 5, "entries are repeated")
+
+    def are_repeated() -> bool:
+        times = Counter(waiting())
+        return all(times[data] > 1 for data in unread)
+
+    # A node that is late must not read the first copy before it has written the second one.
+    await arena.until(are_repeated, "entries are repeated")
     replica.go_on()
     await arena.until_all_have_got(10)
+
+
+def _entries(server: RedisServer, after: str) -> list[tuple[bytes, bytes]]:
+    return [(identity, fields[1]) for identity, fields in server("XRANGE", HISTORY, after, "+")]
 
 
 Fault = Callable[[Arena, random.Random], Awaitable[None]]
