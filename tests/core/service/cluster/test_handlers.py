@@ -312,3 +312,20 @@ def test_an_answer_about_a_client_that_the_log_cannot_hold_is_refused(size: int,
     assert (client.rejection and client.rejection.status) == status
     assert (client.transport is None) is (status is not None)
     assert a.replica.unread == 0
+
+
+def test_a_node_that_is_about_to_leave_begins_no_call() -> None:
+    cluster, ann = connected("a", "b")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    event(ann, "hello", 1)
+    a.append()
+    a.replica.leave()
+    a.append()
+    b.catch_up()  # which has taken the call over before a knows of it
+    allow(b)
+    assert calls(b) == ["hello"]
+    time, entry = cluster.log[a.read]  # the event, and not the end of the node behind it
+    a.read += 1
+    a.replica.apply(str(a.read), time, entry)
+    a.carry_out()
+    assert calls(a) == []
