@@ -180,8 +180,12 @@ class GroupStates:
         watchers = list(group.watchers)
         if fresh:
             snapshot = to_client.group_state_snapshot(group.name, group.states.values())
+            # A client may keep a state that came by an update until an update removes it (js).
+            gone = _batches(item for each, item in changed.items() if each not in group.states)
+            removals = [to_client.group_state_update(group.name, items) for items in gone]
             for connection in fresh:
-                self._registry.send(connection, snapshot)
+                for message in (snapshot, *removals):
+                    self._registry.send(connection, message)
         updates = [to_client.group_state_update(group.name, items) for items in _batches(changed.values())]
         for connection in watchers if updates else ():
             if not _may_watch(connection, group.name) and connection in group.watchers:

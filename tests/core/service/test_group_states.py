@@ -189,6 +189,15 @@ def test_to_subscribe_again_brings_a_fresh_snapshot_and_no_second_update() -> No
     assert heard(bob) == [update(item("c1", 1))]
 
 
+def test_a_removal_is_told_beside_a_snapshot_since_clients_keep_what_an_update_has_brought() -> None:
+    _, (ann, bob) = met()
+    said(bob, watch(1))
+    said(ann, put())
+    heard(bob)
+    ann.send(clear())
+    assert said(bob, watch(2)) == [ack(2), snapshot(), update(item("c1", 1))]
+
+
 def test_a_repeat_under_the_same_ack_id_brings_a_snapshot_too() -> None:
     service, (ann, bob) = met()
     said(ann, put())
