@@ -219,6 +219,7 @@ class ClusterGateway(Gateway):
                 await asyncio.wait((task,))
         if log is not None:
             await log.close()
+        self._congestion_changed(False)  # nobody waits for a log that is closed
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(_unavailable())
@@ -309,7 +310,12 @@ class ClusterGateway(Gateway):
 
     async def carry_out(self, write: Write) -> None:
         """Have an operation carried out by the cluster."""
-        if self.refusal is not None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._until_free()
+        except TimeoutError:
+            raise _unavailable() from None
+        if self.refusal is not None or not self._live:
             raise _unavailable()
         asked = self.replica.ask(write)
         waiting = self._waiting[asked] = asyncio.get_running_loop().create_future()
@@ -321,6 +327,13 @@ class ClusterGateway(Gateway):
             raise _unavailable("It may be carried out later.") from None
         finally:
             del self._waiting[asked]
+
+    async def _until_free(self) -> None:
+        """Wait until the log can take more; at once where nobody would be let in then."""
+        while self.congested and self._live and self.refusal is None:
+            free = asyncio.Event()
+            self.when_free(free.set)
+            await free.wait()
 
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""

@@ -267,7 +267,12 @@ class Service:
         """Abort the TCP connection of a client without a close frame; return whether there was one.
 
         ``for_good``: end the connection as well, so that its recovery is refused.
+
+        Raises:
+            ValueError: if a node of a cluster should end a connection, which all nodes have.
         """
+        if for_good and isinstance(self._gateway, ClusterGateway):
+            raise ValueError("for_good ends a connection at one node alone: have the data plane close it in a cluster")
         dropped = self.core.drop(connection_id, for_good=for_good)
         self.flush()
         return dropped
