@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from limpet_core.service import EventHandler, EventSettings, HandlerCall, ServiceCore
 from simulation.clock import Clock
@@ -34,7 +34,10 @@ class Answering:
 
     Attributes:
         core: the logic of the service that calls; what another one has asked is answered in vain.
+        may_be_asked_again: whether an event may come again; somebody else looks that the first caller has died then.
     """
+
+    may_be_asked_again: ClassVar[bool] = False
 
     def __init__(self, clock: Clock, ledger: Ledger, answered: Callable[[], None]) -> None:
         self.clock, self.ledger, self.answered = clock, ledger, answered
@@ -58,7 +61,7 @@ class Answering:
                 way = "json"
             way = self.ledger.ways[number] = again or way
             if way != "unreachable":
-                if again is None:
+                if again is None or not self.may_be_asked_again:
                     self.ledger.called[number] += 1
                 clock.log("the event handler is called for %s", number)
             if way == "silent":

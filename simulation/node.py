@@ -33,6 +33,8 @@ class Handlers(Answering):
 
     node: Node
 
+    may_be_asked_again = True
+
     def takes(self, core: Any, call: HandlerCall) -> None:
         if not call.cancelled and call.event != "validate":
             self.node.surroundings.calls(self.node, call)

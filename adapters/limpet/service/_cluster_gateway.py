@@ -224,6 +224,7 @@ class ClusterGateway(Gateway):
                 await asyncio.wait((task,))
         if log is not None:
             await log.close()
+        self._congestion_changed(False)  # nobody waits for a log that is closed
         self._refuse_waiting()
         await super().close()
 
@@ -314,7 +315,12 @@ class ClusterGateway(Gateway):
 
     async def carry_out(self, write: Write) -> None:
         """Have an operation carried out by the cluster."""
-        if self.refusal is not None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._until_free()
+        except TimeoutError:
+            raise _unavailable() from None
+        if self.refusal is not None or not self._live:
             raise _unavailable()
         if isinstance(write, Send) and len(write.message.data) + len(write.message.metadata) > MAX_DATA:
             # A text whose characters are all escaped in JSON, which the size of the body allows.
@@ -335,6 +341,13 @@ class ClusterGateway(Gateway):
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(_unavailable())
+
+    async def _until_free(self) -> None:
+        """Wait until the log can take more; at once where nobody would be let in then."""
+        while self.congested and self._live and self.refusal is None:
+            free = asyncio.Event()
+            self.when_free(free.set)
+            await free.wait()
 
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""

@@ -361,7 +361,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._ping_timer = self._loop.call_later(interval, self._ping)
 
     def _ping(self) -> None:
-        if not self._received_since_ping:
+        # While the service does not read, it cannot hear the client.
+        if not self._received_since_ping and not self._turn_scheduled:
             self.abort()
             return
         self._received_since_ping = False

@@ -19,6 +19,8 @@ from tests.helpers.waiting import LIMIT
 from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
 from limpet_core.service import JSON
+from limpet_core.service.data_plane.parameters import OperationError
+from limpet_core.service.data_plane.writes import Close
 
 KEY = "k" * 32
 
@@ -502,5 +504,60 @@ def test_no_timer_is_left_of_a_node_whose_start_is_cancelled() -> None:
             with pytest.raises(asyncio.CancelledError):  # while b goes on to write
                 await starting
             assert a._gateway._timer is None
+
+    webhook.run(scenario())
+
+
+def test_operations_wait_while_the_log_is_behind() -> None:
+    async def scenario() -> None:
+        nodes = Nodes(max_unread_bytes=100_000)
+        async with nodes.up("a", "b") as (a, b):
+            bob, _ = await open_client(b, "bob")
+            nodes.engine.stop()
+            rest, body = Rest(a), "x" * 100_000
+            sending = [asyncio.create_task(rest("POST", "/:send", json=f"{each}{body}")) for each in range(5)]
+            await eventually(lambda: len(a._gateway._when_free) == len(sending) - 1)
+            assert nodes.logs["a"].state.unread_bytes < 3 * len(body)
+            nodes.engine.go_on()
+            assert [(await each).status_code for each in sending] == [202] * len(sending)
+            got = sorted([(await bob.receive())["data"][0] for _ in sending])
+            assert got == ["0", "1", "2", "3", "4"]
+            await bob.leave()
+
+    webhook.run(scenario())
+
+
+def test_operations_that_wait_for_a_log_that_is_behind_are_refused_at_the_end() -> None:
+    async def scenario() -> None:
+        nodes = Nodes(max_unread_bytes=10)
+        a = nodes.service("a")
+        await a.start()
+        nodes.engine.stop()
+        await eventually(lambda: a._gateway.congested)
+        waiting = asyncio.create_task(a._gateway.carry_out(Close("chat", "hub", "")))
+        await eventually(lambda: a._gateway._when_free)
+        await a.stop()
+        with pytest.raises(OperationError, match="does not reach the log"):
+            await waiting
+
+    webhook.run(scenario())
+
+
+def test_a_client_that_is_not_read_since_the_log_is_behind_is_not_silent() -> None:
+    async def scenario() -> None:
+        nodes = Nodes(ServiceOptions(access_key=KEY, keepalive_interval=600), max_unread_bytes=1000)
+        async with nodes.up("a") as (a,):
+            ann, _ = await open_client(a)
+            nodes.engine.stop()
+            await ann.send(type="joinGroup", group="g" * 1000)
+            await eventually(lambda: a._gateway.congested)
+            await ann.send(type="joinGroup", group="g", ackId=1)
+            (connection,) = a._connections()
+            await eventually(lambda: connection._turn_scheduled)
+            for _ in range(3):
+                connection._ping()
+            nodes.engine.go_on()
+            assert (await ann.receive())["success"]
+            await ann.leave()
 
     webhook.run(scenario())

@@ -214,8 +214,11 @@ class Replica:
         See :meth:`ServiceCore.disconnected` and :meth:`ServiceCore.transport_broken`.
         """
         connection = transport.connection
-        self._acks.pop(transport, None)
+        acknowledged = self._acks.pop(transport, None)
         if connection is not None and connection.transport is transport:
+            if acknowledged is not None:  # else the client would get these messages again
+                acks = [(connection.connection_id, _number(transport), acknowledged)]
+                self._outgoing.add(commands.SequenceAcks(acks))
             self._outgoing.add(commands.Gone(connection.connection_id, _number(transport), code, reason, broken))
 
     def send_away(self, transport: Transport) -> None:

@@ -128,3 +128,14 @@ def test_nothing_stays_of_a_client_that_was_lost_before_its_end_was_read_back() 
     gc.collect()
     left = [each for each in gc.get_objects() if isinstance(each, Transport) and each.connection is not None]
     assert connection_id not in [each.connection.connection_id for each in left if each.connection is not None]
+
+
+def test_what_a_client_has_acknowledged_before_it_was_lost_does_not_come_again() -> None:
+    cluster = Cluster("a", "b")
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    flood(bob, 3)
+    cluster.run()
+    ann.says(type="sequenceAck", sequenceId=2)
+    ann.is_lost()
+    assert [data for _, data in cluster.recover(ann, "b").messages] == [2]
+    assert len(cluster.digests()) == 1
