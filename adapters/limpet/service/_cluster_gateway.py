@@ -403,8 +403,11 @@ class ClusterGateway(Gateway):
         for transport, writer in list(self._writers.items()):
             self.replica.send_away(transport)
             writer.flush()
-        for pending, respond in list(self._undecided.items()):
-            del self._undecided[pending]
+        undecided = list(self._undecided.items())
+        self._undecided.clear()
+        for pending, respond in undecided:
+            assert isinstance(pending, Opening)
+            self.replica.forget(pending)  # the log may still let it in
             self._respond(pending.hub, Refusal(503, refusal), respond)
 
 

@@ -458,3 +458,22 @@ def test_a_client_that_leaves_before_it_is_let_in_leaves_nothing() -> None:
             assert a.core.connection_count == 0
 
     webhook.run(scenario())
+
+
+def test_a_client_that_is_refused_while_the_log_stands_still_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.engine.stop()
+            asked = asyncio.create_task(refusal(a.client_url()))
+            await eventually(lambda: a._gateway._undecided)
+            monkeypatch.setattr(_cluster_gateway, "LEASE", 0.0)
+            status, _ = await asked
+            assert status == 503
+            nodes.engine.go_on()
+            await eventually(lambda: not nodes.logs["a"].state.unread_entries)
+            assert a.core.connection_count == 0
+
+    webhook.run(scenario())
