@@ -83,6 +83,7 @@ class ClusterGateway(Gateway):
         self._read_back_at = monotonic()
         self._live = False
         self._cut_off = False
+        self._leaves = False
         self._position: LogId = START
         self._waiting: dict[Asked, asyncio.Future[None]] = {}
         self._snapshot_at = monotonic()
@@ -199,6 +200,7 @@ class ClusterGateway(Gateway):
 
     def shut_down(self) -> None:
         """Leave the cluster: clients are told to come back, which they do at another node."""
+        self._leaves = True
         self.replica.leave()
         self.flush()
 
@@ -207,9 +209,10 @@ class ClusterGateway(Gateway):
         self._end("it stops before the log has answered")
 
     async def close(self) -> None:
-        """End the connection to the log, and what a :class:`Gateway` ends."""
-        self._stop_timer()
+        """Leave the cluster if :meth:`shut_down` was not called, and end the log and what a :class:`Gateway` ends."""
         log, reader = self._log, self._reader
+        if self._live and not self._leaves:
+            self.shut_down()
         if log is not None:
             # The others learn at once that this node is gone if its last entry gets there.
             with suppress(TimeoutError):
@@ -217,6 +220,7 @@ class ClusterGateway(Gateway):
                     while log.state.unread_entries:
                         await self._next_entry()
         self._live = False
+        self._stop_timer()
         for task in (reader, self._saving):
             if task is not None:
                 task.cancel()

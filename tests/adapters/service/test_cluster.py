@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -32,13 +33,13 @@ class Nodes:
         self.options = options or ServiceOptions(access_key=KEY)
         self._log = log
 
-    def service(self, name: str, options: ServiceOptions | None = None) -> Service:
+    def service(self, name: str, options: ServiceOptions | None = None, port: int = 0) -> Service:
         async def open_log(on_congested: Callable[[bool], None]) -> MemoryLog:
             log = self.logs[name] = MemoryLog(self.engine, on_congested=on_congested, **self._log)
             return log
 
         cluster = ClusterOptions(open_log=open_log, name=name)
-        return Service(options or self.options, cluster=cluster)
+        return Service(options or self.options, port=port, cluster=cluster)
 
     @contextlib.asynccontextmanager
     async def up(self, *names: str) -> AsyncIterator[list[Service]]:
@@ -322,6 +323,20 @@ def test_a_node_with_other_settings_is_refused() -> None:
             with pytest.raises(ClusterRefused, match="settings"):
                 await other.start()
 
+    webhook.run(scenario())
+
+
+def test_a_node_whose_port_is_taken_leaves_its_cluster_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            with pytest.raises(OSError, match=str(a.port)):
+                await nodes.service("b", port=a.port).start()
+            await eventually(lambda: len(a._gateway.replica.members) == 1)
+        assert "is in the cluster of 2" in caplog.text
+        assert "silent" not in caplog.text
+
+    caplog.set_level(logging.INFO, "limpet.service")
     webhook.run(scenario())
 
 
