@@ -17,7 +17,7 @@ from tests.adapters.service import webhook
 from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
 from tests.helpers.waiting import LIMIT
 
-from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway
+from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway, _cluster_snapshots
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
 from limpet_core.service import JSON
 
@@ -239,7 +239,7 @@ def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
 
 
 def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_EVERY", 0.2)
+    monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_EVERY", 0.2)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -266,7 +266,7 @@ def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monk
 def test_a_snapshot_that_the_engine_refuses_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+    monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -294,7 +294,7 @@ def test_a_node_that_is_out_of_its_cluster_takes_no_snapshot(
         async with nodes.up("a") as (a,):
             await open_client(a)
             a._gateway.replica.fence("its state differs")
-            monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+            monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
             last = nodes.engine.entries[-1].id
             nodes.logs["a"].append(b"more")
             await eventually(lambda: a._gateway._position > last)
