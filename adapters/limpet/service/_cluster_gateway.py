@@ -17,6 +17,7 @@ import msgspec
 
 from limpet._extras import extra
 from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
+from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._webhooks import Called
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
@@ -37,12 +38,6 @@ _LOGGER: Final = logging.getLogger("limpet.service")
 
 LEASE: Final = 4.0
 """Seconds without an own entry read back after which a node sends its clients to other nodes."""
-
-SNAPSHOT_EVERY: Final = 60.0
-"""Seconds between snapshots of the cluster's state."""
-
-SNAPSHOT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of the log after which a snapshot is taken sooner."""
 
 _PATIENCE: Final = 30.0
 """Seconds that a request of an application server waits for the log."""
@@ -83,11 +78,10 @@ class ClusterGateway(Gateway):
         self._read_back_at = monotonic()
         self._live = False
         self._cut_off = False
+        self._leaves = False
         self._position: LogId = START
         self._waiting: dict[Asked, asyncio.Future[None]] = {}
-        self._snapshot_at = monotonic()
-        self._since_snapshot = 0
-        self._saving: asyncio.Task[None] | None = None
+        self._snapshots: Snapshots | None = None
         self._readers: list[asyncio.Future[None]] = []
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
@@ -160,7 +154,8 @@ class ClusterGateway(Gateway):
                     gc.enable()
             self._position = snapshot.at
         newest = await log.newest()
-        self._reader = asyncio.create_task(self._read(log))
+        self._snapshots = Snapshots(log, self.replica)
+        self._reader = asyncio.create_task(self._read(log, self._snapshots))
         await self._until(lambda: self._position >= newest)
         self._live = True
         self._read_back_at = monotonic()
@@ -199,6 +194,7 @@ class ClusterGateway(Gateway):
 
     def shut_down(self) -> None:
         """Leave the cluster: clients are told to come back, which they do at another node."""
+        self._leaves = True
         self.replica.leave()
         self.flush()
 
@@ -207,9 +203,10 @@ class ClusterGateway(Gateway):
         self._end("it stops before the log has answered")
 
     async def close(self) -> None:
-        """End the connection to the log, and what a :class:`Gateway` ends."""
-        self._stop_timer()
+        """Leave the cluster if :meth:`shut_down` was not called, and end the log and what a :class:`Gateway` ends."""
         log, reader = self._log, self._reader
+        if self._live and not self._leaves:
+            self.shut_down()
         if log is not None:
             # The others learn at once that this node is gone if its last entry gets there.
             with suppress(TimeoutError):
@@ -217,11 +214,12 @@ class ClusterGateway(Gateway):
                     while log.state.unread_entries:
                         await self._next_entry()
         self._live = False
-        self._stop_timer()  # what was read meanwhile has set it again
-        for task in (reader, self._saving):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait((task,))
+        self._stop_timer()
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait((reader,))
+        if self._snapshots is not None:
+            await self._snapshots.close()
         if log is not None:
             await log.close()
         self._congestion_changed(False)  # nobody waits for a log that is closed
@@ -230,7 +228,7 @@ class ClusterGateway(Gateway):
 
     # ---- The log
 
-    async def _read(self, log: Log) -> None:
+    async def _read(self, log: Log, snapshots: Snapshots) -> None:
         try:
             async with aclosing(log.read(self._position)) as batches:
                 async for batch in batches:
@@ -243,9 +241,7 @@ class ClusterGateway(Gateway):
                         self._read_back_at = self._applied_at
                     self.flush()
                     self._tell_readers()
-                    self._since_snapshot += sum(len(entry.data) for entry in batch)
-                    if self._is_snapshot_due():
-                        self._take_snapshot(log)
+                    snapshots.applied(self._position, sum(len(entry.data) for entry in batch))
         except EntryForgotten as error:
             log.append(self.replica.forked())
             self._end(f"{self.replica.fenced}: {error}")
@@ -256,27 +252,6 @@ class ClusterGateway(Gateway):
         except Exception as error:
             _LOGGER.exception("this node has failed")
             self._end(f"a fault of this service: {error!r}")
-
-    # ---- Snapshots: without them the log would grow for ever, and a new node would have to read all of it
-
-    def _is_snapshot_due(self) -> bool:
-        """Return whether this node, as the one that has been there for the longest time, is to take a snapshot now."""
-        if self.replica.fenced:
-            return False  # its state may not be that of the cluster
-        late = monotonic() - self._snapshot_at > SNAPSHOT_EVERY or self._since_snapshot > SNAPSHOT_BYTES
-        return late and self._saving is None and self.replica.members.first == self.replica.node
-
-    def _take_snapshot(self, log: Log) -> None:
-        self._snapshot_at, self._since_snapshot = monotonic(), 0
-        self._saving = asyncio.create_task(self._save_snapshot(log, self._position, self.replica.snapshot()))
-
-    async def _save_snapshot(self, log: Log, at: LogId, data: bytes) -> None:
-        try:
-            await log.save_snapshot(at, data)
-        except (LogError, ValueError) as error:
-            _LOGGER.warning("the snapshot of the cluster was not kept, and is tried again later: %s", error)
-        finally:
-            self._saving = None
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""
@@ -420,10 +395,11 @@ class ClusterGateway(Gateway):
         for transport, writer in list(self._writers.items()):
             self.replica.send_away(transport)
             writer.flush()
-        for pending, respond in list(self._undecided.items()):
+        undecided = list(self._undecided.items())
+        self._undecided.clear()
+        for pending, respond in undecided:
             assert isinstance(pending, Opening)
-            del self._undecided[pending]
-            self.replica.forget(pending)  # it may be in the log already
+            self.replica.forget(pending)  # the log may still let it in
             self._respond(pending.hub, Refusal(503, refusal), respond)
 
 

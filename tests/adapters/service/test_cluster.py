@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from operator import methodcaller
 from typing import Any
 
 import httpx
@@ -16,7 +18,7 @@ from tests.adapters.service import webhook
 from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
 from tests.helpers.waiting import LIMIT
 
-from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway
+from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway, _cluster_snapshots
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
 from limpet_core.service import JSON
 from limpet_core.service.data_plane.parameters import OperationError
@@ -34,13 +36,13 @@ class Nodes:
         self.options = options or ServiceOptions(access_key=KEY)
         self._log = log
 
-    def service(self, name: str, options: ServiceOptions | None = None) -> Service:
+    def service(self, name: str, options: ServiceOptions | None = None, port: int = 0) -> Service:
         async def open_log(on_congested: Callable[[bool], None]) -> MemoryLog:
             log = self.logs[name] = MemoryLog(self.engine, on_congested=on_congested, **self._log)
             return log
 
         cluster = ClusterOptions(open_log=open_log, name=name)
-        return Service(options or self.options, cluster=cluster)
+        return Service(options or self.options, port=port, cluster=cluster)
 
     @contextlib.asynccontextmanager
     async def up(self, *names: str) -> AsyncIterator[list[Service]]:
@@ -242,7 +244,7 @@ def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
 
 
 def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_EVERY", 0.2)
+    monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_EVERY", 0.2)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -269,7 +271,7 @@ def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monk
 def test_a_snapshot_that_the_engine_refuses_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+    monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -297,7 +299,7 @@ def test_a_node_that_is_out_of_its_cluster_takes_no_snapshot(
         async with nodes.up("a") as (a,):
             await open_client(a)
             a._gateway.replica.fence("its state differs")
-            monkeypatch.setattr(_cluster_gateway, "SNAPSHOT_BYTES", 0)
+            monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
             last = nodes.engine.entries[-1].id
             nodes.logs["a"].append(b"more")
             await eventually(lambda: a._gateway._position > last)
@@ -326,6 +328,20 @@ def test_a_node_with_other_settings_is_refused() -> None:
             with pytest.raises(ClusterRefused, match="settings"):
                 await other.start()
 
+    webhook.run(scenario())
+
+
+def test_a_node_whose_port_is_taken_leaves_its_cluster_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            with pytest.raises(OSError, match=str(a.port)):
+                await nodes.service("b", port=a.port).start()
+            await eventually(lambda: len(a._gateway.replica.members) == 1)
+        assert "is in the cluster of 2" in caplog.text
+        assert "silent" not in caplog.text
+
+    caplog.set_level(logging.INFO, "limpet.service")
     webhook.run(scenario())
 
 
@@ -484,7 +500,7 @@ def test_a_client_whose_recovery_is_refused_at_once_waits_for_nothing_more() -> 
             client, hello = await open_client(a)
             back = await Client.open(recovery_url(a, hello | {"reconnectionToken": "wrong"}))
             # Else the client's answer to the close is not read, and its connection stays for five seconds.
-            assert [connection._pending for connection in a._connections()] == [None, None]
+            assert [vars(connection)["_pending"] for connection in a._connections()] == [None, None]
             assert await back.close_code() == 1008
             await client.leave()
 
@@ -553,11 +569,30 @@ def test_a_client_that_is_not_read_since_the_log_is_behind_is_not_silent() -> No
             await eventually(lambda: a._gateway.congested)
             await ann.send(type="joinGroup", group="g", ackId=1)
             (connection,) = a._connections()
-            await eventually(lambda: connection._turn_scheduled)
+            await eventually(lambda: vars(connection)["_turn_scheduled"])
             for _ in range(3):
-                connection._ping()
+                methodcaller("_ping")(connection)
             nodes.engine.go_on()
             assert (await ann.receive())["success"]
             await ann.leave()
+
+    webhook.run(scenario())
+
+
+def test_a_client_that_is_refused_while_the_log_stands_still_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            nodes.engine.stop()
+            asked = asyncio.create_task(refusal(a.client_url()))
+            await eventually(lambda: a._gateway._undecided)
+            monkeypatch.setattr(_cluster_gateway, "LEASE", 0.0)
+            status, _ = await asked
+            assert status == 503
+            nodes.engine.go_on()
+            await eventually(lambda: not nodes.logs["a"].state.unread_entries)
+            assert a.core.connection_count == 0
 
     webhook.run(scenario())

@@ -272,14 +272,14 @@ _envelope_decoder = msgspec.msgpack.Decoder(_Envelope)
 _entry_decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def encode(command: Command) -> msgspec.Raw:
+def encode(command: Command) -> bytes:
     """Encode one command, for :func:`envelop`."""
-    return msgspec.Raw(_encoder.encode(command))
+    return _encoder.encode(command)
 
 
-def envelop(node: str, counter: int, commands: list[msgspec.Raw]) -> bytes:
+def envelop(node: str, counter: int, commands: list[bytes]) -> bytes:
     """Return an entry of encoded commands, to be appended to the log."""
-    return _encoder.encode((FORMAT, (node, counter, commands)))
+    return _encoder.encode((FORMAT, (node, counter, [msgspec.Raw(command) for command in commands])))
 
 
 def decode(data: bytes) -> Entry:

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from limpet_core.service.cluster.commands import Command, Fork, encode, envelop
 
 _ENTRY_BYTES: Final = 256 * 1024
@@ -19,7 +17,7 @@ class Outgoing:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._commands: list[msgspec.Raw] = []
+        self._commands: list[bytes] = []
         self._size = 0
         self._counter = 0
         self._ready: list[bytes] = []
@@ -32,12 +30,11 @@ class Outgoing:
 
     def add(self, command: Command) -> None:
         """Write a command into the next entry."""
-        raw = encode(command)
-        length = len(bytes(raw))
-        if self._commands and self._size + length > _ENTRY_BYTES:
+        encoded = encode(command)
+        if self._commands and self._size + len(encoded) > _ENTRY_BYTES:
             self._close()
-        self._commands.append(raw)
-        self._size += length
+        self._commands.append(encoded)
+        self._size += len(encoded)
 
     def extend(self, commands: Iterable[Command]) -> None:
         """Write several commands."""

@@ -13,11 +13,12 @@ from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.commands import MAX_DATA, ForeignEntry, UnreadableEntry
-from limpet_core.service.cluster.members import SILENCE, Members
+from limpet_core.service.cluster.members import Members
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.rollout import Rollout
 from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
+from limpet_core.service.cluster.silence import BEAT, Listening
 from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -33,9 +34,6 @@ from limpet_core.service.wire.subprotocols import choose_subprotocol
 from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
-
-BEAT: Final = 1.0
-"""Seconds without an entry after which a node writes one."""
 
 _ACK_DELAY: Final = 0.1
 _ACKS_AT_ONCE: Final = 500
@@ -53,7 +51,7 @@ class Replica:
 
     Args:
         node: the name of this run of this node, which no other run of any node has.
-        core: a new one.
+        core: a new one, of the same ``node``.
         settings: a digest of all that must be the same at all nodes.
         name: of the node, for people.
         behaviours: the oldest and the newest behaviour of the service that this release has.
@@ -62,6 +60,7 @@ class Replica:
 
     Attributes:
         core: the logic of the service; to be read.
+        shared: what the log says, which is the same at all nodes; to be read.
         node: the name of this run of this node.
         fenced: why this node must end, and start anew under another name; empty while it may go on.
     """
@@ -82,7 +81,8 @@ class Replica:
         self._outgoing = Outgoing(node)
         self._outgoing.add(commands.Hello(settings, *behaviours, name))
         self._behaviours = behaviours
-        self._rollout = Rollout(self.shared)
+        self._rollout = Rollout()
+        self._listening = Listening(node, self.shared)
         self._next_number = 1
         self._openings: dict[int, Opening] = {}
         self._opened: list[Opening] = []
@@ -95,12 +95,8 @@ class Replica:
         self._handed_out: list[Transport] = []
         # Those whose end is on its way to the log.
         self._ending: set[Transport] = set()
-        # The counter of each node, and since when it is that, by this machine's clock.
-        self._heard: dict[str, tuple[int, float]] = {}
         self._last_entry = -math.inf
         self._looked = -math.inf
-        # The newest entry at the last look at which there was a newer one than before, and when that was.
-        self._moved = ("", -math.inf)
         self._leaving = False
 
     # ---- State
@@ -277,35 +273,11 @@ class Replica:
             self._looked = now
             # The end of one that was lost or replaced meanwhile never comes back.
             self._ending = {transport for transport in self._ending if _is_present(transport)}
-            self._accuse(now)
+            self._outgoing.extend(self._listening.accusations(now))
             self._compare()
-            behaviour = self._rollout.proposal(self.node)
+            behaviour = self._rollout.proposal(self.shared, self.node)
             if behaviour is not None:
                 self._outgoing.add(commands.Activate(behaviour))
-
-    def _accuse(self, now: float) -> None:
-        """Say of nodes that are silent that they are dead. The log decides: a sign of life may have come before.
-
-        They must be silent by this machine's clock, too: the log's may jump. While the log stands still nobody can be
-        heard, and behind it not all are heard at once.
-        """
-        heard = self._heard
-        position, since = self._moved
-        if self.position != position:
-            self._moved = (self.position, now)
-            if now - since > 2 * BEAT:
-                heard = {}
-        self._heard = {
-            member.node: known
-            if (known := heard.get(member.node, (0, now)))[0] == member.counter
-            else (member.counter, now)
-            for member in self.members
-        }
-        for member in self.members.silent(self.core.now):
-            counter, since = self._heard[member.node]
-            if member.node != self.node and now - since > SILENCE:
-                self._heard[member.node] = (counter, now)  # once for each time of silence
-                self._outgoing.add(commands.Dead(member.node, counter))
 
     def _compare(self) -> None:
         shared = self.shared

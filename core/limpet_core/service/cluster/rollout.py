@@ -14,20 +14,14 @@ A node of the release before, which has crashed and starts again, is still welco
 
 
 class Rollout:
-    """Looks for a newer behaviour that all nodes have; every node looks, and the first one proposes it.
+    """Looks for a newer behaviour that all nodes have; every node looks, and the first one proposes it."""
 
-    Args:
-        shared: what the log says.
-    """
-
-    def __init__(self, shared: SharedState) -> None:
-        self._shared = shared
+    def __init__(self) -> None:
         self._common = 0
         self._since = 0.0
 
-    def proposal(self, node: str) -> int | None:
+    def proposal(self, shared: SharedState, node: str) -> int | None:
         """Return the behaviour that ``node`` is to propose now; ``None``: nothing. Call it about once a second."""
-        shared = self._shared
         common = min((member.newest for member in shared.members), default=0)
         if common != self._common:
             self._common, self._since = common, shared.core.now

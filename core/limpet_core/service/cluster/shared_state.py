@@ -141,8 +141,10 @@ class SharedState:
         elif isinstance(command, commands.Open | commands.Recover):
             here = node == self._node and self._local.expects(command.number)
             place = (node, command.number)
-            attach = core.open if isinstance(command, commands.Open) else core.recover_at
-            found = attach(command, place, here=here)  # type: ignore[arg-type]
+            if isinstance(command, commands.Open):
+                found = core.open(command, place, here=here)
+            else:
+                found = core.recover_at(command, place, here=here)
             if here:
                 self._local.attached(command.number, found)
         elif isinstance(command, commands.Gone | commands.Overrun):

@@ -160,6 +160,20 @@ def test_pings_are_answered_without_the_log(as_text: bool) -> None:
     assert len(cluster.log) == before
 
 
+@pytest.mark.parametrize(
+    ("text", "type_"), [(b'{"type":"\\u0070ing"}', "pong"), (b'{"type":"ping"', "system"), (b'["ping"]', "system")]
+)
+def test_what_does_not_look_like_a_ping_and_what_is_none_goes_through_the_log(text: bytes, type_: str) -> None:
+    cluster = Cluster("a")
+    ann = cluster.connect("a")
+    assert ann.transport is not None
+    before = len(cluster.log)
+    cluster.nodes["a"].replica.receive(ann.transport, text, cluster.now)
+    cluster.run()
+    assert len(cluster.log) == before + 1
+    assert ann.got[-1]["type"] == type_
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_acknowledgements_travel_together(as_text: bool) -> None:
     cluster = Cluster("a", "b")

@@ -1,0 +1,64 @@
+"""Which nodes a node takes for dead, since it has heard nothing of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from limpet_core.service.cluster.commands import Dead
+from limpet_core.service.cluster.members import SILENCE
+from limpet_core.service.cluster.shared_state import SharedState
+
+BEAT: Final = 1.0
+"""Seconds without an entry after which a node writes one."""
+
+
+class Listening:
+    """Listens to the nodes of the cluster, and accuses those that are silent of being dead.
+
+    They must be silent by the log's clock and by this machine's: the log's may jump. While the log stands still nobody
+    can be heard, and behind it not all are heard at once.
+
+    Args:
+        node: the name of this run of this node, which accuses others alone.
+        shared: what the log says.
+    """
+
+    def __init__(self, node: str, shared: SharedState) -> None:
+        self._node = node
+        self._shared = shared
+        # The counter of each node, and since when it is that, by this machine's clock.
+        self._heard: dict[str, tuple[int, float]] = {}
+        # The newest entry at the last look at which there was a newer one than before, and when that was.
+        self._moved = ("", -math.inf)
+
+    def accusations(self, now: float) -> list[Dead]:
+        """Return the accusations to write into the log; call it about once in a :data:`BEAT`.
+
+        Each silent node is accused once for each time of silence. The log decides: a sign of life may have come before.
+
+        Args:
+            now: monotonic seconds of this machine.
+        """
+        self._listen(now)
+        accusations: list[Dead] = []
+        for member in self._shared.members.silent(self._shared.core.now):
+            counter, since = self._heard[member.node]
+            if member.node != self._node and now - since > SILENCE:
+                self._heard[member.node] = (counter, now)
+                accusations.append(Dead(member.node, counter))
+        return accusations
+
+    def _listen(self, now: float) -> None:
+        shared, heard = self._shared, self._heard
+        position, since = self._moved
+        if shared.position != position:
+            self._moved = (shared.position, now)
+            if now - since > 2 * BEAT:
+                heard = {}
+        self._heard = {
+            member.node: known
+            if (known := heard.get(member.node, (0, now)))[0] == member.counter
+            else (member.counter, now)
+            for member in shared.members
+        }
