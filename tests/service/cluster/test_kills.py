@@ -16,6 +16,8 @@ from tests.service.cluster.kill.arena import Shape, arena
 from tests.service.cluster.kill.verdict import Verdict, judge
 from tests.service.cluster.servers import Servers
 
+pytestmark = pytest.mark.timeout(400)  # what does not come to pass says so itself, with the logs of the nodes
+
 SINGLE = Shape(replica=False)
 ROUNDS = 5 if PROFILE == "long" else 1
 """How often each scenario is gone through; `python -m tests.soak.cluster` takes minutes, and any of them by chance."""
