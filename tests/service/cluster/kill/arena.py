@@ -20,7 +20,7 @@ from limpet.service import client_url
 from limpet.testing.network import ChaosProxy
 
 KEY = "k" * 32
-SETTLING = 4 * LIMIT
+SETTLING = 3 * LIMIT
 """Seconds until every message is acknowledged and delivered: a client tries to recover for 30 s, then starts anew."""
 
 HISTORY = "{limpet:0}:log"
