@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from secrets import token_hex, token_urlsafe
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,7 +19,6 @@ from limpet._extras import extra
 from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
 from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._gateway import Gateway, utc_time
-from limpet.service._webhooks import Called
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
 from limpet.service.cluster.log import OnCongested
 from limpet.service.cluster.view import ClusterView, cluster_view
@@ -33,6 +32,9 @@ from limpet_core.service.cluster.waiting import Asked, Opening
 from limpet_core.service.data_plane.parameters import OperationError, bad_request
 from limpet_core.service.data_plane.writes import Send, Write
 from limpet_core.text import one_line
+
+if TYPE_CHECKING:
+    from limpet.service._webhooks import Called
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 
