@@ -82,7 +82,7 @@ class Replica:
         self._outgoing.add(commands.Hello(settings, *behaviours, name))
         self._behaviours = behaviours
         self._rollout = Rollout()
-        self._listening = Listening(node, self.shared)
+        self._listening = Listening(node)
         self._next_number = 1
         self._openings: dict[int, Opening] = {}
         self._opened: list[Opening] = []
@@ -271,9 +271,7 @@ class Replica:
         # A node that writes all the time needs no beat, and has to look at the others, too.
         if self._looked + BEAT <= now:
             self._looked = now
-            # The end of one that was lost or replaced meanwhile never comes back.
-            self._ending = {transport for transport in self._ending if _is_present(transport)}
-            self._outgoing.extend(self._listening.accusations(now))
+            self._outgoing.extend(self._listening.accusations(self.shared, now))
             self._compare()
             behaviour = self._rollout.proposal(self.shared, self.node)
             if behaviour is not None:

@@ -21,36 +21,35 @@ class Listening:
 
     Args:
         node: the name of this run of this node, which accuses others alone.
-        shared: what the log says.
     """
 
-    def __init__(self, node: str, shared: SharedState) -> None:
+    def __init__(self, node: str) -> None:
         self._node = node
-        self._shared = shared
         # The counter of each node, and since when it is that, by this machine's clock.
         self._heard: dict[str, tuple[int, float]] = {}
         # The newest entry at the last look at which there was a newer one than before, and when that was.
         self._moved = ("", -math.inf)
 
-    def accusations(self, now: float) -> list[Dead]:
+    def accusations(self, shared: SharedState, now: float) -> list[Dead]:
         """Return the accusations to write into the log; call it about once in a :data:`BEAT`.
 
         Each silent node is accused once for each time of silence. The log decides: a sign of life may have come before.
 
         Args:
+            shared: what the log says.
             now: monotonic seconds of this machine.
         """
-        self._listen(now)
+        self._listen(shared, now)
         accusations: list[Dead] = []
-        for member in self._shared.members.silent(self._shared.core.now):
+        for member in shared.members.silent(shared.core.now):
             counter, since = self._heard[member.node]
             if member.node != self._node and now - since > SILENCE:
                 self._heard[member.node] = (counter, now)
                 accusations.append(Dead(member.node, counter))
         return accusations
 
-    def _listen(self, now: float) -> None:
-        shared, heard = self._shared, self._heard
+    def _listen(self, shared: SharedState, now: float) -> None:
+        heard = self._heard
         position, since = self._moved
         if shared.position != position:
             self._moved = (shared.position, now)
