@@ -61,7 +61,8 @@ def restore(shared: SharedState, data: bytes) -> None:
         pieces = _pieces(data)
         if pieces.settings != shared.settings:
             raise UnreadableSnapshot(
-                "its cluster has other settings (limits, access keys, event handlers) than this node"
+                "its cluster has other settings (limits, access keys, event handlers) than this node. Give this node "
+                "those of the others; to change them, stop all nodes and delete the keys of the cluster in the engine"
             )
         restoring = Restoring(
             shared,
