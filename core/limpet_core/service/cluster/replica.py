@@ -271,6 +271,8 @@ class Replica:
         # A node that writes all the time needs no beat, and has to look at the others, too.
         if self._looked + BEAT <= now:
             self._looked = now
+            # The end of one that was lost or replaced meanwhile never comes back.
+            self._ending = {transport for transport in self._ending if _is_present(transport)}
             self._outgoing.extend(self._listening.accusations(self.shared, now))
             self._compare()
             behaviour = self._rollout.proposal(self.shared, self.node)
