@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_an_engine_that_is_refused_or_away_ends_it_in_one_line(servers: Servers,
     assert last.startswith("Error: ")
     assert said in last
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_waits_for_a_replica_ends_when_it_is_told(servers: Servers, number: int) -> None:
+    with running(*NODE, "--cluster", servers().url, "--strict", "--verbose") as node:
+        assert node.stderr is not None
+        while "has no replica that follows it" not in (line := node.stderr.readline()):
+            assert line, node.communicate()
+        node.send_signal(number)
+        assert node.wait(100) == 0
 
 
 def test_a_node_needs_a_key() -> None:

@@ -320,26 +320,45 @@ def serve(
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         # Ctrl-C is left to asyncio.run, which cancels this task.
         with told_to_end(loop, lambda _: loop.call_soon_threadsafe(stopped.set)):
-            async with Service(options, host, port, ssl=ssl, cluster=cluster) as service:
+            service = Service(options, host, port, ssl=ssl, cluster=cluster)
+            others: list[asyncio.Future[object]] = []
+            try:
+                if not await _start(service, stopped):
+                    return
                 if on_start is not None:
                     on_start(service)
-                others: list[asyncio.Future[object]] = [asyncio.ensure_future(_until_expelled(service))]
+                others.append(asyncio.ensure_future(_until_expelled(service)))
                 if until is not None:
                     others.append(asyncio.ensure_future(until()))
                 for other in others:
                     other.add_done_callback(lambda _: stopped.set())
-                try:
-                    await stopped.wait()
-                    for other in others:
-                        if other.done():
-                            other.result()
-                finally:
-                    for other in others:
-                        other.cancel()
+                await stopped.wait()
+                for other in others:
+                    if other.done():
+                        other.result()
+            finally:
+                for other in others:
+                    other.cancel()
+                await service.stop()
 
     raise_file_limit(None if options is None else options.max_connections)
     with suppress(KeyboardInterrupt):
         asyncio.run(run())
+
+
+async def _start(service: Service, stopped: asyncio.Event) -> bool:
+    """Start a service; return False if it is told to end before: a node may wait long for the log of its cluster."""
+    starting, told = asyncio.ensure_future(service.start()), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        starting.result()
+        return True
+    finally:
+        starting.cancel()
+        told.cancel()
+        await asyncio.wait((starting, told))
 
 
 async def _until_expelled(service: Service) -> object:
