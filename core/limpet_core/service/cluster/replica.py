@@ -475,7 +475,7 @@ class Replica:
         if sequence_id > connection.sequence_id:
             self._overrun(connection, transport, "ahead")
             return
-        self._acks[transport] = max(sequence_id, self._acks.get(transport, 0))
+        transport.acknowledged = self._acks[transport] = max(sequence_id, transport.acknowledged)
         self._acks_due = min(self._acks_due, now + _ACK_DELAY)
         if connection.retained > _ACKS_AT_ONCE:
             self._acks_due = now
@@ -498,7 +498,7 @@ class Replica:
             connection = transport.connection
             if connection is None or connection.transport is not transport or transport in self._ending:
                 continue
-            if self.core.is_overrun(connection, self._acks.get(transport, 0)):
+            if self.core.is_overrun(connection):
                 self._overrun(connection, transport, "full")
 
     def _overrun(

@@ -130,15 +130,16 @@ class ReplicatedCore(ServiceCore):
             return None
         return message if isinstance(message, Ping | SequenceAck) else None
 
-    def is_overrun(self, connection: Connection, acknowledged: int) -> bool:
-        """Return whether a connection that is attached here has more waiting than the limits allow.
-
-        ``acknowledged`` is the newest sequence id that the client has acknowledged, be it in the log already or not.
-        """
+    def is_overrun(self, connection: Connection) -> bool:
+        """Return whether a connection that is attached here has more waiting than the limits allow."""
         limits, transport = self.node_limits, connection.transport
-        if transport is not None and transport.is_full(limits):
+        if transport is None:
+            return False
+        if transport.is_full(limits):
             return True
-        return connection.reliable and connection.unacknowledged_beyond(acknowledged, limits)
+        return connection.reliable and connection.unacknowledged_beyond(
+            transport.acknowledged, transport.replayed_to, limits
+        )
 
     # ---- Commands
 

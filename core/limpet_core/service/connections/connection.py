@@ -58,6 +58,8 @@ class Transport(Attachment):
     Attributes:
         close: the order to close; ``None`` while the transport stays open.
         ready: whether the transport waits to be handed out.
+        replayed_to: the newest sequence id of the messages that were sent again when the client came back; 0: none was.
+        acknowledged: the newest one that the client has acknowledged here, in a cluster: its log may not say so yet.
     """
 
     __slots__ = (
@@ -66,15 +68,21 @@ class Transport(Attachment):
         "_max_bytes",
         "_max_frames",
         "_outbox",
+        "_replayed",
         "_waiting",
+        "acknowledged",
         "close",
         "ready",
+        "replayed_to",
     )
 
     def __init__(self, waiting: list[Transport], limits: Limits | None, connection: Connection | None) -> None:
         super().__init__(connection)
         self.close: Close | None = None
         self.ready: bool = False
+        self.replayed_to: int = 0
+        self.acknowledged: int = 0
+        self._replayed = 0
         self._waiting = waiting
         # Whole frames: a message to many is framed once. The bytes are those of the messages in them.
         self._outbox: list[bytes] = []
@@ -134,12 +142,17 @@ class Transport(Attachment):
 
     def is_full(self, limits: Limits) -> bool:
         """Return whether more is queued than limits allow."""
-        return len(self._outbox) > limits.retained_messages + _CONTROL_FRAMES or self._bytes > (
+        return len(self._outbox) > limits.retained_messages + _CONTROL_FRAMES + self._replayed or self._bytes > (
             limits.retained_bytes + _CONTROL_BYTES
         )
 
-    def replay(self, frames: list[tuple[bytes, float]]) -> None:
-        """Queue retained messages, each with the time when it expires; they are within the limits already."""
+    def replay(self, frames: list[tuple[bytes, float]], sequence_id: int) -> None:
+        """Queue retained messages, the newest of which has this sequence id, each with the time when it expires.
+
+        They are within the limits already.
+        """
+        self._replayed = len(frames)
+        self.replayed_to = sequence_id
         for frame, expires in frames:
             if expires != math.inf:
                 self._expiring.append((len(self._outbox), expires))
@@ -300,10 +313,16 @@ class Connection:
             frame = self.codec.frame(publication) if self.raw is None else publication.payload_frame()
         return transport.send_frame(frame, publication.expires)
 
-    def unacknowledged_beyond(self, sequence_id: int, limits: Limits) -> bool:
-        """Return whether more messages are retained than limits allow, those up to ``sequence_id`` left out."""
-        left = min(self.sequence_id - sequence_id, len(self._retained))
-        return left > limits.retained_messages or (left > 0 and self._retained_bytes > limits.retained_bytes)
+    def unacknowledged_beyond(self, sequence_id: int, replayed_to: int, limits: Limits) -> bool:
+        """Return whether more messages are retained than limits allow.
+
+        Those up to ``sequence_id`` are left out, and those up to ``replayed_to``, which a recovery has sent again: the
+        client needs time to acknowledge them.
+        """
+        left = min(self.sequence_id - max(sequence_id, replayed_to), len(self._retained))
+        if left > limits.retained_messages:
+            return True
+        return left > 0 and sequence_id >= replayed_to and self._retained_bytes > limits.retained_bytes
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""

@@ -136,7 +136,7 @@ class Registry:
         frames = connection.unacknowledged(now)
         self._observers.recovered(connection, len(frames), replaced)
         if connection.transport is not None:
-            connection.transport.replay(frames)
+            connection.transport.replay(frames, connection.sequence_id)
 
     def refuse(self, close: Close) -> Transport:
         """Return a transport without a connection, which has the order to close."""

@@ -92,7 +92,8 @@ def test_each_class_is_accounted_for() -> None:
 def test_a_transport_has_nothing_of_its_own_that_others_know() -> None:
     own = attributes(Transport) - {"connection", "place"}
     assert own == {
-        "_bytes", "_expiring", "_max_bytes", "_max_frames", "_outbox", "_waiting", "close", "ready"
+        "_bytes", "_expiring", "_max_bytes", "_max_frames", "_outbox", "_replayed", "_waiting", "acknowledged", "close",
+        "ready", "replayed_to",
     }  # fmt: skip
 
 

@@ -43,6 +43,26 @@ def test_what_a_client_has_acknowledged_counts_before_the_log_has_it() -> None:
     assert [data for _, data in ann.messages] == [*range(10)] * 3
 
 
+def test_what_a_client_has_acknowledged_counts_while_it_is_on_its_way_to_the_log() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    flood(bob, 10)
+    cluster.run()
+    ann.says(type="sequenceAck", sequenceId=10)
+    cluster.now += 0.2
+    a.replica.wake(cluster.now)
+    acks = a.replica.entries_to_append(cluster.now)
+    flood(bob, 10)
+    b.append()  # before the acks
+    a.catch_up()
+    a.append()
+    for entry in acks:
+        cluster.write(entry)
+    cluster.run(1)
+    assert ann.close is None
+
+
 def test_a_client_that_does_not_read_ends_at_the_limit() -> None:
     cluster = Cluster("a", "b", limits=LIMITS)
     slow = cluster.connect("a", groups=("g",), subprotocol=JSON, reads=False)
@@ -78,6 +98,38 @@ def test_a_node_that_is_behind_does_not_end_its_clients() -> None:
     cluster.run(1)
     assert ann.close is None
     assert len(ann.messages) == 30
+
+
+def test_a_client_that_comes_back_to_more_than_the_limit_has_time_to_acknowledge_it() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    ann.is_lost()
+    flood(bob, 15)
+    cluster.run()
+    back = cluster.recover(ann, "b")
+    flood(bob, 10)
+    cluster.run(1)
+    assert back.close is None
+    assert [number for number, _ in back.messages] == [*range(1, 26)]
+    back.says(type="sequenceAck", sequenceId=25)
+    flood(bob, 10)
+    cluster.run(1)
+    assert back.close is None
+    flood(bob, 1)
+    cluster.run(1)
+    assert back.close.code == 1008
+
+
+def test_a_client_that_comes_back_and_acknowledges_nothing_ends_at_the_limit() -> None:
+    cluster = Cluster("a", "b", limits=LIMITS)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    ann.is_lost()
+    flood(bob, 20)
+    cluster.run()
+    back = cluster.recover(ann, "b")
+    flood(bob, 11)
+    cluster.run(1)
+    assert back.close.code == 1008
 
 
 def test_no_connection_has_more_than_four_times_the_limit_whatever_its_node_does() -> None:
