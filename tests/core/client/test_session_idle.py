@@ -49,6 +49,7 @@ def listens(drive: Drive) -> None:
     drive.says(
         {"type": "groupStateUpdate", "group": "g", "items": []},
         {"type": "streamAck", "streamId": "s", "expectedSequenceId": 1},
+        {"type": "streamNack", "streamId": "s", "expectedSequenceId": 1, "name": "TransientError", "message": "m"},
         {"type": "streamClosed", "streamId": "s"},
         {"type": "invokeResponse", "invocationId": "1", "success": True},
     )
