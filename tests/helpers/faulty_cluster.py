@@ -68,7 +68,7 @@ class HearsEveryAttachment(ReplicatedCore):
 class EndsMembersOfNodesFarBehind(ReplicatedCore):
     """Ends a connection where the log stands, although its own node has not come so far."""
 
-    def is_overrun(self, connection: Connection) -> bool:
+    def is_overrun(self, connection: Connection, transport: Transport) -> bool:
         return False
 
     def _new_attachment(self, connection: Connection, place: tuple[str, int], here: bool) -> Attachment:

@@ -450,9 +450,7 @@ class Replica:
     def _decide(self) -> None:
         """Go on with the clients about whom an event handler has decided."""
         for pending, decision in self.core.decisions():
-            opening = self._deciding.pop(pending, None)
-            if opening is None:
-                continue
+            opening = self._deciding.pop(pending)
             if isinstance(decision, Rejection):
                 opening.rejection = decision
                 self._opened.append(opening)
@@ -498,7 +496,7 @@ class Replica:
             connection = transport.connection
             if connection is None or connection.transport is not transport or transport in self._ending:
                 continue
-            if self.core.is_overrun(connection):
+            if self.core.is_overrun(connection, transport):
                 self._overrun(connection, transport, "full")
 
     def _overrun(

@@ -130,11 +130,9 @@ class ReplicatedCore(ServiceCore):
             return None
         return message if isinstance(message, Ping | SequenceAck) else None
 
-    def is_overrun(self, connection: Connection) -> bool:
-        """Return whether a connection that is attached here has more waiting than the limits allow."""
-        limits, transport = self.node_limits, connection.transport
-        if transport is None:
-            return False
+    def is_overrun(self, connection: Connection, transport: Transport) -> bool:
+        """Return whether a connection that is attached here, by this transport, has more waiting than limits allow."""
+        limits = self.node_limits
         if transport.is_full(limits):
             return True
         return connection.reliable and connection.unacknowledged_beyond(

@@ -9,7 +9,7 @@ import pytest
 from tests.core.service.cluster.nodes import Client, Cluster, Node
 
 from limpet_core.protocol.names import RELIABLE_JSON
-from limpet_core.service import EventHandler, EventListener, HandlerCall, TraceEvent
+from limpet_core.service import Answer, EventHandler, EventListener, HandlerCall, TraceEvent
 from limpet_core.service.cluster import commands
 
 EVENTS = EventHandler(url="http://app/events", system_events=("connected", "disconnected"))
@@ -18,6 +18,11 @@ LISTENER = EventListener(
     event_hub="hub",
     connection_string="Endpoint=sb://localhost;SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true",
 )
+
+
+class AtOnce(EventHandler, frozen=True):
+    def answer(self, call: HandlerCall) -> Answer:
+        return Answer(204, (), b"")
 
 
 def allow(node: Node) -> None:
@@ -156,6 +161,26 @@ def test_an_invocation_that_is_given_up_stops_its_call() -> None:
     a.answers(a.calls.pop())
     cluster.run()
     assert not any(each["type"] == "invokeResponse" for each in ann.got)
+
+
+def test_all_calls_can_be_given_up_at_once() -> None:
+    cluster, ann = connected("a", "b")
+    event(ann, "hello", 1)
+    cluster.run()
+    a = cluster.nodes["a"]
+    a.replica.core.logged_calls.cancel_all()
+    a.carry_out()
+    assert a.calls[-1].cancelled
+    a.answers(a.calls.pop())
+    assert list(a.replica.core.logged_calls.outcomes()) == []
+
+
+def test_an_attempt_at_a_call_that_the_log_does_not_know_is_not_told_to_it() -> None:
+    cluster = Cluster("a", handlers=[EVENTS])
+    core = cluster.nodes["a"].replica.core
+    core.attempts.submit(HandlerCall("POST", "", (), b"", handler=AtOnce(url="http://app"), event="stray"))
+    assert core.attempts.has_settled
+    assert list(core.logged_calls.outcomes()) == []
 
 
 def test_the_calls_of_the_last_node_are_made_by_the_next_one() -> None:

@@ -7,6 +7,7 @@ from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.service import Limits, RawMode
 from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.members import Members
 from limpet_core.service.cluster.shared_state import BEHAVIOUR
 from limpet_core.service.data_plane import writes
 
@@ -276,6 +277,43 @@ def test_a_fork_ends_all_connections_and_the_node_that_saw_it() -> None:
     assert cluster.nodes["b"].replica.fenced == ""
     assert cluster.nodes["b"].replica.core.connection_count == 0
     assert [member.node for member in cluster.nodes["b"].replica.members] == ["b"]
+
+
+def test_a_fork_ends_also_those_that_the_end_of_another_has_ended() -> None:
+    cluster = Cluster("a", "b", limits=Limits(retained_messages=10))
+    ann, bob = cluster.connect("a"), cluster.connect("b", "bob", groups=("g",))
+    ann.says(type="sendToGroup", group="g", stream={"streamId": "s"}, ackId=1)
+    bob.is_lost()
+    cluster.run()
+    for number in range(40):  # as many as bob's connection can hold
+        publish(ann, number, number + 2)
+    cluster.run()
+    assert cluster.nodes["b"].replica.core.connection_count == 2
+    cluster.write(cluster.nodes["a"].replica.forked())  # ann's end ends her stream, of which bob would be told
+    cluster.run()
+    assert cluster.nodes["b"].replica.core.connection_count == 0
+    assert cluster.nodes["b"].replica.shared.failures == 0
+
+
+def test_a_node_that_is_out_of_the_cluster_writes_no_more_signs_of_life() -> None:
+    cluster = Cluster("a")
+    replica = cluster.nodes["a"].replica
+    replica.fence("a test")
+    replica.wake(cluster.now + 100)
+    assert replica.entries_to_append(cluster.now + 100) == []
+
+
+def test_an_answer_that_nobody_waits_for_is_nothing() -> None:
+    replica = Cluster("a").nodes["a"].replica
+    replica.answered(99, None)
+    assert replica.answers() == []
+
+
+def test_of_nodes_that_are_gone_the_newest_thousand_are_known() -> None:
+    members = Members()
+    for number in range(1001):
+        members.remove(f"n{number}")
+    assert (members.is_gone("n0"), members.is_gone("n1"), len(members.gone)) == (False, True, 1000)
 
 
 def test_a_client_that_has_acknowledged_more_than_there_was_ends() -> None:
