@@ -4,8 +4,9 @@ Run each of :data:`CHECKS` with :func:`run_check`, or those of a :class:`Profile
 that a client must have are those of :class:`AsyncClientApi` or :class:`BlockingClientApi`.
 """
 
-from limpet.testing.contract.api import AsyncClientApi, BlockingClientApi, BlockingEventStream, ClientState, EventStream
+from limpet.testing.contract.api import AsyncClientApi, ClientState, EventStream
 from limpet.testing.contract.blocking import Blocking
+from limpet.testing.contract.blocking_api import BlockingClientApi, BlockingEventStream
 from limpet.testing.contract.check import Check, Mark, marks_of, needs_of
 from limpet.testing.contract.checks import CHECKS
 from limpet.testing.contract.needs import ALL, Need

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import limpet.asyncio
     import limpet.sync
     import limpet.trio
-    from limpet.testing.contract.api import AsyncClientApi, BlockingClientApi
+    from limpet.testing.contract.api import AsyncClientApi
+    from limpet.testing.contract.blocking_api import BlockingClientApi
 
     # Type checkers compare them.
     ASYNC: tuple[type[AsyncClientApi], ...] = (limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client)
