@@ -82,8 +82,9 @@ docs: $(VENV)/.documented
 	$(BIN)/python -m sphinx --quiet --nitpicky --fail-on-warning --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# Ours beside the official clients, in one run against one server; writes tables and chart into docs/explanation/
-# performance.md. BENCH="--quick" is a look of a few minutes that writes nothing (see benchmarks/README.md).
+# Ours beside the official clients, in one run against one server; writes goals and chart into docs/explanation/
+# performance.md, and the tables into docs/reference/measurements.md. BENCH="--quick" is a look of a few minutes that
+# writes nothing (see benchmarks/README.md).
 bench: $(VENV)/.benched
 	@if command -v npm >/dev/null; then npm install --silent --prefix benchmarks; fi
 	$(BIN)/python benchmarks/bench.py $(BENCH)

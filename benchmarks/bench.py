@@ -1,7 +1,8 @@
 """Everything, in one run: ours beside the official clients and beside recipes, interleaved and repeated.
 
-``make bench`` prints the tables and writes them, and the chart, into docs/explanation/performance.md; it takes a
-quarter of an hour and wants a quiet machine. ``make bench BENCH="--quick"`` takes three minutes and writes nothing.
+``make bench`` prints the tables and writes them: goals and chart into docs/explanation/performance.md, all the rest
+into docs/reference/measurements.md. It takes a quarter of an hour and wants a quiet machine.
+``make bench BENCH="--quick"`` takes three minutes and writes nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Report:
         self.say(title, table)
 
     def say(self, title: str, table: str) -> None:
-        self.parts.append(f"### {title}\n\n{table}")
+        self.parts.append(f"## {title}\n\n{table}")
         print(f"\n{title}\n\n{table}", flush=True)
 
     # ---- The parts
@@ -132,9 +133,14 @@ class Report:
             if name in self.measured
         }
 
-    def markdown(self) -> str:
-        goals = f"### Goals\n\n{_goals.table(self.measured)}"
-        return "\n\n".join([f"{conditions()} {self.reps} repetitions of {self.seconds:g} s.", goals, *self.parts])
+    def goals(self) -> str:
+        return f"{self.conditions()}\n\n{_goals.table(self.measured)}"
+
+    def tables(self) -> str:
+        return "\n\n".join([self.conditions(), *self.parts])
+
+    def conditions(self) -> str:
+        return f"{conditions()} {self.reps} repetitions of {self.seconds:g} s."
 
 
 def conditions() -> str:
@@ -163,19 +169,24 @@ def processor() -> str:
 
 
 def write(report: Report) -> None:
-    """Put tables and chart where the documentation has them, between its markers."""
-    page = DOCS / "explanation" / "performance.md"
+    """Put goals, tables and chart where the documentation has them."""
+    put(DOCS / "explanation" / "performance.md", report.goals())
+    put(DOCS / "reference" / "measurements.md", report.tables())
+    _chart.draw(report.charted(), DOCS / "explanation" / "performance.svg")
+
+
+def put(page: Path, measured: str) -> None:
+    """Replace what a page has between its markers."""
     text, count = re.subn(
         r"(<!-- measured: begin -->\n).*(<!-- measured: end -->)",
-        lambda found: f"{found[1]}\n{report.markdown()}\n\n{found[2]}",
+        lambda found: f"{found[1]}\n{measured}\n\n{found[2]}",
         page.read_text(),
         flags=re.DOTALL,
     )
     if count != 1:
         sys.exit(f"{page} has not exactly one pair of markers")
     page.write_text(text)
-    _chart.draw(report.charted(), DOCS / "explanation" / "performance.svg")
-    print(f"\nwritten: {page} and its chart")
+    print(f"written: {page}")
 
 
 def main() -> None:
