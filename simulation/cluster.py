@@ -18,7 +18,7 @@ from simulation.answering import EVENT, PATIENCE
 from simulation.clock import Clock
 from simulation.node import Handlers, Node
 from simulation.service import Service
-from simulation.sim_log import SimLog
+from simulation.sim_log import Link, SimLog
 from simulation.truth import Truth
 from simulation.weather import ClusterWeather
 
@@ -30,6 +30,7 @@ class Parts:
     """What a cluster is made of; tests put in faulty ones."""
 
     log: type[SimLog] = SimLog
+    link: type[Link] = Link
     replica: type[Replica] = Replica
     core: type[ReplicatedCore] = ReplicatedCore
     shared: type[SharedState] = SharedState
@@ -92,7 +93,7 @@ class Cluster(Service):
         random, replica = self.clock.draw(name), self._new_replica(name)
         begins_with = self.snapshots[-1] if self.snapshots and random.random() < 0.8 else None
         self.clock.log("%s starts behind entry %s", name, begins_with[0] if begins_with else 0)
-        node = self.nodes[slot] = Node(self, name, replica, random)
+        node = self.nodes[slot] = Node(self, name, replica, random, self.parts.link)
         if begins_with is not None:
             node.restore(*begins_with)
         node.handlers = Handlers(self.clock, self.ledger, node.carry_out)

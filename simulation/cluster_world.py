@@ -8,7 +8,7 @@ from typing import Any, Final
 from simulation.answering import PATIENCE
 from simulation.client import Client
 from simulation.cluster import Cluster, Parts
-from simulation.cluster_faults import HARD, MILD, Faults
+from simulation.cluster_faults import MILD, SEVERE, Faults
 from simulation.cluster_line import ClusterClient
 from simulation.rest import Rest
 from simulation.service import Service
@@ -57,7 +57,7 @@ class ClusterWorld(World):
         for number in range(1, self.clock.draw("cluster faults").randint(1, 3 if forks else 6)):
             name = f"cluster fault {number}"
             random = self.clock.draw(name)
-            how = random.choice(MILD if forks else MILD + HARD)
+            how = random.choice(MILD if forks else MILD + SEVERE)
             begin, end = (BEGIN, CALM / 3) if forks else (STABLE if self.weather.gentle else BEGIN, CALM)
             at = random.uniform(begin, end)
             if self.clock.happens(name, f"{how} at {at:.1f} s"):

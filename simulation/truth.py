@@ -8,7 +8,7 @@ from typing import Any, Final
 from limpet_core.service import Close, Connection, Transport
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.replica import Replica
-from limpet_core.service.cluster.replicated_core import HARD, ReplicatedCore
+from limpet_core.service.cluster.replicated_core import ROOM_FOR_LAG, ReplicatedCore
 from simulation.inspect import connect_unnoticed, listen, wrap_commands, wrap_receive
 from simulation.ledger import Ledger, seen
 from simulation.sim_log import Logged
@@ -191,7 +191,9 @@ class Truth:
         if close.reason.startswith(_TOO_MUCH):
             limits = self.core.node_limits
             own = isinstance(self._command, commands.Overrun)
-            assert own or connection.retained >= HARD * limits.retained_messages, "only a client's own node says so"
+            assert own or connection.retained >= ROOM_FOR_LAG * limits.retained_messages, (
+                "only a client's own node says so"
+            )
 
     def _watch_calls(self) -> None:
         """Check that the end of a connection is told once."""

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from simulation.cluster import Parts
 from simulation.inspect import set_limits
-from simulation.sim_log import SimLog
+from simulation.sim_log import Link, SimLog
 
 from limpet_core.service import Connection
 from limpet_core.service.cluster import commands
@@ -80,13 +80,13 @@ class EndsMembersOfNodesFarBehind(ReplicatedCore):
 # ---- A node
 
 
-class RepeatsOutOfOrder(Replica):
-    def entries_to_repeat(self) -> list[bytes]:
-        return super().entries_to_repeat()[::-1]
+class RepeatsOutOfOrder(Link):
+    def to_repeat(self) -> list[bytes]:
+        return super().to_repeat()[::-1]
 
 
-class RepeatsNothing(Replica):
-    def entries_to_repeat(self) -> list[bytes]:
+class RepeatsNothing(Link):
+    def to_repeat(self) -> list[bytes]:
         return []
 
 
@@ -183,8 +183,8 @@ PARTS: Final = {
     "goes back in time": Parts(shared=GoesBackInTime, log=GoesBackInTimeItself),
     "hears every attachment": Parts(core=HearsEveryAttachment),
     "ends members of nodes far behind": Parts(core=EndsMembersOfNodesFarBehind),
-    "repeats out of order": Parts(replica=RepeatsOutOfOrder),
-    "repeats nothing": Parts(replica=RepeatsNothing),
+    "repeats out of order": Parts(link=RepeatsOutOfOrder),
+    "repeats nothing": Parts(link=RepeatsNothing),
     "tells nobody of a fork": Parts(replica=TellsNobodyOfAFork),
     "answers before the log": Parts(replica=AnswersBeforeTheLog),
     "forgets the clients of the dead": Parts(core=ForgetsTheClientsOfTheDead),

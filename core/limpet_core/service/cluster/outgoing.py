@@ -1,8 +1,7 @@
-"""The entries that a node writes into the log, and those of them that it has not read back."""
+"""The entries that a node writes into the log, and how many of them it has not read back."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,7 +12,10 @@ _ENTRY_BYTES: Final = 256 * 1024
 
 
 class Outgoing:
-    """Commands in entries, numbered 1, 2, 3, ...; an entry is kept until it is read back."""
+    """Commands in entries, numbered 1, 2, 3, ...
+
+    What the log has lost is repeated by whoever appends to it: it alone knows what that is.
+    """
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -21,12 +23,12 @@ class Outgoing:
         self._size = 0
         self._counter = 0
         self._ready: list[bytes] = []
-        self._unread: deque[tuple[int, bytes]] = deque()
+        self._read_back = 0
 
     @property
     def unread(self) -> int:
         """The number of entries that were not read back."""
-        return len(self._unread)
+        return self._counter - self._read_back
 
     def add(self, command: Command) -> None:
         """Write a command into the next entry."""
@@ -52,19 +54,12 @@ class Outgoing:
         ready, self._ready = self._ready, []
         return ready
 
-    def repeats(self) -> list[bytes]:
-        """Return all entries that were not read back, in order."""
-        return [entry for _, entry in self._unread]
-
     def read_back(self, counter: int) -> None:
-        """Handle that an entry has come back."""
-        while self._unread and self._unread[0][0] <= counter:
-            self._unread.popleft()
+        """Handle that an entry has come back: they do so in order, but for a fork, which has the counter 0."""
+        self._read_back = max(self._read_back, counter)
 
     def _close(self) -> None:
         self._counter += 1
-        entry = envelop(self._node, self._counter, self._commands)
+        self._ready.append(envelop(self._node, self._counter, self._commands))
         self._commands = []
         self._size = 0
-        self._ready.append(entry)
-        self._unread.append((self._counter, entry))

@@ -26,8 +26,11 @@ from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
 from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.requests import Ping, SequenceAck
 
-HARD: Final = 4
-"""A connection ends at once with so many times the messages, or bytes, that its node would let it have."""
+ROOM_FOR_LAG: Final = 4
+"""How many times the limits a connection may have waiting at all nodes: the one that has its client may be behind.
+
+With more it ends at once, whatever that node says.
+"""
 
 _LARGEST_CONTROL: Final = 256  # bytes of a ping or a sequence ack; larger ones work, only later
 
@@ -70,7 +73,9 @@ class ReplicatedCore(ServiceCore):
         # CloudEvents have the time of the log, so that all nodes make the same calls.
         events.utc_time = lambda: utc_time(self.now)
         roomy = msgspec.structs.replace(
-            limits, retained_messages=HARD * limits.retained_messages, retained_bytes=HARD * limits.retained_bytes
+            limits,
+            retained_messages=ROOM_FOR_LAG * limits.retained_messages,
+            retained_bytes=ROOM_FOR_LAG * limits.retained_bytes,
         )
         super().__init__(
             roomy,
@@ -199,7 +204,7 @@ class ReplicatedCore(ServiceCore):
         if self.observers:
             self.observers.sequence_acked(connection, sequence_id)
 
-    def end_call(self, ended: commands.Ended) -> None:
+    def end_call(self, ended: commands.CallEnded) -> None:
         """Take the outcome of a call of an event handler."""
         self.logged_calls.end(ended)
         self._act_on_results(self.now)

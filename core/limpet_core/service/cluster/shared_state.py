@@ -151,7 +151,7 @@ class SharedState:
             attachment = core.attachment((node, command.number), command.connection_id)
             if attachment is not None:
                 core.end_attachment(attachment, command)
-        elif isinstance(command, commands.Ended):
+        elif isinstance(command, commands.CallEnded):
             core.end_call(command)
         else:
             self._carry_out_for_nodes(command, node)
