@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -17,12 +18,16 @@ from limpet_core.service.data_plane.writes import Close, Message, Send
 from simulation.answering import EVENT, PATIENCE
 from simulation.clock import Clock
 from simulation.node import Handlers, Node
+from simulation.planted import Planted
 from simulation.service import Service
-from simulation.sim_log import Link, SimLog
+from simulation.sim_log import EPOCH, Link, Logged, SimLog
 from simulation.truth import Truth
 from simulation.weather import ClusterWeather
 
 _COMPARE_EVERY = 8  # entries
+
+FAULTY_UNTIL = 14.0
+"""When a planted fault goes away, in seconds: clients have a connection before all is calm."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Cluster(Service):
             # The delays of a node that is dead, and of the next one, come on top of those of the network.
             recovery_window=90.0 if self.weather.gentle else 30.0,
         )
-        self.truth = Truth(self._new_replica("truth"), self.ledger)
+        self.truth = self._new_truth()
         self.core = self.truth.core
         self.log.on_read.append(self._readable)
         self.log.on_failover.append(self._failed_over)
@@ -93,6 +98,7 @@ class Cluster(Service):
         random, replica = self.clock.draw(name), self._new_replica(name)
         begins_with = self.snapshots[-1] if self.snapshots and random.random() < 0.8 else None
         self.clock.log("%s starts behind entry %s", name, begins_with[0] if begins_with else 0)
+        self._plant(replica.core)
         node = self.nodes[slot] = Node(self, name, replica, random, self.parts.link)
         if begins_with is not None:
             node.restore(*begins_with)
@@ -100,6 +106,14 @@ class Cluster(Service):
         node.handlers.core, node.handlers.node = node.replica, node  # type: ignore[assignment]
         node.carry_out()
         node.link.more()
+
+    def _new_truth(self, silent: Sequence[Logged] = (), before: Truth | None = None) -> Truth:
+        replica = self._new_replica("truth")
+        planted = self._plant(replica.core)
+        return Truth(replica, self.ledger, silent, before, planted=planted)
+
+    def _plant(self, core: ReplicatedCore) -> Planted | None:
+        return Planted(core, EPOCH + FAULTY_UNTIL) if self.cluster_weather.faulty else None
 
     def _new_replica(self, name: str) -> Replica:
         connections, tokens = itertools.count(1), itertools.count(1)
@@ -159,10 +173,15 @@ class Cluster(Service):
     def applied(self, node: Node) -> None:
         """Compare the state of a node with that of the others at the same place of the log."""
         shared = node.replica.shared
-        assert shared.failures == 0, "a command made the logic raise"
+        assert shared.failures == self.truth.failures[node.read_count - 1], "a command fails at all nodes or at none"
         if node.read_count % _COMPARE_EVERY == 0:
             value = digest(shared)
             assert self._digests.setdefault(node.read_count, value) == value, f"{node.name} has another state"
+
+    def check(self) -> None:
+        """Check at the end that whoever has asked a node for something has an answer."""
+        for node in self.nodes.values():
+            assert not node.up or not node.waits, f"{node.name} has not answered all who wait"
 
     def save(self, node: Node) -> None:
         """Keep a snapshot of the state of a node."""
@@ -187,7 +206,7 @@ class Cluster(Service):
         self._callers.clear()
         # A snapshot is in the engine, too, and was written after the entries in it.
         self.snapshots = [(count, data) for count, data in self.snapshots if count <= kept]
-        self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
+        self.truth = self._new_truth(self.log.entries, before)
         self.core = self.truth.core
         ledger.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}
 

@@ -87,6 +87,7 @@ class ClusterWorld(World):
             client.check()
             self._check_server_messages(client)
         self.rest.check()
+        self.service.check()
         assert core.connection_count == 1, "only the recorder is left"
         assert core.deadline == math.inf
         ledger = self.service.ledger

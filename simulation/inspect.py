@@ -273,6 +273,17 @@ def wrap_receive(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callab
     core.receive = wrap(core.receive)  # type: ignore[method-assign]
 
 
+def wrap_steps(core: ServiceCore, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace what carries out commands by ``wrap(name, function)``: of clients, servers and event handlers."""
+    for holder, names in (
+        (core, "receive open recover_at end_attachment send_to_all join leave"),
+        (core._dispatcher, "event_handled"),
+        (core.invocations, "ended"),
+    ):
+        for name in names.split():
+            setattr(holder, name, wrap(name, getattr(holder, name)))
+
+
 def wrap_commands(shared: SharedState, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Replace the function that carries out the commands of the log by ``wrap(function)``."""
     shared._carry_out = wrap(shared._carry_out)  # type: ignore[method-assign]

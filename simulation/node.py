@@ -203,6 +203,11 @@ class Node:
     def ask(self, write: Write, answered: Callable[[OperationError | None], None]) -> None:
         self._asked[self.replica.ask(write)] = answered
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the log: to connect, or for an operation."""
+        return bool(self._asked or self.waiting)
+
     def when_caught_up(self, function: Callable[[], None]) -> None:
         """Call a function when all has been read that was readable at the time of the call: the barrier of a read."""
         if self.read_count >= self.log.readable:

@@ -11,6 +11,7 @@ from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ROOM_FOR_LAG, ReplicatedCore
 from simulation.inspect import connect_unnoticed, listen, wrap_commands, wrap_receive
 from simulation.ledger import Ledger, seen
+from simulation.planted import Planted, PlantedFault
 from simulation.sim_log import Logged
 
 _TOO_MUCH: Final = ("The outbound message queue is full", "The reliable message buffer is full")
@@ -70,22 +71,34 @@ class Truth:
     Args:
         replica: a new one.
         silent: the first entries, which the ledger knows already.
+        before: what was the truth so far.
+        planted: the fault of the replica's logic, if it has one.
 
     Attributes:
         core: has the state that every node is to have at the end of the log.
         rules: the model beside it.
         marks: how much was executed before each entry.
         server_messages: how much was executed before each message of the application server, by its number.
+        failures: how many commands had failed by a planted fault behind each entry.
     """
 
     def __init__(
-        self, replica: Replica, ledger: Ledger, silent: Sequence[Logged] = (), before: Truth | None = None
+        self,
+        replica: Replica,
+        ledger: Ledger,
+        silent: Sequence[Logged] = (),
+        before: Truth | None = None,
+        *,
+        planted: Planted | None = None,
     ) -> None:
         self.replica, self.ledger = replica, ledger
         self.core: ReplicatedCore = replica.core
         self.rules = Rules()
         self.marks: list[int] = []
         self.server_messages: dict[int, int] = {}
+        self.failures: list[int] = []
+        self._planted = planted
+        self._failed: list[str] = []  # the connections that commands of this entry were about, and that failed
         self._silent = True
         self._broken: AssertionError | None = None  # a promise, found out where the replica catches what is raised
         self._entry: commands.Entry | None = None
@@ -119,11 +132,16 @@ class Truth:
         before = self.core.now
         counts = self.rules.counts(entry)
         self._carried_out, self._speaking = 0, ""
+        self._failed.clear()
         self.replica.apply(logged.position, logged.time, logged.data)
         self._record()
         if self._broken is not None:
             raise self._broken
-        assert self.replica.shared.failures == 0, "a command made the logic raise"
+        failures = self.replica.shared.failures
+        assert failures == len(self._planted.raised if self._planted is not None else ()), "a fault that nobody planted"
+        self.failures.append(failures)
+        for connection_id in self._failed:
+            assert self.core.connection(connection_id) is None, f"a command of {connection_id} failed: it ends"
         assert self._carried_out == (self.rules.effective(entry) if counts else 0), (
             "what counts has an effect, and nothing else"
         )
@@ -149,7 +167,12 @@ class Truth:
             attached = self.rules.attached.get(command.connection_id)
             speaks = attached == (node, command.number) and self.core.connection(command.connection_id) is not None
         received = self._received
-        carry_out(command, node)
+        client = self._client_of(command)
+        try:
+            carry_out(command, node)
+        except PlantedFault:
+            self._failed.extend(client)
+            raise
         assert (self._received > received) is speaks, "the present attachment of a connection speaks, and no other"
         attaches = isinstance(command, commands.Open | commands.Recover)
         if attaches and self.core.connection(command.connection_id) is not None:
@@ -159,12 +182,22 @@ class Truth:
             self.core.transports_with_output()
             self._recorder = self._new_recorder()
 
+    def _client_of(self, command: commands.Command) -> tuple[str, ...]:
+        """Return the id of the connection that a command is about, if it is about one."""
+        if isinstance(command, commands.CallEnded):
+            pending = self.core.logged_calls.pending.get(command.call)
+            return () if pending is None else (pending.call.about[1],)
+        of_client = commands.Open | commands.Recover | commands.Received | commands.Gone | commands.Overrun
+        return (command.connection_id,) if isinstance(command, of_client) else ()
+
     def _wrap_receive(self, receive: Callable[..., None]) -> Callable[..., None]:
         def receives(attachment: Any, data: str | bytes, now: float) -> None:
             self._received += 1
             self._speaking = attachment.connection.connection_id
-            receive(attachment, data, now)
-            self._record()
+            try:
+                receive(attachment, data, now)
+            finally:
+                self._record()
 
         return receives
 

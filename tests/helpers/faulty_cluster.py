@@ -57,6 +57,23 @@ class GoesBackInTime(SharedState):
         super().apply(position, time, entry)
 
 
+class SkipsWithoutAWord(SharedState):
+    """Goes on behind a command that has failed, and tells nobody."""
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        pass
+
+
+class CallsItDone(SharedState):
+    """Says of an operation that has failed that it was carried out."""
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Ask) and node == self._node:
+            self._local.answered(command.number, None)
+        else:
+            super()._tell_of_failure(command, node)
+
+
 class HearsEveryAttachment(ReplicatedCore):
     """Takes messages from a transport that was replaced."""
 
@@ -181,6 +198,8 @@ PARTS: Final = {
     "believes every verdict": Parts(shared=BelievesEveryVerdict),
     "hears the dead": Parts(shared=HearsTheDead),
     "goes back in time": Parts(shared=GoesBackInTime, log=GoesBackInTimeItself),
+    "skips without a word": Parts(shared=SkipsWithoutAWord),
+    "calls it done": Parts(shared=CallsItDone),
     "hears every attachment": Parts(core=HearsEveryAttachment),
     "ends members of nodes far behind": Parts(core=EndsMembersOfNodesFarBehind),
     "repeats out of order": Parts(link=RepeatsOutOfOrder),

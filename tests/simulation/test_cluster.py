@@ -12,7 +12,7 @@ from simulation.cluster_world import ClusterWorld
 from simulation.search import Violation, run, shrink
 from tests.helpers.faulty_cluster import HARMLESS, PARTS
 
-KINDS = ("cluster-gentle", "cluster-wild", "cluster-fork")
+KINDS = ("cluster-gentle", "cluster-wild", "cluster-fork", "cluster-faulty")
 
 SEEDS = range(150)
 """Where a fault is looked for; the rarest shows in one run of thirty."""
@@ -47,6 +47,8 @@ def test_the_faults_do_happen() -> None:
         "sent again",
         "duplicate=True",
         "code=1008",
+        "code=1011",
+        "cannot be carried out",
         "StreamClosed\\(",
         "GroupStatesChanged\\(",
         "reply=Reply\\(",

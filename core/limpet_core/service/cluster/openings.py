@@ -123,10 +123,8 @@ class Openings:
         return opening
 
     def failed(self, number: int) -> None:
-        """Handle that the log could not let a client in, by a fault of ours; it may wait no more."""
-        opening = self._waiting.pop(number, None)
-        if opening is None:
-            return
+        """Handle that a client gets no attachment, by a fault of ours."""
+        opening = self._waiting.pop(number)
         if opening.is_recovery:
             self._refuse_recovery(opening)
         else:

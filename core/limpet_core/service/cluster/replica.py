@@ -12,6 +12,7 @@ from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.acknowledgements import Acknowledgements
 from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
+from limpet_core.service.cluster.control import control_message
 from limpet_core.service.cluster.members import Members
 from limpet_core.service.cluster.openings import Openings
 from limpet_core.service.cluster.outgoing import Outgoing
@@ -162,7 +163,7 @@ class Replica:
         connection = transport.connection
         if connection is None or connection.transport is not transport or self._overruns.is_ending(transport):
             return
-        control = self.core.control_message(connection, data)
+        control = control_message(connection, data)
         if isinstance(control, Ping):
             transport.send(connection.codec.pong)
         elif control is not None:
@@ -355,6 +356,10 @@ class Replica:
         opening = self._openings.attached(number, attachment)
         if opening.transport is not None and not opening.is_wanted:
             self.disconnected(opening.transport, NO_CLOSE_FRAME)
+
+    def failed(self, number: int) -> None:
+        """Handle that a client of this node gets no attachment, by a fault of ours."""
+        self._openings.failed(number)
 
     def answered(self, number: int, error: OperationError | None) -> None:
         """Handle that an operation of this node was carried out, or refused."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import Member, Members
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.connection import Attachment, Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.text import one_line
 
@@ -21,6 +21,11 @@ OLDEST_BEHAVIOUR: Final = 1
 
 BEHAVIOUR: Final = 1
 """The newest behaviour of the service that this release has; a change of what a command does is a new one."""
+
+
+_FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
+
+_OfClient = commands.Open | commands.Recover | commands.Received | commands.Gone | commands.Overrun
 
 
 class LocalNode(Protocol):
@@ -36,6 +41,10 @@ class LocalNode(Protocol):
 
     def attached(self, number: int, attachment: Attachment | None) -> None:
         """Handle that a client of this node has its attachment; ``None``: it gets none."""
+        ...
+
+    def failed(self, number: int) -> None:
+        """Handle that a client of this node gets no attachment, by a fault of ours."""
         ...
 
     def answered(self, number: int, error: OperationError | None) -> None:
@@ -92,12 +101,21 @@ class SharedState:
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
         self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
-            # Its values are no text for a log: messages, and what handlers have said in confidence.
-            self._guard(partial(self._carry_out, command, node), type(command).__name__)
+            self._try(command, node)
             if self.members.is_gone(node):
                 break  # nobody would answer for the rest
         self._guard(core.send_news, "the end of an entry")
         core.finish_entry(here=own)
+
+    def _try(self, command: commands.Command, node: str) -> None:
+        """Carry out a command. If that fails by a fault of ours, whoever waits for it is told so."""
+        try:
+            self._carry_out(command, node)
+        except Exception:
+            self.failures += 1
+            what = _title(command)
+            _LOGGER.exception(_FAILED, what)
+            self._guard(partial(self._tell_of_failure, command, node), f"the answer to {what}")
 
     def _guard(self, step: Callable[[], None], what: str) -> None:
         """Take a step. One that fails by a fault of ours does so at all nodes, which go on behind it."""
@@ -105,7 +123,22 @@ class SharedState:
             step()
         except Exception:
             self.failures += 1
-            _LOGGER.exception("a command of the cluster failed: %s", what)
+            _LOGGER.exception(_FAILED, what)
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Ask):
+            if node == self._node:
+                text = "The service has failed: the operation may have been carried out in part."
+                self._local.answered(command.number, OperationError(500, "Error.InternalServerError", text))
+        elif isinstance(command, _OfClient):
+            attachment = self.core.give_up(command.connection_id)
+            waits = isinstance(command, commands.Open | commands.Recover) and self._local.expects(command.number)
+            if not waits or node != self._node:
+                return
+            if isinstance(attachment, Transport) and attachment.place == (node, command.number):
+                self._local.attached(command.number, attachment)  # it has the order to close
+            else:
+                self._local.failed(command.number)
 
     def _counts(self, entry: commands.Entry) -> bool:
         """Return whether an entry is the next one of a node that is there, or that comes with it."""
@@ -220,3 +253,9 @@ class SharedState:
         self.core.reassign_calls(node, self.members.first)
         if node == self._node:
             self._local.expelled(reason)
+
+
+def _title(command: commands.Command) -> str:
+    # Its values are no text for a log: messages, and what handlers have said in confidence.
+    name = type(command).__name__
+    return f"{name} of client {one_line(command.connection_id)}" if isinstance(command, _OfClient) else name

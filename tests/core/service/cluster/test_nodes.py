@@ -350,6 +350,6 @@ def test_a_command_that_makes_the_logic_raise_is_left_out_at_all_nodes(caplog: p
     cluster.write(commands.envelop("z", 2, [commands.encode(opened), commands.encode(received)]))
     cluster.run()
     assert [node.replica.shared.failures for node in cluster.up] == [1, 1]
-    assert "a command of the cluster failed: Received" in caplog.text
+    assert "a fault of this service: Received of client z-1" in caplog.text
     assert "secret" not in caplog.text
     assert len(cluster.digests()) == 1
