@@ -87,11 +87,8 @@ class LoggedCalls:
     # ---- The log
 
     def end(self, ended: CallEnded) -> None:
-        """Take the outcome of a call. The first one counts: later ones, and those of cancelled calls, do nothing."""
-        pending = self.pending.pop(ended.call, None)
-        if pending is None:
-            return
-        call = pending.call
+        """Take the outcome of a pending call."""
+        call = self.pending.pop(ended.call).call
         del self._numbers[call]
         call.delivered, call.attempts, call.duration = ended.delivered, ended.attempts, ended.duration
         self._settled.append((call, ended.outcome))

@@ -9,6 +9,7 @@ from typing import Final
 from limpet_core.protocol.close import NO_CLOSE_FRAME
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.behaviour import BEHAVIOUR, OLDEST_BEHAVIOUR
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.acknowledgements import Acknowledgements
 from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
@@ -19,7 +20,7 @@ from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.overruns import Overruns
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.rollout import Rollout
-from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR, SharedState
+from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.cluster.silence import BEAT, Listening
 from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening, Operations

@@ -83,6 +83,7 @@ class ReplicatedCore(ServiceCore):
             calls=self.logged_calls,
         )
         self._registry.outbox_limits = None
+        self._registry.behaviour = 0  # the first node decides
         self._told = 0
         # Whether a client may connect is decided at its node alone, before the log hears of it.
         self._admission = ApplicationServer(events, self.observers, self._own_calls)
@@ -186,14 +187,18 @@ class ReplicatedCore(ServiceCore):
             self.observers.sequence_acked(connection, sequence_id)
 
     def end_call(self, ended: commands.CallEnded) -> None:
-        """Take the outcome of a call of an event handler. If that fails, its client's connection ends, too."""
+        """Take the outcome of a call of an event handler. If that fails, its client's connection ends, too.
+
+        The first outcome counts: later ones, and those of cancelled calls, do nothing.
+        """
         pending = self.logged_calls.pending.get(ended.call)
+        if pending is None:
+            return
         try:
             self.logged_calls.end(ended)
             self._act_on_results(self.now)
         except Exception:
-            if pending is not None:
-                self._give_up_call(pending.call)
+            self._give_up_call(pending.call)
             raise
 
     def _give_up_call(self, call: HandlerCall) -> None:

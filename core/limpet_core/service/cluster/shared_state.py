@@ -16,12 +16,6 @@ from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 
-OLDEST_BEHAVIOUR: Final = 1
-"""The oldest behaviour of the service that this release has."""
-
-BEHAVIOUR: Final = 1
-"""The newest behaviour of the service that this release has; a change of what a command does is a new one."""
-
 
 _FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
 
@@ -67,7 +61,6 @@ class SharedState:
         settings: a digest of all that must be the same at all nodes.
         core: the logic of the service.
         members: the nodes of the cluster.
-        behaviour: the version of the service's behaviour that the nodes have agreed on; 0 before the first node.
         position: the id of the newest entry; empty before the first.
         compared: the number of the newest comparison of digests; 0 before the first.
         compared_at: when that was, in seconds of the log.
@@ -79,7 +72,6 @@ class SharedState:
         self.settings: bytes = settings
         self.core: ReplicatedCore = core
         self.members: Members = Members()
-        self.behaviour: int = 0
         self.position: str = ""
         self.compared: int = 0
         self.compared_at: float = 0.0
@@ -87,6 +79,11 @@ class SharedState:
         self.failures: int = 0
         self._node = node
         self._local = local
+
+    @property
+    def behaviour(self) -> int:
+        """The version of the service's behaviour that the nodes have agreed on; 0 before the first node."""
+        return self.core.behaviour
 
     def apply(self, position: str, time: float, entry: commands.Entry) -> None:
         """Carry out an entry; one that does not count only makes time pass."""
@@ -226,13 +223,13 @@ class SharedState:
     def _activate(self, behaviour: int) -> None:
         # Entries that were written for a behaviour do not make sense to an older one: there is no way back.
         if behaviour > self.behaviour and all(each.oldest <= behaviour <= each.newest for each in self.members):
-            self.behaviour = behaviour
+            self.core.registry.behaviour = behaviour
             _LOGGER.info("all nodes of the cluster behave like version %d of the service from now on", behaviour)
 
     def _welcome(self, node: str, hello: commands.Hello) -> bool:
         refusal = ""
         if not self.behaviour:
-            self.behaviour = hello.newest  # the log says so, and not the release that reads it
+            self.core.registry.behaviour = hello.newest  # the log says so, and not the release that reads it
         known = self.members.get(self.members.first)
         if known is not None and hello.settings != known.settings:
             refusal = "its settings (limits, access keys, event handlers) are not those of the cluster"

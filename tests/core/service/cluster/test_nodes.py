@@ -6,9 +6,9 @@ import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.service import Limits, RawMode
+from limpet_core.service.behaviour import BEHAVIOUR
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import Members
-from limpet_core.service.cluster.shared_state import BEHAVIOUR
 from limpet_core.service.data_plane import writes
 
 
