@@ -12,6 +12,7 @@ from limpet_core.service.cluster.replicated_core import ROOM_FOR_LAG, Replicated
 from simulation.inspect import connect_unnoticed, listen, wrap_commands, wrap_receive
 from simulation.ledger import Ledger, seen
 from simulation.planted import Planted, PlantedFault
+from simulation.releases import known
 from simulation.sim_log import Logged
 
 _TOO_MUCH: Final = ("The outbound message queue is full", "The reliable message buffer is full")
@@ -24,12 +25,16 @@ class Rules:
         counters: the newest counter of each node that is there, by name.
         gone: the nodes that are not there any more.
         attached: the node and the number of the attachment of each connection.
+        behaviours: the oldest and the newest behaviour of each node that is there, by name.
+        active: the behaviour of all of them.
     """
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self.gone: set[str] = set()
         self.attached: dict[str, tuple[str, int]] = {}
+        self.behaviours: dict[str, tuple[int, int]] = {}
+        self.active = 0
 
     def counts(self, entry: commands.Entry) -> bool:
         """Return whether an entry has an effect: the next one of a node that is there, or the first of a new one."""
@@ -37,6 +42,13 @@ class Rules:
             return True
         if entry.node in self.gone or entry.counter != self.counters.get(entry.node, 0) + 1:
             return False
+        hello = entry.commands[0] if entry.counter == 1 else None
+        if isinstance(hello, commands.Hello):
+            self.active = self.active or hello.newest
+            if not hello.oldest <= self.active <= hello.newest:
+                self.gone.add(entry.node)
+                return False
+            self.behaviours[entry.node] = hello.oldest, hello.newest
         self.counters[entry.node] = entry.counter
         return True
 
@@ -50,6 +62,9 @@ class Rules:
                 self._bury(command.node)
         elif isinstance(command, commands.Leave):
             self._bury(node)
+        elif isinstance(command, commands.Activate):
+            if all(oldest <= command.behaviour <= newest for oldest, newest in self.behaviours.values()):
+                self.active = max(self.active, command.behaviour)
         elif isinstance(command, commands.Fork):
             self.attached.clear()
             self._bury(node)
@@ -61,6 +76,7 @@ class Rules:
 
     def _bury(self, node: str) -> None:
         self.counters.pop(node, None)
+        self.behaviours.pop(node, None)
         self.gone.add(node)
         self.attached = {each: place for each, place in self.attached.items() if place[0] != node}
 
@@ -128,8 +144,8 @@ class Truth:
     def reads(self, logged: Logged) -> None:
         """Take an entry, in the order of the log."""
         self.marks.append(len(self.ledger.executed))
-        entry = self._entry = commands.decode(logged.data)
-        before = self.core.now
+        entry = self._entry = commands.decode(known(logged.data))
+        before, behaviour = self.core.now, self.core.behaviour
         counts = self.rules.counts(entry)
         self._carried_out, self._speaking = 0, ""
         self._failed.clear()
@@ -147,6 +163,9 @@ class Truth:
         )
         assert self.core.now >= before, "the time of the log does not go back"
         assert {member.node for member in self.replica.members} == set(self.rules.counters), "the nodes that are there"
+        assert self.core.behaviour == self.rules.active, "a behaviour is active once all nodes have it, and for good"
+        if behaviour and self.core.behaviour != behaviour:
+            self.ledger.log("behaviour %s is active", self.core.behaviour)
         self._watch_calls()
 
     def _wrap_commands(self, carry_out: Callable[..., None]) -> Callable[..., None]:
