@@ -152,7 +152,7 @@ EVERYWHERE = (
     (kind, fault)
     for kind in KINDS
     for fault in EVERYWHERE
-    # Nobody writes streams where the engine forgets. In clusters states are disordered too rarely: one run of a hundred.
+    # Nobody writes streams where the engine forgets. In clusters states are disordered in one run of a hundred.
     if not (kind == "cluster-fork" and fault.startswith("streams"))
     if not (kind.startswith("cluster") and fault.startswith("states"))
 ])  # fmt: skip
