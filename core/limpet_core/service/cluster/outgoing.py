@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +17,10 @@ class Outgoing:
     """Commands in entries, numbered 1, 2, 3, ...
 
     What the log has lost is repeated by whoever appends to it: it alone knows what that is.
+
+    Attributes:
+        alive_at: when the newest entry that has come back was taken from here, in monotonic seconds of this machine:
+            since then other nodes may have heard nothing; ``-math.inf`` before the first.
     """
 
     def __init__(self, node: str) -> None:
@@ -24,6 +30,9 @@ class Outgoing:
         self._counter = 0
         self._ready: list[bytes] = []
         self._read_back = 0
+        # The newest counter at each call of take(), and when that was: what was not read back.
+        self._taken: deque[tuple[int, float]] = deque()
+        self.alive_at: float = -math.inf
 
     @property
     def unread(self) -> int:
@@ -47,16 +56,20 @@ class Outgoing:
         """Return an entry that counts whatever became of the others: it has the counter 0."""
         return envelop(self._node, 0, [encode(Fork())])
 
-    def take(self) -> list[bytes]:
+    def take(self, now: float) -> list[bytes]:
         """Return the entries since the last call."""
         if self._commands:
             self._close()
         ready, self._ready = self._ready, []
+        if ready:
+            self._taken.append((self._counter, now))
         return ready
 
     def read_back(self, counter: int) -> None:
         """Handle that an entry has come back: they do so in order, but for a fork, which has the counter 0."""
         self._read_back = max(self._read_back, counter)
+        while self._taken and self._taken[0][0] <= counter:
+            self.alive_at = self._taken.popleft()[1]
 
     def _close(self) -> None:
         self._counter += 1

@@ -14,7 +14,7 @@ from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.acknowledgements import Acknowledgements
 from limpet_core.service.cluster.commands import ForeignEntry, UnreadableEntry
 from limpet_core.service.cluster.control import control_message
-from limpet_core.service.cluster.members import Members
+from limpet_core.service.cluster.members import SILENCE, Members
 from limpet_core.service.cluster.openings import Openings
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.overruns import Overruns
@@ -267,7 +267,7 @@ class Replica:
         """Return the entries to append to the log, in this order, since the last call."""
         self._overruns.look()
         self._outgoing.extend(self.core.logged_calls.outcomes())
-        entries = self._outgoing.take()
+        entries = self._outgoing.take(now)
         if entries:
             self._last_entry = now
         return entries
@@ -288,8 +288,10 @@ class Replica:
 
     def handler_calls(self, now: float) -> list[HandlerCall]:
         """Return the calls of event handlers to start, or to give up, since the last call."""
-        # What a node was to call when the log took it out, or will soon, is called by another one.
-        return [] if self.fenced or self._leaving else self.core.attempts_to_make(now)
+        # What a node was to call when the log took it out, or will soon, is called by another one. That may have
+        # happened already if the others have not heard of this node for so long: it has stood still, or is cut off.
+        may_be_dead = now - self._outgoing.alive_at > SILENCE
+        return [] if self.fenced or self._leaving or may_be_dead else self.core.attempts_to_make(now)
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get from this node since the last call, in order."""
