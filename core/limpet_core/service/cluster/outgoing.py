@@ -16,7 +16,7 @@ _ENTRY_BYTES: Final = 256 * 1024
 class Outgoing:
     """Commands in entries, numbered 1, 2, 3, ...
 
-    What the log has lost is repeated by whoever appends to it: it alone knows what that is.
+    The part of a node that appends to the log keeps the entries, and repeats those that the log has lost.
 
     Attributes:
         alive_at: when the newest entry that has come back was taken from here, in monotonic seconds of this machine:

@@ -105,7 +105,7 @@ class SharedState:
         core.finish_entry(here=own)
 
     def _try(self, command: commands.Command, node: str) -> None:
-        """Carry out a command. If that fails by a fault of ours, whoever waits for it is told so."""
+        """Carry out a command. If that fails by a fault of ours, the client or the server that waits is told so."""
         try:
             self._carry_out(command, node)
         except Exception:
