@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -17,12 +19,19 @@ from limpet_core.service.data_plane.writes import Close, Message, Send
 from simulation.answering import EVENT, PATIENCE
 from simulation.clock import Clock
 from simulation.node import Handlers, Node
+from simulation.planted import Planted
+from simulation.releases import NEXT, NextCore, NextReplica
 from simulation.service import Service
-from simulation.sim_log import SimLog
+from simulation.sim_log import EPOCH, Link, Logged, SimLog
 from simulation.truth import Truth
 from simulation.weather import ClusterWeather
 
+_TOO_OLD = re.compile(r"(the log needs|cannot behave like) version|the cluster is of another release")
+
 _COMPARE_EVERY = 8  # entries
+
+FAULTY_UNTIL = 14.0
+"""When a planted fault goes away, in seconds: clients have a connection before all is calm."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,12 @@ class Parts:
     """What a cluster is made of; tests put in faulty ones."""
 
     log: type[SimLog] = SimLog
+    link: type[Link] = Link
     replica: type[Replica] = Replica
     core: type[ReplicatedCore] = ReplicatedCore
     shared: type[SharedState] = SharedState
+    next_replica: type[NextReplica] = NextReplica
+    next_core: type[NextCore] = NextCore
 
 
 def settings() -> EventSettings:
@@ -55,6 +67,7 @@ class Cluster(Service):
         nodes: the newest run of each node, by the number of the node.
         truth: has read all that is readable; ``core`` is its logic.
         called_again: how many calls of the event handler a node has made for one that had died.
+        upgraded: the numbers of the nodes whose next run is of the next release.
         snapshots: how many entries each is behind, and what it is.
     """
 
@@ -63,6 +76,7 @@ class Cluster(Service):
         self.log = parts.log(clock, clock.draw("log"))
         self.nodes: dict[int, Node] = {}
         self.called_again = 0
+        self.upgraded: set[int] = set()
         self.snapshots: list[tuple[int, bytes]] = []
         self._runs: defaultdict[int, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
         self._digests: dict[int, bytes] = {}
@@ -77,7 +91,7 @@ class Cluster(Service):
             # The delays of a node that is dead, and of the next one, come on top of those of the network.
             recovery_window=90.0 if self.weather.gentle else 30.0,
         )
-        self.truth = Truth(self._new_replica("truth"), self.ledger)
+        self.truth = self._new_truth()
         self.core = self.truth.core
         self.log.on_read.append(self._readable)
         self.log.on_failover.append(self._failed_over)
@@ -89,10 +103,12 @@ class Cluster(Service):
     def start(self, slot: int) -> None:
         """Start the next run of a node: it reads the log, from the beginning or from a snapshot on."""
         name = f"n{slot}.{next(self._runs[slot])}"
-        random, replica = self.clock.draw(name), self._new_replica(name)
+        random, replica = self.clock.draw(name), self._new_replica(name, of_next=slot in self.upgraded)
         begins_with = self.snapshots[-1] if self.snapshots and random.random() < 0.8 else None
-        self.clock.log("%s starts behind entry %s", name, begins_with[0] if begins_with else 0)
-        node = self.nodes[slot] = Node(self, name, replica, random)
+        release = "of the next release " if slot in self.upgraded else ""
+        self.clock.log("%s %sstarts behind entry %s", name, release, begins_with[0] if begins_with else 0)
+        self._plant(replica.core)
+        node = self.nodes[slot] = Node(self, name, replica, random, self.parts.link)
         if begins_with is not None:
             node.restore(*begins_with)
         node.handlers = Handlers(self.clock, self.ledger, node.carry_out)
@@ -100,9 +116,17 @@ class Cluster(Service):
         node.carry_out()
         node.link.more()
 
-    def _new_replica(self, name: str) -> Replica:
+    def _new_truth(self, silent: Sequence[Logged] = (), before: Truth | None = None) -> Truth:
+        replica = self._new_replica("truth", of_next=self.cluster_weather.rollout)
+        planted = self._plant(replica.core)
+        return Truth(replica, self.ledger, silent, before, planted=planted)
+
+    def _plant(self, core: ReplicatedCore) -> Planted | None:
+        return Planted(core, EPOCH + FAULTY_UNTIL) if self.cluster_weather.faulty else None
+
+    def _new_replica(self, name: str, *, of_next: bool = False) -> Replica:
         connections, tokens = itertools.count(1), itertools.count(1)
-        core = self.parts.core(
+        core = (self.parts.next_core if of_next else self.parts.core)(
             name,
             self.limits,
             new_connection_id=lambda: f"{name}c{next(connections)}",
@@ -111,19 +135,41 @@ class Cluster(Service):
             events=settings(),
             utc_time=lambda seconds: f"{seconds:.3f}",
         )
-        replica = self.parts.replica(name, core, settings=b"all the same", name=name)
+        replica_type = self.parts.next_replica if of_next else self.parts.replica
+        replica = replica_type(name, core, settings=b"all the same", name=name)
         replica.shared = self.parts.shared(name, core, replica, b"all the same")
         return replica
 
     def ended(self, node: Node, reason: str) -> None:
         """Handle that a node is no more; another run starts soon."""
         self.clock.log("%s ends: %s", node.name, reason)
+        slot = int(node.name[1 : node.name.index(".")])
+        if _TOO_OLD.search(reason) and slot not in self.upgraded:
+            self.upgraded.add(slot)  # by whoever reads why it ended
+            node.disturbed = True
         assert node.disturbed, f"{node.name} had no reason to end: {reason}"
         assert not node.replica.fenced.startswith(("its state differs", "the log has an entry")), reason
         assert node.handlers is not None
         node.handlers.core = None
-        slot = int(node.name[1 : node.name.index(".")])
         self.clock.after(self.clock.draw(f"after {node.name}").choice([0.2, 1.0, 3.0]), self.start, slot)
+
+    def upgrade(self, slot: int) -> None:
+        """Have a node leave, and come back as one of the next release."""
+        if slot not in self.upgraded:
+            self.upgraded.add(slot)
+            self._restart(slot)
+
+    def _restart(self, slot: int) -> None:
+        node = self.nodes[slot]
+        self.clock.log("%s is to be of the %s release", node.name, "next" if slot in self.upgraded else "old")
+        node.disturbed = True
+        node.do(node.replica.leave)
+
+    def go_back(self, slot: int) -> None:
+        """Have a node come back as one of the old release, by mistake: it is refused, or holds up the others."""
+        self.upgraded.discard(slot)
+        self._restart(slot)
+        self.clock.after(2.0, self.upgrade, slot)
 
     @property
     def live(self) -> list[Node]:
@@ -158,10 +204,21 @@ class Cluster(Service):
     def applied(self, node: Node) -> None:
         """Compare the state of a node with that of the others at the same place of the log."""
         shared = node.replica.shared
-        assert shared.failures == 0, "a command made the logic raise"
+        if node.replica.fenced:
+            return  # it may have come here to an entry that its release does not read
+        assert shared.failures == self.truth.failures[node.read_count - 1], "a command fails at all nodes or at none"
         if node.read_count % _COMPARE_EVERY == 0:
             value = digest(shared)
             assert self._digests.setdefault(node.read_count, value) == value, f"{node.name} has another state"
+
+    @property
+    def unsettled(self) -> str:
+        """What is still to come when all is calm: an answer, or a behaviour that all nodes have; empty: nothing."""
+        for node in self.nodes.values():
+            if node.up and node.waits:
+                return f"{node.name} has not answered all who wait for it"
+        have_next = len(self.upgraded) == len(self.nodes)
+        return "what all nodes have is not active" if have_next and self.truth.core.behaviour < NEXT else ""
 
     def save(self, node: Node) -> None:
         """Keep a snapshot of the state of a node."""
@@ -186,7 +243,7 @@ class Cluster(Service):
         self._callers.clear()
         # A snapshot is in the engine, too, and was written after the entries in it.
         self.snapshots = [(count, data) for count, data in self.snapshots if count <= kept]
-        self.truth = Truth(self._new_replica("truth"), ledger, self.log.entries, before)
+        self.truth = self._new_truth(self.log.entries, before)
         self.core = self.truth.core
         ledger.doomed |= {each.connection_id for hub in self.core.hubs for each in hub.connections.values()}
 

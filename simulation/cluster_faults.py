@@ -9,7 +9,7 @@ from simulation.cluster import Cluster
 from simulation.node import Node
 
 MILD: Final = ("snapshot", "answer lost", "cut", "lag", "engine slow", "failover")
-HARD: Final = ("kill", "kill", "kill all", "still", "leave")
+SEVERE: Final = ("kill", "kill", "kill all", "still", "leave")
 
 _SKEWS: Final = (0.0, -2.0, 1.0, 20.0)  # seconds by which the clock of the next primary is ahead
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from simulation.answering import PATIENCE
 from simulation.client import Client
 from simulation.cluster import Cluster, Parts
-from simulation.cluster_faults import HARD, MILD, Faults
+from simulation.cluster_faults import MILD, SEVERE, Faults
 from simulation.cluster_line import ClusterClient
 from simulation.rest import Rest
 from simulation.service import Service
@@ -57,11 +57,20 @@ class ClusterWorld(World):
         for number in range(1, self.clock.draw("cluster faults").randint(1, 3 if forks else 6)):
             name = f"cluster fault {number}"
             random = self.clock.draw(name)
-            how = random.choice(MILD if forks else MILD + HARD)
+            how = random.choice(MILD if forks else MILD + SEVERE)
             begin, end = (BEGIN, CALM / 3) if forks else (STABLE if self.weather.gentle else BEGIN, CALM)
             at = random.uniform(begin, end)
             if self.clock.happens(name, f"{how} at {at:.1f} s"):
                 self.clock.at(at, self.faults.happen, how, random)
+        if self.weather.rollout:
+            for slot in range(self.weather.nodes):
+                at = self.clock.draw(f"upgrade {slot}").uniform(STABLE, CALM - STABLE)
+                if self.clock.happens(f"upgrade {slot}", f"at {at:.1f} s"):
+                    self.clock.at(at, self.service.upgrade, slot)
+            random = self.clock.draw("old node")
+            at, slot = random.uniform(CALM - 5.0, CALM - 1.0), random.randrange(self.weather.nodes)
+            if random.random() < 0.5 and self.clock.happens("old node", f"node {slot} at {at:.1f} s"):
+                self.clock.at(at, self.service.go_back, slot)
         if forks and self.clock.happens("fork", "the engine forgets what was read"):
             random = self.clock.draw("fork")
             self.clock.at(random.uniform(CALM / 2, CALM), self.faults.forks, random)
@@ -87,6 +96,9 @@ class ClusterWorld(World):
             client.check()
             self._check_server_messages(client)
         self.rest.check()
+        # A server whose clock was ahead was lost: the time of the log stands still for as long.
+        self.clock.run_while(lambda: bool(self.service.unsettled), 60)
+        assert not self.service.unsettled, self.service.unsettled
         assert core.connection_count == 1, "only the recorder is left"
         assert core.deadline == math.inf
         ledger = self.service.ledger

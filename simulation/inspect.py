@@ -14,6 +14,8 @@ from limpet import Event, Link, Session
 from limpet_core.client.request import Kind, Request
 from limpet_core.client.timers import Timer
 from limpet_core.service import JSON, ClientGrant, Connection, Limits, ServiceCore, Transport
+from limpet_core.service.cluster.replica import Replica
+from limpet_core.service.cluster.rollout import Rollout
 from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.connections.registry import ConnectionListener
 from limpet_core.service.wire.raw import RawMode
@@ -271,6 +273,22 @@ def connect_unnoticed(core: ServiceCore, hub: str, groups: tuple[str, ...]) -> T
 def wrap_receive(core: ServiceCore, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
     """Replace the function that takes the messages of clients by ``wrap(function)``."""
     core.receive = wrap(core.receive)  # type: ignore[method-assign]
+
+
+def set_rollout(replica: Replica, rollout: Rollout) -> None:
+    """Have a node look in another way for a behaviour that all nodes have."""
+    replica._rollout = rollout
+
+
+def wrap_steps(core: ServiceCore, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace what carries out commands by ``wrap(name, function)``: of clients, servers and event handlers."""
+    for holder, names in (
+        (core, "receive open recover_at end_attachment send_to_all join leave"),
+        (core._dispatcher, "event_handled"),
+        (core.invocations, "ended"),
+    ):
+        for name in names.split():
+            setattr(holder, name, wrap(name, getattr(holder, name)))
 
 
 def wrap_commands(shared: SharedState, wrap: Callable[[Callable[..., None]], Callable[..., None]]) -> None:

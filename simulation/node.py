@@ -77,10 +77,12 @@ class Node:
         disturbed: since when it has had a reason to be taken for dead; ``math.inf``: never.
     """
 
-    def __init__(self, surroundings: Surroundings, name: str, replica: Replica, random: Random) -> None:
+    def __init__(
+        self, surroundings: Surroundings, name: str, replica: Replica, random: Random, link_type: type[Link] = Link
+    ) -> None:
         self.surroundings, self.name, self.replica = surroundings, name, replica
         self.clock, self.log = surroundings.clock, surroundings.log
-        self.link = Link(self.clock, self.log, self, random)
+        self.link = link_type(self.clock, self.log, self, random)
         self.read_count = 0
         self.up, self.still = True, False
         self.disturbed = False
@@ -174,6 +176,7 @@ class Node:
             self._last = entry = log.entries[self.read_count]
             self.read_count += 1
             self.replica.apply(entry.position, entry.time, entry.data)
+            self.link.has_read(entry.data)
             self.surroundings.applied(self)
             if self.replica.fenced:
                 break
@@ -190,7 +193,6 @@ class Node:
             return
         if self.log.holds(self.read_count, self._last):
             self.link.stands()
-            self.link.append(self.replica.entries_to_repeat())
         else:
             fork = self.replica.forked()
             if fork:
@@ -200,6 +202,11 @@ class Node:
 
     def ask(self, write: Write, answered: Callable[[OperationError | None], None]) -> None:
         self._asked[self.replica.ask(write)] = answered
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the log: to connect, or for an operation."""
+        return bool(self._asked or self.waiting)
 
     def when_caught_up(self, function: Callable[[], None]) -> None:
         """Call a function when all has been read that was readable at the time of the call: the barrier of a read."""

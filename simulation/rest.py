@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from limpet_core.service.data_plane.parameters import OperationError
@@ -46,7 +47,7 @@ class Rest:
         if lives:
             self.cluster.ledger.expiring.add(number)
         write = Send("chat", "hub", "", Message("json", b"%d" % number, time_to_live=lives))
-        self.write(random, write, lambda _: self.answered.add(number))
+        self.write(random, write, partial(self._told, number))
 
     def write(self, random: Random, write: Write, answered: Callable[[OperationError | None], None]) -> None:
         self._at_some(random, lambda node: node.ask(write, answered))
@@ -58,6 +59,13 @@ class Rest:
     def _counted(self, reads: Callable[[Node], None], node: Node) -> None:
         self.reads += 1
         reads(node)
+
+    def _told(self, number: int, error: OperationError | None) -> None:
+        if error is None:
+            self.answered.add(number)
+        else:
+            assert error.status == 500
+            self.clock.log("%s of the application server cannot be carried out", number)
 
     def _at_some(self, random: Random, request: Callable[[Node], None]) -> None:
         node = self.cluster.balance(random)

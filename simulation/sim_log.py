@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -144,10 +145,24 @@ class Link:
         self._arrival = 0.0
         self._serial = 0
         self._executed: set[int] = set()  # connections that are cut, what they carried arrives all the same
+        self._unread: deque[bytes] = deque()
         self._reading = False
 
     def append(self, entries: list[bytes]) -> None:
-        """Append entries, if the connection stands; else the node does so later, as it has not read them."""
+        """Append entries, if the connection stands; else when it does, as the node has not read them."""
+        self._unread.extend(entries)
+        self._send(entries)
+
+    def has_read(self, entry: bytes) -> None:
+        """Handle that the node has read an entry: its own ones come back in order."""
+        if self._unread and self._unread[0] == entry:
+            self._unread.popleft()
+
+    def to_repeat(self) -> list[bytes]:
+        """Return the entries to append again when the connection stands again."""
+        return list(self._unread)
+
+    def _send(self, entries: list[bytes]) -> None:
         if self.connected and entries:
             latency = (self._write + self.log.delay) * (1.0 + self.random.random())
             self._arrival = max(self._arrival, self.clock.now + latency)
@@ -187,7 +202,8 @@ class Link:
             self.node.reconnected()
 
     def stands(self) -> None:
-        """Handle that the connection stands again: what is readable is read."""
+        """Handle that the connection stands again: what is readable is read, and what was not read is repeated."""
         self.connected = True
         self._arrival = self.clock.now
         self.more()
+        self._send(self.to_repeat())

@@ -44,12 +44,16 @@ class ClusterWeather(Weather):
     Attributes:
         nodes: how many nodes there are.
         forks: whether the engine forgets once what nodes have read.
+        rollout: whether the nodes go over to the next release, one after the other.
+        faulty: whether the logic of the service raises now and then, at all nodes alike.
     """
 
     clients: int = 2
     faults: int = 2
     nodes: int = 3
     forks: bool = False
+    rollout: bool = False
+    faulty: bool = False
 
 
 KINDS: Final = {
@@ -65,6 +69,8 @@ KINDS: Final = {
     "cluster-gentle": ClusterWeather(),
     "cluster-wild": ClusterWeather(gentle=False, faults=4),
     "cluster-fork": ClusterWeather(gentle=False, faults=1, nodes=2, forks=True),
+    "cluster-rollout": ClusterWeather(rollout=True),
+    "cluster-faulty": ClusterWeather(gentle=False, faults=1, nodes=2, faulty=True),
 }
 """By name. Silent: the service says nothing after a recovery; plain: the subprotocol that cannot recover; cluster:
 several nodes."""

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from simulation.cluster import Parts
 from simulation.inspect import set_limits
-from simulation.sim_log import SimLog
+from simulation.releases import NEXT, NextCore, NextReplica
+from simulation.sim_log import Link, SimLog
 
 from limpet_core.service import Connection
 from limpet_core.service.cluster import commands
@@ -57,6 +58,23 @@ class GoesBackInTime(SharedState):
         super().apply(position, time, entry)
 
 
+class SkipsWithoutAWord(SharedState):
+    """Goes on behind a command that has failed, and tells nobody."""
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        pass
+
+
+class CallsItDone(SharedState):
+    """Says of an operation that has failed that it was carried out."""
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Ask) and node == self._node:
+            self._local.answered(command.number, None)
+        else:
+            super()._tell_of_failure(command, node)
+
+
 class HearsEveryAttachment(ReplicatedCore):
     """Takes messages from a transport that was replaced."""
 
@@ -80,13 +98,13 @@ class EndsMembersOfNodesFarBehind(ReplicatedCore):
 # ---- A node
 
 
-class RepeatsOutOfOrder(Replica):
-    def entries_to_repeat(self) -> list[bytes]:
-        return super().entries_to_repeat()[::-1]
+class RepeatsOutOfOrder(Link):
+    def to_repeat(self) -> list[bytes]:
+        return super().to_repeat()[::-1]
 
 
-class RepeatsNothing(Replica):
-    def entries_to_repeat(self) -> list[bytes]:
+class RepeatsNothing(Link):
+    def to_repeat(self) -> list[bytes]:
         return []
 
 
@@ -137,6 +155,42 @@ class CountsWhatItSends(ReplicatedCore):
         return attachment
 
 
+# ---- Two releases
+
+
+class WritesTheNewFormatTooEarly(NextReplica):
+    """Writes the new format while there are nodes that cannot read it."""
+
+    @property
+    def writes_next(self) -> bool:
+        return self.is_member
+
+
+class BehavesInTheNewWayTooEarly(NextCore):
+    """Behaves in the new way while there are nodes that do not."""
+
+    @property
+    def is_next(self) -> bool:
+        return True
+
+
+class ActivatesForSome(SharedState):
+    """Goes over to a new behaviour although a node does not have it, which is all alone with the old one then."""
+
+    def _activate(self, behaviour: int) -> None:
+        if behaviour > self.behaviour:
+            self.core.registry.behaviour = behaviour
+
+
+class IsInAHurry(NextReplica):
+    """Proposes what one node has."""
+
+    def wake(self, now: float) -> None:
+        super().wake(now)
+        if self.is_member and self.shared.behaviour < NEXT:
+            self._outgoing.add(commands.Activate(NEXT))
+
+
 # ---- The engine
 
 
@@ -181,22 +235,38 @@ PARTS: Final = {
     "believes every verdict": Parts(shared=BelievesEveryVerdict),
     "hears the dead": Parts(shared=HearsTheDead),
     "goes back in time": Parts(shared=GoesBackInTime, log=GoesBackInTimeItself),
+    "skips without a word": Parts(shared=SkipsWithoutAWord),
+    "calls it done": Parts(shared=CallsItDone),
     "hears every attachment": Parts(core=HearsEveryAttachment),
     "ends members of nodes far behind": Parts(core=EndsMembersOfNodesFarBehind),
-    "repeats out of order": Parts(replica=RepeatsOutOfOrder),
-    "repeats nothing": Parts(replica=RepeatsNothing),
+    "repeats out of order": Parts(link=RepeatsOutOfOrder),
+    "repeats nothing": Parts(link=RepeatsNothing),
     "tells nobody of a fork": Parts(replica=TellsNobodyOfAFork),
     "answers before the log": Parts(replica=AnswersBeforeTheLog),
     "forgets the clients of the dead": Parts(core=ForgetsTheClientsOfTheDead),
     "leaves calls with the dead": Parts(core=LeavesCallsWithTheDead),
     "calls everywhere": Parts(core=CallsEverywhere),
     "counts what it sends": Parts(core=CountsWhatItSends),
+    "writes the new format too early": Parts(next_replica=WritesTheNewFormatTooEarly),
+    "behaves in the new way too early": Parts(next_core=BehavesInTheNewWayTooEarly),
+    "activates for some": Parts(shared=ActivatesForSome, next_replica=IsInAHurry),
     "reads before replication": Parts(log=ReadsBeforeReplication),
 }
 """Clusters by what is wrong with them."""
 
+SHOWN_BY: Final = {
+    "skips without a word": ("cluster-faulty",),
+    "calls it done": ("cluster-faulty",),
+    "writes the new format too early": ("cluster-rollout",),
+    "behaves in the new way too early": ("cluster-rollout",),
+    "activates for some": ("cluster-rollout",),
+}
+"""The kinds of runs that alone show a fault."""
+
 HARMLESS: Final = {
     # The logic of a node keeps the largest time that it has seen.
+    # The log looks at all nodes again.
+    "a node that proposes what others do not have": Parts(next_replica=IsInAHurry),
     "an engine whose time goes back": Parts(log=GoesBackInTimeItself),
 }
 """Clusters with a fault that another rule makes up for."""

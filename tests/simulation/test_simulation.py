@@ -152,8 +152,9 @@ EVERYWHERE = (
     (kind, fault)
     for kind in KINDS
     for fault in EVERYWHERE
-    # Nobody writes streams where the engine forgets, and states are disordered too rarely.
-    if kind != "cluster-fork" or not fault.startswith(("streams", "states"))
+    # Nobody writes streams where the engine forgets. In clusters states are disordered in one run of a hundred.
+    if not (kind == "cluster-fork" and fault.startswith("streams"))
+    if not (kind.startswith("cluster") and fault.startswith("states"))
 ])  # fmt: skip
 def test_in_every_kind_of_run_the_oracles_notice(kind: str, fault: str) -> None:
     # The rarest shows in one run of twenty.

@@ -28,6 +28,10 @@ SHUT_DOWN: Final = Close(1001, "The service is shutting down.")
 FORGOTTEN: Final = Close(1008, "The service has lost messages. Make a new connection.")
 """The log of a cluster no longer has what the client was told."""
 
+FAILED: Final = Close(1011, "Internal server error. Make a new connection.")
+"""A command of the client has failed by a fault of the service, which may have carried out half of it: nobody can say
+whether to repeat it."""
+
 DROPPED: Final = Close(NO_CLOSE_FRAME, "Dropped.")
 
 # ---- The end of a transport alone

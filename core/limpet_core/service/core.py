@@ -95,6 +95,11 @@ class ServiceCore(ApplicationInputs):
             self.invocations.deadline,
         )
 
+    @property
+    def behaviour(self) -> int:
+        """The version of the service's behaviour that is active: in a cluster, the one that its nodes agree on."""
+        return self._registry.behaviour
+
     def group_states(self, hub: str, group: str) -> dict[str, Mapping[str, str]]:
         """Return the states of the members of a group, by connection id; members without a state are left out."""
         return self._states.of(hub, group)

@@ -123,17 +123,17 @@ class Call:
         return read
 
 
-Operation: TypeAlias = Callable[[Call], "Response | WithBody | Written"]
+Operation: TypeAlias = Callable[[Call], "Response | AfterBody | AfterWrite"]
 
 
-class WithBody:
+class AfterBody:
     """The rest of an operation, which takes the body: all else about the request is right (emulator)."""
 
-    def __init__(self, proceed: Callable[[bytes], Written]) -> None:
-        self.proceed: Callable[[bytes], Written] = proceed
+    def __init__(self, proceed: Callable[[bytes], AfterWrite]) -> None:
+        self.proceed: Callable[[bytes], AfterWrite] = proceed
 
 
-class Written:
+class AfterWrite:
     """The end of an operation that changes or sends something: the status to answer with once that is done."""
 
     def __init__(self, status: int, write: Write) -> None:

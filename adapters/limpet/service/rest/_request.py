@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from limpet.service._access import ADDRESS, RequestAddress, is_allowed
 from limpet.service._gateway import Gateway
-from limpet.service.rest._call import Call, Operation, WithBody, Written
+from limpet.service.rest._call import AfterBody, AfterWrite, Call, Operation
 from limpet.service.rest._health import health as answer_health
 from limpet.service.rest.operations import GENERATE_TOKEN, OPERATIONS
 from limpet.service.tokens import InvalidToken
@@ -73,9 +73,9 @@ def _endpoint(
             if request.method in ("GET", "HEAD"):
                 await gateway.catch_up()
             answer = operation(Call(gateway, request, url, gateway.identity.signing_endpoint(address.own_urls)))
-            if isinstance(answer, WithBody):
+            if isinstance(answer, AfterBody):
                 answer = answer.proceed(await _read_body(request, gateway.options.request_timeout))
-            if isinstance(answer, Written):
+            if isinstance(answer, AfterWrite):
                 await gateway.carry_out(answer.write)
                 return Response(status_code=answer.status)
             return answer

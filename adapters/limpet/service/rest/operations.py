@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from limpet.service.rest._call import Call, Operation, WithBody, Written
+from limpet.service.rest._call import AfterBody, AfterWrite, Call, Operation
 from limpet.service.tokens import mint_client_token
 from limpet_core.service.data_plane import operations
 from limpet_core.service.data_plane.parameters import (
@@ -39,20 +39,20 @@ _MAX_INT32 = 2**31 - 1
 # ---- Sending and closing
 
 
-def _send(call: Call, to: Target, name: str) -> WithBody:
+def _send(call: Call, to: Target, name: str) -> AfterBody:
     where = call.query.filter() if to != "connection" else None
     read = call.reader()
 
-    def proceed(body: bytes) -> Written:
+    def proceed(body: bytes) -> AfterWrite:
         text = None if where is None else where.text
         excluded = call.excluded if to != "connection" else ()
-        return Written(202, Send(call.path("hub"), to, name, read(body), text, excluded))
+        return AfterWrite(202, Send(call.path("hub"), to, name, read(body), text, excluded))
 
-    return WithBody(proceed)
+    return AfterBody(proceed)
 
 
-def _close(call: Call, to: Target, name: str) -> Written:
-    return Written(204, Close(call.path("hub"), to, name, call.query.one("reason"), call.excluded))
+def _close(call: Call, to: Target, name: str) -> AfterWrite:
+    return AfterWrite(204, Close(call.path("hub"), to, name, call.query.one("reason"), call.excluded))
 
 
 # ---- What is there
@@ -76,21 +76,21 @@ def _check_user(call: Call) -> Response:
 # ---- Groups
 
 
-def _add(call: Call, to: Literal["user", "connection"], name: str) -> Written:
-    return Written(200, AddToGroup(call.path("hub"), to, name, call.group))
+def _add(call: Call, to: Literal["user", "connection"], name: str) -> AfterWrite:
+    return AfterWrite(200, AddToGroup(call.path("hub"), to, name, call.group))
 
 
-def _remove(call: Call, to: Literal["user", "connection"], name: str, *groups: str) -> Written:
-    return Written(204, RemoveFromGroups(call.path("hub"), to, name, groups))
+def _remove(call: Call, to: Literal["user", "connection"], name: str, *groups: str) -> AfterWrite:
+    return AfterWrite(204, RemoveFromGroups(call.path("hub"), to, name, groups))
 
 
-def _change_groups(call: Call, *, add: bool) -> WithBody:
-    def proceed(body: bytes) -> Written:
+def _change_groups(call: Call, *, add: bool) -> AfterBody:
+    def proceed(body: bytes) -> AfterWrite:
         asked = GroupChange.from_body(call.content_type, body)
         where = None if asked.filter is None else asked.filter.text
-        return Written(200, ChangeGroups(call.path("hub"), add, asked.groups, where))
+        return AfterWrite(200, ChangeGroups(call.path("hub"), add, asked.groups, where))
 
-    return WithBody(proceed)
+    return AfterBody(proceed)
 
 
 def _list_group(call: Call) -> Response:
@@ -116,10 +116,10 @@ def _list_group(call: Call) -> Response:
 # ---- Permissions and tokens
 
 
-def _change_permission(call: Call, *, grant: bool) -> Written:
+def _change_permission(call: Call, *, grant: bool) -> AfterWrite:
     permission, connection_id = call.permission, call.connection_id
     change = ChangePermission(call.path("hub"), grant, permission, connection_id, call.target)
-    return Written(200 if grant else 204, change)
+    return AfterWrite(200 if grant else 204, change)
 
 
 def _check_permission(call: Call) -> Response:

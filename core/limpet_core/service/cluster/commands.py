@@ -140,7 +140,7 @@ class Ask(_Command, frozen=True, tag=7):
     write: Write
 
 
-class Ended(_Command, frozen=True, tag=8):
+class CallEnded(_Command, frozen=True, tag=8):
     """A call of an event handler has ended.
 
     Attributes:
@@ -163,7 +163,7 @@ class Ended(_Command, frozen=True, tag=8):
     text: str = ""
 
     @classmethod
-    def of(cls, number: int, call: HandlerCall, outcome: Outcome) -> Ended:
+    def of(cls, number: int, call: HandlerCall, outcome: Outcome) -> CallEnded:
         """Return the command for the outcome of a call."""
         told = (number, call.delivered, call.attempts, call.duration)
         if isinstance(outcome, Answer):
@@ -236,7 +236,7 @@ Command: TypeAlias = (
     | Gone
     | Overrun
     | Ask
-    | Ended
+    | CallEnded
     | Hello
     | Beat
     | Dead

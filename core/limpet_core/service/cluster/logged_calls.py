@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from limpet_core.service.cluster.commands import MAX_DATA, Ended
+from limpet_core.service.cluster.commands import MAX_DATA, CallEnded
 from limpet_core.service.webhooks.answers import Answer, Failure, Outcome
 from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.handlers import HandlerCall
@@ -86,12 +86,9 @@ class LoggedCalls:
 
     # ---- The log
 
-    def end(self, ended: Ended) -> None:
-        """Take the outcome of a call. The first one counts: later ones, and those of cancelled calls, do nothing."""
-        pending = self.pending.pop(ended.call, None)
-        if pending is None:
-            return
-        call = pending.call
+    def end(self, ended: CallEnded) -> None:
+        """Take the outcome of a pending call."""
+        call = self.pending.pop(ended.call).call
         del self._numbers[call]
         call.delivered, call.attempts, call.duration = ended.delivered, ended.attempts, ended.duration
         self._settled.append((call, ended.outcome))
@@ -103,7 +100,7 @@ class LoggedCalls:
                 pending.executor = heir
                 self._try(pending)
 
-    def outcomes(self) -> Iterable[Ended]:
+    def outcomes(self) -> Iterable[CallEnded]:
         """Return how calls of this node have ended, to be written into the log."""
         for call, outcome in self._attempts.settled():
             number = self._numbers.get(call)
@@ -111,7 +108,7 @@ class LoggedCalls:
                 continue
             if isinstance(outcome, Answer) and _size(outcome) > MAX_DATA:
                 outcome = Failure("too large", f"the answer has more than {MAX_DATA} bytes")
-            yield Ended.of(number, call, outcome)
+            yield CallEnded.of(number, call, outcome)
 
     def _try(self, pending: PendingCall) -> None:
         if pending.executor == self._node:

@@ -1,7 +1,8 @@
-"""The entries that a node writes into the log, and those of them that it has not read back."""
+"""The entries that a node writes into the log, and how many of them it has not read back."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -13,7 +14,14 @@ _ENTRY_BYTES: Final = 256 * 1024
 
 
 class Outgoing:
-    """Commands in entries, numbered 1, 2, 3, ...; an entry is kept until it is read back."""
+    """Commands in entries, numbered 1, 2, 3, ...
+
+    The part of a node that appends to the log keeps the entries, and repeats those that the log has lost.
+
+    Attributes:
+        alive_at: when the newest entry that has come back was taken from here, in monotonic seconds of this machine:
+            since then other nodes may have heard nothing; ``-math.inf`` before the first.
+    """
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -21,12 +29,15 @@ class Outgoing:
         self._size = 0
         self._counter = 0
         self._ready: list[bytes] = []
-        self._unread: deque[tuple[int, bytes]] = deque()
+        self._read_back = 0
+        # The newest counter at each call of take(), and when that was: what was not read back.
+        self._taken: deque[tuple[int, float]] = deque()
+        self.alive_at: float = -math.inf
 
     @property
     def unread(self) -> int:
         """The number of entries that were not read back."""
-        return len(self._unread)
+        return self._counter - self._read_back
 
     def add(self, command: Command) -> None:
         """Write a command into the next entry."""
@@ -45,26 +56,23 @@ class Outgoing:
         """Return an entry that counts whatever became of the others: it has the counter 0."""
         return envelop(self._node, 0, [encode(Fork())])
 
-    def take(self) -> list[bytes]:
+    def take(self, now: float) -> list[bytes]:
         """Return the entries since the last call."""
         if self._commands:
             self._close()
         ready, self._ready = self._ready, []
+        if ready:
+            self._taken.append((self._counter, now))
         return ready
 
-    def repeats(self) -> list[bytes]:
-        """Return all entries that were not read back, in order."""
-        return [entry for _, entry in self._unread]
-
     def read_back(self, counter: int) -> None:
-        """Handle that an entry has come back."""
-        while self._unread and self._unread[0][0] <= counter:
-            self._unread.popleft()
+        """Handle that an entry has come back: they do so in order, but for a fork, which has the counter 0."""
+        self._read_back = max(self._read_back, counter)
+        while self._taken and self._taken[0][0] <= counter:
+            self.alive_at = self._taken.popleft()[1]
 
     def _close(self) -> None:
         self._counter += 1
-        entry = envelop(self._node, self._counter, self._commands)
+        self._ready.append(envelop(self._node, self._counter, self._commands))
         self._commands = []
         self._size = 0
-        self._ready.append(entry)
-        self._unread.append((self._counter, entry))

@@ -12,7 +12,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from limpet_core.service.access.permissions import SavedRules
-from limpet_core.service.cluster.commands import Ended
+from limpet_core.service.cluster.commands import CallEnded
 from limpet_core.service.cluster.members import Member
 from limpet_core.service.webhooks.answers import Headers
 from limpet_core.service.webhooks.cloud_events import ClientEvent
@@ -237,7 +237,7 @@ class SavedState(_Record, frozen=True, gc=False):
     states: list[SavedGroupStates]
     next_call: int
     calls: list[SavedCall]
-    held: list[tuple[float, SavedCall, Ended]]
+    held: list[tuple[float, SavedCall, CallEnded]]
 
 
 class Pieces(_Record, frozen=True, gc=False):

@@ -10,7 +10,7 @@ import msgspec
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.application_server import ApplicationServer, PendingConnect
+from limpet_core.service.application_server import ApplicationServer, ClientCall, ConnectedCall, PendingConnect
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.logged_calls import LoggedCalls
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -23,13 +23,12 @@ from limpet_core.service.webhooks.calls import HandlerCalls
 from limpet_core.service.webhooks.cloud_events import Acceptance, Rejection
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import EventSettings, HandlerCall
-from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
-from limpet_core.service.wire.requests import Ping, SequenceAck
 
-HARD: Final = 4
-"""A connection ends at once with so many times the messages, or bytes, that its node would let it have."""
+ROOM_FOR_LAG: Final = 4
+"""How many times the limits a connection may have waiting at all nodes: the one that has its client may be behind.
 
-_LARGEST_CONTROL: Final = 256  # bytes of a ping or a sequence ack; larger ones work, only later
+With more it ends at once, whatever that node says.
+"""
 
 
 class ReplicatedCore(ServiceCore):
@@ -70,7 +69,9 @@ class ReplicatedCore(ServiceCore):
         # CloudEvents have the time of the log, so that all nodes make the same calls.
         events.utc_time = lambda: utc_time(self.now)
         roomy = msgspec.structs.replace(
-            limits, retained_messages=HARD * limits.retained_messages, retained_bytes=HARD * limits.retained_bytes
+            limits,
+            retained_messages=ROOM_FOR_LAG * limits.retained_messages,
+            retained_bytes=ROOM_FOR_LAG * limits.retained_bytes,
         )
         super().__init__(
             roomy,
@@ -82,6 +83,7 @@ class ReplicatedCore(ServiceCore):
             calls=self.logged_calls,
         )
         self._registry.outbox_limits = None
+        self._registry.behaviour = 0  # the first node decides
         self._told = 0
         # Whether a client may connect is decided at its node alone, before the log hears of it.
         self._admission = ApplicationServer(events, self.observers, self._own_calls)
@@ -114,21 +116,6 @@ class ReplicatedCore(ServiceCore):
         return (connection is None or connection.hub == hub_identity(hub)) and self._check_token(
             reconnection_token, connection_id
         )
-
-    def control_message(self, connection: Connection, data: str | bytes) -> Ping | SequenceAck | None:
-        """Return a message that a node deals with by itself, or together with others; ``None`` for all others."""
-        wrong_frame = connection.codec.binary and isinstance(data, str)  # JSON may come as either
-        if connection.raw is not None or len(data) > _LARGEST_CONTROL or wrong_frame:
-            return None
-        encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        # Most messages are none, and would be decoded twice. One whose type is escaped works, only later.
-        if not connection.codec.binary and b'"ping"' not in encoded and b'"sequenceAck"' not in encoded:
-            return None
-        try:
-            message = connection.codec.decode(encoded)
-        except (ProtocolViolation, UnknownOperation):
-            return None
-        return message if isinstance(message, Ping | SequenceAck) else None
 
     def is_overrun(self, connection: Connection, transport: Transport) -> bool:
         """Return whether a connection that is attached here, by this transport, has more waiting than limits allow."""
@@ -199,10 +186,45 @@ class ReplicatedCore(ServiceCore):
         if self.observers:
             self.observers.sequence_acked(connection, sequence_id)
 
-    def end_call(self, ended: commands.Ended) -> None:
-        """Take the outcome of a call of an event handler."""
-        self.logged_calls.end(ended)
-        self._act_on_results(self.now)
+    def end_call(self, ended: commands.CallEnded) -> None:
+        """Take the outcome of a call of an event handler. If that fails, its client's connection ends, too.
+
+        The first outcome counts: later ones, and those of cancelled calls, do nothing.
+        """
+        pending = self.logged_calls.pending.get(ended.call)
+        if pending is None:
+            return
+        try:
+            self.logged_calls.end(ended)
+            self._act_on_results(self.now)
+        except Exception:
+            self._give_up_call(pending.call)
+            raise
+
+    def _give_up_call(self, call: HandlerCall) -> None:
+        self.logged_calls.cancel(call)
+        purpose = call.purpose
+        if isinstance(purpose, ConnectedCall | ClientCall):
+            context = purpose.context
+            if isinstance(purpose, ConnectedCall):
+                context.connected_running = False
+            elif context.event_running is call:
+                context.event_running = None
+            self.give_up(purpose.connection.connection_id)
+            self._application.submit_disconnected(context)  # if the client had left before
+
+    def give_up(self, connection_id: str) -> Attachment | None:
+        """End a connection, one of whose commands has failed by a fault of ours; return its attachment, if it had one.
+
+        Half of the command may have been carried out. An answer that says it was refused would be wrong then, and a
+        client that repeats it would do so twice.
+        """
+        connection = self._registry.connections.get(connection_id)
+        if connection is None:
+            return None
+        attachment = connection.attachment
+        self._registry.end(connection, closes.FAILED)
+        return attachment
 
     def reassign_calls(self, node: str, heir: str) -> None:
         """Have the calls of a node that is gone made by another one."""

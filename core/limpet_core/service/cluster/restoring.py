@@ -82,7 +82,7 @@ class Restoring:
         """Give all to the shared state, which is a new one."""
         shared, core, state = self._shared, self._core, self._state
         shared.position = state.position
-        shared.behaviour = state.behaviour
+        core.registry.behaviour = state.behaviour
         shared.compared, shared.compared_at = state.compared, state.compared_at
         shared.digests = dict(state.digests)
         shared.failures = state.failures

@@ -10,7 +10,7 @@ import msgspec
 
 from limpet_core.service.application_server import ClientCall, ConnectedCall, EventCall, InvocationCall, Invoked
 from limpet_core.service.cluster import records
-from limpet_core.service.cluster.commands import Ended
+from limpet_core.service.cluster.commands import CallEnded
 from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.stream import Stream
@@ -196,12 +196,12 @@ class Saving:
         return None
 
 
-def _ended(invoked: Invoked) -> Ended:
+def _ended(invoked: Invoked) -> CallEnded:
     # How often this node has tried to call is its own.
     outcome = invoked.outcome
     if isinstance(outcome, Answer):
-        return Ended(0, invoked.delivered, 0, 0.0, outcome.status, outcome.headers, outcome.body)
-    return Ended(0, invoked.delivered, 0, 0.0, kind=outcome.kind, text=outcome.text)
+        return CallEnded(0, invoked.delivered, 0, 0.0, outcome.status, outcome.headers, outcome.body)
+    return CallEnded(0, invoked.delivered, 0, 0.0, kind=outcome.kind, text=outcome.text)
 
 
 def _publication(publication: Publication) -> records.SavedPublication:

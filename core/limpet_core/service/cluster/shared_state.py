@@ -10,17 +10,16 @@ from typing import Final, Protocol
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import Member, Members
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.connection import Attachment, Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service")
 
-OLDEST_BEHAVIOUR: Final = 1
-"""The oldest behaviour of the service that this release has."""
 
-BEHAVIOUR: Final = 1
-"""The newest behaviour of the service that this release has; a change of what a command does is a new one."""
+_FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
+
+_OfClient = commands.Open | commands.Recover | commands.Received | commands.Gone | commands.Overrun
 
 
 class LocalNode(Protocol):
@@ -36,6 +35,10 @@ class LocalNode(Protocol):
 
     def attached(self, number: int, attachment: Attachment | None) -> None:
         """Handle that a client of this node has its attachment; ``None``: it gets none."""
+        ...
+
+    def failed(self, number: int) -> None:
+        """Handle that a client of this node gets no attachment, by a fault of ours."""
         ...
 
     def answered(self, number: int, error: OperationError | None) -> None:
@@ -58,7 +61,6 @@ class SharedState:
         settings: a digest of all that must be the same at all nodes.
         core: the logic of the service.
         members: the nodes of the cluster.
-        behaviour: the version of the service's behaviour that the nodes have agreed on; 0 before the first node.
         position: the id of the newest entry; empty before the first.
         compared: the number of the newest comparison of digests; 0 before the first.
         compared_at: when that was, in seconds of the log.
@@ -70,7 +72,6 @@ class SharedState:
         self.settings: bytes = settings
         self.core: ReplicatedCore = core
         self.members: Members = Members()
-        self.behaviour: int = 0
         self.position: str = ""
         self.compared: int = 0
         self.compared_at: float = 0.0
@@ -78,6 +79,11 @@ class SharedState:
         self.failures: int = 0
         self._node = node
         self._local = local
+
+    @property
+    def behaviour(self) -> int:
+        """The version of the service's behaviour that the nodes have agreed on; 0 before the first node."""
+        return self.core.behaviour
 
     def apply(self, position: str, time: float, entry: commands.Entry) -> None:
         """Carry out an entry; one that does not count only makes time pass."""
@@ -92,12 +98,21 @@ class SharedState:
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
         self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
-            # Its values are no text for a log: messages, and what handlers have said in confidence.
-            self._guard(partial(self._carry_out, command, node), type(command).__name__)
+            self._try(command, node)
             if self.members.is_gone(node):
                 break  # nobody would answer for the rest
         self._guard(core.send_news, "the end of an entry")
         core.finish_entry(here=own)
+
+    def _try(self, command: commands.Command, node: str) -> None:
+        """Carry out a command. If that fails by a fault of ours, the client or the server that waits is told so."""
+        try:
+            self._carry_out(command, node)
+        except Exception:
+            self.failures += 1
+            what = _title(command)
+            _LOGGER.exception(_FAILED, what)
+            self._guard(partial(self._tell_of_failure, command, node), f"the answer to {what}")
 
     def _guard(self, step: Callable[[], None], what: str) -> None:
         """Take a step. One that fails by a fault of ours does so at all nodes, which go on behind it."""
@@ -105,7 +120,22 @@ class SharedState:
             step()
         except Exception:
             self.failures += 1
-            _LOGGER.exception("a command of the cluster failed: %s", what)
+            _LOGGER.exception(_FAILED, what)
+
+    def _tell_of_failure(self, command: commands.Command, node: str) -> None:
+        if isinstance(command, commands.Ask):
+            if node == self._node:
+                text = "The service has failed: the operation may have been carried out in part."
+                self._local.answered(command.number, OperationError(500, "Error.InternalServerError", text))
+        elif isinstance(command, _OfClient):
+            attachment = self.core.give_up(command.connection_id)
+            waits = isinstance(command, commands.Open | commands.Recover) and self._local.expects(command.number)
+            if not waits or node != self._node:
+                return
+            if isinstance(attachment, Transport) and attachment.place == (node, command.number):
+                self._local.attached(command.number, attachment)  # it has the order to close
+            else:
+                self._local.failed(command.number)
 
     def _counts(self, entry: commands.Entry) -> bool:
         """Return whether an entry is the next one of a node that is there, or that comes with it."""
@@ -151,7 +181,7 @@ class SharedState:
             attachment = core.attachment((node, command.number), command.connection_id)
             if attachment is not None:
                 core.end_attachment(attachment, command)
-        elif isinstance(command, commands.Ended):
+        elif isinstance(command, commands.CallEnded):
             core.end_call(command)
         else:
             self._carry_out_for_nodes(command, node)
@@ -193,13 +223,13 @@ class SharedState:
     def _activate(self, behaviour: int) -> None:
         # Entries that were written for a behaviour do not make sense to an older one: there is no way back.
         if behaviour > self.behaviour and all(each.oldest <= behaviour <= each.newest for each in self.members):
-            self.behaviour = behaviour
+            self.core.registry.behaviour = behaviour
             _LOGGER.info("all nodes of the cluster behave like version %d of the service from now on", behaviour)
 
     def _welcome(self, node: str, hello: commands.Hello) -> bool:
         refusal = ""
         if not self.behaviour:
-            self.behaviour = hello.newest  # the log says so, and not the release that reads it
+            self.core.registry.behaviour = hello.newest  # the log says so, and not the release that reads it
         known = self.members.get(self.members.first)
         if known is not None and hello.settings != known.settings:
             refusal = "its settings (limits, access keys, event handlers) are not those of the cluster"
@@ -220,3 +250,9 @@ class SharedState:
         self.core.reassign_calls(node, self.members.first)
         if node == self._node:
             self._local.expelled(reason)
+
+
+def _title(command: commands.Command) -> str:
+    # Its values are no text for a log: messages, and what handlers have said in confidence.
+    name = type(command).__name__
+    return f"{name} of client {one_line(command.connection_id)}" if isinstance(command, _OfClient) else name

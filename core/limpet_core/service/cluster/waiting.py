@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from limpet_core.service.application_server import PendingConnect
+from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.connections.connection import Transport
 from limpet_core.service.data_plane.parameters import OperationError
+from limpet_core.service.data_plane.writes import Write
 from limpet_core.service.webhooks.cloud_events import Rejection
 
 
@@ -63,3 +66,32 @@ class Asked:
     def __init__(self, number: int) -> None:
         self.number: int = number
         self.error: OperationError | None = None
+
+
+class Operations:
+    """The operations of the data plane that a node has written into the log, until they were carried out."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        self._next_number = 1
+        self._waiting: dict[int, Asked] = {}
+        self._done: list[Asked] = []
+
+    def ask(self, write: Write) -> Asked:
+        """Write an operation."""
+        asked = self._waiting[self._next_number] = Asked(self._next_number)
+        self._next_number += 1
+        self._outgoing.add(commands.Ask(asked.number, write))
+        return asked
+
+    def answered(self, number: int, error: OperationError | None) -> None:
+        """Handle that an operation was carried out, or refused."""
+        asked = self._waiting.pop(number, None)
+        if asked is not None:
+            asked.error = error
+            self._done.append(asked)
+
+    def take(self) -> list[Asked]:
+        """Return the operations that were carried out or refused since the last call."""
+        done, self._done = self._done, []
+        return done

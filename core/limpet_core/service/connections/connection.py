@@ -45,6 +45,12 @@ class Attachment:
         self.connection: Connection | None = connection
         self.place: tuple[str, int] | None = None
 
+    @property
+    def number(self) -> int:
+        """The number in :attr:`place`, which there is in a cluster alone."""
+        assert self.place is not None, "there is one node"
+        return self.place[1]
+
     def end(self, close: Close, *, discard: bool = False) -> None:
         """Close it after the queued messages, or without them. Its own node does so: here is nothing to do."""
 

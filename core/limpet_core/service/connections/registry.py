@@ -12,6 +12,7 @@ from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.behaviour import BEHAVIOUR
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.limits import Limits
@@ -36,6 +37,7 @@ class Registry:
 
     Attributes:
         limits: sizes, counts and times.
+        behaviour: the version of the service's behaviour that is active, see :mod:`limpet_core.service.behaviour`.
         outbox_limits: those of the outbox of a transport; ``None``: somebody else watches its size.
         connections: by connection id.
         window_deadline: when the next recovery window ends, in monotonic seconds; ``math.inf``: nothing is detached.
@@ -45,6 +47,7 @@ class Registry:
         self, limits: Limits, application: ConnectionListener, observers: Observers, issue_token: Callable[[str], str]
     ) -> None:
         self.limits: Limits = limits
+        self.behaviour: int = BEHAVIOUR
         self.outbox_limits: Limits | None = limits
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf

@@ -90,7 +90,7 @@ def _all(kind: Kind, names: str) -> dict[str, Kind]:
 
 ACCOUNT: dict[type, dict[str, Kind]] = {
     SharedState: {
-        **_all(SAME, "core members behaviour position compared compared_at digests failures"),
+        **_all(SAME, "core members position compared compared_at digests failures"),
         **_all(SETTINGS, "settings"),
         **_all(LOCAL, "_node _local"),
     },
@@ -116,7 +116,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
     },
     Dispatcher: _all(LOCAL, "_registry _application _streams _states _observers"),
     Registry: {
-        **_all(SAME, "connections window_deadline _hubs _detached"),
+        **_all(SAME, "connections behaviour window_deadline _hubs _detached"),
         **_all(SETTINGS, "limits outbox_limits _issue_token _on_leave _listeners"),
         **_all(LOCAL, "_observers _named _ready"),
     },

@@ -21,9 +21,9 @@ from limpet_core.service import (
     RawMode,
     Transport,
 )
+from limpet_core.service.behaviour import BEHAVIOUR, OLDEST_BEHAVIOUR
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.shared_state import BEHAVIOUR, OLDEST_BEHAVIOUR
 from limpet_core.service.cluster.snapshot import digest
 from limpet_core.service.cluster.waiting import Opening
 

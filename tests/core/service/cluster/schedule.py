@@ -11,8 +11,8 @@ from tests.core.service.cluster.nodes import Client, Cluster, Node
 from limpet_core.protocol.names import RELIABLE_JSON, RELIABLE_PROTOBUF
 from limpet_core.service import EventHandler, Limits, RawMode
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.behaviour import BEHAVIOUR
 from limpet_core.service.cluster import commands
-from limpet_core.service.cluster.shared_state import BEHAVIOUR
 from limpet_core.service.connections.connection import Connection
 from limpet_core.service.data_plane import writes
 

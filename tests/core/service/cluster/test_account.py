@@ -23,8 +23,9 @@ STATELESS = (
     # What people and pages see.
     "connections.limits", "connections.observers", "connections.snapshot", "connections.totals", "trace",
     # The log, the snapshot itself, and what a node has for itself.
-    "cluster.commands", "cluster.outgoing", "cluster.records", "cluster.replica", "cluster.restoring", "cluster.saving",
-    "cluster.rollout", "cluster.silence", "cluster.snapshot", "cluster.waiting", "webhooks.calls",
+    "cluster.acknowledgements", "cluster.commands", "cluster.openings", "cluster.outgoing", "cluster.overruns",
+    "cluster.records", "cluster.replica", "cluster.restoring", "cluster.rollout", "cluster.saving", "cluster.silence",
+    "cluster.snapshot", "cluster.waiting", "webhooks.calls",
 )  # fmt: skip
 """Modules whose classes hold nothing that a snapshot has, but for those in the account."""
 

@@ -21,3 +21,12 @@ def test_a_node_that_finds_a_fork_closes_its_clients_and_leaves_the_end_of_conne
     cluster.write(fork)
     cluster.run(6)
     assert [call.event for call in cluster.nodes["b"].calls] == ["validate"], "before the event, once a is dead"
+
+
+def test_a_node_that_reads_its_own_fork_has_no_more_unread_entries_than_before() -> None:
+    cluster = Cluster("a", "b")
+    replica = cluster.nodes["a"].replica
+    fork = replica.forked()
+    before = replica.unread
+    replica.apply("9", cluster.now, fork)
+    assert replica.unread == before == 0

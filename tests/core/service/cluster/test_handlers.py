@@ -11,6 +11,7 @@ from tests.core.service.cluster.nodes import Client, Cluster, Node
 from limpet_core.protocol.names import RELIABLE_JSON
 from limpet_core.service import Answer, EventHandler, EventListener, HandlerCall, TraceEvent
 from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.members import SILENCE
 
 EVENTS = EventHandler(url="http://app/events", system_events=("connected", "disconnected"))
 DECIDES = EventHandler(url="http://app/events", system_events=("connect",))
@@ -85,6 +86,34 @@ def test_a_call_of_a_dead_node_is_made_again_by_another_one() -> None:
     b.answers(b.calls.pop())
     cluster.run()
     assert back.acks == [(1, None)]
+
+
+@pytest.mark.parametrize("seconds", [2.0, 8.0])
+def test_a_node_that_has_stood_still_makes_no_call_before_it_knows_that_it_is_alive(seconds: float) -> None:
+    cluster = Cluster("b", "a", handlers=[EVENTS])
+    cluster.connect("a")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    assert calls(a) == ["validate"]
+    a.is_down = True
+    cluster.run(seconds)
+    allow(b)
+    assert calls(b) == ["connected"] * (seconds > SILENCE)
+    allow(a)  # what it was told meanwhile comes before what it reads
+    assert calls(a) == ["connected"] * (seconds < SILENCE)
+    a.is_down = False
+    cluster.run(1.25)
+    assert calls(a) == ["connected"] * (seconds < SILENCE)
+
+
+def test_calls_that_a_node_has_held_back_are_made_once_the_log_moves_again() -> None:
+    cluster = Cluster("a", handlers=[EVENTS])
+    cluster.connect("a")
+    a = cluster.nodes["a"]
+    cluster.now += SILENCE + 1.0  # nothing is written or read
+    allow(a)
+    assert calls(a) == []
+    cluster.run(1.25)
+    assert calls(a) == ["connected"]
 
 
 def header(call: HandlerCall, name: str) -> str:

@@ -6,9 +6,9 @@ import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.service import Limits, RawMode
+from limpet_core.service.behaviour import BEHAVIOUR
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import Members
-from limpet_core.service.cluster.shared_state import BEHAVIOUR
 from limpet_core.service.data_plane import writes
 
 
@@ -102,11 +102,9 @@ def test_entries_that_are_written_twice_count_once() -> None:
     cluster = Cluster("a", "b")
     ann, bob = cluster.connect("a"), cluster.connect("b", "bob", groups=("g",))
     ann.says(type="sendToGroup", group="g", data="without an ack")
-    for entry in cluster.nodes["a"].replica.entries_to_append(cluster.now):
-        cluster.write(entry)
-        cluster.write(entry)
-    assert cluster.nodes["a"].replica.unread == 1
-    for entry in cluster.nodes["a"].replica.entries_to_repeat():
+    written = cluster.nodes["a"].replica.entries_to_append(cluster.now)
+    assert cluster.nodes["a"].replica.unread == len(written) == 1
+    for entry in written * 3:
         cluster.write(entry)
     cluster.run()
     assert bob.messages == [(1, "without an ack")]
@@ -124,7 +122,8 @@ def test_an_entry_behind_a_gap_does_not_count_before_the_gap_is_filled() -> None
     cluster.write(entries[1])  # the first was lost on its way
     cluster.run()
     assert bob.messages == []
-    for entry in cluster.nodes["a"].replica.entries_to_repeat():
+    assert cluster.nodes["a"].replica.unread == 2
+    for entry in entries:
         cluster.write(entry)
     cluster.run()
     assert bob.messages == [(1, "one"), (2, "two")]
@@ -351,6 +350,6 @@ def test_a_command_that_makes_the_logic_raise_is_left_out_at_all_nodes(caplog: p
     cluster.write(commands.envelop("z", 2, [commands.encode(opened), commands.encode(received)]))
     cluster.run()
     assert [node.replica.shared.failures for node in cluster.up] == [1, 1]
-    assert "a command of the cluster failed: Received" in caplog.text
+    assert "a fault of this service: Received of client z-1" in caplog.text
     assert "secret" not in caplog.text
     assert len(cluster.digests()) == 1
