@@ -96,6 +96,8 @@ class LogState:
     """The server to which entries are appended; None while none is known."""
     source: str | None
     """The server from which entries are read; None while there is none."""
+    engine: str | None
+    """What the primary is, for people, such as ``"Valkey 8.1.1"``; None while none is known."""
     unread_entries: int
     """Entries that were appended and not yet read back."""
     unread_bytes: int

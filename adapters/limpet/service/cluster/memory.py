@@ -203,6 +203,7 @@ class MemoryLog:
             reading_from="replica" if reachable else "nothing",
             primary="memory" if reachable else None,
             source="memory" if reachable else None,
+            engine="memory" if reachable else None,
             unread_entries=len(self._unread),
             unread_bytes=self._unread.size,
             lag=self._unread.lag(),

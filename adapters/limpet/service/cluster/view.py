@@ -32,6 +32,7 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
     Attributes:
         reading_from: ``"replica"``, ``"primary"`` or ``"nothing"``.
         primary, source: the servers to which entries are appended, and from which they are read, as ``host:port``.
+        engine: what the primary is, for people, such as ``"Valkey 8.1.1"``.
         lag: seconds from append to read, of the own entry read last, or of the oldest unread one if it waits longer.
         unread_entries, unread_bytes: entries of this node that it has not read back.
         congested: messages of clients have to wait, since too much is unread.
@@ -42,6 +43,7 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
     reading_from: str
     primary: str | None
     source: str | None
+    engine: str | None
     lag: float
     unread_entries: int
     unread_bytes: int
@@ -109,6 +111,7 @@ def _log_view(log: LogState) -> LogView:
         log.reading_from,
         log.primary,
         log.source,
+        log.engine,
         round(log.lag, 6),
         log.unread_entries,
         log.unread_bytes,
