@@ -203,7 +203,6 @@ class MemoryLog:
             reading_from="replica" if reachable else "nothing",
             primary="memory" if reachable else None,
             source="memory" if reachable else None,
-            engine="memory" if reachable else None,
             unread_entries=len(self._unread),
             unread_bytes=self._unread.size,
             lag=self._unread.lag(),
@@ -211,6 +210,7 @@ class MemoryLog:
             repeated=self._repeated,
             reconnects=self._reconnects,
             problem=None if reachable else "the engine does not answer: the test has stopped it, or cut this log off",
+            engine="memory" if reachable else None,
         )
 
     @property

@@ -197,7 +197,6 @@ class RedisLog:
             reading_from="nothing" if source is None else "primary" if self._links.degraded else "replica",
             primary=None if appends is None else str(appends.address),
             source=None if source is None else str(source.address),
-            engine=None if appends is None else self._links.engine,
             unread_entries=len(self._unread),
             unread_bytes=self._unread.size,
             lag=self._unread.lag(),
@@ -205,6 +204,7 @@ class RedisLog:
             repeated=self._links.appender.repeated,
             reconnects=self._links.reconnects,
             problem=self._links.problem,
+            engine=None if appends is None else self._links.engine,
         )
 
     @property

@@ -32,18 +32,17 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
     Attributes:
         reading_from: ``"replica"``, ``"primary"`` or ``"nothing"``.
         primary, source: the servers to which entries are appended, and from which they are read, as ``host:port``.
-        engine: what the primary is, for people, such as ``"Valkey 8.1.1"``.
         lag: seconds from append to read, of the own entry read last, or of the oldest unread one if it waits longer.
         unread_entries, unread_bytes: entries of this node that it has not read back.
         congested: messages of clients have to wait, since too much is unread.
         repeated, reconnects: entries that were appended again, and connections that were made again, since the start.
         problem: what keeps the log from working or makes it less safe; ``None`` while all is well.
+        engine: what the primary is, for people, such as ``"Valkey 8.1.1"``; ``None`` while none is known.
     """
 
     reading_from: str
     primary: str | None
     source: str | None
-    engine: str | None
     lag: float
     unread_entries: int
     unread_bytes: int
@@ -51,6 +50,7 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
     repeated: int
     reconnects: int
     problem: str | None
+    engine: str | None = None
 
 
 class ClusterView(msgspec.Struct, frozen=True, rename="camel"):
@@ -111,7 +111,6 @@ def _log_view(log: LogState) -> LogView:
         log.reading_from,
         log.primary,
         log.source,
-        log.engine,
         round(log.lag, 6),
         log.unread_entries,
         log.unread_bytes,
@@ -119,4 +118,5 @@ def _log_view(log: LogState) -> LogView:
         log.repeated,
         log.reconnects,
         log.problem,
+        log.engine,
     )
