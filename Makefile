@@ -11,6 +11,10 @@ demo: $(VENV)/.installed
 # A test of sockets also waits: six run at a time, and keep two cores busy. WORKERS=0: one after the other, as a debugger
 # wants it. Each worker begins with files that take long (tests/helpers/order.py).
 WORKERS ?= 6
+# ENGINE=valkey-server: the cluster of the tests has another engine than redis-server.
+ifdef ENGINE
+export LIMPET_TEST_ENGINE := $(ENGINE)
+endif
 # Python keeps the compiled tests: without that each worker compiles them anew, for four seconds.
 unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.compiled

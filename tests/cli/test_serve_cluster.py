@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.command_line import limpet, running
-from tests.helpers.needs import needs
-from tests.service.cluster.servers import RedisServer, Servers, running_servers
+from tests.service.cluster.servers import RedisServer, Servers, engine_program, running_servers
 
 KEY = "a key of thirty-two bytes, or more"
 OTHER = "another key of thirty-two bytes, or more"
@@ -21,7 +20,7 @@ NODE = ("serve", "--port", "0", "--key", KEY)
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    needs("redis-server")
+    engine_program()
     with running_servers(tmp_path) as made:
         yield made
 

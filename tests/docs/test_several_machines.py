@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT
 from tests.helpers.needs import needs
 from tests.helpers.waiting import until
 from tests.service.cluster.nodes import opened, run
-from tests.service.cluster.servers import running_servers
+from tests.service.cluster.servers import engine_program, running_servers
 
 from limpet.service.cluster import ClusterView, LogId, LogView, NodeView
 
@@ -104,7 +104,7 @@ def balanced(ports: Ports, terminals: Terminals, code: str, folder: Path) -> Non
 
 
 def test_the_rights_on_the_page_are_enough(tmp_path: Path) -> None:
-    needs("redis-server")
+    engine_program()
     rights = of_page("text", "ACL SETUSER").split()
     with running_servers(tmp_path) as servers:
         engine = servers()
@@ -154,6 +154,8 @@ def test_the_compose_file_fits_the_balancer_and_the_service() -> None:
     nodes = ("north", "south")
     servers = dict(re.findall(r"^\s+server (\w+) (\S+)$", BALANCER.read_text("utf-8"), re.MULTILINE))
     assert servers == {name: f"{name}:8080" for name in nodes}
+    # Docker's name server has one address for all networks, that of Podman another one for each.
+    assert "parse-resolv-conf" in BALANCER.read_text("utf-8")
     for name in nodes:
         node = services[name]
         assert node["command"] == ["serve", "--host", "0.0.0.0", "--node", name]
@@ -171,6 +173,8 @@ def test_the_compose_file_fits_the_balancer_and_the_service() -> None:
         command = " ".join(services[name]["command"])
         assert "--appendonly yes" in command
         assert "--maxmemory-policy noeviction" in command
+        # In protected mode it would take connections of its own container only.
+        assert "--protected-mode no" in command
         assert services[name]["networks"] == ["engine"]
     assert COMPOSE["networks"]["engine"] == {"internal": True}
     extras = re.search(r'"\.\[([\w,]+)\]"', (EXAMPLE / "Dockerfile").read_text("utf-8"))
@@ -178,11 +182,21 @@ def test_the_compose_file_fits_the_balancer_and_the_service() -> None:
     assert "cluster" in extras[1].split(",")
 
 
-def test_docker_reads_the_compose_file() -> None:
-    docker = shutil.which("docker")
-    works = docker and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
-    if not works:
+def compose() -> list[str] | None:
+    """Return the command of Docker Compose; None if it is not here. Version 1, of Debian 12, reads other files."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            asked = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, timeout=60)
+            if re.match(r"v?([2-9]|\d\d)", asked.stdout):
+                return command
+    return None
+
+
+@pytest.mark.parametrize("name", ["cluster.compose.yaml", "compose.yaml"])
+def test_docker_reads_the_compose_file(name: str) -> None:
+    command = compose()
+    if command is None:
         pytest.skip("Docker Compose is not installed")
-    command = [str(docker), "compose", "--file", str(EXAMPLE / "cluster.compose.yaml"), "config", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    asked = [*command, "--file", str(EXAMPLE / name), "config", "--quiet"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

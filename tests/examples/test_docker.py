@@ -229,6 +229,7 @@ def test_the_compose_file_fits_the_dockerfile_and_itself() -> None:
     source, target, mode = volume.split(":")
     assert ((EXAMPLE / source).is_file(), mode) == (True, "ro")
     assert application["entrypoint"] == ["python", target]
+    assert application["healthcheck"] == {"disable": True}, "that of the image asks a service, which is not in there"
     for one in (service, application):
         (secret,) = one["secrets"]
         assert one["environment"]["LIMPET_ACCESS_KEY_FILE"] == f"/run/secrets/{secret}"

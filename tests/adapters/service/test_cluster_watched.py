@@ -46,7 +46,7 @@ def test_a_node_tells_its_own_machine_of_its_cluster() -> None:
             assert log["readingFrom"] == "replica"
             assert set(log) == {
                 *("readingFrom", "primary", "source", "lag", "unreadEntries", "unreadBytes"),
-                *("congested", "repeated", "reconnects", "problem"),
+                *("congested", "repeated", "reconnects", "problem", "engine"),
             }
             assert KEY not in answer.text
             assert b.cluster is not None

@@ -1,8 +1,9 @@
-"""Real servers of Redis for tests: loopback only, free ports, a folder of their own each."""
+"""Real servers of an engine for tests: loopback only, free ports, a folder of their own each."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+import pytest
 from tests.helpers.needs import needs
 from tests.helpers.waiting import LIMIT, until
 
@@ -20,11 +22,25 @@ TRIES = 5
 """A free port may be taken by another process before the server has it."""
 
 
+def engine_program() -> str:
+    """Return the path of the server that tests run: ``LIMPET_TEST_ENGINE``, or else ``redis-server``.
+
+    Leaves the test out if there is no ``redis-server``. An engine that was asked for by name must be there.
+    """
+    asked = os.environ.get("LIMPET_TEST_ENGINE")
+    if not asked:
+        return needs("redis-server")[0]
+    path = shutil.which(asked)
+    if path is None:
+        pytest.fail(f"LIMPET_TEST_ENGINE is {asked}, which is no program", pytrace=False)
+    return path
+
+
 class RedisServer:
-    """A ``redis-server``, or a sentinel."""
+    """A server of Redis, Valkey or whatever else is to be tested, or a sentinel."""
 
     def __init__(self, folder: Path, *options: str, sentinel: str | None = None) -> None:
-        self.program = needs("redis-server")[0]
+        self.program = engine_program()
         self.folder = folder
         self.options = options
         self.sentinel = sentinel
@@ -35,7 +51,7 @@ class RedisServer:
             self.port = free_port()
             if self.start():
                 return
-        raise AssertionError(f"redis-server does not start: {self.log()}")
+        raise AssertionError(f"{self.program} does not start: {self.log()}")
 
     @property
     def address(self) -> str:

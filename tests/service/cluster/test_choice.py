@@ -12,8 +12,9 @@ from limpet.service.cluster._redis_url import Address
 
 def server(name: str, **changes: object) -> Server:
     values: dict[str, object] = {
-        "address": Address(name, 1), "run_id": name, "is_primary": name.startswith("p"), "history": "h1",
-        "history_before": "0", "link_up": True, "priority": 100, "replicas": (), "primary": None, "refusal": None,
+        "address": Address(name, 1), "run_id": name, "is_primary": name.startswith("p"), "engine": "Redis 7.0.15",
+        "history": "h1", "history_before": "0", "link_up": True, "priority": 100, "replicas": (), "primary": None,
+        "refusal": None,
     }  # fmt: skip
     return Server(**(values | changes))  # type: ignore[arg-type]
 
@@ -119,6 +120,24 @@ def test_info_is_read() -> None:
     assert found is not None
     assert not found.link_up
     assert parse_info(Address("h", 1), REAL.replace("role:master", "role:sentinel")) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "engine"),
+    [
+        ("redis_version:7.0.15", "Redis 7.0.15"),
+        # The Redis that a fork is like comes first or last.
+        ("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1", "Valkey 8.1.1"),
+        ("redict_version:7.3.6\r\nredict_mode:standalone\r\nredis_version:7.2.4", "Redict 7.3.6"),
+        ("valkey_version:10.0.0", "Valkey 10.0.0"),
+        (f"redis_version:7.2.4\r\nvalkey_version:{'9' * 99}", f"Valkey {'9' * 21}... (99 characters)"),
+        ("valkey_version:", "Valkey of an unknown version"),
+    ],
+)
+def test_an_engine_is_called_by_its_own_name(fields: str, engine: str) -> None:
+    found = parse_info(Address("h", 1), REAL.replace("redis_version:7.0.15", fields))
+    assert found is not None
+    assert (found.engine, found.refusal) == (engine, None)
 
 
 @given(st.text() | st.lists(st.tuples(st.sampled_from(REAL.split("\r\n")), st.text()).map("".join)).map("\r\n".join))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -46,6 +48,23 @@ def test_the_entries_of_one_turn_travel_in_one_write(servers: Servers, monkeypat
         node.start()
         await node.until_read()
         await node.leave()
+
+    run(scenario)
+
+
+def test_the_engine_is_called_as_it_calls_itself(servers: Servers) -> None:
+    server = servers()
+    # Such as "Valkey server v=8.1.1 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64"
+    named = subprocess.run([server.program, "--version"], capture_output=True, text=True, timeout=60).stdout
+    found = re.match(r"(\w+) server v=(\S+) ", named)
+    assert found is not None, named
+
+    async def scenario() -> None:
+        log = await opened(server.url)
+        assert log.state.engine == f"{found[1]} {found[2]}"
+        server.kill()
+        await until(lambda: log.state.primary is None)
+        assert log.state.engine is None
 
     run(scenario)
 

@@ -204,11 +204,13 @@ def test_a_full_engine_refuses_a_snapshot_and_keeps_the_one_before(servers: Serv
 
 @pytest.mark.parametrize("version", ["6.0.16", "5.0", "", "junk", "6", "6.x"])
 def test_a_version_too_old_is_refused(version: str) -> None:
+    called = version or "of an unknown version"
+
     async def scenario() -> None:
         async with fake_server() as fake:
             fake.answers["INFO"] = info(redis_version=version)
             text = await refusal(fake.url)
-            assert "which is too old" in text
+            assert f"is Redis {called}, which is too old" in text
             assert "Use Redis 6.2 or newer, or Valkey" in text
 
     run(scenario)

@@ -97,6 +97,11 @@ class Links:
         return None if self._now.primary is None else self._now.primary.address
 
     @property
+    def engine(self) -> str | None:
+        """What the primary in use is, for people."""
+        return None if self._now.primary is None else self._now.primary.engine
+
+    @property
     def degraded(self) -> bool:
         """Whether the primary is read."""
         return self._now.primary is not None and self._source_run_id == self._now.primary.run_id

@@ -10,6 +10,8 @@ from limpet.service.cluster._redis_url import Address
 from limpet_core.text import one_line
 
 _OLDEST: Final = (6, 2)
+_FORKS: Final = {"valkey_version": "Valkey", "redict_version": "Redict"}
+"""Engines that came from Redis 7.2, by the field with their version; ``redis_version`` is the Redis they are like."""
 _MAX_REPLICAS: Final = 16
 """Replicas that a primary may name; further ones are not asked."""
 
@@ -20,6 +22,8 @@ class Server:
 
     address: Address
     run_id: str
+    engine: str
+    """For people, such as ``Valkey 8.1.1``."""
     is_primary: bool
     history: str
     """The replication id: the same at a primary and at the replicas that follow it."""
@@ -67,6 +71,7 @@ def parse_info(address: Address, info: str) -> Server | None:
     return Server(
         address=address,
         run_id=fields["run_id"],
+        engine=_engine(fields),
         is_primary=role == "master",
         history=fields.get("master_replid", ""),
         history_before=fields.get("master_replid2", ""),
@@ -78,13 +83,17 @@ def parse_info(address: Address, info: str) -> Server | None:
     )
 
 
+def _engine(fields: dict[str, str]) -> str:
+    field = next((field for field in _FORKS if field in fields), "redis_version")
+    return f"{_FORKS.get(field, 'Redis')} {one_line(fields.get(field, ''), 40) or 'of an unknown version'}"
+
+
 def _refusal(address: Address, fields: dict[str, str]) -> str | None:
-    version = fields.get("redis_version", "")
-    numbers = tuple(_number(part, -1) for part in version.split(".")[:2])
-    if len(numbers) != 2 or numbers < _OLDEST:
+    numbers = tuple(_number(part, -1) for part in fields.get("redis_version", "").split(".")[:2])
+    if (len(numbers) != 2 or numbers < _OLDEST) and not any(field in fields for field in _FORKS):
         return (
-            f"{address} is Redis {one_line(version, 40) or 'of an unknown version'}, which is too old for the log of a "
-            "cluster. Use Redis 6.2 or newer, or Valkey"
+            f"{address} is {_engine(fields)}, which is too old for the log of a cluster. "
+            "Use Redis 6.2 or newer, or Valkey"
         )
     policy = fields.get("maxmemory_policy", "noeviction")
     if _number(fields.get("maxmemory"), 0) > 0 and policy != "noeviction":

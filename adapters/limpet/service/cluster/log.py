@@ -108,6 +108,8 @@ class LogState:
     """Connections that were made again after the first ones. Counts from the start of the log."""
     problem: str | None
     """What keeps the log from working or makes it less safe, and what to do about it; None while all is well."""
+    engine: str | None = None
+    """What the primary is, for people, such as ``"Valkey 8.1.1"``; None while none is known."""
 
 
 class Log(Protocol):

@@ -210,6 +210,7 @@ class MemoryLog:
             repeated=self._repeated,
             reconnects=self._reconnects,
             problem=None if reachable else "the engine does not answer: the test has stopped it, or cut this log off",
+            engine="memory" if reachable else None,
         )
 
     @property

@@ -204,6 +204,7 @@ class RedisLog:
             repeated=self._links.appender.repeated,
             reconnects=self._links.reconnects,
             problem=self._links.problem,
+            engine=None if appends is None else self._links.engine,
         )
 
     @property

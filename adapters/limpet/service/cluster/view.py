@@ -37,6 +37,7 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
         congested: messages of clients have to wait, since too much is unread.
         repeated, reconnects: entries that were appended again, and connections that were made again, since the start.
         problem: what keeps the log from working or makes it less safe; ``None`` while all is well.
+        engine: what the primary is, for people, such as ``"Valkey 8.1.1"``; ``None`` while none is known.
     """
 
     reading_from: str
@@ -49,6 +50,7 @@ class LogView(msgspec.Struct, frozen=True, rename="camel"):
     repeated: int
     reconnects: int
     problem: str | None
+    engine: str | None = None
 
 
 class ClusterView(msgspec.Struct, frozen=True, rename="camel"):
@@ -116,4 +118,5 @@ def _log_view(log: LogState) -> LogView:
         log.repeated,
         log.reconnects,
         log.problem,
+        log.engine,
     )

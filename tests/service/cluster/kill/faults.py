@@ -84,7 +84,7 @@ async def _replace(arena: Arena, old: RedisServer, heir: RedisServer) -> None:
 
 async def _follow_from_start(server: RedisServer, primary: RedisServer) -> None:
     """Start a server again, as a replica from its first moment on: empty as it is, nobody may take it for a primary."""
-    server.options = ("--replicaof", f"127.0.0.1 {primary.port}")
+    server.options = ("--replicaof", "127.0.0.1", str(primary.port))
     assert await asyncio.to_thread(server.start), server.log()
 
 
