@@ -13,17 +13,15 @@ from secrets import token_hex, token_urlsafe
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from limpet._extras import extra
-from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
+from limpet.service._admission import Admission, Pending, Refusal, recovered_subprotocol
 from limpet.service._cluster_snapshots import Snapshots
+from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
+from limpet.service._joining import ClusterRefused, open_log, settings_digest
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
-from limpet.service.cluster.log import OnCongested
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
-from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
+from limpet_core.service import EventSettings, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
@@ -71,7 +69,7 @@ class ClusterGateway(Gateway):
         key = options.access_key.encode()
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
-        self._entrance = _ThroughTheLog(self)
+        self._entrance = ThroughTheLog(self)
         self.now = self._log_time
         self._fenced = asyncio.Event()
         self._log: Log | None = None
@@ -142,7 +140,7 @@ class ClusterGateway(Gateway):
         """
         if self._log is not None:
             raise RuntimeError("this node has been in its cluster: make a new service")
-        self._log = log = await _open_log(self.cluster, self._congestion_changed)
+        self._log = log = await open_log(self.cluster, self._congestion_changed)
         snapshot = await log.load_snapshot()
         if snapshot is not None:
             collects = gc.isenabled()
@@ -403,66 +401,6 @@ class ClusterGateway(Gateway):
             assert isinstance(pending, Opening)
             self.replica.forget(pending)  # the log may still let it in
             self._respond(pending.hub, Refusal(503, refusal), respond)
-
-
-class _ThroughTheLog:
-    """Lets clients in when the log says so; see :class:`~limpet.service._admission.Entrance`."""
-
-    def __init__(self, gateway: ClusterGateway) -> None:
-        self._gateway = gateway
-
-    def decides(self, hub: str) -> bool:
-        return self._gateway.core.handler_decides(hub)
-
-    def connect(
-        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
-    ) -> Outcome:
-        most = self._gateway.options.max_connections
-        return self._refusal() or self._gateway.replica.connect(
-            hub, subprotocol, grant, raw, spelled=spelled, most=most
-        )
-
-    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
-        most = self._gateway.options.max_connections
-        return self._refusal() or self._gateway.replica.ask_to_connect(hub, grant, request, raw, most=most)
-
-    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
-        return self._refusal() or self._gateway.replica.recover(hub, connection_id, token, spelled=spelled)
-
-    def _refusal(self) -> Refusal | None:
-        text = self._gateway.refusal
-        return None if text is None else Refusal(503, text)
-
-
-class ClusterRefused(Exception):
-    """A cluster does not take a node in, or goes on without it; the text says why."""
-
-
-async def _open_log(cluster: ClusterOptions, on_congested: OnCongested) -> Log:
-    if cluster.open_log is not None:
-        return await cluster.open_log(on_congested)
-    with extra("cluster"):
-        from limpet.service.cluster.redis import RedisLog
-    return await RedisLog.open(cluster.url, cell=cluster.cell, strict=cluster.strict, on_congested=on_congested)
-
-
-def settings_digest(options: ServiceOptions) -> bytes:
-    """Return a digest of the options that must be the same at all nodes of a cluster."""
-    shared = (
-        options.limits(),
-        options.access_key,
-        options.secondary_access_key,
-        sorted(
-            (
-                hub.lower(),
-                [msgspec.structs.asdict(handler) for handler in special.event_handlers],
-                [msgspec.structs.asdict(listener) for listener in special.event_listeners],
-            )
-            for hub, special in options.hubs.items()
-        ),
-    )
-    key = (options.access_key or "").encode()
-    return hmac.digest(key, msgspec.json.encode(shared), hashlib.sha256)
 
 
 def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:

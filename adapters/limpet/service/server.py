@@ -13,10 +13,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from limpet.service._access import is_loopback
-from limpet.service._cluster_gateway import ClusterGateway, ClusterRefused
+from limpet.service._cluster_gateway import ClusterGateway
 from limpet.service._descriptors import raise_file_limit
 from limpet.service._gateway import Gateway
 from limpet.service._http import HttpProtocol
+from limpet.service._joining import ClusterRefused
 from limpet.service._listening import Listener
 from limpet.service._signals import told_to_end
 from limpet.service._websocket import WebSocketProtocol
