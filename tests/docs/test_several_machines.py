@@ -22,7 +22,7 @@ from tests.helpers.waiting import until
 from tests.service.cluster.nodes import opened, run
 from tests.service.cluster.servers import running_servers
 
-from limpet.service.cluster import ClusterView, LogId, LogView, NodeView
+from limpet.service.cluster import ClusterView, LogId, LogState, NodeView
 
 PAGE = ROOT / "docs" / "howto" / "several-machines.md"
 TEXT = PAGE.read_text("utf-8")
@@ -130,7 +130,7 @@ def test_the_rights_on_the_page_are_enough(tmp_path: Path) -> None:
 
 def test_the_health_on_the_page_has_the_fields_that_there_are() -> None:
     (shown,) = [json.loads(each.code) for each in blocks(TEXT) if each.language == "json"]
-    for kind, fields in ((ClusterView, shown), (NodeView, shown["nodes"][0]), (LogView, shown["log"])):
+    for kind, fields in ((ClusterView, shown), (NodeView, shown["nodes"][0]), (LogState, shown["log"])):
         assert set(fields) == {field.encode_name for field in msgspec.structs.fields(kind)}
 
 

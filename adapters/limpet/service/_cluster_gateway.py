@@ -17,7 +17,9 @@ from limpet.service._admission import Admission, Pending, Refusal, recovered_sub
 from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
+from limpet.service._inspected import InspectedCore
 from limpet.service._joining import ClusterRefused, open_log, settings_digest
+from limpet.service._namesakes import Namesakes
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
@@ -82,6 +84,7 @@ class ClusterGateway(Gateway):
         self._position: LogId = START
         self._waiting: dict[Asked, asyncio.Future[None]] = {}
         self._snapshots: Snapshots | None = None
+        self._namesakes: Namesakes | None = None
         self._readers: list[asyncio.Future[None]] = []
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
@@ -97,6 +100,11 @@ class ClusterGateway(Gateway):
         )
         self.replica = Replica(node, core, settings=settings_digest(options), name=self.cluster.name)
         return core
+
+    @property
+    def inspected_core(self) -> ServiceCore:
+        """The service's logic, to be looked at."""
+        return InspectedCore(self.replica.core)
 
     @property
     def _called(self) -> Called:
@@ -157,17 +165,31 @@ class ClusterGateway(Gateway):
         self._snapshots = Snapshots(log, self.replica)
         self._reader = asyncio.create_task(self._read(log, self._snapshots))
         await self._until(lambda: self._position >= newest)
+        self._namesakes = Namesakes(self.replica, self.cluster.name)
+        await self._until_quiet(self._namesakes)
         self._live = True
         self._read_back_at = monotonic()
         self.flush()
         await self._until(lambda: self.replica.is_member)
+        self._check_fence()  # another one of this name may have come just before
         _LOGGER.info("node %s is in the cluster of %d", self.replica.node, len(self.replica.members))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            if self.replica.fenced:
-                raise ClusterRefused(self.replica.fenced)
+            self._check_fence()
             await self._next_entry()
+
+    async def _until_quiet(self, namesakes: Namesakes) -> None:
+        """Wait until nobody of this node's name can be alive any more."""
+        while (wait := namesakes.wait) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._next_entry()
+            self._check_fence()
+
+    def _check_fence(self) -> None:
+        if self.replica.fenced:
+            raise ClusterRefused(self.replica.fenced)
 
     async def _next_entry(self) -> None:
         """Wait until something was read, or nothing will be any more."""
@@ -239,11 +261,13 @@ class ClusterGateway(Gateway):
                     self._applied_at = monotonic()
                     if self.replica.unread < unread or not self.replica.unread:
                         self._read_back_at = self._applied_at
+                    if self._namesakes is not None and (refusal := self._namesakes.refusal()):
+                        self.replica.fence(refusal)
                     self.flush()
                     self._tell_readers()
                     snapshots.applied(self._position, sum(len(entry.data) for entry in batch))
         except EntryForgotten as error:
-            log.append(self.replica.forked())
+            self._append(log, [self.replica.forked()])
             self._end(f"{self.replica.fenced}: {error}")
         except EntryTrimmed as error:
             self._end(f"this node was too slow for the log, and has to start anew: {error}")
@@ -258,6 +282,17 @@ class ClusterGateway(Gateway):
         self.replica.fence(reason)
         self.flush()
         self._tell_readers()
+
+    def _append(self, log: Log, entries: list[bytes]) -> None:
+        try:
+            for entry in entries:
+                log.append(entry)
+        except Exception as error:
+            # An entry is missing: without it none of the later ones counts.
+            _LOGGER.exception("an entry could not be appended to the log of the cluster")
+            self._live = False
+            self.replica.fence(f"a fault of this service: {error!r}")
+            self._tell_readers()
 
     def _congestion_changed(self, congested: bool) -> None:
         self.congested = congested
@@ -341,8 +376,7 @@ class ClusterGateway(Gateway):
         """Carry out the outputs of the replica; call after each group of calls to it."""
         replica, log = self.replica, self._log
         if self._live and log is not None:
-            for entry in replica.entries_to_append(monotonic()):
-                log.append(entry)
+            self._append(log, replica.entries_to_append(monotonic()))
         self._write(replica.transports_with_output())
         for opening in replica.openings():
             self._answer(opening)
@@ -384,7 +418,7 @@ class ClusterGateway(Gateway):
         if self._cut_off and not was_cut_off:
             self._send_away("does not reach the log of its cluster")
         elif was_cut_off and not self._cut_off:
-            _LOGGER.warning("the log of the cluster answers again: clients are served again")
+            _LOGGER.info("the log of the cluster answers again: clients are served again")
 
     def _send_away(self, reason: str) -> None:
         """Close all WebSockets of this node: clients recover at another one."""

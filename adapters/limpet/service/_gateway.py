@@ -128,6 +128,11 @@ class Gateway:
             unix_time=time,
         )
 
+    @property
+    def inspected_core(self) -> ServiceCore:
+        """The service's logic for the application: to change, too, where the service is alone."""
+        return self.core
+
     def cluster_view(self) -> ClusterView | None:
         """Return what this node knows of its cluster; ``None``: the service is alone."""
         return None

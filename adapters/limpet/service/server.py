@@ -112,9 +112,10 @@ class Service:
     def core(self) -> ServiceCore:
         """The service's logic, to inspect or change: call :meth:`flush` after a change.
 
-        At a node of a cluster only inspect it: a change is for the log, which the REST API writes into.
+        At a node of a cluster only inspect it: methods that change something raise RuntimeError there, for a change is
+        for the log of the cluster, which the REST API writes into.
         """
-        return self._gateway.core
+        return self._gateway.inspected_core
 
     @property
     def cluster(self) -> ClusterView | None:
@@ -279,7 +280,7 @@ class Service:
         """
         if for_good and isinstance(self._gateway, ClusterGateway):
             raise RuntimeError("a node of a cluster cannot end a connection by itself: close it over the REST API")
-        dropped = self.core.drop(connection_id, for_good=for_good)
+        dropped = self._gateway.core.drop(connection_id, for_good=for_good)
         self.flush()
         return dropped
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
+import msgspec
+
 __all__ = [
     "MAX_ENTRY",
     "MAX_SNAPSHOT",
@@ -86,8 +88,7 @@ class Snapshot:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogState:
+class LogState(msgspec.Struct, frozen=True, rename="camel"):
     """A log at this moment, for health and metrics. Names of servers are ``host:port``."""
 
     reading_from: Literal["replica", "primary", "nothing"]
