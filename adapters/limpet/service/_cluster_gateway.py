@@ -71,7 +71,7 @@ class ClusterGateway(Gateway):
         key = options.access_key.encode()
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
-        self._entrance = ThroughTheLog(self)
+        self._entrance = ThroughTheLog(self.replica, lambda: self.options.max_connections, lambda: self.refusal)
         self.now = self._log_time
         self._fenced = asyncio.Event()
         self._log: Log | None = None

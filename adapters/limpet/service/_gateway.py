@@ -100,7 +100,7 @@ class Gateway:
         )
         self.core: ServiceCore = self._make_core(options, events)
         self.now: Callable[[], float] = monotonic
-        self._entrance: Entrance = AtOnce(self)
+        self._entrance: Entrance = AtOnce(self.core, lambda: self.options.max_connections)
         self.memory: Memory | None = None if options.trace is False else Memory(self.core)
         self._call_observer: Callable[[str, float], None] | None = None
         self.webhooks: WebhookClient | None = None
