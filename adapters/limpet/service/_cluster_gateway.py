@@ -7,7 +7,7 @@ import gc
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, suppress
 from secrets import token_hex, token_urlsafe
 from time import monotonic
@@ -20,7 +20,7 @@ from limpet.service._gateway import Gateway, utc_time
 from limpet.service._inspected import InspectedCore
 from limpet.service._joining import ClusterRefused, open_log, settings_digest
 from limpet.service._namesakes import Namesakes
-from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
+from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogEntry, LogError, LogId, LogState
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet_core.service import EventSettings, ServiceCore, Transport
@@ -40,6 +40,9 @@ _LOGGER: Final = logging.getLogger("limpet.service")
 
 LEASE: Final = 4.0
 """Seconds without an own entry read back after which a node sends its clients to other nodes."""
+
+_PORTION: Final = 8 * 1024
+"""Bytes of entries that are applied in one turn of the event loop: some sixty short messages to each member."""
 
 _PATIENCE: Final = 30.0
 """Seconds that a request of an application server waits for the log."""
@@ -76,7 +79,7 @@ class ClusterGateway(Gateway):
         self._fenced = asyncio.Event()
         self._log: Log | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._applied_at = monotonic()
+        self._log_ahead = -monotonic()
         self._read_back_at = monotonic()
         self._live = False
         self._cut_off = False
@@ -254,18 +257,11 @@ class ClusterGateway(Gateway):
         try:
             async with aclosing(log.read(self._position)) as batches:
                 async for batch in batches:
-                    unread = self.replica.unread
-                    for entry in batch:
-                        self.replica.apply(str(entry.id), entry.time / 1000, entry.data)
-                    self._position = batch[-1].id
-                    self._applied_at = monotonic()
-                    if self.replica.unread < unread or not self.replica.unread:
-                        self._read_back_at = self._applied_at
-                    if self._namesakes is not None and (refusal := self._namesakes.refusal()):
-                        self.replica.fence(refusal)
-                    self.flush()
-                    self._tell_readers()
-                    snapshots.applied(self._position, sum(len(entry.data) for entry in batch))
+                    for portion in _portions(batch):
+                        if portion[0] is not batch[0]:
+                            await asyncio.sleep(0)
+                        self._apply(portion)
+                        snapshots.applied(self._position, sum(len(entry.data) for entry in portion))
         except EntryForgotten as error:
             self._append(log, [self.replica.forked()])
             self._end(f"{self.replica.fenced}: {error}")
@@ -276,6 +272,21 @@ class ClusterGateway(Gateway):
         except Exception as error:
             _LOGGER.exception("this node has failed")
             self._end(f"a fault of this service: {error!r}")
+
+    def _apply(self, entries: list[LogEntry]) -> None:
+        replica = self.replica
+        unread = replica.unread
+        for entry in entries:
+            replica.apply(str(entry.id), entry.time / 1000, entry.data)
+        self._position = entries[-1].id
+        now = monotonic()
+        self._log_ahead = replica.core.now - now
+        if replica.unread < unread or not replica.unread:
+            self._read_back_at = now
+        if self._namesakes is not None and (refusal := self._namesakes.refusal()):
+            replica.fence(refusal)
+        self.flush()
+        self._tell_readers()
 
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""
@@ -303,7 +314,7 @@ class ClusterGateway(Gateway):
                 loop.call_soon(function)
 
     def _log_time(self) -> float:
-        return self.replica.core.now + (monotonic() - self._applied_at)
+        return monotonic() + self._log_ahead  # is asked for each client that is written to
 
     # ---- Inputs
 
@@ -435,6 +446,20 @@ class ClusterGateway(Gateway):
             assert isinstance(pending, Opening)
             self.replica.forget(pending)  # the log may still let it in
             self._respond(pending.hub, Refusal(503, refusal), respond)
+
+
+def _portions(batch: list[LogEntry]) -> Iterator[list[LogEntry]]:
+    """Divide entries into those to apply in one turn: their clients acknowledge, and others are served, in between."""
+    portion: list[LogEntry] = []
+    size = 0
+    for entry in batch:
+        portion.append(entry)
+        size += len(entry.data)
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:

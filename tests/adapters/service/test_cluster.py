@@ -689,3 +689,40 @@ def test_every_public_method_of_the_logic_is_known_as_a_change_or_as_a_look() ->
         name for base in ServiceCore.__mro__[1:-1] for name, kind in vars(base).items() if callable(kind)
     }
     assert {name for name in public if not name.startswith("_")} == CHANGES | looks
+
+
+def test_a_node_that_is_behind_serves_its_clients_while_it_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            bob, _ = await open_client(b, "bob", JSON)
+            await joined(bob)
+            nodes.logs["b"].cut()
+            for number in range(30):
+                await ann.send(type="sendToGroup", group="g", data="x" * 1000, ackId=number)
+                assert (await ann.receive())["success"]
+            turn, applied = 0, dict[int, int]()
+            real, loop = b._gateway.replica.apply, asyncio.get_running_loop()
+
+            def count() -> None:
+                nonlocal turn
+                turn += 1
+                if len(applied) < 3:
+                    loop.call_soon(count)
+
+            def apply(position: str, time: float, data: bytes) -> None:
+                applied[turn] = applied.get(turn, 0) + len(data)
+                real(position, time, data)
+
+            monkeypatch.setattr(b._gateway.replica, "apply", apply)
+            count()
+            nodes.logs["b"].mend()
+            for _ in range(30):
+                assert len((await bob.receive())["data"]) == 1000
+            assert len(applied) >= 3
+            assert max(applied.values()) < 10_000
+            await ann.leave()
+            await bob.leave()
+
+    webhook.run(scenario())

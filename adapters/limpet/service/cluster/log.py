@@ -58,12 +58,11 @@ class LogId(NamedTuple):
         Raises:
             ValueError: ``text`` is not such an id.
         """
-        plain = text if isinstance(text, str) else text.decode("ascii", "replace")
-        milliseconds, dash, number = plain.partition("-")
+        plain = text.encode("ascii", "replace") if isinstance(text, str) else text
+        milliseconds, _, number = plain.partition(b"-")
         # Ids are two numbers of 64 bits: longer texts are no ids, and Python must not be busy with their digits.
-        parts = (milliseconds, number)
-        if not dash or not all(part.isascii() and part.isdigit() and len(part) <= 20 for part in parts):
-            raise ValueError(f"not the id of an entry: {plain[:60]!r}")
+        if not (milliseconds.isdigit() and number.isdigit()) or len(milliseconds) > 20 or len(number) > 20:
+            raise ValueError(f"not the id of an entry: {plain[:60].decode('ascii', 'replace')!r}")
         return cls(int(milliseconds), int(number))
 
 
