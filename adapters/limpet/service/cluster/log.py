@@ -155,14 +155,6 @@ class Log(Protocol):
         """
         ...
 
-    async def contains(self, entry: LogId) -> bool:
-        """Return whether this entry is in the log; always true for ``START``.
-
-        Raises:
-            EngineUnreachable: no primary answered in time.
-        """
-        ...
-
     async def save_snapshot(self, at: LogId, data: bytes) -> bool:
         """Keep a snapshot of what a node knew after the entry ``at``, and trim the log before this entry.
 
