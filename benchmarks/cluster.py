@@ -1,13 +1,15 @@
 """What a cluster of services costs: CPU of the engine for each publication, and of the nodes for each delivery.
 
 Starts a ``redis-server`` and nodes of its own on loopback; the load is this process. Linux only. It counts CPU time, so
-that a busy machine matters little: compare the ratios.
+that a busy machine matters little: compare the ratios. In the comparison of nodes so many clients publish, which are
+spread over the nodes as the members are, with so many publications on their way together.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import resource
@@ -39,6 +41,9 @@ def main() -> None:
     parser.add_argument("--us-per-delivery", type=float, default=10.0, help="sets the pace, with the most members")
     parser.add_argument("--idle", type=float, default=5.0, help="seconds to see what an idle cluster costs")
     parser.add_argument("--fan-out", type=int, default=100, help="members for the comparison of nodes; 0: leave it out")
+    parser.add_argument(
+        "--publishers", type=harness.sizes, default="1,2,32", help="for the comparison of nodes, at most one per burst"
+    )
     parser.add_argument("--deliveries", type=int, default=64_000, help="of a measurement of the nodes")
     parser.add_argument("--reps", type=int, default=3, help="repetitions, interleaved")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -135,31 +140,44 @@ _SHORTEST = 0.03
 def compare_nodes(ways: dict[str, tuple[Engine, list[Program]]], options: argparse.Namespace) -> None:
     """Publish with so many publications on their way: by one service that is alone, and by clusters."""
     members = options.fan_out
-    cases = [(window, way) for window in options.bursts for way in ways]
-    found: dict[tuple[int, str], list[Carried]] = {case: [] for case in cases}
+    loads = [(window, by) for window in options.bursts for by in options.publishers if by <= window or by == 2]
+    cases = [(load, way) for load in loads for way in ways]
+    found: dict[tuple[tuple[int, int], str], list[Carried]] = {case: [] for case in cases}
     for _ in range(options.reps):
-        for window, way in cases:
+        for load, way in cases:
             redis, nodes = ways[way]
+            window, publishers = load
             count = max(4 * window, options.deliveries // members)
-            found[window, way].append(asyncio.run(carry(redis, nodes, members, window, count)))
+            found[load, way].append(asyncio.run(carry(redis, nodes, members, window, count, publishers=publishers)))
     print(f"\n{members} members: deliveries for a second of the busiest node's CPU\n")
-    print("| on the way | nodes | deliveries/CPU s, each with a core | spread | CPU us/delivery, all nodes | ratio |")
-    print("|---:|---|---:|---|---:|---:|")
-    for (window, way), runs in found.items():
-        base = found[window, next(iter(ways))]
+    print(
+        "| on the way | publishers | nodes | deliveries/CPU s, each with a core | spread | CPU us/delivery, all nodes "
+        "| entries/publication | ratio |"
+    )
+    print("|---:|---:|---|---:|---|---:|---:|---:|")
+    for (load, way), runs in found.items():
+        window, publishers = load
+        base = found[load, next(iter(ways))]
         rates = [1e6 / run.node_us for run in runs]
         ratio = statistics.median(one.node_us / run.node_us for one, run in zip(base, runs, strict=True))
         every = statistics.median(run.all_us for run in runs)
+        entries = "" if way == "alone" else f"{statistics.median(run.entries / run.published for run in runs):.2f}"
         print(
-            f"| {window} | {way} | {statistics.median(rates):,.0f} | {harness.spread(rates, ',.0f')} "
-            f"| {every:.1f} | {ratio:.2f} |"
+            f"| {max(window, publishers)} | {publishers} | {way} | {statistics.median(rates):,.0f} "
+            f"| {harness.spread(rates, ',.0f')} | {every:.1f} | {entries} | {ratio:.2f} |"
         )
 
 
 async def carry(
-    redis: Engine, nodes: list[Program], members: int, window: int, count: int, pace: float | None = None
+    redis: Engine,
+    nodes: list[Program],
+    members: int,
+    window: int,
+    count: int,
+    pace: float | None = None,
+    publishers: int = 1,
 ) -> Carried:
-    """Publish ``count`` times, never more than ``window`` that are not acknowledged.
+    """Publish ``count`` times, never more than ``window`` that are not acknowledged, or one of each publisher.
 
     With a ``pace``: ``count`` bursts of ``window``, each when it is due and the one before was delivered to all.
     """
@@ -168,50 +186,60 @@ async def carry(
     for node, share in zip(nodes, shares, strict=True):
         if share:
             receivers += await opened(node.member_url, share, RELIABLE)
-    (publisher,) = await opened(nodes[0].publisher_url, 1, RELIABLE)
+    senders: list[Client] = []
+    for place in range(publishers):
+        senders += await opened(nodes[place % len(nodes)].publisher_url, 1, RELIABLE)
+    turns = itertools.cycle(senders)
     deadline = time.monotonic() + LIMIT * (2 + count * members // 20_000)
 
+    def published() -> int:
+        return sum(sender.published for sender in senders)
+
     async def until_delivered() -> None:
-        while publisher.acks < publisher.published or any(each.messages < publisher.published for each in receivers):
-            if time.monotonic() > deadline or publisher.over or any(receiver.over for receiver in receivers):
+        total = published()
+        while any(each.acks < each.published for each in senders) or any(each.messages < total for each in receivers):
+            if time.monotonic() > deadline or any(each.over for each in (*senders, *receivers)):
                 raise RuntimeError("the service has ended a connection, or does not answer")
             await asyncio.sleep(0.0005)
+            total = published()
 
-    def publish() -> None:
-        publisher.published += 1
-        publisher.say(
+    def publish(sender: Client) -> None:
+        sender.published += 1
+        sender.say(
             b'{"type":"sendToGroup","group":"bench","ackId":%d,"dataType":"text","data":"%b"}'
-            % (publisher.published, TEXT)
+            % (sender.published, TEXT)
         )
 
-    for _ in range(window):  # the first ones fill caches
-        publish()
+    def burst() -> None:
+        for _ in range(max(window, publishers)):
+            publish(next(turns))
+
+    burst()  # the first ones fill caches
     await until_delivered()
     begun, engine, entries, spent = time.monotonic(), redis.cpu(), redis.entries(), [node.cpu() for node in nodes]
-    before = publisher.published
+    before = published()
     if pace is None:
         last = before + count
-        publisher.on_ack = lambda: publish() if publisher.published < last else None
-        for _ in range(window):
-            publish()
-        while publisher.published < last:
+        for sender in senders:
+            sender.on_ack = lambda sender=sender: publish(sender) if published() < last else None  # type: ignore[misc]
+        burst()
+        while published() < last:
             await until_delivered()
     else:
         for number in range(count):
             await asyncio.sleep(max(begun + number * pace - time.monotonic(), 0))
-            for _ in range(window):
-                publish()
+            burst()
             await until_delivered()
     await until_delivered()
     carried = Carried(
-        publisher.published - before,
+        published() - before,
         members,
         time.monotonic() - begun,
         redis.cpu() - engine,
         redis.entries() - entries,
         [node.cpu() - already for node, already in zip(nodes, spent, strict=True)],
     )
-    await closed([publisher, *receivers])
+    await closed([*senders, *receivers])
     return carried
 
 

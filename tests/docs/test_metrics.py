@@ -13,7 +13,7 @@ from tests.helpers.waiting import complaints
 
 from limpet.opentelemetry._metrics import Metrics
 from limpet.service._metrics import ServiceMetrics
-from limpet.service.cluster import ClusterView, LogView
+from limpet.service.cluster import ClusterView, LogState
 from limpet.testing import VirtualService
 
 TEXT = (ROOT / "docs" / "howto" / "metrics.md").read_text("utf-8")
@@ -45,7 +45,7 @@ def test_the_table_has_every_metric_of_clients() -> None:
 
 
 def test_the_table_has_every_metric_of_the_service() -> None:
-    log = LogView("replica", "a:1", "b:1", 0.0, 0, 0, False, 0, 0, None)
+    log = LogState("replica", "a:1", "b:1", 0.0, 0, 0, False, 0, 0, None)
     view = ClusterView("a", "0", None, (), log, 1, 0, 0, 0)
     families = ServiceMetrics(VirtualService().core, lambda: view).collect()
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.helpers.waiting import until
 from tests.service.cluster.nodes import opened, run
 from tests.service.cluster.servers import engine_program, running_servers
 
-from limpet.service.cluster import ClusterView, LogId, LogView, NodeView
+from limpet.service.cluster import START, ClusterView, LogState, NodeView
 
 PAGE = ROOT / "docs" / "howto" / "several-machines.md"
 TEXT = PAGE.read_text("utf-8")
@@ -112,14 +113,13 @@ def test_the_rights_on_the_page_are_enough(tmp_path: Path) -> None:
 
         async def scenario() -> None:
             log = await opened(engine.url.replace("://", "://limpet:PASSWORD@"))
-            log.append(b"one")
-            found: list[LogId] = []
-            async for page in log.read():
-                found += [entry.id for entry in page]
-                break
+            found = [START]
+            for data in (b"one", b"two"):
+                log.append(data)
+                async with aclosing(log.read(found[-1])) as pages:
+                    found += [entry.id for entry in await anext(pages)]
             for _ in range(2):
-                await log.save_snapshot(found[0], b"state")
-            assert await log.contains(found[0])
+                await log.save_snapshot(found[1], b"state")
             kept = await log.load_snapshot()
             assert kept is not None
             assert kept.data == b"state"
@@ -130,7 +130,7 @@ def test_the_rights_on_the_page_are_enough(tmp_path: Path) -> None:
 
 def test_the_health_on_the_page_has_the_fields_that_there_are() -> None:
     (shown,) = [json.loads(each.code) for each in blocks(TEXT) if each.language == "json"]
-    for kind, fields in ((ClusterView, shown), (NodeView, shown["nodes"][0]), (LogView, shown["log"])):
+    for kind, fields in ((ClusterView, shown), (NodeView, shown["nodes"][0]), (LogState, shown["log"])):
         assert set(fields) == {field.encode_name for field in msgspec.structs.fields(kind)}
 
 

@@ -6,8 +6,8 @@ from limpet._extras import extra
 from limpet_core.service import EventHandler, EventListener
 
 with extra("service"):
-    from limpet.service._cluster_gateway import ClusterRefused
     from limpet.service._follow import follow_options
+    from limpet.service._joining import ClusterRefused
     from limpet.service.app import ServiceApp, create_app
     from limpet.service.certificates import LocalCertificate
     from limpet.service.config import load_options

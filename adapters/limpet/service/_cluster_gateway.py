@@ -7,23 +7,23 @@ import gc
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, suppress
 from secrets import token_hex, token_urlsafe
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from limpet._extras import extra
-from limpet.service._admission import Admission, Outcome, Pending, Refusal, recovered_subprotocol
+from limpet.service._admission import Admission, Pending, Refusal, recovered_subprotocol
 from limpet.service._cluster_snapshots import Snapshots
+from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
-from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogError, LogId, LogState
-from limpet.service.cluster.log import OnCongested
+from limpet.service._inspected import InspectedCore
+from limpet.service._joining import ClusterRefused, open_log, settings_digest
+from limpet.service._namesakes import Namesakes
+from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogEntry, LogError, LogId, LogState
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
-from limpet_core.service import ClientGrant, ConnectRequest, EventSettings, RawMode, ServiceCore, Transport
+from limpet_core.service import EventSettings, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
@@ -40,6 +40,9 @@ _LOGGER: Final = logging.getLogger("limpet.service")
 
 LEASE: Final = 4.0
 """Seconds without an own entry read back after which a node sends its clients to other nodes."""
+
+_PORTION: Final = 8 * 1024
+"""Bytes of entries that are applied in one turn of the event loop: some sixty short messages to each member."""
 
 _PATIENCE: Final = 30.0
 """Seconds that a request of an application server waits for the log."""
@@ -71,12 +74,12 @@ class ClusterGateway(Gateway):
         key = options.access_key.encode()
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
-        self._entrance = _ThroughTheLog(self)
+        self._entrance = ThroughTheLog(self.replica, lambda: self.options.max_connections, lambda: self.refusal)
         self.now = self._log_time
         self._fenced = asyncio.Event()
         self._log: Log | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._applied_at = monotonic()
+        self._log_ahead = -monotonic()
         self._read_back_at = monotonic()
         self._live = False
         self._cut_off = False
@@ -84,6 +87,7 @@ class ClusterGateway(Gateway):
         self._position: LogId = START
         self._waiting: dict[Asked, asyncio.Future[None]] = {}
         self._snapshots: Snapshots | None = None
+        self._namesakes: Namesakes | None = None
         self._readers: list[asyncio.Future[None]] = []
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
@@ -99,6 +103,11 @@ class ClusterGateway(Gateway):
         )
         self.replica = Replica(node, core, settings=settings_digest(options), name=self.cluster.name)
         return core
+
+    @property
+    def inspected_core(self) -> ServiceCore:
+        """The service's logic, to be looked at."""
+        return InspectedCore(self.replica.core)
 
     @property
     def _called(self) -> Called:
@@ -142,7 +151,7 @@ class ClusterGateway(Gateway):
         """
         if self._log is not None:
             raise RuntimeError("this node has been in its cluster: make a new service")
-        self._log = log = await _open_log(self.cluster, self._congestion_changed)
+        self._log = log = await open_log(self.cluster, self._congestion_changed)
         snapshot = await log.load_snapshot()
         if snapshot is not None:
             collects = gc.isenabled()
@@ -159,17 +168,31 @@ class ClusterGateway(Gateway):
         self._snapshots = Snapshots(log, self.replica)
         self._reader = asyncio.create_task(self._read(log, self._snapshots))
         await self._until(lambda: self._position >= newest)
+        self._namesakes = Namesakes(self.replica, self.cluster.name)
+        await self._until_quiet(self._namesakes)
         self._live = True
         self._read_back_at = monotonic()
         self.flush()
         await self._until(lambda: self.replica.is_member)
+        self._check_fence()  # another one of this name may have come just before
         _LOGGER.info("node %s is in the cluster of %d", self.replica.node, len(self.replica.members))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            if self.replica.fenced:
-                raise ClusterRefused(self.replica.fenced)
+            self._check_fence()
             await self._next_entry()
+
+    async def _until_quiet(self, namesakes: Namesakes) -> None:
+        """Wait until nobody of this node's name can be alive any more."""
+        while (wait := namesakes.wait) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._next_entry()
+            self._check_fence()
+
+    def _check_fence(self) -> None:
+        if self.replica.fenced:
+            raise ClusterRefused(self.replica.fenced)
 
     async def _next_entry(self) -> None:
         """Wait until something was read, or nothing will be any more."""
@@ -234,18 +257,13 @@ class ClusterGateway(Gateway):
         try:
             async with aclosing(log.read(self._position)) as batches:
                 async for batch in batches:
-                    unread = self.replica.unread
-                    for entry in batch:
-                        self.replica.apply(str(entry.id), entry.time / 1000, entry.data)
-                    self._position = batch[-1].id
-                    self._applied_at = monotonic()
-                    if self.replica.unread < unread or not self.replica.unread:
-                        self._read_back_at = self._applied_at
-                    self.flush()
-                    self._tell_readers()
-                    snapshots.applied(self._position, sum(len(entry.data) for entry in batch))
+                    for portion in _portions(batch):
+                        if portion[0] is not batch[0]:
+                            await asyncio.sleep(0)
+                        self._apply(portion)
+                        snapshots.applied(self._position, sum(len(entry.data) for entry in portion))
         except EntryForgotten as error:
-            log.append(self.replica.forked())
+            self._append(log, [self.replica.forked()])
             self._end(f"{self.replica.fenced}: {error}")
         except EntryTrimmed as error:
             self._end(f"this node was too slow for the log, and has to start anew: {error}")
@@ -255,11 +273,37 @@ class ClusterGateway(Gateway):
             _LOGGER.exception("this node has failed")
             self._end(f"a fault of this service: {error!r}")
 
+    def _apply(self, entries: list[LogEntry]) -> None:
+        replica = self.replica
+        unread = replica.unread
+        for entry in entries:
+            replica.apply(str(entry.id), entry.time / 1000, entry.data)
+        self._position = entries[-1].id
+        now = monotonic()
+        self._log_ahead = replica.core.now - now
+        if replica.unread < unread or not replica.unread:
+            self._read_back_at = now
+        if self._namesakes is not None and (refusal := self._namesakes.refusal()):
+            replica.fence(refusal)
+        self.flush()
+        self._tell_readers()
+
     def _end(self, reason: str) -> None:
         """Take no more part: the clients go to other nodes, and the process has to end."""
         self.replica.fence(reason)
         self.flush()
         self._tell_readers()
+
+    def _append(self, log: Log, entries: list[bytes]) -> None:
+        try:
+            for entry in entries:
+                log.append(entry)
+        except Exception as error:
+            # An entry is missing: without it none of the later ones counts.
+            _LOGGER.exception("an entry could not be appended to the log of the cluster")
+            self._live = False
+            self.replica.fence(f"a fault of this service: {error!r}")
+            self._tell_readers()
 
     def _congestion_changed(self, congested: bool) -> None:
         self.congested = congested
@@ -270,7 +314,7 @@ class ClusterGateway(Gateway):
                 loop.call_soon(function)
 
     def _log_time(self) -> float:
-        return self.replica.core.now + (monotonic() - self._applied_at)
+        return monotonic() + self._log_ahead  # is asked for each client that is written to
 
     # ---- Inputs
 
@@ -343,8 +387,7 @@ class ClusterGateway(Gateway):
         """Carry out the outputs of the replica; call after each group of calls to it."""
         replica, log = self.replica, self._log
         if self._live and log is not None:
-            for entry in replica.entries_to_append(monotonic()):
-                log.append(entry)
+            self._append(log, replica.entries_to_append(monotonic()))
         self._write(replica.transports_with_output())
         for opening in replica.openings():
             self._answer(opening)
@@ -386,7 +429,7 @@ class ClusterGateway(Gateway):
         if self._cut_off and not was_cut_off:
             self._send_away("does not reach the log of its cluster")
         elif was_cut_off and not self._cut_off:
-            _LOGGER.warning("the log of the cluster answers again: clients are served again")
+            _LOGGER.info("the log of the cluster answers again: clients are served again")
 
     def _send_away(self, reason: str) -> None:
         """Close all WebSockets of this node: clients recover at another one."""
@@ -405,64 +448,18 @@ class ClusterGateway(Gateway):
             self._respond(pending.hub, Refusal(503, refusal), respond)
 
 
-class _ThroughTheLog:
-    """Lets clients in when the log says so; see :class:`~limpet.service._admission.Entrance`."""
-
-    def __init__(self, gateway: ClusterGateway) -> None:
-        self._gateway = gateway
-
-    def decides(self, hub: str) -> bool:
-        return self._gateway.core.handler_decides(hub)
-
-    def connect(
-        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
-    ) -> Outcome:
-        most = self._gateway.options.max_connections
-        return self._refusal() or self._gateway.replica.connect(
-            hub, subprotocol, grant, raw, spelled=spelled, most=most
-        )
-
-    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
-        most = self._gateway.options.max_connections
-        return self._refusal() or self._gateway.replica.ask_to_connect(hub, grant, request, raw, most=most)
-
-    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
-        return self._refusal() or self._gateway.replica.recover(hub, connection_id, token, spelled=spelled)
-
-    def _refusal(self) -> Refusal | None:
-        text = self._gateway.refusal
-        return None if text is None else Refusal(503, text)
-
-
-class ClusterRefused(Exception):
-    """A cluster does not take a node in, or goes on without it; the text says why."""
-
-
-async def _open_log(cluster: ClusterOptions, on_congested: OnCongested) -> Log:
-    if cluster.open_log is not None:
-        return await cluster.open_log(on_congested)
-    with extra("cluster"):
-        from limpet.service.cluster.redis import RedisLog
-    return await RedisLog.open(cluster.url, cell=cluster.cell, strict=cluster.strict, on_congested=on_congested)
-
-
-def settings_digest(options: ServiceOptions) -> bytes:
-    """Return a digest of the options that must be the same at all nodes of a cluster."""
-    shared = (
-        options.limits(),
-        options.access_key,
-        options.secondary_access_key,
-        sorted(
-            (
-                hub.lower(),
-                [msgspec.structs.asdict(handler) for handler in special.event_handlers],
-                [msgspec.structs.asdict(listener) for listener in special.event_listeners],
-            )
-            for hub, special in options.hubs.items()
-        ),
-    )
-    key = (options.access_key or "").encode()
-    return hmac.digest(key, msgspec.json.encode(shared), hashlib.sha256)
+def _portions(batch: list[LogEntry]) -> Iterator[list[LogEntry]]:
+    """Divide entries into those to apply in one turn: their clients acknowledge, and others are served, in between."""
+    portion: list[LogEntry] = []
+    size = 0
+    for entry in batch:
+        portion.append(entry)
+        size += len(entry.data)
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:

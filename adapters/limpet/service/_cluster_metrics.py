@@ -7,7 +7,8 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from limpet.service.cluster.view import ClusterView, LogView
+from limpet.service.cluster.log import LogState
+from limpet.service.cluster.view import ClusterView
 
 _SOURCES: Final = ("replica", "primary", "nothing")
 
@@ -34,7 +35,7 @@ def cluster_metrics(view: ClusterView) -> Iterator[Metric]:
         yield from _log_metrics(view.log)
 
 
-def _log_metrics(log: LogView) -> Iterator[Metric]:
+def _log_metrics(log: LogState) -> Iterator[Metric]:
     yield _gauge(
         "limpet_cluster_lag_seconds",
         "Time from the append of an own entry until it was read back; of the oldest unread one if that is longer.",

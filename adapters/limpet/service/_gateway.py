@@ -18,22 +18,18 @@ from limpet.service._admission import (
     Decision,
     Entrance,
     Handshake,
-    Outcome,
     Pending,
     Refusal,
-    recovered_subprotocol,
 )
+from limpet.service._entrances import AtOnce
 from limpet.service._frame_log import FrameLog, frame_log
 from limpet.service._identity import Identity
 from limpet.service._memory import Memory
 from limpet.service.options import ServiceOptions
 from limpet_core.service import (
     NO_CLOSE_FRAME,
-    ClientGrant,
-    ConnectRequest,
     EventSettings,
     PendingConnect,
-    RawMode,
     ServiceCore,
     Transport,
     index_by_hub,
@@ -104,7 +100,7 @@ class Gateway:
         )
         self.core: ServiceCore = self._make_core(options, events)
         self.now: Callable[[], float] = monotonic
-        self._entrance: Entrance = _OneNode(self)
+        self._entrance: Entrance = AtOnce(self.core, lambda: self.options.max_connections)
         self.memory: Memory | None = None if options.trace is False else Memory(self.core)
         self._call_observer: Callable[[str, float], None] | None = None
         self.webhooks: WebhookClient | None = None
@@ -131,6 +127,11 @@ class Gateway:
             events=events,
             unix_time=time,
         )
+
+    @property
+    def inspected_core(self) -> ServiceCore:
+        """The service's logic for the application: to change, too, where the service is alone."""
+        return self.core
 
     def cluster_view(self) -> ClusterView | None:
         """Return what this node knows of its cluster; ``None``: the service is alone."""
@@ -351,35 +352,6 @@ class Gateway:
 
     def _pass_time(self) -> None:
         self.core.wake(monotonic())
-
-
-class _OneNode:
-    """Lets clients in at once; see :class:`~limpet.service._admission.Entrance`."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def decides(self, hub: str) -> bool:
-        return self._gateway.core.handler_decides(hub)
-
-    def connect(
-        self, hub: str, subprotocol: str | None, spelled: str | None, grant: ClientGrant, raw: RawMode
-    ) -> Outcome:
-        core = self._gateway.core
-        return self._full() or Admission(core.connect(hub, subprotocol, grant, monotonic(), raw), spelled)
-
-    def ask(self, hub: str, grant: ClientGrant, request: ConnectRequest, raw: RawMode) -> Outcome:
-        return self._full() or self._gateway.core.ask_to_connect(hub, grant, request, raw)
-
-    def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
-        transport = self._gateway.core.recover(hub, connection_id, token, monotonic())
-        return Admission(transport, recovered_subprotocol(transport, spelled))
-
-    def _full(self) -> Refusal | None:
-        most = self._gateway.options.max_connections
-        if most is not None and self._gateway.core.connection_count >= most:
-            return Refusal(429, f"All {most} connections of this service are taken. Try again later.")
-        return None
 
 
 def utc_time(seconds: float) -> str:

@@ -39,7 +39,7 @@ class ClusterOptions:
             ``redis+sentinel://[user:password@]host[:port][,host...]/name[/database]``. Left out of the repr.
         open_log: in place of ``url``: a coroutine function that opens another log. Its argument is to be called with
             ``True`` when too much waits there to be read back, and with ``False`` when that is over.
-        name: of the node, for people; by default that of the machine.
+        name: of the node, for people; by default that of the machine. No two nodes that live may have the same.
         cell: the name of the cluster: several ones can share an engine.
         strict: serve nobody while no replica follows the primary of the engine, since what only one server has may be
             lost with it.

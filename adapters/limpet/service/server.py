@@ -13,10 +13,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from limpet.service._access import is_loopback
-from limpet.service._cluster_gateway import ClusterGateway, ClusterRefused
+from limpet.service._cluster_gateway import ClusterGateway
 from limpet.service._descriptors import raise_file_limit
 from limpet.service._gateway import Gateway
 from limpet.service._http import HttpProtocol
+from limpet.service._joining import ClusterRefused
 from limpet.service._listening import Listener
 from limpet.service._signals import told_to_end
 from limpet.service._websocket import WebSocketProtocol
@@ -111,9 +112,10 @@ class Service:
     def core(self) -> ServiceCore:
         """The service's logic, to inspect or change: call :meth:`flush` after a change.
 
-        At a node of a cluster only inspect it: a change is for the log, which the REST API writes into.
+        At a node of a cluster only inspect it: methods that change something raise RuntimeError there, for a change is
+        for the log of the cluster, which the REST API writes into.
         """
-        return self._gateway.core
+        return self._gateway.inspected_core
 
     @property
     def cluster(self) -> ClusterView | None:
@@ -278,7 +280,7 @@ class Service:
         """
         if for_good and isinstance(self._gateway, ClusterGateway):
             raise RuntimeError("a node of a cluster cannot end a connection by itself: close it over the REST API")
-        dropped = self.core.drop(connection_id, for_good=for_good)
+        dropped = self._gateway.core.drop(connection_id, for_good=for_good)
         self.flush()
         return dropped
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +20,9 @@ from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway, _cluster_snapshots
+from limpet.service._inspected import CHANGES
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
-from limpet_core.service import JSON
+from limpet_core.service import JSON, ServiceCore
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Close
 
@@ -594,5 +596,133 @@ def test_a_client_that_is_refused_while_the_log_stands_still_leaves_nothing(monk
             nodes.engine.go_on()
             await eventually(lambda: not nodes.logs["a"].state.unread_entries)
             assert a.core.connection_count == 0
+
+    webhook.run(scenario())
+
+
+def test_a_node_that_cannot_append_an_entry_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, hello = await open_client(a)
+
+            def refuses(entry: bytes) -> None:
+                raise ValueError("the entry is too large")
+
+            monkeypatch.setattr(nodes.logs["a"], "append", refuses)
+            await ann.send(type="joinGroup", group="g", ackId=1)
+            assert await ann.close_code() == 1001
+            assert "the entry is too large" in await asyncio.wait_for(a.expelled(), LIMIT)
+            assert (await refusal(a.client_url()))[0] == 503
+            back = await Client.open(recovery_url(b, hello))
+            assert (await back.receive())["event"] == "connected"
+            await joined(back)  # which is carried out here, and was not there
+            await back.leave()
+
+    webhook.run(scenario())
+    assert caplog.text.count("an entry could not be appended") == 1
+
+
+def test_a_node_whose_log_has_lost_entries_ends_also_if_it_cannot_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            ann, _ = await open_client(a)
+
+            def refuses(entry: bytes) -> None:
+                raise RuntimeError("the log is closed")
+
+            monkeypatch.setattr(nodes.logs["a"], "append", refuses)
+            nodes.engine.restart_empty()
+            assert await ann.close_code() == 1008
+            assert "lost entries" in await asyncio.wait_for(a.expelled(), LIMIT)
+
+    webhook.run(scenario())
+
+
+def test_no_event_handler_is_asked_about_a_client_for_whom_there_is_no_room() -> None:
+    async def scenario() -> None:
+        async with webhook.webhook() as hook:
+            options = dataclasses.replace(hook.options(), max_connections=1)
+            async with Nodes(options).up("a", "b") as (a, b):
+                client = await Client.open(b.client_url("chat", user_id="ann"))
+                await hook.next("connect")
+                await client.receive()
+                await hook.next("connected")
+                await eventually(lambda: a.core.connection_count == 1)
+                for service in (a, b):
+                    status, text = await refusal(service.client_url("chat"))
+                    assert (status, text.strip()) == (
+                        429,
+                        "All 1 connections of this service are taken. Try again later.",
+                    )
+                await client.leave()
+                await hook.next("disconnected")
+                assert hook.requests.empty()
+
+    webhook.run(scenario())
+
+
+def test_the_state_of_a_node_can_be_looked_at_and_not_changed() -> None:
+    async def scenario() -> None:
+        async with Nodes().up("a") as (a,):
+            client, hello = await open_client(a)
+            await joined(client)
+            core = a.core
+            assert isinstance(core, ServiceCore)
+            (member,) = core.hub("chat").members("g")
+            assert core.connection(hello["connectionId"]) is member
+            for name in CHANGES:
+                with pytest.raises(RuntimeError, match=f"Service.core.{name} at a node of a cluster.*REST API"):
+                    getattr(core, name)
+            await client.leave()
+            await eventually(lambda: core.connection_count == 0)
+
+    webhook.run(scenario())
+
+
+def test_every_public_method_of_the_logic_is_known_as_a_change_or_as_a_look() -> None:
+    looks = {"connection", "group_states", "handler_decides", "hub"}
+    public = {name for name, kind in vars(ServiceCore).items() if callable(kind)} | {
+        name for base in ServiceCore.__mro__[1:-1] for name, kind in vars(base).items() if callable(kind)
+    }
+    assert {name for name in public if not name.startswith("_")} == CHANGES | looks
+
+
+def test_a_node_that_is_behind_serves_its_clients_while_it_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, _ = await open_client(a)
+            bob, _ = await open_client(b, "bob", JSON)
+            await joined(bob)
+            nodes.logs["b"].cut()
+            for number in range(30):
+                await ann.send(type="sendToGroup", group="g", data="x" * 1000, ackId=number)
+                assert (await ann.receive())["success"]
+            turn, applied = 0, dict[int, int]()
+            real, loop = b._gateway.replica.apply, asyncio.get_running_loop()
+
+            def count() -> None:
+                nonlocal turn
+                turn += 1
+                if len(applied) < 3:
+                    loop.call_soon(count)
+
+            def apply(position: str, time: float, data: bytes) -> None:
+                applied[turn] = applied.get(turn, 0) + len(data)
+                real(position, time, data)
+
+            monkeypatch.setattr(b._gateway.replica, "apply", apply)
+            count()
+            nodes.logs["b"].mend()
+            for _ in range(30):
+                assert len((await bob.receive())["data"]) == 1000
+            assert len(applied) >= 3
+            assert max(applied.values()) < 10_000
+            await ann.leave()
+            await bob.leave()
 
     webhook.run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from tests.service.cluster.fake import fake_server, info
@@ -58,9 +59,13 @@ def test_a_password_that_is_missing_or_wrong_is_told_and_never_shown(
     server.password = "right"
 
     async def scenario() -> None:
-        assert "wants a password. Write it into the URL" in await refusal(server.url)
+        text = await refusal(server.url)
+        assert text.startswith(f"{server.address} answers ")
+        assert "wants a password. Write it into the URL" in text
         text = await refusal(f"redis://:{SECRET}@{server.address}")
-        assert "user or password are wrong" in text
+        assert text.startswith(f"{server.address} answers ")
+        assert "user or password are wrong. Correct them in the URL" in text
+        assert "no primary" not in text
         assert SECRET not in text
         open_server = servers()
         text = await refusal(f"redis://:{SECRET}@{open_server.address}")
@@ -175,6 +180,40 @@ def test_a_full_engine_stops_the_log_and_memory_lets_it_go_on(servers: Servers) 
         assert "no replica" in str(node.log.state.problem)
         assert node.log.state.unread_entries == 0
 
+    run(scenario)
+
+
+def test_the_end_of_a_problem_is_told_once(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    primary, replica = servers.pair("--maxmemory-policy", "noeviction")
+
+    def told(level: int, text: str) -> int:
+        return sum(record.levelno == level and text in record.getMessage() for record in caplog.records)
+
+    async def scenario() -> None:
+        node = Node(await opened(primary.url), "a")
+        node.start()
+        node.append(10)
+        await node.until_read()
+        assert told(logging.INFO, f"appends to {primary.address}, reads from {replica.address}") == 1
+        full(primary)
+        node.append(10, size=20_000)
+        await until(lambda: told(logging.WARNING, "its memory is full (maxmemory)"))
+        primary("CONFIG", "SET", "maxmemory", 0)
+        await node.until_read()
+        await until(lambda: told(logging.INFO, "the cluster's log goes on: it appends to"))
+        await until(lambda: node.log.state.problem is None)
+        assert told(logging.WARNING, "its memory is full (maxmemory)") == 1
+        assert told(logging.INFO, "goes on") == 1
+        # One that leaves the log working: it is over, too.
+        replica.kill()
+        await until(lambda: told(logging.WARNING, "has no replica that follows it"))
+        assert replica.start()
+        await asyncio.to_thread(replica.follow, primary)
+        await until(lambda: told(logging.INFO, f"again: it appends to {primary.address}, reads from {replica.address}"))
+        node.append(10)
+        await node.until_read()
+
+    caplog.set_level(logging.INFO, "limpet.service")
     run(scenario)
 
 

@@ -271,7 +271,6 @@ def test_an_engine_that_restarts_empty_has_forgotten(servers: Servers) -> None:
         nodes[1].start()
         await until(lambda: len(nodes[1].raw) == 5)
         last = nodes[0].raw[-1].id
-        assert await nodes[0].log.contains(last)
         server.kill()
         server.start()
         nodes[1].append(3)
@@ -281,7 +280,6 @@ def test_an_engine_that_restarts_empty_has_forgotten(servers: Servers) -> None:
             assert type(node.error) is EntryForgotten
             assert f"entry {last} is no longer in the log" in str(node.error)
             assert len(node.raw) == 5
-        assert not await nodes[0].log.contains(last)
         # A node that starts now may use the log.
         fresh = Node(await opened(server.url), "c")
         fresh.start()

@@ -26,7 +26,7 @@ from limpet.service.cluster.log import (
     Snapshot,
 )
 from limpet.service.cluster.memory import MemoryEngine, MemoryLog
-from limpet.service.cluster.view import ClusterView, LogView, NodeView
+from limpet.service.cluster.view import ClusterView, NodeView
 
 __all__ = [
     "MAX_ENTRY",
@@ -42,7 +42,6 @@ __all__ = [
     "LogError",
     "LogId",
     "LogState",
-    "LogView",
     "MemoryEngine",
     "MemoryLog",
     "NodeView",

@@ -50,7 +50,8 @@ class Links:
         self._source_run_id = ""
         self._waiting_since: float | None = None
         self._looked = 0.0
-        self._said = ""
+        self._told: tuple[str | None, bool] = (None, False)
+        self._told_where = ""
         self._problem: str | None = None
         self._urgent = False
         self._read_problem: str | None = None
@@ -153,12 +154,13 @@ class Links:
             self._looked = self._loop.time()
             choice = self._chosen(findings)
             problem = choice.problem
-            if problem is not None and findings.faults:
-                problem = "; ".join([problem, *findings.faults])
+            if problem is not None:
+                problem = findings.explained(problem, is_lasting=choice.lasting)
             if choice.primary is not None:
                 self._settle(choice)
                 problem = await self._connect(choice) or problem
-            self._say(problem)
+            self._problem = problem
+            self._say()
             self._urgent = choice.source is None or self.appender.connection is None or self.source is None
             return choice.lasting or (findings.lasting and choice.primary is None)
 
@@ -229,13 +231,30 @@ class Links:
             self.source.abort()
             self.source = None
 
-    def _say(self, problem: str | None) -> None:
-        where = (
-            problem or f"appends to {self.primary}, reads from {None if self.source is None else self.source.address}"
-        )
-        if where != self._said:
-            _LOGGER.log(logging.WARNING if problem else logging.INFO, "the cluster's log: %s", where)
-        self._said, self._problem = where, problem
+    @property
+    def _works(self) -> bool:
+        """Whether entries are stored and read, as far as it is known."""
+        appender = self.appender
+        connected = appender.connection is not None and self.source is not None
+        return connected and appender.refusal is None and self._read_problem is None
+
+    def _say(self) -> None:
+        """Tell in the log, once each, which servers are used, what is wrong, and that it no longer is."""
+        problem, works = self.problem, self._works
+        before, works_before = self._told
+        if (problem, works) == self._told and self._where() == self._told_where:
+            return
+        where = self._told_where = self._where()
+        self._told = problem, works
+        if before is not None and works and not works_before:
+            _LOGGER.info("the cluster's log goes on: it %s", where)
+        elif problem is None:
+            _LOGGER.info("the cluster's log %s", where if before is None else f"works as it should again: it {where}")
+        if problem is not None and problem != before:
+            _LOGGER.warning("the cluster's log: %s", problem)
+
+    def _where(self) -> str:
+        return f"appends to {self.primary}, reads from {None if self.source is None else self.source.address}"
 
     def _tell(self) -> None:
         self._changed.set()
@@ -246,6 +265,8 @@ class Links:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
+            if self.problem != self._told[0]:
+                self._say()  # an entry was refused, or is no longer
             if self._is_due():
                 try:
                     await self.look()

@@ -28,8 +28,23 @@ class Findings:
     """A server took longer than it may, so that it may live."""
     faults: list[str] = field(default_factory=list[str])
     """Why others said nothing."""
+    refusals: list[str] = field(default_factory=list[str])
+    """What others said in place of an answer."""
     lasting: bool = False
-    """One of these reasons stays until somebody changes a setting."""
+    """One of these refusals stays until somebody changes a setting."""
+
+    def explained(self, problem: str, *, is_lasting: bool) -> str:
+        """Return a problem with its causes: first what a server itself has said.
+
+        Args:
+            problem: what is wrong.
+            is_lasting: whether the problem stays until somebody changes a setting, so that it is a cause itself.
+        """
+        if self.lasting and not is_lasting:
+            return "; ".join(
+                [*self.refusals, *self.faults]
+            )  # whoever is refused does not know whether there is a primary
+        return "; ".join([*self.refusals, problem, *self.faults])
 
 
 class Survey:
@@ -117,7 +132,7 @@ class Survey:
             findings.silent = True
             findings.faults.append(f"{address} does not answer for {self._timeout:g} s")
         except AnswerError as error:
-            findings.faults.append(str(error))
+            findings.refusals.append(str(error))
             findings.lasting |= error.lasting
         except ConnectionLost as lost:
             findings.silent |= lost.was_silent

@@ -61,7 +61,7 @@ class Unread:
         return self._clock() - self._items[0].since if self._items else 0.0
 
     def lag(self) -> float:
-        return max(self._last_lag, self.age())
+        return round(max(self._last_lag, self.age()), 6)
 
     def clear(self) -> None:
         self._items.clear()

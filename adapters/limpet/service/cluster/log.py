@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
+import msgspec
+
 __all__ = [
     "MAX_ENTRY",
     "MAX_SNAPSHOT",
@@ -56,12 +58,11 @@ class LogId(NamedTuple):
         Raises:
             ValueError: ``text`` is not such an id.
         """
-        plain = text if isinstance(text, str) else text.decode("ascii", "replace")
-        milliseconds, dash, number = plain.partition("-")
+        plain = text.encode("ascii", "replace") if isinstance(text, str) else text
+        milliseconds, _, number = plain.partition(b"-")
         # Ids are two numbers of 64 bits: longer texts are no ids, and Python must not be busy with their digits.
-        parts = (milliseconds, number)
-        if not dash or not all(part.isascii() and part.isdigit() and len(part) <= 20 for part in parts):
-            raise ValueError(f"not the id of an entry: {plain[:60]!r}")
+        if not (milliseconds.isdigit() and number.isdigit()) or len(milliseconds) > 20 or len(number) > 20:
+            raise ValueError(f"not the id of an entry: {plain[:60].decode('ascii', 'replace')!r}")
         return cls(int(milliseconds), int(number))
 
 
@@ -86,8 +87,7 @@ class Snapshot:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogState:
+class LogState(msgspec.Struct, frozen=True, rename="camel"):
     """A log at this moment, for health and metrics. Names of servers are ``host:port``."""
 
     reading_from: Literal["replica", "primary", "nothing"]
@@ -151,14 +151,6 @@ class Log(Protocol):
         """Return the id of the newest entry, or ``START`` of an empty log.
 
         A node that has read up to it has read all that was appended and read back anywhere before this call.
-
-        Raises:
-            EngineUnreachable: no primary answered in time.
-        """
-        ...
-
-    async def contains(self, entry: LogId) -> bool:
-        """Return whether this entry is in the log; always true for ``START``.
 
         Raises:
             EngineUnreachable: no primary answered in time.

@@ -174,11 +174,6 @@ class MemoryLog:
         self._reach()
         return self._engine.entries[-1].id if self._engine.entries else START
 
-    async def contains(self, entry: LogId) -> bool:
-        """Return whether this entry is in the log."""
-        self._reach()
-        return entry == START or self._engine.find(entry)
-
     async def save_snapshot(self, at: LogId, data: bytes) -> bool:
         """Keep a snapshot, and trim the log before its entry."""
         check_snapshot(at, data)

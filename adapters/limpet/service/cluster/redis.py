@@ -176,10 +176,6 @@ class RedisLog:
 
         return await self._of_primary(ask)
 
-    async def contains(self, entry: LogId) -> bool:
-        """Return whether an entry is in the log; see :meth:`Log.contains <limpet.service.cluster.Log.contains>`."""
-        return entry == START or (await self._find(entry, None))[0]
-
     async def save_snapshot(self, at: LogId, data: bytes) -> bool:
         """Keep a snapshot; see :meth:`Log.save_snapshot <limpet.service.cluster.Log.save_snapshot>`."""
         check_snapshot(at, data)

@@ -7,7 +7,7 @@ import msgspec
 from limpet.service.cluster.log import LogState
 from limpet_core.service.cluster.shared_state import SharedState
 
-__all__ = ["ClusterView", "LogView", "NodeView", "cluster_view"]
+__all__ = ["ClusterView", "NodeView", "cluster_view"]
 
 
 class NodeView(msgspec.Struct, frozen=True, rename="camel"):
@@ -24,33 +24,6 @@ class NodeView(msgspec.Struct, frozen=True, rename="camel"):
     run: str
     is_this: bool
     age: float
-
-
-class LogView(msgspec.Struct, frozen=True, rename="camel"):
-    """The log of the cluster as a node has it.
-
-    Attributes:
-        reading_from: ``"replica"``, ``"primary"`` or ``"nothing"``.
-        primary, source: the servers to which entries are appended, and from which they are read, as ``host:port``.
-        lag: seconds from append to read, of the own entry read last, or of the oldest unread one if it waits longer.
-        unread_entries, unread_bytes: entries of this node that it has not read back.
-        congested: messages of clients have to wait, since too much is unread.
-        repeated, reconnects: entries that were appended again, and connections that were made again, since the start.
-        problem: what keeps the log from working or makes it less safe; ``None`` while all is well.
-        engine: what the primary is, for people, such as ``"Valkey 8.1.1"``; ``None`` while none is known.
-    """
-
-    reading_from: str
-    primary: str | None
-    source: str | None
-    lag: float
-    unread_entries: int
-    unread_bytes: int
-    congested: bool
-    repeated: int
-    reconnects: int
-    problem: str | None
-    engine: str | None = None
 
 
 class ClusterView(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,7 +45,7 @@ class ClusterView(msgspec.Struct, frozen=True, rename="camel"):
     cell: str
     refusal: str | None
     nodes: tuple[NodeView, ...]
-    log: LogView | None
+    log: LogState | None
     behaviour: int
     comparison: int
     differing: int
@@ -98,25 +71,9 @@ def cluster_view(
             NodeView(member.name, member.node, member.node == this, round(max(now - member.seen, 0.0), 1))
             for member in shared.members
         ),
-        None if log is None else _log_view(log),
+        log,
         shared.behaviour,
         shared.compared,
         0 if mine is None else sum(digest != mine for digest in shared.digests.values()),
         shared.failures,
-    )
-
-
-def _log_view(log: LogState) -> LogView:
-    return LogView(
-        log.reading_from,
-        log.primary,
-        log.source,
-        round(log.lag, 6),
-        log.unread_entries,
-        log.unread_bytes,
-        log.congested,
-        log.repeated,
-        log.reconnects,
-        log.problem,
-        log.engine,
     )

@@ -325,7 +325,10 @@ class Connection:
         Those up to ``sequence_id`` are left out, and those up to ``replayed_to``, which a recovery has sent again: the
         client needs time to acknowledge them.
         """
-        left = min(self.sequence_id - max(sequence_id, replayed_to), len(self._retained))
+        retained = len(self._retained)
+        if retained <= limits.retained_messages and self._retained_bytes <= limits.retained_bytes:
+            return False  # nearly always, whatever is left out
+        left = min(self.sequence_id - max(sequence_id, replayed_to), retained)
         if left > limits.retained_messages:
             return True
         return left > 0 and sequence_id >= replayed_to and self._retained_bytes > limits.retained_bytes

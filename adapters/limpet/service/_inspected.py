@@ -1,0 +1,59 @@
+"""The logic of a node for those who may look at it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from limpet_core.service.cluster.replicated_core import ReplicatedCore
+
+CHANGES: Final = frozenset(
+    {
+        "ask_to_connect",
+        "close_connection",
+        "close_stream",
+        "connect",
+        "decided_connects",
+        "disconnected",
+        "drop",
+        "forget_connect",
+        "handler_answered",
+        "handler_calls",
+        "handler_failed",
+        "join",
+        "leave",
+        "listener_messages",
+        "receive",
+        "recover",
+        "send_to_all",
+        "send_to_connection",
+        "send_to_group",
+        "send_to_user",
+        "set_handlers",
+        "shut_down",
+        "transport_broken",
+        "transports_with_output",
+        "wake",
+    }
+)
+"""The methods of :class:`~limpet_core.service.ServiceCore` that change the state, or take output that is not theirs."""
+
+
+class InspectedCore(ReplicatedCore):
+    """The state of a node's logic, at any time the present one, without the methods that change it.
+
+    A change would be one of this node alone, whose state would differ from that of the cluster from then on.
+
+    Args:
+        core: the logic itself.
+    """
+
+    def __init__(self, core: ReplicatedCore) -> None:
+        self.__dict__ = core.__dict__
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in CHANGES:
+            raise RuntimeError(
+                f"Service.core.{name} at a node of a cluster: the state of all nodes changes by the log alone. "
+                "Use the REST API of any node, for example with a server SDK and Service.connection_string"
+            )
+        return super().__getattribute__(name)
