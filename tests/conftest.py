@@ -28,10 +28,11 @@ settings.register_profile("ci", settings.get_profile("quick"), max_examples=200,
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
 settings.load_profile(PROFILE)
 
-# asyncio's debug mode notes ten frames with each callback, a fifth of the time of a check. Nothing reads them.
-asyncio.constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
+# asyncio's debug mode notes ten frames with each callback, a fifth of the time of a check. Nothing reads them. Even one
+# frame costs a look at the file of its code.
+asyncio.constants.DEBUG_STACK_DEPTH = 0  # type: ignore[misc]
 # Its futures and tasks, which are written in C, note all frames: half of the time of a check.
-traceback.extract_stack.__defaults__ = (None, 1)
+traceback.extract_stack.__defaults__ = (None, 0)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.
@@ -74,6 +75,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     if workers > 1:
         items[:] = spread(items, workers, lambda item: item.nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage meanwhile: each worker would look through what it has just made, for a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

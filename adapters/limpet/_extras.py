@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Final
 
 _NAMESPACES: Final = ("azure",)
@@ -31,3 +32,14 @@ def extra(name: str) -> Generator[None]:
             package = f"{package}-{rest.partition('.')[0]}"
         text = f"{package} is not installed; get it with: pip install 'limpet[{name}]'"
         raise MissingExtra(text, name=error.name) from None
+
+
+def require(*packages: str) -> None:
+    """Look for packages within :func:`extra`, without the time that it takes to import them.
+
+    Raises:
+        ModuleNotFoundError: one is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)

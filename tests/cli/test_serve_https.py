@@ -15,14 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from tests.helpers.waiting import LIMIT
-
-
-def limpet(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "limpet", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **environment}, check=False
-    )
+from tests.helpers.command_line import limpet
 
 
 def started(*arguments: str, **environment: str) -> tuple[subprocess.Popen[str], list[str]]:

@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from limpet.cli._negotiate import negotiated
 from limpet.cli._running import user_errors
-from limpet.service import client_url
 from limpet_core.text import escape
 
 ALL_ROLES: Final = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
@@ -56,6 +55,8 @@ class Source:
             case "negotiate":
                 return negotiated(self.value, self.headers)
             case "connection_string":
+                from limpet.service import client_url
+
                 make = functools.partial(client_url, self.value, self.hub, user_id=self.user, roles=ALL_ROLES)
                 with user_errors():
                     make()  # report a bad connection string now, before any connection

@@ -17,9 +17,7 @@ import click
 from limpet import LimpetError
 from limpet._extras import MissingExtra
 from limpet._log import SafeFormatter
-from limpet.service import ClusterRefused
 from limpet.service._signals import told_to_end
-from limpet.service.cluster import LogError
 from limpet_core.text import escape
 
 SIGNALLED: Final = 128
@@ -124,8 +122,20 @@ def user_errors() -> Generator[None]:
         raise  # of standard output: see quiet_ends; those of the network are LimpetErrors
     except OSError as error:
         raise click.ClickException(escape(error.strerror or str(error))) from error
-    except (LimpetError, MissingExtra, LogError, ClusterRefused, ValueError, TypeError) as error:
+    except (LimpetError, MissingExtra, ValueError, TypeError) as error:
         raise click.ClickException(escape(str(error))) from error
+    except Exception as error:
+        if not _is_of_a_cluster(error):
+            raise
+        raise click.ClickException(escape(str(error))) from error
+
+
+def _is_of_a_cluster(error: Exception) -> bool:
+    """Whether it is what a node of a cluster raises; imported here, since most commands need no service."""
+    from limpet.service import ClusterRefused
+    from limpet.service.cluster import LogError
+
+    return isinstance(error, LogError | ClusterRefused)
 
 
 @contextmanager

@@ -1,11 +1,20 @@
-"""The local service: the Web PubSub protocol on your machine, without a cloud account."""
+"""The local service: the Web PubSub protocol on your machine, without a cloud account.
+
+A name is imported from its module when it is first asked for: a program that only makes URLs and tokens does not wait
+for a server.
+"""
 
 from __future__ import annotations
 
-from limpet._extras import extra
-from limpet_core.service import EventHandler, EventListener
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from limpet._extras import extra, require
 
 with extra("service"):
+    require("jwt", "starlette", "uvicorn", "websockets")
+
+if TYPE_CHECKING:
     from limpet.service._follow import follow_options
     from limpet.service._joining import ClusterRefused
     from limpet.service.app import ServiceApp, create_app
@@ -14,6 +23,40 @@ with extra("service"):
     from limpet.service.options import ClusterOptions, HubOptions, ServiceOptions
     from limpet.service.server import Service, serve
     from limpet.service.tokens import client_url, mint_client_token
+    from limpet_core.service import EventHandler, EventListener
+else:
+    _MODULES = {
+        "ClusterOptions": "limpet.service.options",
+        "ClusterRefused": "limpet.service._joining",
+        "EventHandler": "limpet_core.service",
+        "EventListener": "limpet_core.service",
+        "HubOptions": "limpet.service.options",
+        "LocalCertificate": "limpet.service.certificates",
+        "Service": "limpet.service.server",
+        "ServiceApp": "limpet.service.app",
+        "ServiceOptions": "limpet.service.options",
+        "client_url": "limpet.service.tokens",
+        "create_app": "limpet.service.app",
+        "follow_options": "limpet.service._follow",
+        "load_options": "limpet.service.config",
+        "mint_client_token": "limpet.service.tokens",
+        "serve": "limpet.service.server",
+    }
+    _PARTS = {"app", "certificates", "cluster", "config", "options", "server", "tokens"}
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES and name not in _PARTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        with extra("service"):
+            if name in _PARTS:
+                return import_module(f"{__name__}.{name}")
+            found = getattr(import_module(_MODULES[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_PARTS})
+
 
 __all__ = [
     "ClusterOptions",
