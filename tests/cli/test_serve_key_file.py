@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from tests.cli.test_cli import limpet, running
+from tests.cli.test_serve_project_key import connection_string_of, printed_by_serve
 from tests.helpers.waiting import until
 
 KEY = "a key of thirty-two bytes, or more"
@@ -19,6 +21,16 @@ def test_the_key_is_the_content_of_the_file(tmp_path: Path, option: str) -> None
     with running("serve", "--port", "0", "--ready-file", str(ready), option, str(tmp_path / "key")):
         until(ready.exists)
         assert f";AccessKey={KEY};" in json.loads(ready.read_text("utf-8"))["connectionString"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the line is for a shell")
+def test_the_key_is_not_printed_but_a_line_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "a key").write_text(f"{KEY}\n", "utf-8")
+    printed = printed_by_serve("--key-file", str(tmp_path / "a key"))
+    assert KEY not in printed
+    assert f"The access key of this service, {KEY[:4]}..., is in {tmp_path / 'a key'}." in printed
+    line = next(line for line in printed.split("\n") if "export" in line)
+    assert f";AccessKey={KEY};" in connection_string_of(line)
 
 
 def test_a_variable_names_the_file_too(tmp_path: Path) -> None:

@@ -29,6 +29,18 @@ def printed_by_serve(*options: str) -> str:
     return "".join(lines)
 
 
+def connection_string_of(line: str) -> str:
+    """Return the connection string that a shell has after the line that ``limpet serve`` prints for it."""
+    shell = subprocess.run(
+        ["sh", "-c", f'{line}\nprintf %s "$LIMPET_CONNECTION_STRING"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment_without_limpet(),
+    )
+    return shell.stdout
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -55,15 +67,9 @@ def test_the_first_start_writes_it_and_the_next_ones_have_the_same(project: Path
 @pytest.mark.skipif(sys.platform == "win32", reason="the line is for a shell")
 def test_the_line_that_is_printed_gives_the_connection_string(project: Path) -> None:
     line = next(line for line in printed_by_serve("--key").split("\n") if "export" in line)
-    shell = subprocess.run(
-        ["sh", "-c", f'{line}\nprintf %s "$LIMPET_CONNECTION_STRING"'],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment_without_limpet(),
-    )
-    assert f";AccessKey={project_key()};" in shell.stdout
-    assert client_url(shell.stdout).startswith("ws://127.0.0.1:")
+    connection_string = connection_string_of(line)
+    assert f";AccessKey={project_key()};" in connection_string
+    assert client_url(connection_string).startswith("ws://127.0.0.1:")
 
 
 def test_a_key_and_a_variable_are_as_they_were(project: Path) -> None:

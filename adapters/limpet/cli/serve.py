@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -81,7 +82,7 @@ _OF_PROJECT = "\0"
     metavar="FILE",
     envvar="LIMPET_ACCESS_KEY_FILE",
     show_envvar=True,
-    help="File with that key, such as a secret of a container, in place of --key.",
+    help="File with that key, such as a secret of a container, in place of --key; the key is not printed.",
 )
 @click.option(
     "--secondary-key",
@@ -169,9 +170,9 @@ def serve(
     parent = Parent() if with_parent else None  # at once: it may end while the service starts
     with user_errors():
         cluster = _cluster(cluster_url, node, cell, strict=strict)
-        of_project = access_key == _OF_PROJECT
-        if of_project and key_file is None:
-            access_key = project_key()
+        file_of_key = key_file
+        if access_key == _OF_PROJECT and key_file is None:
+            access_key, file_of_key = project_key(), PROJECT_KEY
         key = key_or_content(access_key, key_file)
 
         def read_options() -> ServiceOptions:
@@ -196,7 +197,7 @@ def serve(
                 services.append(service)
                 if file is not None:
                     file.write(_where(service, hub, made))
-                _print_where(service, hub, made, of_project=of_project)
+                _print_where(service, hub, made, file_of_key)
 
             run_service(
                 options,
@@ -270,7 +271,7 @@ def _print_cluster(cluster: ClusterView) -> None:
     click.echo()
 
 
-def _print_where(service: Service, hub: str, made: LocalCertificate | None, *, of_project: bool) -> None:
+def _print_where(service: Service, hub: str, made: LocalCertificate | None, file_of_key: str | None) -> None:
     click.echo(f"Limpet's local service listens on {service.endpoint} (Ctrl-C stops it).\n")
     if service.cluster is not None:
         _print_cluster(service.cluster)
@@ -279,12 +280,13 @@ def _print_where(service: Service, hub: str, made: LocalCertificate | None, *, o
         click.echo(f"  {service.trace_url}\n")
     if made is not None:
         print_trust(made)
-    if of_project:
+    if file_of_key is not None:  # not printed: this may be kept as a log, such as that of a container
         key = service.options.access_key or ""
-        click.echo(f"The access key of this project, {shown(key)}, is in {os.path.abspath(PROJECT_KEY)}.")
+        whose = "of this project" if file_of_key == PROJECT_KEY else "of this service"
+        click.echo(f"The access key {whose}, {shown(key)}, is in {escape(os.path.abspath(file_of_key))}.")
         click.echo("Connection string, for server SDKs and for `limpet url`, as a line for a shell in this folder:")
-        hidden = service.connection_string.replace(key, f"$(cat {PROJECT_KEY})")
-        click.echo(f'  export LIMPET_CONNECTION_STRING="{hidden}"\n')
+        hidden = service.connection_string.replace(key, f"$(cat {shlex.quote(file_of_key)})")
+        click.echo(f'  export LIMPET_CONNECTION_STRING="{escape(hidden)}"\n')
     else:
         click.echo("Connection string, for server SDKs and for `limpet url`:")
         click.echo(f"  {service.connection_string}\n")
