@@ -44,10 +44,17 @@ class _Wire:
     def resume_reading(self) -> None: ...
 
 
-class _Client:
+class Client:
     """A client of the service, seen from its end of the TCP connection."""
 
-    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop, url: str, subprotocol: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        loop: asyncio.AbstractEventLoop,
+        url: str,
+        subprotocol: str,
+        settle: Callable[[], object] = lambda: None,
+    ) -> None:
         config = cast(Any, type("Config", (), {"root_path": ""}))
         state = cast(Any, type("State", (), {"connections": set()}))
         self.wire = _Wire()
@@ -59,6 +66,7 @@ class _Client:
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode()
         )
+        settle()
         assert b'"connected"' in self.wire.last, self.wire.last
 
     def say(self, *messages: bytes) -> None:
@@ -89,9 +97,9 @@ def _fan_out(subprotocol: str, size: int) -> Callable[[], object]:
     gateway = Gateway(ServiceOptions(keepalive_interval=None, request_timeout=None), "http://localhost:1")
     connection = gateway.identity.connection_string("http://localhost:1")
     url = client_url(connection, "bench", groups=["bench"])
-    members = [_Client(gateway, loop, url, subprotocol) for _ in range(MEMBERS)]
+    members = [Client(gateway, loop, url, subprotocol) for _ in range(MEMBERS)]
     publisher_url = client_url(connection, "bench", roles=["webpubsub.sendToGroup.bench"])
-    publisher = _Client(gateway, loop, publisher_url, subprotocol)
+    publisher = Client(gateway, loop, publisher_url, subprotocol)
     said = b'{"type":"sendToGroup","group":"bench","ackId":%d,"dataType":"text","data":"%b"}'
     published = 0
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _cluster_workloads import cluster_workloads
 from _layers import all_layers
 from _service_workloads import service_workloads
 from _workloads import Workload, all_workloads
@@ -30,7 +31,7 @@ def found(name: str) -> Workload:
     layers = all_layers()
     if name in layers:
         return layers[name]()
-    return next(each for each in (*all_workloads(), *service_workloads()) if each.name == name)
+    return next(each for each in (*all_workloads(), *service_workloads(), *cluster_workloads()) if each.name == name)
 
 
 def count(name: str, rounds: int) -> int:
@@ -71,7 +72,7 @@ def main() -> None:
     counts: dict[str, float] = {}
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
-    whole = [workload.name for workload in (*all_workloads(), *service_workloads())]
+    whole = [workload.name for workload in (*all_workloads(), *service_workloads(), *cluster_workloads())]
     for name in [*whole, *all_layers()]:
         if options.workloads and not any(part in name for part in options.workloads):
             continue
