@@ -38,8 +38,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores it for background processes, and the programs that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio")
-"""Test runs that tests start are those of users without these plugins; pyproject.toml has it for this run."""
+os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio -p no:hypothesispytest")
+"""Test runs that tests start are those of users without these plugins; pyproject.toml has two of them for this run."""
 
 _HERE = Path(__file__).parent
 _SINCE = pytest.StashKey[tuple[Path, int]]()

@@ -128,7 +128,7 @@ class Walk:
         }
         self._environment["PYTHONDONTWRITEBYTECODE"] = "1"
         if package is None:  # it has more plugins than a reader
-            self._environment["PYTEST_ADDOPTS"] = "-p no:asyncio -p no:trio"
+            self._environment["PYTEST_ADDOPTS"] = "-p no:asyncio -p no:trio -p no:hypothesispytest"
         self._terminals: dict[str, Terminal] = {}
         self._last: Terminal | None = None
         self._shown = ""

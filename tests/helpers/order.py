@@ -20,6 +20,10 @@ LONG = (
     "tests/soak/test_reconnects.py",
     "tests/docs/test_tutorial.py",
     "tests/adapters/test_frozen_process.py",
+    "tests/service/cluster/test_kills.py",
+    "tests/service/cluster/test_tls_and_sentinel.py",
+    "tests/browser/test_accessibility.py",
+    "tests/testing/test_plugin_scopes.py",
     "tests/testing/test_plugin.py",
     "tests/examples/test_docker.py",
     "tests/soak/test_a_day.py",
@@ -28,7 +32,7 @@ LONG = (
     "tests/test_benchmarks.py",
     "tests/simulation/test_simulation.py",
 )
-"""Files whose tests take seconds each, the longest first."""
+"""Files whose tests take seconds each, the longest first; some of them only wait, beside others that compute."""
 
 QUICK = "tests/core/"
 
