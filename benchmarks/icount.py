@@ -1,5 +1,6 @@
-"""Instructions of the core for each message, layer by layer, counted by valgrind: a busy machine changes nothing.
+"""Instructions for each message, of the core and of the client on asyncio, layer by layer, counted by valgrind.
 
+A busy machine changes nothing.
 ``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py --compare before.json``. Only user
 mode is counted, not the kernel's work. Needs the program ``valgrind``.
 """
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _client_layers import client_layers
 from _cluster_workloads import cluster_workloads
 from _layers import all_layers
 from _service_workloads import service_workloads
@@ -28,7 +30,7 @@ COUNTED = re.compile(r"I +refs: +([\d,]+)")
 
 def found(name: str) -> Workload:
     """Return the workload of a name."""
-    layers = all_layers()
+    layers = all_layers() | client_layers()
     if name in layers:
         return layers[name]()
     return next(each for each in (*all_workloads(), *service_workloads(), *cluster_workloads()) if each.name == name)
@@ -73,7 +75,7 @@ def main() -> None:
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
     whole = [workload.name for workload in (*all_workloads(), *service_workloads(), *cluster_workloads())]
-    for name in [*whole, *all_layers()]:
+    for name in [*whole, *all_layers(), *client_layers()]:
         if options.workloads and not any(part in name for part in options.workloads):
             continue
         more = count(name, MANY) - count(name, FEW)

@@ -30,7 +30,7 @@ class Pipeline:
     Call :meth:`address` first.
     """
 
-    __slots__ = ("_context", "_proxy", "_proxy_tls", "_setting", "_tls", "_tunnel", "link")
+    __slots__ = ("_bare", "_context", "_proxy", "_proxy_tls", "_setting", "_tls", "_tunnel", "link")
 
     def __init__(self, link: Link, tls: ssl.SSLContext | None, proxy: ProxySetting) -> None:
         self.link: Link = link
@@ -40,6 +40,7 @@ class Pipeline:
         self._proxy_tls: Tls | None = None
         self._tunnel: Tunnel | SocksTunnel | None = None
         self._tls: Tls | None = None
+        self._bare = False  # all bytes are the link's
 
     def address(self) -> tuple[str, int]:
         """Return the host and port to connect to.
@@ -52,6 +53,7 @@ class Pipeline:
         if endpoint.secure:
             self._tls = Tls(self._context or system_trust(), endpoint.host)
         if proxy is None:
+            self._look_at_layers()
             return endpoint.host, endpoint.port
         if proxy.scheme == "https":
             self._proxy_tls = Tls(self._context or system_trust(), proxy.host)
@@ -59,8 +61,15 @@ class Pipeline:
         self.link.dial.waits_for = f"the proxy {proxy.host} port {proxy.port}"
         return proxy.host, proxy.port
 
+    def _look_at_layers(self) -> None:
+        """Note whether anything is left between the connection and the link."""
+        self._bare = self._proxy_tls is None and self._tunnel is None and self._tls is None
+
     def receive_data(self, data: bytes, now: float) -> None:
         """Receive bytes; ``b""``: the peer will send no more. Call :meth:`data_to_send` and drain the session next."""
+        if data and self._bare:
+            self.link.receive_data(data, now)
+            return
         if not data:
             self.transport_lost("the peer closed the connection", now)
             return
@@ -76,6 +85,7 @@ class Pipeline:
                 return
             if self._tunnel.open:
                 self._tunnel = None
+                self._look_at_layers()
                 self.link.dial.waits_for = None
         tls = self._tls
         if self._tunnel is None:
@@ -126,14 +136,11 @@ class Pipeline:
 
     def data_to_send(self) -> bytes:
         """Return the bytes to write now, ``b""`` if there are none. Never raises because of the peer."""
+        if self._bare:
+            return b"".join(self.link.data_to_send())  # no copy of a single one
         if self._proxy_tls is not None:
             return self._proxy_tls.encrypt(self._inner_data)
-        if self._tunnel is not None:
-            return self._tunnel.data_to_send()
-        if self._tls is None:
-            data = self.link.data_to_send()
-            return data[0] if len(data) == 1 else b"".join(data)
-        return self._tls.encrypt(self.link.data_to_send)
+        return b"".join(self._inner_data())
 
     def _inner_data(self) -> list[bytes]:
         """Return the bytes for the TLS connection with the proxy."""

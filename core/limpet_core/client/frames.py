@@ -16,6 +16,9 @@ TEXT: Final = 0x81
 BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
+# The first two bytes of an unmasked frame by its kind: the length is added to them, or is in the next two or eight bytes.
+_HEADS: Final = tuple((first << 8, (first << 8) + 126, (first << 8) + 127) for first in (TEXT, BINARY))
+
 LONG: Final = 1 << 15
 _NOT_LONG: Final = LONG - 1
 """Bytes of text from which on its UTF-8 is checked where it is decoded: the decoder sees nearly all of it anyway."""
@@ -203,9 +206,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     end = len(data)
     last = end - 4
     header, append = _header, messages.append
-    # The first two bytes, unmasked: the length is added to them, or is in the next two or eight bytes.
-    short = (BINARY if binary else TEXT) << 8
-    long, longer = short + 126, short + 127
+    short, long, longer = _HEADS[binary]
     while position <= last:
         head, length = header(data, position)
         if head == long:

@@ -156,12 +156,13 @@ class Link:
             if session.running or now.__class__ is not float or now - now:
                 session.check_call("heard", now)  # raises at no time and amid another call: nothing is consumed yet
             found = self._buffer.feed(data)
-            if not found or type(found[0]) is not list:  # else the messages show that the peer lives
+            if not found:  # part of a frame; messages show by themselves that the peer lives
                 session.heard(now)
             for item in found:
                 if isinstance(item, list):
                     session.receive_messages(item, now)
                 elif isinstance(item, bytes):
+                    session.heard(now)
                     self._feed(item, now)
                 elif isinstance(item, memoryview):
                     if not session.receive_long_text(item, now):
@@ -231,9 +232,8 @@ class Link:
         close = dial.close
         if close is not None and self._open and self._ws.state is ConnectionState.OPEN:
             out.append(self._ws.send(CloseConnection(code=close.code, reason=close.reason or None)))
-        if not out:
-            return []
-        self._out = self._pongs = None
+        if out:
+            self._out = self._pongs = None
         return out
 
     def _frame(self, message: bytes) -> bytes:

@@ -104,6 +104,7 @@ class Session:
         "_log",
         "_outbox",
         "_pacing",
+        "_reliable",
         "_requests",
         "_secrets",
         "_streams",
@@ -127,6 +128,7 @@ class Session:
         self._counters = Counters()
         self._draws = Draws(random, self._log)
         self.options: Options = options
+        self._reliable = options.reliable
         self.start_hint: str = "start()"
         self._events: list[Event] = []  # all parts append to this one list
         checked = check_headers(headers)
@@ -222,7 +224,8 @@ class Session:
         nobody waits for an answer or for room to send (:meth:`sender_waits`). While it is False, the keepalive timeout
         does not run.
         """
-        return self._lifecycle.state is not CONNECTED or not self._lifecycle.stalled
+        lifecycle = self._lifecycle
+        return not lifecycle.paused or lifecycle.state is not CONNECTED or not lifecycle.stalled
 
     @property
     def publishing(self) -> bool:
@@ -502,7 +505,7 @@ class Session:
             if connection is None:
                 return
             append = self._events.append
-            reliable = self.options.reliable
+            reliable = self._reliable
             expected = connection.sequence_id + 1 if reliable else 0  # no message has the id 0
             for message in messages:
                 incoming = decode(message)
