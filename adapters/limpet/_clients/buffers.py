@@ -131,11 +131,12 @@ class Inbox(Buffer):
         dropped: how many messages were dropped, since nobody reads.
     """
 
-    __slots__ = ("_warned", "dropped", "readers")
+    __slots__ = ("_room", "_warned", "dropped", "readers")
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
         self.items: deque[Any] = _NOTHING
+        self._room: list[deque[Any]] = []
         self.readers: dict[object, None] = {}  # an empty set would take more
         self.dropped: int = 0
         self._warned = False
@@ -160,9 +161,10 @@ class Inbox(Buffer):
         self.items.append(event)
 
     def open(self) -> None:
-        """Make room for messages. Only one thread may call, and none may look at ``items`` meanwhile."""
+        """Make room for messages; any thread may call, and be interrupted."""
         if self.items is _NOTHING:
-            self.items = deque()
+            self._room.append(deque())
+            self.items = self._room[0]  # of all threads that come here at once: that of the first
 
     def forget(self) -> None:
         """Drop the events that wait, if there ever were any."""
