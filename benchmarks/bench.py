@@ -32,7 +32,8 @@ ADAPTERS = ["ours", "ours-for", "ours-uvloop", "ours-trio", "ours-anyio", "ours-
 OTHERS = ["aio", "js", "wsproto", "picows"]
 # The official blocking client takes minutes for what the others do in a second: small messages only.
 FIRST = [*ADAPTERS, "ours-uvloop-for", "ours-trio-for", "ours-anyio-for", "ours-anyio-trio", "ours-anyio-trio-for"]
-SMALL = [*FIRST, "ours-sync-for", "ours-wsproto", *OTHERS, "sync"]
+BATCHES = ["ours-batches", "ours-trio-batches", "ours-anyio-batches"]
+SMALL = [*FIRST, *BATCHES, "ours-sync-for", "ours-wsproto", *OTHERS, "sync"]
 TLS = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "ours-sync", *OTHERS]
 SUBMITTING = ["ours-submit", "ours-trio-submit", "ours-anyio-submit", "ours-sync-submit"]
 SENDING = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "aio", "js"]
