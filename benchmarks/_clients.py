@@ -1,7 +1,7 @@
 """The Python clients under test: ``python _clients.py NAME JOB URL JSON`` does one job and prints one line of JSON.
 
-A job is ``receive``, ``fairness`` (the same beside a timer), ``send``, ``idle``, ``connect`` or ``recover``; which
-client can do what is in CLIENTS at the end.
+A job is ``receive``, ``fairness`` (the same beside a timer), ``many``, ``send``, ``idle``, ``connect`` or ``recover``;
+which client can do what is in CLIENTS at the end.
 """
 
 from __future__ import annotations
@@ -83,6 +83,27 @@ class Ours:
 
     async def fairness(self, url: str) -> Result:
         return await beside_a_timer(lambda: self.receive(url))
+
+    async def many(self, url: str, count: int, seconds: float) -> None:
+        """So many clients, each with a callback, while the server sends to all of them."""
+        from limpet import GroupMessage
+
+        received = 0
+
+        def take(message: GroupMessage) -> None:
+            nonlocal received
+            received += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                client = self.client(url)
+                client.on(GroupMessage, take)
+                await (client.start() if self.loop == "asyncio" else tasks.start(client.run))
+                await client.send_event("go", "")
+            await anyio.sleep(seconds / 4)
+            before = Snapshot(received)
+            await anyio.sleep(seconds)
+            report(before.until(Snapshot(received)))
 
     async def send(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
         async with self.client(url) as client:
