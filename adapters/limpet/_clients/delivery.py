@@ -88,10 +88,10 @@ class Delivery(Buffers):
         registered = callbacks.registered.get
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
-        if inbox.readers and not buffers and not registered(GroupMessage):  # the ordinary case of iteration
-            if _ONLY_MESSAGES.issuperset(map(type, events)):
-                inbox.put_all(events)
-                return
+        iterated = inbox.readers and not buffers and not registered(GroupMessage)
+        if iterated and _ONLY_MESSAGES.issuperset(map(type, events)):
+            inbox.put_all(events)
+            return
         for event in events:
             kind = type(event)
             if type(event) is Acked:
