@@ -22,6 +22,7 @@ import _harness as harness
 import fairness
 import growth
 import idle
+import many
 import receive
 import reconnect
 import send
@@ -90,6 +91,12 @@ class Report:
         results = idle.idle(server, names, self.connections, 4 * self.seconds, min(self.reps, 3))
         self.add("idle", f"{self.connections:,} idle connections in one process", results, idle.table(results))
 
+    def many(self, server: harness.Server) -> None:
+        names = harness.present(["ours", "ours-trio", "ours-anyio"])
+        results = many.many(server, names, self.connections, 1.0, 4 * self.seconds, min(self.reps, 3))
+        title = f"{self.connections:,} clients in one process, each with a message a second"
+        self.add("many", title, results, many.table(results))
+
     def reconnecting(self, server: harness.Server) -> None:
         # For two seconds at least: the official aio client takes one to close.
         results = reconnect.connect(server, harness.present(reconnect.CONNECTING), max(2.0, self.seconds), 1)
@@ -117,6 +124,7 @@ class Report:
                 "send": lambda: self.sending(plain),
                 "send-tls": lambda: self.sending(tls, "-tls"),
                 "idle": lambda: self.idling(plain),
+                "many": lambda: self.many(plain),
                 "reconnect": lambda: self.reconnecting(plain),
                 "fairness": lambda: self.fairness(plain),
                 "growth": lambda: self.say("Growth: CPU us (and KiB) for one of so many, in the core", growth.table()),
