@@ -1,7 +1,7 @@
 """The Python clients under test: ``python _clients.py NAME JOB URL JSON`` does one job and prints one line of JSON.
 
-A job is ``receive``, ``fairness`` (the same beside a timer), ``send``, ``idle``, ``connect`` or ``recover``; which
-client can do what is in CLIENTS at the end.
+A job is ``receive``, ``fairness`` (the same beside a timer), ``many``, ``send``, ``idle``, ``connect`` or ``recover``;
+which client can do what is in CLIENTS at the end.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def report(result: Result) -> None:
 
 
 class Ours:
-    """Limpet's async clients: on asyncio, trio or anyio; by callbacks or by iteration."""
+    """Limpet's async clients: on asyncio, trio or anyio; by callbacks or by iteration, over messages or batches."""
 
     def __init__(
-        self, loop: str = "asyncio", *, iterate: bool = False, fast_lane: bool = True, submit: bool = False
+        self, loop: str = "asyncio", *, iterate: str = "", fast_lane: bool = True, submit: bool = False
     ) -> None:
         self.loop, self.iterate, self.submit = loop, iterate, submit
         if not fast_lane:
@@ -74,11 +74,36 @@ class Ours:
 
     async def _consume(self, client: Any, meter: Meter) -> None:
         take = meter.take
+        if self.iterate == "batches":
+            async for batch in client.batches():
+                for message in batch:
+                    take(message)
         async for message in client:
             take(message)
 
     async def fairness(self, url: str) -> Result:
         return await beside_a_timer(lambda: self.receive(url))
+
+    async def many(self, url: str, count: int, seconds: float) -> None:
+        """So many clients, each with a callback, while the server sends to all of them."""
+        from limpet import GroupMessage
+
+        received = 0
+
+        def take(message: GroupMessage) -> None:
+            nonlocal received
+            received += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                client = self.client(url)
+                client.on(GroupMessage, take)
+                await (client.start() if self.loop == "asyncio" else tasks.start(client.run))
+                await client.send_event("go", "")
+            await anyio.sleep(seconds / 4)
+            before = Snapshot(received)
+            await anyio.sleep(seconds)
+            report(before.until(Snapshot(received)))
 
     async def send(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
         async with self.client(url) as client:
@@ -279,20 +304,23 @@ class Recipe:
 
 CLIENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "ours": (Ours, "asyncio"),
-    "ours-for": (lambda: Ours(iterate=True), "asyncio"),
+    "ours-for": (lambda: Ours(iterate="messages"), "asyncio"),
+    "ours-batches": (lambda: Ours(iterate="batches"), "asyncio"),
     "ours-wsproto": (lambda: Ours(fast_lane=False), "asyncio"),
     "ours-submit": (lambda: Ours(submit=True), "asyncio"),
     "ours-uvloop": (Ours, "uvloop"),
     "ours-uvloop-submit": (lambda: Ours(submit=True), "uvloop"),
-    "ours-uvloop-for": (lambda: Ours(iterate=True), "uvloop"),
+    "ours-uvloop-for": (lambda: Ours(iterate="messages"), "uvloop"),
     "ours-trio": (lambda: Ours("trio"), "trio"),
     "ours-trio-submit": (lambda: Ours("trio", submit=True), "trio"),
-    "ours-trio-for": (lambda: Ours("trio", iterate=True), "trio"),
+    "ours-trio-for": (lambda: Ours("trio", iterate="messages"), "trio"),
+    "ours-trio-batches": (lambda: Ours("trio", iterate="batches"), "trio"),
     "ours-anyio": (lambda: Ours("anyio"), "asyncio"),
     "ours-anyio-submit": (lambda: Ours("anyio", submit=True), "asyncio"),
-    "ours-anyio-for": (lambda: Ours("anyio", iterate=True), "asyncio"),
+    "ours-anyio-for": (lambda: Ours("anyio", iterate="messages"), "asyncio"),
+    "ours-anyio-batches": (lambda: Ours("anyio", iterate="batches"), "asyncio"),
     "ours-anyio-trio": (lambda: Ours("anyio"), "trio"),
-    "ours-anyio-trio-for": (lambda: Ours("anyio", iterate=True), "trio"),
+    "ours-anyio-trio-for": (lambda: Ours("anyio", iterate="messages"), "trio"),
     "ours-sync": (OursSync, "threads"),
     "ours-sync-submit": (lambda: OursSync(submit=True), "threads"),
     "ours-sync-for": (lambda: OursSync(iterate=True), "threads"),

@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 CLIENTS = {
     "ours": "Limpet, asyncio",
     "ours-for": "Limpet, asyncio, async for",
+    "ours-batches": "Limpet, asyncio, batches",
     "ours-submit": "Limpet, asyncio, futures",
     "ours-uvloop-submit": "Limpet, uvloop, futures",
     "ours-trio-submit": "Limpet, trio, futures",
@@ -39,8 +40,10 @@ CLIENTS = {
     "ours-uvloop-for": "Limpet, uvloop, async for",
     "ours-trio": "Limpet, trio",
     "ours-trio-for": "Limpet, trio, async for",
+    "ours-trio-batches": "Limpet, trio, batches",
     "ours-anyio": "Limpet, anyio on asyncio",
     "ours-anyio-for": "Limpet, anyio on asyncio, async for",
+    "ours-anyio-batches": "Limpet, anyio on asyncio, batches",
     "ours-anyio-trio": "Limpet, anyio on trio",
     "ours-anyio-trio-for": "Limpet, anyio on trio, async for",
     "ours-sync": "Limpet, blocking",

@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
                     reason = b"%d messages are not acknowledged" % (sent - self.acknowledged)
                     self.transport.write(frame((1008).to_bytes(2, "big") + reason, 0x88))
                     return
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(max(0.001, began + sent / rate - clock()))  # a thousand connections may be slow ones
 
 
 async def main() -> None:

@@ -23,6 +23,7 @@ import _harness as harness
 import fairness
 import growth
 import idle
+import many
 import receive
 import reconnect
 import send
@@ -33,7 +34,8 @@ ADAPTERS = ["ours", "ours-for", "ours-uvloop", "ours-trio", "ours-anyio", "ours-
 OTHERS = ["aio", "js", "wsproto", "picows"]
 # The official blocking client takes minutes for what the others do in a second: small messages only.
 FIRST = [*ADAPTERS, "ours-uvloop-for", "ours-trio-for", "ours-anyio-for", "ours-anyio-trio", "ours-anyio-trio-for"]
-SMALL = [*FIRST, "ours-sync-for", "ours-wsproto", *OTHERS, "sync"]
+BATCHES = ["ours-batches", "ours-trio-batches", "ours-anyio-batches"]
+SMALL = [*FIRST, *BATCHES, "ours-sync-for", "ours-wsproto", *OTHERS, "sync"]
 TLS = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "ours-sync", *OTHERS]
 SUBMITTING = ["ours-submit", "ours-trio-submit", "ours-anyio-submit", "ours-sync-submit"]
 SENDING = ["ours", "ours-uvloop", "ours-trio", "ours-anyio", "aio", "js"]
@@ -90,6 +92,12 @@ class Report:
         results = idle.idle(server, names, self.connections, 4 * self.seconds, min(self.reps, 3))
         self.add("idle", f"{self.connections:,} idle connections in one process", results, idle.table(results))
 
+    def many(self, server: harness.Server) -> None:
+        names = harness.present(["ours", "ours-trio", "ours-anyio"])
+        results = many.many(server, names, self.connections, 1.0, 4 * self.seconds, min(self.reps, 3))
+        title = f"{self.connections:,} clients in one process, each with a message a second"
+        self.add("many", title, results, many.table(results))
+
     def reconnecting(self, server: harness.Server) -> None:
         # For two seconds at least: the official aio client takes one to close.
         results = reconnect.connect(server, harness.present(reconnect.CONNECTING), max(2.0, self.seconds), 1)
@@ -117,6 +125,7 @@ class Report:
                 "send": lambda: self.sending(plain),
                 "send-tls": lambda: self.sending(tls, "-tls"),
                 "idle": lambda: self.idling(plain),
+                "many": lambda: self.many(plain),
                 "reconnect": lambda: self.reconnecting(plain),
                 "fairness": lambda: self.fairness(plain),
                 "growth": lambda: self.say("Growth: CPU us (and KiB) for one of so many, in the core", growth.table()),

@@ -55,10 +55,11 @@ def test_a_goal_says_whether_it_was_reached(harness: ModuleType, cost: float, ve
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["receive.py", "--sizes", "32", "--clients", "ours,ours-for,ours-trio,ours-sync,wsproto,picows"],
+        ["receive.py", "--sizes", "32", "--clients", "ours,ours-for,ours-batches,ours-trio,ours-sync,wsproto,picows"],
         ["receive.py", "--sizes", "4096", "--clients", "ours,aio", "--tls"],
         ["send.py", "--in-flight", "100", "--clients", "ours,ours-anyio,aio"],
         ["reconnect.py", "--clients", "ours", "--storm", "50"],
+        ["many.py", "--clients", "ours,ours-trio", "--connections", "5", "--each", "20"],
     ],
     ids=" ".join,
 )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from types import coroutine
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.helpers.home import Home
 
-from limpet import Acked, GroupMessage, Invoked
-from limpet._clients.buffers import Buffer
+from limpet import Acked, Event, GroupMessage, Invoked, MessagesMissed
+from limpet._clients.buffers import Buffer, Inbox
 from limpet._clients.delivery import Delivery
 
 
@@ -43,6 +45,87 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
     delivery.deliver([message(number) for number in range(4)])
     assert reading == [False, True]
     assert not buffer.full
+
+
+class OneByOne(Inbox):
+    """An inbox without the short way for many messages."""
+
+    def put_all(self, events: Collection[Event]) -> None:
+        for event in events:
+            self.put(event)
+
+
+class Reading:
+    """A client's delivery with readers of its inbox, and all that they and the driver see of it."""
+
+    def __init__(self, limit: int, inbox: type[Inbox]) -> None:
+        self.reading: list[bool] = []
+        self.delivery = Delivery(limit, Home(self.reading.append), lambda _: None, lambda _: None)
+        self.inbox = self.delivery.inbox = inbox(self.delivery)
+        self.woken = False
+        self.number = 0
+
+    def wake(self) -> None:
+        self.woken = True
+
+    def do(self, step: str, count: int) -> object:
+        if step == "read":
+            self.delivery.read_inbox()
+        elif step == "leave" and self.inbox.readers:
+            self.inbox.close()
+        elif step == "take":
+            return [self.inbox.pop().data for _ in range(min(count, self.inbox.waiting))]
+        elif step == "wait" and not self.inbox.waiting:
+            self.woken, self.inbox.wake = False, self.wake
+        elif step in ("deliver", "with another"):
+            events: list[Event] = [message(self.number + at) for at in range(count)]
+            self.number += count
+            self.delivery.deliver([*events, MessagesMissed(1, 2)] if step == "with another" else events)
+        return None
+
+    def seen(self) -> object:
+        items = [item.data for item in self.inbox.items]
+        return items, self.inbox.full, self.delivery.held, self.reading, self.woken, self.inbox.dropped
+
+
+STEPS = st.sampled_from(["read", "read", "leave", "take", "wait", "deliver", "deliver", "with another"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 8), st.lists(st.tuples(STEPS, st.integers(0, 12)), max_size=30))
+def test_many_messages_at_once_are_as_many_one_by_one(limit: int, steps: list[tuple[str, int]]) -> None:
+    at_once, one_by_one = Reading(limit, Inbox), Reading(limit, OneByOne)
+    for step, count in steps:
+        assert at_once.do(step, count) == one_by_one.do(step, count)
+        assert at_once.seen() == one_by_one.seen()
+
+
+def test_a_reader_in_another_thread_that_empties_the_inbox_meanwhile_is_woken() -> None:
+    reading = Reading(10, Inbox)
+    reading.do("read", 0)
+    reading.do("deliver", 3)
+
+    class Events(list[Event]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            self.looks += 1
+            if self.looks == 2:  # the last moment before they are added
+                reading.do("take", 10)
+                reading.do("wait", 0)
+            return super().__iter__()
+
+    reading.delivery.deliver(Events([message(3), message(4)]))
+    assert reading.woken
+
+
+def test_threads_that_open_an_inbox_at_once_share_its_room() -> None:
+    inbox = Reading(10, Inbox).inbox
+    nothing = inbox.items
+    inbox.open()
+    room, inbox.items = inbox.items, nothing  # as another thread still sees it
+    inbox.open()
+    assert inbox.items is room
 
 
 def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(

@@ -23,6 +23,8 @@ from limpet._clients.callbacks import CallbackQueue
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 
+_ONLY_MESSAGES = frozenset({GroupMessage})
+
 
 class Home(Consumers, Protocol):
     """The driver, as far as it is told of events. One object, and no bound method for each thing to tell."""
@@ -86,6 +88,10 @@ class Delivery(Buffers):
         registered = callbacks.registered.get
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
+        iterated = inbox.readers and not buffers and not registered(GroupMessage)
+        if iterated and _ONLY_MESSAGES.issuperset(map(type, events)):
+            inbox.put_all(events)
+            return
         for event in events:
             kind = type(event)
             if type(event) is Acked:

@@ -83,7 +83,6 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options, elsewhere=True)
-        self.delivery.inbox.open()  # now: many threads read from it
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self._transport_closed: threading.Condition | None = None
