@@ -1,8 +1,7 @@
 """Instructions for each message, of the core and of the client on asyncio, layer by layer, counted by valgrind.
 
-A busy machine changes nothing.
-``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py --compare before.json``. Only user
-mode is counted, not the kernel's work. Needs the program ``valgrind``.
+A busy machine changes nothing. ``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py
+--compare before.json``. Only user mode is counted, not the kernel's work. Needs the program ``valgrind``.
 """
 
 from __future__ import annotations
