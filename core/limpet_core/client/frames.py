@@ -205,7 +205,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     """
     end = len(data)
     last = end - 4
-    header, append = _header, messages.append
+    header = _header
     short, long, longer = _HEADS[binary]
     while position <= last:
         head, length = header(data, position)
@@ -226,7 +226,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
         stop = start + length
         if stop > end or length > limit:
             break
-        append(data[start:stop])
+        messages.append(data[start:stop])
         position = stop
     # For all of many at once: a method call for each message would be a tenth of the whole.
     if not binary and not (messages[0].isascii() if len(messages) == 1 else all(map(bytes.isascii, messages))):
