@@ -16,7 +16,7 @@ TEXT: Final = 0x81
 BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
-# The first two bytes of an unmasked frame by its kind: the length is added to them, or is in the next two or eight bytes.
+# The first two bytes of an unmasked frame of text or not: the length is added, or is in the next two or eight bytes.
 _HEADS: Final = tuple((first << 8, (first << 8) + 126, (first << 8) + 127) for first in (TEXT, BINARY))
 
 LONG: Final = 1 << 15
