@@ -62,8 +62,8 @@ class _World:
         self.loop = asyncio.new_event_loop()
         self.client = Client(URL)
         self.wires: list[_Wire] = []
-        setattr(self.loop, "create_connection", self._connect)
-        setattr(limpet.asyncio.driver, "dial_tcp", self._dial)
+        self.loop.create_connection = self._connect
+        limpet.asyncio.driver.dial_tcp = self._dial
         self.run(self.client.start())
         self.receive = self.wires[0].protocol.data_received
         self.answered = 0

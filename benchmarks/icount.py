@@ -1,7 +1,10 @@
-"""Instructions for each message, of the core and of the client on asyncio, layer by layer, counted by valgrind.
+"""Instructions for each message, layer by layer, counted by valgrind: a busy machine changes nothing.
 
-A busy machine changes nothing. ``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py
---compare before.json``. Only user mode is counted, not the kernel's work. Needs the program ``valgrind``.
+The core, the local service and its cluster, and the client on asyncio from the bytes of a read to the callback, all
+without sockets.
+
+``python benchmarks/icount.py -o before.json``, later ``python benchmarks/icount.py --compare before.json``. Only user
+mode is counted, not the kernel's work. Needs the program ``valgrind``.
 """
 
 from __future__ import annotations

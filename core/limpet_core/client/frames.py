@@ -16,7 +16,7 @@ TEXT: Final = 0x81
 BINARY: Final = 0x82
 """The first byte of a whole message in one frame: final, no reserved bits, and the opcode."""
 
-# The first two bytes of an unmasked frame by its kind: the length is added to them, or is in the next two or eight bytes.
+# The first two bytes of an unmasked frame of text or not: the length is added, or is in the next two or eight bytes.
 _HEADS: Final = tuple((first << 8, (first << 8) + 126, (first << 8) + 127) for first in (TEXT, BINARY))
 
 LONG: Final = 1 << 15
@@ -205,7 +205,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
     """
     end = len(data)
     last = end - 4
-    header, append = _header, messages.append
+    header = _header
     short, long, longer = _HEADS[binary]
     while position <= last:
         head, length = header(data, position)
@@ -226,7 +226,7 @@ def cut_messages(data: bytes, position: int, limit: int, messages: list[bytes], 
         stop = start + length
         if stop > end or length > limit:
             break
-        append(data[start:stop])
+        messages.append(data[start:stop])
         position = stop
     # For all of many at once: a method call for each message would be a tenth of the whole.
     if not binary and not (messages[0].isascii() if len(messages) == 1 else all(map(bytes.isascii, messages))):

@@ -654,7 +654,7 @@ class Lifecycle:
             Timer.CONNECT,
             Timer.START,
             Timer.WINDOW,
-            REQUESTS,
+            Timer.REQUESTS,
             Timer.CLOSE,
             Timer.STREAMS,
             Timer.INVOCATIONS,

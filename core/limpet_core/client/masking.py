@@ -23,6 +23,9 @@ _FAST_MASKING_LIMIT: Final = 1024
 _REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
 """A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
 
+_SHORT_HEADS: Final = {first: [bytes((first, 0x80 | length)) for length in range(126)] for first in (TEXT, BINARY)}
+"""The heads of masked frames up to 125 bytes, by their first byte and by length: to make one costs more."""
+
 _mask = Struct("<I").unpack_from
 _short_head = Struct("<BBI").pack
 _long_head = Struct("<BBBBI").pack
@@ -96,8 +99,8 @@ class Masker:
 
     def _quick_frames(self, payloads: list[bytes], apply_mask: ApplyMask) -> bytes:
         first, pool, at = self._first, self._pool, self._at
+        short_heads = _SHORT_HEADS[first]
         frames: list[bytes] = []
-        append = frames.append
         for payload in payloads:
             length = len(payload)
             if at == len(pool):
@@ -106,12 +109,11 @@ class Masker:
             key = pool[at : at + 4]
             at += 4
             if length < 126:
-                append(bytes((first, 0x80 | length)))
+                head = short_heads[length]
             elif length < 1 << 16:
-                append(bytes((first, 0xFE, length >> 8, length & 0xFF)))
+                head = bytes((first, 0xFE, length >> 8, length & 0xFF))
             else:
-                append(bytes((first, 0xFF)) + length.to_bytes(8, "big"))
-            append(key)
-            append(apply_mask(payload, key))
+                head = bytes((first, 0xFF)) + length.to_bytes(8, "big")
+            frames += head, key, apply_mask(payload, key)
         self._pool, self._at = pool, at
         return b"".join(frames)

@@ -63,18 +63,19 @@ class Outbox:
                     request.copies = True
                     taken.append(request)
             self.repeats = None
-        done = 0
+        done, in_flight = 0, self.in_flight
         for request in self.queue:
             if request.queued:
                 if request.key > 0:
-                    if self.in_flight >= _WINDOW:
+                    if in_flight >= _WINDOW:
                         break
-                    self.in_flight += 1
+                    in_flight += 1
                     request.in_flight = True
                 request.queued = False
                 request.handed = request.tried = True
                 taken.append(request)
             done += 1
+        self.in_flight = in_flight
         del self.queue[:done]
         return taken
 

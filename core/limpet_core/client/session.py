@@ -504,7 +504,7 @@ class Session:
             connection = lifecycle.connection
             if connection is None:
                 return
-            append = self._events.append
+            events = self._events
             reliable = self._reliable
             expected = connection.sequence_id + 1 if reliable else 0  # no message has the id 0
             for message in messages:
@@ -525,7 +525,7 @@ class Session:
                         expected = sequence_id + 1
                     else:
                         others += 1
-                    append(incoming)
+                    events.append(incoming)
                 elif type(incoming) is AckMessage:
                     self._requests.acked(incoming, now)
                 else:
@@ -1183,11 +1183,12 @@ class Session:
             raise reentered(self, "events")
         if self._log.lines:
             self._log.write()
-        if not self._events:
+        events = self._events
+        if not events:
             return []
-        events = self._events.copy()
-        self._events.clear()
-        return events
+        taken = events.copy()
+        events.clear()
+        return taken
 
     def messages_to_send(self) -> list[bytes]:
         """Return the messages to send now, in order; call it only when the transport can take them.

@@ -38,8 +38,9 @@ class Timer(enum.IntEnum):
     """A send has failed, and the end of the transport has not been read since."""
 
 
-SEQUENCE_ACK: Final = Timer.SEQUENCE_ACK
-REQUESTS: Final = Timer.REQUESTS
+SEQUENCE_ACK: Final = int(Timer.SEQUENCE_ACK)
+REQUESTS: Final = int(Timer.REQUESTS)
+"""As plain numbers, which are found in a list in fewer steps: each message and each request looks."""
 
 
 class Timers:
@@ -56,14 +57,14 @@ class Timers:
         self.slots: Final = [math.inf] * len(Timer)
         self.deadline: float = math.inf
 
-    def __getitem__(self, timer: Timer) -> float:
+    def __getitem__(self, timer: int) -> float:
         return self.slots[timer]
 
-    def set(self, timer: Timer, deadline: float) -> None:
+    def set(self, timer: int, deadline: float) -> None:
         self.slots[timer] = deadline
         self.deadline = min(self.slots)
 
-    def stop(self, *timers: Timer) -> None:
+    def stop(self, *timers: int) -> None:
         for timer in timers:
             self.slots[timer] = math.inf
         self.deadline = min(self.slots)
