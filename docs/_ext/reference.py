@@ -70,14 +70,15 @@ class PublicNames(SphinxDirective):
         lines = [f".. currentmodule:: {package}" if part else f".. module:: {package}\n\n{about}"]
         wanted = [name for name in names_of(package) if part is None or part_of(name) == part]
         wanted.sort(
-            key=lambda name: (order.index(name) if name in order else 0, not inspect.isclass(vars(module)[name]))
+            key=lambda name: (order.index(name) if name in order else 0, not inspect.isclass(getattr(module, name)))
         )
         lines += [self._directive(package, name) for name in wanted]
         return self.parse_text_to_nodes("\n\n".join(lines))
 
     def _directive(self, package: str, name: str) -> str:
         public = getattr(importlib.import_module(package), name)
-        home = next((one for one in PUBLIC if vars(importlib.import_module(one)).get(name) is public), package)
+        modules = {one: importlib.import_module(one) for one in PUBLIC}
+        home = next((one for one, m in modules.items() if name in dir(m) and getattr(m, name) is public), package)
         if isinstance(public, ModuleType):
             described = f".. automodule:: {public.__name__}\n   :no-inherited-members:"
             return f"{described}\n\n.. currentmodule:: {package}\n\n.. py:data:: {name}\n   :no-typesetting:"

@@ -91,8 +91,8 @@ def problem(wheel: Path, extra: str, folder: Path) -> str:
     target = f"{wheel}[{extra}]" if extra else str(wheel)
     # Most modules of most packages are never imported: to compile them all takes as long as the rest.
     options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", *options, target]
-    use = [python, "-I", "-X", "dev", "-c", f"import limpet\n{USES[extra]}"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, target]
+    use = [str(python), "-I", "-X", "dev", "-c", f"import limpet\n{USES[extra]}"]
     for command in (pip, use):
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING, cwd=folder)
         if done.returncode:
