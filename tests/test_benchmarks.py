@@ -76,6 +76,7 @@ def test_the_clients_can_be_measured(arguments: list[str]) -> None:
 def test_a_cluster_can_be_measured() -> None:
     needs("redis-server")
     few = ["--members", "2,6", "--bursts", "1,4", "--bursts-of-each", "3", "--fan-out", "4", "--deliveries", "80"]
+    few += ["--publishers", "1,2"]
     command = [sys.executable, HERE / "cluster.py", *few, "--reps", "1", "--idle", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -84,7 +85,8 @@ def test_a_cluster_can_be_measured() -> None:
     assert [(int(once), int(members)) for once, _, members, *_ in engine] == [(1, 2), (1, 6), (4, 2), (4, 6)]
     assert all(float(us) > 0 for _, _, _, us, *_ in engine)
     nodes = [line.split("|")[1:-1] for line in lines if "alone" in line or "a cluster of" in line]
-    assert len(nodes) == 6
+    assert [(int(way), int(by)) for way, by, *_ in nodes[::3]] == [(1, 1), (2, 2), (4, 1), (4, 2)]
+    assert len(nodes) == 12
     assert all(float(ratio) > 0 for *_, ratio in nodes)
 
 
