@@ -64,6 +64,8 @@ class Reading:
         self.inbox = self.delivery.inbox = inbox(self.delivery)
         self.woken = False
         self.number = 0
+        self.called: list[int] = []
+        self.others: list[Buffer] = []
 
     def wake(self) -> None:
         self.woken = True
@@ -71,6 +73,13 @@ class Reading:
     def do(self, step: str, count: int) -> object:
         if step == "read":
             self.delivery.read_inbox()
+        elif step == "open":
+            self.others.append(Buffer(self.delivery, frozenset({GroupMessage})))
+            self.delivery.buffers.add(self.others[-1])
+        elif step == "close" and self.others:
+            self.others.pop().close()
+        elif step == "register":
+            self.delivery.callbacks.on(GroupMessage, lambda event: self.called.append(event.data))
         elif step == "leave" and self.inbox.readers:
             self.inbox.close()
         elif step == "take":
@@ -84,11 +93,12 @@ class Reading:
         return None
 
     def seen(self) -> object:
-        items = [item.data for item in self.inbox.items]
-        return items, self.inbox.full, self.delivery.held, self.reading, self.woken, self.inbox.dropped
+        items = [[item.data for item in buffer.items] for buffer in (self.inbox, *self.others)]
+        return items, self.called, self.inbox.full, self.delivery.held, self.reading, self.woken, self.inbox.dropped
 
 
-STEPS = st.sampled_from(["read", "read", "leave", "take", "wait", "deliver", "deliver", "with another"])
+OFTEN = ["read", "take", "wait", "deliver"]
+STEPS = st.sampled_from([*OFTEN, *OFTEN, "leave", "with another", "open", "close", "register"])
 
 
 @settings(max_examples=300, deadline=None)
