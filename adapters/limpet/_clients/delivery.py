@@ -89,7 +89,7 @@ class Delivery(Buffers):
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
         iterated = inbox.readers and not buffers and not registered(GroupMessage)
-        if iterated and _ONLY_MESSAGES.issuperset(map(type, events)):
+        if events and iterated and _ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
         for event in events:
