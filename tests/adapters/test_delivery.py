@@ -86,7 +86,7 @@ class Reading:
             self.number += count
             if step == "with another":
                 events.append(MessagesMissed(1, 2))
-            with patch.object(module, "_ONLY_MESSAGES", module._ONLY_MESSAGES if self.short else frozenset()):
+            with patch.object(module, "ONLY_MESSAGES", module.ONLY_MESSAGES if self.short else frozenset()):
                 self.delivery.deliver(events)
         return None
 
