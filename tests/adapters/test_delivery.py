@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from tests.helpers.home import Home
 
 from limpet import Acked, Event, GroupMessage, Invoked, MessagesMissed
-from limpet._clients.buffers import Buffer, Inbox
+from limpet._clients import delivery as module
+from limpet._clients.buffers import Buffer
 from limpet._clients.delivery import Delivery
 
 
@@ -47,23 +49,18 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
     assert not buffer.full
 
 
-class OneByOne(Inbox):
-    """An inbox without the short way for many messages."""
-
-    def put_all(self, events: Collection[Event]) -> None:
-        for event in events:
-            self.put(event)
-
-
 class Reading:
     """A client's delivery with readers of its inbox, and all that they and the driver see of it."""
 
-    def __init__(self, limit: int, inbox: type[Inbox]) -> None:
+    def __init__(self, limit: int, *, short: bool = True) -> None:
+        self.short = short
         self.reading: list[bool] = []
         self.delivery = Delivery(limit, Home(self.reading.append), lambda _: None, lambda _: None)
-        self.inbox = self.delivery.inbox = inbox(self.delivery)
+        self.inbox = self.delivery.inbox
         self.woken = False
         self.number = 0
+        self.called: list[int] = []
+        self.others: list[Buffer] = []
 
     def wake(self) -> None:
         self.woken = True
@@ -71,6 +68,13 @@ class Reading:
     def do(self, step: str, count: int) -> object:
         if step == "read":
             self.delivery.read_inbox()
+        elif step == "open":
+            self.others.append(Buffer(self.delivery, frozenset({GroupMessage})))
+            self.delivery.buffers.add(self.others[-1])
+        elif step == "close" and self.others:
+            self.others.pop().close()
+        elif step == "register":
+            self.delivery.callbacks.on(GroupMessage, lambda event: self.called.append(event.data))
         elif step == "leave" and self.inbox.readers:
             self.inbox.close()
         elif step == "take":
@@ -80,28 +84,32 @@ class Reading:
         elif step in ("deliver", "with another"):
             events: list[Event] = [message(self.number + at) for at in range(count)]
             self.number += count
-            self.delivery.deliver([*events, MessagesMissed(1, 2)] if step == "with another" else events)
+            if step == "with another":
+                events.append(MessagesMissed(1, 2))
+            with patch.object(module, "ONLY_MESSAGES", module.ONLY_MESSAGES if self.short else frozenset()):
+                self.delivery.deliver(events)
         return None
 
     def seen(self) -> object:
-        items = [item.data for item in self.inbox.items]
-        return items, self.inbox.full, self.delivery.held, self.reading, self.woken, self.inbox.dropped
+        items = [[item.data for item in buffer.items] for buffer in (self.inbox, *self.others)]
+        return items, self.called, self.inbox.full, self.delivery.held, self.reading, self.woken, self.inbox.dropped
 
 
-STEPS = st.sampled_from(["read", "read", "leave", "take", "wait", "deliver", "deliver", "with another"])
+OFTEN = ["read", "take", "wait", "deliver"]
+STEPS = st.sampled_from([*OFTEN, *OFTEN, "leave", "with another", "open", "close", "register"])
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 8), st.lists(st.tuples(STEPS, st.integers(0, 12)), max_size=30))
 def test_many_messages_at_once_are_as_many_one_by_one(limit: int, steps: list[tuple[str, int]]) -> None:
-    at_once, one_by_one = Reading(limit, Inbox), Reading(limit, OneByOne)
+    at_once, one_by_one = Reading(limit), Reading(limit, short=False)
     for step, count in steps:
         assert at_once.do(step, count) == one_by_one.do(step, count)
         assert at_once.seen() == one_by_one.seen()
 
 
 def test_a_reader_in_another_thread_that_empties_the_inbox_meanwhile_is_woken() -> None:
-    reading = Reading(10, Inbox)
+    reading = Reading(10)
     reading.do("read", 0)
     reading.do("deliver", 3)
 
@@ -120,7 +128,7 @@ def test_a_reader_in_another_thread_that_empties_the_inbox_meanwhile_is_woken() 
 
 
 def test_threads_that_open_an_inbox_at_once_share_its_room() -> None:
-    inbox = Reading(10, Inbox).inbox
+    inbox = Reading(10).inbox
     nothing = inbox.items
     inbox.open()
     room, inbox.items = inbox.items, nothing  # as another thread still sees it

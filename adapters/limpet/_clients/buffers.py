@@ -74,12 +74,16 @@ class Buffer:
         items.append(event)
         size = len(items)
         if size >= self.delivery.limit and not self.full:
-            self.full = True
-            self.delivery.hold()
-            self.relax()  # a consumer in another thread may have taken all of them before `full` was set
+            self.fill()
         # A consumer that wakes up in another thread may reset `wake` at any time.
         if size == 1 and (wake := self.wake) is not None:
             wake()
+
+    def fill(self) -> None:
+        """Pause reading: as many events wait as the limit allows."""
+        self.full = True
+        self.delivery.hold()
+        self.relax()  # a consumer in another thread may have taken all of them before `full` was set
 
     def pop(self) -> Any:
         """Remove and return the oldest event; there must be one."""
@@ -136,7 +140,7 @@ class Inbox(Buffer):
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
         self.items: deque[Any] = _NOTHING
-        self._room: list[deque[Any]] = []
+        self._room: list[deque[Any]] = []  # see open()
         self.readers: dict[object, None] = {}  # an empty set would take more
         self.dropped: int = 0
         self._warned = False
@@ -167,11 +171,9 @@ class Inbox(Buffer):
         items.extend(events)
         size = len(items)
         if size >= self.delivery.limit and not self.full:
-            self.full = True
-            self.delivery.hold()
-            self.relax()  # as in put()
+            self.fill()
         # Not more than these: a reader in another thread may have seen that there was nothing, and wait.
-        if size <= len(events) and (wake := self.wake) is not None:
+        if 0 < size <= len(events) and (wake := self.wake) is not None:
             wake()
 
     def open(self) -> None:

@@ -23,7 +23,7 @@ from limpet._clients.callbacks import CallbackQueue
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 
-_ONLY_MESSAGES = frozenset({GroupMessage})
+ONLY_MESSAGES: frozenset[type] = frozenset({GroupMessage})
 
 
 class Home(Consumers, Protocol):
@@ -89,7 +89,7 @@ class Delivery(Buffers):
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
         iterated = inbox.readers and not buffers and not registered(GroupMessage)
-        if iterated and _ONLY_MESSAGES.issuperset(map(type, events)):
+        if events and iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
         for event in events:
