@@ -121,6 +121,8 @@ class Presence(Witness):
                 self.watched.add(asked.group)
             else:
                 self._owed.discard(asked.group)
+                if asked.group not in self.watched:  # what it has told is gone, and may come again
+                    self._forget(asked.group)
         elif asked.kind == "unwatch" and done:
             self.watched.discard(asked.group)
             self._forget(asked.group)
