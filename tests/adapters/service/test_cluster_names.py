@@ -12,6 +12,7 @@ from tests.adapters.service.test_cluster import KEY, Nodes, eventually, open_cli
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, Service, ServiceOptions
+from limpet_core.service.cluster import silence
 
 
 def names(service: Service) -> list[str]:
@@ -56,9 +57,12 @@ def test_a_node_that_has_left_leaves_its_name() -> None:
 
 
 @pytest.mark.parametrize("others", [(), ("b",)])
-def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...]) -> None:
+def test_a_node_that_was_killed_comes_back_under_its_name(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         nodes = Nodes()
+        monkeypatch.setattr(silence, "SILENCE", 10 * LIMIT)  # a slow machine is not to decide
         async with nodes.up("a", *others) as (killed, *_):
             nodes.logs["a"].cut()  # nothing is heard of it any more, as of one that was killed
             async with started(nodes.service("a")) as back:
@@ -66,6 +70,7 @@ def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...
                 assert names(back) == ["a", *others, "a"]  # the others have not missed the one that was killed
                 client, _ = await open_client(back)
                 await client.leave()
+                monkeypatch.undo()
                 await eventually(lambda: names(back) == [*others, "a"])
                 assert back._gateway.replica.node == run
                 assert killed._gateway.replica.node != run
@@ -73,8 +78,9 @@ def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...
     webhook.run(scenario())
 
 
-def test_a_name_is_given_back_to_a_node_that_only_stood_still() -> None:
+def test_a_name_is_given_back_to_a_node_that_only_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
+        monkeypatch.setattr(silence, "SILENCE", 10 * LIMIT)  # the second must not miss it first, on a slow machine
         nodes = Nodes()
         async with nodes.up("a") as (still,):
             log = nodes.logs["a"]
