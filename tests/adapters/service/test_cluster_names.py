@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from tests.adapters.service import webhook
@@ -12,7 +15,9 @@ from tests.adapters.service.test_cluster import KEY, Nodes, eventually, open_cli
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, Service, ServiceOptions
+from limpet.service._namesakes import QUIET, Namesakes
 from limpet_core.service.cluster import silence
+from limpet_core.service.cluster.members import Member
 
 
 def names(service: Service) -> list[str]:
@@ -107,3 +112,15 @@ def test_of_two_nodes_of_a_name_that_start_at_once_one_is_refused() -> None:
         await up.stop()
 
     webhook.run(scenario())
+
+
+@pytest.mark.parametrize(("quiet", "waits"), [(0.0, True), (QUIET - 0.1, True), (QUIET, False)])
+def test_a_name_whose_node_was_killed_long_before_is_free_at_once(quiet: float, waits: bool) -> None:
+    """The log tells how long nothing was heard of it; a node that starts need not listen for as long once more."""
+    replica: Any = SimpleNamespace(
+        node="new", core=SimpleNamespace(now=1000.0 + quiet), members=[Member("old", 7, 1000.0, b"", 1, 1, "a")]
+    )
+    # By this machine's clock it has not listened yet, or only for as long as this takes.
+    with patch("limpet.service._namesakes.monotonic", lambda: 5.0):
+        assert (Namesakes(replica, "a").wait > 0) is waits
+        assert Namesakes(replica, "b").wait == 0
