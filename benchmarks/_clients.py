@@ -78,8 +78,9 @@ class Ours:
             async for batch in client.batches():
                 for message in batch:
                     take(message)
-        async for message in client:
-            take(message)
+        else:
+            async for message in client:
+                take(message)
 
     async def fairness(self, url: str) -> Result:
         return await beside_a_timer(lambda: self.receive(url))

@@ -49,7 +49,7 @@ class _Node:
 
     def settle(self) -> None:
         """Read what both nodes have written."""
-        self._written += self.other.take()
+        self._written += self.other.take(monotonic())
         while self._written:
             written, self._written = self._written, []
             first, self._read = self._read, self._read + len(written)

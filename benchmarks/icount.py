@@ -30,6 +30,12 @@ FEW, MANY = 2, 6
 COUNTED = re.compile(r"I +refs: +([\d,]+)")
 
 
+def names() -> list[str]:
+    """Return the names of all workloads."""
+    whole = (*all_workloads(), *service_workloads(), *cluster_workloads())
+    return [*(workload.name for workload in whole), *all_layers(), *client_layers()]
+
+
 def found(name: str) -> Workload:
     """Return the workload of a name."""
     layers = all_layers() | client_layers()
@@ -76,8 +82,7 @@ def main() -> None:
     counts: dict[str, float] = {}
     print("| workload | instructions for each |" + (" before | ratio |" if before else ""))
     print("|---|---:|" + ("---:|---:|" if before else ""))
-    whole = [workload.name for workload in (*all_workloads(), *service_workloads(), *cluster_workloads())]
-    for name in [*whole, *all_layers(), *client_layers()]:
+    for name in names():
         if options.workloads and not any(part in name for part in options.workloads):
             continue
         more = count(name, MANY) - count(name, FEW)

@@ -74,7 +74,7 @@ class Node:
         read_count: how many entries of the log it has applied.
         up: whether it runs.
         still: whether it stands still: all that happens to it waits.
-        disturbed: since when it has had a reason to be taken for dead; ``math.inf``: never.
+        disturbed: whether it has had a reason to end: it was taken for dead, told to leave, or its release is too old.
     """
 
     def __init__(

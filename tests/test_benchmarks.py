@@ -73,6 +73,14 @@ def test_the_clients_can_be_measured(arguments: list[str]) -> None:
     assert "skipped" not in done.stdout
 
 
+def test_every_workload_whose_instructions_are_counted_still_runs() -> None:
+    # Without valgrind, and in a process of its own: some take the place of what opens connections.
+    once = "import icount\nfor name in icount.names(): print(name, flush=True); icount.run(name, 0)"
+    done = subprocess.run([sys.executable, "-c", once], cwd=HERE, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, f"{done.stdout.splitlines()[-1]}: {done.stderr}"
+    assert len(done.stdout.splitlines()) > 30
+
+
 def test_a_cluster_can_be_measured() -> None:
     needs("redis-server")
     few = ["--members", "2,6", "--bursts", "1,4", "--bursts-of-each", "3", "--fan-out", "4", "--deliveries", "80"]

@@ -74,6 +74,19 @@ def test_importing_limpet_imports_no_event_loop_and_no_server() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_the_names_of_the_service_are_there_before_they_are_imported() -> None:
+    code = (
+        "import sys; from limpet import service; "
+        "assert 'uvicorn' not in sys.modules; "
+        "assert set(service.__all__) <= set(dir(service)); "
+        "assert service.options.ServiceOptions is service.ServiceOptions; "
+        "assert all(getattr(service, name).__name__ == name for name in service.__all__); "
+        "service.nothing"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1] == "AttributeError: module 'limpet.service' has no attribute 'nothing'"
+
+
 def test_who_imports_a_client_from_limpet_is_told_where_there_is_one() -> None:
     with pytest.raises(ImportError, match=r"from limpet\.asyncio import Client, or limpet\.trio"):
         from limpet import Client  # type: ignore[attr-defined]  # noqa: F401

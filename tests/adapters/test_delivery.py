@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import coroutine
 from typing import Any
 from unittest.mock import patch
@@ -125,6 +126,23 @@ def test_a_reader_in_another_thread_that_empties_the_inbox_meanwhile_is_woken() 
 
     reading.delivery.deliver(Events([message(3), message(4)]))
     assert reading.woken
+
+
+@pytest.mark.parametrize(("taken", "woken"), [(1, True), (2, False)])
+def test_a_reader_waits_on_only_if_another_one_has_taken_all_that_came(taken: int, woken: bool) -> None:
+    reading = Reading(10)
+    reading.do("read", 0)
+    reading.do("wait", 0)
+
+    class TakenAtOnce(deque[Event]):
+        def extend(self, events: Iterable[Event]) -> None:
+            super().extend(events)
+            for _ in range(taken):
+                self.popleft()
+
+    reading.inbox.items = TakenAtOnce()
+    reading.do("deliver", 2)
+    assert reading.woken is woken
 
 
 def test_threads_that_open_an_inbox_at_once_share_its_room() -> None:

@@ -57,6 +57,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, peer = socket.socketpair()
     with ours, peer:
         ours.setblocking(False)
+        # On macOS there is room for 8 KiB alone, and a write of more would wait for ever.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
         yield ours, peer
 
 

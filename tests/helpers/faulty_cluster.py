@@ -264,9 +264,9 @@ SHOWN_BY: Final = {
 """The kinds of runs that alone show a fault."""
 
 HARMLESS: Final = {
-    # The logic of a node keeps the largest time that it has seen.
-    # The log looks at all nodes again.
+    # Each node that reads the proposal looks at all nodes again.
     "a node that proposes what others do not have": Parts(next_replica=IsInAHurry),
+    # The logic of a node keeps the largest time that it has seen.
     "an engine whose time goes back": Parts(log=GoesBackInTimeItself),
 }
 """Clusters with a fault that another rule makes up for."""

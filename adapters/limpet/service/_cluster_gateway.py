@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import hmac
 import logging
@@ -18,8 +17,9 @@ from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._inspected import InspectedCore
-from limpet.service._joining import ClusterRefused, open_log, settings_digest
+from limpet.service._joining import ClusterRefused, open_log, restore, settings_digest
 from limpet.service._namesakes import Namesakes
+from limpet.service._waiting_writes import WaitingWrites, patience, unavailable
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogEntry, LogError, LogId, LogState
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
@@ -27,10 +27,8 @@ from limpet_core.service import EventSettings, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.snapshot import UnreadableSnapshot
-from limpet_core.service.cluster.waiting import Asked, Opening
-from limpet_core.service.data_plane.parameters import OperationError, bad_request
-from limpet_core.service.data_plane.writes import Send, Write
+from limpet_core.service.cluster.waiting import Opening
+from limpet_core.service.data_plane.writes import Write
 from limpet_core.text import one_line
 
 if TYPE_CHECKING:
@@ -43,9 +41,6 @@ LEASE: Final = 4.0
 
 _PORTION: Final = 8 * 1024
 """Bytes of entries that are applied in one turn of the event loop: some sixty short messages to each member."""
-
-_PATIENCE: Final = 30.0
-"""Seconds that a request of an application server waits for the log."""
 
 
 class ClusterGateway(Gateway):
@@ -85,7 +80,7 @@ class ClusterGateway(Gateway):
         self._cut_off = False
         self._leaves = False
         self._position: LogId = START
-        self._waiting: dict[Asked, asyncio.Future[None]] = {}
+        self._writes = WaitingWrites(self.replica, self.flush)
         self._snapshots: Snapshots | None = None
         self._namesakes: Namesakes | None = None
         self._readers: list[asyncio.Future[None]] = []
@@ -154,15 +149,7 @@ class ClusterGateway(Gateway):
         self._log = log = await open_log(self.cluster, self._congestion_changed)
         snapshot = await log.load_snapshot()
         if snapshot is not None:
-            collects = gc.isenabled()
-            gc.disable()  # a snapshot has many objects and no garbage: without this, it takes four times as long
-            try:
-                self.replica.restore(snapshot.data)
-            except UnreadableSnapshot as error:
-                raise ClusterRefused(f"the snapshot of the cluster cannot be used: {error}") from None
-            finally:
-                if collects:
-                    gc.enable()
+            restore(self.replica, snapshot)
             self._position = snapshot.at
         newest = await log.newest()
         self._snapshots = Snapshots(log, self.replica)
@@ -248,7 +235,7 @@ class ClusterGateway(Gateway):
         if log is not None:
             await log.close()
         self._congestion_changed(False)  # nobody waits for a log that is closed
-        self._refuse_waiting()
+        self._writes.refuse()
         await super().close()
 
     # ---- The log
@@ -337,31 +324,13 @@ class ClusterGateway(Gateway):
     async def carry_out(self, write: Write) -> None:
         """Have an operation carried out by the cluster."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with patience():
                 await self._until_free()
         except TimeoutError:
-            raise _unavailable() from None
+            raise unavailable() from None
         if self.refusal is not None or not self._live:
-            raise _unavailable()
-        if isinstance(write, Send) and len(write.message.data) + len(write.message.metadata) > MAX_DATA:
-            # A text whose characters are all escaped in JSON, which the size of the body allows.
-            raise bad_request(f"The message is too large: as JSON it may have {MAX_DATA} bytes in a cluster.")
-        asked = self.replica.ask(write)
-        waiting = self._waiting[asked] = asyncio.get_running_loop().create_future()
-        self.flush()
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await waiting
-        except TimeoutError:
-            raise _unavailable("It may be carried out later.") from None
-        finally:
-            del self._waiting[asked]
-
-    def _refuse_waiting(self) -> None:
-        """Refuse the operations that no longer come back: the log goes on without this node."""
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(_unavailable())
+            raise unavailable()
+        await self._writes.carry_out(write)
 
     async def _until_free(self) -> None:
         """Wait until the log can take more; at once where nobody would be let in then."""
@@ -373,13 +342,13 @@ class ClusterGateway(Gateway):
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""
         if self.refusal is not None or self._log is None:
-            raise _unavailable()
+            raise unavailable()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with patience():
                 newest = await self._log.newest()
                 await self._until(lambda: self._position >= newest)
         except (TimeoutError, LogError, ClusterRefused):
-            raise _unavailable() from None
+            raise unavailable() from None
 
     # ---- Outputs
 
@@ -391,16 +360,13 @@ class ClusterGateway(Gateway):
         self._write(replica.transports_with_output())
         for opening in replica.openings():
             self._answer(opening)
-        for asked in replica.answers():
-            waiting = self._waiting.get(asked)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None) if asked.error is None else waiting.set_exception(asked.error)
+        self._writes.answer(replica.answers())
         if self.webhooks is not None:
             self.webhooks.carry_out(replica.handler_calls(monotonic()))
         if self.event_hubs is not None:
             self.event_hubs.send(replica.listener_messages())
         if replica.fenced:
-            self._refuse_waiting()
+            self._writes.refuse()
             if not self._fenced.is_set():
                 self._fenced.set()
                 self._send_away("ends")
@@ -460,8 +426,3 @@ def _portions(batch: list[LogEntry]) -> Iterator[list[LogEntry]]:
             portion, size = [], 0
     if portion:
         yield portion
-
-
-def _unavailable(hint: str = "Try again, perhaps at another node.") -> OperationError:
-    message = f"This node of the service does not reach the log of its cluster. {hint}"
-    return OperationError(503, "Error.ServiceUnavailable", message)

@@ -28,7 +28,7 @@ def cluster_metrics(view: ClusterView) -> Iterator[Metric]:
     )
     yield _counter(
         "limpet_cluster_failed_commands",
-        "Commands that all nodes have left out since they could not be carried out: a fault of the service.",
+        "Commands that have failed, at all nodes alike: a fault of the service.",
         view.failures,
     )
     if view.log is not None:

@@ -19,7 +19,15 @@ from tests.adapters.service import webhook
 from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
 from tests.helpers.waiting import LIMIT
 
-from limpet.service import ClusterOptions, ClusterRefused, Service, ServiceOptions, _cluster_gateway, _cluster_snapshots
+from limpet.service import (
+    ClusterOptions,
+    ClusterRefused,
+    Service,
+    ServiceOptions,
+    _cluster_gateway,
+    _cluster_snapshots,
+    _waiting_writes,
+)
 from limpet.service._inspected import CHANGES
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
 from limpet_core.service import JSON, ServiceCore
@@ -425,7 +433,7 @@ def test_the_number_of_connections_counts_in_the_whole_cluster() -> None:
 
 
 def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster_gateway, "_PATIENCE", 1e6)
+    monkeypatch.setattr(_waiting_writes, "_PATIENCE", 1e6)
     monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
 
     async def scenario() -> None:
@@ -434,7 +442,7 @@ def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: 
             nodes.engine.stop()
             a._gateway.shut_down()
             asked = asyncio.create_task(Rest(a)("POST", "/:send", json=1))
-            await eventually(lambda: a._gateway._waiting)
+            await eventually(lambda: a._gateway._writes._waiting)
             nodes.engine.go_on()
             assert (await asked).status_code == 503
 
@@ -442,7 +450,7 @@ def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: 
 
 
 def test_a_node_stops_although_a_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster_gateway, "_PATIENCE", 1e6)
+    monkeypatch.setattr(_waiting_writes, "_PATIENCE", 1e6)
     monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
 
     async def scenario() -> None:
@@ -450,7 +458,7 @@ def test_a_node_stops_although_a_request_waits_for_the_log(monkeypatch: pytest.M
         async with nodes.up("a") as (a,):
             nodes.engine.stop()
             asked = asyncio.create_task(Rest(a)("POST", "/:send", json=1))
-            await eventually(lambda: a._gateway._waiting)
+            await eventually(lambda: a._gateway._writes._waiting)
             async with asyncio.timeout(LIMIT):
                 await a.stop()
             with pytest.raises(httpx.TransportError):

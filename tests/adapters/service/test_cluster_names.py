@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from tests.adapters.service import webhook
@@ -12,6 +15,9 @@ from tests.adapters.service.test_cluster import KEY, Nodes, eventually, open_cli
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, Service, ServiceOptions
+from limpet.service._namesakes import QUIET, Namesakes
+from limpet_core.service.cluster import silence
+from limpet_core.service.cluster.members import Member
 
 
 def names(service: Service) -> list[str]:
@@ -56,9 +62,12 @@ def test_a_node_that_has_left_leaves_its_name() -> None:
 
 
 @pytest.mark.parametrize("others", [(), ("b",)])
-def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...]) -> None:
+def test_a_node_that_was_killed_comes_back_under_its_name(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         nodes = Nodes()
+        monkeypatch.setattr(silence, "SILENCE", 10 * LIMIT)  # a slow machine is not to decide
         async with nodes.up("a", *others) as (killed, *_):
             nodes.logs["a"].cut()  # nothing is heard of it any more, as of one that was killed
             async with started(nodes.service("a")) as back:
@@ -66,6 +75,7 @@ def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...
                 assert names(back) == ["a", *others, "a"]  # the others have not missed the one that was killed
                 client, _ = await open_client(back)
                 await client.leave()
+                monkeypatch.undo()
                 await eventually(lambda: names(back) == [*others, "a"])
                 assert back._gateway.replica.node == run
                 assert killed._gateway.replica.node != run
@@ -73,8 +83,9 @@ def test_a_node_that_was_killed_comes_back_under_its_name(others: tuple[str, ...
     webhook.run(scenario())
 
 
-def test_a_name_is_given_back_to_a_node_that_only_stood_still() -> None:
+def test_a_name_is_given_back_to_a_node_that_only_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
+        monkeypatch.setattr(silence, "SILENCE", 10 * LIMIT)  # the second must not miss it first, on a slow machine
         nodes = Nodes()
         async with nodes.up("a") as (still,):
             log = nodes.logs["a"]
@@ -101,3 +112,15 @@ def test_of_two_nodes_of_a_name_that_start_at_once_one_is_refused() -> None:
         await up.stop()
 
     webhook.run(scenario())
+
+
+@pytest.mark.parametrize(("quiet", "waits"), [(0.0, True), (QUIET - 0.1, True), (QUIET, False)])
+def test_a_name_whose_node_was_killed_long_before_is_free_at_once(quiet: float, waits: bool) -> None:
+    """The log tells how long nothing was heard of it; a node that starts need not listen for as long once more."""
+    replica: Any = SimpleNamespace(
+        node="new", core=SimpleNamespace(now=1000.0 + quiet), members=[Member("old", 7, 1000.0, b"", 1, 1, "a")]
+    )
+    # By this machine's clock it has not listened yet, or only for as long as this takes.
+    with patch("limpet.service._namesakes.monotonic", lambda: 5.0):
+        assert (Namesakes(replica, "a").wait > 0) is waits
+        assert Namesakes(replica, "b").wait == 0

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet.service.cluster._redis_servers import Choice, Server, choose, parse_info
+from limpet.service.cluster._redis_survey import Findings
 from limpet.service.cluster._redis_url import Address
 
 
@@ -143,3 +144,19 @@ def test_an_engine_is_called_by_its_own_name(fields: str, engine: str) -> None:
 @given(st.text() | st.lists(st.tuples(st.sampled_from(REAL.split("\r\n")), st.text()).map("".join)).map("\r\n".join))
 def test_any_info_can_be_read(text: str) -> None:
     parse_info(Address("h", 1), text)
+
+
+@pytest.mark.parametrize(
+    ("refusal_lasts", "problem_lasts", "explained"),
+    [
+        (False, False, "b loads its data; no primary; c is silent"),
+        (False, True, "b loads its data; no primary; c is silent"),
+        (True, False, "b loads its data; c is silent"),  # who knows whether b is one
+        (True, True, "b loads its data; no primary; c is silent"),
+    ],
+)
+def test_what_servers_say_comes_first_and_a_problem_that_may_be_none_is_not_told(
+    refusal_lasts: bool, problem_lasts: bool, explained: str
+) -> None:
+    findings = Findings(faults=["c is silent"], refusals=["b loads its data"], lasting=refusal_lasts)
+    assert findings.explained("no primary", is_lasting=problem_lasts) == explained

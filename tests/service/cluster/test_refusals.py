@@ -194,6 +194,8 @@ def test_the_end_of_a_problem_is_told_once(servers: Servers, caplog: pytest.LogC
         node.start()
         node.append(10)
         await node.until_read()
+        for _ in range(3):
+            await node.log._links.look()  # as it does every few seconds
         assert told(logging.INFO, f"appends to {primary.address}, reads from {replica.address}") == 1
         full(primary)
         node.append(10, size=20_000)

@@ -266,7 +266,7 @@ class Links:
         while True:
             await asyncio.sleep(_LOOK)
             if self.problem != self._told[0]:
-                self._say()  # an entry was refused, or is no longer
+                self._say()  # also where nobody looks at the servers: the log can be read again
             if self._is_due():
                 try:
                     await self.look()

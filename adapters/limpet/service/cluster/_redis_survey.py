@@ -41,9 +41,8 @@ class Findings:
             is_lasting: whether the problem stays until somebody changes a setting, so that it is a cause itself.
         """
         if self.lasting and not is_lasting:
-            return "; ".join(
-                [*self.refusals, *self.faults]
-            )  # whoever is refused does not know whether there is a primary
+            # Whoever is refused does not know whether there is a primary.
+            return "; ".join([*self.refusals, *self.faults])
         return "; ".join([*self.refusals, problem, *self.faults])
 
 

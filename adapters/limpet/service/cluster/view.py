@@ -38,7 +38,7 @@ class ClusterView(msgspec.Struct, frozen=True, rename="camel"):
         behaviour: the version of the service's behaviour that the nodes have agreed on.
         comparison: the number of the newest comparison of all nodes' states; 0 before the first.
         differing: the nodes whose state differed from that of this node there.
-        failures: commands that all nodes have left out, for a fault of the service.
+        failures: commands that have failed, at all nodes alike, by a fault of the service.
     """
 
     node: str

@@ -40,10 +40,6 @@ class GroupRules:
         explicit = self._literals.get(group)
         return self._falls_back(group) if explicit is None else explicit
 
-    def allows_all(self) -> bool:
-        """Return whether the permission was granted for all groups."""
-        return self._all
-
     def grant(self, group: str | None = None) -> None:
         """Grant the permission for ``group``, a plain name, or for all groups (``None``).
 

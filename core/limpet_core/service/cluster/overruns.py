@@ -37,7 +37,6 @@ class Overruns:
     def handed_out(self, transports: list[Transport]) -> None:
         """Handle that the driver has got these transports, and may write what waits for their clients."""
         self._handed_out += transports
-        self._ending.difference_update([transport for transport in transports if transport.close is not None])
 
     def look(self) -> None:
         """Report the clients for which too much waits, after their transports had the chance to write it."""
@@ -49,8 +48,8 @@ class Overruns:
             if self._core.is_overrun(connection, transport):
                 self.report(connection, transport, "full")
 
-    def forget_lost(self) -> None:
-        """Forget the transports that were lost or replaced before their end came back: it never does."""
+    def forget(self) -> None:
+        """Forget the transports without a connection: its end has come back, or they were lost or replaced before."""
         self._ending = {
             transport
             for transport in self._ending

@@ -245,7 +245,7 @@ class Replica:
         # A node that writes all the time needs no beat, and has to look at the others, too.
         if self._looked + BEAT <= now:
             self._looked = now
-            self._overruns.forget_lost()
+            self._overruns.forget()
             self._outgoing.extend(self._listening.accusations(self.shared, now))
             self._compare()
             behaviour = self._rollout.proposal(self.shared, self.node)

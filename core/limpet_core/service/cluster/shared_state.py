@@ -65,7 +65,7 @@ class SharedState:
         compared: the number of the newest comparison of digests; 0 before the first.
         compared_at: when that was, in seconds of the log.
         digests: what the nodes have told at that place.
-        failures: commands that were left out, since they made the logic raise: a fault of this release.
+        failures: how often the logic has raised, at all nodes alike: faults of this release.
     """
 
     def __init__(self, node: str, core: ReplicatedCore, local: LocalNode, settings: bytes = b"") -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tests.core.service.cluster.nodes import Client, Cluster, Node
 
-from limpet_core.service import EventHandler, Transport
+from limpet_core.protocol.names import RELIABLE_JSON
+from limpet_core.service import ClientGrant, EventHandler, Transport
 from limpet_core.service.data_plane import writes
 
 HANDLER = EventHandler(
@@ -128,6 +129,32 @@ def test_a_client_whose_connection_cannot_be_opened_is_told(moment: Callable[[St
         assert [message["event"] for message in ann.got] == ["connected"]
         ends(cluster, ann)
     assert [node.replica.core.connection_count for node in cluster.up] == [0, 0]
+    agree(cluster)
+
+
+def test_the_client_of_another_node_with_the_same_number_goes_on() -> None:
+    cluster = Cluster("a", "b")
+    mend = break_all(cluster, "registry", "open", before)
+    openings = {
+        name: cluster.nodes[name].replica.connect("h", RELIABLE_JSON, ClientGrant("ann", (), ())) for name in "ab"
+    }
+    assert openings["a"].number == openings["b"].number
+    clients = {
+        name: cluster.waiting.setdefault(opening, Client(cluster.nodes[name])) for name, opening in openings.items()
+    }
+    for node in cluster.up:
+        node.append()
+    (_, of_a), (_, of_b) = cluster.log[-2:]
+    for node in cluster.up:
+        node.replica.apply(f"{node.read + 1}", cluster.now, of_a)
+    mend()
+    for node in cluster.up:
+        node.replica.apply(f"{node.read + 2}", cluster.now, of_b)
+        node.read += 2
+    cluster.run()
+    assert clients["a"].rejection.status == 500
+    assert clients["b"].rejection is None
+    assert [message["event"] for message in clients["b"].got] == ["connected"]
     agree(cluster)
 
 

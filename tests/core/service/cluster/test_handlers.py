@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import msgspec
 import pytest
 from tests.core.service.cluster.nodes import Client, Cluster, Node
 
@@ -261,6 +262,25 @@ def test_a_handler_decides_at_one_node_before_the_log_hears_of_a_client() -> Non
         assert list(connection.groups) == ["g"]
         assert connection.context is not None
         assert connection.context.handed_over() == ("given", {"app": {"c": "1"}})
+
+
+def test_a_client_is_told_at_once_that_the_handler_who_decides_has_failed() -> None:
+    cluster = Cluster("a", handlers=[msgspec.structs.replace(DECIDES, retries=0)])
+    client, _ = cluster.ask("a")
+    a = cluster.nodes["a"]
+    allow(a)
+    a.replica.handler_failed(a.calls.pop(), "broken", "the line was cut", cluster.now)
+    a.carry_out()
+    assert client.rejection.status == 500
+
+
+def test_a_client_is_told_that_the_handler_who_decides_must_not_be_asked() -> None:
+    cluster = Cluster("a", handlers=[DECIDES])
+    client, _ = cluster.ask("a")
+    a = cluster.nodes["a"]
+    a.answers(a.calls.pop(), 403)
+    cluster.run(1)
+    assert client.rejection.status == 500
 
 
 def test_a_client_that_a_handler_rejects_never_reaches_the_log() -> None:

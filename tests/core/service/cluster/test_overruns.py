@@ -8,9 +8,12 @@ import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.protocol.names import JSON
-from limpet_core.service import Limits, Transport
+from limpet_core.service import Limits, RawMode, Transport
+from limpet_core.service.cluster import commands
 
 LIMITS = Limits(retained_messages=10)
+BYTES = Limits(retained_bytes=10 * 91)  # the same for the messages of flood()
+BOTH = pytest.mark.parametrize("limits", [LIMITS, BYTES], ids=["messages", "bytes"])
 
 
 def flood(sender: Client, count: int) -> None:
@@ -18,11 +21,13 @@ def flood(sender: Client, count: int) -> None:
         sender.says(type="sendToGroup", group="g", data=number)
 
 
+@BOTH
 @pytest.mark.parametrize("count", [10, 11])
-def test_a_client_that_acknowledges_nothing_ends_at_the_limit(count: int) -> None:
-    cluster = Cluster("a", "b", limits=LIMITS)
+def test_a_client_that_acknowledges_nothing_ends_at_the_limit(count: int, limits: Limits) -> None:
+    cluster = Cluster("a", "b", limits=limits)
     ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
-    flood(bob, count)
+    flood(bob, 10)
+    flood(bob, count - 10)
     cluster.run(1)
     assert (ann.close is None) is (count == 10)
     if count == 11:
@@ -30,8 +35,9 @@ def test_a_client_that_acknowledges_nothing_ends_at_the_limit(count: int) -> Non
         assert cluster.nodes["b"].replica.core.connection_count == 1
 
 
-def test_what_a_client_has_acknowledged_counts_before_the_log_has_it() -> None:
-    cluster = Cluster("a", "b", limits=LIMITS)
+@BOTH
+def test_what_a_client_has_acknowledged_counts_before_the_log_has_it(limits: Limits) -> None:
+    cluster = Cluster("a", "b", limits=limits)
     ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
     for start in range(0, 30, 10):
         flood(bob, 10)
@@ -163,6 +169,30 @@ def test_a_client_that_cannot_recover_may_acknowledge_what_it_likes() -> None:
     assert ann.close is None
     assert ann.got[-1] == {"type": "pong"}
     assert len(cluster.log) == before
+
+
+def test_a_client_that_uses_no_subprotocol_has_no_messages_for_the_node_alone() -> None:
+    cluster = Cluster("a", "b")
+    raw, bob = cluster.connect("a", subprotocol=None, raw=RawMode("g")), cluster.connect("b", "bob", groups=("g",))
+    raw.says(type="ping")
+    raw.says(type="sequenceAck", sequenceId=1)
+    cluster.run()
+    assert raw.got == []
+    assert len(bob.messages) == 2
+
+
+def test_what_a_client_says_behind_its_end_does_not_fill_the_log() -> None:
+    cluster = Cluster("a", limits=Limits(max_message_size=100))
+    ann = cluster.connect("a")
+    before = len(cluster.log)
+    for _ in range(3):
+        ann.says(type="event", event="e", data="x" * 100)
+        ann.says(type="sequenceAck", sequenceId=7)
+        ann.says(type="event", event="e", data="x")
+    cluster.run()
+    written = [command for _, entry in cluster.log[before:] for command in commands.decode(entry).commands]
+    assert [type(command) for command in written] == [commands.Overrun]
+    assert ann.close is not None
 
 
 def test_nothing_stays_of_a_client_that_was_lost_before_its_end_was_read_back() -> None:
