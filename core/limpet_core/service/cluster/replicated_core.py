@@ -82,6 +82,7 @@ class ReplicatedCore(ServiceCore):
             unix_time=lambda: self.now,
             calls=self.logged_calls,
         )
+        self.observers.may_fail = True
         self._registry.outbox_limits = None
         self._registry.behaviour = 0  # the first node decides
         self._told = 0
