@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -41,5 +42,6 @@ def require(*packages: str) -> None:
         ModuleNotFoundError: one is not installed.
     """
     for package in packages:
-        if find_spec(package) is None:
+        # A module that a program has made itself, such as a test's, needs to be nowhere.
+        if sys.modules.get(package) is None and find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)

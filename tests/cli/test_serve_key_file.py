@@ -33,6 +33,17 @@ def test_the_key_is_not_printed_but_a_line_that_reads_it(tmp_path: Path) -> None
     assert f";AccessKey={KEY};" in connection_string_of(line)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the line is for a shell")
+@pytest.mark.parametrize("name", ["-n", "a'b\"c$(exit 1)"])
+def test_the_line_reads_files_of_all_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(f"{KEY}\n", "utf-8")
+    printed = printed_by_serve(f"--key-file={name}")
+    assert KEY not in printed
+    line = next(line for line in printed.split("\n") if "export" in line)
+    assert f";AccessKey={KEY};" in connection_string_of(line)
+
+
 def test_a_variable_names_the_file_too(tmp_path: Path) -> None:
     refused = limpet("serve", "--port", "0", LIMPET_ACCESS_KEY_FILE=str(tmp_path / "key"))
     assert refused.returncode == 2

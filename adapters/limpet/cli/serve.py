@@ -285,7 +285,8 @@ def _print_where(service: Service, hub: str, made: LocalCertificate | None, file
         whose = "of this project" if file_of_key == PROJECT_KEY else "of this service"
         click.echo(f"The access key {whose}, {shown(key)}, is in {escape(os.path.abspath(file_of_key))}.")
         click.echo("Connection string, for server SDKs and for `limpet url`, as a line for a shell in this folder:")
-        hidden = service.connection_string.replace(key, f"$(cat {shlex.quote(file_of_key)})")
+        path = os.path.join(".", file_of_key) if file_of_key.startswith("-") else file_of_key  # else an option of cat
+        hidden = service.connection_string.replace(key, f"$(cat {shlex.quote(path)})")
         click.echo(f'  export LIMPET_CONNECTION_STRING="{escape(hidden)}"\n')
     else:
         click.echo("Connection string, for server SDKs and for `limpet url`:")

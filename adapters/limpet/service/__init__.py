@@ -7,6 +7,7 @@ for a server.
 from __future__ import annotations
 
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from limpet._extras import extra, require
@@ -43,16 +44,18 @@ else:
         "serve": "limpet.service.server",
     }
     _PARTS = {"app", "certificates", "cluster", "config", "options", "server", "tokens"}
+    # Threads that import parts of a package at once wait for each other, and Python then gives one of them a module
+    # that is not complete. No part of this package asks for a name here.
+    _LOCK = RLock()
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULES and name not in _PARTS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        with extra("service"):
+        with _LOCK, extra("service"):
             if name in _PARTS:
                 return import_module(f"{__name__}.{name}")
-            found = getattr(import_module(_MODULES[name]), name)
-        globals()[name] = found
-        return found
+            # Not kept: it may be what a test has put there for a moment.
+            return getattr(import_module(_MODULES[name]), name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, *_PARTS})

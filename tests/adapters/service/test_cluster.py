@@ -30,7 +30,7 @@ from limpet.service import (
 )
 from limpet.service._inspected import CHANGES
 from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
-from limpet_core.service import JSON, ServiceCore
+from limpet_core.service import JSON, Limits, ServiceCore
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Close
 
@@ -682,9 +682,13 @@ def test_the_state_of_a_node_can_be_looked_at_and_not_changed() -> None:
             assert isinstance(core, ServiceCore)
             (member,) = core.hub("chat").members("g")
             assert core.connection(hello["connectionId"]) is member
-            for name in CHANGES:
+            for name in CHANGES | {"give_up", "forget_everything", "begin_entry"}:
                 with pytest.raises(RuntimeError, match=f"Service.core.{name} at a node of a cluster.*REST API"):
                     getattr(core, name)
+            with pytest.raises(RuntimeError, match=r"Service.core.limits at a node of a cluster.*REST API"):
+                core.limits = Limits()
+            with pytest.raises(RuntimeError, match=r"Service.core.limits at a node of a cluster.*REST API"):
+                del core.limits
             await client.leave()
             await eventually(lambda: core.connection_count == 0)
 

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from simulation.oracle import Ask, SessionOracle
 from tests.helpers.driving import URL, encoded, hello, news, ok, refused
 from tests.helpers.profiles import examples
+from tests.helpers.shared_parts import UNTOUCHED, contents
 from tests.helpers.strategies import ODD_TEXTS
 
 from limpet import (
@@ -100,6 +101,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
                 assert self.transport is not None, "messages go to an open transport"
                 model.sends(raw)
         assert session.events() == []
+
+    @invariant()
+    def leaves_what_all_sessions_share_as_it_is(self) -> None:
+        assert contents() == UNTOUCHED
 
     @invariant()
     def agrees(self) -> None:

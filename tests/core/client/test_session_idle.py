@@ -6,11 +6,11 @@ import gc
 import os
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from simulation.inspect import end_handshake, rare_parts
 from tests.helpers.driving import Drive, hello, ok
+from tests.helpers.shared_parts import SHARED, UNTOUCHED, contents
 
 from limpet import Link, Session
 from limpet_core.client.deadlines import NO_DEADLINES
@@ -18,14 +18,6 @@ from limpet_core.client.group_states import NO_GROUP_STATES
 from limpet_core.client.invocations import NO_INVOCATIONS
 from limpet_core.client.streams import NO_STREAMS
 from limpet_core.nothing import NOTHING
-
-SHARED: tuple[Any, ...] = (NO_DEADLINES, NO_GROUP_STATES, NO_INVOCATIONS, NO_STREAMS)
-SLOTS = [(shared, name) for shared in SHARED for name in type(shared).__slots__]
-
-
-def contents() -> list[str]:
-    """What is in the objects that all sessions share, but for parts of their own."""
-    return [f"{type(shared).__name__}.{name}: {getattr(shared, name)!r}" for shared, name in SLOTS]
 
 
 def executed(drive: Drive, ack_id: int) -> None:
@@ -59,7 +51,6 @@ def listens(drive: Drive) -> None:
 
 
 def test_a_session_that_listens_leaves_what_all_share_as_it_is() -> None:
-    before = contents()
     drive = Drive()
     drive.connect()
     listens(drive)
@@ -75,7 +66,7 @@ def test_a_session_that_listens_leaves_what_all_share_as_it_is() -> None:
         NO_INVOCATIONS,
         NO_STREAMS,
     ]
-    assert contents() == before
+    assert contents() == UNTOUCHED
 
 
 USES: dict[str, Callable[[Session, float], object]] = {
@@ -88,7 +79,6 @@ USES: dict[str, Callable[[Session, float], object]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_session_that_needs_more_makes_its_own(use: Callable[[Session, float], object]) -> None:
-    before = contents()
     drive, other = Drive(), Drive()
     drive.connect()
     other.connect()
@@ -96,7 +86,7 @@ def test_a_session_that_needs_more_makes_its_own(use: Callable[[Session, float],
     assert sum(part in SHARED for part in rare_parts(drive.session)) < 6
     assert sum(part in SHARED for part in rare_parts(other.session)) == 6
     listens(drive)
-    assert contents() == before
+    assert contents() == UNTOUCHED
 
 
 def test_the_first_state_waits_for_a_rejoin_that_was_on_its_way_before() -> None:

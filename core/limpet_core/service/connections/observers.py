@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
@@ -16,6 +17,8 @@ from limpet_core.service.webhooks.answers import Answer, Failure
 from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.requests import DataType, Event, Invoke, SendToGroup
 from limpet_core.service.wire.to_client import Publication, StreamFault
+
+_LOGGER: Final = logging.getLogger("limpet.service")
 
 SHORT: Final = 240
 """Longest payload or foreign text in a trace event, in characters."""
@@ -34,14 +37,17 @@ class Observers(list[trace.Observer]):
         totals: numbers of events, of the time in which there was an observer.
         is_brief: set by an observer that has enough for the moment: while it is the only one, events that come once or
             more per message are counted and not made.
+        may_fail: the error of an observer is only logged: in a cluster each node has observers of its own, and what
+            they do must not change what happens.
     """
 
-    __slots__ = ("_muted", "is_brief", "totals")
+    __slots__ = ("_muted", "is_brief", "may_fail", "totals")
 
     def __init__(self) -> None:
         super().__init__()
         self.totals: Totals = Totals()
         self.is_brief: bool = False
+        self.may_fail: bool = False
         self._muted: list[trace.Observer] = []
 
     def mute(self) -> None:
@@ -59,7 +65,12 @@ class Observers(list[trace.Observer]):
 
     def _tell(self, event: trace.TraceEvent) -> None:
         for observer in tuple(self):
-            observer(event)
+            try:
+                observer(event)
+            except Exception:
+                if not self.may_fail:
+                    raise
+                _LOGGER.exception("an observer of this node has failed, and goes on")
 
     # ---- Connections
 
