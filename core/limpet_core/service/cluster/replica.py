@@ -266,6 +266,8 @@ class Replica:
     def entries_to_append(self, now: float) -> list[bytes]:
         """Return the entries to append to the log, in this order, since the last call."""
         self._overruns.look()
+        # If the fault was one of this node alone, the others still have the connection, and nobody else would end it.
+        self._outgoing.extend(commands.Overrun(*each, "ahead") for each in self.core.take_given_up())
         self._outgoing.extend(self.core.logged_calls.outcomes())
         entries = self._outgoing.take(now)
         if entries:

@@ -86,6 +86,7 @@ class ReplicatedCore(ServiceCore):
         self._registry.outbox_limits = None
         self._registry.behaviour = 0  # the first node decides
         self._told = 0
+        self._given_up: list[tuple[str, int]] = []
         # Whether a client may connect is decided at its node alone, before the log hears of it.
         self._admission = ApplicationServer(events, self.observers, self._own_calls)
 
@@ -225,7 +226,14 @@ class ReplicatedCore(ServiceCore):
             return None
         attachment = connection.attachment
         self._registry.end(connection, closes.FAILED)
+        if isinstance(attachment, Transport):
+            self._given_up.append((connection_id, attachment.number))
         return attachment
+
+    def take_given_up(self) -> list[tuple[str, int]]:
+        """Return the connections of this node, with the numbers of their attachments, that were given up since."""
+        given_up, self._given_up = self._given_up, []
+        return given_up
 
     def reassign_calls(self, node: str, heir: str) -> None:
         """Have the calls of a node that is gone made by another one."""

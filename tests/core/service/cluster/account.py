@@ -99,7 +99,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
     ReplicatedCore: {
         **_all(SAME, "now logged_calls streams invocations _registry _states"),
         **_all(SETTINGS, "node_limits limits events _new_connection_id _check_token _dispatcher"),
-        **_all(LOCAL, "attempts _own_calls _admission observers _application _told"),
+        **_all(LOCAL, "attempts _own_calls _admission observers _application _told _given_up"),
         **_all(EMPTY, "_decided"),
     },
     LoggedCalls: {

@@ -117,6 +117,20 @@ def test_the_client_of_a_message_that_fails_is_closed(
 
 
 @MOMENTS
+def test_a_connection_that_its_own_node_alone_has_given_up_is_over_at_the_others(
+    moment: Callable[[Step], Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster("a", "b")
+    ann = cluster.connect("a", groups=("g",))
+    core = cluster.nodes["a"].replica.core
+    monkeypatch.setattr(core, "receive", moment(core.receive))
+    ann.says(type="sendToGroup", group="h", data=1, ackId=1)
+    cluster.run()
+    ends(cluster, ann)
+    assert [node.replica.shared.failures for node in cluster.up] == [1, 0]
+
+
+@MOMENTS
 def test_a_client_whose_connection_cannot_be_opened_is_told(moment: Callable[[Step], Step]) -> None:
     cluster = Cluster("a", "b")
     break_all(cluster, "registry", "open", moment)
