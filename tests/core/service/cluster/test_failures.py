@@ -119,7 +119,7 @@ def test_the_client_of_a_message_that_fails_is_closed(
 
 @MOMENTS
 def test_a_connection_that_its_own_node_alone_has_given_up_is_over_at_the_others(
-    moment: Callable[[Step], Step],
+    moment: Callable[[Step], Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster("a", "b")
     ann = cluster.connect("a", groups=("g",))
