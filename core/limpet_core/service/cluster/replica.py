@@ -35,7 +35,7 @@ from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.requests import Ping
 from limpet_core.text import one_line
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 _COMPARE_EVERY: Final = 60.0
 _EVENTS: Final = RawMode()
