@@ -118,7 +118,7 @@ def test_the_log_of_a_node_tells_the_end_of_a_problem_and_who_comes_and_goes_but
         said += log_of(north, "works as it should again")
         north.terminate()
         north.communicate(timeout=100)
-    assert re.search(r"node south-\w+ is in the cluster, of 2 now\n", said)
+    assert re.search(r"node south-\w+ is in the cluster of 2\n", said)
     assert re.search(r"node south-\w+ is out of the cluster: it has left\n", said)
     assert re.search(r"node west-\w+ is in the cluster", of_west)
     assert "south" not in of_west, "it left before this node came"

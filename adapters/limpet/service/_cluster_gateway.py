@@ -175,7 +175,6 @@ class ClusterGateway(Gateway):
         self.flush()
         await self._until(lambda: self.replica.is_member)
         self._check_fence()  # another one of this name may have come just before
-        _LOGGER.info("node %s is in the cluster of %d", self.replica.node, len(self.replica.members))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

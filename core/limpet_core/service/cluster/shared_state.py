@@ -243,7 +243,7 @@ class SharedState:
             return False
         self.core.reassign_calls("", node)  # those of the last node, if it left
         self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
-        self._tell(logging.INFO, "node %s is in the cluster, of %d now", one_line(node), len(self.members))
+        self._tell(logging.INFO, "node %s is in the cluster of %d", one_line(node), len(self.members))
         return True
 
     def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:
