@@ -122,6 +122,8 @@ def test_the_log_of_a_node_tells_the_end_of_a_problem_and_who_comes_and_goes_but
     assert re.search(r"node south-\w+ is out of the cluster: it has left\n", said)
     assert re.search(r"node west-\w+ is in the cluster", of_west)
     assert "south" not in of_west, "it left before this node came"
+    assert re.search(r"node west-\w+ is out of the cluster: it has left\n", of_west)
+    assert "this node ends" not in of_west, "it was stopped"
 
 
 def test_a_node_whose_engine_loses_its_data_ends_and_asks_to_be_started_again(servers: Servers) -> None:

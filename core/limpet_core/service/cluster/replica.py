@@ -381,4 +381,4 @@ class Replica:
         """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""
         if not self.fenced:
             self.fenced = reason
-            _LOGGER.log(logging.INFO if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
+            _LOGGER.log(logging.DEBUG if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
