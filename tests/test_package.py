@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pickle
+import pkgutil
 import pydoc
 import re
 import subprocess
@@ -95,6 +96,15 @@ def test_who_imports_a_client_from_limpet_is_told_where_there_is_one() -> None:
     with pytest.raises(AttributeError, match="module 'limpet' has no attribute 'start'"):
         limpet.start  # type: ignore[attr-defined]  # noqa: B018
     assert "Client" not in dir(limpet)
+
+
+def test_a_module_that_is_not_imported_is_named() -> None:
+    code = "import limpet; limpet.service"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = "AttributeError: module 'limpet' has no attribute 'service': write import limpet.service"
+    assert result.stderr.splitlines()[-1].startswith(said)
+    modules = {each.name for each in pkgutil.iter_modules(limpet.__path__) if not each.name.startswith("_")}
+    assert modules - {"cli"} == limpet._MODULES
 
 
 def test_every_state_is_explained_in_one_line() -> None:

@@ -17,6 +17,8 @@ from limpet_core import *  # noqa: F403 - listed in its __all__
 __all__ = ["ClientInfo", "Instrument", "LifecycleEvent", "Observation", "OutgoingRequest", "__version__"]
 __all__ += limpet_core.__all__
 
+_MODULES = {"anyio", "asyncio", "connect", "opentelemetry", "service", "sync", "testing", "trio"}
+
 if not TYPE_CHECKING:  # type checkers would accept every name
 
     def __getattr__(name: str) -> Any:
@@ -25,7 +27,8 @@ if not TYPE_CHECKING:  # type checkers would accept every name
                 "limpet has a Client for each event loop: from limpet.asyncio import Client, or limpet.trio, "
                 "limpet.anyio, or limpet.sync without a loop"
             )
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = f": write import {__name__}.{name}" if name in _MODULES else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 
 
 claim(__name__, *(each for each in map(globals().get, __all__) if isinstance(each, type | FunctionType)))

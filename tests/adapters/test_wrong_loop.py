@@ -135,6 +135,19 @@ def test_async_with_on_the_blocking_client_names_with() -> None:
         asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("make", [limpet.asyncio.Client, limpet.trio.Client, limpet.anyio.Client])
+@pytest.mark.parametrize("block", ["subscribe", "watch_group_states"])
+def test_iteration_over_a_block_names_async_with(make: Callable[..., Any], block: str) -> None:
+    opened = getattr(make(URL), block)("g")
+    with pytest.raises(TypeError, match=r"^use `async with \.\.\. as messages`, and in this block `async for` over"):
+        aiter(opened)
+
+
+def test_iteration_over_a_block_of_the_blocking_client_names_with() -> None:
+    with pytest.raises(TypeError, match=r"^use `with \.\.\. as messages`, and in this block `for` over messages$"):
+        iter(limpet.sync.Client(URL).subscribe("g"))  # type: ignore[call-overload]
+
+
 def test_a_request_before_the_start_names_the_way_to_start_this_client() -> None:
     with pytest.raises(ClientStopped, match=r"^the client is stopped; `async with client:` starts it$"):
         asyncio.run(limpet.asyncio.Client(URL).join_group("g"))

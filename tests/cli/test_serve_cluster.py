@@ -34,6 +34,15 @@ def output(process: subprocess.Popen[str], until: str = "As user bob") -> str:
     return "".join(lines)
 
 
+def log_of(process: subprocess.Popen[str], until: str) -> str:
+    assert process.stderr is not None
+    lines: list[str] = []
+    while not lines or until not in lines[-1]:
+        lines.append(process.stderr.readline())
+        assert lines[-1], process.communicate()
+    return "".join(lines)
+
+
 def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end; return the status, and the last line on standard error."""
     _, errors = process.communicate(timeout=100)
@@ -86,8 +95,35 @@ def test_a_node_with_another_key_is_refused_in_one_line(servers: Servers) -> Non
     assert status == 1
     assert line == (
         "Error: the cluster goes on without this node: its settings (limits, access keys, event handlers) are not "
-        "those of the cluster"
+        "those of the cluster. Give it those of the other nodes"
     )
+
+
+def test_the_log_of_a_node_tells_the_end_of_a_problem_and_who_comes_and_goes_but_no_history(servers: Servers) -> None:
+    primary, replica = servers.pair()
+    with running(*NODE, "--cluster", primary.url, "--node", "north") as north:
+        output(north)
+        with running(*NODE, "--cluster", primary.url, "--node", "south") as south:
+            output(south)
+            south.terminate()
+            assert south.wait(100) == 0
+        with running(*NODE, "--cluster", primary.url, "--node", "west") as west:
+            output(west)
+            west.terminate()
+            _, of_west = west.communicate(timeout=100)
+        replica.kill()
+        said = log_of(north, "has no replica that follows it")
+        assert replica.start()
+        replica.follow(primary)
+        said += log_of(north, "works as it should again")
+        north.terminate()
+        north.communicate(timeout=100)
+    assert re.search(r"node south-\w+ is in the cluster of 2\n", said)
+    assert re.search(r"node south-\w+ is out of the cluster: it has left\n", said)
+    assert re.search(r"node west-\w+ is in the cluster", of_west)
+    assert "south" not in of_west, "it left before this node came"
+    assert re.search(r"node west-\w+ is out of the cluster: it has left\n", of_west)
+    assert "this node ends" not in of_west, "it was stopped"
 
 
 def test_a_node_whose_engine_loses_its_data_ends_and_asks_to_be_started_again(servers: Servers) -> None:

@@ -74,3 +74,12 @@ def test_a_key_and_a_file_are_one_too_many(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "give one of them" in refused.stderr
     assert KEY not in refused.stderr
+
+
+def test_a_key_that_is_too_short_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a secret\n")
+    refused = limpet("serve", "--port", "0", "--key-file", str(tmp_path / "key"))
+    assert refused.returncode == 2
+    said = " ".join(refused.stderr.split())
+    assert f"--key-file {tmp_path / 'key'}: the key in the file has 8 bytes, and needs at least 32" in said
+    assert "a secret" not in said

@@ -32,6 +32,24 @@ def line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return printed
 
 
+def test_an_attempt_that_fails_is_told_once(cut: BackgroundService) -> None:
+    with running("sub", "--url", cut.url("alice"), "room") as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline()]
+        assert "connected as" in said[0]
+        cut.refuse()
+        cut.cut()
+        while "attempt 1 failed" not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        cut.accept()
+        while "recovered" not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+    assert [text.split(" ")[0] for text in said if "cannot connect" not in text] == ["--"] * 3
+    assert sum("cannot connect" in text for text in said) == 1
+
+
 def test_the_life_of_a_connection(cut: BackgroundService) -> None:
     """Dropped and recovered, then dropped for good: each line has its type and its time."""
     begin = time.time()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from limpet import LimpetError, LocalProtocolError, Message, SendError
 from limpet._clients.buffers import Buffer
@@ -122,6 +122,11 @@ class Block(OnlyAsync, AbstractAsyncContextManager[T_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._manager.__aexit__(kind, error, trace)
+
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+
+        def __aiter__(self):
+            raise TypeError("use `async with ... as messages`, and in this block `async for` over messages")
 
 
 class Subscription:

@@ -10,6 +10,8 @@ from typing import Final
 
 import click
 
+from limpet.service.options import MIN_ACCESS_KEY_BYTES
+
 PROJECT_KEY: Final = os.path.join(".limpet", "access-key")
 """The file with the key of a project, in the folder in which the command runs."""
 
@@ -89,4 +91,7 @@ def _content(path: str, source: str) -> str:
         raise click.UsageError(f"{source}: the file begins with a byte order mark; save it as UTF-8 without one")
     if not content:
         raise click.UsageError(f"{source}: the file has no key")
+    if (length := len(content.encode())) < MIN_ACCESS_KEY_BYTES:
+        needed = f"and needs at least {MIN_ACCESS_KEY_BYTES}"
+        raise click.UsageError(f"{source}: the key in the file has {length} bytes, {needed}")
     return content

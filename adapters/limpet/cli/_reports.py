@@ -133,8 +133,6 @@ def report(event: object) -> None:
     match event:
         case Recovering(reason=reason):
             note(f"connection dropped ({reason}), recovering")
-        case ConnectionFailed(error=error, attempt=1, next_in=next_in) if next_in is not None:
-            note(f"{error}; trying again")
         case Recovered():
             note("recovered, nothing was lost")
         case Disconnected(reason=reason, code=code) if code != 1000:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import shlex
 from collections.abc import Callable
@@ -170,6 +171,8 @@ def serve(
     parent = Parent() if with_parent else None  # at once: it may end while the service starts
     with user_errors():
         cluster = _cluster(cluster_url, node, cell, strict=strict)
+        if cluster is not None and not verbose:  # that a problem is over, too, and who comes and goes
+            logging.getLogger("limpet.service.cluster").setLevel(logging.INFO)
         file_of_key = key_file
         if access_key == _OF_PROJECT and key_file is None:
             access_key, file_of_key = project_key(), PROJECT_KEY

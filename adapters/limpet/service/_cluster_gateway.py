@@ -34,7 +34,7 @@ from limpet_core.text import one_line
 if TYPE_CHECKING:
     from limpet.service._webhooks import Called
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 LEASE: Final = 4.0
 """Seconds without an own entry read back after which a node sends its clients to other nodes."""
@@ -162,7 +162,6 @@ class ClusterGateway(Gateway):
         self.flush()
         await self._until(lambda: self.replica.is_member)
         self._check_fence()  # another one of this name may have come just before
-        _LOGGER.info("node %s is in the cluster of %d", self.replica.node, len(self.replica.members))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -402,7 +401,9 @@ class ClusterGateway(Gateway):
         refusal = self.refusal
         assert refusal is not None, "nobody is sent away without a reason"
         if self._writers:
-            _LOGGER.warning("%d clients are sent to other nodes: this one %s", len(self._writers), one_line(reason))
+            count = len(self._writers)
+            clients = "1 client is" if count == 1 else f"{count} clients are"
+            _LOGGER.warning("%s sent to other nodes: this one %s", clients, one_line(reason))
         for transport, writer in list(self._writers.items()):
             self.replica.send_away(transport)
             writer.flush()

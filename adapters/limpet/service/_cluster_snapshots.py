@@ -10,7 +10,7 @@ from typing import Final
 from limpet.service.cluster import Log, LogError, LogId
 from limpet_core.service.cluster.replica import Replica
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 SNAPSHOT_EVERY: Final = 60.0
 """Seconds between snapshots of the cluster's state."""

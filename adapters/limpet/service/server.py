@@ -49,6 +49,7 @@ class Service:
 
     Raises:
         ValueError: if ``host`` is not a loopback address, or there is a cluster, and no ``options.access_key``.
+        TypeError: if ``options`` or ``cluster`` is something else, such as a URL.
     """
 
     def __init__(
@@ -60,6 +61,9 @@ class Service:
         ssl: ssl.SSLContext | None = None,
         cluster: ClusterOptions | None = None,
     ) -> None:
+        for name, value, kind in (("options", options, ServiceOptions), ("cluster", cluster, ClusterOptions)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} must be {kind.__name__}(...), not {type(value).__name__}")
         self.host = host
         options = options or ServiceOptions()
         if not is_loopback(host) and options.access_key is None:

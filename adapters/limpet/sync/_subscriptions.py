@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from limpet._clients.misuse import OnlyBlocking
 from limpet._clients.streams import Subscription
@@ -95,6 +95,11 @@ class Subscribing(OnlyBlocking, Generic[T_co]):
         self._make = make
         self._join = join
         self._stream: SubscriptionStream[T_co] | None = None
+
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+
+        def __iter__(self):
+            raise TypeError("use `with ... as messages`, and in this block `for` over messages")
 
     def __enter__(self) -> EventStream[T_co]:
         self._stream = stream = self._make()

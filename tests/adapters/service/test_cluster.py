@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from operator import methodcaller
@@ -362,6 +363,18 @@ def test_a_node_whose_port_is_taken_leaves_its_cluster_again(caplog: pytest.LogC
 def test_options_that_a_node_cannot_have_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Nodes().service("a", ServiceOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"cluster": "redis://localhost"}, "cluster must be ClusterOptions(...), not str"),
+        ({"options": {"access_key": KEY}}, "options must be ServiceOptions(...), not dict"),
+    ],
+)
+def test_a_url_in_place_of_options_is_refused_by_the_name_of_the_argument(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        Service(**arguments)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"url": "redis://x", "open_log": print}, {"url": "redis://x", "name": ""}])

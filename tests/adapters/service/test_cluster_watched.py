@@ -100,13 +100,14 @@ def test_the_option_of_the_trace_page_says_who_hears_more() -> None:
     webhook.run(scenario())
 
 
-def test_a_node_that_takes_no_clients_is_not_healthy_until_it_does_again() -> None:
+def test_a_node_that_takes_no_clients_is_not_healthy_until_it_does_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         nodes = Nodes()
         async with nodes.up("a") as (a,):
             ann, _ = await open_client(a)
             nodes.logs["a"].cut()
             assert await ann.close_code() == 1001
+            assert "1 client is sent to other nodes: this one does not reach the log of its cluster" in caplog.text
             answer = await health(a)
             assert answer.status_code == 503
             told = answer.json()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
+from contextlib import suppress
 
 import pytest
 from tests.service.cluster.fake import fake_server, info
@@ -11,6 +13,9 @@ from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers, free_port
 
 from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_connection, _redis_links
+from limpet.service.cluster._redis_answers import ConnectionLost
+from limpet.service.cluster._redis_connection import Connection
+from limpet.service.cluster._redis_url import Address, Login
 from limpet.service.cluster.redis import RedisLog
 
 SECRET = "hush-this-is-secret"
@@ -453,5 +458,27 @@ def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
             await until(lambda: log._links.appender.connection is None)
             fake.answers["XREVRANGE"] = b"*0\r\n"
             await question
+
+    run(scenario)
+
+
+def test_a_server_that_is_silent_over_tls_may_speak_none() -> None:
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def held(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            ended.set()
+
+        silent = await asyncio.start_server(held, "127.0.0.1", 0)
+        async with silent:
+            address = Address(*silent.sockets[0].getsockname()[:2])
+            with pytest.raises(ConnectionLost, match=r"does not answer for 0\.1 s over TLS: .* write redis://"):
+                await Connection.open(address, Login(tls=ssl.create_default_context()), 0.1)
+            await ended.wait()
 
     run(scenario)

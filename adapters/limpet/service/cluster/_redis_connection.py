@@ -36,6 +36,12 @@ Answered = Callable[[Any], None]
 """Is called with an answer, or with the AnswerError or ConnectionLost that comes in its place."""
 
 
+def silence(address: Address, login: Login, timeout: float) -> str:
+    """Return what to say of a server that has not answered for so many seconds."""
+    hint = "" if login.tls is None else " over TLS: if it speaks none, write redis:// in the URL"
+    return f"{address} does not answer for {timeout:g} s{hint}"
+
+
 class Connection(asyncio.Protocol):
     """A connection that is logged in. Commands of one turn of the event loop are written together, in their order."""
 
@@ -78,7 +84,7 @@ class Connection(asyncio.Protocol):
             hint = "check ssl_ca_certs in the URL, and that the certificate names this host"
             raise ConnectionLost(f"no TLS with {address}: {why}; {hint}") from None
         except TimeoutError:
-            raise ConnectionLost(f"{address} does not answer for {timeout:g} s", was_silent=True) from None
+            raise ConnectionLost(silence(address, login, timeout), was_silent=True) from None
         except OSError as error:
             raise ConnectionLost(f"no connection to {address}: {one_line(reason_of(error), 200)}") from None
         finally:

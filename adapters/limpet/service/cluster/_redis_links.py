@@ -17,7 +17,7 @@ from limpet.service.cluster._redis_url import Address, EngineUrl
 from limpet.service.cluster._unread import Unread
 from limpet.service.cluster.errors import EngineRefused, EngineUnreachable
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 _ALL_WELL: Final = 5.0
 """Seconds between surveys of the servers while nothing is wrong."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from limpet.service.cluster._redis_answers import AnswerError, ConnectionLost
-from limpet.service.cluster._redis_connection import Connection, is_list
+from limpet.service.cluster._redis_connection import Connection, is_list, silence
 from limpet.service.cluster._redis_servers import Server, parse_info
 from limpet.service.cluster._redis_url import Address, EngineUrl, Login
 
@@ -129,7 +129,7 @@ class Survey:
                 return [await each for each in [connection.ask(*command) for command in commands]]
         except TimeoutError:
             findings.silent = True
-            findings.faults.append(f"{address} does not answer for {self._timeout:g} s")
+            findings.faults.append(silence(address, login, self._timeout))
         except AnswerError as error:
             findings.refusals.append(str(error))
             findings.lasting |= error.lasting

@@ -35,7 +35,7 @@ from limpet.service.cluster.log import (
 
 __all__ = ["RedisLog"]
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 _T = TypeVar("_T")
 
 _CELL: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")

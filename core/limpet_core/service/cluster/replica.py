@@ -35,7 +35,7 @@ from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.requests import Ping
 from limpet_core.text import one_line
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 _COMPARE_EVERY: Final = 60.0
 _EVENTS: Final = RawMode()
@@ -383,4 +383,4 @@ class Replica:
         """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""
         if not self.fenced:
             self.fenced = reason
-            _LOGGER.log(logging.INFO if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
+            _LOGGER.log(logging.DEBUG if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))

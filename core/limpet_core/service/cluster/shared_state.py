@@ -14,7 +14,7 @@ from limpet_core.service.connections.connection import Attachment, Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.text import one_line
 
-_LOGGER: Final = logging.getLogger("limpet.service")
+_LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 
 _FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
@@ -232,7 +232,10 @@ class SharedState:
             self.core.registry.behaviour = hello.newest  # the log says so, and not the release that reads it
         known = self.members.get(self.members.first)
         if known is not None and hello.settings != known.settings:
-            refusal = "its settings (limits, access keys, event handlers) are not those of the cluster"
+            refusal = (
+                "its settings (limits, access keys, event handlers) are not those of the cluster. Give it those of the "
+                "other nodes"
+            )
         elif not hello.oldest <= self.behaviour <= hello.newest:
             refusal = f"its release cannot behave like version {self.behaviour} of the service, as the cluster does"
         if refusal:
@@ -240,16 +243,22 @@ class SharedState:
             return False
         self.core.reassign_calls("", node)  # those of the last node, if it left
         self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
+        self._tell(logging.INFO, "node %s is in the cluster of %d", one_line(node), len(self.members))
         return True
 
     def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:
         """Take a node out of the cluster: its later entries do not count."""
         self.members.remove(node)
-        _LOGGER.log(level, "node %s is out of the cluster: %s", one_line(node), reason)
+        self._tell(level, "node %s is out of the cluster: %s", one_line(node), reason, always=node == self._node)
         self.core.abandon(node)
         self.core.reassign_calls(node, self.members.first)
         if node == self._node:
             self._local.expelled(reason)
+
+    def _tell(self, level: int, text: str, *values: object, always: bool = False) -> None:
+        # A new node reads what others were told of long ago: in its log it would look like news.
+        if always or self.members.get(self._node) is not None:
+            _LOGGER.log(level, text, *values)
 
 
 def _title(command: commands.Command) -> str:

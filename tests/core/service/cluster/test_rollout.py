@@ -58,6 +58,22 @@ def test_a_rolling_restart_goes_over_to_the_new_behaviour_after_a_while(caplog: 
     assert len(cluster.digests()) == 1
 
 
+def test_nodes_tell_who_comes_and_goes_and_a_new_one_nothing_of_the_time_before_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "limpet.service")
+    cluster = cluster_of(a=OLD, b=OLD)
+    leave(cluster, "b")
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "node a is in the cluster of 1"
+    assert told.count("node b is in the cluster of 2") == 2
+    assert "node b is out of the cluster: it has left" in told
+    caplog.clear()
+    cluster.start("c", behaviours=OLD)
+    cluster.run()
+    assert [record.getMessage() for record in caplog.records] == ["node c is in the cluster of 2"] * 2
+
+
 def test_a_node_of_the_old_release_that_comes_back_in_time_holds_it_up() -> None:
     cluster = cluster_of(a=BOTH, b=OLD)
     assert active(cluster) == [2], "the first one had the new behaviour already"
