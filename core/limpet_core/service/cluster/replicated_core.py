@@ -10,7 +10,13 @@ import msgspec
 from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.application_server import ApplicationServer, ClientCall, ConnectedCall, PendingConnect
+from limpet_core.service.application_server import (
+    ApplicationServer,
+    ClientCall,
+    ConnectedCall,
+    EventCall,
+    PendingConnect,
+)
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.logged_calls import LoggedCalls
 from limpet_core.service.connections.connection import Attachment, Connection, Transport
@@ -254,10 +260,14 @@ class ReplicatedCore(ServiceCore):
                 connection.transport.end(closes.FORGOTTEN, discard=True)
 
     def forget_everything(self) -> None:
-        """End all connections: the log has lost what clients were told of."""
+        """End all connections, and drop all that waits for a turn: the log has lost what clients were told of."""
         for connection in list(self._registry.connections.values()):
             if self._registry.is_alive(connection):
                 self._registry.end(connection, closes.FORGOTTEN, discard=True)
+        # What waits behind an event of a client that has left may have been carried out in what the log has lost.
+        for pending in self.logged_calls.pending.values():
+            if isinstance(pending.call.purpose, EventCall):
+                pending.call.purpose.context.clear_queue()
 
     def begin_entry(self, node: str, *, here: bool) -> None:
         """Prepare for the commands of an entry of a node, which is the one that observes what they do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.core.service.cluster.nodes import Cluster
+from tests.core.service.cluster.test_handlers import allow, calls, connected, event
 
 from limpet_core.service import EventHandler
 
@@ -30,3 +31,23 @@ def test_a_node_that_reads_its_own_fork_has_no_more_unread_entries_than_before()
     before = replica.unread
     replica.apply("9", cluster.now, fork)
     assert replica.unread == before == 0
+
+
+def test_what_waited_behind_an_event_of_a_client_that_has_left_is_not_carried_out_after_a_fork() -> None:
+    cluster, ann = connected("a", "b")
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    event(ann, "hello", 1)
+    ann.says(type="sendToGroup", group="g", data=1)
+    cluster.run()
+    assert ann.transport is not None
+    a.replica.disconnected(ann.transport, 1000)
+    cluster.connect("b")  # with an event that no client has sent
+    cluster.write(a.replica.forked())
+    cluster.run(6)
+    bob = cluster.connect("b", groups=("g",))
+    allow(b)
+    hello = next(call for call in b.calls if call.event == "hello")
+    b.answers(hello)
+    cluster.run()
+    assert bob.messages == [], "the handler may have answered in what the log has lost: the message was delivered then"
+    assert "disconnected" in calls(b)
