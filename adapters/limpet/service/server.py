@@ -62,7 +62,7 @@ class Service:
         cluster: ClusterOptions | None = None,
     ) -> None:
         for name, value, kind in (("options", options, ServiceOptions), ("cluster", cluster, ClusterOptions)):
-            if value is not None and not isinstance(value, kind):
+            if value is not None and not isinstance(value, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"{name} must be {kind.__name__}(...), not {type(value).__name__}")
         self.host = host
         options = options or ServiceOptions()
