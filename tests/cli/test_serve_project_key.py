@@ -83,7 +83,9 @@ def test_a_key_and_a_variable_are_as_they_were(project: Path) -> None:
     assert not (project / ".limpet").exists()
 
 
-@pytest.mark.parametrize(("content", "text"), [("", "the file has no key"), ("short", "must have at least 32 bytes")])
+@pytest.mark.parametrize(
+    ("content", "text"), [("", "the file has no key"), ("short", "has 5 bytes, and needs at least 32")]
+)
 def test_a_file_without_a_usable_key_is_told(project: Path, content: str, text: str) -> None:
     (project / ".limpet").mkdir()
     (project / ".limpet" / "access-key").write_text(content, "utf-8")
@@ -100,15 +102,15 @@ def test_of_two_starts_at_once_both_have_the_same(project: Path, monkeypatch: py
     path = project / ".limpet" / "access-key"
 
     def link(draft: Path, target: Path) -> None:
-        path.write_text("the key of the other\n", "utf-8")
+        path.write_text("the key of the other, which is long enough\n", "utf-8")
         raise FileExistsError
 
     monkeypatch.setattr(_key_file.os, "link", link)
-    assert project_key() == "the key of the other"
+    assert project_key() == "the key of the other, which is long enough"
     assert sorted(os.listdir(path.parent)) == [".gitignore", "access-key"]
 
 
-@pytest.mark.parametrize("other", [None, "the key of the other"])
+@pytest.mark.parametrize("other", [None, "the key of the other, which is long enough"])
 def test_a_disk_without_links_will_do(project: Path, monkeypatch: pytest.MonkeyPatch, other: str | None) -> None:
     path = project / ".limpet" / "access-key"
 
