@@ -8,9 +8,9 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	@$(BIN)/limpet demo
 
-# A test of sockets also waits: eight run at a time, and keep two cores busy. WORKERS=0: one after the other, as a debugger
+# A test of sockets also waits: ten run at a time, and keep two cores busy. WORKERS=0: one after the other, as a debugger
 # wants it. Each worker begins with files that take long (tests/helpers/order.py).
-WORKERS ?= 8
+WORKERS ?= 10
 # ENGINE=valkey-server: the cluster of the tests has another engine than redis-server.
 ifdef ENGINE
 export LIMPET_TEST_ENGINE := $(ENGINE)
