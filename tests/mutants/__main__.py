@@ -84,11 +84,14 @@ def is_killed(code: int | None) -> bool:
 def run(jobs: int, names: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
     command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", str(jobs), *names]
+    # mutmut runs pytest again and again in one process: with conftest.py's options for programs that tests start, the
+    # marks of hypothesis would be missing from the second time on.
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
     if sys.stdout.isatty():
-        subprocess.run(command, cwd=PLACE, check=True)
+        subprocess.run(command, cwd=PLACE, env=environment, check=True)
         return
     with (PLACE / "log").open("w") as log:  # a line for every tenth of a second
-        if subprocess.run(command, cwd=PLACE, stdout=log, stderr=log).returncode:
+        if subprocess.run(command, cwd=PLACE, env=environment, stdout=log, stderr=log).returncode:
             sys.exit("mutmut failed:\n" + (PLACE / "log").read_text().replace("\r", "\n")[-2000:])
 
 
