@@ -351,7 +351,7 @@ def test_other_settings_are_taken_once_all_nodes_were_stopped(
     async def scenario() -> None:
         nodes = Nodes()
         async with nodes.up("a") as (a,):
-            ann, hello = await open_client(a)
+            ann, _ = await open_client(a)
             await joined(ann)
             await eventually(lambda: nodes.engine.snapshot is not None or snapshot_every)
             with pytest.raises(ClusterRefused, match="stop them all"):

@@ -1,4 +1,4 @@
-"""Settings of a cluster change while all its nodes are stopped: it begins anew then, and nobody has to delete anything."""
+"""Settings change while all nodes of a cluster are stopped: it begins anew then, and nobody has to delete anything."""
 
 from __future__ import annotations
 
