@@ -272,8 +272,11 @@ class ReplicatedCore(ServiceCore):
     def begin_anew(self) -> None:
         """Drop all connections and all that waits, as in a new core: the settings have changed while no node was there.
 
-        So no client is there either, and nobody is told.
+        So no client is there either, and nobody is told. A node that has only stood still sends its clients away.
         """
+        for connection in self._registry.connections.values():
+            if connection.transport is not None:
+                connection.transport.end(closes.NODE_GONE, discard=True)
         self.logged_calls.forget()
         self._registry.forget()
         self.streams.restore(())

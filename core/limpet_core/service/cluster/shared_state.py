@@ -275,11 +275,11 @@ class SharedState:
         return True
 
     def _begin_anew(self, settings: bytes) -> None:
+        self.core.begin_anew()  # first: to bury a node ends its clients, of which this node would tell
         for member in list(self.members):
             self._bury(member.node, "all nodes were silent for long, and one with other settings has begun anew")
         self.settings = settings
         self.is_foreign = settings != self.own_settings
-        self.core.begin_anew()
         self.failures = 0
 
     def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:

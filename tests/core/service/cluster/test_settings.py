@@ -11,7 +11,7 @@ from tests.core.service.cluster.nodes import Client, Cluster, Node
 from tests.core.service.cluster.schedule import Schedule
 from tests.core.service.cluster.test_snapshot import cluster_with_state
 
-from limpet_core.service import Limits, closes
+from limpet_core.service import JSON, EventListener, Limits, closes, trace
 from limpet_core.service.behaviour import BEHAVIOUR
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import ABANDONED, Member
@@ -102,6 +102,26 @@ def test_a_node_that_only_stood_still_is_expelled_and_its_clients_sent_away() ->
     assert "other settings" in cluster.nodes["a"].replica.fenced
     assert ann.close is not None
     assert ann.close.code == 1001
+
+
+@pytest.mark.parametrize("reads", ["it stood still", "it begins with the log"])
+def test_no_node_of_before_tells_of_the_ends_of_clients(reads: str) -> None:
+    listener = EventListener(
+        event_hub="e", connection_string="Endpoint=sb://x.test/;SharedAccessKeyName=n;SharedAccessKey=a2V5"
+    )
+    cluster = Cluster("a", listeners=[listener])
+    cluster.connect("a", subprotocol=JSON)
+    cluster.connect("a", "bob")
+    cluster.kill("a")
+    cluster.now += ABANDONED
+    begun(cluster, "c", NEW)
+    node = cluster.nodes["a"] if reads == "it stood still" else Node(cluster, "old", Limits(), b"same")
+    seen: list[trace.TraceEvent] = []
+    node.told.clear()
+    node.replica.core.observers.append(seen.append)
+    node.catch_up()
+    assert node.replica.core.connection_count == 0
+    assert (node.told, seen) == ([], [])
 
 
 def test_a_node_of_before_finds_its_cluster_taken() -> None:
