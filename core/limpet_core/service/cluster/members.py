@@ -11,8 +11,10 @@ SILENCE: Final = 4.0
 """Seconds, by the time of the log, after which a node without an entry is dead."""
 
 ABANDONED: Final = 30.0
-"""Seconds, by the time of the log, without an entry of any node, after which a node with other settings may begin anew.
-The service keeps a client's state for as long."""
+"""Seconds without an entry of any node after which a node with other settings may begin anew.
+
+A failover of the engine, in which no node can write, takes less.
+"""
 
 _REMEMBERED: Final = 1000
 """Nodes that are gone, whose late entries are still known as such."""
@@ -25,13 +27,12 @@ class Member(msgspec.Struct):
         node: the name of this run of the node.
         counter: that of its newest entry.
         seen: when that was, in seconds of the log.
-        settings, oldest, newest, name: as in :class:`~limpet_core.service.cluster.commands.Hello`.
+        oldest, newest, name: as in :class:`~limpet_core.service.cluster.commands.Hello`.
     """
 
     node: str
     counter: int
     seen: float
-    settings: bytes
     oldest: int
     newest: int
     name: str

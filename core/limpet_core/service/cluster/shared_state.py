@@ -264,7 +264,7 @@ class SharedState:
         if changes:
             self._begin_anew(hello.settings)
         self.core.reassign_calls("", node)  # those of the last node, if it left
-        self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
+        self.members.add(Member(node, 1, self.core.now, hello.oldest, hello.newest, hello.name))
         if changes:
             self._tell(
                 logging.WARNING,

@@ -95,7 +95,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
         **_all(LOCAL, "is_foreign _node _local"),
     },
     Members: _all(SAME, "_members _gone"),
-    Member: _all(SAME, "node counter seen settings oldest newest name"),
+    Member: _all(SAME, "node counter seen oldest newest name"),
     ReplicatedCore: {
         **_all(SAME, "now logged_calls streams invocations _registry _states"),
         **_all(SETTINGS, "node_limits limits events _new_connection_id _check_token _dispatcher"),
