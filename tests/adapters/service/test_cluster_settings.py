@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.adapters.service import webhook
 from tests.adapters.service.test_cluster import Nodes, eventually, joined, open_client
+from tests.adapters.service.test_cluster_names import names
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, ServiceOptions
@@ -91,6 +92,6 @@ def test_a_start_that_waits_can_be_given_up_and_needs_no_wait_once_the_others_ha
             assert starts.cancelled()
             nodes.logs["a"].mend()
         async with nodes.service("b", OTHER) as b:
-            assert [node.name for node in b.cluster.nodes] == ["b"]
+            assert names(b) == ["b"]
 
     webhook.run(scenario())

@@ -66,9 +66,9 @@ class Listening:
 class Vigil:
     """Listens before a node whose settings are not those of the cluster says that it has come.
 
-    The log takes that node in if all others were silent for :data:`ABANDONED` seconds by the log's clock. But this clock
-    may jump, and after an outage of the engine the node that lives may not be the first to write. So they must be silent
-    for as long by this machine's clock, too, while the log answers.
+    The log takes that node in if all others were silent for :data:`ABANDONED` seconds by the log's clock. But this
+    clock may jump, and after an outage of the engine the node that lives may not be the first to write. So they must be
+    silent for as long by this machine's clock, too, while the log answers.
 
     Args:
         shared: what the log says, to its newest entry.

@@ -1,4 +1,4 @@
-"""A node with other settings listens before it says that it has come: the others may live, whatever the log's clock says."""
+"""A node with other settings listens before it speaks: the others may live, whatever the log's clock says."""
 
 from __future__ import annotations
 
