@@ -86,17 +86,25 @@ def test_the_url_may_come_from_the_environment_and_its_password_is_nowhere(serve
         assert "sesame" not in text
 
 
-def test_a_node_with_another_key_is_refused_in_one_line(servers: Servers) -> None:
+def test_a_node_with_another_key_is_refused_in_one_line_and_taken_once_the_others_have_stopped(
+    servers: Servers,
+) -> None:
     engine = servers()
     with running(*NODE, "--cluster", engine.url, "--node", "north") as north:
         output(north)
         with running(*NODE[:-1], OTHER, "--cluster", engine.url) as other:
             status, line = ending(other)
+        north.terminate()
+        assert north.wait(100) == 0
     assert status == 1
     assert line == (
         "Error: the cluster goes on without this node: its settings (limits, access keys, event handlers) are not "
-        "those of the cluster. Give it those of the other nodes"
+        "those of the cluster. Give it those of the other nodes; or stop them all, to begin anew with these: a node "
+        "that was killed counts as stopped after 30 s"
     )
+    with running(*NODE[:-1], OTHER, "--cluster", engine.url) as other:
+        output(other)
+        assert "the cluster begins anew" in log_of(other, "is in the cluster of 1")
 
 
 def test_the_log_of_a_node_tells_the_end_of_a_problem_and_who_comes_and_goes_but_no_history(servers: Servers) -> None:

@@ -46,7 +46,7 @@ class HearsTheDead(SharedState):
 
     def _counts(self, entry: commands.Entry) -> bool:
         if self.members.is_gone(entry.node) and entry.counter > 1 and self.members.get(entry.node) is None:
-            self.members.add(Member(entry.node, entry.counter - 1, self.core.now, b"all the same", 1, 1, ""))
+            self.members.add(Member(entry.node, entry.counter - 1, self.core.now, 1, 1, ""))
         return super()._counts(entry)
 
 

@@ -17,7 +17,7 @@ from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._inspected import InspectedCore
-from limpet.service._joining import ClusterRefused, open_log, restore, settings_digest
+from limpet.service._joining import WAITS, ClusterRefused, open_log, restore, settings_digest
 from limpet.service._namesakes import Namesakes
 from limpet.service._waiting_writes import WaitingWrites, patience, unavailable
 from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogEntry, LogError, LogId, LogState
@@ -27,6 +27,7 @@ from limpet_core.service import EventSettings, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
+from limpet_core.service.cluster.silence import BEAT, Vigil
 from limpet_core.service.cluster.waiting import Opening
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.text import one_line
@@ -154,9 +155,10 @@ class ClusterGateway(Gateway):
         newest = await log.newest()
         self._snapshots = Snapshots(log, self.replica)
         self._reader = asyncio.create_task(self._read(log, self._snapshots))
-        await self._until(lambda: self._position >= newest)
+        await self._until_read(newest)
         self._namesakes = Namesakes(self.replica, self.cluster.name)
         await self._until_quiet(self._namesakes)
+        await self._until_deserted(log)
         self._live = True
         self._read_back_at = monotonic()
         self.flush()
@@ -168,6 +170,9 @@ class ClusterGateway(Gateway):
             self._check_fence()
             await self._next_entry()
 
+    async def _until_read(self, newest: LogId) -> None:
+        await self._until(lambda: self._position >= newest)
+
     async def _until_quiet(self, namesakes: Namesakes) -> None:
         """Wait until nobody of this node's name can be alive any more."""
         while (wait := namesakes.wait) > 0:
@@ -175,6 +180,17 @@ class ClusterGateway(Gateway):
                 async with asyncio.timeout(wait):
                     await self._next_entry()
             self._check_fence()
+
+    async def _until_deserted(self, log: Log) -> None:
+        """Wait until the nodes of a cluster with other settings are stopped, or one of them was heard."""
+        vigil = Vigil(self.replica.shared, monotonic())
+        if not vigil.is_over(monotonic()):
+            _LOGGER.warning(WAITS)
+        while not vigil.is_over(monotonic()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._next_entry()
+            await self._until_read(await log.newest())
 
     def _check_fence(self) -> None:
         if self.replica.fenced:
@@ -344,8 +360,7 @@ class ClusterGateway(Gateway):
             raise unavailable()
         try:
             async with patience():
-                newest = await self._log.newest()
-                await self._until(lambda: self._position >= newest)
+                await self._until_read(await self._log.newest())
         except (TimeoutError, LogError, ClusterRefused):
             raise unavailable() from None
 

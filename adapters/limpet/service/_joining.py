@@ -5,14 +5,22 @@ from __future__ import annotations
 import gc
 import hashlib
 import hmac
+from typing import Final
 
 import msgspec
 
 from limpet._extras import extra
 from limpet.service.cluster import Log, OnCongested, Snapshot
 from limpet.service.options import ClusterOptions, ServiceOptions
+from limpet_core.service.cluster.members import ABANDONED
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.snapshot import UnreadableSnapshot
+
+WAITS: Final = (
+    "the settings of this node (limits, access keys, event handlers) are not those of the cluster, and not all of its "
+    f"nodes have said that they leave: this node waits whether one still lives, for {ABANDONED:.0f} s at most"
+)
+"""What a node says that begins where others may have died."""
 
 
 class ClusterRefused(Exception):

@@ -74,6 +74,8 @@ class GroupStates:
 
     def restore(self, groups: Iterable[SavedGroup]) -> None:
         """Have the states and watchers of a snapshot; the connections have their parts already. Nobody is told."""
+        self._groups.clear()
+        self._with_news.clear()
         for hub, name, states, watchers in groups:
             group = self._groups[hub, name] = _Group(hub, name)
             group.states = dict(states)

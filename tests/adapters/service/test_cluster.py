@@ -342,6 +342,33 @@ def test_a_node_with_other_settings_is_refused() -> None:
     webhook.run(scenario())
 
 
+@pytest.mark.parametrize("snapshot_every", [0.0, 60.0], ids=["snapshot", "log alone"])
+def test_other_settings_are_taken_once_all_nodes_were_stopped(
+    snapshot_every: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_EVERY", snapshot_every)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a") as (a,):
+            ann, _ = await open_client(a)
+            await joined(ann)
+            await eventually(lambda: nodes.engine.snapshot is not None or snapshot_every)
+            with pytest.raises(ClusterRefused, match="stop them all"):
+                await nodes.service("b", ServiceOptions(access_key="o" * 32)).start()
+        assert await ann.close_code() == 1001
+        async with nodes.service("b", ServiceOptions(access_key="o" * 32)) as b:
+            assert b.core.connection_count == 0
+            bob, _ = await open_client(b)
+            await joined(bob)
+            assert len(b.core.hub("chat").members("g")) == 1
+            with pytest.raises(ClusterRefused, match="settings"):
+                await nodes.service("a").start()
+            await bob.leave()
+
+    webhook.run(scenario())
+
+
 def test_a_node_whose_port_is_taken_leaves_its_cluster_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         nodes = Nodes()

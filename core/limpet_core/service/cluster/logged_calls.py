@@ -74,6 +74,11 @@ class LoggedCalls:
         for pending in list(self.pending.values()):
             self.cancel(pending.call)
 
+    def forget(self) -> None:
+        """Drop all calls, as if there had never been one."""
+        self.cancel_all()
+        self.next_number = 1
+
     def forget_permissions(self) -> None:
         self._attempts.forget_permissions()
 

@@ -10,6 +10,12 @@ import msgspec
 SILENCE: Final = 4.0
 """Seconds, by the time of the log, after which a node without an entry is dead."""
 
+ABANDONED: Final = 30.0
+"""Seconds without an entry of any node after which a node with other settings may begin anew.
+
+A failover of the engine, in which no node can write, takes less.
+"""
+
 _REMEMBERED: Final = 1000
 """Nodes that are gone, whose late entries are still known as such."""
 
@@ -21,13 +27,12 @@ class Member(msgspec.Struct):
         node: the name of this run of the node.
         counter: that of its newest entry.
         seen: when that was, in seconds of the log.
-        settings, oldest, newest, name: as in :class:`~limpet_core.service.cluster.commands.Hello`.
+        oldest, newest, name: as in :class:`~limpet_core.service.cluster.commands.Hello`.
     """
 
     node: str
     counter: int
     seen: float
-    settings: bytes
     oldest: int
     newest: int
     name: str
@@ -79,6 +84,10 @@ class Members:
         """Have the nodes of a snapshot, in their order."""
         self._members = {member.node: member for member in members}
         self._gone = dict.fromkeys(gone)
+
+    def are_stopped(self, now: float) -> bool:
+        """Return whether all nodes have left, or were silent for :data:`ABANDONED` seconds."""
+        return all(now - member.seen >= ABANDONED for member in self._members.values())
 
     def silent(self, now: float) -> list[Member]:
         """Return the nodes that were not heard of for too long."""

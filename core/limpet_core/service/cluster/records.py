@@ -245,7 +245,7 @@ class Pieces(_Record, frozen=True, gc=False):
 
     Attributes:
         settings: those of the cluster, see :class:`~limpet_core.service.cluster.commands.Hello`.
-        digest: of the pieces, in this order.
+        digest: of the settings and the pieces, in this order.
         connections: lists of :class:`SavedConnection`.
         publications: lists of :class:`SavedPublication`.
         state: a :class:`SavedState`.

@@ -307,10 +307,10 @@ class Replica:
         What the entries up to :attr:`position` did is in it, so the log may forget them.
 
         Raises:
-            RuntimeError: if this node is fenced: its state may not be that of the cluster.
+            RuntimeError: if this node is fenced, or has other settings: its state may not be that of the cluster.
         """
-        if self.fenced:
-            raise RuntimeError(f"this node ends: {self.fenced}")
+        if self.fenced or self.shared.is_foreign:
+            raise RuntimeError(f"this node ends: {self.fenced}" if self.fenced else "the cluster has other settings")
         return snapshot(self.shared)
 
     def restore(self, data: bytes) -> None:

@@ -269,6 +269,20 @@ class ReplicatedCore(ServiceCore):
             if isinstance(pending.call.purpose, EventCall):
                 pending.call.purpose.context.clear_queue()
 
+    def begin_anew(self) -> None:
+        """Drop all connections and all that waits, as in a new core: the settings have changed while no node was there.
+
+        So no client is there either, and nobody is told. A node that has only stood still sends its clients away.
+        """
+        for connection in self._registry.connections.values():
+            if connection.transport is not None:
+                connection.transport.end(closes.NODE_GONE, discard=True)
+        self.logged_calls.forget()
+        self._registry.forget()
+        self.streams.restore(())
+        self.states.restore(())
+        self.invocations.restore(())
+
     def begin_entry(self, node: str, *, here: bool) -> None:
         """Prepare for the commands of an entry of a node, which is the one that observes what they do."""
         if not here:

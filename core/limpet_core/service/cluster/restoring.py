@@ -23,6 +23,17 @@ from limpet_core.service.wire.to_client import Publication, group_state_of
 _EVENTS = RawMode()
 
 
+def restore_nodes(shared: SharedState, state: records.SavedState) -> None:
+    """Give a new shared state what a snapshot says of the nodes, and its place in the log."""
+    shared.position = state.position
+    shared.core.now = state.now
+    shared.core.registry.behaviour = state.behaviour
+    shared.compared, shared.compared_at = state.compared, state.compared_at
+    shared.digests = dict(state.digests)
+    shared.failures = state.failures
+    shared.members.restore(state.members, state.gone)
+
+
 class Restoring:
     """What a snapshot holds, made of new objects; :meth:`install` gives them to a new shared state.
 
@@ -80,14 +91,8 @@ class Restoring:
 
     def install(self) -> None:
         """Give all to the shared state, which is a new one."""
-        shared, core, state = self._shared, self._core, self._state
-        shared.position = state.position
-        core.registry.behaviour = state.behaviour
-        shared.compared, shared.compared_at = state.compared, state.compared_at
-        shared.digests = dict(state.digests)
-        shared.failures = state.failures
-        shared.members.restore(state.members, state.gone)
-        core.now = state.now
+        core, state = self._core, self._state
+        restore_nodes(self._shared, state)
         registry, living = core.registry, self._connections[: state.living]
         by_hub: dict[str, list[Connection]] = {}
         for connection in living:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from limpet_core.service.cluster import commands
-from limpet_core.service.cluster.members import Member, Members
+from limpet_core.service.cluster.members import ABANDONED, Member, Members
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.connections.connection import Attachment, Transport
 from limpet_core.service.data_plane.parameters import OperationError
@@ -19,6 +19,16 @@ _LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 _FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
 
+_OfNode = (
+    commands.Hello
+    | commands.Beat
+    | commands.Dead
+    | commands.Leave
+    | commands.Fork
+    | commands.Activate
+    | commands.Compare
+    | commands.Digest
+)
 _OfClient = commands.Open | commands.Recover | commands.Received | commands.Gone | commands.Overrun
 
 
@@ -57,8 +67,13 @@ class LocalNode(Protocol):
 class SharedState:
     """The state that the entries of the log lead to.
 
+    A node whose settings are not those of the cluster learns of its nodes alone: it cannot tell how the others treat
+    their clients. It is taken in when the others have stopped, and the cluster begins anew then.
+
     Attributes:
-        settings: a digest of all that must be the same at all nodes.
+        own_settings: a digest of all that must be the same at all nodes, as this node has it.
+        settings: the same of the cluster; before the first node, those of this node.
+        is_foreign: whether these differ.
         core: the logic of the service.
         members: the nodes of the cluster.
         position: the id of the newest entry; empty before the first.
@@ -69,7 +84,9 @@ class SharedState:
     """
 
     def __init__(self, node: str, core: ReplicatedCore, local: LocalNode, settings: bytes = b"") -> None:
+        self.own_settings: bytes = settings
         self.settings: bytes = settings
+        self.is_foreign: bool = False
         self.core: ReplicatedCore = core
         self.members: Members = Members()
         self.position: str = ""
@@ -98,6 +115,8 @@ class SharedState:
         core.begin_entry(node if self.members.get(node) else self.members.first, here=own)
         self._guard(core.pass_time, "the time of an entry")
         for command in entry.commands:
+            if self.is_foreign and not isinstance(command, _OfNode):
+                continue
             self._try(command, node)
             if self.members.is_gone(node):
                 break  # nobody would answer for the rest
@@ -230,21 +249,38 @@ class SharedState:
         refusal = ""
         if not self.behaviour:
             self.core.registry.behaviour = hello.newest  # the log says so, and not the release that reads it
-        known = self.members.get(self.members.first)
-        if known is not None and hello.settings != known.settings:
+        changes = hello.settings != self.settings
+        if changes and not self.members.are_stopped(self.core.now):
             refusal = (
                 "its settings (limits, access keys, event handlers) are not those of the cluster. Give it those of the "
-                "other nodes"
+                "other nodes; or stop them all, to begin anew with these: a node that was killed counts as stopped "
+                f"after {ABANDONED:.0f} s"
             )
         elif not hello.oldest <= self.behaviour <= hello.newest:
             refusal = f"its release cannot behave like version {self.behaviour} of the service, as the cluster does"
         if refusal:
             self._bury(node, refusal)
             return False
+        if changes:
+            self._begin_anew(hello.settings)
         self.core.reassign_calls("", node)  # those of the last node, if it left
-        self.members.add(Member(node, 1, self.core.now, hello.settings, hello.oldest, hello.newest, hello.name))
+        self.members.add(Member(node, 1, self.core.now, hello.oldest, hello.newest, hello.name))
+        if changes:
+            self._tell(
+                logging.WARNING,
+                "the cluster begins anew, since its settings (limits, access keys, event handlers) have changed while "
+                "all nodes were stopped: clients and group states of before are forgotten",
+            )
         self._tell(logging.INFO, "node %s is in the cluster of %d", one_line(node), len(self.members))
         return True
+
+    def _begin_anew(self, settings: bytes) -> None:
+        self.core.begin_anew()  # first: to bury a node ends its clients, of which this node would tell
+        for member in list(self.members):
+            self._bury(member.node, "all nodes were silent for long, and one with other settings has begun anew")
+        self.settings = settings
+        self.is_foreign = settings != self.own_settings
+        self.failures = 0
 
     def _bury(self, node: str, reason: str, level: int = logging.WARNING) -> None:
         """Take a node out of the cluster: its later entries do not count."""

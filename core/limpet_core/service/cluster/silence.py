@@ -1,4 +1,4 @@
-"""Which nodes a node takes for dead, since it has heard nothing of them."""
+"""Which nodes a node takes for dead or stopped, since it has heard nothing of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from limpet_core.service.cluster.commands import Dead
-from limpet_core.service.cluster.members import SILENCE
+from limpet_core.service.cluster.members import ABANDONED, SILENCE
 from limpet_core.service.cluster.shared_state import SharedState
 
 BEAT: Final = 1.0
@@ -61,3 +61,36 @@ class Listening:
             else (member.counter, now)
             for member in shared.members
         }
+
+
+class Vigil:
+    """Listens before a node whose settings are not those of the cluster says that it has come.
+
+    The log takes that node in if all others were silent for :data:`ABANDONED` seconds by the log's clock. But this
+    clock may jump, and after an outage of the engine the node that lives may not be the first to write. So they must be
+    silent for as long by this machine's clock, too, while the log answers.
+
+    Args:
+        shared: what the log says, to its newest entry.
+        now: monotonic seconds of this machine.
+    """
+
+    def __init__(self, shared: SharedState, now: float) -> None:
+        self._shared = shared
+        self._counters = self._present()
+        self._since = self._looked = now
+
+    def is_over(self, now: float) -> bool:
+        """Return whether to speak now: to be taken in, or to be told why not, since another node was heard.
+
+        Call it about once in a :data:`BEAT`, each time with the newest entry of the log applied.
+        """
+        if now - self._looked > 2 * BEAT:
+            self._since = now  # the log has not answered, or this node stood still: nobody could be heard
+        self._looked = now
+        present = self._present()
+        heard = any(self._counters.get(node) != counter for node, counter in present.items())
+        return not (self._shared.is_foreign and present) or heard or now - self._since > ABANDONED
+
+    def _present(self) -> dict[str, int]:
+        return {member.node: member.counter for member in self._shared.members}

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from limpet_core.service.cluster import records
-from limpet_core.service.cluster.restoring import Restoring
+from limpet_core.service.cluster.restoring import Restoring, restore_nodes
 from limpet_core.service.cluster.saving import Saving
 from limpet_core.service.cluster.shared_state import SharedState
 
@@ -19,7 +19,7 @@ MAX_SNAPSHOT: Final = 2**31
 
 
 class UnreadableSnapshot(ValueError):
-    """A snapshot is damaged, of another release, or of a cluster with other settings; the message says which."""
+    """A snapshot is damaged, or of another release; the message says which."""
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -40,14 +40,15 @@ def snapshot(shared: SharedState) -> bytes:
     saving = Saving(shared)
     connections, publications = list(saving.connections()), list(saving.publications())
     state = saving.state()
-    summary = _digest(chain(connections, publications, (state,)))
+    summary = _digest(chain((shared.settings,), connections, publications, (state,)))
     return _encode((records.FORMAT, records.Pieces(shared.settings, summary, connections, publications, state)))
 
 
 def restore(shared: SharedState, data: bytes) -> None:
     """Give a new shared state, of a new core, the state of a snapshot. All attachments are those of other nodes.
 
-    Go on with the entries of the log behind :attr:`SharedState.position`. Nobody is told of anything.
+    Go on with the entries of the log behind :attr:`SharedState.position`. Nobody is told of anything. Of a cluster with
+    other settings only the nodes are restored, see :class:`SharedState`.
 
     Raises:
         UnreadableSnapshot: if the bytes are no snapshot for this node. The shared state is unchanged.
@@ -59,16 +60,16 @@ def restore(shared: SharedState, data: bytes) -> None:
         raise UnreadableSnapshot(f"it has {len(data)} bytes, and this release reads at most {MAX_SNAPSHOT}")
     try:
         pieces = _pieces(data)
+        state = _state_decoder.decode(pieces.state)
         if pieces.settings != shared.settings:
-            raise UnreadableSnapshot(
-                "its cluster has other settings (limits, access keys, event handlers) than this node. Give this node "
-                "those of the others; to change them, stop all nodes and delete the keys of the cluster in the engine"
-            )
+            restore_nodes(shared, state)
+            shared.settings, shared.is_foreign = pieces.settings, True
+            return
         restoring = Restoring(
             shared,
             chain.from_iterable(map(_connections_decoder.decode, pieces.connections)),
             chain.from_iterable(map(_publications_decoder.decode, pieces.publications)),
-            _state_decoder.decode(pieces.state),
+            state,
         )
     except UnreadableSnapshot:
         raise
@@ -89,7 +90,8 @@ def _pieces(data: bytes) -> records.Pieces:
     if envelope.format != records.FORMAT:
         raise UnreadableSnapshot(f"it has format {envelope.format}, and this release reads format {records.FORMAT}")
     pieces = _pieces_decoder.decode(envelope.pieces)
-    if _digest(chain(pieces.connections, pieces.publications, (pieces.state,))) != pieces.digest:
+    every = chain((pieces.settings,), pieces.connections, pieces.publications, (pieces.state,))
+    if _digest(every) != pieces.digest:
         raise UnreadableSnapshot("it is damaged: its digest is another one")
     return pieces
 

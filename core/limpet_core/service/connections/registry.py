@@ -97,6 +97,12 @@ class Registry:
         self._detached = OrderedDict.fromkeys(detached)
         self._update_deadline()
 
+    def forget(self) -> None:
+        """Drop all connections, without an end that anybody is told of; objects of hubs that others hold are empty."""
+        for hub in self._hubs.values():
+            hub.restore((), (), {})
+        self.restore((), (), ())
+
     def is_alive(self, connection: Connection) -> bool:
         """Return whether a connection is not over."""
         return self.connections.get(connection.connection_id) is connection

@@ -90,12 +90,12 @@ def _all(kind: Kind, names: str) -> dict[str, Kind]:
 
 ACCOUNT: dict[type, dict[str, Kind]] = {
     SharedState: {
-        **_all(SAME, "core members position compared compared_at digests failures"),
-        **_all(SETTINGS, "settings"),
-        **_all(LOCAL, "_node _local"),
+        **_all(SAME, "core members settings position compared compared_at digests failures"),
+        **_all(SETTINGS, "own_settings"),
+        **_all(LOCAL, "is_foreign _node _local"),
     },
     Members: _all(SAME, "_members _gone"),
-    Member: _all(SAME, "node counter seen settings oldest newest name"),
+    Member: _all(SAME, "node counter seen oldest newest name"),
     ReplicatedCore: {
         **_all(SAME, "now logged_calls streams invocations _registry _states"),
         **_all(SETTINGS, "node_limits limits events _new_connection_id _check_token _dispatcher"),

@@ -218,13 +218,6 @@ def test_another_format_is_refused() -> None:
     assert "format 2" in refused(msgspec.msgpack.encode((2, "of a later release")))
 
 
-def test_other_settings_are_refused() -> None:
-    cluster, _, _ = cluster_with_state()
-    other = Node(cluster, "new", Limits(), b"others")
-    with pytest.raises(UnreadableSnapshot, match="other settings"):
-        other.replica.restore(_DATA)
-
-
 def test_a_node_without_the_event_handlers_refuses() -> None:
     assert "no event handlers" in refused(_DATA)
 
@@ -249,7 +242,7 @@ def rewritten(state: Any = lambda same: same, connections: Any = lambda same: sa
         state=msgspec.msgpack.encode(state(msgspec.msgpack.decode(pieces.state, type=records.SavedState))),
     )
     summary = hashlib.sha256()
-    for piece in (*changed.connections, *changed.publications, changed.state):
+    for piece in (changed.settings, *changed.connections, *changed.publications, changed.state):
         summary.update(b"%d:" % len(piece) + piece)
     return msgspec.msgpack.encode((records.FORMAT, msgspec.structs.replace(changed, digest=summary.digest())))
 
