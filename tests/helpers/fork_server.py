@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import io
 import json
 import os
@@ -21,10 +22,17 @@ import types
 LENGTH = 8
 HELLO = b"."
 
-IGNORED_BY_PYTHON = {getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ")}
+IGNORED_BY_PYTHON = {getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFSZ")}
 
 PROGRAMS = "programs"
 TEST_RUNS = "test runs"
+
+MODULES = (
+    *("limpet.anyio", "limpet.asyncio", "limpet.sync", "limpet.trio", "limpet.service.cluster.redis", "limpet.testing"),
+    *("anyio._backends._asyncio", "anyio._backends._trio", "concurrent.futures.thread", "uvicorn.lifespan.off"),
+    *("click._textwrap", "encodings.idna", "rich._emoji_codes", "uvloop"),
+)
+"""What programs import, and what they import when they are under way."""
 
 
 def import_all(what: str) -> None:
@@ -32,6 +40,9 @@ def import_all(what: str) -> None:
     if what == TEST_RUNS:
         _run_no_tests()
         return
+    for name in MODULES:
+        with contextlib.suppress(ImportError):  # what has no build for this Python is not there for programs either
+            importlib.import_module(name)
     from limpet.cli.commands import cli
 
     assert list(cli.commands.values()), "all are imported now"

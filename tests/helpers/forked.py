@@ -39,6 +39,7 @@ def _for_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 _ENVIRONMENT = dict(os.environ)
+_one_at_a_time = threading.Lock()
 
 
 class _Popen(subprocess.Popen[Any]):
@@ -60,8 +61,8 @@ class _Popen(subprocess.Popen[Any]):
         environment = dict(os.environ if env is None else env)
         ask = json.dumps([command[end:], os.path.abspath(cwd or "."), environment, _ignored(), _blocked()]).encode()
         try:
-            connection, lock = _connection(tuple(command[1:end]), _what(command[end:]))
-            with lock:
+            with _one_at_a_time:
+                connection = _connection(tuple(command[1:end]), _what(command[end:]))
                 numbers = [number if given == -1 else given for number, given in enumerate(streams)]
                 socket.send_fds(connection, [len(ask).to_bytes(fork_server.LENGTH, "big")], [*numbers, theirs])
                 connection.sendall(ask)
@@ -74,7 +75,9 @@ class _Popen(subprocess.Popen[Any]):
 
     def _ended(self, timeout: float | None) -> bool:
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            waiting = select.poll()
+            waiting.register(self._status, select.POLLIN)
+            if not waiting.poll(None if timeout is None else 1000 * max(timeout, 0.0)):
                 return False
             with self._status:
                 self.returncode = self._told()
@@ -148,11 +151,11 @@ def _what(command: Sequence[str]) -> str:
 
 
 @functools.cache
-def _connection(options: tuple[str, ...], what: str) -> tuple[socket.socket, threading.Lock]:
+def _connection(options: tuple[str, ...], what: str) -> socket.socket:
     """Connect to the server of the whole run of tests, which is started with the first connection."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     if not run:
-        return _started(options, what, None), threading.Lock()
+        return _started(options, what, None)
     name = hashlib.sha256(json.dumps([run, what, *options]).encode()).hexdigest()[:16]
     address = os.path.join(tempfile.gettempdir(), f"forks-{name}")
     with FileLock(Path(sys.prefix) / "forks.lock"):
@@ -160,7 +163,7 @@ def _connection(options: tuple[str, ...], what: str) -> tuple[socket.socket, thr
         try:
             connection.connect(address)
             if connection.recv(1) == fork_server.HELLO:
-                return connection, threading.Lock()
+                return connection
         except (FileNotFoundError, ConnectionError):
             pass  # there is none yet, or it has just ended
         connection.close()
@@ -172,7 +175,7 @@ def _connection(options: tuple[str, ...], what: str) -> tuple[socket.socket, thr
             finally:
                 os.umask(before)
             listener.listen(64)
-            return _started(options, what, listener), threading.Lock()
+            return _started(options, what, listener)
 
 
 def _started(options: Sequence[str], what: str, listener: socket.socket | None) -> socket.socket:

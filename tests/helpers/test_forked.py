@@ -105,6 +105,13 @@ def test_a_program_that_runs_can_be_talked_to_and_be_signalled() -> None:
         assert process.wait(TIMEOUT) == process.poll() == -signal.SIGTERM
 
 
+def test_what_most_programs_import_is_there_before_they_begin(tmp_path: Path) -> None:
+    there = (
+        "import sys; print(all(name in sys.modules for name in ('limpet.trio', 'limpet.testing', 'uvicorn', 'click')))"
+    )
+    assert [each.stdout for each in both([*DEVELOPMENT, "-c", there], tmp_path)] == ["True\n", "False\n"]
+
+
 def test_other_variables_of_the_interpreter_are_those_of_a_start(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = forked.run([sys.executable, "-c", "print('\\xe9')"], env=environment, timeout=TIMEOUT)
