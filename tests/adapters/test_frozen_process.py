@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT, until
 
 from limpet.testing import BackgroundService
@@ -69,7 +70,7 @@ def test_a_process_that_was_stopped_keeps_its_connection(client: str, arrived: b
     imports, body, run = PROGRAMS[client]
     program = BEGIN.format(imports=imports) + body.format(run=run)
     with BackgroundService() as service:  # noqa: SIM117 - the process ends first
-        with subprocess.Popen(
+        with forked.Popen(
             [sys.executable, "-c", program, service.url()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.docs.blocks import blocks
+from tests.helpers import forked
 from tests.helpers.waiting import complaints
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "test-an-adapter.md"
@@ -22,13 +22,11 @@ def test_the_code_runs(tmp_path: Path) -> None:
         path = tmp_path / f"test_{number}.py"
         path.write_text(example, "utf-8")
         arguments = ["-m", "pytest", *some] if "def test_" in example else []
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-X", "dev", "-W", "error", *arguments, path.name],
             cwd=tmp_path,
-            capture_output=True,
             text=True,
             timeout=100,
-            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert complaints(done.stderr) == ""

@@ -6,13 +6,13 @@ import asyncio
 import gc
 import logging
 import os
-import subprocess
 import sys
 import textwrap
 from collections.abc import Generator
 
 import pytest
 from tests.adapters.harness import closed_port
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT
 
 import limpet.asyncio
@@ -61,9 +61,7 @@ def logged(service: BackgroundService, level: str | None, *, module: str = "sync
     environment = {name: value for name, value in os.environ.items() if name != "LIMPET_LOG_LEVEL"}
     if level is not None:
         environment["LIMPET_LOG_LEVEL"] = level
-    result = subprocess.run(
-        [sys.executable, "-c", program, service.url()], env=environment, capture_output=True, text=True, timeout=120
-    )
+    result = forked.run([sys.executable, "-c", program, service.url()], env=environment, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     assert "access_token" not in result.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from tests.helpers import forked
 from tests.helpers.echo import server_context
 from tests.helpers.waiting import LIMIT, complaints, until
 
@@ -64,12 +65,10 @@ def code(program: str, **parts: str) -> str:
 def run(kind: str, then: str, service: BackgroundService, ca: Path | None = None) -> list[str]:
     module, start = RUNS[kind]
     program = code(PROGRAM, module=module, run=start, then=then)
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program, service.url(), str(ca or "")],
-        capture_output=True,
         text=True,
         timeout=LIMIT,
-        check=False,
     )
     assert (complaints(done.stderr), done.returncode) == ("", 0)
     return done.stdout.splitlines()
@@ -131,7 +130,7 @@ STARTING = """
 def test_ctrl_c_in_a_start_waits_for_no_answer_of_a_mute_service(kind: str) -> None:
     module, start = RUNS.get(kind, ("sync", "blocking()"))
     with Mute() as server:
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, "-X", "dev", "-W", "error", "-c", code(STARTING, module=module, run=start), server.url],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -194,11 +193,9 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end(kind: str) -> None:
         function = "blocking_connector" if module == "sync" else "connector"
         connect = f"__import__('limpet.connect.{CONNECTORS[kind]}', fromlist=['*']).{function}()"
     program = code(HANGING, module=module, run=start, connect=connect)
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program],
-        capture_output=True,
         text=True,
         timeout=LIMIT,
-        check=False,
     )
     assert (done.stdout, complaints(done.stderr), done.returncode) == ("True\n", "", 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import textwrap
 
 import pytest
+from tests.helpers import forked
 
 from limpet.testing import BackgroundService
 
@@ -164,12 +164,10 @@ def test_hundreds_of_interrupts_lose_nothing_in_silence(kind: str) -> None:
         module=module, run=start, often=often, interrupts=300 if often else 150, seed=1
     )
     with BackgroundService() as service:
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-c", code, service.direct_url()],
-            capture_output=True,
             text=True,
             timeout=120,
-            check=False,
         )
     # Between two runs the interpreter may have to say that nobody hears of a signal: that is not of interest.
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT, until
 
 from limpet import (
@@ -37,12 +38,10 @@ GROUP = "g"
 
 def program(code: str, service: BackgroundService) -> subprocess.CompletedProcess[str]:
     """Run a program in development mode; it must end by itself."""
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
-        capture_output=True,
         text=True,
         timeout=LIMIT,
-        check=False,
     )
 
 
@@ -213,7 +212,7 @@ def test_ctrl_c_wakes_the_main_thread(blocked: str) -> None:
                 except KeyboardInterrupt:
                     print("interrupted")
         """
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), service.url()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

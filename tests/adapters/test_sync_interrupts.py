@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 import trustme
 from simulation.inspect import inspect
+from tests.helpers import forked
 from tests.helpers.echo import server_context
 from tests.helpers.waiting import LIMIT, until
 
@@ -64,12 +64,10 @@ def test_whenever_it_is_interrupted_nothing_hangs_and_nothing_is_lost_or_doubled
             listener.on(GroupMessage, lambda message: heard.setdefault(message.data[0], []).append(message.data[1]))
             listener.join_group(GROUP)
             program = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.helpers.interrupted", service.url()]
-            done = subprocess.run(
+            done = forked.run(
                 [*program, str(SEED), str(COUNT), str(RUN_LIMIT), way, str(tmp_path / "ca.pem")],
-                capture_output=True,
                 text=True,
                 timeout=RUN_LIMIT + 10,
-                check=False,
             )
             assert (done.stderr, done.returncode) == ("", 0)
             listener.send_to_group(GROUP, ["over", 0])

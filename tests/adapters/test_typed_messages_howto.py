@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers import forked
 from tests.helpers.waiting import complaints
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "typed-messages.md"
@@ -26,13 +26,11 @@ def test_the_programs_run(tmp_path: Path) -> None:
     for program in programs:
         path = tmp_path / "program.py"
         path.write_text(program, "utf-8")
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-X", "dev", "-W", "error", path.name],
             cwd=tmp_path,
-            capture_output=True,
             text=True,
             timeout=100,
-            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert complaints(done.stderr) == ""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.command_line import TIMEOUT, environment_without_limpet, limpet, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes and signals")
@@ -53,13 +54,12 @@ def test_output_that_nobody_reads_is_no_error(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-m", "limpet", *arguments],
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,
             timeout=TIMEOUT,
-            check=False,
         )
     finally:
         os.close(writing)
@@ -70,7 +70,7 @@ def test_a_file_is_no_pipe(service: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "messages"
     with (
         path.open("w") as file,
-        subprocess.Popen(
+        forked.Popen(
             [sys.executable, "-m", "limpet", "sub", "--url", service["url"], "room", "--count", "1"],
             stdout=file,
             stderr=subprocess.PIPE,
@@ -89,7 +89,7 @@ def test_a_file_is_no_pipe(service: dict[str, str], tmp_path: Path) -> None:
 
 def test_pub_does_not_need_its_output(service: dict[str, str]) -> None:
     """It prints nothing, so a reader that has gone does not keep it from sending."""
-    with subprocess.Popen(
+    with forked.Popen(
         [sys.executable, "-m", "limpet", "pub", "--url", service["url"], "room"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.command_line import TIMEOUT, environment_without_limpet, limpet
 from tests.helpers.waiting import until
 
@@ -86,13 +86,11 @@ def test_what_cannot_be_sent(tmp_path: Path, arguments: list[str], complaint: st
 
 def test_a_line_that_is_no_text_ends_it(background: BackgroundService) -> None:
     with heard(background) as found:
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-m", "limpet", "pub", "--url", background.direct_url(), "room"],
             input=b"one\n\xff\ntwo\n",
-            capture_output=True,
             timeout=TIMEOUT,
             env=environment_without_limpet(),
-            check=False,
         )
         assert done.returncode == 1
         assert b"DATA is no text in UTF-8" in done.stderr

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from tests.helpers import forked
 from tests.helpers.command_line import limpet
 
 
 def started(*arguments: str, **environment: str) -> tuple[subprocess.Popen[str], list[str]]:
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-m", "limpet", "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         text=True,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.command_line import TIMEOUT, running
 from tests.helpers.waiting import LIMIT, until
 from websockets.sync.client import ClientConnection, connect
@@ -102,7 +103,7 @@ def test_pub_does_not_wait_for_a_line_that_nobody_writes(number: signal.Signals,
     heard: list[str] = []
     with (
         listener(service, heard) as client,
-        subprocess.Popen(
+        forked.Popen(
             [sys.executable, "-m", "limpet", "pub", "--url", url, GROUP],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -157,7 +158,7 @@ def test_what_is_ignored_stays_ignored(service: BackgroundService) -> None:
 
 def test_a_second_signal_ends_what_cannot_say_goodbye(service: BackgroundService) -> None:
     """It writes to a program that does not read, and notices no cancellation."""
-    with subprocess.Popen(
+    with forked.Popen(
         [sys.executable, "-m", "limpet", "sub", "--url", service.direct_url(), GROUP],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -238,7 +239,7 @@ with told_to_end(loop, told.append):
 
 
 def test_a_signal_ends_the_program_if_it_comes_a_second_after_the_first() -> None:
-    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=LIMIT, check=False)
+    done = forked.run([sys.executable, "-c", AGAIN], text=True, timeout=LIMIT)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, f"[{signal.SIGHUP:d}]\n" * 2, "")
 
 
@@ -264,7 +265,5 @@ asyncio.run(main())
 
 def test_a_signal_that_comes_just_before_the_loop_waits_is_not_missed() -> None:
     with disposed(SIGTERM=signal.SIG_DFL):
-        done = subprocess.run(
-            [sys.executable, "-c", MISSED], capture_output=True, text=True, timeout=LIMIT, check=False
-        )
+        done = forked.run([sys.executable, "-c", MISSED], text=True, timeout=LIMIT)
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT
 
 from limpet import Connected
@@ -64,7 +65,7 @@ async def until(true: Callable[[], object]) -> None:
 def test_the_log_is_that_of_an_outage(page: str) -> None:
     lines: list[str] = []
     with BackgroundService() as service:
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, "-c", PROGRAM, service.url()],
             env={**os.environ, "LIMPET_LOG_LEVEL": "info"},
             stdin=subprocess.PIPE,

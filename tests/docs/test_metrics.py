@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.docs.pages import ROOT
+from tests.helpers import forked
 from tests.helpers.waiting import complaints
 
 from limpet.opentelemetry._metrics import Metrics
@@ -25,7 +25,7 @@ def test_the_code_runs(number: int, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(EXAMPLES[number], "utf-8")
     command = [sys.executable, "-X", "dev", "-W", "error", program.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    done = forked.run(command, cwd=tmp_path, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert complaints(done.stderr) == ""
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from tests.cli.test_howto import Block, Terminals, blocks, free_port
 from tests.docs.pages import ROOT
+from tests.helpers import forked
 from tests.helpers.needs import needs
 from tests.helpers.waiting import until
 from tests.service.cluster.nodes import opened, run
@@ -62,7 +63,7 @@ def answered(url: str) -> int:
 def program(code: str, folder: Path) -> str:
     path = folder / "program.py"
     path.write_text(code, "utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", path], capture_output=True, text=True, timeout=100)
+    done = forked.run([sys.executable, "-W", "error", path], text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

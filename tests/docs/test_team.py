@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.cli.test_cli import running
+from tests.helpers import forked
 from tests.helpers.waiting import until
 
 from limpet.service import load_options
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_code_runs() -> None:
     (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-W", "error", "-c", code], text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -39,7 +39,7 @@ def test_the_options_open_what_they_are_said_to_open(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def help_text() -> str:
     command = [sys.executable, "-m", "limpet", "serve", "--help"]
-    return " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return " ".join(forked.run(command, text=True, check=True).stdout.split())
 
 
 def test_every_option_and_variable_on_the_page_is_one_of_serve(help_text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from tests.helpers import forked
 from tests.helpers.background import running
 from tests.helpers.echo import Echo, server_context
 from tests.helpers.waiting import LIMIT, complaints
@@ -56,7 +57,7 @@ class Example:
 
 @contextmanager
 def example(name: str, url: str) -> Iterator[Example]:
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-W", "error", "-X", "dev", EXAMPLES / name, url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -125,7 +126,7 @@ def test_the_core_over_a_library_that_blocks_tells_why_it_can_not_connect(servic
         ("ws://127.0.0.1:1/client/hubs/chat", "cannot connect to 127.0.0.1 port 1: "),
         (service.client_url("chat") + "x", "HTTP 401"),
     ):
-        done = subprocess.run([sys.executable, path, url], capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = forked.run([sys.executable, path, url], text=True, timeout=LIMIT)
         assert done.returncode == 1
         assert done.stderr.startswith("-- stopped: cannot connect to 127.0.0.1 port ")
         assert text in done.stderr
@@ -167,7 +168,7 @@ def test_the_service_mounted_in_an_application() -> None:
     "path", sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "test_chat.py"}), ids=lambda path: path.stem
 )
 def test_without_an_argument_an_example_says_how_to_run_it(path: Path) -> None:
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT, check=False)
+    done = forked.run([sys.executable, path], text=True, timeout=LIMIT)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"python examples/{path.name} " in done.stderr
     assert "Traceback" not in done.stderr

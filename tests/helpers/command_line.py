@@ -16,17 +16,13 @@ TIMEOUT = 100
 
 
 def limpet(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``limpet`` to its end; see :func:`running` for a start of the interpreter, and tests/helpers/forked.py."""
-    every = {**environment_without_limpet(), **environment}
-    if forked.POSSIBLE:
-        return subprocess.CompletedProcess(["limpet", *arguments], *forked.run(arguments, stdin, every, TIMEOUT))
-    return subprocess.run(
+    """Run ``limpet`` to its end."""
+    return forked.run(
         [sys.executable, "-W", "error", "-m", "limpet", *arguments],
         input=stdin,
-        capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env=every,
+        env={**environment_without_limpet(), **environment},
     )
 
 
@@ -36,7 +32,7 @@ def environment_without_limpet() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-m", "limpet", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

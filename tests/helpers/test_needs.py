@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.needs import needs
 
 pytest_plugins = ["pytester"]
@@ -38,14 +38,12 @@ def test_without_its_program_a_test_is_left_out_by_name_or_fails_where_everythin
     tmp_path: Path, test: str, missing: str, required: bool
 ) -> None:
     root = Path(__file__).parents[2]
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-q", f"tests/{test}"],
         cwd=root,
         env={**os.environ, "PATH": str(tmp_path), "LIMPET_REQUIRE_ALL": "1" if required else ""},
-        capture_output=True,
         text=True,
         timeout=100,
-        check=False,
     )
     assert f"{missing} or " in done.stdout or f"{missing} is not installed" in done.stdout
     assert (done.returncode, " skipped" in done.stdout) == ((1, False) if required else (0, True)), done.stdout

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT
 from tests.interop.node import HERE, install, node_command
 
@@ -33,13 +34,15 @@ class Printed:
             "WebPubSubConnectionString": self.connection_string,
             "ClientUrl": self.url,
         }
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+        run = forked.run if command[0] == sys.executable else subprocess.run
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return run(command, env=environment, text=True, timeout=LIMIT, **streams)
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Printed]:
     folder = tmp_path_factory.mktemp("it's a folder")
-    process = subprocess.Popen(
+    process = forked.Popen(
         [sys.executable, "-m", "limpet", "serve", "--https", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers import forked
 from tests.helpers.command_line import environment_without_limpet
 from tests.helpers.waiting import until
 from tests.interop.node import HERE, Node, install
@@ -92,7 +93,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         settings.write_text("".join(application.settings for application in applications.values()), "utf-8")
         https = ["--https"] if request.param == "https" else []
         command = ["serve", *https, "--port", "0", "--config", str(settings), "--ready-file", str(ready)]
-        process = subprocess.Popen(
+        process = forked.Popen(
             [sys.executable, "-m", "limpet", *command],
             stdout=subprocess.DEVNULL,
             env={**environment_without_limpet(), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)},

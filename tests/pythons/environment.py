@@ -15,6 +15,7 @@ from tests.pythons.interpreters import Interpreter
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / ".venv" / "pythons"
+VENV = ("-m", "venv")
 
 
 class CannotInstallError(Exception):
@@ -62,7 +63,7 @@ def prepare(interpreter: Interpreter) -> Environment:
             return Environment(python, tuple(left_out))
     shutil.rmtree(folder, ignore_errors=True)
     print(f"installing for {interpreter.title} (a minute or more) ...", flush=True)
-    subprocess.run([interpreter.path, "-m", "venv", folder], check=True)
+    subprocess.run([interpreter.path, *VENV, folder], check=True)
     _pip(python, "--upgrade", "pip>=25.1")
     failures: list[str] = []
     try:

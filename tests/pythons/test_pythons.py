@@ -171,6 +171,9 @@ def test_others_leaves_out_the_version_that_make_test_has(
 
 # ---- Environments
 
+WITHOUT_PIP = (*environment.VENV, "--without-pip")
+"""To put pip into an environment takes four seconds; these tests have a pip of their own."""
+
 
 def test_what_has_no_build_is_left_out_and_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -183,6 +186,7 @@ def test_what_has_no_build_is_left_out_and_remembered(
             raise CannotInstallError("no build of gevent")
 
     monkeypatch.setattr(environment, "PLACE", tmp_path)
+    monkeypatch.setattr(environment, "VENV", WITHOUT_PIP)
     monkeypatch.setattr(environment, "_pip", pip)
     (interpreter,), _ = find([sys.executable])
     assert environment.prepare(interpreter).left_out == ("gevent",)
@@ -198,6 +202,7 @@ def test_limpet_itself_must_be_installed(tmp_path: Path, monkeypatch: pytest.Mon
             raise CannotInstallError("no build of msgspec")
 
     monkeypatch.setattr(environment, "PLACE", tmp_path)
+    monkeypatch.setattr(environment, "VENV", WITHOUT_PIP)
     monkeypatch.setattr(environment, "_pip", pip)
     (interpreter,), _ = find([sys.executable])
     with pytest.raises(CannotInstallError, match="msgspec"):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers import forked
+from tests.helpers.waiting import LIMIT
 
 from limpet.testing import plugin
 
@@ -16,14 +19,21 @@ DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def outcomes(pytester: pytest.Pytester, *arguments: str, plugins: tuple[str, ...] = ()) -> tuple[dict[str, int], str]:
+def outcomes(
+    pytester: pytest.Pytester, *arguments: str, plugins: tuple[str, ...] = (), forks: bool = True
+) -> tuple[dict[str, int], str]:
     """Run the tests in a process of their own, where every warning is an error.
 
-    Of pytest-asyncio ("asyncio") and pytest-trio ("trio"), only those in ``plugins`` are there.
+    Of pytest-asyncio ("asyncio") and pytest-trio ("trio"), only those in ``plugins`` are there. The process is forked
+    from one that has run pytest (see tests/helpers/forked.py), unless ``forks`` is false.
     """
     without = [option for name in ("asyncio", "trio") if name not in plugins for option in ("-p", f"no:{name}")]
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *without, *arguments)
-    return result.parseoutcomes(), result.stdout.str() + result.stderr.str()
+    options = ["-p", "no:cacheprovider", "-W", "error", *without, *arguments]
+    if not forks:
+        result = pytester.runpytest_subprocess(*options)
+        return result.parseoutcomes(), result.stdout.str() + result.stderr.str()
+    done = forked.run([sys.executable, "-m", "pytest", *options], cwd=pytester.path, text=True, timeout=LIMIT)
+    return pytest.RunResult.parse_summary_nouns(done.stdout.splitlines()), done.stdout + done.stderr
 
 
 def test_each_test_has_a_service_of_its_own(pytester: pytest.Pytester) -> None:
@@ -173,7 +183,7 @@ def test_without_the_extra_nobody_sees_an_error_who_did_not_ask_for_the_plugin(p
                 import limpet.testing
         """
     )
-    assert outcomes(pytester)[0] == {"passed": 1}
+    assert outcomes(pytester, forks=False)[0] == {"passed": 1}
 
 
 def test_without_the_extra_the_plugin_says_what_to_install(pytester: pytest.Pytester) -> None:

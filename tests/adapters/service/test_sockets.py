@@ -17,6 +17,7 @@ import httpx
 import jwt
 import pytest
 from tests.adapters.service.sockets import ROLES, Client, nothing_runs, recovery_url, refusal, with_service
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT, skip
 from websockets.asyncio.client import connect
 
@@ -685,7 +686,7 @@ def test_serve_runs_until_it_is_interrupted() -> None:
         "print('stopped')\n"
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        with subprocess.Popen(
+        with forked.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import forked
 from tests.helpers.waiting import LIMIT
 
 ROOT = Path(__file__).parents[4]
 STARTING = 2 * LIMIT
 """Seconds until a node serves clients: Python has to start, and the log has to be read."""
+
+_LOOK = 0.01
 
 
 class NodeProcess:
@@ -27,13 +31,14 @@ class NodeProcess:
         is_stopped: whether it stands still.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[Any], log: Path) -> None:
         self.name = name
         self.port = 0
         self.run = ""
         self.reads = "nothing"
         self.is_stopped = False
         self._process = process
+        self._lines = asyncio.StreamReader()
         self._log = log
         self._listening: asyncio.Task[None] | None = None
 
@@ -42,14 +47,14 @@ class NodeProcess:
         """Start a node and wait until it serves."""
         log = folder / f"node-{name}-{number}.log"
         with log.open("wb") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.service.cluster.kill.node", json.dumps({"name": name, **plan})),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                cwd=ROOT,
+            command = [sys.executable, "-m", "tests.service.cluster.kill.node", json.dumps({"name": name, **plan})]
+            pipe = subprocess.PIPE
+            process = await asyncio.to_thread(
+                forked.Popen, command, stdin=pipe, stdout=pipe, stderr=errors, bufsize=0, cwd=ROOT
             )
         node = cls(name, process, log)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(node._lines), process.stdout)
         try:
             async with asyncio.timeout(STARTING):
                 await node._take_line()
@@ -63,8 +68,7 @@ class NodeProcess:
         return node
 
     async def _take_line(self) -> bool:
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        line = await self._lines.readline()
         facts = json.loads(line) if line else {}
         self.port = facts.get("port", self.port)
         self.run = facts.get("run", self.run)
@@ -78,7 +82,7 @@ class NodeProcess:
     @property
     def is_alive(self) -> bool:
         """Whether there is a process."""
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -93,7 +97,7 @@ class NodeProcess:
         """End it with SIGKILL."""
         if self.is_alive:
             self._process.kill()
-        await self._process.wait()
+        await self._wait()
 
     def stand_still(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -106,14 +110,17 @@ class NodeProcess:
     async def ended(self) -> int:
         """Wait until it ends by itself; return its exit code."""
         async with asyncio.timeout(LIMIT):
-            return await self._process.wait()
+            return await self._wait()
+
+    async def _wait(self) -> int:
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - it may be started anew, or forked
+            await asyncio.sleep(_LOOK)
+        return code
 
     async def end(self) -> None:
         """Leave nothing behind."""
         await self.kill()  # SIGKILL ends a process that stands still, too
         if self._listening is not None:
             await self._listening
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        transport: Any = self._process._transport  # type: ignore[attr-defined]
-        transport.close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
