@@ -40,6 +40,9 @@ _GRAM: Final = 8
 _SHORTEST: Final = 4
 """Bytes of the shortest secret that is searched for: shorter ones would be found in every other word."""
 
+_SHORTEST_MATCH: Final = 11
+"""Bytes of the shortest text with a secret that is found by pattern: ``accesskey=x``, or a part of a signed token."""
+
 _TAIL: Final = 6
 """Bytes of the shortest beginning of a secret that is hidden where the text is cut."""
 
@@ -197,6 +200,8 @@ def hide(text: str, secrets: Secrets | None, end: int | None = None) -> str:
     """
     data = text.encode("utf-8", "surrogatepass")
     forms = secrets.forms() if secrets is not None else ()
+    if len(data) < _SHORTEST_MATCH and not forms and end is None:
+        return text  # as most names are
     spans: list[tuple[int, int]] = []
     for layer in decoded_layers(data):
         spans += [layer.span(*found) for found in _by_pattern(layer.data) if found[0] < found[1]]

@@ -5,12 +5,14 @@ What :mod:`tests.simulation.test_simulation` does with all kinds of runs it does
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
 from simulation.cluster_world import ClusterWorld
 from simulation.search import Violation, run, shrink
 from tests.helpers.faulty_cluster import HARMLESS, PARTS, SHOWN_BY
+from tests.helpers.shown import SHOWN, first_violation
 
 FAILURES = ("cluster-gentle", "cluster-wild", "cluster-fork")
 KINDS = (*FAILURES, "cluster-rollout", "cluster-faulty")
@@ -60,34 +62,29 @@ def test_the_faults_do_happen() -> None:
         "the application server closes",
         "The reliable message buffer is full",
     ]
-    seen: set[str] = set()
     reads = again = 0
-    for kind in KINDS:
-        for seed in range(30):
-            world = run(kind, seed)
-            assert isinstance(world, ClusterWorld)
-            text = "\n".join(world.clock.trace)
-            seen.update(sign for sign in signs if re.search(sign, text))
-            reads += world.rest.reads
-            again += world.service.called_again
-    assert [sign for sign in signs if sign not in seen] == []
+    for seed, kind in itertools.product(range(30), KINDS):
+        world = run(kind, seed)
+        assert isinstance(world, ClusterWorld)
+        text = "\n".join(world.clock.trace)
+        signs = [sign for sign in signs if not re.search(sign, text)]
+        reads += world.rest.reads
+        again += world.service.called_again
+        if not signs and reads and again:
+            break
+    assert signs == [], "not seen"
     assert reads, "the application server reads at other nodes than it writes"
     assert again, "a node takes the calls of a dead one over"
 
 
 @pytest.mark.parametrize("fault", PARTS)
 def test_the_oracles_notice_a_faulty_cluster(fault: str) -> None:
-    assert first_violation(fault) is not None
+    assert found(fault) is not None
 
 
-def first_violation(fault: str) -> Violation | None:
-    for seed in SEEDS:
-        for kind in SHOWN_BY.get(fault, FAILURES):
-            try:
-                run(kind, seed, parts=PARTS[fault])
-            except Violation as violation:
-                return violation
-    return None
+def found(fault: str) -> Violation | None:
+    kinds = SHOWN_BY.get(fault, FAILURES)
+    return first_violation(kinds, SEEDS, shown=SHOWN.get(fault), parts=PARTS[fault])
 
 
 @pytest.mark.parametrize("fault", HARMLESS)
@@ -98,10 +95,10 @@ def test_a_rule_makes_up_for_a_fault(fault: str) -> None:
 
 
 def test_a_violation_is_reduced_to_few_events_and_replays() -> None:
-    found = first_violation("tells nobody of a fork")
-    assert found is not None
-    small = shrink(found, tries=60)
-    assert len(small.world.clock.schedule) < len(found.world.clock.schedule)
+    large = found("tells nobody of a fork")
+    assert large is not None
+    small = shrink(large, tries=60)
+    assert len(small.world.clock.schedule) < len(large.world.clock.schedule)
     with pytest.raises(Violation, match="--replay") as again:
         run(small.kind, small.seed, without=small.world.clock.without, **small.world.variant)
     assert again.value.story() == small.story()

@@ -76,7 +76,7 @@ class WebhookClient:
     def __init__(self, called: Called, flush: Callable[[], None]) -> None:
         self._called = called
         self._flush = flush
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[bool, httpx.AsyncClient] = {}  # by whether it speaks TLS
         self._tasks: dict[HandlerCall, asyncio.Task[None]] = {}
         self._slots: dict[tuple[str, bool], asyncio.Semaphore] = {}
         self.observer: Callable[[str, float], None] | None = None
@@ -100,8 +100,8 @@ class WebhookClient:
         if tasks:
             await asyncio.wait(tasks)
         self._slots.clear()
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
             await client.aclose()
 
     def _discard(self, call: HandlerCall, task: asyncio.Task[None]) -> None:
@@ -151,9 +151,11 @@ class WebhookClient:
             self.observer(outcome, monotonic() - began)
 
     async def _request(self, call: HandlerCall, trace: _Trace) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
-        if self._client is None:
-            self._client = _new_client()
         url = httpx.URL(call.url)
+        secure = url.scheme == "https"
+        client = self._clients.get(secure)
+        if client is None:
+            client = self._clients[secure] = _new_client(secure)
         slots: AbstractAsyncContextManager[object] = nullcontext()
         # A validation does not wait for slots: it must be answered in time, and there is at most one for each URL.
         if call.validation_url is not None:
@@ -163,7 +165,7 @@ class WebhookClient:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers]
         async with (
             slots,
-            self._client.stream(
+            client.stream(
                 call.method, url, headers=headers, content=call.body or None, extensions={"trace": trace}
             ) as response,
         ):
@@ -179,10 +181,11 @@ class WebhookClient:
             return response.status_code, tuple(answered), b"".join(chunks)
 
 
-def _new_client() -> httpx.AsyncClient:
+def _new_client(secure: bool) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         headers=_HEADERS,
-        verify=ssl.create_default_context(),
+        # The authorities of the system are read for 10 ms: not for handlers without TLS.
+        verify=ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         # Cookies are kept for each client of the service, not for all of them.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,

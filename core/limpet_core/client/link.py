@@ -249,7 +249,8 @@ class Link:
             self._feed(data[: found.end()], now)
             rest = rest[found.end() :]
         while len(rest) and not self._open and self.dial.wanted:
-            line_end = data.find(b"\n", len(data) - len(rest)) + 1 or len(data)
+            # Behind a refusal comes nothing but its body.
+            line_end = len(data) if self._rejection else data.find(b"\n", len(data) - len(rest)) + 1 or len(data)
             taken = line_end - (len(data) - len(rest))
             self._feed(bytes(rest[:taken]), now)
             rest = rest[taken:]
@@ -324,7 +325,7 @@ class Link:
             else:
                 self._rejected(now)
         elif isinstance(event, RejectData):
-            self._body += event.data
+            self._body += event.data[: LONGEST_BODY + 1 - len(self._body)]
             if event.body_finished or len(self._body) > LONGEST_BODY:
                 self._rejected(now)
 

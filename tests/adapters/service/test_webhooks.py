@@ -8,10 +8,13 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import trustme
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from tests.adapters.service.sockets import Client
@@ -267,6 +270,35 @@ def test_what_is_said_of_a_call_tells_whether_the_handler_may_have_got_it() -> N
         ):
             async with tcp(serve) as url:
                 assert await _how_a_call_ends(url, seconds) == kind
+
+    run(scenario())
+
+
+def test_a_handler_with_tls_must_have_a_certificate_of_an_authority_that_the_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    async def scenario() -> None:
+        async with tcp(_answers, server) as url:
+            assert await _how_a_call_ends(url, 30) == "unreachable"
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+            assert await _how_a_call_ends(url, 30) == "204"
+
+    run(scenario())
+
+
+def test_for_handlers_without_tls_no_authorities_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise OSError("authorities are read")
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+
+    async def scenario() -> None:
+        async with tcp(_answers) as url:
+            assert await _how_a_call_ends(url, 30) == "204"
 
     run(scenario())
 

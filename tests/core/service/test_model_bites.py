@@ -106,10 +106,16 @@ FAULTS = {
 
 # The seed with which a fault was found soon, if that is not 1. With any other it is found, too, seconds later.
 SEEDS = {
-    "streams are quick to end": 8,
+    "acks are forgotten": 7,
+    "the excluded hear as well": 3,
+    "the sender hears its own": 8,
+    "nobody is too slow": 3,
+    "streams are quick to end": 10,
     "gaps are closed": 11,
     "fragments are acknowledged and not published": 4,
-    "acks come late or never": 4,
+    "nobody is told of the end of a stream": 10,
+    "acks come late or never": 13,
+    "an old token is no good": 7,
 }
 
 
