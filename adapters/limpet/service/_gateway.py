@@ -23,8 +23,8 @@ from limpet.service._admission import (
 )
 from limpet.service._entrances import AtOnce
 from limpet.service._frame_log import FrameLog, frame_log
-from limpet.service._identity import Identity
 from limpet.service._gathering import Gathering
+from limpet.service._identity import Identity
 from limpet.service._memory import Memory
 from limpet.service.options import ServiceOptions
 from limpet_core.service import (

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
-from tests.adapters.service.sockets import ROLES, with_service
+from tests.adapters.service.sockets import with_service
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions
