@@ -112,6 +112,7 @@ def _fan_out(size: int, *, publishes: bool) -> Callable[[], object]:
         else:
             for each in said:
                 node.other.add(Received(f"b{_PUBLISHER}", _PUBLISHER, each, False))
+        await asyncio.sleep(0)  # the end of the turn
         node.settle()
         for member in members:
             assert len(member.wire.last) > PUBLICATIONS * size

@@ -103,16 +103,17 @@ def _fan_out(subprotocol: str, size: int) -> Callable[[], object]:
     said = b'{"type":"sendToGroup","group":"bench","ackId":%d,"dataType":"text","data":"%b"}'
     published = 0
 
-    def run() -> None:
+    async def round() -> None:
         nonlocal published
         first, published = published + 1, published + PUBLICATIONS
         publisher.say(*(said % (number, b"x" * size) for number in range(first, published + 1)))
+        await asyncio.sleep(0)  # the end of the turn
         for member in members:
             assert len(member.wire.last) > PUBLICATIONS * size
             if subprotocol == RELIABLE_JSON and published % ACKNOWLEDGED == 0:
                 member.say(b'{"type":"sequenceAck","sequenceId":%d}' % published)
 
-    return run
+    return lambda: loop.run_until_complete(round())
 
 
 def service_workloads() -> list[Workload]:

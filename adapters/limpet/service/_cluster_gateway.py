@@ -366,8 +366,16 @@ class ClusterGateway(Gateway):
 
     # ---- Outputs
 
+    def flush_soon(self) -> None:
+        """Carry out the outputs at the end of this turn of the event loop: its commands share an entry of the log."""
+        self.gathering.write_soon()
+
+    def _end_turn(self) -> None:
+        self.flush()
+
     def flush(self) -> None:
         """Carry out the outputs of the replica; call after each group of calls to it."""
+        self.gathering.written()
         replica, log = self.replica, self._log
         if self._live and log is not None:
             self._append(log, replica.entries_to_append(monotonic()))

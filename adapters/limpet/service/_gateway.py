@@ -23,6 +23,7 @@ from limpet.service._admission import (
 )
 from limpet.service._entrances import AtOnce
 from limpet.service._frame_log import FrameLog, frame_log
+from limpet.service._gathering import Gathering
 from limpet.service._identity import Identity
 from limpet.service._memory import Memory
 from limpet.service.options import ServiceOptions
@@ -84,6 +85,7 @@ class Gateway:
         webhooks: makes the calls to event handlers; ``None`` without event handlers.
         event_hubs: sends what event listeners get; ``None`` without event listeners.
         frame_log: the log of all messages; ``None``: it is not written.
+        gathering: counts the messages of clients that :meth:`flush_soon` is called for.
     """
 
     congested: bool = False
@@ -117,6 +119,7 @@ class Gateway:
         self._when_free: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline = math.inf
+        self.gathering: Gathering = Gathering(options.limits(), self._end_turn)
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
         return ServiceCore(
@@ -253,7 +256,7 @@ class Gateway:
         writer.flush()
 
     def receive(self, transport: Transport, data: str | bytes) -> None:
-        """Pass a message to the service's logic; call :meth:`flush` after one or more."""
+        """Pass a message to the service's logic; call :meth:`flush` or :meth:`flush_soon` after one or more."""
         if self.frame_log is not None:
             self.frame_log.received(transport, data)
         self.core.receive(transport, data, monotonic())
@@ -280,6 +283,7 @@ class Gateway:
 
     async def carry_out(self, write: Write) -> None:
         """Carry out an operation of the data plane; raise OperationError if it is refused."""
+        self._end_turn()
         write.carry_out(self.core, self.now())
 
     async def catch_up(self) -> None:
@@ -289,7 +293,24 @@ class Gateway:
 
     def flush(self) -> None:
         """Carry out the outputs of the service's logic; call after each group of calls to it."""
+        self._end_turn()
+        self._flush_others()
+
+    def flush_soon(self) -> None:
+        """Carry out the outputs, but write to clients at the end of this turn of the event loop.
+
+        What many clients publish in one turn goes to a member in one write. Messages that this is called for are told
+        to :attr:`gathering` before.
+        """
+        if self.core.prepare_output():
+            self.gathering.write_soon()
+        self._flush_others()
+
+    def _end_turn(self) -> None:
+        self.gathering.written()
         self._write(self.core.transports_with_output())
+
+    def _flush_others(self) -> None:
         if self.webhooks is not None:
             self._flush_handlers(self.webhooks)
         if self.event_hubs is not None:

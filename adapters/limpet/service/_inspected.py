@@ -22,6 +22,7 @@ CHANGES: Final = frozenset(
         "join",
         "leave",
         "listener_messages",
+        "prepare_output",
         "receive",
         "recover",
         "send_to_all",

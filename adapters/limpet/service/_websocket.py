@@ -1,7 +1,7 @@
 """One WebSocket under uvicorn, without the detour over ASGI messages.
 
 There is no task and no queue per connection: messages of a client go straight into the service's logic, and the output
-for a client goes straight to its TCP connection, many messages in one write.
+for a client goes straight to its TCP connection at the end of the event loop's turn, many messages in one write.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._text = False
         self._turn_scheduled = False
         self._writing_paused = False
+        self._takes_messages = False  # no close frame was written
         self._received_since_ping = True
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
@@ -121,6 +122,8 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if self._target is None:
             self._target, data = _split_target(data)
+        if self._client is not None and self._client.close is not None:
+            self.flush()  # the service's close frame, if it waits for the end of the turn, goes before the client's
         protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():
@@ -139,6 +142,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Handle the end of the client's bytes; asyncio then closes the TCP connection."""
+        self.flush()
         if self._pending is None:
             self._protocol.receive_eof()
 
@@ -167,6 +171,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close the TCP connection when the server stops."""
+        self._write_gathered()
         if self.transport is not None:
             self.transport.close()
 
@@ -191,6 +196,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the client without a close frame."""
+        self._write_gathered()
         if self.transport is not None:
             self.transport.abort()
 
@@ -286,8 +292,13 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close_soon()
 
     def _handle_turn(self) -> None:
-        for _ in range(min(len(self._frames), _FRAMES_PER_TURN)):
-            frame = self._frames.popleft()
+        waiting = self._frames
+        frames = [waiting.popleft() for _ in range(min(len(waiting), _FRAMES_PER_TURN))]
+        size = len(self._fragments)
+        for frame in frames:
+            size += len(frame.data)
+        self.gateway.gathering.add(len(frames), size)
+        for frame in frames:
             if frame.opcode is Opcode.CLOSE:
                 closed = self._protocol.close_rcvd
                 if closed is None:
@@ -297,7 +308,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._close_soon()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._handle_data(frame)
-        self.gateway.flush()
+        self.gateway.flush_soon()
 
     def _handle_data(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
@@ -320,7 +331,7 @@ class WebSocketProtocol(asyncio.Protocol):
     # ---- Sending
 
     def _write_messages(self, client: Transport) -> None:
-        if self.transport is None or self._protocol.state is not OPEN:
+        if self.transport is None or not self._takes_messages:
             return
         frames = client.frames_to_send(self.gateway.now())
         if frames:
@@ -328,9 +339,19 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.gateway.frame_log.sent(client, map(message_of, frames))
             self.transport.write(b"".join(frames))
 
+    def _write_gathered(self) -> None:
+        """Write the messages that wait for the end of the turn, before something else is written."""
+        client = self._client
+        if client is not None and client.ready and not self._writing_paused:
+            self._write_messages(client)
+
     def _write_protocol_output(self) -> None:
         output = self._protocol.data_to_send()
-        if not output or self.transport is None or self.transport.is_closing():
+        if not output or self.transport is None:
+            return
+        self._write_gathered()
+        self._takes_messages = self._protocol.state is OPEN
+        if self.transport.is_closing():
             return
         self.transport.write(b"".join(output))
         if self.transport.get_write_buffer_size() > _MAX_BUFFERED:

@@ -284,6 +284,7 @@ class Service:
         """
         if for_good and isinstance(self._gateway, ClusterGateway):
             raise RuntimeError("a node of a cluster cannot end a connection by itself: close it over the REST API")
+        self.flush()  # what was sent to the client before
         dropped = self._gateway.core.drop(connection_id, for_good=for_good)
         self.flush()
         return dropped

@@ -355,6 +355,7 @@ class BackgroundService:
 
         def run() -> None:
             try:
+                service.flush()  # what clients have caused before
                 result = function(service, proxy)
                 service.flush()
             except BaseException as error:  # noqa: BLE001 - raised where it was asked for

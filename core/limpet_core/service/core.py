@@ -303,6 +303,14 @@ class ServiceCore(ApplicationInputs):
 
     # ---- Outputs
 
+    def prepare_output(self) -> bool:
+        """Finish what :meth:`transports_with_output` would return, and return whether that is anything.
+
+        Call it after each group of inputs where that method comes later, for several of them.
+        """
+        self._send_news()
+        return self._registry.has_output
+
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""
         self._send_news()

@@ -228,6 +228,11 @@ class Registry:
         if transport is not None and not transport.send(message):
             self.end(connection, closes.TOO_SLOW, discard=True)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether :meth:`transports_with_output` has any."""
+        return bool(self._ready)
+
     def transports_with_output(self) -> list[Transport]:
         """Return the transports with new messages or an order to close since the last call."""
         ready = self._ready
