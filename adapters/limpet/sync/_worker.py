@@ -41,6 +41,10 @@ class Job(Protocol):
     alive: bool
     unacked: UnackedQueue
 
+    def prepare(self) -> None:
+        """Start the threads that a start needs besides the worker's."""
+        ...
+
     def serve(self) -> None:
         """Keep the session going until it has stopped."""
         ...
@@ -143,11 +147,17 @@ class Worker:
     # ---- The thread
 
     def boot(self, call: Call, begin: Callable[[Call], None]) -> None:
-        """Start the thread if there is none, and have it do ``begin(call)``; for a thread that nothing interrupts."""
+        """Start the thread if there is none, and have ``begin(call)`` done; for a thread that nothing interrupts.
+
+        It is done here where the thread is new: what its stack was once used for stays in memory as long as the thread.
+        For the same reason the other thread comes first: it gets a stack that is left from an earlier one.
+        """
         with self.lock:
-            if self.thread is None:
+            new = self.thread is None
+            if new:
                 try:
                     self._process = os.getpid()
+                    self._job.prepare()
                     self.thread = threading.Thread(target=self._run, name="limpet", daemon=True)
                     self.thread.start()
                     _running.add(self)
@@ -159,6 +169,8 @@ class Worker:
                     self._job.unacked.complete_written()
                     return
             self.mailbox.post(partial(_do_once, call, begin))
+            if new:
+                self.mailbox.do_all()
 
     def _run(self) -> None:
         while self._wait_for_start():
