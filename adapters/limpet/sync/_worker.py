@@ -85,7 +85,7 @@ class Worker:
         self.lock: threading.RLock = threading.RLock()
         self.mailbox: Mailbox = Mailbox()
         self.thread: threading.Thread | None = None
-        self.waiting_for_end: list[Call] = []
+        self.waiting_for_end: tuple[Call, ...] = ()
         self._job = job
         self._process = 0
         self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
@@ -173,7 +173,8 @@ class Worker:
                 self.mailbox.do_all()
 
     def _run(self) -> None:
-        while self._wait_for_start():
+        ended: tuple[Call, ...] = ()
+        while self._wait_for_start(ended):
             try:
                 self._job.serve()
             except BaseException as error:  # noqa: BLE001 - it is told, and the end is for whoever waits
@@ -184,9 +185,15 @@ class Worker:
                     _tell_fault("not even the end goes as it should")
             finally:
                 self._job.end()
+                ended, self.waiting_for_end = self.waiting_for_end, ()
 
-    def _wait_for_start(self) -> bool:
-        """Do posted work until the job is alive; return False if the thread is to end."""
+    def _wait_for_start(self, ended: tuple[Call, ...]) -> bool:
+        """Do posted work until the job is alive; return False if the thread is to end.
+
+        Args:
+            ended: calls that have waited for the end of the job before. A stop of the next one, which may come with its
+                start, goes on waiting.
+        """
         with self.lock:
             while True:
                 self.mailbox.do_all()
@@ -194,8 +201,7 @@ class Worker:
                 alive = self._job.alive
                 if not alive and (self.mailbox or not self._leave()):
                     continue
-                calls, self.waiting_for_end = self.waiting_for_end, []
-                for call in calls:
+                for call in ended:
                     call.set_result(not alive)
                 return alive
 

@@ -278,7 +278,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             call.set_result(False)
             return
         self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
-        self.worker.waiting_for_end.append(call)
+        self.worker.waiting_for_end += (call,)
         self.session.stop(self.now())
 
     def check_now(self) -> None:
