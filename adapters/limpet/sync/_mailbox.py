@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from _thread import get_ident
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from weakref import finalize
 
 from limpet.sync._waits import Wakeup
@@ -37,7 +36,7 @@ class Mailbox:
         self.asleep: bool = False
         self._queue: list[Work] = []  # a deque takes 0.7 KiB, even empty
         self._wakeup: Wakeup | None = None
-        self._retired: list[Wakeup] = []
+        self._retired: list[Wakeup] | None = None
         self._closed_at_the_end: finalize[..., Mailbox] | None = None
         self._waking: dict[int, None] = {}  # the threads that are in wake()
 
@@ -101,26 +100,28 @@ class Mailbox:
         A thread that was interrupted in :meth:`wake` may count as being in it until it comes again: the wakeup is
         closed by the next call then, or with the mailbox.
         """
-        self._retire()
+        retired = self._retire()
         for _ in range(10):
             if not self._waking:
-                _close_all(self._retired)
+                _close_all(retired)
                 return
             time.sleep(0.001)
         if self._closed_at_the_end is None:
-            self._closed_at_the_end = finalize(self, _close_all, self._retired)
+            self._closed_at_the_end = finalize(self, _close_all, retired)
 
     def after_fork(self) -> None:
         """Forget in a forked child all that the threads of the parent have left."""
         self.asleep = False
         self._queue.clear()
-        self._retire()
-        _close_all(self._retired)
+        _close_all(self._retire())
 
-    def _retire(self) -> None:
+    def _retire(self) -> list[Wakeup]:
+        if self._retired is None:
+            self._retired = []
         if self._wakeup is not None:
             self._retired.append(self._wakeup)
             self._wakeup = None
+        return self._retired
 
 
 def _close_all(wakeups: list[Wakeup]) -> None:

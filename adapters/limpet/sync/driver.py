@@ -76,7 +76,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         "_first_dial",
         "_prepared",
         "_restarts",
-        "_start",
+        "_run",
         "_starting",
         "_transport_closed",
         "alive",
@@ -95,19 +95,20 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self._transport_closed: threading.Condition | None = None
-        self.unacked: UnackedQueue = UnackedQueue(self.session, self.now, self.can_send, self.drain)
+        self.unacked: UnackedQueue = UnackedQueue(self)
         self._senders = self.unacked
         self.streams: OpenStreams = OpenStreams()
-        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
+        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self)
         self.starts: list[Call] = []
         self.submitted: dict[Future, None] = {}
         self._close_by = math.inf
-        self._start: Call | None = None  # the call that has started the session
+        self._run = 0  # the number of this start
         self._starting: Call | None = None  # the same, until it has its result
         self._prepared = False  # a thread waits for the first dial
         self._first_dial: Dial | None = None
-        self._restarts: list[Work] = []  # starts that wait until all of this one is over
-        self._closing: list[TcpConnection | MessageThreads] = []
+        # Tuples: an empty list takes 56 bytes.
+        self._restarts: tuple[Work, ...] = ()  # starts that wait until all of this one is over
+        self._closing: tuple[TcpConnection | MessageThreads, ...] = ()
 
     @property
     def lock(self) -> threading.RLock:
@@ -181,7 +182,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             finally:
                 if self._transport is not None:
                     self._transport.abort()
-                    self._closing.append(self._transport)
+                    self._closing += (self._transport,)
                     self._transport = None
             events = [*answers(self._delivering), *self.last_events()]
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
@@ -203,10 +204,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
             self._tidy()
             self.callbacks.watch()
-            self.alive, self._start = False, None
+            self.alive = False
             self.worker.mailbox.close()
             self.worker.mailbox.put_first(self._restarts)
-            self._restarts.clear()
+            self._restarts = ()
 
     # ---- Work of the thread (lock held)
 
@@ -226,11 +227,12 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
             if self.alive:  # started by a callback for the stop, which is not over
-                self._restarts.append(lambda: do(call, partial(self.begin, timeout)))
+                self._restarts += (lambda: do(call, partial(self.begin, timeout)),)
                 return
             self._acquire()
         self.start_session(self.now(), timeout)
-        self._start = self._starting = call
+        self._run += 1
+        self._starting, call.key = call, self._run
         if self._prepared:
             self._dial = self._first_dial = self.session.dial
 
@@ -274,7 +276,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         Args:
             start: stop the session only if this call has started it; None: in any case.
         """
-        if not self.alive or (start is not None and start is not self._start):
+        if not self.alive or (start is not None and start.key != self._run):
             call.set_result(False)
             return
         self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
@@ -337,7 +339,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             return
         if self._transport is not None:
             self._transport.close()
-            self._closing = [one for one in (*self._closing, self._transport) if not one.closed]
+            self._closing = tuple(one for one in (*self._closing, self._transport) if not one.closed)
             self._transport = None
         self._dial = dial = self.session.dial
         if dial is not None:
@@ -385,10 +387,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 sock.close()
                 return
             self._transport = transport = TcpConnection(pipeline, sock)
-        while (sock := self._open_further(dial, transport)) >= 0:
+        while (fd := self._open_further(dial, transport)) >= 0:
             # If the driver's thread closes the socket now, its number may soon be that of another file. To wait for
             # that is harmless: what comes of it is a look.
-            _, ready = wait(_OPENING_INTERVAL, -1, sock, transport.events())
+            _, ready = wait(_OPENING_INTERVAL, -1, fd, transport.events())
             with self.lock:
                 if ready and transport is self._transport:
                     transport.receive()
@@ -419,10 +421,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.unacked.accepting = False
         self.submitted.clear()
         self.streams.readers.clear()
-        self.callbacks.after_fork(self.lock)
+        self.callbacks.after_fork()
         for buffer in (*self.delivery.buffers, self.delivery.inbox):
             buffer.forget()
-        if self.worker.running:
-            if isinstance(self._transport, TcpConnection):
-                self._transport.abort()
-                self._transport = None
+        if self.worker.running and isinstance(self._transport, TcpConnection):
+            self._transport.abort()
+            self._transport = None
