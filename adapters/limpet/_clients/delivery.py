@@ -159,7 +159,6 @@ class Delivery(Buffers):
             self._home.settle(event)
 
     def _tell(self, record: StreamRecord, event: StreamOpened | StreamProgress | StreamClosed) -> None:
-        if isinstance(event, StreamClosed):
-            if self.outgoing:
-                self.outgoing.pop(record, None)
+        if isinstance(event, StreamClosed) and self.outgoing:
+            self.outgoing.pop(record, None)
         record.told(event)
