@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -64,9 +63,9 @@ def test_the_blocking_client_reads_on() -> None:
     pipeline.receive_data(accepted(pipeline.data_to_send()), time.monotonic())
     assert isinstance(session.events()[0], Connected)
     ours, peers = socket.socketpair()
-    with ours, peers, selectors.DefaultSelector() as selector:
+    with ours, peers:
         ours.setblocking(False)
-        connection = BlockingTcp(pipeline, ours, selector)
+        connection = BlockingTcp(pipeline, ours)
         peers.sendall(LAST_WORDS)
         peers.close()
         session.send_event("e", "x", time.monotonic())

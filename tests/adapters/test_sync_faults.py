@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -57,10 +56,10 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("owner", "method"),
-    [(Pipeline, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (None, "select")],
+    [(Pipeline, "receive_data"), (Session, "wake"), (Session, "receive_messages"), (driver, "wait")],
 )
 def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
-    owner: type | None, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    owner: object, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with BackgroundService() as service:
         client = Client(service.url(), fast(keepalive_interval=0.1, close_timeout=0.2))
@@ -84,7 +83,7 @@ def test_a_fault_in_the_thread_ends_the_client_and_tells_everybody(
         request = threading.Thread(target=wait, args=(lambda: client.send_to_group(GROUP, 1),))
         request.start()
         until(lambda: pending(client._session))
-        monkeypatch.setattr(owner or client._driver._selector, method, fail)
+        monkeypatch.setattr(owner, method, fail)
         if method.startswith("receive"):
             service.resume()
         for thread in (*waiting, request):
@@ -151,7 +150,7 @@ def test_a_fault_in_handing_out_loses_no_answer() -> None:
 # ---- What the system has none left of
 
 
-@pytest.mark.parametrize("scarce", ["selector", "socket pair", "thread"])
+@pytest.mark.parametrize("scarce", ["file descriptor", "thread"])
 def test_without_what_it_needs_it_does_not_start_and_may_do_so_later(
     scarce: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,8 +163,7 @@ def test_without_what_it_needs_it_does_not_start_and_may_do_so_later(
         with client:
             pass
         owner, name = {
-            "selector": (selectors, "DefaultSelector"),
-            "socket pair": (socket, "socketpair"),
+            "file descriptor": (os, "eventfd") if hasattr(os, "eventfd") else (socket, "socketpair"),
             "thread": (threading.Thread, "start"),
         }[scarce]
         with monkeypatch.context() as patch:
@@ -198,9 +196,13 @@ def refuse_threads(patch: pytest.MonkeyPatch, kind: str, times: int) -> list[str
 def test_without_a_thread_to_dial_it_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with BackgroundService() as service:
         with monkeypatch.context() as patch:
-            refuse_threads(patch, "limpet-dial", 1)
+            refuse_threads(patch, "limpet-dial", 2)  # the second one is asked for at once
             with pytest.raises(ConnectError, match="can't start new thread"):
                 Client(service.url(), fast()).start()
+        with monkeypatch.context() as patch:
+            refused = refuse_threads(patch, "limpet-dial", 1)
+            with Client(service.url(), fast()):
+                assert len(refused) == 1
         with Client(service.url(), fast()) as client:
             client.join_group(GROUP)
             lost = client.events(Disconnected)

@@ -28,6 +28,7 @@ from limpet import (
 from limpet.asyncio import Client as AsyncioClient
 from limpet.connect import BlockingTransport, Close
 from limpet.sync import Client
+from limpet.sync._worker import Worker
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
 
@@ -189,6 +190,32 @@ def test_a_close_that_raises_is_a_close(connector: MemoryConnector) -> None:
     connector.kinds = [Broken]
     with client_of(connector):
         pass
+    assert connector.transports[0].closed == [1000]
+
+
+def test_a_stop_before_the_clients_own_thread_has_begun_waits_for_the_close(
+    connector: MemoryConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Transport):
+        def close(self, code: int, reason: str) -> None:
+            time.sleep(0.05)
+            super().close(code, reason)
+
+    begin, run = threading.Event(), Worker._run
+
+    def late(worker: Worker) -> None:
+        begin.wait(LIMIT)
+        run(worker)
+
+    monkeypatch.setattr(Worker, "_run", late)
+    connector.kinds = [Slow]
+    client = Client(URL, fast(close_timeout=LIMIT), connect=connector.connect)
+    client.start()  # the thread that reads messages has told that it is connected
+    stopping = threading.Thread(target=client.stop)
+    stopping.start()
+    until(lambda: len(client._driver.worker.mailbox))
+    begin.set()
+    stopping.join(LIMIT)
     assert connector.transports[0].closed == [1000]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -66,11 +65,10 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_a_read_of_little_takes_little_room_and_a_flood_takes_much(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = pair
     pipeline: Any = Sizes()
-    with selectors.DefaultSelector() as selector:
-        connection = TcpConnection(pipeline, ours, selector)
-        for size, reads in [(10, [10]), (20_000, [4096, 15_904]), (10, [10]), (20_000, [4096, 15_904])]:
-            peer.sendall(bytes(size))
-            for _ in reads:
-                connection.receive()
-            assert pipeline.sizes == reads
-            pipeline.sizes.clear()
+    connection = TcpConnection(pipeline, ours)
+    for size, reads in [(10, [10]), (20_000, [4096, 15_904]), (10, [10]), (20_000, [4096, 15_904])]:
+        peer.sendall(bytes(size))
+        for _ in reads:
+            connection.receive()
+        assert pipeline.sizes == reads
+        pipeline.sizes.clear()

@@ -22,6 +22,7 @@ from limpet._clients.buffers import Buffers, Consumers
 from limpet._clients.callbacks import CallbackQueue
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
+from limpet_core.nothing import NOTHING
 
 ONLY_MESSAGES: frozenset[type] = frozenset({GroupMessage})
 
@@ -67,7 +68,7 @@ class Delivery(Buffers):
     ) -> None:
         super().__init__(limit, home)
         self.callbacks: CallbackQueue = CallbackQueue(limit, self, home, elsewhere)
-        self.outgoing: dict[StreamRecord, None] = {}  # an empty set would take more
+        self.outgoing: dict[StreamRecord, None] = NOTHING
         self.instruments: Instruments | None = None
         self._answered = answered
         self._invoked = invoked
@@ -77,6 +78,12 @@ class Delivery(Buffers):
     def waiting(self) -> int:
         """How many events wait for callbacks and iterators; any thread may ask."""
         return self.callbacks.waiting + sum(buffer.waiting for buffer in (*tuple(self.buffers), self.inbox))
+
+    def write(self, record: StreamRecord) -> None:
+        """Note a stream that the client writes, until its end is told."""
+        if self.outgoing is NOTHING:
+            self.outgoing = {}
+        self.outgoing[record] = None
 
     # ---- Events
 
@@ -152,6 +159,6 @@ class Delivery(Buffers):
             self._home.settle(event)
 
     def _tell(self, record: StreamRecord, event: StreamOpened | StreamProgress | StreamClosed) -> None:
-        if isinstance(event, StreamClosed):
+        if isinstance(event, StreamClosed) and self.outgoing:
             self.outgoing.pop(record, None)
         record.told(event)

@@ -69,7 +69,7 @@ class OutgoingStream(OnlyAsync):
             return self  # `async with await client.open_stream(...)`
         driver.check_home()
         record.stream_id = self._opening(now=driver.now(), user_data=record)
-        driver.delivery.outgoing[record] = None
+        driver.delivery.write(record)
         driver.flush()
         try:
             while not (record.opened or record.closed):

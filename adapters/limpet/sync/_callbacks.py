@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from typing import Protocol
 
 from limpet import Session, State
 from limpet._clients.callbacks import CallbackQueue, Running
@@ -16,12 +16,23 @@ RETRY = 1.0
 """Seconds until the next attempt to start a thread that could not be started."""
 
 
+class Home(Protocol):
+    """The driver."""
+
+    session: Session
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock that is held while the queue is touched; another one in a forked child."""
+        ...
+
+    def now(self) -> float:
+        """Return the session's time."""
+        ...
+
+
 class CallbackThread:
     """Calls callbacks in a thread of its own, from the first event that has one until the client stops.
-
-    Args:
-        lock: the driver's, held while the queue is touched.
-        now: the session's clock.
 
     Attributes:
         due: when to call :meth:`tend` at the latest: the thread could not be started, or one callback may hold up
@@ -30,23 +41,19 @@ class CallbackThread:
 
     __slots__ = (
         "_changed",
-        "_lock",
+        "_home",
         "_look_at",
-        "_now",
         "_queue",
         "_retry_at",
-        "_session",
         "_thread",
         "due",
     )
 
-    def __init__(self, queue: CallbackQueue, session: Session, lock: threading.RLock, now: Callable[[], float]) -> None:
+    def __init__(self, queue: CallbackQueue, home: Home) -> None:
         self.due: float = math.inf
         self._retry_at = self._look_at = math.inf
         self._queue = queue
-        self._session = session
-        self._now = now
-        self._lock = lock
+        self._home = home
         self._changed: threading.Condition | None = None  # made with a thread that waits for it: it takes 1.2 KiB
         self._thread: threading.Thread | None = None
 
@@ -59,13 +66,13 @@ class CallbackThread:
                 thread.start()
             except RuntimeError as error:
                 log.error("callbacks have to wait for their thread, which is tried again in %g s: %s", RETRY, error)
-                self._retry_at = self._now() + RETRY
+                self._retry_at = self._home.now() + RETRY
             else:
                 self._thread = thread
         if self._changed is not None:
             self._changed.notify_all()
         if self._look_at == math.inf and self._queue.held_up:
-            self._look_at = self._queue.look(self._now())
+            self._look_at = self._queue.look(self._home.now())
         self.due = min(self._retry_at, self._look_at)
 
     def tend(self, now: float) -> None:
@@ -85,26 +92,25 @@ class CallbackThread:
                 log.debug("no thread looks after the callbacks that are left: %s", error)
 
     def _watch(self) -> None:
-        with self._lock:
-            while (again := self._queue.look(self._now())) < math.inf:
-                self._change().wait(again - self._now())
+        with self._home.lock:
+            while (again := self._queue.look(self._home.now())) < math.inf:
+                self._change().wait(again - self._home.now())
 
     def _change(self) -> threading.Condition:
         """Return the condition: there are events for callbacks, or the thread has ended (lock held)."""
         if self._changed is None:
-            self._changed = threading.Condition(self._lock)
+            self._changed = threading.Condition(self._home.lock)
         return self._changed
 
-    def after_fork(self, lock: threading.RLock) -> None:
-        """Forget the thread, which is the parent's."""
-        self._thread = None
-        self._lock, self._changed = lock, None
+    def after_fork(self) -> None:
+        """Forget the thread, which is the parent's, and the lock, which has another one in its place."""
+        self._thread = self._changed = None
 
     def _run(self) -> None:
         while True:
-            with self._lock:
+            with self._home.lock:
                 while (queued := self._queue.take()) is None:
-                    if self._session.state is State.STOPPED:
+                    if self._home.session.state is State.STOPPED:
                         self._thread = None
                         self._change().notify_all()
                         return

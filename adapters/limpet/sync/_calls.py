@@ -64,7 +64,7 @@ class Call(Waiter):
     Attributes:
         request: the request to make.
         publish: whether the request counts as a publish without an ack.
-        key: the ack id of the request, or the invocation id (str), once it was made.
+        key: the ack id of the request, or the invocation id (str), once it was made; of a start: its number.
         unwanted: whether the caller has given up: the work must not begin any more.
     """
 

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from _thread import get_ident
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from weakref import finalize
+
+from limpet.sync._waits import Wakeup
 
 Work = Callable[[], None]
 
 
-class WakeupPipe:
-    """Wakes a thread that waits in a selector.
-
-    Attributes:
-        reader: the socket for the selector.
-    """
-
-    __slots__ = (
-        "_writer",
-        "reader",
-    )
-
-    def __init__(self) -> None:
-        self.reader: socket.socket
-        self._writer: socket.socket
-        self.reader, self._writer = socket.socketpair()
-        self.reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def wake(self) -> None:
-        with suppress(OSError):  # full: the thread has not read the last thousand bytes yet
-            self._writer.send(b"!")
-
-    def clear(self) -> None:
-        with suppress(BlockingIOError):
-            self.reader.recv(4096)
-
-    def close(self) -> None:
-        """Close the sockets. No thread may be about to call :meth:`wake`: its byte could get into another new file."""
-        self.reader.close()
-        self._writer.close()
-
-
 class Mailbox:
-    """A queue of work, and the pipe that wakes the driver's thread.
+    """A queue of work, and the wakeup of the driver's thread.
 
     A thread that posts can be interrupted between any two steps. It takes no lock: ``list.append`` is one step of the
     interpreter.
 
     Attributes:
-        asleep: the driver's thread waits in its selector, or is about to, and has to be woken.
+        asleep: the driver's thread waits, or is about to, and has to be woken.
     """
 
     __slots__ = (
@@ -68,8 +35,8 @@ class Mailbox:
     def __init__(self) -> None:
         self.asleep: bool = False
         self._queue: list[Work] = []  # a deque takes 0.7 KiB, even empty
-        self._wakeup: WakeupPipe | None = None
-        self._retired: list[WakeupPipe] = []
+        self._wakeup: Wakeup | None = None
+        self._retired: list[Wakeup] | None = None
         self._closed_at_the_end: finalize[..., Mailbox] | None = None
         self._waking: dict[int, None] = {}  # the threads that are in wake()
 
@@ -86,7 +53,7 @@ class Mailbox:
     def wake(self) -> None:
         """Wake the driver's thread, if there is one."""
         me = get_ident()
-        self._waking[me] = None  # before the pipe is read: it is not closed while a thread may hold it
+        self._waking[me] = None  # before the wakeup is read: it is not closed while a thread may hold it
         try:
             wakeup = self._wakeup
             if wakeup is not None:
@@ -112,43 +79,51 @@ class Mailbox:
         finally:
             self._queue[:0] = left  # none, unless one has raised
 
-    def open(self, wakeup: WakeupPipe) -> None:
+    def open(self, wakeup: Wakeup) -> None:
         """Be woken through ``wakeup`` from now on."""
         self._wakeup = wakeup
 
+    @property
+    def reader(self) -> int:
+        """The file descriptor that wakes the thread."""
+        assert self._wakeup is not None, "bug: nothing was started"
+        return self._wakeup.reader
+
     def woken(self) -> None:
-        """Empty the pipe."""
+        """Have the next wait sleep again."""
         if self._wakeup is not None:
             self._wakeup.clear()
 
     def close(self) -> None:
-        """Close the pipe as soon as no thread is about to use it.
+        """Close the wakeup as soon as no thread is about to use it.
 
-        A thread that was interrupted in :meth:`wake` may count as being in it until it comes again: the pipe is closed
-        by the next call then, or with the mailbox.
+        A thread that was interrupted in :meth:`wake` may count as being in it until it comes again: the wakeup is
+        closed by the next call then, or with the mailbox.
         """
-        self._retire()
+        retired = self._retire()
         for _ in range(10):
             if not self._waking:
-                _close_all(self._retired)
+                _close_all(retired)
                 return
             time.sleep(0.001)
         if self._closed_at_the_end is None:
-            self._closed_at_the_end = finalize(self, _close_all, self._retired)
+            self._closed_at_the_end = finalize(self, _close_all, retired)
 
     def after_fork(self) -> None:
         """Forget in a forked child all that the threads of the parent have left."""
         self.asleep = False
         self._queue.clear()
-        self._retire()
-        _close_all(self._retired)
+        _close_all(self._retire())
 
-    def _retire(self) -> None:
+    def _retire(self) -> list[Wakeup]:
+        if self._retired is None:
+            self._retired = []
         if self._wakeup is not None:
             self._retired.append(self._wakeup)
             self._wakeup = None
+        return self._retired
 
 
-def _close_all(pipes: list[WakeupPipe]) -> None:
-    while pipes:
-        pipes.pop().close()
+def _close_all(wakeups: list[Wakeup]) -> None:
+    while wakeups:
+        wakeups.pop().close()

@@ -37,7 +37,7 @@ class OutgoingStream(OnlyBlocking):
         def step() -> bool:
             if not record.stream_id:
                 record.stream_id = opening(now=driver.now(), user_data=record)
-                driver.delivery.outgoing[record] = None
+                driver.delivery.write(record)
                 return False
             record.check()
             return record.opened

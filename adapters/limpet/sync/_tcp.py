@@ -1,13 +1,13 @@
-"""TCP connections for the driver's selector."""
+"""TCP connections for the threads of a driver."""
 
 from __future__ import annotations
 
-import selectors
 import socket
 import time
 from contextlib import suppress
 
 from limpet._transports.pipeline import Pipeline
+from limpet.sync._waits import READ, WRITE
 from limpet_core.text import reason_of
 
 _CHUNK = 256 * 1024
@@ -22,6 +22,7 @@ class TcpConnection:
 
     Attributes:
         closed: whether nothing has to be waited for at its end.
+        opening: whether the thread that has dialled still waits for the socket, and not the driver's.
     """
 
     closed = True
@@ -29,19 +30,19 @@ class TcpConnection:
     __slots__ = (
         "_chunk",
         "_pipeline",
-        "_registered",
-        "_selector",
+        "_reading",
         "_socket",
         "_unsent",
+        "opening",
     )
 
-    def __init__(self, pipeline: Pipeline, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+    def __init__(self, pipeline: Pipeline, sock: socket.socket) -> None:
         with suppress(OSError):  # gone already: the next receive() reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._pipeline = pipeline
         self._socket = sock
-        self._selector = selector
-        self._registered = 0
+        self.opening: bool = True
+        self._reading = True
         self._unsent = b""
         self._chunk = _SMALL_CHUNK
 
@@ -66,14 +67,16 @@ class TcpConnection:
         self._unsent = unsent
 
     def read(self, wanted: bool) -> None:
-        """Register for reading, if ``wanted``, and for writing, if needed; the key's data is this object."""
-        events = (selectors.EVENT_READ if wanted else 0) | (selectors.EVENT_WRITE if self._unsent else 0)
-        if events != self._registered:
-            if self._registered:
-                self._selector.unregister(self._socket)
-            if events:
-                self._selector.register(self._socket, events, self)
-            self._registered = events
+        """Read on, or pause; the thread that waits for the socket does not notice before its next wait."""
+        self._reading = wanted
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        return self._socket.fileno()
+
+    def events(self) -> int:
+        """Return what to wait for at the socket, for :func:`limpet.sync._waits.wait`."""
+        return (READ if self._reading else 0) | (WRITE if self._unsent else 0)
 
     def receive(self) -> None:
         """Hand received data to the session."""
@@ -89,8 +92,6 @@ class TcpConnection:
 
     def close(self) -> None:
         """Close the socket, after TLS's goodbye if the socket takes it at once."""
-        if self._registered:
-            self._selector.unregister(self._socket)
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
                 self._socket.send(self._pipeline.close_notify())

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from limpet import ClientStopped, Session, State, TooManyRequests
 from limpet.sync._calls import Call
+
+
+class Home(Protocol):
+    """The driver. It is asked itself: bound methods that are kept take 64 bytes each."""
+
+    session: Session
+
+    def now(self) -> float:
+        """Return the session's time."""
+        ...
+
+    def can_send(self, publish: bool, /) -> bool:
+        """Return whether a message, a publish or not, can be sent now."""
+        ...
+
+    def drain(self) -> None:
+        """Do what the session wants done."""
+        ...
 
 
 class UnackedQueue:
@@ -14,43 +32,20 @@ class UnackedQueue:
     A short message is accepted without a wait of its sender while there is room. Accepted messages are sent in order,
     before later messages, before a stop, and before the process ends. All other senders wait for room.
 
-    Args:
-        now: the session's clock.
-        can_send: whether a message, a publish or not, can be sent now.
-        drain: drains the session.
-
     Attributes:
         accepting: whether messages are accepted without a wait; may be read by any thread.
         accepted: messages that were accepted and not sent yet, and whether each is a publish.
         waiting: calls that wait for room.
     """
 
-    __slots__ = (
-        "_can_send",
-        "_drain",
-        "_now",
-        "_session",
-        "_written",
-        "accepted",
-        "accepting",
-        "waiting",
-    )
+    __slots__ = ("_home", "_written", "accepted", "accepting", "waiting")
 
-    def __init__(
-        self,
-        session: Session,
-        now: Callable[[], float],
-        can_send: Callable[[bool], bool],
-        drain: Callable[[], None],
-    ) -> None:
+    def __init__(self, home: Home) -> None:
         self.accepting: bool = False
         self.accepted: list[tuple[bytes, bool]] = []  # short; a deque takes 0.7 KiB, even empty
         self.waiting: list[Call] = []
-        self._session = session
-        self._now = now
-        self._can_send = can_send
-        self._drain = drain
-        self._written: list[Call] = []
+        self._home = home
+        self._written: list[Call] | None = None
 
     def __bool__(self) -> bool:
         """Return whether messages or calls wait for room."""
@@ -66,7 +61,7 @@ class UnackedQueue:
         while self.accepted:
             message, publish = self.accepted[0]
             try:
-                self._session.send_prepared(message, self._now(), publish=publish)
+                self._home.session.send_prepared(message, self._home.now(), publish=publish)
             except TooManyRequests:
                 return False
             except ClientStopped:
@@ -76,11 +71,11 @@ class UnackedQueue:
 
     def send(self, call: Call) -> None:
         """Make the request of ``call`` without an ack, as soon as there is room."""
-        room = self.send_accepted() and self._can_send(call.publish)
-        if room or self._session.state is State.STOPPED:
+        room = self.send_accepted() and self._home.can_send(call.publish)
+        if room or self._home.session.state is State.STOPPED:
             self._send(call)
         else:
-            self._session.sender_waits(self._now())
+            self._home.session.sender_waits(self._home.now())
             self.waiting.append(call)
 
     def send_waiting(self) -> None:
@@ -89,30 +84,33 @@ class UnackedQueue:
         while self.accepted and len(self.accepted) != left:
             left = len(self.accepted)
             self.send_accepted()
-            self._drain()  # may make room
+            self._home.drain()  # may make room
         room = not self.accepted
         for call in self.waiting.copy():
-            if room and self._can_send(call.publish):
+            if room and self._home.can_send(call.publish):
                 self.withdraw(call)
                 self._send(call)
-                self._drain()
-        room = room and not self.waiting and self._can_send(True)
-        self.accepting = room and self._session.state is State.CONNECTED
+                self._home.drain()
+        room = room and not self.waiting and self._home.can_send(True)
+        self.accepting = room and self._home.session.state is State.CONNECTED
         self.complete_written()
 
     def withdraw(self, call: Call) -> None:
         """Take a call that waits for room out of the queue."""
         self.waiting.remove(call)
-        self._session.sender_goes_on()
+        self._home.session.sender_goes_on()
 
     def complete_when_written(self, call: Call) -> None:
         """Wake the thread of ``call`` after the transport was offered all messages of the session."""
+        if self._written is None:
+            self._written = []
         self._written.append(call)
 
     def complete_written(self) -> None:
-        written, self._written = self._written, []
-        for call in written:
-            call.set_result(None)
+        if self._written is not None:
+            written, self._written = self._written, None
+            for call in written:
+                call.set_result(None)
 
     def close(self) -> None:
         """Send accepted messages; senders that wait get an error, since the session has stopped."""
@@ -126,8 +124,8 @@ class UnackedQueue:
     def _send(self, call: Call) -> None:
         assert call.request is not None
         try:
-            call.request(self._now(), ack=False)
+            call.request(self._home.now(), ack=False)
         except BaseException as error:  # noqa: BLE001 - raised in the thread of the call
             call.set_exception(error)
         else:
-            self._written.append(call)
+            self.complete_when_written(call)

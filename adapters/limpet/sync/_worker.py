@@ -41,6 +41,10 @@ class Job(Protocol):
     alive: bool
     unacked: UnackedQueue
 
+    def prepare(self) -> None:
+        """Start the threads that a start needs besides the worker's."""
+        ...
+
     def serve(self) -> None:
         """Keep the session going until it has stopped."""
         ...
@@ -81,7 +85,7 @@ class Worker:
         self.lock: threading.RLock = threading.RLock()
         self.mailbox: Mailbox = Mailbox()
         self.thread: threading.Thread | None = None
-        self.waiting_for_end: list[Call] = []
+        self.waiting_for_end: tuple[Call, ...] = ()
         self._job = job
         self._process = 0
         self._ended: threading.Thread | None = None  # kept: Python's bookkeeping of a dropped one can be interrupted
@@ -143,11 +147,17 @@ class Worker:
     # ---- The thread
 
     def boot(self, call: Call, begin: Callable[[Call], None]) -> None:
-        """Start the thread if there is none, and have it do ``begin(call)``; for a thread that nothing interrupts."""
+        """Start the thread if there is none, and have ``begin(call)`` done; for a thread that nothing interrupts.
+
+        It is done here where the thread is new: what its stack was once used for stays in memory as long as the thread.
+        For the same reason the other thread comes first: it gets a stack that is left from an earlier one.
+        """
         with self.lock:
-            if self.thread is None:
+            new = self.thread is None
+            if new:
                 try:
                     self._process = os.getpid()
+                    self._job.prepare()
                     self.thread = threading.Thread(target=self._run, name="limpet", daemon=True)
                     self.thread.start()
                     _running.add(self)
@@ -159,9 +169,12 @@ class Worker:
                     self._job.unacked.complete_written()
                     return
             self.mailbox.post(partial(_do_once, call, begin))
+            if new:
+                self.mailbox.do_all()
 
     def _run(self) -> None:
-        while self._wait_for_start():
+        ended: tuple[Call, ...] = ()
+        while self._wait_for_start(ended):
             try:
                 self._job.serve()
             except BaseException as error:  # noqa: BLE001 - it is told, and the end is for whoever waits
@@ -172,9 +185,15 @@ class Worker:
                     _tell_fault("not even the end goes as it should")
             finally:
                 self._job.end()
+                ended, self.waiting_for_end = self.waiting_for_end, ()
 
-    def _wait_for_start(self) -> bool:
-        """Do posted work until the job is alive; return False if the thread is to end."""
+    def _wait_for_start(self, ended: tuple[Call, ...]) -> bool:
+        """Do posted work until the job is alive; return False if the thread is to end.
+
+        Args:
+            ended: calls that have waited for the end of the job before. A stop of the next one, which may come with its
+                start, goes on waiting.
+        """
         with self.lock:
             while True:
                 self.mailbox.do_all()
@@ -182,8 +201,7 @@ class Worker:
                 alive = self._job.alive
                 if not alive and (self.mailbox or not self._leave()):
                     continue
-                calls, self.waiting_for_end = self.waiting_for_end, []
-                for call in calls:
+                for call in ended:
                     call.set_result(not alive)
                 return alive
 

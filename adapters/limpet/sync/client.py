@@ -90,13 +90,23 @@ class Client(OnlyBlocking, Requests):
         driver = Driver(Route(url, ssl, proxy, blocking_connect=connect, headers=headers), options)
         super().__init__(driver, threading.RLock(), instrument=instrument)  # among the application's threads
         self._portal = Portal(driver)
-        self._open_subscriptions = Subscriptions(self._leave_later)
-        self._open_watches = Subscriptions(self._unsubscribe_later)
         _forks.watch(self, Client._after_fork)
 
     def _after_fork(self) -> None:
         self._guard = threading.RLock()  # a thread of the parent may have the old one
         self._driver.after_fork()
+
+    # Made when needed, by the first of all threads that come at once: each takes 0.2 KiB.
+
+    @property
+    def _open_subscriptions(self) -> Subscriptions:
+        made: Subscriptions = self.__dict__.setdefault("_subscriptions", Subscriptions(self._leave_later))
+        return made
+
+    @property
+    def _open_watches(self) -> Subscriptions:
+        made: Subscriptions = self.__dict__.setdefault("_watches", Subscriptions(self._unsubscribe_later))
+        return made
 
     # ---- Start and stop
 

@@ -1,11 +1,12 @@
-"""Drives a session with a thread: one selector, one transport, one mailbox."""
+"""Drives a session with a thread: one transport, one mailbox."""
 
 from __future__ import annotations
 
 import math
-import selectors
 import threading
 import time
+from _thread import get_ident
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -17,11 +18,12 @@ from limpet._transports.pipeline import Pipeline
 from limpet._transports.route import Route
 from limpet.sync._callbacks import RETRY, CallbackThread
 from limpet.sync._calls import Call
-from limpet.sync._mailbox import WakeupPipe, Work
+from limpet.sync._mailbox import Work
 from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
 from limpet.sync._tcp import TcpConnection
 from limpet.sync._unacked import UnackedQueue
+from limpet.sync._waits import make_wakeup, wait
 from limpet.sync._worker import Worker, cannot_start, do
 
 
@@ -41,6 +43,12 @@ class Future(Protocol):
 
 _MAX_WAIT = 3600.0
 """Seconds to wait at most: the system's calls do not take every number."""
+
+_OPENING = (State.CONNECTING, State.RECOVERING)
+"""The states of a session whose transport is being opened, or has not shown yet that it works."""
+
+_OPENING_INTERVAL = 0.1
+"""Seconds between two looks whether a transport is still wanted, in the thread that opens it."""
 
 _STREAMS_INTERVAL = 0.1
 """Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
@@ -65,9 +73,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     __slots__ = (
         "_close_by",
         "_closing",
+        "_first_dial",
+        "_prepared",
         "_restarts",
-        "_selector",
-        "_start",
+        "_run",
         "_starting",
         "_transport_closed",
         "alive",
@@ -86,18 +95,20 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.worker: Worker = Worker(self)
         self.alive: bool = False
         self._transport_closed: threading.Condition | None = None
-        self.unacked: UnackedQueue = UnackedQueue(self.session, self.now, self.can_send, self.drain)
+        self.unacked: UnackedQueue = UnackedQueue(self)
         self._senders = self.unacked
         self.streams: OpenStreams = OpenStreams()
-        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self.session, self.lock, self.now)
+        self.callbacks: CallbackThread = CallbackThread(self.delivery.callbacks, self)
         self.starts: list[Call] = []
         self.submitted: dict[Future, None] = {}
-        self._selector: selectors.BaseSelector | None = None  # from a start to the end
         self._close_by = math.inf
-        self._start: Call | None = None  # the call that has started the session
+        self._run = 0  # the number of this start
         self._starting: Call | None = None  # the same, until it has its result
-        self._restarts: list[Work] = []  # starts that wait until all of this one is over
-        self._closing: list[TcpConnection | MessageThreads] = []
+        self._prepared = False  # a thread waits for the first dial
+        self._first_dial: Dial | None = None
+        # Tuples: an empty list takes 56 bytes.
+        self._restarts: tuple[Work, ...] = ()  # starts that wait until all of this one is over
+        self._closing: tuple[TcpConnection | MessageThreads, ...] = ()
 
     @property
     def lock(self) -> threading.RLock:
@@ -119,9 +130,10 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def serve(self) -> None:
         """Keep the session going until it has stopped."""
+        mailbox = self.worker.mailbox
         while True:
             with self.lock:
-                self.worker.mailbox.do_all()
+                mailbox.do_all()
                 self.drain()
                 self.unacked.send_waiting()
                 if self.session.state is State.STOPPED:
@@ -129,21 +141,22 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 timeout = self._tidy() - self.now()
                 self._armed = self.session.deadline
                 timeout = max(0.0, min(timeout, self._armed - self.now(), _MAX_WAIT))
-                self.worker.mailbox.asleep = True  # before the last look: threads that come later wake the selector
-            assert self._selector is not None
-            ready = self._selector.select(0.0 if self.worker.mailbox else timeout)
-            self.worker.mailbox.asleep = False
+                transport, sock, events = self._transport, -1, 0
+                if isinstance(transport, TcpConnection) and not transport.opening:
+                    sock, events = transport.fileno(), transport.events()
+                mailbox.asleep = True  # before the last look: threads that come later wake this one
+            woken, ready = wait(0.0 if mailbox else timeout, mailbox.reader, sock, events)
+            mailbox.asleep = False
             with self.lock:
                 if self.worker.fault is not None:
                     raise self.worker.fault
                 now = self.now()
                 if now >= self.session.deadline:
                     self._wake_session(now)
-                for key, _ in ready:
-                    if key.data is None:
-                        self.worker.mailbox.woken()
-                    elif isinstance(key.data, TcpConnection) and key.data is self._transport:
-                        key.data.receive()
+                if woken:
+                    mailbox.woken()
+                if ready and isinstance(transport, TcpConnection) and transport is self._transport:
+                    transport.receive()
 
     def _tidy(self) -> float:
         """Close dropped streams and look after the callbacks; return when the driver is to look again."""
@@ -169,7 +182,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             finally:
                 if self._transport is not None:
                     self._transport.abort()
-                    self._closing.append(self._transport)
+                    self._closing += (self._transport,)
                     self._transport = None
             events = [*answers(self._delivering), *self.last_events()]
             self.delivery.deliver([Stopped(failure) if type(event) is Stopped else event for event in events])
@@ -191,13 +204,19 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             self.settle(Stopped(ConnectError("the client's own thread has failed")))  # if nothing else did
             self._tidy()
             self.callbacks.watch()
-            self.alive, self._start = False, None
-            self._close_selector()
+            self.alive = False
             self.worker.mailbox.close()
             self.worker.mailbox.put_first(self._restarts)
-            self._restarts.clear()
+            self._restarts = ()
 
     # ---- Work of the thread (lock held)
+
+    def prepare(self) -> None:
+        """Have a thread wait for the lock, and then for the first dial; without one the driver's thread dials later."""
+        self._prepared = False
+        with suppress(RuntimeError):
+            self.worker.spawn("limpet-dial", self._open_first)
+            self._prepared = True
 
     def begin(self, timeout: float | None, call: Call) -> None:
         """Start the session; ``call`` gets the first Connected or Stopped."""
@@ -208,29 +227,24 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             raise ClientStopped("the client was stopped while it started")
         if self.session.state is State.STOPPED:
             if self.alive:  # started by a callback for the stop, which is not over
-                self._restarts.append(lambda: do(call, partial(self.begin, timeout)))
+                self._restarts += (lambda: do(call, partial(self.begin, timeout)),)
                 return
             self._acquire()
         self.start_session(self.now(), timeout)
-        self._start = self._starting = call
+        self._run += 1
+        self._starting, call.key = call, self._run
+        if self._prepared:
+            self._dial = self._first_dial = self.session.dial
 
     def _acquire(self) -> None:
-        """Acquire selector and wakeup pipe, both or neither."""
+        """Acquire what wakes the thread."""
         try:
-            self._selector = selectors.DefaultSelector()
-            wakeup = WakeupPipe()
-            self._selector.register(wakeup.reader, selectors.EVENT_READ)
+            wakeup = make_wakeup()
         except OSError as error:
-            self._close_selector()
             raise cannot_start(error) from error
         self.worker.mailbox.open(wakeup)
         self.worker.fault, self._close_by = None, math.inf
         self.alive = True
-
-    def _close_selector(self) -> None:
-        if self._selector is not None:
-            self._selector.close()
-            self._selector = None
 
     def request(self, call: Call) -> None:
         """Make the request of ``call``, whose waiter gets the answer."""
@@ -262,11 +276,11 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         Args:
             start: stop the session only if this call has started it; None: in any case.
         """
-        if not self.alive or (start is not None and start is not self._start):
+        if not self.alive or (start is not None and start.key != self._run):
             call.set_result(False)
             return
         self._close_by = min(self._close_by, self.now() + self.session.options.close_timeout)
-        self.worker.waiting_for_end.append(call)
+        self.worker.waiting_for_end += (call,)
         self.session.stop(self.now())
 
     def check_now(self) -> None:
@@ -319,12 +333,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     # ---- Transports
 
     def _redial(self) -> None:
-        if threading.current_thread() is not self.worker.thread:
-            self._request_turn()  # the selector is the driver's thread's alone
+        thread = self.worker.thread
+        if thread is None or thread.ident != get_ident():
+            self._request_turn()  # the driver's thread may be waiting for the socket
             return
         if self._transport is not None:
             self._transport.close()
-            self._closing = [one for one in (*self._closing, self._transport) if not one.closed]
+            self._closing = tuple(one for one in (*self._closing, self._transport) if not one.closed)
             self._transport = None
         self._dial = dial = self.session.dial
         if dial is not None:
@@ -334,6 +349,13 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
                 self.session.dial_failed(error, self.now())  # a dial wanted at once has to wait: see _tidy()
+
+    def _open_first(self) -> None:
+        """Open the transport for the first dial of a start, if there is one."""
+        with self.lock:
+            dial, self._first_dial, self._prepared = self._first_dial, None, False
+        if dial is not None:
+            self._open(dial)
 
     def _open(self, dial: Dial) -> None:
         """Open the transport for ``dial``; in a thread of its own."""
@@ -361,11 +383,31 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
                 self._request_turn()
             return
         with self.lock:
-            if dial.wanted and self._selector is not None:
-                self._transport = TcpConnection(pipeline, sock, self._selector)
-                self._request_turn()
-            else:
+            if not (dial.wanted and self.alive):
                 sock.close()
+                return
+            self._transport = transport = TcpConnection(pipeline, sock)
+        while (fd := self._open_further(dial, transport)) >= 0:
+            # If the driver's thread closes the socket now, its number may soon be that of another file. To wait for
+            # that is harmless: what comes of it is a look.
+            _, ready = wait(_OPENING_INTERVAL, -1, fd, transport.events())
+            with self.lock:
+                if ready and transport is self._transport:
+                    transport.receive()
+
+    def _open_further(self, dial: Dial, transport: TcpConnection) -> int:
+        """Drive a transport until the session is connected; return the socket to wait for, -1 at the end.
+
+        Handshakes go deeper than all that comes later, and what a stack was once used for stays in memory as long as
+        its thread: 4 KiB of an idle client, and more with TLS.
+        """
+        with self.lock:
+            if transport is self._transport and dial.wanted and self.session.state in _OPENING:
+                self.drain()
+                return transport.fileno()
+            transport.opening = False
+            self._request_turn()
+            return -1
 
     # ---- A fork
 
@@ -379,11 +421,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.unacked.accepting = False
         self.submitted.clear()
         self.streams.readers.clear()
-        self.callbacks.after_fork(self.lock)
+        self.callbacks.after_fork()
         for buffer in (*self.delivery.buffers, self.delivery.inbox):
             buffer.forget()
-        if self.worker.running:
-            if isinstance(self._transport, TcpConnection):
-                self._transport.abort()
-                self._transport = None
-            self._close_selector()
+        if self.worker.running and isinstance(self._transport, TcpConnection):
+            self._transport.abort()
+            self._transport = None

@@ -25,7 +25,7 @@ class Groups:
     __slots__ = ("_changes", "_listed", "_pending", "_rejoins", "joined")
 
     def __init__(self) -> None:
-        self.joined: dict[str, None] = {}
+        self.joined: dict[str, None] = NOTHING
         self._changes = 0  # of what is joined
         self._listed = _NONE_LISTED
         # Made when they are needed, which is not for long.
@@ -41,17 +41,20 @@ class Groups:
 
     def join(self, group: str) -> None:
         """Note that the client is in ``group``."""
+        if self.joined is NOTHING:
+            self.joined = {}
         self.joined[group] = None
         self._changes += 1
 
     def leave(self, group: str) -> None:
         """Note that the client is not in ``group``."""
-        self.joined.pop(group, None)
+        if group in self.joined:
+            del self.joined[group]
         self._changes += 1
 
     def leave_all(self) -> None:
         """Note that the client is in no group."""
-        self.joined.clear()
+        self.joined = NOTHING
         self._changes += 1
 
     def add(self, request: Request) -> list[Request]:

@@ -7,6 +7,8 @@ from typing import Final
 STRIDE: Final = 150
 """Every so many publishes without an ack, the session asks for an ack of its own."""
 
+_WHOLE: Final = 2 * STRIDE  # one object for all sessions
+
 
 class Pacing:
     """Counts publishes without an ack against the acks that the session asks for.
@@ -20,7 +22,7 @@ class Pacing:
 
     def __init__(self) -> None:
         self._stride = STRIDE
-        self.reset()
+        self._room = _WHOLE
 
     def reset(self) -> None:
         """Open the whole window."""

@@ -125,11 +125,11 @@ class Requests:
         self._own_key = _OWN_KEYS
         self._own = 0  # how many are the session's own, renewals included
         self._untracked = 0
-        self.pending: dict[int, Request] = {}
+        self.pending: dict[int, Request] = NOTHING
         self._deadlines: Deadlines[int, Request] = NO_DEADLINES  # of those with a timeout of their own
         # A request waits for its answer or for its backoff, or for a connection (then it is in neither of these).
         # The first is ordered by `due`, since all requests wait equally long: a queue and an index in one.
-        self._unanswered: dict[int, Request] = {}
+        self._unanswered: dict[int, Request] = NOTHING
         self._backing_off: dict[int, Request] = NOTHING
         # Those that may take as long as request_timeout, in the order of the calls and so of their ends.
         self._limited: dict[int, Request] = NOTHING
@@ -181,6 +181,8 @@ class Requests:
                 self._next_key = request.key + 1
         else:
             self._untracked = request.key
+        if self.pending is NOTHING:
+            self.pending = {}
         self.pending[request.key] = request
         if request.timeout is not None:
             if self._deadlines is NO_DEADLINES:
@@ -233,6 +235,8 @@ class Requests:
         request = Request(key, kind, payload, None, now, group, own=True)
         self._own_key += 1
         self._own += 1
+        if self.pending is NOTHING:
+            self.pending = {}
         self.pending[key] = request
         if kind is not REJOIN:
             self._add_states(request)
@@ -274,9 +278,12 @@ class Requests:
         key, timeout = request.key, self._options.ack_timeout
         if key > 0 and timeout is not None:
             request.due = due = now + timeout
-            if key in self._unanswered:
-                del self._unanswered[key]
-            self._unanswered[key] = request
+            unanswered = self._unanswered
+            if key in unanswered:
+                del unanswered[key]
+            elif unanswered is NOTHING:
+                unanswered = self._unanswered = {}
+            unanswered[key] = request
             if due < self.wake_at:
                 self.wake_at = due
 
@@ -328,8 +335,7 @@ class Requests:
             self._forget(request)  # under the same ack id it might bring no other snapshot
         self._groups.transport_lost()
         self.group_states.transport_lost()
-        self._unanswered.clear()
-        self._backing_off = NOTHING
+        self._unanswered = self._backing_off = NOTHING
 
     def connection_lost(self) -> None:
         """Settle the requests that cannot be repeated safely, since the connection id is gone; the rest waits.
@@ -413,7 +419,8 @@ class Requests:
             request.doubtful = True
         repeatable = may_pass and not request.superseded and not self._left_to_service(request)
         if repeatable and self._use_repeat(request):
-            self._unanswered.pop(request.key, None)
+            if self._unanswered:
+                self._unanswered.pop(request.key, None)
             self._outbox.remove(request)
             if self._backing_off is NOTHING:
                 self._backing_off = {}
@@ -472,7 +479,8 @@ class Requests:
         del self.pending[request.key]
         if request.number:
             self._deadlines.tidy()
-        self._unanswered.pop(request.key, None)
+        if self._unanswered:
+            self._unanswered.pop(request.key, None)
         if self._backing_off:
             self._backing_off.pop(request.key, None)
         if self._limited:
