@@ -220,7 +220,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     # ---- Hooks of the drain
 
     def _arm(self, deadline: float) -> None:
-        # Arming a timer costs as much as a message: a deadline that moved back is left to fire early. And the loop keeps
+        # To arm a timer costs as much as a message: a deadline that moved back is left to fire early. And the loop keeps
         # a timer that was cancelled until its time. So the timer of an attempt to connect is one that will do for the
         # keepalive, and it stays beside a second one for an acknowledgement: neither is cancelled and armed again for
         # each of these, and an idle client has one.
