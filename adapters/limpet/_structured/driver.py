@@ -163,8 +163,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         while self._ended is not None and self.session.state is State.STOPPED:
             await self._ended.wait()  # its end would be taken for the end of this run
         self._thread, self._call_soon = get_ident(), self.backend.call_soon()
-        self._alarm = self.backend.alarm()
         self.start_session(self.now(), timeout)
+        self._alarm = self.backend.alarm()
         self._ended = ended = self.backend.signal()
         self._started = started
         del started

@@ -13,12 +13,13 @@ class TimerAlarm:
     acknowledgement, and a time that moved back is looked at when its timer fires.
     """
 
-    __slots__ = ("_deadline", "_loop", "_soon", "_timer", "_waiter")
+    __slots__ = ("_deadline", "_loop", "_soon", "_soon_at", "_timer", "_timer_at", "_waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that
+        self._timer_at = self._soon_at = math.inf
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = math.inf
 
@@ -32,14 +33,16 @@ class TimerAlarm:
 
     def advance(self, deadline: float) -> None:
         self._deadline = deadline
-        if deadline == math.inf:
+        if deadline >= min(self._timer_at, self._soon_at):
             return
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._fired, False)
-        elif self._timer.when() > deadline and (self._soon is None or self._soon.when() > deadline):
+            self._timer_at = deadline
+        else:
             if self._soon is not None:
                 self._soon.cancel()
             self._soon = self._loop.call_at(deadline, self._fired, True)
+            self._soon_at = deadline
 
     def ring(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -50,12 +53,13 @@ class TimerAlarm:
             if timer is not None:
                 timer.cancel()
         self._timer = self._soon = None
+        self._timer_at = self._soon_at = math.inf
 
     def _fired(self, soon: bool) -> None:
         if soon:
-            self._soon = None
+            self._soon, self._soon_at = None, math.inf
         else:
-            self._timer = None
+            self._timer, self._timer_at = None, math.inf
         if self._loop.time() < self._deadline:
             self.advance(self._deadline)
         else:

@@ -73,6 +73,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_starting",
         "_stopping",
         "_timer",
+        "_timer_at",
         "callbacks",
     )
 
@@ -83,6 +84,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._background: dict[asyncio.Task[None], None] = NOTHING
         self._timer: asyncio.TimerHandle | None = None  # of an attempt to connect or of the keepalive
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
+        self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
@@ -220,7 +222,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     # ---- Hooks of the drain
 
     def _arm(self, deadline: float) -> None:
-        # To arm a timer costs as much as a message: a deadline that moved back is left to fire early. And the loop keeps
+        # To arm a timer costs as much as a message: a deadline that moved back is left to fire early. A loop also keeps
         # a timer that was cancelled until its time. So the timer of an attempt to connect is one that will do for the
         # keepalive, and it stays beside a second one for an acknowledgement: neither is cancelled and armed again for
         # each of these, and an idle client has one.
@@ -228,6 +230,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             keepalive = self.session.options.keepalive_interval
             deadline = min(deadline, self._loop.time() + keepalive) if keepalive else deadline
             self._timer = self._loop.call_at(deadline, self._wake, False)
+            self._timer_at = deadline
         else:
             if self._soon is not None:
                 self._soon.cancel()
@@ -298,7 +301,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
                 if timer is not None:
                     timer.cancel()
             self._timer = self._soon = None
-            self._armed = math.inf
+            self._armed = self._timer_at = math.inf
             if self.callbacks is not None:
                 self.callbacks.wake()
 
@@ -306,10 +309,11 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         """Wake the session, for one of the two timers."""
         try:
             if soon:
-                self._soon, left = None, self._timer
+                self._soon, self._armed = None, self._timer_at
             else:
-                self._timer, left = None, self._soon
-            self._armed = math.inf if left is None else left.when()
+                self._timer, self._timer_at = None, math.inf
+                if self._soon is None:
+                    self._armed = math.inf
             self._wake_session(self._loop.time())
         except BaseException as error:
             self.failed(error)
