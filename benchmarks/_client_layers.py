@@ -106,6 +106,32 @@ def receiving(name: str, size: int, *, at_once: bool) -> Workload:
     return Workload(name, run, BATCH)
 
 
+def alone_and_acknowledged(name: str, size: int) -> Workload:
+    """A thousand messages, each in a read of its own, and its acknowledgement a second later, by its timer."""
+    world = _World()
+    now = world.loop.time()
+    world.loop.time = lambda: now
+    seen = 0
+
+    def take(message: GroupMessage) -> None:
+        nonlocal seen
+        seen += 1
+
+    world.client.on(GroupMessage, take)
+    reads = [frame(message(number, size)) for number in range(1, BATCH + 1)]
+
+    def run() -> None:
+        nonlocal now
+        see_up_to(world.client._session, 0)
+        receive, turn = world.receive, world.loop._run_once
+        for read in reads:
+            receive(read)
+            now += 1.0
+            turn()
+
+    return Workload(name, run, BATCH)
+
+
 def sending(name: str, *, by: str) -> Workload:
     """A thousand requests, all at once or one after the other, and their answers."""
     world = _World()
@@ -142,6 +168,7 @@ CLIENT: list[tuple[str, Layer]] = [
     ("asyncio: receive 32 B", lambda name: receiving(name, 32, at_once=True)),
     ("asyncio: receive 4 KiB", lambda name: receiving(name, 4096, at_once=True)),
     ("asyncio: one message a read, 32 B", lambda name: receiving(name, 32, at_once=False)),
+    ("asyncio: one message a read, and its ack a second later, 32 B", lambda name: alone_and_acknowledged(name, 32)),
     ("asyncio: client.submit, 1,000 in flight", lambda name: sending(name, by="submit")),
     ("asyncio: send, 1,000 in flight", lambda name: sending(name, by="gather")),
     ("asyncio: send one after another", lambda name: sending(name, by="turn")),

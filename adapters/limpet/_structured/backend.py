@@ -47,8 +47,36 @@ class ByteStream(Protocol):
         """Send all of ``data``."""
         ...
 
+    def send_now(self, data: bytes) -> bytes | None:
+        """Send as much of ``data`` as the system takes at once, while no :meth:`send` runs.
+
+        Returns:
+            None if that is all; else what is left for :meth:`send`, which may be empty: then it waits for the rest.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close it."""
+        ...
+
+
+class Alarm(Protocol):
+    """Wakes one task at a time that may be moved."""
+
+    async def wait(self, deadline: float) -> None:
+        """Wait until ``deadline``, or less long; not while another task waits."""
+        ...
+
+    def advance(self, deadline: float) -> None:
+        """Have the task that waits go on at ``deadline``, which is earlier than before, and not wake it up for that."""
+        ...
+
+    def ring(self) -> None:
+        """Have the task that waits go on now."""
+        ...
+
+    def close(self) -> None:
+        """Forget all times: nobody waits any more."""
         ...
 
 
@@ -60,6 +88,7 @@ class Backend:
         now: returns the loop's time.
         event: makes an event, in the running loop.
         scope: makes a cancel scope of a deadline and a shield.
+        alarm: makes an alarm.
         nursery: opens a nursery or task group.
         open_tcp: opens a TCP connection to a host and port.
         broken: the exceptions of a broken TCP connection.
@@ -73,6 +102,7 @@ class Backend:
     now: Callable[[], float]
     event: Callable[[], Signal]
     scope: Callable[[float, bool], Scope]
+    alarm: Callable[[], Alarm]
     nursery: Callable[[], AbstractAsyncContextManager[Any]]
     open_tcp: Callable[[str, int], Awaitable[ByteStream]]
     broken: tuple[type[Exception], ...]
@@ -110,6 +140,39 @@ class LazySignal:
             if self._set:
                 self._event.set()
         return self._event.wait()
+
+
+class ScopeAlarm:
+    """An alarm by a cancel scope, whose deadline can be set without a wake of its task.
+
+    Args:
+        scope: makes a cancel scope of a deadline and a shield.
+        sleep: sleeps for ever.
+    """
+
+    __slots__ = ("_make", "_scope", "_sleep")
+
+    def __init__(self, scope: Callable[[float, bool], Scope], sleep: Callable[[], Awaitable[Any]]) -> None:
+        self._make = scope
+        self._sleep = sleep
+        self._scope: Any = None
+
+    async def wait(self, deadline: float) -> None:
+        try:
+            with self._make(deadline, False) as self._scope:
+                await self._sleep()
+        finally:
+            self._scope = None
+
+    def advance(self, deadline: float) -> None:
+        if self._scope is not None:
+            self._scope.deadline = deadline
+
+    def ring(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def close(self) -> None: ...
 
 
 class Fairness:

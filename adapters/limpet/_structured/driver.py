@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from limpet import ClientStopped, Connected, LocalProtocolError, Options, State, Stopped
 from limpet._clients.driver import AsyncDriver
-from limpet._structured.backend import Backend, Fairness, Nursery, SignalWaiter
+from limpet._structured.backend import Alarm, Backend, Fairness, Nursery, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.submitted import Submitted
 from limpet._structured.tasks import CLOSE_TIMEOUT, TransportTasks
@@ -44,9 +44,9 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
     """
 
     __slots__ = (
+        "_alarm",
         "_call_soon",
         "_callbacks",
-        "_earlier",
         "_ended",
         "_escaped",
         "_first",
@@ -69,7 +69,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._nursery: Nursery | None = None  # of the run
         self._transports: list[TransportTasks] = []  # those whose tasks have not ended
         self._escaped: BaseException | None = None  # of a callback that was called outside the run's nursery
-        self._earlier = self.backend.signal()  # the deadline has moved
+        self._alarm: Alarm  # of the run
         self._over = self.backend.signal()  # the session has stopped
         self._ended: Signal | None = None  # of the run that has not returned yet
         self._first: Connected | Stopped | None = None  # of the run
@@ -113,7 +113,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Wake the writer, which sends all there is when it runs."""
         self._called_meanwhile = True
         if self._transport is not None:
-            self._transport.write()
+            self._transport.write_soon()
             self._transport.read(self.session.reading)  # the answer must be read, though consumers are behind
         deadline = self.session.deadline
         if deadline < self._armed:
@@ -164,6 +164,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             await self._ended.wait()  # its end would be taken for the end of this run
         self._thread, self._call_soon = get_ident(), self.backend.call_soon()
         self.start_session(self.now(), timeout)
+        self._alarm = self.backend.alarm()
         self._ended = ended = self.backend.signal()
         self._started = started
         del started
@@ -219,7 +220,7 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """Wake the run: the session is connected, or has stopped."""
         if self._first is None:
             self._first = event
-        self._earlier.set()
+        self._alarm.ring()
         if type(event) is Stopped:
             self._over.set()
             if self._callbacks is not None:
@@ -244,7 +245,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         """End the writer after a while, if it still waits then."""
         if self._retire_at == math.inf:
             self._retire_at = self.now() + _LINGER
-            self._earlier.set()
+            if self._retire_at < self._armed:
+                self._arm(self._retire_at)
 
     def ended(self, transport: TransportTasks) -> None:
         """Forget a transport whose tasks have ended."""
@@ -260,13 +262,20 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
 
     async def _keep_time(self) -> None:
         """Wake the session when it is time, until it has stopped; tell the caller of the run once it is connected."""
+        try:
+            await self._wake_in_time()
+        finally:
+            self._alarm.close()
+            self._armed = self._retire_at = math.inf
+        if type(self._first) is Connected:  # and has stopped at once
+            self._tell_started()
+
+    async def _wake_in_time(self) -> None:
         while self.session.state is not State.STOPPED:
-            self._earlier = self.backend.signal()
             self._armed = min(self.session.deadline, self._retire_at)
             if self._first is not None:
                 self._tell_started()
-            with self.backend.scope(self._armed, False):
-                await self._earlier.wait()
+            await self._alarm.wait(self._armed)
             now = self.now()
             if now >= self._retire_at:
                 again = self._transport is not None and self._transport.retire()
@@ -274,9 +283,6 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
             if now >= self.session.deadline:
                 self._wake_session(now)
                 self.drain()
-        self._armed = self._retire_at = math.inf
-        if type(self._first) is Connected:  # and has stopped at once
-            self._tell_started()
 
     def _tell_started(self) -> None:
         started, self._started = self._started, None
@@ -305,7 +311,8 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
         self._callbacks.wake()
 
     def _arm(self, deadline: float) -> None:
-        self._earlier.set()
+        self._armed = deadline
+        self._alarm.advance(deadline)
 
 
 async def _throw(error: BaseException) -> None:

@@ -82,12 +82,23 @@ class TransportTasks:
     # ---- For the driver
 
     def write(self) -> None:
-        """Wake the writer, or begin it if there is something to send: an idle connection has none."""
+        """Send now, for a client that does nothing else at the moment; a writer is needed for what has to wait."""
+        if self._writing:
+            self._wake_writer()
+        elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.send_now():
+            self._begin_writer(self._nursery)
+
+    def write_soon(self) -> None:
+        """Wake the writer, or begin it if there is something to send: it sends the requests of a turn together."""
         if self._writing:
             self._wake_writer()
         elif self._nursery is not None and isinstance(self._connection, TcpConnection) and self._connection.collect():
-            self._writing, self._retired = True, False
-            self._nursery.start_soon(self._write)
+            self._begin_writer(self._nursery)
+
+    def _begin_writer(self, nursery: Nursery) -> None:
+        """Begin the task that writes: an idle connection has none."""
+        self._writing, self._retired = True, False
+        nursery.start_soon(self._write)
 
     def read(self, wanted: bool) -> None:
         """Resume reading; the reader itself pauses."""

@@ -70,11 +70,29 @@ class TcpConnection:
             self._collected += self._pipeline.data_to_send()
         return bool(self._collected)
 
+    def send_now(self) -> bool:
+        """Send what the system takes at once, while nothing is sent; return whether :meth:`send` has to be called."""
+        stream, pipeline = self._stream, self._pipeline
+        if stream is None or pipeline is None or not (data := pipeline.data_to_send()):
+            return False
+        try:
+            rest = stream.send_now(data)
+        except self._backend.broken as error:
+            pipeline.send_failed(reason_of(error), self._backend.now())
+            return False
+        if rest is None:
+            return False
+        self._collected = rest
+        self._halfway = len(rest) < len(data)
+        return True
+
     async def send(self) -> bool:
         """Send the bytes that are to be sent; return whether there were any."""
         assert self._stream is not None
         assert self._pipeline is not None
-        if data := self._collected + self._pipeline.data_to_send():
+        data = self._collected + self._pipeline.data_to_send()
+        sending = bool(data) or self._halfway
+        if sending:
             self._collected = b""
             self._halfway = True
             try:
@@ -83,7 +101,7 @@ class TcpConnection:
             except self._backend.broken as error:
                 self._pipeline.send_failed(reason_of(error), self._backend.now())
                 self._drain()  # the session's deadline is another now
-        return bool(data)
+        return sending
 
     async def close(self) -> None:
         """Send a close frame if the session wants that, and close."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import os
 import urllib.request
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -39,16 +40,27 @@ def choose_proxy(setting: ProxySetting, endpoint: Endpoint) -> Proxy | None:
     """
     if setting is not None:
         return _usable(setting) if setting else None
-    proxies = urllib.request.getproxies()
-    if _is_loopback(endpoint.host) or _is_excepted(endpoint, proxies.get("no", "")):
+    if _is_loopback(endpoint.host):
         return None
+    proxies = _of_environment()
     url = (proxies.get("https" if endpoint.secure else "http") or proxies.get("all") or "").strip()
-    if not url:
+    if not url or _is_excepted(endpoint, proxies.get("no", "")):
         return None
     try:
         return _usable(url if "://" in url else f"http://{url}")
     except InvalidValue as error:
         raise InvalidValue(f"the environment has a proxy that cannot be used (proxy=False: none): {error}") from None
+
+
+def _of_environment() -> dict[str, str]:
+    """Return the proxies that the environment names, or the system's settings, by the schemes that they are for.
+
+    Each connection asks, since the environment may change. To read all of it would cost a tenth of a connection.
+    """
+    of_names = urllib.request.getproxies is getattr(urllib.request, "getproxies_environment", None)
+    if of_names and not any(name[-6:].lower() == "_proxy" for name in os.environ):
+        return {}
+    return urllib.request.getproxies()
 
 
 def _usable(url: str) -> Proxy:

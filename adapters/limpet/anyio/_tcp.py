@@ -21,6 +21,7 @@ class _TcpStream:
     """A TCP connection of anyio's."""
 
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self._sock = stream.extra(anyio.abc.SocketAttribute.raw_socket)
         self._receive = stream.receive
         self.send = stream.send
         self.aclose = stream.aclose
@@ -30,6 +31,13 @@ class _TcpStream:
             return await self._receive(max_bytes)
         except anyio.EndOfStream:
             return b""
+
+    def send_now(self, data: bytes) -> bytes | None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            return data
+        return None if sent == len(data) else data[sent:]
 
 
 class _AsyncioStream(asyncio.Protocol):
@@ -86,6 +94,13 @@ class _AsyncioStream(asyncio.Protocol):
         finally:
             self._writer = None
         self._check_open()
+
+    def send_now(self, data: bytes) -> bytes | None:
+        self._check_open()
+        if self._full:
+            return data
+        self._transport.write(data)
+        return b"" if self._full else None
 
     async def aclose(self) -> None:
         self._transport.abort()

@@ -10,11 +10,12 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from limpet._structured.backend import Backend
+from limpet._structured.backend import Backend, ScopeAlarm
 from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
 from limpet._transports.held import Signal
+from limpet.anyio._alarm import TimerAlarm
 from limpet.anyio._tcp import on_asyncio, open_tcp
 
 
@@ -58,10 +59,15 @@ def _event() -> Signal:
     return _Event() if on_asyncio() else anyio.Event()
 
 
+def _scope(deadline: float, shield: bool) -> anyio.CancelScope:
+    return anyio.CancelScope(deadline=deadline, shield=shield)
+
+
 BACKEND = Backend(
     now=anyio.current_time,
     event=_event,
-    scope=lambda deadline, shield: anyio.CancelScope(deadline=deadline, shield=shield),
+    scope=_scope,
+    alarm=lambda: TimerAlarm() if on_asyncio() else ScopeAlarm(_scope, anyio.sleep_forever),
     nursery=anyio.create_task_group,
     open_tcp=open_tcp,
     broken=(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError),

@@ -69,9 +69,11 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_max_sends",
         "_more",
         "_sends",
+        "_soon",
         "_starting",
         "_stopping",
         "_timer",
+        "_timer_at",
         "callbacks",
     )
 
@@ -80,7 +82,9 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self.callbacks: CallbackTask | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._background: dict[asyncio.Task[None], None] = NOTHING
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of an attempt to connect or of the keepalive
+        self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
+        self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
         self._flushing = self._more = False
         self._sends = 0
@@ -218,16 +222,20 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     # ---- Hooks of the drain
 
     def _arm(self, deadline: float) -> None:
-        # Arming a timer costs more than a message: a deadline that moved back is left to fire early. And the loop keeps
+        # To arm a timer costs as much as a message: a deadline that moved back is left to fire early. A loop also keeps
         # a timer that was cancelled until its time. So the timer of an attempt to connect is one that will do for the
-        # keepalive: there is one timer for each client, not two.
-        if self._timer is not None:
-            self._timer.cancel()
-        else:
+        # keepalive, and it stays beside a second one for an acknowledgement: neither is cancelled and armed again for
+        # each of these, and an idle client has one.
+        if self._timer is None:
             keepalive = self.session.options.keepalive_interval
             deadline = min(deadline, self._loop.time() + keepalive) if keepalive else deadline
+            self._timer = self._loop.call_at(deadline, self._wake, False)
+            self._timer_at = deadline
+        else:
+            if self._soon is not None:
+                self._soon.cancel()
+            self._soon = self._loop.call_at(deadline, self._wake, True)
         self._armed = deadline
-        self._timer = self._loop.call_at(deadline, self._wake)
 
     def _run_callbacks(self) -> None:
         if self.callbacks is None:
@@ -289,15 +297,23 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             if self._stopping is not None:
                 self._stopping.set_result(event)
                 self._stopping = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer, self._armed = None, math.inf
+            for timer in (self._timer, self._soon):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._soon = None
+            self._armed = self._timer_at = math.inf
             if self.callbacks is not None:
                 self.callbacks.wake()
 
-    def _wake(self) -> None:
+    def _wake(self, soon: bool) -> None:
+        """Wake the session, for one of the two timers."""
         try:
-            self._timer, self._armed = None, math.inf
+            if soon:
+                self._soon, self._armed = None, self._timer_at
+            else:
+                self._timer, self._timer_at = None, math.inf
+                if self._soon is None:
+                    self._armed = math.inf
             self._wake_session(self._loop.time())
         except BaseException as error:
             self.failed(error)

@@ -14,24 +14,37 @@ from limpet._transports.addresses import DELAY
 class _TcpStream:
     """A TCP connection, with the checkpoints of trio's own, which takes a kilobyte more while it waits for bytes."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_more", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._more = False  # the last read was full
 
     async def receive(self, max_bytes: int) -> bytes:
         sock = self._sock
-        await trio.lowlevel.checkpoint_if_cancelled()
-        data = None
-        with suppress(BlockingIOError):
-            data = sock.recv(max_bytes)
-        if data is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return data
+        if self._more:  # else a look would be in vain, nearly always, and cost as much as a message
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._more = False
+            with suppress(BlockingIOError):
+                data = sock.recv(max_bytes)
+                self._more = len(data) == max_bytes
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
         while True:
             await trio.lowlevel.wait_readable(sock)
-            with suppress(BlockingIOError):
-                return sock.recv(max_bytes)
+            try:
+                data = sock.recv(max_bytes)
+            except BlockingIOError:
+                continue
+            self._more = len(data) == max_bytes
+            return data
+
+    def send_now(self, data: bytes) -> bytes | None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            return data
+        return None if sent == len(data) else data[sent:]
 
     async def send(self, data: bytes) -> None:
         sock, rest = self._sock, memoryview(data)

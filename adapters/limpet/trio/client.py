@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import trio
 
-from limpet._structured.backend import Backend
+from limpet._structured.backend import Backend, ScopeAlarm
 from limpet._structured.client import StructuredClient
 from limpet._structured.driver import StructuredDriver
 from limpet._structured.interrupts import protect
 from limpet.trio._tcp import open_tcp
 
+
+def _scope(deadline: float, shield: bool) -> trio.CancelScope:
+    return trio.CancelScope(deadline=deadline, shield=shield)
+
+
 BACKEND = Backend(
     now=trio.current_time,
     event=trio.Event,
-    scope=lambda deadline, shield: trio.CancelScope(deadline=deadline, shield=shield),
+    scope=_scope,
+    alarm=lambda: ScopeAlarm(_scope, trio.sleep_forever),
     nursery=trio.open_nursery,
     open_tcp=open_tcp,
     broken=(OSError, trio.BrokenResourceError, trio.ClosedResourceError),

@@ -25,6 +25,7 @@ class Control:
 
     def acknowledge(self, sequence_id: int) -> None:
         """Send a sequence ack. It replaces one that is not sent yet: they must not pile up on a slow transport."""
-        ping = self._codec.ping
-        self.messages[:] = [message for message in self.messages if message is ping]
+        if self.messages:
+            ping = self._codec.ping
+            self.messages[:] = [message for message in self.messages if message is ping]
         self.messages.append(self._codec.sequence_ack(sequence_id))

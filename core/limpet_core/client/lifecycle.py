@@ -529,8 +529,9 @@ class Lifecycle:
         """Do what is due."""
         if now - self._timers.deadline > _LATE:
             self._overslept(now)
+        slots = self._timers.slots
         for timer in self._timers.expired(now):
-            if self._timers[timer] <= now:  # else one before it has moved or stopped it
+            if slots[timer] <= now:  # else one before it has moved or stopped it
                 if now < self._patient_until and timer in self._JUDGING:
                     self._timers.set(timer, self._patient_until)
                 else:
@@ -539,7 +540,7 @@ class Lifecycle:
                     if action is not None:
                         action(self, now)
                     else:
-                        (part,) = [part for part in self._parts if part.timer is timer]
+                        (part,) = [part for part in self._parts if part.timer == timer]
                         part.wake(now)
                         self._timers.set(timer, part.wake_at)
 
@@ -635,7 +636,7 @@ class Lifecycle:
     def _send_failed_due(self, now: float) -> None:
         self.transport_lost(NO_CLOSE_FRAME, self._send_error, now)
 
-    _ON_TIMER: ClassVar[dict[Timer, Callable[[Lifecycle, float], None]]] = {
+    _ON_TIMER: ClassVar[dict[int, Callable[[Lifecycle, float], None]]] = {
         Timer.CONNECT: _connect_due,
         Timer.WINDOW: _window_due,
         Timer.ATTEMPT: _attempt_due,
@@ -649,7 +650,7 @@ class Lifecycle:
         Timer.SEND_FAILED: _send_failed_due,
     }
     # What is done because the peer has not sent something in time.
-    _JUDGING: ClassVar[frozenset[Timer]] = frozenset(
+    _JUDGING: ClassVar[frozenset[int]] = frozenset(
         {
             Timer.CONNECT,
             Timer.START,

@@ -642,7 +642,6 @@ class Session:
         check_close(NO_CLOSE_FRAME, reason)
         self._lifecycle.send_failed(without_secrets(reason, secrets=self._secrets), now)
 
-    @alone
     def wake(self, now: float) -> None:
         """Do what is due. Call at :attr:`deadline`; a call that is early or repeated does nothing.
 
@@ -650,7 +649,15 @@ class Session:
         a suspend): the peer is judged one second later, after a chance to read what has arrived meanwhile, and a
         connection is checked as by :meth:`check`.
         """
-        self._lifecycle.wake(now)
+        if self.running:
+            raise reentered(self, "wake")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        try:
+            self.running = "wake"
+            self._lifecycle.wake(now)
+        finally:
+            self.running = ""
 
     @alone
     def check(self, now: float) -> None:
@@ -662,7 +669,6 @@ class Session:
         """
         self._lifecycle.check(now)
 
-    @alone
     def asleep(self, seconds: float, now: float) -> None:
         """Tell how long the machine was suspended in all; growth by more than two seconds is a reason to :meth:`check`.
 
@@ -673,8 +679,17 @@ class Session:
                 does not matter.
             now: the time.
         """
-        check_seconds(seconds, "seconds")
-        self._lifecycle.asleep(seconds, now)
+        if self.running:
+            raise reentered(self, "asleep")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        if seconds.__class__ is not float or seconds - seconds:
+            check_seconds(seconds, "seconds")
+        try:
+            self.running = "asleep"
+            self._lifecycle.asleep(seconds, now)
+        finally:
+            self.running = ""
 
     # ---- Requests of the application
 

@@ -69,8 +69,9 @@ class Timers:
             self.slots[timer] = math.inf
         self.deadline = min(self.slots)
 
-    def expired(self, now: float) -> list[Timer]:
+    def expired(self, now: float) -> list[int]:
         """Return the timers that are due, in the order of their deadlines."""
-        due = [timer for timer in Timer if self.slots[timer] <= now]
-        due.sort(key=self.slots.__getitem__)
+        due = [timer for timer, deadline in enumerate(self.slots) if deadline <= now]
+        if len(due) > 1:
+            due.sort(key=self.slots.__getitem__)
         return due
