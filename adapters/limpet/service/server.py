@@ -157,7 +157,8 @@ class Service:
         While the process is out of file descriptors, new clients wait in the system's queue; one line in the log says
         so.
 
-        A node of a cluster reads the log of the cluster first.
+        A node of a cluster reads the log of the cluster first. With other settings than those of a cluster whose nodes
+        were killed it waits, for 30 seconds at most, whether one of them still lives.
 
         Raises:
             OSError: if the port is taken; the message names a free one.

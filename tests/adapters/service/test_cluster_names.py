@@ -118,7 +118,7 @@ def test_of_two_nodes_of_a_name_that_start_at_once_one_is_refused() -> None:
 def test_a_name_whose_node_was_killed_long_before_is_free_at_once(quiet: float, waits: bool) -> None:
     """The log tells how long nothing was heard of it; a node that starts need not listen for as long once more."""
     replica: Any = SimpleNamespace(
-        node="new", core=SimpleNamespace(now=1000.0 + quiet), members=[Member("old", 7, 1000.0, b"", 1, 1, "a")]
+        node="new", core=SimpleNamespace(now=1000.0 + quiet), members=[Member("old", 7, 1000.0, 1, 1, "a")]
     )
     # By this machine's clock it has not listened yet, or only for as long as this takes.
     with patch("limpet.service._namesakes.monotonic", lambda: 5.0):
