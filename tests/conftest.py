@@ -43,7 +43,7 @@ os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio -p no:hypothes
 
 _HERE = Path(__file__).parent
 _SINCE = pytest.StashKey[tuple[Path, int]]()
-_OFTEN = 50
+_OFTEN = 25
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
@@ -93,11 +93,15 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Do it again before another file, and after fifty tests: they import libraries, and pytest remembers much."""
+    """Do it again before another file, after its first test, which imports libraries, and after each twenty-five.
+
+    Pytest remembers much of each test.
+    """
     path, number = item.config.stash.get(_SINCE, (item.path, 0))
-    if path != item.path or number == _OFTEN:
-        _exempt_what_is_there()
+    if path != item.path:
         number = 0
+    if number % _OFTEN < 2:
+        _exempt_what_is_there()
     item.config.stash[_SINCE] = item.path, number + 1
 
 
