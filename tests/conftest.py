@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.helpers.needs import everything_is_required
 from tests.helpers.order import spread
+from tests.helpers.reports import WorkerReports, is_worker
 
 PROFILE = os.environ.get("LIMPET_PROFILE", "quick")
 SLOW = list(HealthCheck)
@@ -65,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")  # workers have none: the controller reports
     if terminal is not None and terminal.verbosity <= 0:
         config.pluginmanager.register(_FailuresAtOnce(terminal))
+    if is_worker(config):
+        config.pluginmanager.register(WorkerReports())
 
 
 @pytest.hookimpl(trylast=True)
