@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.helpers.needs import everything_is_required
 from tests.helpers.order import spread
+from tests.helpers.reports import WorkerReports, is_worker
 
 PROFILE = os.environ.get("LIMPET_PROFILE", "quick")
 SLOW = list(HealthCheck)
@@ -43,7 +44,7 @@ os.environ.setdefault("PYTEST_ADDOPTS", "-p no:asyncio -p no:trio -p no:hypothes
 
 _HERE = Path(__file__).parent
 _SINCE = pytest.StashKey[tuple[Path, int]]()
-_OFTEN = 50
+_OFTEN = 25
 _NEEDY = {_HERE / "interop", _HERE / "browser"}
 
 
@@ -65,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")  # workers have none: the controller reports
     if terminal is not None and terminal.verbosity <= 0:
         config.pluginmanager.register(_FailuresAtOnce(terminal))
+    if is_worker(config):
+        config.pluginmanager.register(WorkerReports())
 
 
 @pytest.hookimpl(trylast=True)
@@ -93,11 +96,15 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Do it again before another file, and after fifty tests: they import libraries, and pytest remembers much."""
+    """Do it again before another file, after its first test, which imports libraries, and after each twenty-five.
+
+    Pytest remembers much of each test.
+    """
     path, number = item.config.stash.get(_SINCE, (item.path, 0))
-    if path != item.path or number == _OFTEN:
-        _exempt_what_is_there()
+    if path != item.path:
         number = 0
+    if number % _OFTEN < 2:
+        _exempt_what_is_there()
     item.config.stash[_SINCE] = item.path, number + 1
 
 

@@ -15,10 +15,12 @@ from typing import Any, Final, NoReturn, cast
 
 import msgspec
 
-# Other escapes and whole pairs are matched first, in one go, and stay as they are: only halves are left over.
-_HALVES = re.compile(
-    rb"((?:\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})[^\\]*+)++)|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
+# Other escapes and whole pairs are matched first, in one go, and stay as they are: only halves are left over, and those
+# in a row are one match.
+_LOW: Final = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_HALVES = re.compile(rb"((?:(?:\\[^u]|%b%b)[^\\]*+)++)|(?:%b(?!%b)|%b)++" % (_HIGH, _LOW, _HIGH, _LOW, _LOW))
+_HALF: Final = len(rb"\ud800")
 _REPLACEMENT: Final = b"\\ufffd"
 
 # Brackets outside of strings; a run of the same kind is one token, so that a nest of nothing but brackets is two.
@@ -38,7 +40,7 @@ def replace_half_pairs(text: bytes, replacement: bytes = _REPLACEMENT) -> bytes:
         text: JSON.
         replacement: another escape to put there.
     """
-    return _HALVES.sub(lambda found: found[1] or replacement, text)
+    return _HALVES.sub(lambda found: found[1] or replacement * (len(found[0]) // _HALF), text)
 
 
 def read_value(text: bytes) -> object:

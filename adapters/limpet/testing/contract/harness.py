@@ -171,10 +171,12 @@ def raises(kind: type[E]) -> Generator[Caught[E]]:
 async def soon(true: Callable[[], object], what: str = "what was to come", seconds: float = WAIT) -> None:
     """Wait until ``true()``; AssertionError after ``seconds``."""
     end = anyio.current_time() + seconds
+    pause = 0.002
     while not true():
         if anyio.current_time() > end:
             raise AssertionError(f"waited {seconds:g} s for {what} in vain")
-        await anyio.sleep(0.002)
+        await anyio.sleep(pause)
+        pause = min(pause * 1.25, 0.02)  # what takes long need not be asked about often
 
 
 @contextmanager

@@ -94,8 +94,7 @@ async def many_cuts_lose_nothing_and_repeat_nothing(harness: Harness) -> None:
         async def disturb() -> None:
             with harness.service.disturbed(seed=1):
                 with anyio.move_on_after(3.0):  # on a slow machine nothing gets through for as long as there are cuts
-                    while not over.is_set() and harness.service.cuts < _MANY:
-                        await anyio.sleep(0.02)
+                    await soon(lambda: over.is_set() or harness.service.cuts >= _MANY, "enough cuts")
                 await soon(lambda: harness.service.cuts > 5, "cuts")
 
         async with anyio.create_task_group() as tasks:
