@@ -135,6 +135,8 @@ class Cluster(Service):
             events=settings(),
             utc_time=lambda seconds: f"{seconds:.3f}",
         )
+        # Nodes agree, whether they keep messages to a group once or for each member.
+        core.registry.backlogs_from = self.clock.draw(f"backlogs of {name}").choice([None, 1, 1, 3])
         replica_type = self.parts.next_replica if of_next else self.parts.replica
         replica = replica_type(name, core, settings=b"all the same", name=name)
         replica.shared = self.parts.shared(name, core, replica, b"all the same")

@@ -224,7 +224,7 @@ def forget_ack_ids(transport: Transport) -> None:
 def lose_newest_retained(core: ServiceCore, connection_id: str) -> None:
     """Forget the newest message that is retained for a connection; its sequence id stays used."""
     connection = core.connection(connection_id)
-    if connection is not None and connection._retained:
+    if connection is not None and connection.retained:
         connection._retained.pop()
 
 

@@ -98,7 +98,10 @@ class ApplicationInputs:
             totals.delivered += len(receivers)
             if not observers.is_brief or len(observers) > 1:  # else it is counted only: see Observers
                 observers.server_published(hub_identity(hub), to, name, publication, len(receivers))
-        self._registry.deliver(receivers, publication)
+        if to == "group" and where is None and not excluded:
+            self._registry.deliver_to_group(self.hub(hub), name, publication)
+        else:
+            self._registry.deliver(receivers, publication)
 
     # ---- Groups and ends
 

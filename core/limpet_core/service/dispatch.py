@@ -175,7 +175,8 @@ class Dispatcher:
         group = message.group
         if not connection.permissions.send.allows(group):
             return ("Forbidden", f"The client does not have permission to send to group '{group}'.")
-        members = self._registry.hub(connection.hub).members(group)
+        hub = self._registry.hub(connection.hub)
+        members = hub.members(group)
         observers = self._observers
         if observers:
             receivers = len(members) - (message.no_echo and connection in members)
@@ -194,7 +195,7 @@ class Dispatcher:
                 bytes(message.metadata),
                 now + ttl if ttl else math.inf,
             )
-            self._registry.deliver(members, publication, connection if message.no_echo else None)
+            self._registry.deliver_to_group(hub, group, publication, connection if message.no_echo else None)
         return None
 
     def _change_membership(self, connection: Connection, message: JoinGroup | LeaveGroup) -> tuple[str, str] | None:

@@ -146,13 +146,14 @@ class Streams:
         stream.refused = 0
         stream.deadline = now + stream.idle_timeout
         self._ack_soon(connection, stream)
-        members = self._registry.hub(connection.hub).members(group)
+        hub = self._registry.hub(connection.hub)
+        members = hub.members(group)
         if self._observers:
             self._observers.fragment(connection, stream, number, data_type, data, members)
         if members:
             place = StreamPlace(stream.stream_id, number)
             publication = to_client.group_publication(group, connection.user_id, data_type, data, stream=place)
-            self._registry.deliver(members, publication, connection if stream.no_echo else None)
+            self._registry.deliver_to_group(hub, group, publication, connection if stream.no_echo else None)
 
     def _refuse_gap(self, connection: Connection, stream: Stream, number: int) -> None:
         # One nack for a burst of fragments behind a gap: the client sends all of them again for each.

@@ -36,6 +36,9 @@ ROOM_FOR_LAG: Final = 4
 With more it ends at once, whatever that node says.
 """
 
+_BACKLOGS_FROM: Final = 8
+"""Members of a group, with fewer of which each may as well have its messages by itself."""
+
 
 class ReplicatedCore(ServiceCore):
     """The logic of a service whose inputs come from a log, the same at all nodes.
@@ -90,6 +93,7 @@ class ReplicatedCore(ServiceCore):
         )
         self.observers.may_fail = True
         self._registry.outbox_limits = None
+        self._registry.backlogs_from = _BACKLOGS_FROM
         self._registry.behaviour = 0  # the first node decides
         self._told = 0
         self._given_up: list[tuple[str, int]] = []

@@ -12,6 +12,7 @@ from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import RELIABLE_SUBPROTOCOLS, SUBPROTOCOLS
 from limpet_core.service.access.permissions import Permissions
 from limpet_core.service.access.tokens import ClientGrant
+from limpet_core.service.connections.backlog import Backlog
 from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.webhooks.handler_context import HandlerContext
@@ -200,7 +201,6 @@ class Connection:
         transport: the attachment if it is a WebSocket of this process, else ``None``.
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
         deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` otherwise.
-        sequence_id: the newest one used; 0 before the first message.
         streams: the open streams that the client publishes, by id.
         ended_streams: the newest of those that have ended, by id.
         group_states: the states of the client, by group.
@@ -212,12 +212,16 @@ class Connection:
     """
 
     __slots__ = (
+        "_backlog",
         "_failed",
+        "_keeps_apart",
         "_limits",
         "_retained",
         "_retained_bytes",
+        "_sequence_id",
         "_succeeded",
         "_succeeded_order",
+        "_taken",
         "attachment",
         "codec",
         "connection_id",
@@ -232,7 +236,6 @@ class Connection:
         "permissions",
         "raw",
         "reliable",
-        "sequence_id",
         "state_time",
         "streams",
         "subprotocol",
@@ -265,7 +268,6 @@ class Connection:
         self.transport: Transport | None = None
         self.context: HandlerContext | None = context
         self.deadline: float = math.inf
-        self.sequence_id: int = 0
         self.streams: dict[str, Stream] = {}
         self.ended_streams: dict[str, Stream] = {}
         self.group_states: dict[str, Mapping[str, str]] = {}
@@ -278,12 +280,18 @@ class Connection:
         # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
         self._retained: deque[Publication] = deque()
         self._retained_bytes = 0
+        self._sequence_id = 0
+        # Where there are nodes: what this one keeps for many connections, and the number of the next message there.
+        self._backlog: Backlog[Connection] | None = None
+        self._taken = 0
+        self._keeps_apart = False
         self._failed: dict[int, tuple[str, str]] = {}
         self._succeeded: set[int] = set()
         self._succeeded_order: deque[int] = deque()
 
     def attach(self, attachment: Attachment) -> None:
         """Make an attachment the present one."""
+        self.leave_backlog()
         self.attachment = attachment
         self.transport = attachment if isinstance(attachment, Transport) else None
 
@@ -294,7 +302,14 @@ class Connection:
     @property
     def retained(self) -> int:
         """The number of messages that the client has not acknowledged yet."""
+        self._take()
         return len(self._retained)
+
+    @property
+    def sequence_id(self) -> int:
+        """The newest sequence id used; 0 before the first message."""
+        self._take()
+        return self._sequence_id
 
     def deliver(self, publication: Publication) -> bool:
         """Queue a message for the client, and retain it if the connection is reliable (client-spec 3.2).
@@ -303,21 +318,34 @@ class Connection:
         """
         transport = self.transport
         if self.reliable:
+            if transport is None:
+                return self._retain(publication)
             size = self._retained_bytes + publication.size
             retained, limits = self._retained, self._limits
             if len(retained) >= limits.retained_messages or size > limits.retained_bytes:
                 return False
             self._retained_bytes = size
             retained.append(publication)
-            self.sequence_id = sequence_id = self.sequence_id + 1
-            if transport is None:
-                return True
+            self._sequence_id = sequence_id = self._sequence_id + 1
             frame = self.codec.numbered_frame(publication, sequence_id)
         elif transport is None:
             return True
         else:
             frame = self.codec.frame(publication) if self.raw is None else publication.payload_frame()
         return transport.send_frame(frame, publication.expires)
+
+    def _retain(self, publication: Publication) -> bool:
+        self._take()
+        size = self._retained_bytes + publication.size
+        room, room_bytes = self._limits.retained_messages - len(self._retained), self._limits.retained_bytes - size
+        if room <= 0 or room_bytes < 0:
+            return False
+        self._retained_bytes = size
+        self._retained.append(publication)
+        self._sequence_id += 1
+        if self._backlog is not None:
+            self._backlog.bound(room - 1, room_bytes)
+        return True
 
     def unacknowledged_beyond(self, sequence_id: int, replayed_to: int, limits: Limits) -> bool:
         """Return whether more messages are retained than limits allow.
@@ -328,21 +356,24 @@ class Connection:
         retained = len(self._retained)
         if retained <= limits.retained_messages and self._retained_bytes <= limits.retained_bytes:
             return False  # nearly always, whatever is left out
-        left = min(self.sequence_id - max(sequence_id, replayed_to), retained)
+        left = min(self._sequence_id - max(sequence_id, replayed_to), retained)
         if left > limits.retained_messages:
             return True
         return left > 0 and sequence_id >= replayed_to and self._retained_bytes > limits.retained_bytes
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""
-        retained = self._retained
-        unacknowledged = max(self.sequence_id - sequence_id, 0)
-        while len(retained) > unacknowledged:
-            self._retained_bytes -= retained.popleft().size
+        self._take()
+        popleft = self._retained.popleft
+        released = 0
+        for _ in range(len(self._retained) - max(self._sequence_id - sequence_id, 0)):
+            released += popleft().size
+        self._retained_bytes -= released
 
     def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
         """Return the frames of the retained messages that have not expired, each with the time when it expires."""
-        first = self.sequence_id - len(self._retained) + 1
+        self._take()
+        first = self._sequence_id - len(self._retained) + 1
         frame = self.codec.numbered_frame
         return [
             (frame(publication, sequence_id), publication.expires)
@@ -353,13 +384,58 @@ class Connection:
     @property
     def retained_messages(self) -> Collection[Publication]:
         """The messages that the client has not acknowledged, the oldest first; to be read before the next change."""
+        self._take()
         return self._retained
 
     def retain(self, publications: Iterable[Publication], sequence_id: int) -> None:
         """Put back messages of a snapshot, the last of which has this sequence id."""
         self._retained = deque(publications)
         self._retained_bytes = sum(publication.size for publication in self._retained)
-        self.sequence_id = sequence_id
+        self._sequence_id = sequence_id
+
+    # ---- A backlog of many connections
+
+    def join_backlog(self, backlog: Backlog[Connection]) -> bool:
+        """Take all that a backlog has, and share what comes; return False if messages must come one by one."""
+        if self.transport is not None or self._keeps_apart:
+            return False
+        if not self.reliable:
+            return True  # nothing is kept for it
+        if self._backlog is None:
+            self._backlog, self._taken = backlog, backlog.end
+            backlog.sharers[self] = None
+        elif self._backlog is not backlog:
+            return False  # that of another group
+        self._take()
+        limits = self._limits
+        backlog.bound(limits.retained_messages - len(self._retained), limits.retained_bytes - self._retained_bytes)
+        return True
+
+    def leave_backlog(self) -> None:
+        """Take the messages, and have later ones come one by one, at least until the backlog is renewed."""
+        backlog = self._backlog
+        if backlog is not None:
+            self._take()
+            del backlog.sharers[self]
+            backlog.is_current = False
+            self._backlog = None
+
+    def keep_apart(self) -> None:
+        """Share no backlog from now on: the client is left out of its own messages."""
+        if not self._keeps_apart:
+            self._keeps_apart = True
+            self.leave_backlog()
+
+    def _take(self) -> None:
+        backlog = self._backlog
+        if backlog is not None and self._taken != (end := backlog.end):
+            messages, size = backlog.take(self._taken)
+            self._taken = end
+            self._retained.extend(messages)
+            self._retained_bytes += size
+            self._sequence_id += len(messages)
+
+    # ---- Requests
 
     def has_succeeded(self, ack_id: int) -> bool:
         """Return whether a request with this ack id was carried out before (client-spec 3.1)."""

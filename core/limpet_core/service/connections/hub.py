@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from limpet_core.service.connections.backlog import Backlog
 from limpet_core.service.connections.connection import Connection
+from limpet_core.service.wire.to_client import Publication
 
 
 class Hub:
@@ -22,6 +24,7 @@ class Hub:
         self.connections: dict[str, Connection] = {}
         self._groups: dict[str, dict[Connection, None]] = {}
         self._users: dict[str, dict[Connection, None]] = {}
+        self._backlogs: dict[str, Backlog[Connection]] = {}
 
     @property
     def groups(self) -> Mapping[str, Collection[Connection]]:
@@ -36,6 +39,15 @@ class Hub:
     def members(self, group: str) -> Collection[Connection]:
         """Return the members of a group, perhaps none. Do not change the hub while you iterate."""
         return self._groups.get(group, ())
+
+    def share(self, group: str, publication: Publication, left_out: Connection | None) -> Iterable[Connection]:
+        """Keep a message once for the members to whom nothing is sent here; return those who must get it each."""
+        if left_out is not None:
+            left_out.keep_apart()
+        backlog = self._backlogs.get(group)
+        if backlog is None:
+            backlog = self._backlogs[group] = Backlog()
+        return backlog.receivers(self.members(group), publication)
 
     def user(self, user_id: str) -> Collection[Connection]:
         """Return the connections of a user, perhaps none. Do not change the hub while you iterate."""
@@ -59,11 +71,20 @@ class Hub:
         """Make a connection a member of a group; a repeat changes nothing (emulator)."""
         self._groups.setdefault(group, {})[connection] = None
         connection.groups[group] = None
+        if group in self._backlogs:
+            self._backlogs[group].is_current = False
 
     def leave(self, connection: Connection, group: str) -> None:
         """End the membership of a connection that is a member."""
         del connection.groups[group]
         _discard(self._groups, group, connection)
+        backlog = self._backlogs.get(group)
+        if backlog is not None:
+            backlog.is_current = False
+            if connection in backlog.sharers:
+                connection.leave_backlog()
+            if group not in self._groups:
+                del self._backlogs[group]
 
     def restore(
         self,

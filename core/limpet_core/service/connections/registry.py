@@ -38,6 +38,8 @@ class Registry:
     Attributes:
         limits: sizes, counts and times.
         behaviour: the version of the service's behaviour that is active, see :mod:`limpet_core.service.behaviour`.
+        backlogs_from: members of a group from which on its messages are kept once for those that nothing is sent to
+            here, at other nodes; ``None``: there is one node.
         outbox_limits: those of the outbox of a transport; ``None``: somebody else watches its size.
         connections: by connection id.
         window_deadline: when the next recovery window ends, in monotonic seconds; ``math.inf``: nothing is detached.
@@ -48,6 +50,7 @@ class Registry:
     ) -> None:
         self.limits: Limits = limits
         self.behaviour: int = BEHAVIOUR
+        self.backlogs_from: int | None = None
         self.outbox_limits: Limits | None = limits
         self.connections: dict[str, Connection] = {}
         self.window_deadline: float = math.inf
@@ -207,6 +210,15 @@ class Registry:
                 function(connection, group)
 
     # ---- Messages
+
+    def deliver_to_group(
+        self, hub: Hub, group: str, publication: Publication, left_out: Connection | None = None
+    ) -> None:
+        """Send a message to all members of a group but ``left_out``, as :meth:`deliver` does."""
+        receivers: Iterable[Connection] = hub.members(group)
+        if self.backlogs_from is not None and len(hub.members(group)) >= self.backlogs_from:
+            receivers = hub.share(group, publication, left_out)
+        self.deliver(receivers, publication, left_out)
 
     def deliver(
         self, receivers: Iterable[Connection], publication: Publication, left_out: Connection | None = None

@@ -117,15 +117,15 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
     Dispatcher: _all(LOCAL, "_registry _application _streams _states _observers"),
     Registry: {
         **_all(SAME, "connections behaviour window_deadline _hubs _detached"),
-        **_all(SETTINGS, "limits outbox_limits _issue_token _on_leave _listeners"),
+        **_all(SETTINGS, "limits outbox_limits backlogs_from _issue_token _on_leave _listeners"),
         **_all(LOCAL, "_observers _named _ready"),
     },
-    Hub: _all(SAME, "name connections _groups _users"),
+    Hub: {**_all(SAME, "name connections _groups _users"), **_all(LOCAL, "_backlogs")},
     Connection: {
         **_all(
             SAME,
             "connection_id hub subprotocol raw reliable user_id permissions groups attachment context deadline "
-            "sequence_id streams ended_streams group_states watched_groups state_time invocation_bytes "
+            "_sequence_id streams ended_streams group_states watched_groups state_time invocation_bytes "
             "warned_of_unknown _retained _retained_bytes _failed _succeeded _succeeded_order",
         ),
         # Their order is seen in nothing.
@@ -135,7 +135,8 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
         ),
         **_all(SETTINGS, "_limits"),
         "codec": lambda codec: type(codec).__name__,
-        **_all(LOCAL, "transport"),
+        # Which connections of a node share a backlog is its own affair.
+        **_all(LOCAL, "transport _backlog _taken _keeps_apart"),
     },
     Attachment: _all(SAME, "connection place"),
     Permissions: _all(SAME, "join_leave send"),
@@ -235,6 +236,8 @@ class _Painter:
 
     def _attributes(self, value: object, account: dict[str, Kind]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        if isinstance(value, Connection):
+            assert value.retained >= 0  # it takes its messages from a backlog
         for name, kind in account.items():
             if kind == EMPTY:
                 held = getattr(value, name)

@@ -53,6 +53,8 @@ class Node:
             events=EventSettings(handlers=cluster.handlers, listeners=cluster.listeners),
             utc_time=lambda seconds: f"{seconds:.0f}",
         )
+        # Nodes agree, whether they keep messages to a group once or for each member.
+        core.registry.backlogs_from = None if name == "b" else 1
         self.replica = Replica(name, core, settings=settings, name=name, behaviours=behaviours)
         self.read = 0
         self.is_down = False

@@ -31,6 +31,7 @@ STATELESS = (
 
 OTHERS = {
     "ApplicationInputs": "a part of ReplicatedCore",
+    "Backlog": "kept for connections of other nodes; each takes its messages before its state is looked at",
     "ServiceCore": "a part of ReplicatedCore",
     "ClientCall": "what EventCall and InvocationCall have in common",
     "Decided": "a result, which is acted on at once",

@@ -333,7 +333,7 @@ def test_a_node_whose_state_differs_from_that_of_most_ends() -> None:
     assert cluster.nodes["c"].replica.shared.compared > 0
     connection = cluster.nodes["c"].replica.core.connection(ann.connection_id)
     assert connection is not None
-    connection.sequence_id += 1  # by a fault
+    connection._sequence_id += 1  # by a fault
     cluster.run(70)
     assert "differs" in cluster.nodes["c"].replica.fenced
     assert [node.name for node in cluster.up] == ["a", "b"]
