@@ -102,8 +102,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.starts: list[Call] = []
         self.submitted: dict[Future, None] = {}
         self._close_by = math.inf
-        self._run = 0  # the number of this start
-        self._starting: Call | None = None  # the same, until it has its result
+        self._run = 0  # the number of the last start
+        self._starting: Call | None = None  # the call that has made it, until that has its result
         self._prepared = False  # a thread waits for the first dial
         self._first_dial: Dial | None = None
         # Tuples: an empty list takes 56 bytes.

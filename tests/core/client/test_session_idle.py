@@ -6,6 +6,7 @@ import gc
 import os
 import tracemalloc
 from collections.abc import Callable
+from types import FunctionType, ModuleType
 
 import pytest
 from simulation.inspect import end_handshake, rare_parts
@@ -140,6 +141,39 @@ def test_nobody_writes_into_nothing() -> None:
         NOTHING.clear()
     assert not NOTHING
     assert list(NOTHING.values()) == []
+
+
+def reached(session: Session) -> dict[int, object]:
+    """Return all objects that lead from a session to others, by their ids."""
+    seen: dict[int, object] = {}
+    unseen: list[object] = [session]
+    while unseen:
+        each = unseen.pop()
+        if id(each) not in seen and not isinstance(each, type | FunctionType | ModuleType):
+            seen[id(each)] = each
+            unseen += gc.get_referents(each)
+    return seen
+
+
+def test_an_idle_session_has_no_empty_dicts_of_its_own() -> None:
+    drive, other = Drive(), Drive()
+    for each in (drive, other):
+        each.connect()
+        each.events()
+    shared = reached(other.session)
+    assert [each for key, each in reached(drive.session).items() if key not in shared and each == {}] == []
+
+
+def test_a_session_whose_groups_are_left_has_nothing_of_them_after_a_stop() -> None:
+    drive = Drive()
+    drive.connect()
+    executed(drive, drive.session.join_group("g", drive.now))
+    assert drive.session.groups == {"g"}
+    drive.session.stop(drive.now)
+    drive.session.disconnected(drive.now)
+    assert drive.session._groups.joined is NOTHING
+    drive.session.start(drive.now)
+    assert drive.session.groups == frozenset()
 
 
 def test_an_idle_session_takes_3_kib_at_most() -> None:
