@@ -73,9 +73,16 @@ def shorten(text: str, limit: int, length: int | None = None) -> str:
     return text[: max(0, limit - len(note))].rstrip("\u200d\ufe0f") + note
 
 
+CLOSED_BY_PEER: Final = "the peer closed the connection"
+CLOSED_BY_SERVICE: Final = "the service closed the connection"
+
+_OWN: Final = frozenset({"", CLOSED_BY_PEER, CLOSED_BY_SERVICE})
+"""Reasons that quote nobody. Each of a thousand connections that end at once has one of them."""
+
+
 def without_secrets(text: str, limit: int = LONGEST_REASON, secrets: Secrets | None = None) -> str:
     """Return ``text`` for an event or an error's attribute: short, without secrets, and not escaped."""
-    return _cut(text, limit, secrets, escaped=False)
+    return text if text in _OWN else _cut(text, limit, secrets, escaped=False)
 
 
 def one_line(text: str, limit: int = LONGEST_QUOTE, secrets: Secrets | None = None) -> str:

@@ -9,6 +9,7 @@ from limpet import ConnectError, Link, Proxy, Tunnel
 from limpet._transports.explain import explain
 from limpet._transports.proxies import ProxySetting, choose_proxy, tunnel_through
 from limpet._transports.tls import Tls, system_trust
+from limpet_core.text import CLOSED_BY_PEER
 
 # glibc gives memory back to the system and takes it anew with every large read, until it has freed a block of this
 # size once (mallopt(3), M_MMAP_THRESHOLD). That is the greater part of the cost of long messages: with asyncio 137 us
@@ -71,7 +72,7 @@ class Pipeline:
             self.link.receive_data(data, now)
             return
         if not data:
-            self.transport_lost("the peer closed the connection", now)
+            self.transport_lost(CLOSED_BY_PEER, now)
             return
         outer = self._proxy_tls
         if outer is not None and not (data := outer.decrypt(data)):
@@ -97,7 +98,7 @@ class Pipeline:
                 if tls.fault is not None:
                     self.failed(tls.fault, now)
                 else:
-                    self.transport_lost("the peer closed the connection", now)
+                    self.transport_lost(CLOSED_BY_PEER, now)
         if outer is not None:
             self._proxy_ended(outer, now)
 
@@ -106,7 +107,7 @@ class Pipeline:
         if outer.fault is not None:
             self.link.failed(explain(outer.fault, self._proxy), now)
         elif outer.ended:
-            self.transport_lost("the peer closed the connection", now)
+            self.transport_lost(CLOSED_BY_PEER, now)
 
     def transport_lost(self, reason: str, now: float) -> None:
         """Note that the TCP connection is broken, for ``reason``."""

@@ -29,7 +29,7 @@ from limpet_core.client.session import Session, attach
 from limpet_core.client.states import Dial
 from limpet_core.client.url import Endpoint
 from limpet_core.errors import ConnectError, InvalidType
-from limpet_core.text import LONGEST_REASON, one_line, reason_of
+from limpet_core.text import CLOSED_BY_SERVICE, LONGEST_REASON, one_line, reason_of
 
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
@@ -148,7 +148,7 @@ class Link:
                 raise InvalidType(f"data must be bytes, not {type(data).__name__}")
             data = bytes(data)
         if not data:
-            self.transport_lost("the service closed the connection", now)
+            self.transport_lost(CLOSED_BY_SERVICE, now)
         elif not self.dial.wanted:
             return
         elif self._open:
