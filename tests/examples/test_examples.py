@@ -58,7 +58,7 @@ class Example:
 @contextmanager
 def example(name: str, url: str) -> Iterator[Example]:
     process = forked.Popen(
-        [sys.executable, "-W", "error", "-X", "dev", EXAMPLES / name, url],
+        [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / name, url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -41,7 +41,7 @@ def import_all(what: str) -> None:
         _run_no_tests()
         return
     for name in MODULES:
-        with contextlib.suppress(ImportError):  # what has no build for this Python is not there for programs either
+        with contextlib.suppress(ImportError, Warning):  # the programs that import it are told themselves
             importlib.import_module(name)
     from limpet.cli.commands import cli
 
@@ -60,7 +60,8 @@ def _run_no_tests() -> None:
         os.chdir(folder)
         with open("test_nothing.py", "w") as file:
             file.write("def test_nothing(limpet_virtual, pytestconfig): pass\n")
-        done = pytest.main(["-p", "limpet.testing.plugin", "-p", "no:cacheprovider", "-W", "ignore"])
+        warnings = ["-W", "error", "-W", "ignore:The configuration option"]  # pytest-asyncio wants it to be set
+        done = pytest.main(["-p", "limpet.testing.plugin", "-p", "no:cacheprovider", *warnings])
         assert done == pytest.ExitCode.OK, done
         os.chdir(here)
     del sys.modules["test_nothing"]

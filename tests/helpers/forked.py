@@ -156,7 +156,9 @@ def _connection(options: tuple[str, ...], what: str) -> socket.socket:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     if not run:
         return _started(options, what, None)
-    name = hashlib.sha256(json.dumps([run, what, *options]).encode()).hexdigest()[:16]
+    # A run within this one may be that of another checkout.
+    same = [run, fork_server.__file__, sys.executable, _for_the_interpreter(_ENVIRONMENT), what, options]
+    name = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
     address = os.path.join(tempfile.gettempdir(), f"forks-{name}")
     with FileLock(Path(sys.prefix) / "forks.lock"):
         connection = socket.socket(socket.AF_UNIX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,36 @@ def test_what_most_programs_import_is_there_before_they_begin(tmp_path: Path) ->
         "import sys; print(all(name in sys.modules for name in ('limpet.trio', 'limpet.testing', 'uvicorn', 'click')))"
     )
     assert [each.stdout for each in both([*DEVELOPMENT, "-c", there], tmp_path)] == ["True\n", "False\n"]
+
+
+def test_a_warning_is_an_error_in_a_test_run_too(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("import warnings\nwarnings.warn('no')\ndef test_one(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"]
+    assert [each.returncode for each in both(command, tmp_path)] == [2, 2]
+
+
+OUTER = """
+import os, subprocess, sys
+from tests.helpers import forked
+forked.run([sys.executable, "-c", ""])
+code = "import sys; from tests.helpers import forked; " \\
+    "print(forked.run([sys.executable, '-c', 'import limpet; print(limpet.__file__)'], text=True).stdout)"
+subprocess.run([sys.executable, "-c", code], cwd=sys.argv[1], env={**os.environ, "PYTHONPATH": sys.argv[1]}, check=True)
+"""
+
+
+def test_a_run_of_another_checkout_within_this_one_has_a_server_of_its_own(tmp_path: Path) -> None:
+    """As the tests of an unpacked sdist: their programs must import what is in the sdist."""
+    shutil.copytree(Path(__file__).parent, tmp_path / "tests" / "helpers")
+    for file, text in (("__init__.py", ""), ("cli/commands.py", "class cli: commands = {'none': None}")):
+        (tmp_path / "limpet" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "limpet" / file).write_text(text)
+    environment = {**os.environ, "PYTEST_XDIST_TESTRUNUID": tmp_path.name}
+    command = [sys.executable, "-c", OUTER, str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.stdout.strip() == str(tmp_path / "limpet" / "__init__.py"), done.stderr
 
 
 def test_other_variables_of_the_interpreter_are_those_of_a_start(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_tests_run_from_the_sdist(unpacked: Path) -> None:
     where = run_from(unpacked, "-c", "import limpet, limpet_core; print(limpet.__file__, limpet_core.__file__)")
     assert where.count(str(unpacked)) == 2
     part = [  # of the core, of the documentation, and with sockets and the examples
-        "tests/core/protocol/test_messages.py",
+        "tests/core/test_errors.py",
         "tests/docs/test_links.py",
         "tests/docs/test_prose.py",
         "tests/examples/test_examples.py::test_two_people_chat",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.helpers import forked
-from tests.helpers.waiting import LIMIT
 
 from limpet.testing import plugin
 
@@ -32,7 +31,7 @@ def outcomes(
     if not forks:
         result = pytester.runpytest_subprocess(*options)
         return result.parseoutcomes(), result.stdout.str() + result.stderr.str()
-    done = forked.run([sys.executable, "-m", "pytest", *options], cwd=pytester.path, text=True, timeout=LIMIT)
+    done = forked.run([sys.executable, "-m", "pytest", *options], cwd=pytester.path, text=True)
     return pytest.RunResult.parse_summary_nouns(done.stdout.splitlines()), done.stdout + done.stderr
 
 
