@@ -58,6 +58,23 @@ def test_a_known_token_is_hidden_however_it_is_quoted(
     assert PART not in hide(text, of_url)
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("accesskey=x", "accesskey=***"),
+        ("eyJ12345678", "***"),
+        ("eyJ1234567", "eyJ1234567"),
+        ("%65yJ123456", "%65yJ123456"),
+    ],
+)
+def test_the_shortest_texts_that_hold_a_secret(text: str, hidden: str) -> None:
+    assert redact(text) == hidden
+
+
+def test_a_known_secret_is_hidden_in_a_text_of_any_length() -> None:
+    assert hide("'1234'", Secrets("1234")) == "'***'"
+
+
 @given(TOKENS)
 def test_the_value_of_a_field_is_hidden_to_its_end(token: str) -> None:
     field = {"type": "system", "reconnectionToken": token, "userId": "ann"}

@@ -223,11 +223,13 @@ class Bench:
 def soon(true: Callable[[], object], what: str | Callable[[], str]) -> None:
     """Wait until ``true()``; ``what`` says what that means, after the wait if it is a function."""
     end = time.monotonic() + WAIT
+    pause = 0.005
     while not true():
         if time.monotonic() > end:
             text = what if isinstance(what, str) else what()
             raise AssertionError(f"waited {WAIT:g} s in vain for {text}")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.25, 0.02)  # what takes long need not be asked about often
 
 
 @contextmanager
