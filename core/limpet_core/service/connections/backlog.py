@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from limpet_core.service.wire.to_client import Publication
 
@@ -12,7 +12,7 @@ from limpet_core.service.wire.to_client import Publication
 class Sharer(Protocol):
     """A member that may take its messages from a backlog."""
 
-    def join_backlog(self, backlog: Backlog[Sharer]) -> bool:
+    def join_backlog(self, backlog: Backlog[Any], /) -> bool:
         """Take all messages that are there, and share later ones; return False if that cannot be."""
         ...
 
@@ -30,7 +30,7 @@ class Backlog(Generic[_S]):
     Attributes:
         sharers: the members that share, as keys.
         others: the members that do not; right while :attr:`is_current`.
-        is_current: whether no member has come, gone or changed since :meth:`renew`.
+        is_current: whether no member has come, gone or changed since they were looked through.
     """
 
     __slots__ = (
@@ -103,5 +103,5 @@ class Backlog(Generic[_S]):
 
     def _renew(self, members: Iterable[_S]) -> None:
         self._room = self._room_bytes = sys.maxsize
-        self.others = [member for member in members if not member.join_backlog(self)]  # type: ignore[arg-type]
+        self.others = [member for member in members if not member.join_backlog(self)]
         self.is_current = True

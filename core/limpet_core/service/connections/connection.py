@@ -395,7 +395,7 @@ class Connection:
 
     # ---- A backlog of many connections
 
-    def join_backlog(self, backlog: Backlog[Connection]) -> bool:
+    def join_backlog(self, backlog: Backlog[Connection], /) -> bool:
         """Take all that a backlog has, and share what comes; return False if messages must come one by one."""
         if self.transport is not None or self._keeps_apart:
             return False
