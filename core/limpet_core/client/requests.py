@@ -125,7 +125,7 @@ class Requests:
         self._own_key = _OWN_KEYS
         self._own = 0  # how many are the session's own, renewals included
         self._untracked = 0
-        self.pending: dict[int, Request] = NOTHING
+        self.pending: dict[int, Request] = NOTHING  # made with the first request, as _unanswered is
         self._deadlines: Deadlines[int, Request] = NO_DEADLINES  # of those with a timeout of their own
         # A request waits for its answer or for its backoff, or for a connection (then it is in neither of these).
         # The first is ordered by `due`, since all requests wait equally long: a queue and an index in one.
@@ -168,35 +168,36 @@ class Requests:
 
     def submit(self, request: Request, now: float) -> None:
         """Take a new request in; send it at once if a connection is established, else as soon as one is."""
-        if request.kind is LEAVE and self._forget_rejoin(request.group):
+        key, kind = request.key, request.kind
+        if kind is LEAVE and self._forget_rejoin(request.group):
             self._groups.rejoin_unless_left(request.group)
             self._wake_for_states(request, now)
         if request.own:
-            self._own_key = request.key + 1
+            self._own_key = key + 1
             self._own += 1
-        elif request.key > 0:
+        elif key > 0:
             # A fresh ack id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute the request.
-            if request.key >= self._next_key:
-                self._next_key = request.key + 1
+            if key >= self._next_key:
+                self._next_key = key + 1
         else:
-            self._untracked = request.key
+            self._untracked = key
         if self.pending is NOTHING:
-            self.pending = {}
-        self.pending[request.key] = request
+            self.pending, self._unanswered = {}, {}
+        self.pending[key] = request
         if request.timeout is not None:
             if self._deadlines is NO_DEADLINES:
                 self._deadlines = Deadlines(self.pending)
-            self._deadlines.add(request.key, request, request.submitted + request.timeout)
+            self._deadlines.add(key, request, request.submitted + request.timeout)
             self._wake_by(request.submitted + request.timeout)
-        elif self._options.request_timeout is not None and request.key > 0:
+        elif self._options.request_timeout is not None and key > 0:
             if self._limited is NOTHING:
                 self._limited = {}
-            self._limited[request.key] = request
+            self._limited[key] = request
             self._wake_by(request.submitted + self._options.request_timeout)
-        if request.kind is PUBLISH:
+        if kind is PUBLISH:
             pass
-        elif request.kind is JOIN or request.kind is LEAVE:
+        elif kind is JOIN or kind is LEAVE:
             for older in self._groups.add(request):
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
@@ -236,7 +237,7 @@ class Requests:
         self._own_key += 1
         self._own += 1
         if self.pending is NOTHING:
-            self.pending = {}
+            self.pending, self._unanswered = {}, {}
         self.pending[key] = request
         if kind is not REJOIN:
             self._add_states(request)
@@ -278,12 +279,9 @@ class Requests:
         key, timeout = request.key, self._options.ack_timeout
         if key > 0 and timeout is not None:
             request.due = due = now + timeout
-            unanswered = self._unanswered
-            if key in unanswered:
-                del unanswered[key]
-            elif unanswered is NOTHING:
-                unanswered = self._unanswered = {}
-            unanswered[key] = request
+            if key in self._unanswered:
+                del self._unanswered[key]
+            self._unanswered[key] = request
             if due < self.wake_at:
                 self.wake_at = due
 
@@ -335,7 +333,9 @@ class Requests:
             self._forget(request)  # under the same ack id it might bring no other snapshot
         self._groups.transport_lost()
         self.group_states.transport_lost()
-        self._unanswered = self._backing_off = NOTHING
+        if self._unanswered:
+            self._unanswered.clear()
+        self._backing_off = NOTHING
 
     def connection_lost(self) -> None:
         """Settle the requests that cannot be repeated safely, since the connection id is gone; the rest waits.
@@ -419,8 +419,7 @@ class Requests:
             request.doubtful = True
         repeatable = may_pass and not request.superseded and not self._left_to_service(request)
         if repeatable and self._use_repeat(request):
-            if self._unanswered:
-                self._unanswered.pop(request.key, None)
+            self._unanswered.pop(request.key, None)
             self._outbox.remove(request)
             if self._backing_off is NOTHING:
                 self._backing_off = {}
@@ -479,8 +478,7 @@ class Requests:
         del self.pending[request.key]
         if request.number:
             self._deadlines.tidy()
-        if self._unanswered:
-            self._unanswered.pop(request.key, None)
+        self._unanswered.pop(request.key, None)
         if self._backing_off:
             self._backing_off.pop(request.key, None)
         if self._limited:
