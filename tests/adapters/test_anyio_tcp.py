@@ -137,3 +137,52 @@ def test_what_has_arrived_before_a_send_fails_is_received(use_uvloop: bool) -> N
             await stream.receive(SIZE)
 
     run(scenario, use_uvloop)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+def test_what_is_sent_at_once_is_as_much_as_there_is_room_for(backend: str) -> None:
+    if backend == "uvloop" and True not in LOOPS:
+        pytest.skip("uvloop is not installed")
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, anyio.fail_after(LIMIT):
+            stream = await open_tcp(*listener.getsockname())
+            peer, _ = listener.accept()
+            with peer:
+                assert stream.send_now(b"news") is None
+                data = bytes(range(256)) * (16 * SIZE // 256)
+                rest = stream.send_now(data)
+                assert rest is not None
+                if backend != "trio":  # there the system may have made room meanwhile
+                    assert stream.send_now(b"more") == b"more"
+                received = bytearray()
+
+                def read() -> None:
+                    peer.settimeout(LIMIT)
+                    while len(received) < 4 + len(data):
+                        received.extend(peer.recv(SIZE))
+
+                with anyio.move_on_after(0.05) as scope:
+                    await stream.send(rest)
+                assert scope.cancelled_caught  # it waits for the rest, also where the transport has that already
+                if backend != "trio":  # there a cancelled send does not tell what was sent
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(stream.send, b"")
+                        await anyio.to_thread.run_sync(read)
+                    assert received == b"news" + data
+            await stream.aclose()
+
+    name = "trio" if backend == "trio" else "asyncio"
+    anyio.run(main, backend=name, backend_options={"use_uvloop": True} if backend == "uvloop" else {})
+
+
+def test_nothing_is_sent_at_once_where_the_connection_is_lost() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        with pytest.raises(ConnectionError):
+            await stream.receive(SIZE)
+        with pytest.raises(ConnectionError):
+            stream.send_now(b"x")
+
+    run(scenario)

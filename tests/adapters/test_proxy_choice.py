@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from typing import Any
 
 import pytest
@@ -102,3 +103,23 @@ def test_a_proxy_that_can_not_be_used_is_told_without_its_password(environment: 
     with pytest.raises(InvalidValue, match=r"the environment has a proxy that cannot be used \(proxy=False") as caught:
         chosen(URL)
     assert "SECRET" not in repr(caught.value)
+
+
+def test_a_name_of_any_case_is_found_and_nothing_is_read_where_there_is_none(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """The environment of a process may be large, and each connection asks."""
+    read: list[str] = []
+    environment.setattr(urllib.request, "proxy_bypass", lambda host: bool(read.append(host)))
+    assert chosen("wss://service.test") is None
+    environment.setenv("Https_Proxy", "http://a:1")
+    assert not read
+    assert chosen("wss://localhost") is None
+    assert not read
+    assert chosen("wss://service.test") == "a:1"
+    assert read == ["service.test:443"]
+
+
+def test_the_settings_of_a_system_count_without_any_name(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(urllib.request, "getproxies", lambda: {"https": "http://a:1"})
+    assert chosen("wss://service.test") == "a:1"

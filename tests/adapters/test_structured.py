@@ -407,6 +407,17 @@ class _Slow:
         self.closed = True
 
 
+class _Broken(_Slow):
+    """A connection that takes a part at once, and has been reset when it is to take the rest."""
+
+    def send_now(self, data: bytes) -> bytes:
+        return b""
+
+    async def send(self, data: bytes) -> None:
+        self.taken.append(data)
+        raise ConnectionResetError
+
+
 class _Pipeline:
     """Something to send, and a goodbye."""
 
@@ -445,5 +456,53 @@ def test_no_goodbye_in_the_midst_of_a_frame() -> None:
             await connection.close()
         assert stream.closed
         assert stream.taken == [b"a long frame"]
+
+    anyio.run(main)
+
+
+def test_the_rest_of_what_was_sent_at_once_fails_once() -> None:
+    """Its writer waits then, and does not go round and round."""
+
+    class Once(_Pipeline):
+        failures = 0
+
+        def __init__(self) -> None:
+            self.frames = [b"a long frame"]
+
+        def data_to_send(self) -> bytes:
+            return self.frames.pop() if self.frames else b""
+
+        def send_failed(self, reason: str, now: float) -> None:
+            self.failures += 1
+
+    pipeline = Once()
+
+    class OnceRoute(Route):
+        def pipeline(self, session: Session, dial: Dial) -> Any:
+            return pipeline
+
+    async def main() -> None:
+        session = Session(random=lambda: 0.5)
+        session.start(0.0)
+        session.url_ready("ws://localhost/client/hubs/h", 0.0)
+        assert session.dial is not None
+        stream = _Broken()
+
+        async def dial(host: str, port: int) -> _Broken:
+            return stream
+
+        route = OnceRoute("ws://localhost/client/hubs/h", None, False, None)
+        drained = []
+        connection = TcpConnection(
+            dataclasses.replace(BACKEND, open_tcp=dial), route, session, session.dial, lambda: drained.append(1)
+        )
+        assert await connection.open()
+        assert connection.send_now()
+        assert await connection.send()
+        assert not await connection.send()
+        assert (stream.taken, pipeline.failures, drained) == ([b""], 1, [1])
+        await connection.close()
+        assert stream.taken == [b""]  # no goodbye in the midst of a frame
+        assert not connection.send_now()
 
     anyio.run(main)

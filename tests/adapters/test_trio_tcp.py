@@ -150,3 +150,44 @@ def test_a_close_ends_a_receive_that_waits_and_may_be_repeated() -> None:
         assert peer.recv(SIZE) == b""
 
     run(scenario)
+
+
+def test_what_is_sent_at_once_is_as_much_as_the_system_takes() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        assert stream.send_now(b"news") is None
+        data = bytes(range(256)) * (16 * SIZE // 256)
+        rest = stream.send_now(data)
+        assert rest
+        assert len(rest) < len(data)
+        while (left := stream.send_now(rest)) != rest:  # the peer's system has taken something meanwhile
+            assert left
+            rest = left
+        received = bytearray()
+
+        def read() -> None:
+            peer.settimeout(LIMIT)
+            while len(received) < 4 + len(data):
+                received.extend(peer.recv(SIZE))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send, rest)
+            await trio.to_thread.run_sync(read)
+        assert received == b"news" + data
+
+    run(scenario)
+
+
+def test_a_read_that_was_full_is_followed_by_the_rest() -> None:
+    async def scenario(stream: ByteStream, peer: socket.socket) -> None:
+        peer.send(b"123456")
+        with trio.testing.assert_checkpoints():
+            assert await stream.receive(3) == b"123"
+        with trio.testing.assert_checkpoints():
+            assert await stream.receive(3) == b"456"
+        with trio.move_on_after(0.01) as scope:  # it was full, too, and nothing follows
+            await stream.receive(3)
+        assert scope.cancelled_caught
+        peer.send(b"7")
+        assert await stream.receive(3) == b"7"
+
+    run(scenario)

@@ -25,6 +25,7 @@ class TcpConnection:
         "_drain",
         "_halfway",
         "_pipeline",
+        "_rest",
         "_route",
         "_session",
         "_stream",
@@ -41,6 +42,7 @@ class TcpConnection:
         self._stream: ByteStream | None = None
         self._halfway = False  # a frame may have been sent in part
         self._collected = b""  # what :meth:`send` is to send first
+        self._rest = False  # that is the rest of what the system did not take at once
         self._pipeline: Pipeline | None = None
 
     async def open(self) -> bool:
@@ -83,6 +85,7 @@ class TcpConnection:
         if rest is None:
             return False
         self._collected = rest
+        self._rest = True
         self._halfway = len(rest) < len(data)
         return True
 
@@ -91,9 +94,9 @@ class TcpConnection:
         assert self._stream is not None
         assert self._pipeline is not None
         data = self._collected + self._pipeline.data_to_send()
-        sending = bool(data) or self._halfway
+        sending = bool(data) or self._rest
         if sending:
-            self._collected = b""
+            self._collected, self._rest = b"", False
             self._halfway = True
             try:
                 await self._stream.send(data)

@@ -13,13 +13,13 @@ class TimerAlarm:
     acknowledgement, and a time that moved back is looked at when its timer fires.
     """
 
-    __slots__ = ("_deadline", "_loop", "_soon", "_soon_at", "_timer", "_timer_at", "_waiter")
+    __slots__ = ("_deadline", "_later", "_later_at", "_loop", "_soon", "_soon_at", "_waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._soon: asyncio.TimerHandle | None = None  # of what is due before that
-        self._timer_at = self._soon_at = math.inf
+        self._soon: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._soon_at = self._later_at = math.inf
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = math.inf
 
@@ -33,33 +33,30 @@ class TimerAlarm:
 
     def advance(self, deadline: float) -> None:
         self._deadline = deadline
-        if deadline >= min(self._timer_at, self._soon_at):
-            return
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._fired, False)
-            self._timer_at = deadline
-        else:
-            if self._soon is not None:
-                self._soon.cancel()
-            self._soon = self._loop.call_at(deadline, self._fired, True)
-            self._soon_at = deadline
+        if deadline >= self._soon_at:
+            return  # it is armed again then
+        if self._later is not None:
+            self._later.cancel()
+        self._later, self._later_at = self._soon, self._soon_at
+        self._soon, self._soon_at = self._loop.call_at(deadline, self._fired, deadline), deadline
 
     def ring(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        for timer in (self._timer, self._soon):
+        for timer in (self._soon, self._later):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._soon = None
-        self._timer_at = self._soon_at = math.inf
+        self._soon = self._later = None
+        self._soon_at = self._later_at = math.inf
 
-    def _fired(self, soon: bool) -> None:
-        if soon:
-            self._soon, self._soon_at = None, math.inf
-        else:
-            self._timer, self._timer_at = None, math.inf
+    def _fired(self, at: float) -> None:
+        if at == self._soon_at:
+            self._soon, self._soon_at = self._later, self._later_at
+            self._later, self._later_at = None, math.inf
+        elif at == self._later_at:  # uvloop may call it somewhat early
+            self._later, self._later_at = None, math.inf
         if self._loop.time() < self._deadline:
             self.advance(self._deadline)
         else:
