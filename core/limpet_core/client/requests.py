@@ -168,33 +168,38 @@ class Requests:
 
     def submit(self, request: Request, now: float) -> None:
         """Take a new request in; send it at once if a connection is established, else as soon as one is."""
-        if request.kind is LEAVE and self._forget_rejoin(request.group):
+        key, kind = request.key, request.kind
+        if kind is LEAVE and self._forget_rejoin(request.group):
             self._groups.rejoin_unless_left(request.group)
             self._wake_for_states(request, now)
         if request.own:
-            self._own_key = request.key + 1
+            self._own_key = key + 1
             self._own += 1
-        elif request.key > 0:
+        elif key >= self._next_key:
             # A fresh ack id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute the request.
-            if request.key >= self._next_key:
-                self._next_key = request.key + 1
-        else:
-            self._untracked = request.key
-        self.pending[request.key] = request
+            self._next_key = key + 1
+        elif key < 0:
+            self._untracked = key
+        self.pending[key] = request
         if request.timeout is not None:
             if self._deadlines is NO_DEADLINES:
                 self._deadlines = Deadlines(self.pending)
-            self._deadlines.add(request.key, request, request.submitted + request.timeout)
+            self._deadlines.add(key, request, request.submitted + request.timeout)
             self._wake_by(request.submitted + request.timeout)
-        elif self._options.request_timeout is not None and request.key > 0:
+        elif self._options.request_timeout is not None and key > 0:
             if self._limited is NOTHING:
                 self._limited = {}
-            self._limited[request.key] = request
+            self._limited[key] = request
             self._wake_by(request.submitted + self._options.request_timeout)
-        if request.kind is PUBLISH:
-            pass
-        elif request.kind is JOIN or request.kind is LEAVE:
+        if kind is PUBLISH:
+            if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
+                request.queued = True
+                self._outbox.queue.append(request)
+                if key > 0:
+                    self._await_answer(request, now)
+            return
+        if kind is JOIN or kind is LEAVE:
             for older in self._groups.add(request):
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
@@ -271,12 +276,16 @@ class Requests:
         # A slow handler that fails in the end would be called once more by a repeat.
         if not (request.in_flight and self._left_to_service(request)):
             self._outbox.put(request)
-        key, timeout = request.key, self._options.ack_timeout
-        if key > 0 and timeout is not None:
+        if request.key > 0:
+            self._unanswered.pop(request.key, None)
+            self._await_answer(request, now)
+
+    def _await_answer(self, request: Request, now: float) -> None:
+        """Wait for the answer until ``ack_timeout``, as the last of the requests that do."""
+        timeout = self._options.ack_timeout
+        if timeout is not None:
             request.due = due = now + timeout
-            if key in self._unanswered:
-                del self._unanswered[key]
-            self._unanswered[key] = request
+            self._unanswered[request.key] = request
             if due < self.wake_at:
                 self.wake_at = due
 
@@ -344,6 +353,7 @@ class Requests:
                 self._fail(request, "ConnectionLost", "the connection was lost before the answer came")
             else:
                 request.doubtful |= request.kind is PUBLISH and request.handed
+                request.handed_before |= request.handed
                 request.handed = request.carried = False
                 request.failures = 0
         self._groups.connection_lost()
@@ -468,16 +478,21 @@ class Requests:
         self._events.append(Acked(request.key, request.user_data, duplicate, error))
 
     def _forget(self, request: Request) -> None:
-        request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
-        del self.pending[request.key]
+        key = request.key
+        del self.pending[key]
         if request.number:
             self._deadlines.tidy()
-        self._unanswered.pop(request.key, None)
+        self._unanswered.pop(key, None)
         if self._backing_off:
-            self._backing_off.pop(request.key, None)
+            self._backing_off.pop(key, None)
         if self._limited:
-            self._limited.pop(request.key, None)
-        self._outbox.remove(request)
+            self._limited.pop(key, None)
+        if request.queued:
+            request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
+            self._outbox.remove(request)
+        elif request.in_flight:  # what remove() does with it, without the call: so ends nearly every request
+            request.in_flight = False
+            self._outbox.in_flight -= 1
         if request.own:
             self._own -= 1
         if request.group:
