@@ -12,6 +12,7 @@ from tests.helpers.eager import start_eagerly
 
 from limpet import ConnectError, GroupMessage, Options
 from limpet.asyncio import Client
+from limpet.asyncio._tcp import TcpConnection
 from limpet.service import Service
 from limpet_core.service import group_publication
 
@@ -127,5 +128,40 @@ def test_a_timer_that_fires_before_anything_is_due_is_armed_again() -> None:
         client = Client(url, Options(connect_timeout=0.3, keepalive_interval=0.05, keepalive_timeout=0.1))
         with pytest.raises(ConnectError, match="there was no URL in time"):
             await client.start()
+
+    asyncio.run(scenario())
+
+
+def test_the_first_request_after_an_answer_is_written_at_once_and_the_others_of_its_turn_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So one request after the other needs no further turn of the loop, and a thousand need one more write."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        written: list[int] = []
+        scheduled: list[Any] = []
+        write, call_soon = TcpConnection.write, loop.call_soon
+
+        def noted(callback: Any, *args: Any, **named: Any) -> asyncio.Handle:
+            if getattr(callback, "__name__", "") == "_flushed":
+                scheduled.append(callback)
+            return call_soon(callback, *args, **named)
+
+        async with Service() as service, Client(url_of(service), options()) as client:
+
+            def note(connection: TcpConnection) -> None:
+                if waiting := client._session._outbox.queue:
+                    written.append(len(waiting))
+                write(connection)
+
+            monkeypatch.setattr(TcpConnection, "write", note)
+            monkeypatch.setattr(loop, "call_soon", noted)
+            for _ in range(3):
+                await client.send_to_group("nobody", "hello")
+            assert (written, scheduled) == ([1, 1, 1], [])
+            written.clear()
+            await asyncio.gather(*(client.send_to_group("nobody", "hello") for _ in range(10)))
+            assert (written, len(scheduled)) == ([1, 9], 1)
 
     asyncio.run(scenario())

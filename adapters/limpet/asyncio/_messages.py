@@ -12,7 +12,13 @@ from limpet._transports.messages import AsyncMessageConnection
 
 
 class MessageOwner(Owner, Protocol):
-    """The driver, which runs coroutines in the background."""
+    """The driver, which runs coroutines in the background.
+
+    Attributes:
+        written: see :class:`limpet.asyncio.driver.Driver`.
+    """
+
+    written: bool
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` in the background."""
@@ -86,6 +92,7 @@ class MessageTasks:
         while self._connection.dial.wanted:
             await self._readable.wait()
             await self._connection.receive()
+            self._owner.written = False
             self._owner.drain()
 
     async def _write(self) -> None:

@@ -15,7 +15,13 @@ _FAIR_SHARE = 256 * 1024
 
 
 class TcpOwner(Owner, Protocol):
-    """The driver, which is told when the connection is open."""
+    """The driver, which is told when the connection is open.
+
+    Attributes:
+        written: see :class:`limpet.asyncio.driver.Driver`.
+    """
+
+    written: bool
 
     def opened(self, transport: TcpConnection) -> None:
         """Note that the connection is open."""
@@ -61,6 +67,7 @@ class TcpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Receive bytes; their messages are delivered within this call."""
         try:
+            self._owner.written = False
             self.pipeline.receive_data(data, self._loop.time())
             self._received += len(data)
             if self._received > _FAIR_SHARE and not self._yielding:

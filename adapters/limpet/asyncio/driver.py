@@ -57,6 +57,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     Attributes:
         callbacks: the task for async callbacks; None before the first of these.
+        written: whether a request was written since the loop has turned, as far as that is known: transports that
+            receive something set it to False.
     """
 
     __slots__ = (
@@ -67,7 +69,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_home",
         "_loop",
         "_max_sends",
-        "_more",
         "_sends",
         "_soon",
         "_starting",
@@ -75,6 +76,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_timer",
         "_timer_at",
         "callbacks",
+        "written",
     )
 
     def __init__(self, route: Route, options: Options | None) -> None:
@@ -86,7 +88,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
-        self._flushing = self._more = False
+        self._flushing = False
+        self.written: bool = False
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
         self._starting: asyncio.Future[Connected | Stopped] | None = None
@@ -168,28 +171,30 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def flush(self) -> None:
         """Write the requests that were added to the session.
 
-        The first message of a turn of the loop is written at once, which is best for one request after the other; the
-        rest of the turn is written together, which is best for a thousand at a time.
+        The first message since something was received is written at once, which is best for one request after the
+        other; what follows is written together at the end of its turn of the loop, which is best for a thousand at a
+        time.
         """
-        if not self._flushing:
-            # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
-            self._loop.call_soon(self._flushed)
-            self._flushing, self._more = True, False
-            self.drain()
+        if self._flushing:
+            return
+        if self.written:
+            self.flush_soon()
         else:
-            self._more = True
+            self._sends = 0  # the loop has turned
+            self.drain()
+            self.written = True
 
     def flush_soon(self) -> None:
         """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
         if not self._flushing:
+            # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
             self._flushing = True
-        self._more = True
 
     def _flushed(self) -> None:
-        self._flushing, self._sends = False, 0
-        if self._more:
-            self.drain()
+        self._flushing = self.written = False
+        self._sends = 0
+        self.drain()
 
     def checkpoint(self) -> Awaitable[None]:
         """Let other tasks run now and then, though the caller never has to wait."""

@@ -72,7 +72,7 @@ class Outbox:
                     in_flight += 1
                     request.in_flight = True
                 request.queued = False
-                request.handed = request.tried = True
+                request.handed = True
                 taken.append(request)
             done += 1
         self.in_flight = in_flight

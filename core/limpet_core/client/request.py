@@ -62,7 +62,7 @@ class Request(msgspec.Struct, eq=False):
         submitted: the time of the call, in seconds.
         group: the group, unless the request is a publish: then it is empty.
         handed: whether the request was handed to a transport under the current connection id.
-        tried: whether the request was ever handed to a transport.
+        handed_before: whether the request was handed to a transport under a connection id before the current one.
         queued: whether the request is in the queue for the open transport.
         in_flight: whether the open transport has the request and its answer is awaited.
         due: the time of the next repeat, while the request waits for its answer or its backoff.
@@ -90,7 +90,7 @@ class Request(msgspec.Struct, eq=False):
     submitted: float
     group: str = ""
     handed: bool = False
-    tried: bool = False
+    handed_before: bool = False
     queued: bool = False
     in_flight: bool = False
     due: float = math.inf
@@ -106,3 +106,8 @@ class Request(msgspec.Struct, eq=False):
     timeout: float | None = None
     number: int = 0
     state: dict[str, str] | None = None
+
+    @property
+    def tried(self) -> bool:
+        """Whether the request was ever handed to a transport."""
+        return self.handed or self.handed_before

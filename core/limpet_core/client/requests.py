@@ -175,12 +175,11 @@ class Requests:
         if request.own:
             self._own_key = key + 1
             self._own += 1
-        elif key > 0:
+        elif key >= self._next_key:
             # A fresh ack id must never repeat one of the caller's: the service would answer Duplicate and not
             # execute the request.
-            if key >= self._next_key:
-                self._next_key = key + 1
-        else:
+            self._next_key = key + 1
+        elif key < 0:
             self._untracked = key
         if self.pending is NOTHING:
             self.pending, self._unanswered = {}, {}
@@ -196,8 +195,13 @@ class Requests:
             self._limited[key] = request
             self._wake_by(request.submitted + self._options.request_timeout)
         if kind is PUBLISH:
-            pass
-        elif kind is JOIN or kind is LEAVE:
+            if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
+                request.queued = True
+                self._outbox.queue.append(request)
+                if key > 0:
+                    self._await_answer(request, now)
+            return
+        if kind is JOIN or kind is LEAVE:
             for older in self._groups.add(request):
                 if older.key in self._backing_off:
                     text = "the service failed, and a later request for the same group came before the repeat"
@@ -276,12 +280,16 @@ class Requests:
         # A slow handler that fails in the end would be called once more by a repeat.
         if not (request.in_flight and self._left_to_service(request)):
             self._outbox.put(request)
-        key, timeout = request.key, self._options.ack_timeout
-        if key > 0 and timeout is not None:
+        if request.key > 0:
+            self._unanswered.pop(request.key, None)
+            self._await_answer(request, now)
+
+    def _await_answer(self, request: Request, now: float) -> None:
+        """Wait for the answer until ``ack_timeout``, as the last of the requests that do."""
+        timeout = self._options.ack_timeout
+        if timeout is not None:
             request.due = due = now + timeout
-            if key in self._unanswered:
-                del self._unanswered[key]
-            self._unanswered[key] = request
+            self._unanswered[request.key] = request
             if due < self.wake_at:
                 self.wake_at = due
 
@@ -350,6 +358,7 @@ class Requests:
                 self._fail(request, "ConnectionLost", "the connection was lost before the answer came")
             else:
                 request.doubtful |= request.kind is PUBLISH and request.handed
+                request.handed_before |= request.handed
                 request.handed = request.carried = False
                 request.failures = 0
         self._groups.connection_lost()
@@ -474,16 +483,21 @@ class Requests:
         self._events.append(Acked(request.key, request.user_data, duplicate, error))
 
     def _forget(self, request: Request) -> None:
-        request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
-        del self.pending[request.key]
+        key = request.key
+        del self.pending[key]
         if request.number:
             self._deadlines.tidy()
-        self._unanswered.pop(request.key, None)
+        self._unanswered.pop(key, None)
         if self._backing_off:
-            self._backing_off.pop(request.key, None)
+            self._backing_off.pop(key, None)
         if self._limited:
-            self._limited.pop(request.key, None)
-        self._outbox.remove(request)
+            self._limited.pop(key, None)
+        if request.queued:
+            request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
+            self._outbox.remove(request)
+        elif request.in_flight:  # what remove() does with it, without the call: so ends nearly every request
+            request.in_flight = False
+            self._outbox.in_flight -= 1
         if request.own:
             self._own -= 1
         if request.group:

@@ -34,7 +34,7 @@ from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.stats import Counters, Stats
 from limpet_core.client.streams import NO_STREAMS, Streams
-from limpet_core.client.timers import Timers
+from limpet_core.client.timers import REQUESTS, Timers
 from limpet_core.client.url import parse_url
 from limpet_core.client.wire_log import log_messages
 from limpet_core.errors import ConnectError, InvalidType, InvalidValue, LocalProtocolError, Outcome
@@ -776,12 +776,12 @@ class Session:
         try:
             self.running = "send_to_group"
             own = not ack and ack_id is None and self._pacing.asks_for_ack
-            lifecycle = self._lifecycle
+            lifecycle, requests = self._lifecycle, self._requests
             if lifecycle.state is not CONNECTED:
                 lifecycle.check_running(self.start_hint)
             if timeout is not None:
                 _check_timeout(timeout, ack)
-            key = self._requests.reserve(ack_id, ack, own)
+            key = requests.reserve(ack_id, ack, own)
             payload = self._codec.encode_send(
                 group,
                 data,
@@ -796,9 +796,9 @@ class Session:
                 self._pacing.published()
             if lifecycle.paused:
                 lifecycle.expect_to_hear(now)
-            request = Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout)
-            self._requests.submit(request, now)
-            lifecycle.schedule_requests()
+            requests.submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
+            if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
+                lifecycle.schedule_requests()
             return key if ack else None
         finally:
             self.running = ""

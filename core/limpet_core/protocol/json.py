@@ -94,8 +94,7 @@ _UNREADABLE = msgspec.MsgspecError, ValueError, RecursionError, IndexError
 _AROUND: Final = 2048
 """Bytes around a long string that are looked at without a look at the whole message."""
 
-_ACK: Final = b'{"type":"ack"'
-_A: Final = _ACK[9]
+_T, _A = b"ta"
 
 
 def decode(message: bytes) -> Incoming:
@@ -106,8 +105,9 @@ def decode(message: bytes) -> Incoming:
             looked at again.
     """
     try:
-        # Only a hint for speed, `{"type":"ack"`: which decoder is tried first does not change what is understood.
-        if message[9] == _A and message.startswith(_ACK):
+        # Only a hint for speed, two letters of `{"type":"ack"`, which cost less to look at than all of it: which
+        # decoder is tried first does not change what is understood.
+        if message[9] == _A and message[2] == _T:
             return _decode_ack(message)
         decoded = _decode_data(message)
     except _UNREADABLE:

@@ -181,7 +181,10 @@ def encode_send(
     # What is usual needs no call; the others find what is wrong.
     if type(group) is not str or not group.isascii() or not 0 < len(group) < 512 or group.isspace():
         check_group(group)
-    data_type = "text" if data_type is None and type(data) is str and data.isascii() else check_data(data, data_type)
+    if data_type is None and type(data) is str and data.isascii() and metadata is None:
+        message = _encode(SendToGroup(group, "text", data, ack_id, bool(no_echo), ttl_seconds))
+        return message if len(message) <= limit else check_size(message, limit, "data")
+    data_type = check_data(data, data_type)
     if metadata is not None:
         metadata = check_metadata(metadata)
     return _encode_data(SendToGroup(group, data_type, data, ack_id, bool(no_echo), ttl_seconds, metadata), limit)

@@ -269,6 +269,22 @@ def test_a_publish_that_was_lost_once_stays_doubtful_through_a_connection_that_t
 
 
 @each_membership
+def test_a_request_that_any_connection_has_taken_cannot_be_withdrawn_and_ends_as_unknown(ask: Ask) -> None:
+    drive = connected()
+    ack_id = ask(drive)
+    drive.sent()
+    for connection_id in ("c2", "c3"):  # these take nothing
+        drive.lose()
+        drive.until_dial()
+        drive.open()
+        drive.says(hello(connection_id))
+        assert drive.session.stats.requests_unsent == 0
+    assert not drive.session.withdraw(ack_id)
+    drive.session.stop(drive.now)
+    assert drive.answers() == {ack_id: "Stopped/unknown"}
+
+
+@each_membership
 def test_a_join_or_leave_that_was_lost_with_its_connection_is_rejected_for_certain_on_the_next(ask: Ask) -> None:
     drive = connected()
     ack_id = ask(drive)

@@ -49,6 +49,10 @@ def group_message(**fields: Any) -> GroupMessage:
             group_message(sequence_id=1, from_user_id="ann", data={"a": [1, None]}, metadata={"k": "v"}),
         ),
         ('{"type":"message","from":"group","group":"g","fromUserId":null,"data":7}', group_message(data=7)),
+        # The letters at which an ack is guessed, in what is none; and an ack without them.
+        ('{"text":"a","type":"message","from":"group","group":"g","data":7}', group_message(data=7)),
+        ('{"text":"a","type":"ack","ackId":1,"success":true}', AckMessage(1, True)),
+        ('{"ackId":1,"type":"ack","success":true}', AckMessage(1, True)),
         (
             '{"type":"message","from":"group","group":"g","dataType":"binary","data":"AAEC"}',
             group_message(data_type="binary", data=b"\x00\x01\x02"),
