@@ -279,9 +279,10 @@ class Requests:
         key, timeout = request.key, self._options.ack_timeout
         if key > 0 and timeout is not None:
             request.due = due = now + timeout
-            if key in self._unanswered:
-                del self._unanswered[key]
-            self._unanswered[key] = request
+            unanswered = self._unanswered
+            if key in unanswered:
+                del unanswered[key]
+            unanswered[key] = request
             if due < self.wake_at:
                 self.wake_at = due
 
@@ -475,10 +476,11 @@ class Requests:
 
     def _forget(self, request: Request) -> None:
         request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
-        del self.pending[request.key]
+        key = request.key
+        del self.pending[key]
         if request.number:
             self._deadlines.tidy()
-        self._unanswered.pop(request.key, None)
+        self._unanswered.pop(key, None)
         if self._backing_off:
             self._backing_off.pop(request.key, None)
         if self._limited:
