@@ -250,7 +250,7 @@ def test_the_events_of_streams_are_for_their_methods(service: BackgroundService,
 def test_a_stop_fails_a_stream_whose_end_was_lost() -> None:
     delivery = Delivery(10, Home(), lambda _: None, lambda _: None)
     record = StreamRecord()
-    delivery.outgoing[record] = None
+    delivery.write(record)
     delivery.deliver([StreamOpened("s", record), StreamProgress("s", 3, record), Stopped()])
     assert not delivery.outgoing
     assert (record.opened, record.closed) == (True, True)
