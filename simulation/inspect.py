@@ -98,6 +98,22 @@ def inspect(session: Session) -> Inside:
     )
 
 
+def unacknowledged(session: Session) -> int:
+    """Return how many messages the session has received and not acknowledged."""
+    connection = session._lifecycle.connection
+    return 0 if connection is None else connection.unacked_messages
+
+
+def queued(session: Session) -> int:
+    """Return how many requests wait for the transport."""
+    return len(session._outbox.queue)
+
+
+def joined(session: Session) -> dict[str, None]:
+    """Return the record of the groups that the session has joined."""
+    return session._groups.joined
+
+
 def pending(session: Session) -> tuple[Request, ...]:
     """Return the requests that are not settled, in the order of the calls; safe while another thread runs."""
     return tuple(session._requests.pending.values())
@@ -219,6 +235,11 @@ def forget_ack_ids(transport: Transport) -> None:
     """Forget the ack ids that were executed on the connection of ``transport``."""
     if transport.connection is not None:
         transport.connection._succeeded.clear()
+
+
+def skip_a_sequence_id(connection: Connection) -> None:
+    """Have a connection count one message more than it got."""
+    connection._sequence_id += 1
 
 
 def lose_newest_retained(core: ServiceCore, connection_id: str) -> None:

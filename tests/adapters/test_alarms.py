@@ -11,6 +11,7 @@ import anyio
 import pytest
 import trio
 import trio.testing
+from simulation.inspect import unacknowledged
 from tests.adapters.harness import GROUP, options, soon, url_of
 from tests.adapters.test_trio import writers
 
@@ -152,14 +153,12 @@ def test_the_timer_of_the_keepalive_stays_armed_beside_those_of_acknowledgements
             async with make(url_of(service), Options(keepalive_interval=20.0, sequence_ack_interval=0.02)) as client:
                 client.on(GroupMessage, lambda message: seen.append(message.data))
                 await client.join_group(GROUP)
-                connection = client._session._lifecycle.connection
-                assert connection is not None
                 await asyncio.sleep(0.2)
                 timers = _Timers(monkeypatch, name)
                 for number in range(1, 6):
                     service.core.send_to_group("chat", GROUP, group_publication(GROUP, None, "json", b"%d" % number))
                     service.flush()
-                    await soon(lambda number=number: seen[-1:] == [number] and not connection.unacked_messages)
+                    await soon(lambda number=number: seen[-1:] == [number] and not unacknowledged(client._session))
                 assert len(timers.made) == 5
                 assert not any(timer.cancelled() for timer in timers.made)
             monkeypatch.undo()
@@ -177,7 +176,7 @@ def test_an_acknowledgement_on_trio_needs_no_writer() -> None:
                 stream = aiter(client)
                 service.publish(GROUP, [1])
                 assert (await anext(stream)).data == 1
-                while client._session._lifecycle.connection.unacked_messages:  # type: ignore[union-attr]
+                while unacknowledged(client._session):
                     await trio.sleep(0.001)
                     assert not writers()
                 await client.send_to_group(GROUP, 2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from simulation.inspect import queued
 from tests.adapters.harness import GROUP, options, soon, url_of
 from tests.helpers.eager import start_eagerly
 
@@ -151,8 +152,8 @@ def test_the_first_request_after_an_answer_is_written_at_once_and_the_others_of_
         async with Service() as service, Client(url_of(service), options()) as client:
 
             def note(connection: TcpConnection) -> None:
-                if waiting := client._session._outbox.queue:
-                    written.append(len(waiting))
+                if waiting := queued(client._session):
+                    written.append(waiting)
                 write(connection)
 
             monkeypatch.setattr(TcpConnection, "write", note)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 
 import pytest
-from simulation.inspect import end_handshake, rare_parts
+from simulation.inspect import end_handshake, joined, rare_parts
 from tests.helpers.driving import Drive, hello, ok
 from tests.helpers.shared_parts import SHARED, UNTOUCHED, contents
 
@@ -171,7 +171,7 @@ def test_a_session_whose_groups_are_left_has_nothing_of_them_after_a_stop() -> N
     assert drive.session.groups == {"g"}
     drive.session.stop(drive.now)
     drive.session.disconnected(drive.now)
-    assert drive.session._groups.joined is NOTHING
+    assert joined(drive.session) is NOTHING
     drive.session.start(drive.now)
     assert drive.session.groups == frozenset()
 
