@@ -7,6 +7,7 @@ starts a real one. See :mod:`tests.helpers.fork_server`.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
@@ -153,6 +154,12 @@ def _what(command: Sequence[str]) -> str:
 @functools.cache
 def _connection(options: tuple[str, ...], what: str) -> socket.socket:
     """Connect to the server of the whole run of tests, which is started with the first connection."""
+    connection = _connected(options, what)
+    atexit.register(connection.close)
+    return connection
+
+
+def _connected(options: tuple[str, ...], what: str) -> socket.socket:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     if not run:
         return _started(options, what, None)

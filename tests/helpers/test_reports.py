@@ -33,7 +33,9 @@ def test_is_expected_to_fail(): assert False
 
 def test_a_worker_tells_all_but_setups_and_teardowns_that_pass(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
-    ran = pytester.inline_run("-p", "no:cacheprovider", "-p", "no:asyncio", plugins=[WorkerReports()])
+    ran = pytester.inline_run(
+        "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:hypothesispytest", plugins=[WorkerReports()]
+    )
     reports = ran.getreports("pytest_runtest_logreport")
     assert [(report.nodeid.partition("::")[2], report.when, report.outcome) for report in reports] == [
         ("test_passes", "call", "passed"),
