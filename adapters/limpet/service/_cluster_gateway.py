@@ -190,6 +190,7 @@ class ClusterGateway(Gateway):
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
                     await self._next_entry()
+            self._check_fence()
             await self._until_read(await log.newest())
 
     def _check_fence(self) -> None:

@@ -13,6 +13,7 @@ from tests.adapters.service.test_cluster_names import names
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, ServiceOptions
+from limpet.service.cluster import LogEntry, LogError, LogId
 from limpet_core.service.cluster import members, silence
 
 OTHER = ServiceOptions(access_key="o" * 32)
@@ -76,6 +77,31 @@ def test_nodes_that_were_killed_are_waited_for_and_then_out(
                 await client.leave()
 
     caplog.set_level(logging.WARNING, "limpet.service.cluster")
+    webhook.run(scenario())
+
+
+def test_a_start_that_waits_ends_with_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that reads no more must not speak: the cluster would begin anew for nobody."""
+    monkeypatch.setattr(silence, "ABANDONED", 1.5)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a"):
+            nodes.logs["a"].cut()
+            starts = asyncio.create_task(nodes.service("b", OTHER).start())
+            await asyncio.sleep(0.3)
+
+            def broken(_: LogId) -> list[LogEntry]:
+                raise LogError("nothing is read any more")
+
+            monkeypatch.setattr(nodes.logs["b"], "_page", broken)
+            nodes.logs["b"].wake()
+            before = len(nodes.engine.entries)
+            with pytest.raises(ClusterRefused, match="nothing is read"):
+                await starts
+            assert len(nodes.engine.entries) == before
+            nodes.logs["a"].mend()
+
     webhook.run(scenario())
 
 

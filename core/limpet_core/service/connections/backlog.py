@@ -63,6 +63,11 @@ class Backlog(Generic[_S]):
         """The number of the next message."""
         return self._first + len(self._messages)
 
+    def changed(self) -> None:
+        """Handle that a member has come, gone or changed. Nobody is held here who may be gone."""
+        self.is_current = False
+        self.others = []
+
     def receivers(self, members: Iterable[_S], publication: Publication) -> Iterable[_S]:
         """Keep a message for the sharers, and return those of the members who must get it by themselves."""
         if not self.is_current:

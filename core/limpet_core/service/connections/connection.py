@@ -417,7 +417,7 @@ class Connection:
         if backlog is not None:
             self._take()
             del backlog.sharers[self]
-            backlog.is_current = False
+            backlog.changed()
             self._backlog = None
 
     def keep_apart(self) -> None:

@@ -72,7 +72,7 @@ class Hub:
         self._groups.setdefault(group, {})[connection] = None
         connection.groups[group] = None
         if group in self._backlogs:
-            self._backlogs[group].is_current = False
+            self._backlogs[group].changed()
 
     def leave(self, connection: Connection, group: str) -> None:
         """End the membership of a connection that is a member."""
@@ -80,7 +80,7 @@ class Hub:
         _discard(self._groups, group, connection)
         backlog = self._backlogs.get(group)
         if backlog is not None:
-            backlog.is_current = False
+            backlog.changed()
             if connection in backlog.sharers:
                 connection.leave_backlog()
             if group not in self._groups:
@@ -99,6 +99,7 @@ class Hub:
             if connection.user_id is not None:
                 self._users[connection.user_id][connection] = None
         self._groups = {group: dict.fromkeys(members) for group, members in groups.items()}
+        self._backlogs = {}  # sharers of before would never take what is kept
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

@@ -11,8 +11,10 @@ from types import FrameType
 import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
-from limpet_core.protocol.names import JSON
-from limpet_core.service import Connection, Limits
+from limpet_core.protocol.names import JSON, RELIABLE_JSON
+from limpet_core.service import Connection, Limits, RawMode, group_publication
+from limpet_core.service.cluster.commands import Open
+from limpet_core.service.connections.backlog import Backlog
 from limpet_core.service.data_plane.writes import Message, Send, Target
 
 GROUPS = ("g", "h")
@@ -23,10 +25,13 @@ def publish(client: Client, group: str = "g", *, data: object = 1, no_echo: bool
     client.says(type="sendToGroup", group=group, data=data, noEcho=no_echo)
 
 
+def backlog_at(cluster: Cluster, name: str, group: str = "g") -> Backlog[Connection]:
+    return cluster.nodes[name].replica.core.hub("h")._backlogs[group]
+
+
 def backlog_of(cluster: Cluster, name: str, group: str = "g") -> int:
     """Return how many messages a node keeps for several members."""
-    backlog = cluster.nodes[name].replica.core.hub("h")._backlogs[group]
-    return len(backlog._messages)
+    return len(backlog_at(cluster, name, group)._messages)
 
 
 def at(cluster: Cluster, name: str, client: Client) -> Connection:
@@ -85,6 +90,40 @@ def test_what_all_have_taken_is_kept_no_longer() -> None:
         cluster.run(1)
         assert backlog_of(cluster, "a") == (5 if number < 3 else 0)
     assert [at(cluster, "a", member).retained for member in members] == [0, 0, 0]
+
+
+def test_a_member_that_is_gone_is_kept_no_longer() -> None:
+    """Also if nobody publishes to the group again."""
+    cluster = Cluster("a", "b")
+    cluster.connect("b", groups=("g",))
+    here = cluster.connect("a", groups=("g",))
+    publish(here)
+    cluster.run()
+    assert backlog_at(cluster, "a").others == [at(cluster, "a", here)]
+    assert here.transport is not None
+    cluster.nodes["a"].replica.disconnected(here.transport, 1000)
+    cluster.run()
+    assert cluster.nodes["a"].replica.core.connection_count == 1
+    assert backlog_at(cluster, "a").others == []
+
+
+def test_a_hub_that_begins_anew_keeps_nothing_for_members_of_before() -> None:
+    """The object of the hub may be the same: an application holds it."""
+    cluster = Cluster("a", "b")
+    sender = cluster.connect("b", "bob")
+    cluster.connect("b", groups=("g",))
+    publish(sender)
+    cluster.run()
+    core = cluster.nodes["a"].replica.core
+    hub = core.hub("h")
+    assert backlog_of(cluster, "a") == 1
+    core.begin_anew()
+    core.open(Open("c", 1, "h", RELIABLE_JSON, "ann", (), ("g",), RawMode()), ("b", 9), here=False)
+    for _ in range(3):
+        core.send_to_group("h", "g", group_publication("g", None, "json", b"1"))
+    (member,) = hub.members("g")
+    assert member.retained == 3
+    assert backlog_of(cluster, "a") == 0, "all have taken all"
 
 
 def test_members_that_come_back_here_have_all_messages() -> None:
