@@ -331,7 +331,7 @@ class WebSocketProtocol(asyncio.Protocol):
     # ---- Sending
 
     def _write_messages(self, client: Transport) -> None:
-        if self.transport is None or not self._takes_messages:
+        if self.transport is None or not self._takes_messages or self.transport.is_closing():
             return
         frames = client.frames_to_send(self.gateway.now())
         if frames:

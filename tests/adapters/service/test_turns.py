@@ -234,6 +234,30 @@ async def in_this_order(service: Service, sender: Wire, member: Wire, end: str) 
     arrive()
 
 
+@pytest.mark.parametrize("end", ["eof", "reset"])
+def test_nothing_is_written_to_a_client_that_has_ended_its_connection(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio logs a warning for such writes: anybody could fill the log."""
+
+    async def scenario(service: Service) -> None:
+        senders = await publishers(service, 8)
+        member = await Wire.open(service, JSON, groups=["g"])
+        if end == "reset":
+            member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            member.socket.close()
+        else:
+            member.socket.shutdown(socket.SHUT_WR)
+        for sender in senders:  # each with as many as make a write, all read in one turn
+            sender.say(*[{"type": "sendToGroup", "group": "g", "dataType": "text", "data": "x"}] * 60)
+        arrive()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    with_service(scenario)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_messages_of_a_turn_go_before_a_drop_by_the_application() -> None:
     async def scenario(service: Service) -> None:
         (sender,) = await publishers(service, 1)

@@ -46,6 +46,22 @@ def test_delays_keep_the_order_of_each_node() -> None:
     run(scenario)
 
 
+def test_another_event_loop() -> None:
+    """Its timers that are due at once do not tell when."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario() -> None:
+        one, other = pair(MemoryEngine())
+        one.append(3)
+        other.append(1)
+        await one.until_read(one, other)
+        assert one.raw == other.raw
+        for node in (one, other):
+            await node.leave()
+
+    run(scenario, uvloop.new_event_loop)
+
+
 def test_log_time_follows_the_clock_and_never_goes_back() -> None:
     async def scenario() -> None:
         times = [1000, 2000, 1500, 2500]

@@ -127,6 +127,7 @@ class MemoryLog:
         self._unread = Unread(max_unread, max_unread_bytes, on_congested, self._loop.time)
         self._travelling: deque[bytes] = deque()
         self._timers: deque[asyncio.TimerHandle] = deque()
+        self._newest_due = 0.0
         self._news = asyncio.Event()
         self._reading = False
         self._cut = False
@@ -266,7 +267,8 @@ class MemoryLog:
         self._travelling.append(data)
         due = self._loop.time() + self.append_delay
         if self._timers:
-            due = max(due, self._timers[-1].when())  # no entry overtakes another one of this node
+            due = max(due, self._newest_due)  # no entry overtakes another one of this node
+        self._newest_due = due  # the timers of uvloop do not always tell
         self._timers.append(self._loop.call_at(due, self._arrive))
 
     def _arrive(self) -> None:
