@@ -160,6 +160,28 @@ def test_a_client_works_with_each_kind_of_wakeup(
         assert messages.next(30.0).data == "y"
 
 
+@pytest.mark.parametrize("make", WAKEUPS)
+def test_a_wakeup_that_is_closed_wakes_nothing_else(make: type[_waits.SocketPair]) -> None:
+    """A signal handler that stops the client may interrupt a thread which is about to wake it."""
+    wakeup = make()
+    number = wakeup.reader
+    wakeup.close()
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        if number == reading:
+            reading = os.dup(reading)
+        os.dup2(writing, number)  # another file has its number now
+        wakeup.wake()
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 8)
+        wakeup.close()  # as a child does that was forked amid a close
+        os.fstat(number)
+    finally:
+        for each in {reading, writing, number}:
+            os.close(each)
+
+
 def test_a_wait_for_a_socket_tells_what_was_asked_for() -> None:
     pair = _waits.SocketPair()
     sock = pair.reader

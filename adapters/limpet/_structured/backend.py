@@ -61,7 +61,7 @@ class ByteStream(Protocol):
 
 
 class Alarm(Protocol):
-    """Wakes one task at a time that may be moved."""
+    """Wakes one task, at a time that can be changed."""
 
     async def wait(self, deadline: float) -> None:
         """Wait until ``deadline``, or less long; not while another task waits."""

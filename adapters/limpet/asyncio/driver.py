@@ -1,4 +1,4 @@
-"""Drives a session with an asyncio event loop: sockets, one timer, and no task per message."""
+"""Drives a session with an asyncio event loop: sockets, two timers at most, and no task per message."""
 
 from __future__ import annotations
 

@@ -95,6 +95,9 @@ class TcpConnection:
         if not self._unsent:
             with suppress(OSError):  # it may be gone already
                 self._socket.send(self._pipeline.close_notify())
+        if self.opening:  # Linux closes no socket for which another thread waits: this tells the peer, and that thread
+            with suppress(OSError):  # as above
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def abort(self) -> None:

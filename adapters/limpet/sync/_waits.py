@@ -32,7 +32,10 @@ class Wakeup(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the file descriptors, once. No thread may be about to call :meth:`wake`: it would write elsewhere."""
+        """Close the file descriptors. Repeats, and :meth:`wake` from now on, do nothing.
+
+        No other thread may be amid :meth:`wake`: it could write into a new file.
+        """
         ...
 
 
@@ -75,7 +78,7 @@ if sys.platform == "linux":
 
         def wake(self) -> None:
             """Add to the counter."""
-            with suppress(OSError):  # it is at its end, after 2**64 wake-ups
+            with suppress(OSError, ValueError):  # it is at its end, after 2**64 wake-ups; or closed
                 os.eventfd_write(self.reader, 1)
 
         def clear(self) -> None:
@@ -84,8 +87,14 @@ if sys.platform == "linux":
                 os.eventfd_read(self.reader)
 
         def close(self) -> None:
-            """Close the file descriptor."""
-            os.close(self.reader)
+            """Close the file descriptor.
+
+            A thread amid :meth:`wake` may have been interrupted, and go on later: its number is forgotten, since it
+            may soon be that of another file.
+            """
+            reader, self.reader = self.reader, -1
+            if reader >= 0:
+                os.close(reader)
 
 
 def make_wakeup() -> Wakeup:

@@ -359,7 +359,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     def _open(self, dial: Dial) -> None:
         """Open the transport for ``dial``; in a thread of its own."""
-        if dial.url is None:
+        if dial.url is None and dial.wanted:
             answer = self._route.ask_blocking()
             with self.lock:
                 self._route.tell(self.session, dial, answer, self.now())

@@ -69,8 +69,9 @@ _decode_data: Callable[[bytes | memoryview], _Data]
 _decode_data = msgspec.json.Decoder(_Data).decode
 _decode_control: Callable[[bytes], _Answer | _DataMessage]
 _decode_control = msgspec.json.Decoder(_Answer | _DataMessage).decode
-_decode_ack: Callable[[bytes], AckMessage]
-_decode_ack = msgspec.json.Decoder(AckMessage).decode
+# Of two kinds: a decoder of one kind alone takes a message without a type for it.
+_decode_ack: Callable[[bytes], AckMessage | PongMessage]
+_decode_ack = msgspec.json.Decoder(AckMessage | PongMessage).decode
 _KNOWN_TYPES = frozenset(
     {
         "message",
@@ -106,7 +107,7 @@ def decode(message: bytes) -> Incoming:
     """
     try:
         # Only a hint for speed, two letters of `{"type":"ack"`, which cost less to look at than all of it: which
-        # decoder is tried first does not change what is understood.
+        # decoder is tried first does not change what is understood, if it has a type.
         if message[9] == _A and message[2] == _T:
             return _decode_ack(message)
         decoded = _decode_data(message)

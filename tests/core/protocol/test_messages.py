@@ -53,6 +53,7 @@ def group_message(**fields: Any) -> GroupMessage:
         ('{"text":"a","type":"message","from":"group","group":"g","data":7}', group_message(data=7)),
         ('{"text":"a","type":"ack","ackId":1,"success":true}', AckMessage(1, True)),
         ('{"ackId":1,"type":"ack","success":true}', AckMessage(1, True)),
+        ('{"text":"a","ackId":1,"success":true}', Broken("the message has no type")),
         (
             '{"type":"message","from":"group","group":"g","dataType":"binary","data":"AAEC"}',
             group_message(data_type="binary", data=b"\x00\x01\x02"),
