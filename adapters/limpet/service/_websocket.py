@@ -93,7 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._text = False
         self._turn_scheduled = False
         self._writing_paused = False
-        self._takes_messages = False  # no close frame was written
+        self._takes_messages = False  # neither side has ended it
         self._received_since_ping = True
         self._handshake_timer: asyncio.TimerHandle | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
@@ -143,6 +143,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def eof_received(self) -> None:
         """Handle the end of the client's bytes; asyncio then closes the TCP connection."""
         self.flush()
+        self._takes_messages = False  # over TLS, the connection is seen to close only later
         if self._pending is None:
             self._protocol.receive_eof()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import ssl
 import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -16,7 +19,7 @@ import pytest
 from tests.adapters.service.sockets import with_service
 from tests.helpers.waiting import LIMIT
 
-from limpet.service import Service, ServiceOptions
+from limpet.service import LocalCertificate, Service, ServiceOptions
 from limpet_core.service import JSON, RELIABLE_JSON
 
 PUBLISHERS = 32
@@ -39,15 +42,9 @@ class Wire:
     @classmethod
     async def open(cls, service: Service, subprotocol: str = RELIABLE_JSON, **grant: Any) -> Wire:
         wire = cls()
-        parts = urlsplit(service.client_url(**grant))
         loop = asyncio.get_running_loop()
         await loop.sock_connect(wire.socket, ("127.0.0.1", service.port))
-        request = (
-            f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-            f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
-        )
-        wire.socket.send(request.encode())
+        wire.socket.send(handshake(service.client_url(**grant), subprotocol))
         end = time.monotonic() + LIMIT
         while b"\r\n\r\n" not in wire.buffer or not wire.frames():
             assert time.monotonic() < end
@@ -125,6 +122,15 @@ def _no_socket_is_left() -> Iterator[None]:
     yield
     while Wire.opened:
         Wire.opened.pop().socket.close()
+
+
+def handshake(url: str, subprotocol: str) -> bytes:
+    parts = urlsplit(url)
+    return (
+        f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+    ).encode()
 
 
 def _masked(first: int, data: bytes) -> bytes:
@@ -255,6 +261,38 @@ def test_nothing_is_written_to_a_client_that_has_ended_its_connection(
             await asyncio.sleep(0)
 
     with_service(scenario)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def test_nothing_is_written_over_tls_to_a_client_that_has_ended_its_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    async def opened(service: Service, **grant: Any) -> asyncio.StreamWriter:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port, ssl=trusting)
+        writer.write(handshake(service.client_url(**grant), JSON))
+        await reader.readuntil(b"\r\n\r\n")
+        return writer
+
+    async def scenario() -> None:
+        async with Service(ssl=LocalCertificate.of_folder(tmp_path).ssl_context()) as service:
+            senders = [await opened(service, roles=["webpubsub.sendToGroup.g"]) for _ in range(8)]
+            member = await opened(service, groups=["g"])
+            below = member.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(below.fileno())) as same:
+                same.shutdown(socket.SHUT_WR)  # without the goodbye of TLS
+            message = b'{"type":"sendToGroup","group":"g","dataType":"text","data":"x"}'
+            for sender in senders:
+                sender.write(_masked(TEXT, message) * 60)
+            arrive()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            for writer in (member, *senders):
+                writer.transport.abort()
+
+    asyncio.run(scenario())
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
