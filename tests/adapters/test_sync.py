@@ -185,6 +185,7 @@ def test_a_start_that_fails_leaves_the_client_usable() -> None:
             client.start()
         with client:
             client.join_group(GROUP)
+            until(lambda: stopped)
             assert len(stopped) == 1
 
 
