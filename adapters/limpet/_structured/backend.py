@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -58,6 +59,15 @@ class ByteStream(Protocol):
     async def aclose(self) -> None:
         """Close it."""
         ...
+
+
+def send_now(sock: socket.socket, data: bytes) -> bytes | None:
+    """Do what :meth:`ByteStream.send_now` does, with a socket that does not block."""
+    try:
+        sent = sock.send(data)
+    except BlockingIOError:
+        return data
+    return None if sent == len(data) else data[sent:]
 
 
 class Alarm(Protocol):

@@ -9,7 +9,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from limpet._structured.backend import ByteStream
+from limpet._structured.backend import ByteStream, send_now
 from limpet._transports.addresses import DELAY
 from limpet._transports.unread import unread
 
@@ -33,11 +33,7 @@ class _TcpStream:
             return b""
 
     def send_now(self, data: bytes) -> bytes | None:
-        try:
-            sent = self._sock.send(data)
-        except BlockingIOError:
-            return data
-        return None if sent == len(data) else data[sent:]
+        return send_now(self._sock, data)
 
 
 class _AsyncioStream(asyncio.Protocol):

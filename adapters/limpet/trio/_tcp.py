@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import trio
 
-from limpet._structured.backend import ByteStream
+from limpet._structured.backend import ByteStream, send_now
 from limpet._transports.addresses import DELAY
 
 
@@ -40,11 +40,7 @@ class _TcpStream:
             return data
 
     def send_now(self, data: bytes) -> bytes | None:
-        try:
-            sent = self._sock.send(data)
-        except BlockingIOError:
-            return data
-        return None if sent == len(data) else data[sent:]
+        return send_now(self._sock, data)
 
     async def send(self, data: bytes) -> None:
         sock, rest = self._sock, memoryview(data)
