@@ -50,6 +50,35 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
     assert not buffer.full
 
 
+def test_events_of_one_read_go_to_the_callbacks_that_are_registered_when_their_turn_comes() -> None:
+    delivery = Delivery(100, Home(), lambda acked: called.append(f"ack {acked.ack_id}"), lambda _: None)
+    callbacks = delivery.callbacks
+    called: list[str] = []
+
+    def first(event: GroupMessage) -> None:
+        called.append(f"first {event.data}")
+        if event.data == 1:
+            callbacks.on(GroupMessage, second)
+        elif event.data == 4:
+            callbacks.off(GroupMessage, first)
+
+    def second(event: GroupMessage) -> None:
+        called.append(f"second {event.data}")
+        if event.data == 5:
+            callbacks.off(GroupMessage, second)
+
+    callbacks.on(GroupMessage, first)
+    callbacks.on(MessagesMissed, lambda event: called.append(f"missed {event.first}"))
+    events: list[Event] = [message(number) for number in range(8)]
+    events[2:2] = [Acked(9, None), MessagesMissed(10, 11)]
+    delivery.deliver(events)
+    assert called == [
+        *("first 0", "first 1", "ack 9", "missed 10", "first 2", "second 2", "first 3", "second 3", "first 4"),
+        *("second 4", "second 5"),
+    ]
+    assert [item.data for item in delivery.inbox.items] == [6, 7]
+
+
 class Reading:
     """A client's delivery with readers of its inbox, and all that they and the driver see of it."""
 

@@ -72,6 +72,7 @@ class CallbackQueue:
 
     Attributes:
         registered: callbacks by type of event.
+        registration: another object after each change of them.
         busy: the state.
         running: the callback that others wait for; set by :meth:`call`, or by the thread that calls callbacks.
     """
@@ -86,6 +87,7 @@ class CallbackQueue:
         "_seen_at",
         "busy",
         "registered",
+        "registration",
         "running",
     )
 
@@ -97,6 +99,7 @@ class CallbackQueue:
         elsewhere: bool,
     ) -> None:
         self.registered: dict[type, tuple[Callback, ...]] = {}
+        self.registration: object = None
         self.busy: bool = elsewhere
         self._home = home
         self._limit = limit
@@ -116,6 +119,7 @@ class CallbackQueue:
             raise InvalidType(f"callback must be callable, not {type(callback).__name__}")
         _check_signature(event_type, callback)
         self.registered[event_type] = (*self.registered.get(event_type, ()), callback)
+        self.registration = object()
 
     def off(self, event_type: type, callback: Callback) -> None:
         """Undo one :meth:`on`. Raises LocalProtocolError if there is none."""
@@ -124,6 +128,7 @@ class CallbackQueue:
             raise LocalProtocolError(f"callback is not registered for {event_type.__name__}")
         callbacks.remove(callback)
         self.registered[event_type] = tuple(callbacks)
+        self.registration = object()
 
     # ---- Events
 

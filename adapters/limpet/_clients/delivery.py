@@ -19,7 +19,7 @@ from limpet import (
     StreamProgress,
 )
 from limpet._clients.buffers import Buffers, Consumers
-from limpet._clients.callbacks import CallbackQueue
+from limpet._clients.callbacks import Callback, CallbackQueue
 from limpet._clients.instruments import Instruments
 from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 from limpet_core.nothing import NOTHING
@@ -92,44 +92,52 @@ class Delivery(Buffers):
         if self.instruments is not None:
             self.instruments.observe(events)
         callbacks, buffers, inbox = self.callbacks, self.buffers, self.inbox
-        registered = callbacks.registered.get
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
-        iterated = inbox.readers and not buffers and not registered(GroupMessage)
+        iterated = inbox.readers and not buffers and not callbacks.registered.get(GroupMessage)
         if events and iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
+        # Looked up anew where the kind of event changes, or what is registered: most events are like the one before.
+        kind: type | None = None
+        registration: object = None
+        functions: tuple[Callback, ...] = ()
+        only: Callback | None = None
+        called = False
         for event in events:
-            kind = type(event)
-            if type(event) is Acked:
-                self._answered(event)
-                continue
-            functions = registered(kind)
-            if functions:
+            if type(event) is not kind or callbacks.registration is not registration:
+                if type(event) is Acked:
+                    self._answered(event)
+                    continue
+                kind, registration = type(event), callbacks.registration
+                functions = callbacks.registered.get(kind, ())
+                only = functions[0] if len(functions) == 1 else None
+                called = bool(functions)
+            if only is not None and not callbacks.busy:  # the ordinary case, with no other call than the callback's
+                try:
+                    result = only(event)
+                except BaseException as error:  # noqa: BLE001 - raised where it ends something
+                    callbacks.failed(event, error)
+                else:
+                    if result is not None:
+                        callbacks.returned(result, only, event)
+            elif called:
                 if callbacks.busy:
                     callbacks.put(event)
-                elif len(functions) == 1:  # the ordinary case, with no other call than that of the callback
-                    try:
-                        result = functions[0](event)
-                    except BaseException as error:  # noqa: BLE001 - raised where it ends something
-                        callbacks.failed(event, error)
-                    else:
-                        if result is not None:
-                            callbacks.returned(result, functions[0], event)
                 else:
                     callbacks.call(event, functions)
             if kind is not GroupMessage:
-                self._put(event, claimed=bool(functions))
+                self._put(event, claimed=called)
                 continue
             if buffers:
-                claimed = bool(functions)
+                claimed = called
                 for buffer in buffers.takers(event):
                     if buffer in buffers and buffer.wants(event):
                         buffer.put(event)
                         claimed = True
                 if claimed and not inbox.readers:
                     continue
-            elif functions and not inbox.readers:
+            elif called and not inbox.readers:
                 continue
             inbox.put(event)
 
