@@ -240,8 +240,6 @@ class Requests:
         request = Request(key, kind, payload, None, now, group, own=True)
         self._own_key += 1
         self._own += 1
-        if self.pending is NOTHING:
-            self.pending, self._unanswered = {}, {}
         self.pending[key] = request
         if kind is not REJOIN:
             self._add_states(request)
@@ -495,8 +493,7 @@ class Requests:
         if request.queued:
             request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
             self._outbox.remove(request)
-        elif request.in_flight:  # what remove() does with it, without the call: so ends nearly every request
-            request.in_flight = False
+        elif request.in_flight:  # what remove() does, without the call: so ends nearly every request
             self._outbox.in_flight -= 1
         if request.own:
             self._own -= 1

@@ -263,6 +263,11 @@ def test_an_answer_to_an_invocation_that_was_not_sent_is_ignored() -> None:
 # ---- Ids
 
 
+def test_fresh_ids_count_from_1() -> None:
+    drive = connected()
+    assert [invoke(drive) for _ in range(3)] == ["1", "2", "3"]
+
+
 def test_a_callers_id_is_used_and_no_fresh_id_repeats_it() -> None:
     drive = connected()
     assert invoke(drive, invocation_id="order-7") == "order-7"
@@ -388,8 +393,14 @@ def test_an_invocation_waits_for_a_connection_and_is_sent_once() -> None:
     assert [message["type"] for message in drive.recover()] == ["ping"]
 
 
-def test_what_waits_in_a_recovery_is_sent_when_the_peer_has_shown_life() -> None:
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_waits_in_a_recovery_is_sent_when_the_peer_has_shown_life(earlier: bool) -> None:
     drive = connected()
+    if earlier:
+        invoke(drive, invocation_id="earlier")
+        drive.sent()
+        drive.says(replied("earlier"))
+        assert outcomes(drive) == {"earlier": "None"}
     drive.drop()
     invoke(drive)
     drive.until_dial()

@@ -145,6 +145,8 @@ INTERRUPTED: dict[str, tuple[str, Callable[[Drive], Any]]] = {
     "receive_binary": (RELIABLE_JSON, lambda drive: drive.session.receive_binary(b"", drive.now)),
     "receive_message": (RELIABLE_PROTOBUF, lambda drive: drive.session.receive_message("", drive.now)),
     "messages_to_send": (RELIABLE_JSON, lambda drive: drive.session.messages_to_send()),
+    "wake": (RELIABLE_JSON, lambda drive: drive.session.wake(drive.now)),
+    "asleep": (RELIABLE_JSON, lambda drive: drive.session.asleep(0.0, drive.now)),
 }
 
 
