@@ -119,7 +119,8 @@ class Attempts:
         if not progress or interval == 0.0:
             return max(now, self._recovery_at, self._not_before)
         self._early_left = min(self._early_left + (now - self._up_since) / (interval * _EARLY_PRICE), _EARLY_ATTEMPTS)
-        return max(now, self._not_before, -math.inf if self._early_left >= 1.0 else self._recovery_at)
+        # The delay that a refusal asked for is over: a transport was open after it.
+        return now if self._early_left >= 1.0 else max(now, self._recovery_at)
 
     def lost(self, now: float) -> None:
         """Note that the connection is lost for good: the attempts to recover it do not count any more."""

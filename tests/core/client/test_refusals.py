@@ -128,7 +128,7 @@ def test_attempts_to_recover_wait_too() -> None:
     assert client.until_dial() == 1.125  # the delay is over, and the usual interval counts
 
 
-def test_an_early_attempt_after_progress_waits_too() -> None:
+def test_an_early_attempt_after_progress_needs_no_delay_that_is_over() -> None:
     client = drive(recovery_interval=1.0)
     client.connect()
     client.drop()
