@@ -223,7 +223,7 @@ class Link:
         dial = self.dial
         out: list[bytes] = []
         if self._pongs is not None or self._out is not None:
-            out += [*(self._pongs or ()), *(self._out or ())]
+            out = [*(self._pongs or ()), *(self._out or ())]
         if self._open and dial.wanted and (messages := self._session.messages_to_send()):
             if self._fast_lane:
                 out.append(self._masker.frames(messages, self._frame))
