@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from limpet import ClientStopped, Connected, ConnectError, Dial, Options, SendError, State, Stopped
-from limpet._clients.driver import BaseDriver, answers
+from limpet._clients.driver import BaseDriver
+from limpet._clients.waiters import answers
 from limpet._transports.dial_blocking import dial as dial_tcp
 from limpet._transports.messages import MessageConnection
 from limpet._transports.pipeline import Pipeline
