@@ -234,7 +234,7 @@ def set_limits(connection: Connection, limits: Limits) -> None:
 def forget_ack_ids(transport: Transport) -> None:
     """Forget the ack ids that were executed on the connection of ``transport``."""
     if transport.connection is not None:
-        transport.connection._succeeded.clear()
+        transport.connection.acks.succeeded.clear()
 
 
 def skip_a_sequence_id(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from limpet.asyncio import Client as AsyncioClient
 from limpet.asyncio import driver as asyncio_driver
 from limpet.connect import picows, websockets
 from limpet.sync import Client as SyncClient
-from limpet.sync import driver as sync_driver
+from limpet.sync import _dialer as sync_dialer
 from limpet.testing.contract.harness import fast
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -148,7 +148,7 @@ def test_a_connection_that_is_reset_as_soon_as_it_stands_is_a_failure_and_leaves
     monkeypatch.setattr(dial_asyncio, "dial", dial)
     for module in (asyncio_driver, picows):
         monkeypatch.setattr(module, "dial_tcp", dial)
-    monkeypatch.setattr(sync_driver, "dial_tcp", blocking_dial)
+    monkeypatch.setattr(sync_dialer, "dial_tcp", blocking_dial)
     with Resetting() as listener:
         if kind == "sync":
             with pytest.raises(ConnectError):

@@ -376,6 +376,8 @@ _OURS = (
     "limpet/_clients/buffers.py",
     "limpet/_clients/delivery.py",
     "limpet/_clients/driver.py",
+    "limpet/_clients/async_driver.py",
+    "limpet/_clients/waiters.py",
     "limpet/_transports/pipeline.py",
     "limpet/_transports/tls.py",
     "_core/",

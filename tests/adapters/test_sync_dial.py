@@ -10,7 +10,7 @@ from tests.helpers.waiting import LIMIT, until
 
 from limpet import ConnectTimeout
 from limpet._transports.route import Route
-from limpet.sync import Client, driver
+from limpet.sync import Client, _dialer, driver
 from limpet.sync._calls import Call
 from limpet.testing.contract.harness import fast
 
@@ -21,7 +21,7 @@ def dialling() -> list[str]:
 
 def test_a_connection_amid_its_handshake_is_closed_when_the_start_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux closes a socket only when no thread waits for it any more."""
-    monkeypatch.setattr(driver, "_OPENING_INTERVAL", 4 * LIMIT)
+    monkeypatch.setattr(_dialer, "_OPENING_INTERVAL", 4 * LIMIT)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/client/hubs/h", fast())
         with pytest.raises(ConnectTimeout):

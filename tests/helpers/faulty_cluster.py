@@ -16,7 +16,8 @@ from limpet_core.service.cluster.members import Member
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.shared_state import SharedState
-from limpet_core.service.connections.connection import Attachment, Transport
+from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.data_plane.writes import Write
 
 # ---- The rules of the log

@@ -138,8 +138,7 @@ class Blocking(Shim):
             self._drain()
 
     def _drain(self) -> None:
-        self.inner._called_meanwhile = True
-        self.inner._request_turn()
+        self.inner.called()
 
 
 def make_client(name: str, url: Url, options: Options) -> Any:

@@ -15,9 +15,9 @@ from limpet import (
     Options,
     ServerMessage,
 )
+from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.async_requests import AsyncRequests
 from limpet._clients.buffers import Buffer
-from limpet._clients.driver import AsyncDriver
 from limpet._clients.group_states import GroupStates
 from limpet._clients.incoming import IncomingStream
 from limpet._clients.incoming_buffers import Fragments

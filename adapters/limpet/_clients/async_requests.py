@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from limpet import Ack, DataType, InvocationError, Reply, SendError
+from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.base import BaseClient
-from limpet._clients.driver import AsyncDriver, AsyncWaiter, no_room
 from limpet._clients.typed import decoder
+from limpet._clients.waiters import AsyncWaiter, no_room
 from limpet_core.protocol.rules import check_timeout
 
 P = TypeVar("P")

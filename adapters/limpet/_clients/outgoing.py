@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from limpet import DataType, LocalProtocolError, Outcome
-from limpet._clients.driver import AsyncDriver, AsyncWaiter
+from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.misuse import OnlyAsync
 from limpet._clients.stream_record import NOT_CLOSED, NOT_FLUSHED, NOT_WRITTEN, StreamRecord
+from limpet._clients.waiters import AsyncWaiter
 from limpet_core.protocol.rules import check_timeout
 from limpet_core.text import reason_of
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from limpet import LimpetError, LocalProtocolError, Message, SendError
 from limpet._clients.buffers import Buffer
-from limpet._clients.driver import AsyncWaiter
 from limpet._clients.misuse import OnlyAsync
 from limpet._clients.typed import Decoder, TypedIteration
+from limpet._clients.waiters import AsyncWaiter
 
 log: logging.Logger = logging.getLogger("limpet")
 

@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from limpet import Ack, DataType, Session
-from limpet._clients.driver import AsyncDriver, AsyncWaiter, BaseDriver
+from limpet._clients.async_driver import AsyncDriver
+from limpet._clients.driver import BaseDriver
 from limpet._clients.instruments import Instruments, ObservedRequest
+from limpet._clients.waiters import AsyncWaiter
 
 log: logging.Logger = logging.getLogger("limpet")
 

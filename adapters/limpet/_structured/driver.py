@@ -22,7 +22,7 @@ from threading import get_ident
 from typing import Any, ClassVar
 
 from limpet import ClientStopped, Connected, LocalProtocolError, Options, State, Stopped
-from limpet._clients.driver import AsyncDriver
+from limpet._clients.async_driver import AsyncDriver
 from limpet._structured.backend import Alarm, Backend, Fairness, Nursery, SignalWaiter
 from limpet._structured.callbacks import CallbackTask
 from limpet._structured.submitted import Submitted

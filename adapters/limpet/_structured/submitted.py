@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from limpet import Ack, Outcome, SendError
-from limpet._clients.driver import AsyncDriver
+from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.instruments import ObservedRequest
 from limpet._clients.submit import ended, take_back, tell_unseen
 from limpet._structured.backend import Backend

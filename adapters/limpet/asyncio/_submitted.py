@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from limpet import Ack
-from limpet._clients.driver import AsyncDriver
+from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.instruments import ObservedRequest
 from limpet._clients.submit import ended, take_back, tell_unseen
 

@@ -22,7 +22,8 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._clients.driver import AsyncDriver, answers
+from limpet._clients.async_driver import AsyncDriver
+from limpet._clients.waiters import answers
 from limpet._transports.dial_asyncio import dial as dial_tcp
 from limpet._transports.messages import AsyncMessageConnection, Connect, ConnectManager
 from limpet._transports.route import Route

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from limpet import ClientStopped, Connected, LocalProtocolError, Stopped
-from limpet._clients.driver import no_room
+from limpet._clients.waiters import no_room
 from limpet.sync._attempts import Attempt
 from limpet.sync._calls import Call, Request
 from limpet.sync._mailbox import Work

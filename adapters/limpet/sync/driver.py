@@ -6,20 +6,17 @@ import math
 import threading
 import time
 from _thread import get_ident
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
-from limpet import ClientStopped, Connected, ConnectError, Dial, Options, SendError, State, Stopped
-from limpet._clients.driver import BaseDriver, answers
-from limpet._transports.dial_blocking import dial as dial_tcp
-from limpet._transports.messages import MessageConnection
-from limpet._transports.pipeline import Pipeline
+from limpet import ClientStopped, Connected, ConnectError, Options, SendError, State, Stopped
+from limpet._clients.driver import BaseDriver
+from limpet._clients.waiters import answers
 from limpet._transports.route import Route
 from limpet.sync._callbacks import RETRY, CallbackThread
 from limpet.sync._calls import Call
+from limpet.sync._dialer import Dialer, Transport
 from limpet.sync._mailbox import Work
-from limpet.sync._messages import MessageThreads
 from limpet.sync._open_streams import OpenStreams
 from limpet.sync._tcp import TcpConnection
 from limpet.sync._unacked import UnackedQueue
@@ -44,17 +41,11 @@ class Future(Protocol):
 _MAX_WAIT = 3600.0
 """Seconds to wait at most: the system's calls do not take every number."""
 
-_OPENING = (State.CONNECTING, State.RECOVERING)
-"""The states of a session whose transport is being opened, or has not shown yet that it works."""
-
-_OPENING_INTERVAL = 0.1
-"""Seconds between two looks whether a transport is still wanted, in the thread that opens it."""
-
 _STREAMS_INTERVAL = 0.1
 """Seconds between two looks for streams that were dropped, while consumers hold up the connection."""
 
 
-class Driver(BaseDriver[TcpConnection | MessageThreads]):
+class Driver(BaseDriver[Transport]):
     """Runs one session in a thread of its own.
 
     All work is done with :attr:`lock` held, except waiting and the application's functions (its URL provider, its
@@ -73,8 +64,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     __slots__ = (
         "_close_by",
         "_closing",
-        "_first_dial",
-        "_prepared",
+        "_dialer",
         "_restarts",
         "_run",
         "_starting",
@@ -94,6 +84,7 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         super().__init__(route, options, elsewhere=True)
         self.worker: Worker = Worker(self)
         self.alive: bool = False
+        self._dialer = Dialer(route, self)
         self._transport_closed: threading.Condition | None = None
         self.unacked: UnackedQueue = UnackedQueue(self)
         self._senders = self.unacked
@@ -104,11 +95,9 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self._close_by = math.inf
         self._run = 0  # the number of the last start
         self._starting: Call | None = None  # the call that has made it, until that has its result
-        self._prepared = False  # a thread waits for the first dial
-        self._first_dial: Dial | None = None
         # Tuples: an empty list takes 56 bytes.
         self._restarts: tuple[Work, ...] = ()  # starts that wait until all of this one is over
-        self._closing: tuple[TcpConnection | MessageThreads, ...] = ()
+        self._closing: tuple[Transport, ...] = ()
 
     @property
     def lock(self) -> threading.RLock:
@@ -212,11 +201,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
     # ---- Work of the thread (lock held)
 
     def prepare(self) -> None:
-        """Have a thread wait for the lock, and then for the first dial; without one the driver's thread dials later."""
-        self._prepared = False
-        with suppress(RuntimeError):
-            self.worker.spawn("limpet-dial", self._open_first)
-            self._prepared = True
+        """Have a thread wait for the first dial."""
+        self._dialer.prepare()
 
     def begin(self, timeout: float | None, call: Call) -> None:
         """Start the session; ``call`` gets the first Connected or Stopped."""
@@ -233,8 +219,8 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         self.start_session(self.now(), timeout)
         self._run += 1
         self._starting, call.key = call, self._run
-        if self._prepared:
-            self._dial = self._first_dial = self.session.dial
+        if self._dialer.takes(self.session.dial):
+            self._dial = self.session.dial
 
     def _acquire(self) -> None:
         """Acquire what wakes the thread."""
@@ -289,19 +275,19 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
 
     # ---- Hooks of the drain (lock held)
 
-    def _request_turn(self) -> None:
+    def request_turn(self) -> None:
         """Wake the driver's thread, if it sleeps; for the other threads of the client."""
         if self.worker.mailbox.asleep:
             self.worker.mailbox.wake()
 
     def flush(self) -> None:
         """Wake the thread, which sends the session's messages."""
-        self._request_turn()
+        self.request_turn()
 
     def called(self) -> None:
         """Note that work has called the session, perhaps amid a drain: the thread drains afterwards."""
         self._called_meanwhile = True
-        self._request_turn()
+        self.request_turn()
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause or resume reading; the thread does the rest, since callers may be other threads."""
@@ -321,21 +307,21 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         due = self.callbacks.due
         self.callbacks.wake()
         if self.callbacks.due < due:
-            self._request_turn()  # else a thread that reads messages would not wake the one that keeps time
+            self.request_turn()  # else a thread that reads messages would not wake the one that keeps time
 
     def wake_senders(self) -> None:
         """Wake the thread, which sends the messages that wait for room."""
-        self._request_turn()
+        self.request_turn()
 
     def _arm(self, deadline: float) -> None:
-        self._request_turn()
+        self.request_turn()
 
     # ---- Transports
 
     def _redial(self) -> None:
         thread = self.worker.thread
         if thread is None or thread.ident != get_ident():
-            self._request_turn()  # the driver's thread may be waiting for the socket
+            self.request_turn()  # the driver's thread may be waiting for the socket
             return
         if self._transport is not None:
             self._transport.close()
@@ -345,69 +331,18 @@ class Driver(BaseDriver[TcpConnection | MessageThreads]):
         if dial is not None:
             try:
                 # The application's function, the name look-up and connecting may block: not here.
-                self.worker.spawn("limpet-dial", self._open, dial)
+                self._dialer.dial(dial)
             except RuntimeError as error:
                 self.session.url_failed(error, self.now())  # counts where a URL is asked for, the other where not
                 self.session.dial_failed(error, self.now())  # a dial wanted at once has to wait: see _tidy()
 
-    def _open_first(self) -> None:
-        """Open the transport for the first dial of a start, if there is one."""
-        with self.lock:
-            dial, self._first_dial, self._prepared = self._first_dial, None, False
-        if dial is not None:
-            self._open(dial)
+    def adopt(self, transport: Transport) -> None:
+        """Have a transport, which is being opened."""
+        self._transport = transport
 
-    def _open(self, dial: Dial) -> None:
-        """Open the transport for ``dial``; in a thread of its own."""
-        if dial.url is None and dial.wanted:
-            answer = self._route.ask_blocking()
-            with self.lock:
-                self._route.tell(self.session, dial, answer, self.now())
-        with self.lock:
-            if not dial.wanted or dial.url is None:
-                self._request_turn()
-                return
-            if (open_messages := self._route.blocking_connect) is None:
-                opening = partial(self._open_tcp, dial, self._route.pipeline(self.session, dial))
-            else:
-                self._transport = threads = MessageThreads(MessageConnection(self.session, dial, self.now), self)
-                opening = partial(threads.run, open_messages)
-        opening()
-
-    def _open_tcp(self, dial: Dial, pipeline: Pipeline) -> None:
-        try:
-            sock = dial_tcp(*pipeline.address(), lambda: dial.wanted)
-        except Exception as error:  # noqa: BLE001 - a look-up or socket of the application's may raise anything
-            with self.lock:
-                pipeline.failed(error, self.now())
-                self._request_turn()
-            return
-        with self.lock:
-            if not (dial.wanted and self.alive):
-                sock.close()
-                return
-            self._transport = transport = TcpConnection(pipeline, sock)
-        while (fd := self._open_further(dial, transport)) >= 0:
-            # If the driver's thread closes the socket now, its number may soon be that of another file. To wait for
-            # that is harmless: what comes of it is a look.
-            _, ready = wait(_OPENING_INTERVAL, -1, fd, transport.events())
-            with self.lock:
-                if ready and transport is self._transport:
-                    transport.receive()
-
-    def _open_further(self, dial: Dial, transport: TcpConnection) -> int:
-        """Drive a transport until the session is connected; return the socket to wait for, -1 at the end.
-
-        Handshakes go deeper than all that comes later, and what a stack was once used for stays in memory as long as
-        its thread: 4 KiB of an idle client, and more with TLS.
-        """
-        with self.lock:
-            if transport is self._transport and dial.wanted and self.session.state in _OPENING:
-                self.drain()
-                return transport.fileno()
-            transport.opening = False
-            self._request_turn()
-            return -1
+    def has(self, transport: Transport) -> bool:
+        """Return whether this transport is not given up."""
+        return self._transport is transport
 
     # ---- A fork
 

@@ -33,6 +33,7 @@ from limpet_core.client.connection import Connection
 from limpet_core.client.control import Control
 from limpet_core.client.events import Disconnected, Event, Recovering, Stopped
 from limpet_core.client.headers import Headers
+from limpet_core.client.liveness import JUDGING, LATE, Liveness
 from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
 from limpet_core.client.outages import Outages
@@ -47,20 +48,11 @@ from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.redaction import Secrets
 from limpet_core.text import one_line, without_secrets
 
-_LATE: Final = 2.0
-"""Seconds that a timer may be late, or the machine suspended, without consequence."""
-
-_GRACE: Final = 1.0
-"""Seconds after a late timer in which to read what has arrived meanwhile, before the peer is judged."""
-
 _UNREAD: Final = 1.0
 """Seconds after a failed send in which to read what has arrived before the transport is given up."""
 
 _REFUSAL_PATIENCE: Final = 2.0
 """Seconds that the rest of a refusal may take: it only says more about the reason."""
-
-
-_NEVER: Final = -math.inf  # one object for all sessions
 
 
 class Lifecycle:
@@ -72,7 +64,7 @@ class Lifecycle:
         open: whether the transport of ``dial`` is open.
         connection: the connection that is established or recovered; None: there is none.
         control: pings and sequence acks to send.
-        heard: when the peer was last heard, in seconds.
+        liveness: whether the peer is still there.
         paused: whether the consumer has asked for a pause.
         senders: how many senders wait for room.
         disconnected_message: the text of the service's ``disconnected`` message on this transport; None: none came.
@@ -80,9 +72,7 @@ class Lifecycle:
     """
 
     __slots__ = (
-        "_asleep",
         "_attempts",
-        "_checked",
         "_events",
         "_failure",
         "_fixed_url",
@@ -92,8 +82,6 @@ class Lifecycle:
         "_options",
         "_outages",
         "_parts",
-        "_patience_for",
-        "_patient_until",
         "_requests",
         "_secrets",
         "_send_error",
@@ -105,7 +93,7 @@ class Lifecycle:
         "control",
         "dial",
         "disconnected_message",
-        "heard",
+        "liveness",
         "open",
         "paused",
         "senders",
@@ -121,6 +109,7 @@ class Lifecycle:
         secrets: Secrets,
         requests: Requests,
         control: Control,
+        liveness: Liveness,
         timers: Timers,
         events: list[Event],
         lines: LogLines,
@@ -144,15 +133,10 @@ class Lifecycle:
         self.writable: bool = False
         self._send_error = ""
         self.control: Control = control
-        self.heard: float = 0.0
+        self.liveness: Liveness = liveness
         self.paused: bool = False
         self.senders: int = 0
         self.disconnected_message: str | None = None
-        self._checked = _NEVER  # when a check began
-        # Time that the process did not see
-        self._asleep: float | None = None  # how long the machine was suspended
-        self._patient_until = _NEVER  # no deadline of the peer's is judged before
-        self._patience_for: tuple[float, Dial | None] | None = None  # what was last heard, when patience was last had
         # The run, from start() on
         self._url = ""
         self._fixed_url = False
@@ -360,10 +344,7 @@ class Lifecycle:
         """Enter CONNECTED."""
         self._go(CONNECTED)
         self._timers.stop(Timer.CONNECT, Timer.WINDOW)
-        if self._options.keepalive_interval:
-            self._timers.set(Timer.PING, now + self._options.keepalive_interval)
-        if self._options.keepalive_timeout:
-            self._timers.set(Timer.SILENCE, now + self._options.keepalive_timeout)
+        self.liveness.begin(now)
         connection.up_to, connection.answers = connection.sequence_id, self._requests.answered
         self.schedule_requests()
         for part in self._parts:
@@ -472,13 +453,13 @@ class Lifecycle:
         """
         if not self.paused:
             return False
-        waits = self._requests.pending or self.senders or self._unanswered
+        waits = self._requests.pending or self.senders or self.liveness.unanswered
         return not (waits or any(part.waits for part in self._parts))
 
     def expect_to_hear(self, now: float) -> None:
         """Note that a request or sender is about to wait: after a pause of reading, silence counts from now on."""
         if self.paused and self.stalled:  # the first is asked twice: it saves a call in each request
-            self.heard = now
+            self.liveness.heard = now
 
     # ---- Checks
 
@@ -490,50 +471,34 @@ class Lifecycle:
             anew: give the peer the whole time, even if it has not answered an earlier check yet.
         """
         if self.state is CONNECTED:
-            self.control.ping()
-            if anew or not self._unanswered:
-                self._checked = now
-                # A clock that stands still for a millisecond: only bytes read after the check are an answer to it.
-                self.heard = min(self.heard, math.nextafter(now, -math.inf))
-                self._timers.set(Timer.CHECK, now + self._options.check_timeout)
+            self.liveness.check(now, anew=anew)
         elif self._timers[Timer.ATTEMPT] < math.inf:
             self._timers.set(Timer.ATTEMPT, min(self._timers[Timer.ATTEMPT], self._attempts.soonest(now)))
 
-    @property
-    def _unanswered(self) -> bool:
-        return self._timers[Timer.CHECK] < math.inf and self.heard < self._checked
-
     def asleep(self, seconds: float, now: float) -> None:
         """Check if the machine was suspended: ``seconds`` grow by the time of each suspend."""
-        if self._asleep is not None and seconds - self._asleep > _LATE:
-            self._log.debug("the machine was suspended for %.0f s", seconds - self._asleep)
+        if self.liveness.was_suspended(seconds):
             self.check(now, anew=True)
-        self._asleep = seconds
 
     def _overslept(self, now: float) -> None:
-        """Have patience: the process stood still, and what the peer has sent meanwhile may not have been read.
-
-        Only once in a silence: else a process that always stands still would never notice a dead peer.
-        """
-        if self._patience_for == (self.heard, self.dial):
+        """Have patience, once in a silence: the process stood still, and what the peer has sent may not be read yet."""
+        if self.liveness.was_patient(self.dial):
             return
         self.check(now, anew=True)
-        if self.dial is None:
-            return  # nothing can have arrived
-        self._patience_for = self.heard, self.dial
-        self._patient_until = now + _GRACE
+        if self.dial is not None:  # else nothing can have arrived
+            self.liveness.have_patience(self.dial, now)
 
     # ---- Timers
 
     def wake(self, now: float) -> None:
         """Do what is due."""
-        if now - self._timers.deadline > _LATE:
+        if now - self._timers.deadline > LATE:
             self._overslept(now)
         slots = self._timers.slots
         for timer in self._timers.expired(now):
             if slots[timer] <= now:  # else one before it has moved or stopped it
-                if now < self._patient_until and timer in self._JUDGING:
-                    self._timers.set(timer, self._patient_until)
+                if now < self.liveness.patient_until and timer in JUDGING:
+                    self._timers.set(timer, self.liveness.patient_until)
                 else:
                     self._timers.stop(timer)
                     action = self._ON_TIMER.get(timer)
@@ -547,12 +512,12 @@ class Lifecycle:
     def schedule_requests(self) -> None:
         """Wake up for requests that are due."""
         if self._requests.wake_at < self._timers.slots[REQUESTS]:
-            self._timers.set(REQUESTS, max(self._requests.wake_at, self._patient_until))
+            self._timers.set(REQUESTS, max(self._requests.wake_at, self.liveness.patient_until))
 
     def schedule(self, part: Part) -> None:
         """Wake up for what a part has to do."""
         if part.wake_at < self._timers[part.timer]:
-            self._timers.set(part.timer, max(part.wake_at, self._patient_until))
+            self._timers.set(part.timer, max(part.wake_at, self.liveness.patient_until))
 
     def schedule_sequence_ack(self, connection: Connection, now: float) -> None:
         """Send a sequence ack at once if enough has arrived, else soon."""
@@ -602,25 +567,17 @@ class Lifecycle:
             self._recover(self.connection, now)
 
     def _ping_due(self, now: float) -> None:
-        assert self._options.keepalive_interval
-        self.control.ping()
-        self._timers.set(Timer.PING, now + self._options.keepalive_interval)
+        self.liveness.ping(now)
 
     def _silence_due(self, now: float) -> None:
-        timeout = self._options.keepalive_timeout
-        assert timeout
-        heard = now if self.stalled else self.heard  # silence means nothing while nothing is read
-        if self._unanswered:
-            self._timers.set(Timer.SILENCE, self._timers[Timer.CHECK])  # before the check, nothing may have been read
-        elif heard + timeout > now:
-            self._timers.set(Timer.SILENCE, heard + timeout)
-        else:
-            self.transport_lost(NO_CLOSE_FRAME, f"nothing was heard for {timeout:g} s", now)
+        reason = self.liveness.judge_silence(now, stalled=self.stalled)
+        if reason is not None:
+            self.transport_lost(NO_CLOSE_FRAME, reason, now)
 
     def _check_due(self, now: float) -> None:
-        if self.heard < self._checked:
-            timeout = self._options.check_timeout
-            self.transport_lost(NO_CLOSE_FRAME, f"nothing was heard within {timeout:g} s of a check", now)
+        reason = self.liveness.judge_check()
+        if reason is not None:
+            self.transport_lost(NO_CLOSE_FRAME, reason, now)
 
     def _sequence_ack_due(self, now: float) -> None:
         if self.connection is not None and self.connection.unacked_messages:
@@ -649,16 +606,3 @@ class Lifecycle:
         Timer.START: _start_due,
         Timer.SEND_FAILED: _send_failed_due,
     }
-    # What is done because the peer has not sent something in time.
-    _JUDGING: ClassVar[frozenset[int]] = frozenset(
-        {
-            Timer.CONNECT,
-            Timer.START,
-            Timer.WINDOW,
-            Timer.REQUESTS,
-            Timer.CLOSE,
-            Timer.STREAMS,
-            Timer.INVOCATIONS,
-            Timer.SEND_FAILED,
-        }
-    )

@@ -24,6 +24,7 @@ from limpet_core.client.headers import HeadersSetting, check_headers, secrets_of
 from limpet_core.client.inbound import Inbound
 from limpet_core.client.invocations import NO_INVOCATIONS, Invocations
 from limpet_core.client.lifecycle import Lifecycle
+from limpet_core.client.liveness import Liveness
 from limpet_core.client.log_lines import LogLines, frames_log
 from limpet_core.client.one_call import alone, check_seconds, reentered
 from limpet_core.client.options import Options
@@ -101,6 +102,7 @@ class Session:
         "_inbound",
         "_invocations",
         "_lifecycle",
+        "_liveness",
         "_log",
         "_outbox",
         "_pacing",
@@ -138,6 +140,7 @@ class Session:
         self._groups = Groups()
         self._pacing = Pacing()
         self._control = Control(self._codec)
+        self._liveness = Liveness(options, self._control, self._timers, self._log)
         self._outbox = Outbox()
         self._requests = Requests(
             options,
@@ -161,6 +164,7 @@ class Session:
             self._secrets,
             self._requests,
             self._control,
+            self._liveness,
             self._timers,
             self._events,
             self._log,
@@ -491,14 +495,15 @@ class Session:
             lifecycle = self._lifecycle
             if not lifecycle.open or not messages:
                 return
-            lifecycle.heard = now
-            if lifecycle.state is STOPPING:
+            self._liveness.heard = now
+            state = lifecycle.state
+            if state is STOPPING:
                 return
             size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
             counters.bytes_in += size
             if frames_log.isEnabledFor(DEBUG):
                 log_messages(self._log, "<", cast("Sequence[bytes]", messages), self._secrets, self._codec)
-            if lifecycle.state is not CONNECTED:
+            if state is not CONNECTED:
                 messages = self._inbound.receive_first(cast("Sequence[bytes]", messages), now)
                 size = sum(map(len, messages))
             connection = lifecycle.connection
@@ -551,7 +556,7 @@ class Session:
         try:
             self.running = name
             if self._lifecycle.open and self.state is not STOPPING:
-                self._lifecycle.heard = now
+                self._liveness.heard = now
                 self._inbound.broken(1003, reason, now)
         finally:
             self.running = ""
@@ -562,7 +567,7 @@ class Session:
             raise reentered(self, "heard")
         if now.__class__ is not float or now - now:
             check_seconds(now)
-        self._lifecycle.heard = now
+        self._liveness.heard = now
 
     def reading_paused(self, now: float) -> None:
         """Pause reading: the consumer is too slow. See :attr:`reading`."""

@@ -29,7 +29,7 @@ from limpet_core.service.access.tokens import (
     client_endpoint,
 )
 from limpet_core.service.application_server import ClientCall, PendingConnect
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
@@ -43,6 +43,7 @@ from limpet_core.service.connections.snapshot import (
     snapshot,
 )
 from limpet_core.service.connections.totals import HandlerTotals, Totals
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.core import ServiceCore
 from limpet_core.service.odata.expressions import InvalidFilter
 from limpet_core.service.odata.filters import Filter

@@ -9,8 +9,9 @@ import msgspec
 
 from limpet_core.protocol.close import Close
 from limpet_core.service.access.tokens import ClientGrant
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.observers import Observers
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.webhooks.answers import Answer, Outcome
 from limpet_core.service.webhooks.calls import Calls
 from limpet_core.service.webhooks.cloud_events import (

@@ -11,10 +11,11 @@ from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.application_inputs import ApplicationInputs
 from limpet_core.service.application_server import ApplicationServer, Decided, Invoked, PendingConnect
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.dispatch import Dispatcher
 from limpet_core.service.group_states import GroupStates
 from limpet_core.service.invocations import Invocations

@@ -67,7 +67,7 @@ class Dispatcher:
             self._streams.receive(connection, message, now)
         elif message.ack_id is None:
             self._streams.start(connection, message, now)
-        elif connection.has_succeeded(message.ack_id):
+        elif message.ack_id in connection.acks.succeeded:
             self._answer(connection, message.ack_id, _duplicate(message.ack_id))
         else:
             self._answer(connection, message.ack_id, self._streams.start(connection, message, now))
@@ -105,7 +105,7 @@ class Dispatcher:
         if isinstance(reply, str):
             error = ("InternalServerError", reply) if handled.delivered else not_delivered(reply)
             if ack_id is not None and handled.final:
-                connection.remember_failure(ack_id, error)
+                connection.acks.remember_failure(ack_id, error)
             self._answer(connection, ack_id, error)
             # Repeats that came while the handler worked get the outcome of this call, and cause no other.
             for _ in range(context.drop_repeats(ack_id) if ack_id is not None else 0):
@@ -124,7 +124,7 @@ class Dispatcher:
     def _carry_out(self, connection: Connection, request: ClientRequest, now: float) -> None:
         ack_id = request.ack_id
         error: tuple[str, str] | None
-        if ack_id is not None and connection.has_succeeded(ack_id):
+        if ack_id is not None and ack_id in connection.acks.succeeded:
             error = _duplicate(ack_id)
             if isinstance(request, SubscribeGroupState):
                 # With the answer the client has lost the snapshot.
@@ -132,7 +132,7 @@ class Dispatcher:
         elif isinstance(request, SendToGroup):
             error = self._publish(connection, request, now)
         elif isinstance(request, Event):
-            error = None if ack_id is None else connection.failure(ack_id)
+            error = None if ack_id is None else connection.acks.failure(ack_id)
             if error is not None:
                 self._answer(connection, ack_id, error)
                 return
@@ -166,7 +166,7 @@ class Dispatcher:
         if ack_id is None:
             return
         if error is None:
-            connection.remember(ack_id)
+            connection.acks.remember(ack_id)
             self._registry.send(connection, connection.codec.ack(ack_id))
         else:
             self._registry.send(connection, connection.codec.ack_error(ack_id, *error))

@@ -13,7 +13,8 @@ from tests.core.service.virtual import ServiceUnderTest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from limpet_core.service import RELIABLE_JSON, Binary, ClientGrant, Limits, Publication, RawMode, group_publication
-from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.connection import Connection
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.wire.frames import frame_of, message_of
 
 PROTOBUF = "protobuf.reliable.webpubsub.azure.v1"

@@ -13,6 +13,7 @@ from tests.core.service.test_model import ServiceAgainstModel
 from limpet_core.service import Connection, GroupRules, Publication, ServiceCore, application_inputs
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.connections.remembered_acks import RememberedAcks
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.streams import Streams
 
@@ -28,7 +29,7 @@ def changed(target: type, name: str, make: Callable[[Any], Any]) -> Callable[[An
 
 
 FAULTS = {
-    "acks are forgotten": broken(Connection, "remember"),
+    "acks are forgotten": broken(RememberedAcks, "remember"),
     "nothing is acknowledged": broken(Connection, "acknowledge"),
     "one too many is acknowledged": changed(
         Connection, "acknowledge", lambda right: lambda self, sequence_id: right(self, sequence_id + 1)

@@ -7,7 +7,8 @@ from typing import Final
 
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.outgoing import Outgoing
-from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.connection import Connection
+from limpet_core.service.connections.transport import Transport
 
 _DELAY: Final = 0.1
 """Seconds for which acknowledgements are gathered, of all clients of the node."""

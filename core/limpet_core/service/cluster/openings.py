@@ -12,7 +12,8 @@ from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.waiting import Opening
-from limpet_core.service.connections.connection import Attachment, Transport
+from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.webhooks.cloud_events import ConnectRequest, Rejection
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.subprotocols import choose_subprotocol

@@ -7,7 +7,8 @@ from typing import Literal
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.outgoing import Outgoing
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.connections.connection import Connection, Transport
+from limpet_core.service.connections.connection import Connection
+from limpet_core.service.connections.transport import Transport
 
 
 class Overruns:

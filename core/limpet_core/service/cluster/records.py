@@ -106,7 +106,7 @@ class SavedConnection(_Record, frozen=True, gc=False):
         hub, subprotocol: numbers of texts.
         groups: numbers of groups of the hub, in the order in which the client joined them.
         retained: numbers of publications.
-        acks: see :meth:`Connection.save_acks`.
+        acks: see :meth:`RememberedAcks.save`.
         states: the encoded state in each group.
     """
 

@@ -24,7 +24,8 @@ from limpet_core.service.cluster.shared_state import SharedState
 from limpet_core.service.cluster.silence import BEAT, Listening
 from limpet_core.service.cluster.snapshot import digest, restore, snapshot
 from limpet_core.service.cluster.waiting import Asked, Opening, Operations
-from limpet_core.service.connections.connection import Attachment, Transport
+from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.service.webhooks.answers import Answer, Failure, FailureKind, Headers

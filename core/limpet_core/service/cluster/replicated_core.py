@@ -19,9 +19,10 @@ from limpet_core.service.application_server import (
 )
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.logged_calls import LoggedCalls
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.core import ServiceCore
 from limpet_core.service.group_states import GroupStates
 from limpet_core.service.webhooks.answers import Outcome

@@ -136,7 +136,7 @@ class Restoring:
         if saved.place is not None:
             connection.attach(self._attachment(connection, saved.place))
         connection.retain([self._publications[number] for number in saved.retained], saved.sequence_id)
-        connection.restore_acks(saved.acks)
+        connection.acks.restore(saved.acks)
         connection.streams = {stream.stream_id: _stream(stream, is_open=True) for stream in saved.streams}
         connection.ended_streams = {stream.stream_id: _stream(stream, is_open=False) for stream in saved.ended_streams}
         connection.group_states = {group: group_state_of(item) for group, item in saved.states.items()}

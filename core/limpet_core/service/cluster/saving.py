@@ -138,7 +138,7 @@ class Saving:
             None if attachment is None else self._place(attachment),
             connection.sequence_id,
             [number.setdefault(publication, len(number)) for publication in connection.retained_messages],
-            connection.save_acks(),
+            connection.acks.save(),
             [_stream(stream) for stream in connection.streams.values()],
             [_stream(stream) for stream in connection.ended_streams.values()],
             {group: self._states[hub, group][connection] for group in connection.group_states},

@@ -10,7 +10,8 @@ from typing import Final, Protocol
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.members import ABANDONED, Member, Members
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.connections.connection import Attachment, Transport
+from limpet_core.service.connections.connection import Attachment
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.text import one_line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from limpet_core.service.application_server import PendingConnect
 from limpet_core.service.cluster import commands
 from limpet_core.service.cluster.outgoing import Outgoing
-from limpet_core.service.connections.connection import Transport
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.service.webhooks.cloud_events import Rejection

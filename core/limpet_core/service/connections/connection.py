@@ -1,12 +1,11 @@
-"""A logical connection, and the transports that carry it one after the other."""
+"""A logical connection, which outlives the attachments of its client."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Protocol
 
 from limpet_core.protocol.close import Close
 from limpet_core.protocol.names import RELIABLE_SUBPROTOCOLS, SUBPROTOCOLS
@@ -14,20 +13,13 @@ from limpet_core.service.access.permissions import Permissions
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.connections.backlog import Backlog
 from limpet_core.service.connections.limits import Limits
+from limpet_core.service.connections.remembered_acks import RememberedAcks
 from limpet_core.service.connections.stream import Stream
 from limpet_core.service.webhooks.handler_context import HandlerContext
 from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.wire.codecs import Codec, codec_for
-from limpet_core.service.wire.frames import MEDIUM_FRAME, SHORT_FRAME, frame_of, message_of
 from limpet_core.service.wire.raw import RawMode
 from limpet_core.service.wire.to_client import Publication
-
-# Room in the outbox of a reliable transport beyond the messages: for acks, pongs, system messages (emulator).
-_CONTROL_FRAMES: Final = 32
-_CONTROL_BYTES: Final = 64 * 1024
-
-SavedAcks: TypeAlias = tuple[list[int], list[int], dict[int, tuple[str, str]]]
-"""What a connection remembers of requests: see :meth:`Connection.save_acks`."""
 
 
 class Attachment:
@@ -52,136 +44,29 @@ class Attachment:
         assert self.place is not None, "there is one node"
         return self.place[1]
 
+    @property
+    def transport(self) -> WriteTransport | None:
+        """The WebSocket of the client, if it is one of this process."""
+        return None
+
     def end(self, close: Close, *, discard: bool = False) -> None:
         """Close it after the queued messages, or without them. Its own node does so: here is nothing to do."""
 
 
-class Transport(Attachment):
-    """One WebSocket of a client, as the service sees it. Compared by identity.
-
-    Once handed out by :meth:`ServiceCore.transports_with_output`: write :meth:`messages_to_send` or
-    :meth:`frames_to_send`, then carry out ``close``, if set.
-
-    Attributes:
-        close: the order to close; ``None`` while the transport stays open.
-        ready: whether the transport waits to be handed out.
-        replayed_to: the newest sequence id of the messages that were sent again when the client came back; 0: none was.
-        acknowledged: the newest one that the client has acknowledged here, in a cluster: its log may not say so yet.
-    """
-
-    __slots__ = (
-        "_bytes",
-        "_expiring",
-        "_max_bytes",
-        "_max_frames",
-        "_outbox",
-        "_replayed",
-        "_waiting",
-        "acknowledged",
-        "close",
-        "ready",
-        "replayed_to",
-    )
-
-    def __init__(self, waiting: list[Transport], limits: Limits | None, connection: Connection | None) -> None:
-        super().__init__(connection)
-        self.close: Close | None = None
-        self.ready: bool = False
-        self.replayed_to: int = 0
-        self.acknowledged: int = 0
-        self._replayed = 0
-        self._waiting = waiting
-        # Whole frames: a message to many is framed once. The bytes are those of the messages in them.
-        self._outbox: list[bytes] = []
-        self._bytes = 0
-        # The messages that expire: (index in the outbox, monotonic seconds).
-        self._expiring: list[tuple[int, float]] = []
-        self._max_frames = self._max_bytes = sys.maxsize
-        if limits is not None:
-            reliable = connection is not None and connection.reliable
-            self._max_frames = limits.retained_messages + (_CONTROL_FRAMES if reliable else 0)
-            self._max_bytes = limits.retained_bytes + (_CONTROL_BYTES if reliable else 0)
-
-    def messages_to_send(self, now: float = -math.inf) -> list[bytes]:
-        """Return the messages queued since the last call, without those that have expired by ``now``.
-
-        Send each as one text frame, a :class:`Binary` as one binary frame.
-        """
-        return [message_of(frame) for frame in self.frames_to_send(now)]
-
-    def frames_to_send(self, now: float = -math.inf) -> list[bytes]:
-        """Return the same as :meth:`messages_to_send`, each as a whole frame of an unmasked WebSocket (RFC 6455 5.2).
-
-        Faster where the frames go to a TCP connection as they are.
-        """
-        outbox = self._outbox
-        if outbox:
-            self._outbox = []
-            self._bytes = 0
-            if self._expiring:
-                expired = {index for index, expires in self._expiring if expires <= now}
-                self._expiring = []
-                return [frame for index, frame in enumerate(outbox) if index not in expired]
-        return outbox
+class WriteTransport(Protocol):
+    """The methods of a :class:`Transport` by which its connection is written to."""
 
     def send(self, message: bytes) -> bool:
-        """Queue a message; see :meth:`send_frame`."""
-        return self.send_frame(frame_of(message), math.inf)
+        """Queue a message; return False if there is no room for it."""
+        ...
 
     def send_frame(self, frame: bytes, expires: float) -> bool:
-        """Queue a message in a frame; return False if there is no room for it: the client is too slow (emulator).
-
-        After the order to close, drop the message.
-        """
-        if self.close is not None:
-            return True
-        outbox, length = self._outbox, len(frame)
-        size = self._bytes + length - (2 if length <= SHORT_FRAME else 4 if length <= MEDIUM_FRAME else 10)
-        if len(outbox) >= self._max_frames or size > self._max_bytes:
-            return False
-        self._bytes = size
-        if expires != math.inf:
-            self._expiring.append((len(outbox), expires))
-        outbox.append(frame)
-        if not self.ready:
-            self._hand_out()
-        return True
-
-    def is_full(self, limits: Limits) -> bool:
-        """Return whether more is queued than limits allow."""
-        return len(self._outbox) > limits.retained_messages + _CONTROL_FRAMES + self._replayed or self._bytes > (
-            limits.retained_bytes + _CONTROL_BYTES
-        )
-
-    def replay(self, frames: list[tuple[bytes, float]], sequence_id: int) -> None:
-        """Queue retained messages, the newest of which has this sequence id, each with the time when it expires.
-
-        They are within the limits already.
-        """
-        self._replayed = len(frames)
-        self.replayed_to = sequence_id
-        for frame, expires in frames:
-            if expires != math.inf:
-                self._expiring.append((len(self._outbox), expires))
-            self._outbox.append(frame)
-        if frames:
-            self._hand_out()
+        """Queue a message in a frame; return False if there is no room for it."""
+        ...
 
     def end(self, close: Close, *, discard: bool = False) -> None:
-        """Order the transport to close, after the queued messages or without them. Repeats do nothing."""
-        if self.close is not None:
-            return
-        self.close = close
-        if discard:
-            self._outbox = []
-            self._expiring = []
-            self._bytes = 0
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        if not self.ready:
-            self.ready = True
-            self._waiting.append(self)
+        """Order the transport to close, after the queued messages or without them."""
+        ...
 
 
 class Connection:
@@ -200,6 +85,7 @@ class Connection:
         attachment: the way by which the client is connected; ``None`` while detached.
         transport: the attachment if it is a WebSocket of this process, else ``None``.
         context: the state shared with event handlers; ``None`` if the hub has no handlers.
+        acks: what was answered to the client's requests.
         deadline: when a detached connection ends, in monotonic seconds; ``math.inf`` otherwise.
         streams: the open streams that the client publishes, by id.
         ended_streams: the newest of those that have ended, by id.
@@ -213,15 +99,13 @@ class Connection:
 
     __slots__ = (
         "_backlog",
-        "_failed",
         "_keeps_apart",
         "_limits",
         "_retained",
         "_retained_bytes",
         "_sequence_id",
-        "_succeeded",
-        "_succeeded_order",
         "_taken",
+        "acks",
         "attachment",
         "codec",
         "connection_id",
@@ -265,8 +149,9 @@ class Connection:
         self.permissions: Permissions = Permissions(grant.roles)
         self.groups: dict[str, None] = {}
         self.attachment: Attachment | None = None
-        self.transport: Transport | None = None
+        self.transport: WriteTransport | None = None
         self.context: HandlerContext | None = context
+        self.acks: RememberedAcks = RememberedAcks(limits.remembered_acks)
         self.deadline: float = math.inf
         self.streams: dict[str, Stream] = {}
         self.ended_streams: dict[str, Stream] = {}
@@ -285,15 +170,12 @@ class Connection:
         self._backlog: Backlog[Connection] | None = None
         self._taken = 0
         self._keeps_apart = False
-        self._failed: dict[int, tuple[str, str]] = {}
-        self._succeeded: set[int] = set()
-        self._succeeded_order: deque[int] = deque()
 
     def attach(self, attachment: Attachment) -> None:
         """Make an attachment the present one."""
         self.leave_backlog()
         self.attachment = attachment
-        self.transport = attachment if isinstance(attachment, Transport) else None
+        self.transport = attachment.transport
 
     def detach(self) -> None:
         """Have no attachment."""
@@ -434,44 +316,3 @@ class Connection:
             self._retained.extend(messages)
             self._retained_bytes += size
             self._sequence_id += len(messages)
-
-    # ---- Requests
-
-    def has_succeeded(self, ack_id: int) -> bool:
-        """Return whether a request with this ack id was carried out before (client-spec 3.1)."""
-        return ack_id in self._succeeded
-
-    def remember(self, ack_id: int) -> None:
-        """Remember the ack id of a successful request; forget the oldest beyond the limit (emulator)."""
-        order = self._succeeded_order
-        if len(order) >= self._limits.remembered_acks:
-            self._succeeded.discard(order.popleft())
-        self._succeeded.add(ack_id)
-        order.append(ack_id)
-
-    def failure(self, ack_id: int) -> tuple[str, str] | None:
-        """Return the remembered error (name and text) of a request that must not be carried out again."""
-        return self._failed.get(ack_id)
-
-    def remember_failure(self, ack_id: int, error: tuple[str, str]) -> None:
-        """Remember the error of a request that must not be carried out again; forget the oldest beyond the limit."""
-        if len(self._failed) >= self._limits.remembered_acks:
-            del self._failed[next(iter(self._failed))]
-        self._failed[ack_id] = error
-
-    def save_acks(self) -> SavedAcks:
-        """Return what is remembered of requests, as values for :meth:`restore_acks`; to be read before the next change.
-
-        Those are the ack ids of successful requests, the oldest first; of these the ones that are forgotten already,
-        since one that was remembered twice is forgotten once; and the errors by ack id, the oldest first.
-        """
-        succeeded, order = self._succeeded, self._succeeded_order
-        forgotten = [] if len(succeeded) == len(order) else [ack_id for ack_id in order if ack_id not in succeeded]
-        return list(order), forgotten, self._failed
-
-    def restore_acks(self, saved: SavedAcks) -> None:
-        """Remember what was saved."""
-        order, forgotten, failed = saved
-        self._succeeded_order = deque(order)
-        self._succeeded = set(order).difference(forgotten)
-        self._failed = dict(failed)

@@ -13,10 +13,11 @@ from limpet_core.protocol.names import hub_identity
 from limpet_core.service import closes
 from limpet_core.service.access.tokens import ClientGrant
 from limpet_core.service.behaviour import BEHAVIOUR
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.limits import Limits
 from limpet_core.service.connections.observers import Observers
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.wire.to_client import Publication
 
 
@@ -147,8 +148,8 @@ class Registry:
             self._send_connected(connection)
         frames = connection.unacknowledged(now)
         self._observers.recovered(connection, len(frames), replaced)
-        if connection.transport is not None:
-            connection.transport.replay(frames, connection.sequence_id)
+        if isinstance(attachment, Transport):
+            attachment.replay(frames, connection.sequence_id)
 
     def refuse(self, close: Close) -> Transport:
         """Return a transport without a connection, which has the order to close."""

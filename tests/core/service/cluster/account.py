@@ -25,10 +25,12 @@ from limpet_core.service.cluster.logged_calls import LoggedCalls, PendingCall
 from limpet_core.service.cluster.members import Member, Members
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
 from limpet_core.service.cluster.shared_state import SharedState
-from limpet_core.service.connections.connection import Attachment, Connection, Transport
+from limpet_core.service.connections.connection import Attachment, Connection
 from limpet_core.service.connections.hub import Hub
 from limpet_core.service.connections.registry import Registry
+from limpet_core.service.connections.remembered_acks import RememberedAcks
 from limpet_core.service.connections.stream import Stream
+from limpet_core.service.connections.transport import Transport
 from limpet_core.service.dispatch import Dispatcher
 from limpet_core.service.group_states import GroupStates, _Group  # pyright: ignore[reportPrivateUsage]
 from limpet_core.service.invocations import Invocations
@@ -126,7 +128,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
             SAME,
             "connection_id hub subprotocol raw reliable user_id permissions groups attachment context deadline "
             "_sequence_id streams ended_streams group_states watched_groups state_time invocation_bytes "
-            "warned_of_unknown _retained _retained_bytes _failed _succeeded _succeeded_order",
+            "warned_of_unknown acks _retained _retained_bytes",
         ),
         # Their order is seen in nothing.
         "invocations": lambda invocations: sorted(
@@ -138,6 +140,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
         # Which connections of a node share a backlog is its own affair.
         **_all(LOCAL, "transport _backlog _taken _keeps_apart"),
     },
+    RememberedAcks: {**_all(SAME, "_failed succeeded _order"), **_all(SETTINGS, "_limit")},
     Attachment: _all(SAME, "connection place"),
     Permissions: _all(SAME, "join_leave send"),
     GroupRules: _all(SAME, "_all _literals _patterns"),

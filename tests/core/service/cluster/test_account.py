@@ -14,7 +14,7 @@ import pytest
 from tests.core.service.cluster.account import ACCOUNT, VALUES
 
 import limpet_core.service
-from limpet_core.service.connections.connection import Transport
+from limpet_core.service.connections.transport import Transport
 
 STATELESS = (
     # What clients and servers send, and how it is read, checked and encoded.

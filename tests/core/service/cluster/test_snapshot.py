@@ -153,13 +153,13 @@ def test_an_ack_id_that_was_remembered_twice_and_forgotten_once_is_forgotten_at_
     old = cluster.nodes["a"].replica.core.connection(ann.connection_id)
     assert old is not None
     for ack_id in (1, 1, 2, 3):
-        old.remember(ack_id)
+        old.acks.remember(ack_id)
     new = begun(cluster, "a").replica.core.connection(ann.connection_id)
     assert new is not None
     for connection in (old, new):
-        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3)] == [False, True, True]
-        connection.remember(4)
-        assert [connection.has_succeeded(ack_id) for ack_id in (1, 2, 3, 4)] == [False, True, True, True]
+        assert [ack_id in connection.acks.succeeded for ack_id in (1, 2, 3)] == [False, True, True]
+        connection.acks.remember(4)
+        assert [ack_id in connection.acks.succeeded for ack_id in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 def test_the_digest_sees_what_changes() -> None:
