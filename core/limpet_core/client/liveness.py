@@ -104,7 +104,7 @@ class Liveness:
         """Whether the peer was not heard since a check, which is not over."""
         return self._timers[Timer.CHECK] < math.inf and self.heard < self._checked
 
-    def check(self, now: float, *, anew: bool = False) -> None:
+    def check(self, now: float, *, anew: bool) -> None:
         """Ping the peer, and wait ``check_timeout`` for a sign of life.
 
         Args:
