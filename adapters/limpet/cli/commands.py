@@ -48,18 +48,19 @@ class _Commands(click.Group):
             try:
                 return super().invoke(ctx)
             except click.NoSuchOption as error:
-                _hint_at_data(error)
-                raise
+                raise _with_a_hint_at_data(error) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
-def _hint_at_data(error: click.NoSuchOption) -> None:
-    """Say how to give DATA that looks like an option, such as ``-5``, unless an option was misspelt."""
+def _with_a_hint_at_data(error: click.NoSuchOption) -> click.NoSuchOption:
+    """Return an error that also says how to give DATA such as ``-5``, unless an option was misspelt."""
     takes_data = error.ctx is not None and any(each.name == "data" for each in error.ctx.command.params)
     if takes_data and not error.possibilities:
-        error.message = f"{error.message.rstrip('.')}; DATA that begins with '-' goes after '--'"
+        message = f"{error.message.rstrip('.')}; DATA that begins with '-' goes after '--'"
+        return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
+    return error
 
 
 @click.group(cls=_Commands, commands=_Imported(_MODULES), context_settings={"help_option_names": ["-h", "--help"]})
