@@ -1,7 +1,13 @@
 """Limpet: a Web PubSub client that recovers dropped connections.
 
-Applications start with ``from limpet.asyncio import Client``. This package has the names that all clients share. For
-another event loop or transport it has :class:`Session`, with a :class:`Link` for each connection over bytes, or a
+Applications start with ``from limpet.asyncio import Client``, or the same from ``limpet.trio``, ``limpet.anyio`` or
+``limpet.sync``, which is for code that blocks. This package has the names that all clients share: events such as
+:class:`GroupMessage`, errors such as :class:`SendError`, and :class:`Options`.
+
+For tests and development, ``limpet.service`` is the local service and ``limpet.testing`` has fixtures for pytest; the
+command ``limpet`` (extra ``cli``) starts the service, publishes and subscribes.
+
+For another event loop or transport there is :class:`Session`, with a :class:`Link` for each connection over bytes, or a
 :class:`Channel` for each connection over a WebSocket library.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from limpet import ConnectError
+from limpet._transports.explain import explain
 from limpet_core.text import one_line
 
 # Seconds for an answer, and its longest size in bytes.
@@ -87,8 +89,17 @@ async def _ask(method: str, url: str, headers: list[tuple[str, str]]) -> tuple[i
     except TimeoutError:
         raise ConnectError(f"{_shown(url)} gave no whole answer within {_TIMEOUT:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        reason = one_line(str(error) or type(error).__name__)
-        raise ConnectError(f"{_shown(url)} could not be asked for a client URL: {reason}") from error
+        raise ConnectError(f"{_shown(url)} could not be asked for a client URL: {one_line(_reason(error))}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a request failed. httpx says only that all connections failed: the reason is in a cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):  # TLS: its words are about ws://
+            return str(explain(cause))
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def _client_url(shown: str, status: int, phrase: str, content: bytes) -> str:

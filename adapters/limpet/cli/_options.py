@@ -26,6 +26,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 # In the order in which they count if more than one comes from the environment.
 _PLACES: Final = {"url": "--url", "connection_string": "--connection-string", "negotiate": "--negotiate"}
 
+# Why --hub and --user have no effect with a place.
+_CHOSEN_ALREADY: Final = {
+    "url": "a client URL names its hub and its user itself",
+    "negotiate": "the application chooses the hub and the user",
+}
+
 
 class Number(click.FloatRange):
     """A number within a range: NaN is in none, though it compares as if it were."""
@@ -101,6 +107,7 @@ def client_options(command: F) -> F:
         values = {place: others.pop(place) for place in _PLACES}
         place = _chosen(values)
         value = "" if place is None else values[place]
+        _refuse_without_effect(place)
         return command(source=Source(place, value, hub, user, headers), **others)
 
     return wrapper  # type: ignore[return-value]
@@ -116,6 +123,14 @@ def _chosen(values: dict[str, str | None]) -> str | None:
     return next(iter(typed or given), None)
 
 
+def _refuse_without_effect(place: str | None) -> None:
+    """Raise click.UsageError for a --hub or --user on the command line that nothing would use."""
+    context = click.get_current_context()
+    for option in ("hub", "user"):
+        if place in _CHOSEN_ALREADY and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is for --connection-string: {_CHOSEN_ALREADY[place]}")
+
+
 def token_options(command: F) -> F:
     """Add the options of commands that sign tokens."""
 
@@ -127,7 +142,7 @@ def token_options(command: F) -> F:
         required=True,
         help="As printed by `limpet serve`, or shown in the portal of the cloud.",
     )
-    @click.option("--hub", default="chat", show_default=True)
+    @click.option("--hub", default="chat", show_default=True, help="Hub to connect to.")
     @click.option("--user", "user_id", help="User id; without it the client is anonymous.")
     @click.option(
         "--role",
@@ -137,7 +152,13 @@ def token_options(command: F) -> F:
         help="Role, such as webpubsub.sendToGroup.GROUP; repeatable. By default joining and sending to every group.",
     )
     @click.option("--group", "groups", multiple=True, help="Group that the client is in from the start; repeatable.")
-    @click.option("--minutes", default=60.0, show_default=True, type=Number(min=0, min_open=True))
+    @click.option(
+        "--minutes",
+        default=60.0,
+        show_default=True,
+        type=Number(min=0, min_open=True),
+        help="How long a client can connect with it.",
+    )
     @functools.wraps(command)
     def wrapper(minutes: float, **others: Any) -> Any:
         return command(expires_in=minutes * 60, **others)

@@ -45,13 +45,29 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with quiet_ends():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except click.NoSuchOption as error:
+                raise _with_a_hint_at_data(error) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
+def _with_a_hint_at_data(error: click.NoSuchOption) -> click.NoSuchOption:
+    """Return an error that also says how to give DATA such as ``-5``, unless an option was misspelt."""
+    takes_data = error.ctx is not None and any(each.name == "data" for each in error.ctx.command.params)
+    if takes_data and not error.possibilities:
+        message = f"{error.message.rstrip('.')}; DATA that begins with '-' goes after '--'"
+        return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
+    return error
+
+
 @click.group(cls=_Commands, commands=_Imported(_MODULES), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="limpet")
 def cli() -> None:
-    """A reliable Web PubSub client, and a local service for development and tests."""
+    """A reliable Web PubSub client, and a local service for development and tests.
+
+    Begin with `limpet serve`: it prints URLs and a connection string, which the other commands need. `limpet sub
+    --help` has the options of one.
+    """

@@ -109,7 +109,7 @@ class Score:
 @click.command("demo", short_help="Lose no message while connections are cut.")
 @click.option("--seconds", default=12.0, show_default=True, type=Number(1, 300), help="How long to publish.")
 @click.option("--rate", default=600, show_default=True, type=click.IntRange(1, 2000), help="Messages a second.")
-@click.option("--subscribers", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--subscribers", default=3, show_default=True, type=click.IntRange(1, 20), help="Clients that read.")
 @click.option("--seed", type=int, help="Repeat an earlier schedule of cuts.")
 @verbose_option
 def demo(seconds: float, rate: int, subscribers: int, seed: int | None, verbose: bool) -> None:

@@ -59,7 +59,10 @@ def pub(
     rate: float | None,
     verbose: bool,
 ) -> None:
-    """Send each DATA to GROUP and wait for the acknowledgement; without DATA, send each line of standard input."""
+    """Send each DATA to GROUP and wait for the acknowledgement; without DATA, send each line of standard input.
+
+    DATA that begins with '-' goes after '--': limpet pub room -- -5
+    """
     log_to_stderr(verbose)
     if event and ttl is not None:
         raise click.UsageError("--ttl is for messages to a group: an event has no time to live")

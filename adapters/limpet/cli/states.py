@@ -9,7 +9,17 @@ import click
 from limpet import GroupStatesChanged
 from limpet.asyncio import Client
 from limpet.cli._options import Source, Url, client_options, pairs_of, verbose_option
-from limpet.cli._reports import EVENTS, LIFECYCLE, as_json_line, json_line, name_of, note_connected, print_event, report
+from limpet.cli._reports import (
+    EVENTS,
+    LIFECYCLE,
+    as_json_line,
+    json_line,
+    name_of,
+    note,
+    note_connected,
+    print_event,
+    report,
+)
 from limpet.cli._running import log_to_stderr, run
 from limpet_core.text import escape
 
@@ -44,7 +54,11 @@ async def _show_states(url: Url, group: str, own: Mapping[str, str], count: int 
             await client.join_group(group)
             await client.set_group_state(group, own)
         async with client.watch_group_states(group) as states:
+            told = as_json
             async for change in states:
+                if not told and not states and change.error is None:
+                    note(f"nobody has a state in {name_of(group)}; each change is printed")
+                told = True
                 for line in _json_lines(change) if as_json else _lines(change):
                     click.echo(line)
                     if count is not None:

@@ -92,8 +92,8 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
         raise InvalidValue(f"url cannot be read: {reason}") from None
     if parts.scheme not in ("ws", "wss"):
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        hint = "; a client URL comes from your server, or from `limpet url`" if parts.scheme else ""
-        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}{hint}")
+        hint = "a client URL comes from your server, or from `limpet url`"
+        raise InvalidValue(f"url must start with wss:// or ws://, but has {found}; {hint}")
     return parts, port
 
 

@@ -39,7 +39,7 @@ def test_a_good_url_is_taken_apart(url: str, expected: Endpoint) -> None:
     ("url", "message"),
     [
         ("", "no scheme"),
-        ("h/client", "no scheme"),
+        ("h/client", "no scheme; a client URL comes from your server"),
         ("//h/client", "no scheme"),
         ("https://h/?access_token=SECRET", "scheme 'https'"),
         ("wss:///client", "no host"),
