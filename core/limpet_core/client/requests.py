@@ -395,6 +395,30 @@ class Requests:
         """Take in what the service says of the states of a group."""
         self.group_states.receive(message, now, self._former)
 
+    def acked_at_once(self, ack_ids: list[int], now: float) -> None:
+        """Do what :meth:`acked` does for each of many acks of success, in fewer steps where that is an ordinary one."""
+        pending, unanswered, append = self.pending, self._unanswered, self._events.append
+        plain = not self._limited
+        settled = 0
+        for key in ack_ids:
+            request = pending.get(key)
+            if (
+                request is not None
+                and request.in_flight
+                and request.kind is PUBLISH
+                and plain
+                and not (request.queued or request.own or request.number)
+            ):
+                del pending[key]
+                unanswered.pop(key, None)
+                request.in_flight = False
+                settled += 1
+                append(Acked(key, request.user_data))
+            else:
+                self.acked(AckMessage(key, True), now)
+        self.answered += settled
+        self._outbox.in_flight -= settled
+
     def acked(self, ack: AckMessage, now: float) -> None:
         """Settle the request that the service has answered, or repeat it later. Answers to no request do nothing."""
         request = self.pending.get(ack.ack_id)

@@ -14,6 +14,7 @@ from logging import DEBUG
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from limpet_core.client.ack_runs import AckRun
 from limpet_core.client.allowance import Allowance
 from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
@@ -456,6 +457,27 @@ class Session:
         They come from text frames, as UTF-8, or from binary ones, as :attr:`Options.binary` says.
         """
         self._receive("receive_messages", messages, now, self._codec.decode)
+
+    def receive_acks(self, acks: AckRun, now: float) -> None:
+        """Receive the answers to many requests, in this order: a :class:`Link` calls it."""
+        if self.running:
+            raise reentered(self, "receive_acks")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        lifecycle = self._lifecycle
+        if lifecycle.state is not CONNECTED or frames_log.isEnabledFor(DEBUG):
+            self.receive_messages(acks.texts(), now)
+            return
+        try:
+            self.running = "receive_acks"
+            if not lifecycle.open:
+                return
+            lifecycle.heard = now
+            self._counters.bytes_in += acks.size
+            self._requests.acked_at_once(acks.ids, now)
+            lifecycle.schedule_requests()
+        finally:
+            self.running = ""
 
     def receive_long_text(self, text: memoryview, now: float) -> bool:
         """Receive one whole text message of many bytes, which need not be UTF-8: a :class:`Link` calls it.
