@@ -99,11 +99,12 @@ class Delivery(Buffers):
         if events and iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
+        answered = self._answered
         for event in events:
-            kind = type(event)
             if type(event) is Acked:
-                self._answered(event)
+                answered(event)
                 continue
+            kind = type(event)
             functions = registered(kind)
             if functions:
                 if callbacks.busy:

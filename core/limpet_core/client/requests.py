@@ -198,8 +198,11 @@ class Requests:
             if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
                 request.queued = True
                 self._outbox.queue.append(request)
-                if key > 0:
-                    self._await_answer(request, now)
+                if key > 0 and (ack_timeout := self._options.ack_timeout) is not None:
+                    request.due = due = now + ack_timeout
+                    self._unanswered[key] = request
+                    if due < self.wake_at:
+                        self.wake_at = due
             return
         if kind is JOIN or kind is LEAVE:
             for older in self._groups.add(request):
@@ -295,12 +298,9 @@ class Requests:
 
     def take(self) -> list[bytes]:
         """Return the payloads to send now; from here on they count as handed to the transport."""
-        taken = self._outbox.take()
-        payloads = [request.payload for request in taken]
-        if self._untracked:  # there was one without an ack
-            for request in taken:
-                if request.key < 0:
-                    self._forget(request)
+        payloads, untracked = self._outbox.take()
+        for request in untracked:
+            self._forget(request)
         return payloads
 
     # ---- Connections and transports
