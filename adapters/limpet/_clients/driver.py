@@ -7,7 +7,7 @@ import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -130,7 +130,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         self.session.start_hint = self._start_hint
         self.unseen: int = 0
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(limit, self, settle_request, settle_invocation, elsewhere=elsewhere)
+        self.delivery: Delivery = Delivery(limit, self, elsewhere=elsewhere)
         self._senders: Any = NOTHING  # callers that wait until a message without an ack can be sent
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
@@ -177,6 +177,25 @@ class BaseDriver(ABC, Generic[TransportT]):
     @abstractmethod
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers that wait for the start or for the stop."""
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        """Give the ends of requests to their waiters."""
+        for event in events:
+            waiter: Waiter[Ack] | None = event.user_data
+            if waiter is not None and not waiter.done():
+                if event.error is None:
+                    waiter.set_result(Ack(event.ack_id, event.duplicate))
+                else:
+                    waiter.set_exception(event.error)
+
+    def settle_invocation(self, event: Invoked) -> None:
+        """Give the end of an invocation to its waiter."""
+        waiter: Waiter[Reply] | None = event.user_data
+        if waiter is not None and not waiter.done():
+            if event.error is not None:
+                waiter.set_exception(event.error)
+            else:
+                waiter.set_result(event.reply or Reply())
 
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call; else now."""
@@ -283,16 +302,36 @@ class AsyncDriver(BaseDriver[TransportT]):
     """Keeps one session going on an event loop.
 
     Attributes:
-        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str).
+        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str). Each is
+            there until its answer is here, or until its caller has given it up.
+        flushing: a flush is under way already, at the end of this turn of the loop: another one would do nothing.
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("flushing", "waiting")
 
     _senders: dict[bool, AsyncWaiter[None]]  # one for publishes, one for everything else
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
         self.waiting: dict[AsyncWaiter[Any], int | str] = {}
+        self.flushing: bool = False
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        gone = self.waiting.pop
+        for event in events:
+            waiter: AsyncWaiter[Ack] | None = event.user_data
+            if waiter is None:
+                continue
+            gone(waiter, None)
+            if not waiter.done():
+                if event.error is None:
+                    waiter.set_result(Ack(event.ack_id, event.duplicate))
+                else:
+                    waiter.set_exception(event.error)
+
+    def settle_invocation(self, event: Invoked) -> None:
+        self.waiting.pop(event.user_data, None)
+        super().settle_invocation(event)
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause reading at once, resume it soon, in the event loop.
@@ -398,26 +437,6 @@ def no_room(timeout: float | None) -> SendTimeout:
     """Return the error of a message without an ack for which there was no room in time."""
     text = f"the service is too far behind, and there was no room within timeout ({timeout or 0:g} s)"
     return SendTimeout(0, "Timeout", text, "unsent")
-
-
-def settle_request(event: Acked) -> None:
-    """Give the end of a request to its waiter."""
-    waiter: Waiter[Ack] | None = event.user_data
-    if waiter is not None and not waiter.done():
-        if event.error is None:
-            waiter.set_result(Ack(event.ack_id, event.duplicate))
-        else:
-            waiter.set_exception(event.error)
-
-
-def settle_invocation(event: Invoked) -> None:
-    """Give the end of an invocation to its waiter."""
-    waiter: Waiter[Reply] | None = event.user_data
-    if waiter is not None and not waiter.done():
-        if event.error is not None:
-            waiter.set_exception(event.error)
-        else:
-            waiter.set_result(event.reply or Reply())
 
 
 def answers(events: Iterable[Event]) -> list[Event]:

@@ -28,7 +28,7 @@ from limpet._transports.messages import AsyncMessageConnection, Connect, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
-from limpet.asyncio._submitted import Submitted
+from limpet.asyncio._submitted import Observed, Submitted
 from limpet.asyncio._tcp import TcpConnection
 from limpet_core.nothing import NOTHING
 
@@ -65,7 +65,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_background",
         "_connecting",
         "_fault",
-        "_flushing",
         "_home",
         "_loop",
         "_max_sends",
@@ -88,7 +87,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
-        self._flushing = False
         self.written: bool = False
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
@@ -124,6 +122,12 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         if loop is not self._home:
             self._may_run(loop)
         return Submitted(loop=loop), loop.time()
+
+    def begin_observed(self) -> tuple[Submitted, float]:
+        """Do the same where an instrument is told of the end."""
+        answer, now = self.begin_submitted()
+        answer.__class__ = Observed
+        return answer, now
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
@@ -175,7 +179,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         other; what follows is written together at the end of its turn of the loop, which is best for a thousand at a
         time.
         """
-        if self._flushing:
+        if self.flushing:
             return
         if self.written:
             self.flush_soon()
@@ -186,13 +190,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def flush_soon(self) -> None:
         """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
-        if not self._flushing:
+        if not self.flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
-            self._flushing = True
+            self.flushing = True
 
     def _flushed(self) -> None:
-        self._flushing = self.written = False
+        self.flushing = self.written = False
         self._sends = 0
         self.drain()
 
@@ -288,10 +292,11 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def _abandon(self, failure: ConnectError) -> None:
         """Fail the calls that still wait for an answer: the session may have forgotten them."""
         why = f"the client has stopped: {failure}"
-        for waiter, key in tuple(self.waiting.items()):  # futures take themselves out
+        for waiter, key in tuple(self.waiting.items()):
             if not waiter.done():
                 error = InvocationError if isinstance(key, str) else partial(SendError, key)
                 waiter.set_exception(error("Stopped", why, "unknown"))
+        self.waiting.clear()
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""
