@@ -6,12 +6,14 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from limpet import (
+    Ack,
+    Acked,
     Connected,
     ConnectError,
     Dial,
@@ -30,6 +32,7 @@ from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
 from limpet.asyncio._submitted import Observed, Submitted
 from limpet.asyncio._tcp import TcpConnection
+from limpet.asyncio._waiters import Waiter, set_result, wake
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -106,12 +109,14 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
-    def begin_request(self) -> tuple[asyncio.Future[Any], float]:
+    def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
         loop = asyncio.get_running_loop()
         if loop is not self._home:
             self._may_run(loop)
-        return loop.create_future(), loop.time()
+        waiter = Waiter(loop=loop)
+        waiter.callback = None
+        return waiter, loop.time()
 
     def begin_submitted(self) -> tuple[Submitted, float]:
         """Return a future for a new request of ``client.submit``, and the session's time."""
@@ -128,6 +133,28 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         answer, now = self.begin_submitted()
         answer.__class__ = Observed
         return answer, now
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        if len(events) == 1:
+            super().settle_requests(events)
+            return
+        woken: list[Waiter] = []
+        self._loop.call_soon(wake, self._loop, woken)  # first: whatever interrupts the rest, no caller waits for ever
+        gone = self.waiting.pop
+        for event in events:
+            waiter: Waiter | Submitted | None = event.user_data
+            if waiter is None:
+                continue
+            gone(waiter, None)
+            if waiter.done():
+                continue
+            if event.error is not None:
+                waiter.set_exception(event.error)
+            elif type(waiter) is Waiter:
+                woken.append(waiter)
+                set_result(waiter, Ack(event.ack_id, event.duplicate))
+            else:
+                waiter.set_result(Ack(event.ack_id, event.duplicate))
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
