@@ -33,9 +33,8 @@ class Client(AsyncClient[Driver]):
         on. An error that nobody looks at is logged: the first one, the tenth, the hundredth.
         """
         driver, instruments = self._driver, self._instruments
-        return AsyncSubmit(
-            driver, instruments, driver.begin_submitted if instruments is None else driver.begin_observed
-        )
+        begin = driver.begin_submitted if instruments is None else driver.begin_observed
+        return AsyncSubmit(driver, instruments, begin)
 
     async def start(self, *, timeout: float | None = None) -> None:
         """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.

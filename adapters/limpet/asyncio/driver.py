@@ -135,6 +135,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         return answer, now
 
     def settle_requests(self, events: Collection[Acked]) -> None:
+        """Give the ends of requests to their waiters; many are woken together."""
         if len(events) == 1:
             super().settle_requests(events)
             return

@@ -1,8 +1,8 @@
 """Runs of acks: the answers to many requests, which come together, read as one piece.
 
 The service answers a success with a text of one form, and numbers requests one after the other, so the frames of
-nearly all acks in a read differ in nothing but the digits. They are cut at what stands between these: that takes a
-third of the time of a decoder that reads each text for itself.
+nearly all acks in a read differ in nothing but the digits. They are cut at what stands between these, which takes a
+quarter of the time of cutting and decoding each for itself.
 """
 
 from __future__ import annotations
