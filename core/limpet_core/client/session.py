@@ -797,10 +797,16 @@ class Session:
             check_seconds(now)
         try:
             self.running = "send_to_group"
-            own = not ack and ack_id is None and self._pacing.asks_for_ack
             lifecycle, requests = self._lifecycle, self._requests
             if lifecycle.state is not CONNECTED:
                 lifecycle.check_running(self.start_hint)
+            if ack and ack_id is timeout is None and not lifecycle.paused:  # the ordinary case, in fewer steps
+                ttl_seconds = None if ttl is None else whole_ttl(ttl)
+                key = requests.publish(group, data, data_type, no_echo, ttl_seconds, metadata, user_data, now)
+                if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
+                    lifecycle.schedule_requests()
+                return key
+            own = not ack and ack_id is None and self._pacing.asks_for_ack
             if timeout is not None:
                 _check_timeout(timeout, ack)
             key = requests.reserve(ack_id, ack, own)
@@ -819,8 +825,7 @@ class Session:
             if lifecycle.paused:
                 lifecycle.expect_to_hear(now)
             requests.submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
-            if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
-                lifecycle.schedule_requests()
+            lifecycle.schedule_requests()
             return key if ack else None
         finally:
             self.running = ""
