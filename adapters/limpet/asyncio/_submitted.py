@@ -29,7 +29,7 @@ class Submitted(asyncio.Future[Ack]):
     def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
         ended(self, error if isinstance(error, BaseException) else None)
         super().set_exception(error)
-        self.__class__ = Failed
+        self.__class__ = Failed  # pyright: ignore[reportAttributeAccessIssue]
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the future, and take the request back, if it was not sent; False: it has an answer already."""

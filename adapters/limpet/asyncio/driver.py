@@ -136,7 +136,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters; many are woken together."""
-        if len(events) == 1:
+        if len(events) < 2:
             super().settle_requests(events)
             return
         woken: list[Waiter] = []

@@ -86,13 +86,15 @@ class FrameBuffer:
         """
         if self._between:
             # What nearly all reads are: frames cut in a few steps.
-            found: list[Found]
+            found: list[Found] = []
             if self._acks and len(data) >= FEWEST and (acks := cut_acks(data, 0)) is not None:
-                found, position = [acks], acks.end
+                found.append(acks)
+                position = acks.end
             else:
                 messages: list[bytes] = []
                 position = cut_messages(data, 0, self._cut_limit, messages, binary=self._binary)
-                found = [messages] if messages else []
+                if messages:
+                    found.append(messages)
             if position < len(data):
                 self._cut(data, position, found)
                 self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
