@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from types import coroutine
 from typing import Any
 from unittest.mock import patch
@@ -28,7 +28,7 @@ def message(number: int) -> GroupMessage:
 @pytest.mark.parametrize(("limit", "kept"), [(1, [4]), (2, [4]), (3, [3, 4]), (10, [0, 1, 2, 3, 4])])
 def test_without_a_reader_the_newest_messages_are_kept_and_reading_goes_on(limit: int, kept: list[int]) -> None:
     reading: list[bool] = []
-    delivery = Delivery(limit, Home(reading.append), lambda _: None, lambda _: None)
+    delivery = Delivery(limit, Home(reading.append))
     delivery.deliver([message(number) for number in range(5)])
     assert [item.data for item in delivery.inbox.items] == kept
     assert reading == []
@@ -42,7 +42,7 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
         if not on:  # as another thread does, which saw that the buffer was not full yet
             buffer.items.clear()
 
-    delivery = Delivery(4, Home(read), lambda _: None, lambda _: None)
+    delivery = Delivery(4, Home(read))
     buffer = Buffer(delivery, frozenset({GroupMessage}))
     delivery.buffers.add(buffer)
     delivery.deliver([message(number) for number in range(4)])
@@ -51,7 +51,11 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
 
 
 def test_events_of_one_read_go_to_the_callbacks_that_are_registered_when_their_turn_comes() -> None:
-    delivery = Delivery(100, Home(), lambda acked: called.append(f"ack {acked.ack_id}"), lambda _: None)
+    class Answered(Home):
+        def settle_requests(self, events: Collection[Acked]) -> None:
+            called.extend(f"ack {event.ack_id}" for event in events)
+
+    delivery = Delivery(100, Answered())
     callbacks = delivery.callbacks
     called: list[str] = []
 
@@ -85,7 +89,7 @@ class Reading:
     def __init__(self, limit: int, *, short: bool = True) -> None:
         self.short = short
         self.reading: list[bool] = []
-        self.delivery = Delivery(limit, Home(self.reading.append), lambda _: None, lambda _: None)
+        self.delivery = Delivery(limit, Home(self.reading.append))
         self.inbox = self.delivery.inbox
         self.woken = False
         self.number = 0
@@ -186,7 +190,7 @@ def test_threads_that_open_an_inbox_at_once_share_its_room() -> None:
 def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    delivery = Delivery(10, Home(), lambda _: None, lambda _: None)
+    delivery = Delivery(10, Home())
     seen: list[int] = []
 
     def finds(event: GroupMessage) -> None:
@@ -243,7 +247,7 @@ def waits() -> Generator[None]:
 
 def make(limit: int = 100) -> tuple[Delivery, list[bool]]:
     reading: list[bool] = []
-    return Delivery(limit, Home(reading.append), lambda _: None, lambda _: None), reading
+    return Delivery(limit, Home(reading.append)), reading
 
 
 def step(delivery: Delivery) -> Any:
@@ -345,12 +349,10 @@ def test_a_cancellation_that_was_meant_for_us_ends_it() -> None:
     assert seen == [0, 1]
 
 
-def test_the_ends_of_requests_and_invocations_go_each_to_its_own_function() -> None:
-    answered: list[Acked] = []
-    invoked: list[Invoked] = []
-    delivery = Delivery(10, Home(), answered.append, invoked.append)
-    acked, reply = Acked(1), Invoked("1")
-    delivery.deliver([reply, acked])
-    assert (answered, invoked) == ([acked], [reply])
-    with pytest.raises(TypeError, match="invoked"):  # none of them may be left out
-        Delivery(10, Home(), answered.append)  # type: ignore[call-arg]
+def test_the_ends_of_requests_and_invocations_go_to_the_driver_in_order() -> None:
+    home = Home()
+    delivery = Delivery(10, home)
+    acked, more, reply = Acked(1), Acked(2), Invoked("1")
+    delivery.deliver([reply, acked, more])
+    delivery.deliver([acked, more])
+    assert home.settled == [reply, acked, more, acked, more]

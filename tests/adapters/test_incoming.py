@@ -58,7 +58,7 @@ class Bench:
 
     def __init__(self, limit: int, group: str | None = None) -> None:
         self.reading: list[bool] = []
-        self.delivery = Delivery(limit, Home(self.reading.append), lambda _: None, lambda _: None)
+        self.delivery = Delivery(limit, Home(self.reading.append))
         self.buffer = StreamsBuffer(self.delivery, group, IncomingStreams(), Reader)
         self.delivery.buffers.add(self.buffer)
 
@@ -110,7 +110,7 @@ def test_readers_that_catch_up_just_when_reading_is_paused_do_not_wait_for_ever(
         if not on:  # as another thread does, which saw that the buffer was not full yet
             reader.fragments.items.clear()
 
-    delivery = Delivery(4, Home(read), lambda _: None, lambda _: None)
+    delivery = Delivery(4, Home(read))
     buffer = StreamsBuffer(delivery, None, IncomingStreams(), Reader)
     delivery.buffers.add(buffer)
     delivery.deliver([fragment("a", 1)])

@@ -20,6 +20,7 @@ import limpet.sync
 import limpet.trio
 from limpet import ClientStopped, InvalidType, InvocationError, Invoked, Reply, Session
 from limpet.asyncio import Client
+from limpet.asyncio.driver import Driver
 from limpet.testing import BackgroundService, trace
 from limpet.testing.contract.checks.event_handlers import Answer, Call, EventServer
 from limpet.testing.contract.harness import soon
@@ -129,14 +130,14 @@ def test_an_answer_and_a_cancellation_at_once_leave_nothing_behind(slow: Slow, m
     async def main() -> None:
         async with Client(slow.service.url("ann"), options()) as client:
             task = asyncio.ensure_future(client.invoke("quick"))
-            delivery = client._driver.delivery
-            settle = delivery._invoked
+            driver = type(client._driver)
+            settle = driver.settle_invocation
 
-            def settle_and_cancel(event: Invoked) -> None:
-                settle(event)
+            def settle_and_cancel(self: Driver, event: Invoked) -> None:
+                settle(self, event)
                 task.cancel()
 
-            monkeypatch.setattr(delivery, "_invoked", settle_and_cancel)
+            monkeypatch.setattr(driver, "settle_invocation", settle_and_cancel)
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not inspect(client._session).left

@@ -36,7 +36,7 @@ class Bench:
     """A client's delivery, and what each of its buffers gets."""
 
     def __init__(self, buffers: OpenBuffers[Buffer]) -> None:
-        self.delivery = Delivery(10**6, Home(), nothing, nothing)
+        self.delivery = Delivery(10**6, Home())
         self.delivery.buffers = buffers
         self.opened: list[Buffer] = []
         self.got: list[tuple[int, Event]] = []
@@ -159,7 +159,7 @@ def test_a_message_costs_the_same_with_1_and_with_1000_subscriptions_to_other_gr
 
 
 def test_nothing_is_left_of_buffers_that_were_closed() -> None:
-    delivery = Delivery(10, Home(), nothing, nothing)
+    delivery = Delivery(10, Home())
     buffers = [Buffer(delivery, frozenset({GroupMessage, ServerMessage}), f"g{number % 3}") for number in range(9)]
     for buffer in buffers[:6]:
         delivery.buffers.add(buffer)
@@ -176,7 +176,7 @@ def test_nothing_is_left_of_buffers_that_were_closed() -> None:
 
 
 def test_a_buffer_that_is_closed_just_when_the_index_takes_it_in_is_left_out() -> None:
-    delivery = Delivery(10, Home(), nothing, nothing)
+    delivery = Delivery(10, Home())
 
     class Closed(Buffer):
         """As if another thread closed it between two steps of the index."""
@@ -196,7 +196,7 @@ def test_a_buffer_that_is_closed_just_when_the_index_takes_it_in_is_left_out() -
 
 
 def test_a_buffer_that_is_opened_just_when_the_index_takes_in_another_comes_behind_it() -> None:
-    delivery = Delivery(10, Home(), nothing, nothing)
+    delivery = Delivery(10, Home())
     late = Buffer(delivery, frozenset({GroupMessage}))
 
     class Changed(dict[Buffer, None]):

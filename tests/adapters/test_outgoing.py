@@ -248,7 +248,7 @@ def test_the_events_of_streams_are_for_their_methods(service: BackgroundService,
 
 
 def test_a_stop_fails_a_stream_whose_end_was_lost() -> None:
-    delivery = Delivery(10, Home(), lambda _: None, lambda _: None)
+    delivery = Delivery(10, Home())
     record = StreamRecord()
     delivery.write(record)
     delivery.deliver([StreamOpened("s", record), StreamProgress("s", 3, record), Stopped()])

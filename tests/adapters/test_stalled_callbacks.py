@@ -171,7 +171,7 @@ def test_whatever_is_called_has_a_name(callback: Any, name: str, caplog: pytest.
         raise AssertionError
 
     result = never()
-    queue = Delivery(10, Home(), lambda _: None, lambda _: None).callbacks
+    queue = Delivery(10, Home()).callbacks
     queue.running = callbacks.Running(callback, GroupMessage(group="g", data=1), (), result)
     assert queue.look(0.0) == float("inf")
     queue.put(GroupMessage(group="g", data=2))
@@ -186,7 +186,7 @@ def test_whatever_is_called_has_a_name(callback: Any, name: str, caplog: pytest.
 
 def test_events_that_wait_while_nothing_is_called_are_looked_at_now_and_then() -> None:
     """Such as those for a thread that cannot be started: an earlier callback, seen long ago, hurries nobody."""
-    queue = Delivery(10, Home(), lambda _: None, lambda _: None).callbacks
+    queue = Delivery(10, Home()).callbacks
     for now in (0.0, 100.0):
         queue.running = callbacks.Running(print, GroupMessage(group="g", data=1), (print,))
         assert queue.look(now) == now + 2.5

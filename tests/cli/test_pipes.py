@@ -27,6 +27,8 @@ def test_a_command_ends_with_the_reader_of_its_output(service: dict[str, str], c
             process.stdout.readline()
         else:
             process.stderr.readline()
+        if command[0] == "state":
+            assert "nobody has a state" in process.stderr.readline()
         process.stdout.close()
         assert process.wait(TIMEOUT) == 141
         assert process.stderr.read() == ""

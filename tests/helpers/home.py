@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from limpet import Connected, Event, Stopped
+from limpet import Acked, Connected, Event, Invoked, Stopped
 from limpet._clients.delivery import Delivery
 
 
@@ -13,16 +13,26 @@ class Home:
 
     Args:
         ready: called with whether consumers are ready; None: nobody asks.
+
+    Attributes:
+        settled: the ends of requests and invocations, in order.
     """
 
     def __init__(self, ready: Callable[[bool], object] | None = None) -> None:
         self._ready = ready
+        self.settled: list[Acked | Invoked] = []
 
     def consumers_ready(self, ready: bool) -> None:
         if self._ready is not None:
             self._ready(ready)
 
     def settle(self, event: Connected | Stopped) -> None: ...
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        self.settled += events
+
+    def settle_invocation(self, event: Invoked) -> None:
+        self.settled.append(event)
 
     def raise_later(self, error: BaseException) -> None:
         raise error

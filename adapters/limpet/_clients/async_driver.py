@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from limpet import LocalProtocolError, Options, State
+from limpet import Acked, Invoked, LocalProtocolError, Options, State
 from limpet._clients.driver import BaseDriver, TransportT
-from limpet._clients.waiters import AsyncWaiter
+from limpet._clients.waiters import AsyncWaiter, settle_invocation, settle_request
 from limpet._transports.route import Route
 from limpet_core.nothing import NOTHING
 
@@ -21,16 +21,28 @@ class AsyncDriver(BaseDriver[TransportT]):
     """Keeps one session going on an event loop.
 
     Attributes:
-        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str).
+        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str). Each is
+            there until its answer is here, or until its caller has given it up.
+        flushing: a flush is under way already, at the end of this turn of the loop: another one would do nothing.
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("flushing", "waiting")
 
     _senders: dict[bool, AsyncWaiter[None]]  # one for publishes, one for everything else
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
         self.waiting: dict[AsyncWaiter[Any], int | str] = {}
+        self.flushing: bool = False
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        for event in events:
+            self.waiting.pop(event.user_data, None)
+            settle_request(event)
+
+    def settle_invocation(self, event: Invoked) -> None:
+        self.waiting.pop(event.user_data, None)
+        settle_invocation(event)
 
     def consumers_ready(self, ready: bool) -> None:
         """Pause reading at once, resume it soon, in the event loop.

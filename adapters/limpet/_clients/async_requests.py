@@ -122,17 +122,16 @@ class AsyncRequests(BaseClient[D]):
                 user_data=waiter,
             )
             assert key is not None
-            driver.flush()
             driver.waiting[waiter] = key
+            if not driver.flushing:
+                driver.flush()
             try:
                 return await waiter
             except SendError:
                 raise  # see _answer()
             except BaseException as error:
-                self._take_back(partial(self._session.withdraw, key), error)
+                self._take_back(waiter, partial(self._session.withdraw, key), error)
                 raise
-            finally:
-                del driver.waiting[waiter]
         request = partial(
             self._session.send_to_group,
             group,
@@ -285,18 +284,16 @@ class AsyncRequests(BaseClient[D]):
         waiter: AsyncWaiter[Reply]
         waiter, now = driver.begin_request()
         key = request(now, user_data=waiter)
-        driver.flush()
         driver.waiting[waiter] = key
+        driver.flush()
         try:
             return await waiter
         except InvocationError:
             raise  # the answer itself; its id may be in use again
         except BaseException as error:
             # Cancelled. Not at the time of now(): a coroutine that is thrown away is closed outside its event loop.
-            self._take_back(partial(self._session.cancel_invocation, key, now), error)
+            self._take_back(waiter, partial(self._session.cancel_invocation, key, now), error)
             raise
-        finally:
-            del driver.waiting[waiter]
 
     # ---- Group states
 
@@ -352,22 +349,21 @@ class AsyncRequests(BaseClient[D]):
         waiter, now = driver.begin_request()
         ack_id = request(now, user_data=waiter)
         assert ack_id is not None
-        driver.flush()
         driver.waiting[waiter] = ack_id
+        driver.flush()
         try:
             return await waiter
         except SendError:
             raise  # the answer itself; its ack id may be in use again
         except BaseException as error:
             # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
-            self._take_back(partial(self._session.withdraw, ack_id), error)
+            self._take_back(waiter, partial(self._session.withdraw, ack_id), error)
             raise
-        finally:
-            del driver.waiting[waiter]
 
-    def _take_back(self, call: Callable[[], object], error: BaseException) -> None:
+    def _take_back(self, waiter: AsyncWaiter[Any], call: Callable[[], object], error: BaseException) -> None:
         """Take a request back by ``call``, if that is still possible, since its caller was ended by ``error``."""
         driver = self._driver
+        driver.waiting.pop(waiter, None)
 
         def take_back() -> None:
             if call():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from limpet import (
@@ -25,6 +25,7 @@ from limpet._clients.stream_record import OF_STREAMS, StreamRecord
 from limpet_core.nothing import NOTHING
 
 ONLY_MESSAGES: frozenset[type] = frozenset({GroupMessage})
+ONLY_ANSWERS: frozenset[type] = frozenset({Acked})
 
 
 class Home(Consumers, Protocol):
@@ -32,6 +33,14 @@ class Home(Consumers, Protocol):
 
     def settle(self, event: Connected | Stopped, /) -> object:
         """Note that the client is connected or has stopped, after the callbacks for that."""
+        ...
+
+    def settle_requests(self, events: Collection[Acked], /) -> object:
+        """Give the ends of requests to their callers."""
+        ...
+
+    def settle_invocation(self, event: Invoked, /) -> object:
+        """Give the end of an invocation to its caller."""
         ...
 
     def raise_later(self, error: BaseException, /) -> object:
@@ -45,8 +54,6 @@ class Delivery(Buffers):
     Args:
         limit: see :class:`Buffers`.
         home: the driver.
-        answered: called with the end of each request.
-        invoked: called with the end of each invocation.
         elsewhere: whether callbacks are called elsewhere, see :class:`CallbackQueue`.
 
     Attributes:
@@ -55,23 +62,13 @@ class Delivery(Buffers):
         instruments: the application's instrument; None: there is none.
     """
 
-    __slots__ = ("_answered", "_home", "_invoked", "callbacks", "instruments", "outgoing")
+    __slots__ = ("_home", "callbacks", "instruments", "outgoing")
 
-    def __init__(
-        self,
-        limit: int,
-        home: Home,
-        answered: Callable[[Acked], None],
-        invoked: Callable[[Invoked], None],
-        *,
-        elsewhere: bool = False,
-    ) -> None:
+    def __init__(self, limit: int, home: Home, *, elsewhere: bool = False) -> None:
         super().__init__(limit, home)
         self.callbacks: CallbackQueue = CallbackQueue(limit, self, home, elsewhere)
         self.outgoing: dict[StreamRecord, None] = NOTHING
         self.instruments: Instruments | None = None
-        self._answered = answered
-        self._invoked = invoked
         self._home = home
 
     @property
@@ -107,7 +104,7 @@ class Delivery(Buffers):
         for event in events:
             if type(event) is not kind or callbacks.registration is not registration:
                 if type(event) is Acked:
-                    self._answered(event)
+                    self._home.settle_requests((event,))
                     continue
                 kind, registration = type(event), callbacks.registration
                 functions = callbacks.registered.get(kind, ())
@@ -155,7 +152,7 @@ class Delivery(Buffers):
             if not claimed or self.inbox.readers:
                 self.inbox.put(event)
         elif type(event) is Invoked:
-            self._invoked(event)
+            self._home.settle_invocation(event)
         elif type(event) is Connected:
             self._home.settle(event)
         elif type(event) is Stopped:

@@ -6,11 +6,11 @@ import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
-from limpet import Connected, Dial, Event, Options, Session, Stopped
+from limpet import Acked, Connected, Dial, Event, Invoked, Options, Session, Stopped
 from limpet._clients import suspend
 from limpet._clients.delivery import Delivery
 from limpet._clients.waiters import settle_invocation, settle_request
@@ -96,7 +96,7 @@ class BaseDriver(ABC, Generic[TransportT]):
         self.session.start_hint = self._start_hint
         self.unseen: int = 0
         limit = self.session.options.max_buffered_messages
-        self.delivery: Delivery = Delivery(limit, self, settle_request, settle_invocation, elsewhere=elsewhere)
+        self.delivery: Delivery = Delivery(limit, self, elsewhere=elsewhere)
         self._senders: Any = NOTHING  # callers that wait until a message without an ack can be sent
         self._dial: Dial | None = None  # of the transport, or of the attempt to open it
         self._transport: TransportT | None = None
@@ -143,6 +143,15 @@ class BaseDriver(ABC, Generic[TransportT]):
     @abstractmethod
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers that wait for the start or for the stop."""
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        """Give the ends of requests to their waiters."""
+        for event in events:
+            settle_request(event)
+
+    def settle_invocation(self, event: Invoked) -> None:
+        """Give the end of an invocation to its waiter."""
+        settle_invocation(event)
 
     def raise_later(self, error: BaseException) -> None:
         """Raise ``error``, which a callback raised, out of the event loop or nursery, after this call; else now."""

@@ -195,7 +195,8 @@ class AsyncSubmit(Submit[A]):
         assert key is not None
         answer.key = key
         driver.waiting[answer] = key
-        driver.flush()
+        if not driver.flushing:
+            driver.flush()
         return answer
 
     def _make(self, request: Request, observed: ObservedRequest[Any] | None) -> A:

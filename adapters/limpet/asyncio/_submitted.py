@@ -26,15 +26,10 @@ class Submitted(asyncio.Future[Ack]):
     key: int
     observed: ObservedRequest[Any] | None
 
-    def set_result(self, ack: Ack, /) -> None:
-        self.driver.waiting.pop(self, None)
-        if self.observed is not None:
-            self.observed.ended(None)
-        _set_result(self, ack)
-
     def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
         ended(self, error if isinstance(error, BaseException) else None)
-        _set_exception(self, error)
+        super().set_exception(error)
+        self.__class__ = Failed  # pyright: ignore[reportAttributeAccessIssue]
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the future, and take the request back, if it was not sent; False: it has an answer already."""
@@ -44,12 +39,23 @@ class Submitted(asyncio.Future[Ack]):
         take_back(self)
         return True
 
+
+class Observed(Submitted):
+    """An answer whose end an instrument is told of."""
+
+    __slots__ = ()
+
+    def set_result(self, ack: Ack, /) -> None:
+        ended(self, None)
+        super().set_result(ack)
+
+
+class Failed(Submitted):
+    """An answer that is an error. No other one needs a finalizer, which costs as much as all that settles a request."""
+
+    __slots__ = ()
+
     def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
         # In place of asyncio's own, which would log each of a thousand futures when a client stops.
         if self._log_traceback and not over():
             tell_unseen(self.driver, self.exception())
-
-
-# One step less for each answer than by way of super().
-_set_result = asyncio.Future[Ack].set_result
-_set_exception = asyncio.Future[Ack].set_exception

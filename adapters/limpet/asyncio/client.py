@@ -32,7 +32,9 @@ class Client(AsyncClient[Driver]):
         See :class:`Submit`. To cancel a future takes its request back, if it was not sent; a request that was sent goes
         on. An error that nobody looks at is logged: the first one, the tenth, the hundredth.
         """
-        return AsyncSubmit(self._driver, self._instruments, self._driver.begin_submitted)
+        driver, instruments = self._driver, self._instruments
+        begin = driver.begin_submitted if instruments is None else driver.begin_observed
+        return AsyncSubmit(driver, instruments, begin)
 
     async def start(self, *, timeout: float | None = None) -> None:
         """Connect; return when the service's first message has arrived. The client keeps itself connected from then on.

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from limpet import (
+    Ack,
+    Acked,
     Connected,
     ConnectError,
     Dial,
@@ -29,8 +31,9 @@ from limpet._transports.messages import AsyncMessageConnection, Connect, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
-from limpet.asyncio._submitted import Submitted
+from limpet.asyncio._submitted import Observed, Submitted
 from limpet.asyncio._tcp import TcpConnection
+from limpet.asyncio._waiters import Waiter, set_result, wake
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -66,7 +69,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_background",
         "_connecting",
         "_fault",
-        "_flushing",
         "_home",
         "_loop",
         "_max_sends",
@@ -89,7 +91,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
-        self._flushing = False
         self.written: bool = False
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
@@ -109,12 +110,14 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         loop = asyncio.get_running_loop()
         return (loop if loop is self._home else self._may_run(loop)).create_future()
 
-    def begin_request(self) -> tuple[asyncio.Future[Any], float]:
+    def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
         loop = asyncio.get_running_loop()
         if loop is not self._home:
             self._may_run(loop)
-        return loop.create_future(), loop.time()
+        waiter = Waiter(loop=loop)
+        waiter.callback = None
+        return waiter, loop.time()
 
     def begin_submitted(self) -> tuple[Submitted, float]:
         """Return a future for a new request of ``client.submit``, and the session's time."""
@@ -125,6 +128,35 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         if loop is not self._home:
             self._may_run(loop)
         return Submitted(loop=loop), loop.time()
+
+    def begin_observed(self) -> tuple[Submitted, float]:
+        """Do the same where an instrument is told of the end."""
+        answer, now = self.begin_submitted()
+        answer.__class__ = Observed
+        return answer, now
+
+    def settle_requests(self, events: Collection[Acked]) -> None:
+        """Give the ends of requests to their waiters; many are woken together."""
+        if len(events) < 2:
+            super().settle_requests(events)
+            return
+        woken: list[Waiter] = []
+        self._loop.call_soon(wake, self._loop, woken)  # first: whatever interrupts the rest, no caller waits for ever
+        gone = self.waiting.pop
+        for event in events:
+            waiter: Waiter | Submitted | None = event.user_data
+            if waiter is None:
+                continue
+            gone(waiter, None)
+            if waiter.done():
+                continue
+            if event.error is not None:
+                waiter.set_exception(event.error)
+            elif type(waiter) is Waiter:
+                woken.append(waiter)
+                set_result(waiter, Ack(event.ack_id, event.duplicate))
+            else:
+                waiter.set_result(Ack(event.ack_id, event.duplicate))
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
@@ -176,7 +208,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         other; what follows is written together at the end of its turn of the loop, which is best for a thousand at a
         time.
         """
-        if self._flushing:
+        if self.flushing:
             return
         if self.written:
             self.flush_soon()
@@ -187,13 +219,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def flush_soon(self) -> None:
         """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
-        if not self._flushing:
+        if not self.flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
-            self._flushing = True
+            self.flushing = True
 
     def _flushed(self) -> None:
-        self._flushing = self.written = False
+        self.flushing = self.written = False
         self._sends = 0
         self.drain()
 
@@ -289,10 +321,11 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def _abandon(self, failure: ConnectError) -> None:
         """Fail the calls that still wait for an answer: the session may have forgotten them."""
         why = f"the client has stopped: {failure}"
-        for waiter, key in tuple(self.waiting.items()):  # futures take themselves out
+        for waiter, key in tuple(self.waiting.items()):
             if not waiter.done():
                 error = InvocationError if isinstance(key, str) else partial(SendError, key)
                 waiter.set_exception(error("Stopped", why, "unknown"))
+        self.waiting.clear()
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, TypeAlias
 
+from limpet_core.client.ack_runs import FEWEST, LARGEST, AckRun, cut_acks
 from limpet_core.protocol.close import Close
 
 TEXT: Final = 0x81
@@ -29,7 +30,7 @@ _SMALL: Final = 4096
 """Pieces of an incomplete frame up to this size are put together: an object for each would take more than its bytes."""
 
 
-Found: TypeAlias = "list[bytes] | memoryview | bytes | Close"
+Found: TypeAlias = "list[bytes] | AckRun | memoryview | bytes | Close"
 
 
 class FrameBuffer:
@@ -42,6 +43,7 @@ class FrameBuffer:
     """
 
     __slots__ = (
+        "_acks",
         "_between",
         "_binary",
         "_cut_limit",
@@ -60,6 +62,7 @@ class FrameBuffer:
         self._cut_limit = limit if binary else min(limit, _NOT_LONG)
         self._binary = binary
         self._fast_lane = fast_lane
+        self._acks = fast_lane and not binary and limit >= LARGEST
         # A frame that is not complete, and how many bytes are missing before another look at it is worth while. The
         # pieces of an ordinary one are those of its payload, which then needs no copy to be cut out of the frame.
         self._header = b""
@@ -76,16 +79,22 @@ class FrameBuffer:
         """Add received bytes.
 
         Returns:
-            In the order of the stream: the payloads of consecutive ordinary frames, as a list; a long text of one,
-            which may not be UTF-8, as a memoryview; any other frame, as bytes for wsproto; and how to close the
-            connection because of a message above the limit. From a frame on that a client must refuse, all bytes are
-            for wsproto, which names the fault.
+            In the order of the stream: the payloads of consecutive ordinary frames, as a list; those of a run of acks;
+            a long text of one, which may not be UTF-8, as a memoryview; any other frame, as bytes for wsproto; and how
+            to close the connection because of a message above the limit. From a frame on that a client must refuse, all
+            bytes are for wsproto, which names the fault.
         """
         if self._between:
             # What nearly all reads are: frames cut in a few steps.
-            messages: list[bytes] = []
-            position = cut_messages(data, 0, self._cut_limit, messages, binary=self._binary)
-            found: list[Found] = [messages] if messages else []
+            found: list[Found] = []
+            if self._acks and len(data) >= FEWEST and (acks := cut_acks(data, 0)) is not None:
+                found.append(acks)
+                position = acks.end
+            else:
+                messages: list[bytes] = []
+                position = cut_messages(data, 0, self._cut_limit, messages, binary=self._binary)
+                if messages:
+                    found.append(messages)
             if position < len(data):
                 self._cut(data, position, found)
                 self._between = self._fast_lane and not (self._pieces or self._fragmented or self._refused)
@@ -144,6 +153,9 @@ class FrameBuffer:
         end = len(data)
         while position < end:
             if self._fast_lane and not self._fragmented:
+                if self._acks and end - position >= FEWEST and (acks := cut_acks(data, position)) is not None:
+                    found.append(acks)
+                    position = acks.end
                 messages: list[bytes] = []
                 position = cut_messages(data, position, self._cut_limit, messages, binary=self._binary)
                 if messages:

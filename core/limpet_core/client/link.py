@@ -21,6 +21,7 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import ProtocolError
 
+from limpet_core.client.ack_runs import AckRun
 from limpet_core.client.frames import FrameBuffer, text_frame
 from limpet_core.client.headers import with_defaults
 from limpet_core.client.masking import Masker
@@ -161,6 +162,8 @@ class Link:
             for item in found:
                 if isinstance(item, list):
                     session.receive_messages(item, now)
+                elif isinstance(item, AckRun):
+                    session.receive_acks(item, now)
                 elif isinstance(item, bytes):
                     session.heard(now)
                     self._feed(item, now)

@@ -53,31 +53,38 @@ class Outbox:
             else:
                 self.repeats.append(request)
 
-    def take(self) -> list[Request]:
-        """Return the requests to send now, in order; from here on they count as handed to the transport."""
-        taken: list[Request] = []
+    def take(self) -> tuple[list[bytes], list[Request]]:
+        """Return the payloads to send now, in order; from here on their requests count as handed to the transport.
+
+        Returns:
+            The payloads, and those of their requests that no answer is awaited for.
+        """
+        payloads: list[bytes] = []
+        untracked: list[Request] = []
         if self.repeats is not None:
             for request in self.repeats:
                 if request.in_flight:  # else answered since
                     request.queued = False
                     request.copies = True
-                    taken.append(request)
+                    payloads.append(request.payload)
             self.repeats = None
-        done, in_flight = 0, self.in_flight
+        done, room = 0, _WINDOW - self.in_flight
         for request in self.queue:
             if request.queued:
-                if request.key > 0:
-                    if in_flight >= _WINDOW:
-                        break
-                    in_flight += 1
+                if request.key <= 0:
+                    untracked.append(request)
+                elif room > 0:
+                    room -= 1
                     request.in_flight = True
+                else:
+                    break
                 request.queued = False
                 request.handed = True
-                taken.append(request)
+                payloads.append(request.payload)
             done += 1
-        self.in_flight = in_flight
+        self.in_flight = _WINDOW - room
         del self.queue[:done]
-        return taken
+        return payloads, untracked
 
     def remove(self, request: Request) -> None:
         """Remove a request that is answered or settled."""

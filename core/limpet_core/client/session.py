@@ -14,6 +14,7 @@ from logging import DEBUG
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from limpet_core.client.ack_runs import AckRun
 from limpet_core.client.allowance import Allowance
 from limpet_core.client.attempts import connect_error
 from limpet_core.client.control import Control
@@ -461,6 +462,27 @@ class Session:
         """
         self._receive("receive_messages", messages, now, self._codec.decode)
 
+    def receive_acks(self, acks: AckRun, now: float) -> None:
+        """Receive the answers to many requests, in this order: a :class:`Link` calls it."""
+        if self.running:
+            raise reentered(self, "receive_acks")
+        if now.__class__ is not float or now - now:
+            check_seconds(now)
+        lifecycle = self._lifecycle
+        if lifecycle.state is not CONNECTED or frames_log.isEnabledFor(DEBUG):
+            self.receive_messages(acks.texts(), now)
+            return
+        try:
+            self.running = "receive_acks"
+            if not lifecycle.open:
+                return
+            self._liveness.heard = now
+            self._counters.bytes_in += acks.size
+            self._requests.acked_at_once(acks.ids, now)
+            lifecycle.schedule_requests()
+        finally:
+            self.running = ""
+
     def receive_long_text(self, text: memoryview, now: float) -> bool:
         """Receive one whole text message of many bytes, which need not be UTF-8: a :class:`Link` calls it.
 
@@ -780,10 +802,16 @@ class Session:
             check_seconds(now)
         try:
             self.running = "send_to_group"
-            own = not ack and ack_id is None and self._pacing.asks_for_ack
             lifecycle, requests = self._lifecycle, self._requests
             if lifecycle.state is not CONNECTED:
                 lifecycle.check_running(self.start_hint)
+            if ack and ack_id is timeout is None and not lifecycle.paused:  # the ordinary case, in fewer steps
+                ttl_seconds = None if ttl is None else whole_ttl(ttl)
+                key = requests.publish(group, data, data_type, no_echo, ttl_seconds, metadata, user_data, now)
+                if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
+                    lifecycle.schedule_requests()
+                return key
+            own = not ack and ack_id is None and self._pacing.asks_for_ack
             if timeout is not None:
                 _check_timeout(timeout, ack)
             key = requests.reserve(ack_id, ack, own)
@@ -802,8 +830,7 @@ class Session:
             if lifecycle.paused:
                 lifecycle.expect_to_hear(now)
             requests.submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
-            if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
-                lifecycle.schedule_requests()
+            lifecycle.schedule_requests()
             return key if ack else None
         finally:
             self.running = ""

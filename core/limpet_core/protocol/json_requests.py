@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -147,6 +147,22 @@ def _encode_other(value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_encode_other).encode
 
 
+_known_groups: set[str] = set()
+"""Names that were looked at before: one who sends much sends to few groups."""
+
+_MOST_KNOWN: Final = 1000
+_LONGEST_KNOWN: Final = 128
+
+
+def _check_unknown_group(group: str) -> None:
+    """Do what :func:`check_group` does, and remember the name, so that it is not looked at with each message."""
+    check_group(group)
+    if type(group) is str and len(group) <= _LONGEST_KNOWN:
+        if len(_known_groups) >= _MOST_KNOWN:
+            _known_groups.clear()
+        _known_groups.add(group)
+
+
 def encode_join(group: str, ack_id: int) -> bytes:
     """Encode a joinGroup. Raises InvalidType or InvalidValue for a name that cannot be one."""
     check_group(group)
@@ -179,10 +195,11 @@ def encode_send(
         InvalidType, InvalidValue: the message names the argument.
     """
     # What is usual needs no call; the others find what is wrong.
-    if type(group) is not str or not group.isascii() or not 0 < len(group) < 512 or group.isspace():
-        check_group(group)
+    if type(group) is not str or group not in _known_groups:
+        _check_unknown_group(group)
     if data_type is None and type(data) is str and data.isascii() and metadata is None:
-        message = _encode(SendToGroup(group, "text", data, ack_id, bool(no_echo), ttl_seconds))
+        no_echo = no_echo is not False and bool(no_echo)
+        message = _encode(SendToGroup(group, "text", data, ack_id, no_echo, ttl_seconds))
         return message if len(message) <= limit else check_size(message, limit, "data")
     data_type = check_data(data, data_type)
     if metadata is not None:

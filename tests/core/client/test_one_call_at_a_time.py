@@ -35,6 +35,7 @@ from limpet import (
     State,
     Stopped,
 )
+from limpet_core.client.ack_runs import AckRun
 
 NOW = 1000.0
 
@@ -47,6 +48,7 @@ GUARDED: dict[str, Callable[[Session], Any]] = {
     "dial_refused": lambda session: session.dial_refused(ConnectError("no"), NOW),
     "dial_failed": lambda session: session.dial_failed(OSError("no"), NOW),
     "receive_long_text": lambda session: session.receive_long_text(memoryview(b"{}"), NOW),
+    "receive_acks": lambda session: session.receive_acks(AckRun([1, 2], 0, 0), NOW),
     "receive_messages": lambda session: session.receive_messages([b"{}"], NOW),
     "receive_message": lambda session: session.receive_message("{}", NOW),
     "receive_binary": lambda session: session.receive_binary(b"", NOW),
@@ -142,6 +144,7 @@ INTERRUPTED: dict[str, tuple[str, Callable[[Drive], Any]]] = {
         RELIABLE_JSON,
         lambda drive: drive.session.receive_long_text(memoryview(encoded(news(1))), drive.now),
     ),
+    "receive_acks": (RELIABLE_JSON, lambda drive: drive.session.receive_acks(AckRun([1, 2], 0, 0), drive.now)),
     "receive_binary": (RELIABLE_JSON, lambda drive: drive.session.receive_binary(b"", drive.now)),
     "receive_message": (RELIABLE_PROTOBUF, lambda drive: drive.session.receive_message("", drive.now)),
     "messages_to_send": (RELIABLE_JSON, lambda drive: drive.session.messages_to_send()),
