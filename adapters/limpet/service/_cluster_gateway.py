@@ -16,6 +16,7 @@ from limpet.service._admission import Admission, Pending, Refusal, recovered_sub
 from limpet.service._cluster_snapshots import Snapshots
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
+from limpet.service._hold import Hold
 from limpet.service._inspected import InspectedCore
 from limpet.service._joining import WAITS, ClusterRefused, open_log, restore, settings_digest
 from limpet.service._namesakes import Namesakes
@@ -85,6 +86,7 @@ class ClusterGateway(Gateway):
         self._snapshots: Snapshots | None = None
         self._namesakes: Namesakes | None = None
         self._readers: list[asyncio.Future[None]] = []
+        self._hold = Hold(_PORTION, self.flush)
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
         node = f"{self.cluster.name}-{token_hex(6)}"
@@ -243,6 +245,7 @@ class ClusterGateway(Gateway):
                         await self._next_entry()
         self._live = False
         self._stop_timer()
+        self._hold.close()
         if reader is not None:
             reader.cancel()
             await asyncio.wait((reader,))
@@ -288,7 +291,8 @@ class ClusterGateway(Gateway):
             self._read_back_at = now
         if self._namesakes is not None and (refusal := self._namesakes.refusal()):
             replica.fence(refusal)
-        self.flush()
+        self._hold.add(sum(len(entry.data) for entry in entries))
+        self._end_turn()
         self._tell_readers()
 
     def _end(self, reason: str) -> None:
@@ -369,17 +373,32 @@ class ClusterGateway(Gateway):
 
     def flush_soon(self) -> None:
         """Carry out the outputs at the end of this turn of the event loop: its commands share an entry of the log."""
-        self.gathering.write_soon()
+        if self.replica.has_output:
+            self.gathering.write_soon()
+        else:
+            self._update_timer()  # acknowledgements wait for more of them
 
     def _end_turn(self) -> None:
-        self.flush()
+        if self._hold.waits(self.replica.unread) and not self.replica.fenced:
+            self._write_log()
+            self._update_timer()
+        else:
+            self.flush()
+
+    def _write_log(self) -> None:
+        self.gathering.written()
+        if self._live and self._log is not None:
+            self._append(self._log, self.replica.entries_to_append(monotonic()))
+
+    def _update_timer(self) -> None:
+        if self._live and self.replica.deadline < self._timer_deadline:
+            self._set_timer(self.replica.deadline)
 
     def flush(self) -> None:
         """Carry out the outputs of the replica; call after each group of calls to it."""
-        self.gathering.written()
-        replica, log = self.replica, self._log
-        if self._live and log is not None:
-            self._append(log, replica.entries_to_append(monotonic()))
+        self._write_log()
+        self._hold.written()
+        replica = self.replica
         self._write(replica.transports_with_output())
         for opening in replica.openings():
             self._answer(opening)
@@ -393,8 +412,7 @@ class ClusterGateway(Gateway):
             if not self._fenced.is_set():
                 self._fenced.set()
                 self._send_away("ends")
-        if self._live and replica.deadline < self._timer_deadline:
-            self._set_timer(replica.deadline)
+        self._update_timer()
 
     def _answer(self, opening: Opening) -> None:
         respond = self._undecided.pop(opening, None)

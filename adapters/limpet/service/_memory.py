@@ -14,6 +14,7 @@ import msgspec
 
 from limpet_core.service import (
     Acked,
+    ConnectionOpened,
     Observers,
     Published,
     SequenceAcked,
@@ -22,7 +23,7 @@ from limpet_core.service import (
     StreamAcked,
     TraceEvent,
 )
-from limpet_core.service.connections.observers import shortened
+from limpet_core.service.connections.observers import SHORT, shortened
 
 _SHOWN_GROUPS = 6
 """Groups of a new connection in an event: one more than the page names, so that it can tell that there are more."""
@@ -115,7 +116,9 @@ class Memory:
         now = monotonic()
         self._budget = min(self._burst, self._budget + (now - self._recorded_at) * self._rate) - 1
         self._recorded_at = now
-        encoded = msgspec.json.encode(_shown(event))
+        encoded = msgspec.json.encode(event)
+        if len(encoded) > SHORT or isinstance(event, ConnectionOpened):  # else no text in it is long
+            encoded = msgspec.json.encode(_shown(event))
         self._events.append(RememberedEvent(self._observers.totals.events, time(), msgspec.Raw(encoded)))
         self._size += len(encoded) + _OVERHEAD
         while len(self._events) > self._count or self._size > self._size_limit:

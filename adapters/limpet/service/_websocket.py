@@ -334,7 +334,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _write_messages(self, client: Transport) -> None:
         if self.transport is None or not self._takes_messages or self.transport.is_closing():
             return
-        frames = client.frames_to_send(self.gateway.now())
+        frames = client.frames_to_send(self.gateway.now() if client.expiring else 0.0)
         if frames:
             if self.gateway.frame_log is not None:
                 self.gateway.frame_log.sent(client, map(message_of, frames))

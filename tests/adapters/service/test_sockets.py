@@ -697,6 +697,17 @@ def test_serve_runs_until_it_is_interrupted() -> None:
         assert (process.returncode, output, errors) == (0, "stopped\n", "")
 
 
+def test_while_serve_runs_collections_of_garbage_leave_out_what_it_begins_with() -> None:
+    code = (
+        "import asyncio, gc\n"
+        "from limpet.service import serve\n"
+        "serve(port=0, on_start=lambda _: print(gc.get_freeze_count() > 1000), until=lambda: asyncio.sleep(0))\n"
+        "print(gc.get_freeze_count())\n"
+    )
+    done = forked.run([sys.executable, "-c", code], text=True, timeout=LIMIT)
+    assert (done.stdout, done.stderr) == ("True\n0\n", "")
+
+
 # ---- Tokens and options
 
 

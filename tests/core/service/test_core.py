@@ -418,6 +418,21 @@ def test_acknowledged_bytes_make_room_for_new_ones() -> None:
     assert client.close_code is None
 
 
+def test_bytes_are_limited_behind_acknowledgements_as_before_them() -> None:
+    service = ServiceUnderTest(retained_bytes=10_000)
+    client, sender = service.connect(groups=("room",)), service.connect()
+    client.hello()
+    for number in range(1, 41):
+        sender.publish("x" * 900)
+        client.received()
+        client.send({"type": "sequenceAck", "sequenceId": number - 1})
+    for _ in range(8):
+        sender.publish("x" * 900)
+    assert client.close_code is None, "nine are retained"
+    sender.publish("x" * 2000)
+    assert client.close_code == 1008
+
+
 def test_the_retained_bytes_are_limited_too() -> None:
     service = ServiceUnderTest(retained_bytes=10_000)
     client = service.connect(groups=("room",))

@@ -13,12 +13,14 @@ _LARGEST: Final = 256  # bytes of a ping or a sequence ack; larger ones work, on
 
 def control_message(connection: Connection, data: str | bytes) -> Ping | SequenceAck | None:
     """Return the ping or the acknowledgement that a message of a client is; ``None`` for all others."""
-    wrong_frame = connection.codec.binary and isinstance(data, str)  # JSON may come as either
-    if connection.raw is not None or len(data) > _LARGEST or wrong_frame:
+    if len(data) > _LARGEST or connection.raw is not None:
         return None
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if connection.codec.binary:
+        if isinstance(data, str):  # JSON may come as either
+            return None
     # Most messages are none, and would be decoded twice. One whose type is escaped works, only later.
-    if not connection.codec.binary and b'"ping"' not in encoded and b'"sequenceAck"' not in encoded:
+    elif b'"sequenceAck"' not in encoded and b'"ping"' not in encoded:
         return None
     try:
         message = connection.codec.decode(encoded)

@@ -35,6 +35,11 @@ class Outgoing:
         self.alive_at: float = -math.inf
 
     @property
+    def has_commands(self) -> bool:
+        """Whether :meth:`take` would return the entry of a command that was added since the last call."""
+        return bool(self._commands)
+
+    @property
     def unread(self) -> int:
         """The number of entries that were not read back."""
         return self._counter - self._read_back

@@ -41,8 +41,13 @@ class Overruns:
 
     def look(self) -> None:
         """Report the clients for which too much waits, after their transports had the chance to write it."""
+        if not self._handed_out:
+            return
         looked_at, self._handed_out = self._handed_out, []
+        limits = self._core.node_limits
         for transport in looked_at:
+            if transport.has_little(limits):
+                continue  # nearly always
             connection = transport.connection
             if connection is None or connection.transport is not transport or transport in self._ending:
                 continue

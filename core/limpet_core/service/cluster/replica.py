@@ -264,6 +264,11 @@ class Replica:
 
     # ---- Outputs
 
+    @property
+    def has_output(self) -> bool:
+        """Whether messages of clients have led to something for the log, or for clients: most acknowledgements wait."""
+        return self._outgoing.has_commands or self.core.registry.has_output
+
     def entries_to_append(self, now: float) -> list[bytes]:
         """Return the entries to append to the log, in this order, since the last call."""
         self._overruns.look()

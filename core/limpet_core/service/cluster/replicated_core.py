@@ -196,8 +196,12 @@ class ReplicatedCore(ServiceCore):
         connection = attachment.connection
         assert connection is not None
         connection.acknowledge(sequence_id)
-        if self.observers:
-            self.observers.sequence_acked(connection, sequence_id)
+        observers = self.observers
+        if observers:
+            if observers.is_brief and len(observers) == 1:  # counted here: see Observers
+                observers.totals.others += 1
+            else:
+                observers.sequence_acked(connection, sequence_id)
 
     def end_call(self, ended: commands.CallEnded) -> None:
         """Take the outcome of a call of an event handler. If that fails, its client's connection ends, too.

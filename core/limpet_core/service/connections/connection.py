@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -99,6 +98,7 @@ class Connection:
 
     __slots__ = (
         "_backlog",
+        "_counts_released",
         "_keeps_apart",
         "_limits",
         "_retained",
@@ -163,8 +163,10 @@ class Connection:
         self.warned_of_unknown: bool = False
         self._limits = limits
         # Sequence ids have no gaps: the oldest retained message has id sequence_id - len(retained) + 1.
-        self._retained: deque[Publication] = deque()
+        self._retained: list[Publication] = []
+        # Their bytes, or more: those of released messages may still be counted. See retained_bytes.
         self._retained_bytes = 0
+        self._counts_released = False
         self._sequence_id = 0
         # Where there are nodes: what this one keeps for many connections, and the number of the next message there.
         self._backlog: Backlog[Connection] | None = None
@@ -188,6 +190,15 @@ class Connection:
         return len(self._retained)
 
     @property
+    def retained_bytes(self) -> int:
+        """The bytes of these messages."""
+        self._take()
+        if self._counts_released:
+            self._counts_released = False
+            self._retained_bytes = sum(publication.size for publication in self._retained)
+        return self._retained_bytes
+
+    @property
     def sequence_id(self) -> int:
         """The newest sequence id used; 0 before the first message."""
         self._take()
@@ -205,7 +216,9 @@ class Connection:
             size = self._retained_bytes + publication.size
             retained, limits = self._retained, self._limits
             if len(retained) >= limits.retained_messages or size > limits.retained_bytes:
-                return False
+                size = self.retained_bytes + publication.size
+                if len(retained) >= limits.retained_messages or size > limits.retained_bytes:
+                    return False
             self._retained_bytes = size
             retained.append(publication)
             self._sequence_id = sequence_id = self._sequence_id + 1
@@ -218,16 +231,23 @@ class Connection:
 
     def _retain(self, publication: Publication) -> bool:
         self._take()
+        retained, limits = self._retained, self._limits
         size = self._retained_bytes + publication.size
-        room, room_bytes = self._limits.retained_messages - len(self._retained), self._limits.retained_bytes - size
-        if room <= 0 or room_bytes < 0:
+        if size > limits.retained_bytes:
+            size = self.retained_bytes + publication.size
+        if len(retained) >= limits.retained_messages or size > limits.retained_bytes:
             return False
         self._retained_bytes = size
-        self._retained.append(publication)
+        retained.append(publication)
         self._sequence_id += 1
         if self._backlog is not None:
-            self._backlog.bound(room - 1, room_bytes)
+            self._backlog.bound(*self._room())
         return True
+
+    def _room(self) -> tuple[int, int]:
+        """Return how many messages, and bytes of them, may be retained in addition."""
+        limits = self._limits
+        return limits.retained_messages - len(self._retained), limits.retained_bytes - self.retained_bytes
 
     def unacknowledged_beyond(self, sequence_id: int, replayed_to: int, limits: Limits) -> bool:
         """Return whether more messages are retained than limits allow.
@@ -236,21 +256,23 @@ class Connection:
         client needs time to acknowledge them.
         """
         retained = len(self._retained)
-        if retained <= limits.retained_messages and self._retained_bytes <= limits.retained_bytes:
-            return False  # nearly always, whatever is left out
         left = min(self._sequence_id - max(sequence_id, replayed_to), retained)
         if left > limits.retained_messages:
             return True
-        return left > 0 and sequence_id >= replayed_to and self._retained_bytes > limits.retained_bytes
+        return left > 0 and sequence_id >= replayed_to and self.retained_bytes > limits.retained_bytes
+
+    def retains_little(self, limits: Limits) -> bool:
+        """Return whether the retained messages are within limits. False may be wrong, while they are many."""
+        return len(self._retained) <= limits.retained_messages and self._retained_bytes <= limits.retained_bytes
 
     def acknowledge(self, sequence_id: int) -> None:
         """Release the messages up to ``sequence_id``; all of them if that sequence id was not used yet."""
         self._take()
-        popleft = self._retained.popleft
-        released = 0
-        for _ in range(len(self._retained) - max(self._sequence_id - sequence_id, 0)):
-            released += popleft().size
-        self._retained_bytes -= released
+        retained = self._retained
+        released = len(retained) - max(self._sequence_id - sequence_id, 0)
+        if released > 0:
+            del retained[:released]
+            self._counts_released = True  # to look at each would cost more than all else here
 
     def unacknowledged(self, now: float) -> list[tuple[bytes, float]]:
         """Return the frames of the retained messages that have not expired, each with the time when it expires."""
@@ -271,7 +293,7 @@ class Connection:
 
     def retain(self, publications: Iterable[Publication], sequence_id: int) -> None:
         """Put back messages of a snapshot, the last of which has this sequence id."""
-        self._retained = deque(publications)
+        self._retained = list(publications)
         self._retained_bytes = sum(publication.size for publication in self._retained)
         self._sequence_id = sequence_id
 
@@ -289,8 +311,7 @@ class Connection:
         elif self._backlog is not backlog:
             return False  # that of another group
         self._take()
-        limits = self._limits
-        backlog.bound(limits.retained_messages - len(self._retained), limits.retained_bytes - self._retained_bytes)
+        backlog.bound(*self._room())
         return True
 
     def leave_backlog(self) -> None:

@@ -216,8 +216,9 @@ class Registry:
         self, hub: Hub, group: str, publication: Publication, left_out: Connection | None = None
     ) -> None:
         """Send a message to all members of a group but ``left_out``, as :meth:`deliver` does."""
-        receivers: Iterable[Connection] = hub.members(group)
-        if self.backlogs_from is not None and len(hub.members(group)) >= self.backlogs_from:
+        members = hub.members(group)
+        receivers: Iterable[Connection] = members
+        if self.backlogs_from is not None and len(members) >= self.backlogs_from:
             receivers = hub.share(group, publication, left_out)
         self.deliver(receivers, publication, left_out)
 

@@ -27,11 +27,11 @@ class Transport(Attachment):
         ready: whether the transport waits to be handed out.
         replayed_to: the newest sequence id of the messages that were sent again when the client came back; 0: none was.
         acknowledged: the newest one that the client has acknowledged here, in a cluster: its log may not say so yet.
+        expiring: the queued messages that expire: (index in the outbox, when, in seconds of a monotonic clock).
     """
 
     __slots__ = (
         "_bytes",
-        "_expiring",
         "_max_bytes",
         "_max_frames",
         "_outbox",
@@ -39,6 +39,7 @@ class Transport(Attachment):
         "_waiting",
         "acknowledged",
         "close",
+        "expiring",
         "ready",
         "replayed_to",
     )
@@ -54,8 +55,7 @@ class Transport(Attachment):
         # Whole frames: a message to many is framed once. The bytes are those of the messages in them.
         self._outbox: list[bytes] = []
         self._bytes = 0
-        # The messages that expire: (index in the outbox, monotonic seconds).
-        self._expiring: list[tuple[int, float]] = []
+        self.expiring: list[tuple[int, float]] = []
         self._max_frames = self._max_bytes = sys.maxsize
         if limits is not None:
             reliable = connection is not None and connection.reliable
@@ -77,15 +77,15 @@ class Transport(Attachment):
     def frames_to_send(self, now: float = -math.inf) -> list[bytes]:
         """Return the same as :meth:`messages_to_send`, each as a whole frame of an unmasked WebSocket (RFC 6455 5.2).
 
-        Faster where the frames go to a TCP connection as they are.
+        Faster where the frames go to a TCP connection as they are. ``now`` matters if :attr:`expiring` has any.
         """
         outbox = self._outbox
         if outbox:
             self._outbox = []
             self._bytes = 0
-            if self._expiring:
-                expired = {index for index, expires in self._expiring if expires <= now}
-                self._expiring = []
+            if self.expiring:
+                expired = {index for index, expires in self.expiring if expires <= now}
+                self.expiring = []
                 return [frame for index, frame in enumerate(outbox) if index not in expired]
         return outbox
 
@@ -106,11 +106,20 @@ class Transport(Attachment):
             return False
         self._bytes = size
         if expires != math.inf:
-            self._expiring.append((len(outbox), expires))
+            self.expiring.append((len(outbox), expires))
         outbox.append(frame)
         if not self.ready:
             self._hand_out()
         return True
+
+    def has_little(self, limits: Limits) -> bool:
+        """Return whether what is queued, and what its connection retains, is within limits, whatever is left out."""
+        connection = self.connection
+        return connection is None or (
+            len(self._outbox) <= limits.retained_messages
+            and self._bytes <= limits.retained_bytes
+            and connection.retains_little(limits)
+        )
 
     def is_full(self, limits: Limits) -> bool:
         """Return whether more is queued than limits allow."""
@@ -127,7 +136,7 @@ class Transport(Attachment):
         self.replayed_to = sequence_id
         for frame, expires in frames:
             if expires != math.inf:
-                self._expiring.append((len(self._outbox), expires))
+                self.expiring.append((len(self._outbox), expires))
             self._outbox.append(frame)
         if frames:
             self._hand_out()
@@ -139,7 +148,7 @@ class Transport(Attachment):
         self.close = close
         if discard:
             self._outbox = []
-            self._expiring = []
+            self.expiring = []
             self._bytes = 0
         self._hand_out()
 

@@ -268,6 +268,8 @@ def _string(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
 
 def check(message: WireMessage) -> ClientMessage:
     """Check a message whose fields have the right types; the last step of :func:`decode`, which says what it raises."""
+    if isinstance(message, SendToGroup):  # most messages
+        return _check_send(message)
     if isinstance(message, Ping | CancelInvocation):
         return message
     if isinstance(message, Invoke):
@@ -284,13 +286,21 @@ def check(message: WireMessage) -> ClientMessage:
     if isinstance(message, Event):
         if not is_event_name(message.event):
             raise ProtocolViolation("invalid event name")
-    elif not is_group_name(message.group):
-        raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
-    if isinstance(message, SendToGroup):
-        return _check_payload(message) if message.stream is None else _check_start(message, message.stream)
-    if isinstance(message, Event):
         return _check_payload(message)
+    _check_group(message.group)
     return message
+
+
+def _check_send(message: SendToGroup) -> SendToGroup | StartStream:
+    if message.ack_id is not None:
+        _check_uint64(message.ack_id, "ackId")
+    _check_group(message.group)
+    return _check_payload(message) if message.stream is None else _check_start(message, message.stream)
+
+
+def _check_group(group: str) -> None:
+    if not is_group_name(group):
+        raise ProtocolViolation("invalid group name: 1 to 1024 characters, not all white space")
 
 
 def _check_start(message: SendToGroup, stream: StreamStart) -> StartStream:
@@ -335,7 +345,8 @@ _Carrier = TypeVar("_Carrier", SendToGroup, Event, Invoke)
 
 def _check_payload(message: _Carrier) -> _Carrier:
     """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
-    metadata = _check_metadata(bytes(message.metadata)) if bytes(message.metadata) else _NOTHING
+    given = bytes(message.metadata)
+    metadata = _check_metadata(given) if given else _NOTHING
     data_type: DataType = message.data_type
     raw = bytes(message.data)
     if not raw:
@@ -346,7 +357,10 @@ def _check_payload(message: _Carrier) -> _Carrier:
         if isinstance(message, Invoke):
             raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
         raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
-    return msgspec.structs.replace(message, data=_check_data(data_type, message.data), metadata=metadata)
+    data = _check_data(data_type, message.data)
+    if data is message.data and not given:
+        return message  # as it came
+    return msgspec.structs.replace(message, data=data, metadata=metadata)
 
 
 def _check_data(data_type: DataType, data: msgspec.Raw) -> msgspec.Raw:

@@ -128,7 +128,7 @@ ACCOUNT: dict[type, dict[str, Kind]] = {
             SAME,
             "connection_id hub subprotocol raw reliable user_id permissions groups attachment context deadline "
             "_sequence_id streams ended_streams group_states watched_groups state_time invocation_bytes "
-            "warned_of_unknown acks _retained _retained_bytes",
+            "warned_of_unknown acks _retained _retained_bytes _counts_released",
         ),
         # Their order is seen in nothing.
         "invocations": lambda invocations: sorted(
@@ -240,7 +240,7 @@ class _Painter:
     def _attributes(self, value: object, account: dict[str, Kind]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if isinstance(value, Connection):
-            assert value.retained >= 0  # it takes its messages from a backlog
+            assert value.retained_bytes >= 0  # it takes its messages from a backlog, and counts anew
         for name, kind in account.items():
             if kind == EMPTY:
                 held = getattr(value, name)

@@ -94,7 +94,7 @@ def test_each_class_is_accounted_for() -> None:
 def test_a_transport_has_nothing_of_its_own_that_others_know() -> None:
     own = attributes(Transport) - {"connection", "place"}
     assert own == {
-        "_bytes", "_expiring", "_max_bytes", "_max_frames", "_outbox", "_replayed", "_waiting", "acknowledged", "close",
+        "_bytes", "_max_bytes", "_max_frames", "_outbox", "_replayed", "_waiting", "acknowledged", "close", "expiring",
         "ready", "replayed_to",
     }  # fmt: skip
 

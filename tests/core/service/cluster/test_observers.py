@@ -35,6 +35,22 @@ def test_an_observer_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture
     assert {record.getMessage() for record in told} == {"an observer of this node has failed, and goes on"}
 
 
+@pytest.mark.parametrize("brief", [False, True])
+def test_acknowledgements_are_counted_and_not_told_while_there_is_too_much(brief: bool) -> None:
+    cluster = Cluster("a", "b")
+    ann, bob = cluster.connect("a"), cluster.connect("b", "bob", groups=("g",))
+    ann.says(type="sendToGroup", group="g", data=1)
+    cluster.run()
+    observers = cluster.nodes["b"].replica.core.observers
+    seen: list[trace.TraceEvent] = []
+    observers.append(seen.append)
+    observers.is_brief = brief
+    bob.says(type="sequenceAck", sequenceId=1)
+    cluster.run(1.0)
+    assert [type(event) for event in seen] == ([] if brief else [trace.SequenceAcked])
+    assert observers.totals.others == 1
+
+
 def test_where_the_service_is_alone_the_error_comes_out() -> None:
     core = ServiceCore(
         Limits(),
