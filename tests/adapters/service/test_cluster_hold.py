@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.adapters.service import webhook
 from tests.adapters.service.sockets import Client
-from tests.adapters.service.test_cluster import Nodes, eventually, joined, open_client
+from tests.helpers.nodes import Nodes, eventually, joined, open_client
 
 from limpet.service import _cluster_gateway, _gateway, _hold
 from limpet.service.cluster import memory
