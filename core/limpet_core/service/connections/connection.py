@@ -255,11 +255,12 @@ class Connection:
         Those up to ``sequence_id`` are left out, and those up to ``replayed_to``, which a recovery has sent again: the
         client needs time to acknowledge them.
         """
-        retained = len(self._retained)
-        left = min(self._sequence_id - max(sequence_id, replayed_to), retained)
+        left = min(self._sequence_id - max(sequence_id, replayed_to), len(self._retained))
         if left > limits.retained_messages:
             return True
-        return left > 0 and sequence_id >= replayed_to and self.retained_bytes > limits.retained_bytes
+        if left <= 0 or self.retained_bytes <= limits.retained_bytes:
+            return False
+        return sum(publication.size for publication in self._retained[-left:]) > limits.retained_bytes
 
     def retains_little(self, limits: Limits) -> bool:
         """Return whether the retained messages are within limits. False may be wrong, while they are many."""
