@@ -245,9 +245,12 @@ class Connection:
         return True
 
     def _room(self) -> tuple[int, int]:
-        """Return how many messages, and bytes of them, may be retained in addition."""
+        """Return how many messages, and bytes of them, may be retained in addition; or fewer of many bytes."""
         limits = self._limits
-        return limits.retained_messages - len(self._retained), limits.retained_bytes - self.retained_bytes
+        room_bytes = limits.retained_bytes - self._retained_bytes
+        if room_bytes < limits.retained_bytes // 2:  # else to count anew would cost more than all else here
+            room_bytes = limits.retained_bytes - self.retained_bytes
+        return limits.retained_messages - len(self._retained), room_bytes
 
     def unacknowledged_beyond(self, sequence_id: int, replayed_to: int, limits: Limits) -> bool:
         """Return whether more messages are retained than limits allow.
