@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
-from tests.adapters.service.test_cluster import Nodes, open_client
 from tests.browser.browsing import CHROMIUM, SHARED, browsing, trace_page
 from tests.browser.test_accessibility import axe, violations
 from tests.helpers.needs import needs
+from tests.helpers.nodes import Nodes, open_client
 
 from limpet.service import Service
 

@@ -25,6 +25,19 @@ def test_a_hub_or_a_user_that_nothing_would_use_is_refused(place: tuple[str, ...
     assert f"{option} is for --connection-string: {said}" in failed.stderr
 
 
+def test_a_place_in_the_environment_is_named_where_an_option_has_no_effect_with_it() -> None:
+    failed = limpet("pub", "--hub", "chat", "room", "hello", LIMPET_URL=_NOWHERE)
+    assert failed.returncode == 2
+    assert "names its hub and its user itself (LIMPET_URL)" in failed.stderr
+
+
+@pytest.mark.parametrize("place", [("--url", _NOWHERE), ("--connection-string", "Endpoint=http://127.0.0.1:1")])
+def test_a_header_that_nobody_gets_is_refused(place: tuple[str, str]) -> None:
+    failed = limpet("pub", *place, "--negotiate-header", "Authorization: Bearer 1", "room", "hello")
+    assert failed.returncode == 2
+    assert f"--negotiate-header is for --negotiate: with {place[0]} nobody is asked" in failed.stderr
+
+
 def test_a_user_goes_with_a_connection_string(service: dict[str, str]) -> None:
     sent = limpet(
         "pub", "--user", "ann", "--hub", "chat", "room", "x", LIMPET_CONNECTION_STRING=service["connection_string"]

@@ -124,11 +124,17 @@ def _chosen(values: dict[str, str | None]) -> str | None:
 
 
 def _refuse_without_effect(place: str | None) -> None:
-    """Raise click.UsageError for a --hub or --user on the command line that nothing would use."""
+    """Raise click.UsageError for an option on the command line that nothing would use."""
     context = click.get_current_context()
+    if place is None:
+        return
+    # The place may come from the environment, where nobody sees it.
+    given = "" if context.get_parameter_source(place) is ParameterSource.COMMANDLINE else f" (LIMPET_{place.upper()})"
     for option in ("hub", "user"):
         if place in _CHOSEN_ALREADY and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option} is for --connection-string: {_CHOSEN_ALREADY[place]}")
+            raise click.UsageError(f"--{option} is for --connection-string: {_CHOSEN_ALREADY[place]}{given}")
+    if place != "negotiate" and context.get_parameter_source("headers") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--negotiate-header is for --negotiate: with {_PLACES[place]}{given} nobody is asked")
 
 
 def token_options(command: F) -> F:

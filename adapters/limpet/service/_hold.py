@@ -46,10 +46,13 @@ class Hold:
         self._bytes = 0
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Write what waits; from now on nothing does."""
+        self._most = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._bytes:
+            self._write()
 
     def _end(self) -> None:
         # It may have begun for output that has left: what came after it waits for less, and no timer is stopped for it.

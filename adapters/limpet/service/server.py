@@ -331,6 +331,7 @@ def serve(
         with told_to_end(loop, lambda _: loop.call_soon_threadsafe(stopped.set)):
             service = Service(options, host, port, ssl=ssl, cluster=cluster)
             others: list[asyncio.Future[object]] = []
+            frozen_before = gc.get_freeze_count()
             try:
                 if not await _start(service, stopped):
                     return
@@ -350,7 +351,8 @@ def serve(
                     if other.done():
                         other.result()
             finally:
-                gc.unfreeze()
+                if not frozen_before:  # else what the application has frozen would be thawed
+                    gc.unfreeze()
                 for other in others:
                     other.cancel()
                 await service.stop()

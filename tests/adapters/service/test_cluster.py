@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable
 from operator import methodcaller
 from typing import Any
 
 import httpx
-import jwt
 import pytest
 from starlette.responses import Response
 from tests.adapters.service import webhook
-from tests.adapters.service.sockets import ROLES, Client, recovery_url, refusal
+from tests.adapters.service.sockets import Client, recovery_url, refusal
+from tests.helpers.nodes import KEY, Nodes, Rest, eventually, joined, open_client
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import (
@@ -30,66 +28,10 @@ from limpet.service import (
     _waiting_writes,
 )
 from limpet.service._inspected import CHANGES
-from limpet.service.cluster import EngineRefused, LogId, MemoryEngine, MemoryLog, Snapshot
+from limpet.service.cluster import EngineRefused, LogId, Snapshot
 from limpet_core.service import JSON, Limits, ServiceCore
 from limpet_core.service.data_plane.parameters import OperationError
 from limpet_core.service.data_plane.writes import Close
-
-KEY = "k" * 32
-
-
-class Nodes:
-    """Nodes that share an engine in memory, each with its log."""
-
-    def __init__(self, options: ServiceOptions | None = None, **log: Any) -> None:
-        self.engine = MemoryEngine()
-        self.logs: dict[str, MemoryLog] = {}
-        self.options = options or ServiceOptions(access_key=KEY)
-        self._log = log
-
-    def service(self, name: str, options: ServiceOptions | None = None, port: int = 0) -> Service:
-        async def open_log(on_congested: Callable[[bool], None]) -> MemoryLog:
-            log = self.logs[name] = MemoryLog(self.engine, on_congested=on_congested, **self._log)
-            return log
-
-        cluster = ClusterOptions(open_log=open_log, name=name)
-        return Service(options or self.options, port=port, cluster=cluster)
-
-    @contextlib.asynccontextmanager
-    async def up(self, *names: str) -> AsyncIterator[list[Service]]:
-        async with asyncio.timeout(3 * LIMIT), contextlib.AsyncExitStack() as stack:
-            yield [await stack.enter_async_context(self.service(name)) for name in names]
-
-
-async def open_client(service: Service, user: str = "ann", *offers: str) -> tuple[Client, dict[str, Any]]:
-    client = await Client.open(service.client_url(user_id=user, roles=ROLES), *offers)
-    return client, await client.receive()
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
-async def joined(client: Client, group: str = "g") -> None:
-    await client.send(type="joinGroup", group=group, ackId=1)
-    assert (await client.receive())["success"]
-
-
-class Rest:
-    """Calls of the data plane of one node."""
-
-    def __init__(self, service: Service) -> None:
-        self._base = f"{service.endpoint}/api/hubs/chat"
-
-    async def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
-        url = f"{self._base}{path}"
-        claims = {"aud": url.partition("?")[0], "exp": int(time.time()) + 60}
-        headers = request.pop("headers", {}) | {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
-        async with httpx.AsyncClient(headers=headers, timeout=3 * LIMIT) as http:
-            return await http.request(method, url, **request)
 
 
 def test_clients_of_two_nodes_are_in_one_group() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.service.sockets import ROLES, refusal
-from tests.adapters.service.test_cluster import Nodes, Rest, eventually, joined, open_client
+from tests.helpers.nodes import Nodes, Rest, eventually, joined, open_client
 
 from limpet.service import Service
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.adapters.service import webhook
 from tests.adapters.service.sockets import Client
-from tests.adapters.service.test_cluster import Nodes, eventually, joined, open_client
+from tests.helpers.nodes import Nodes, eventually, joined, open_client
 
 from limpet.service import _cluster_gateway, _gateway, _hold
 from limpet.service.cluster import memory
@@ -115,13 +115,26 @@ def test_output_does_not_wait_for_a_log_that_stands_still(writes: list[int], mon
     webhook.run(scenario())
 
 
-def test_no_timer_is_left_of_a_hold() -> None:
+def test_what_waits_leaves_at_the_end_and_nothing_waits_from_then_on() -> None:
     async def scenario() -> None:
-        hold = _hold.Hold(1000, lambda: None)
+        written: list[str] = []
+        hold = _hold.Hold(1000, lambda: written.append("all"))
         hold.add(1)
         assert hold.waits(1)
         hold.close()
+        assert written == ["all"]
+        hold.add(1)
+        assert not hold.waits(1)
         await asyncio.sleep(0)
         assert not [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
 
     asyncio.run(scenario())
+
+
+def test_nothing_is_written_at_the_end_where_nothing_waits() -> None:
+    written: list[str] = []
+    hold = _hold.Hold(1000, lambda: written.append("all"))
+    hold.add(1)
+    hold.written()
+    hold.close()
+    assert written == []

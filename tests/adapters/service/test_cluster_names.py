@@ -11,19 +11,13 @@ from unittest.mock import patch
 
 import pytest
 from tests.adapters.service import webhook
-from tests.adapters.service.test_cluster import KEY, Nodes, eventually, open_client
+from tests.helpers.nodes import KEY, Nodes, eventually, names, open_client
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, Service, ServiceOptions
 from limpet.service._namesakes import QUIET, Namesakes
 from limpet_core.service.cluster import silence
 from limpet_core.service.cluster.members import Member
-
-
-def names(service: Service) -> list[str]:
-    view = service.cluster
-    assert view is not None
-    return [node.name for node in view.nodes]
 
 
 @asynccontextmanager

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.adapters.service import webhook
-from tests.adapters.service.test_cluster import Nodes, eventually, joined, open_client
-from tests.adapters.service.test_cluster_names import names
+from tests.helpers.nodes import Nodes, eventually, joined, names, open_client
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import ClusterRefused, ServiceOptions

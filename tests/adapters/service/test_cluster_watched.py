@@ -9,8 +9,8 @@ import httpx
 import msgspec
 import pytest
 from tests.adapters.service import webhook
-from tests.adapters.service.test_cluster import KEY, Nodes, eventually, open_client
 from tests.adapters.service.test_metrics import read
+from tests.helpers.nodes import KEY, Nodes, eventually, open_client
 from tests.helpers.waiting import LIMIT
 
 from limpet.service import Service, ServiceOptions

@@ -701,11 +701,25 @@ def test_while_serve_runs_collections_of_garbage_leave_out_what_it_begins_with()
     code = (
         "import asyncio, gc\n"
         "from limpet.service import serve\n"
+        "gc.unfreeze()\n"  # what the process that tests are forked from has frozen
         "serve(port=0, on_start=lambda _: print(gc.get_freeze_count() > 1000), until=lambda: asyncio.sleep(0))\n"
         "print(gc.get_freeze_count())\n"
     )
     done = forked.run([sys.executable, "-c", code], text=True, timeout=LIMIT)
     assert (done.stdout, done.stderr) == ("True\n0\n", "")
+
+
+def test_what_an_application_has_frozen_stays_so_behind_serve() -> None:
+    code = (
+        "import asyncio, gc\n"
+        "from limpet.service import serve\n"
+        "gc.freeze()\n"
+        "own = gc.get_freeze_count()\n"
+        "serve(port=0, until=lambda: asyncio.sleep(0))\n"
+        "print(gc.get_freeze_count() >= own)\n"
+    )
+    done = forked.run([sys.executable, "-c", code], text=True, timeout=LIMIT)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 # ---- Tokens and options

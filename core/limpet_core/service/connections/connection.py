@@ -245,9 +245,12 @@ class Connection:
         return True
 
     def _room(self) -> tuple[int, int]:
-        """Return how many messages, and bytes of them, may be retained in addition."""
+        """Return how many messages, and bytes of them, may be retained in addition; or fewer of many bytes."""
         limits = self._limits
-        return limits.retained_messages - len(self._retained), limits.retained_bytes - self.retained_bytes
+        room_bytes = limits.retained_bytes - self._retained_bytes
+        if room_bytes < limits.retained_bytes // 2:  # else to count anew would cost more than all else here
+            room_bytes = limits.retained_bytes - self.retained_bytes
+        return limits.retained_messages - len(self._retained), room_bytes
 
     def unacknowledged_beyond(self, sequence_id: int, replayed_to: int, limits: Limits) -> bool:
         """Return whether more messages are retained than limits allow.
@@ -255,11 +258,12 @@ class Connection:
         Those up to ``sequence_id`` are left out, and those up to ``replayed_to``, which a recovery has sent again: the
         client needs time to acknowledge them.
         """
-        retained = len(self._retained)
-        left = min(self._sequence_id - max(sequence_id, replayed_to), retained)
+        left = min(self._sequence_id - max(sequence_id, replayed_to), len(self._retained))
         if left > limits.retained_messages:
             return True
-        return left > 0 and sequence_id >= replayed_to and self.retained_bytes > limits.retained_bytes
+        if left <= 0 or self.retained_bytes <= limits.retained_bytes:
+            return False
+        return sum(publication.size for publication in self._retained[-left:]) > limits.retained_bytes
 
     def retains_little(self, limits: Limits) -> bool:
         """Return whether the retained messages are within limits. False may be wrong, while they are many."""

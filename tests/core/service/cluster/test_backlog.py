@@ -76,6 +76,31 @@ def test_a_message_costs_the_same_for_any_number_of_members_at_other_nodes() -> 
     assert many == few
 
 
+def calls_of_a_renewal(retained: int) -> int:
+    """Return the calls that a node makes for a message behind a change of the group, whose members have so many."""
+    cluster = Cluster("a", "b")
+    sender = cluster.connect("b", "bob")
+    members = [cluster.connect("b", groups=("g",)) for _ in range(3)]
+    for _ in range(5 + retained):
+        publish(sender)
+    cluster.run()
+    for member in members:
+        member.says(type="sequenceAck", sequenceId=5)
+    cluster.run(1)
+    assert [at(cluster, "a", member).retained for member in members] == [retained] * 3
+    backlog_at(cluster, "a").changed()
+    publish(sender)
+    cluster.nodes["b"].append()
+    with counted() as calls:
+        cluster.nodes["a"].catch_up()
+    return calls[0]
+
+
+def test_a_change_of_the_group_costs_the_same_for_any_number_of_messages_that_members_have() -> None:
+    few, many = calls_of_a_renewal(10), calls_of_a_renewal(60)
+    assert many == few
+
+
 def test_what_all_have_taken_is_kept_no_longer() -> None:
     cluster = Cluster("a", "b")
     sender = cluster.connect("b", "bob")

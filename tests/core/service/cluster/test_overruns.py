@@ -69,6 +69,20 @@ def test_what_a_client_has_acknowledged_counts_while_it_is_on_its_way_to_the_log
     assert ann.close is None
 
 
+@BOTH
+@pytest.mark.parametrize("count", [10, 11])
+def test_what_comes_behind_acknowledgements_that_the_log_has_not_counts_alone(count: int, limits: Limits) -> None:
+    cluster = Cluster("a", "b", limits=limits)
+    ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
+    flood(bob, 10)
+    cluster.run()
+    ann.says(type="sequenceAck", sequenceId=10)
+    for each in (1, count - 1):
+        flood(bob, each)
+        cluster.run()
+    assert (ann.close is None) is (count == 10)
+
+
 def test_a_client_that_does_not_read_ends_at_the_limit() -> None:
     cluster = Cluster("a", "b", limits=LIMITS)
     slow = cluster.connect("a", groups=("g",), subprotocol=JSON, reads=False)
@@ -106,8 +120,9 @@ def test_a_node_that_is_behind_does_not_end_its_clients() -> None:
     assert len(ann.messages) == 30
 
 
-def test_a_client_that_comes_back_to_more_than_the_limit_has_time_to_acknowledge_it() -> None:
-    cluster = Cluster("a", "b", limits=LIMITS)
+@BOTH
+def test_a_client_that_comes_back_to_more_than_the_limit_has_time_to_acknowledge_it(limits: Limits) -> None:
+    cluster = Cluster("a", "b", limits=limits)
     ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
     ann.is_lost()
     flood(bob, 15)
@@ -126,8 +141,9 @@ def test_a_client_that_comes_back_to_more_than_the_limit_has_time_to_acknowledge
     assert back.close.code == 1008
 
 
-def test_a_client_that_comes_back_and_acknowledges_nothing_ends_at_the_limit() -> None:
-    cluster = Cluster("a", "b", limits=LIMITS)
+@BOTH
+def test_a_client_that_comes_back_and_acknowledges_nothing_ends_at_the_limit(limits: Limits) -> None:
+    cluster = Cluster("a", "b", limits=limits)
     ann, bob = cluster.connect("a", groups=("g",)), cluster.connect("b", "bob")
     ann.is_lost()
     flood(bob, 20)
