@@ -39,6 +39,7 @@ class Presence(Witness):
         self.unsure = False
         self._newest: dict[tuple[str, str], float] = {}  # by group and connection
         self._owed: set[str] = set()  # groups whose first event is to come
+        self._doubtful: set[str] = set()  # nobody knows whether the service has ended the subscription
 
     def ask_about(self, kind: str, group: str, make: Any, state: dict[str, str] | None = None) -> Asked:
         """Make a request about states, if the session takes one."""
@@ -119,6 +120,7 @@ class Presence(Witness):
         elif asked.kind == "watch":
             if done:
                 self.watched.add(asked.group)
+                self._doubtful.discard(asked.group)
             else:
                 self._owed.discard(asked.group)
                 if asked.group not in self.watched:  # what it has told is gone, and may come again
@@ -126,10 +128,13 @@ class Presence(Witness):
         elif asked.kind == "unwatch" and done:
             self.watched.discard(asked.group)
             self._forget(asked.group)
+        elif asked.kind == "unwatch" and event.error is not None and event.error.outcome == "unknown":
+            self._doubtful.add(asked.group)  # the application was told so
         return asked
 
     def connected(self, event: Connected) -> None:
         super().connected(event)
+        self._doubtful.clear()  # all that counts as watched is subscribed anew
         self.unsure = not self.in_room  # else it was told that nobody knows, and the group is not joined again
         if not self.options.auto_restore_group_states:
             self.own = None
@@ -144,6 +149,7 @@ class Presence(Witness):
         self.own, self.unsure = None, False
         self.watched.clear()
         self._owed.clear()
+        self._doubtful.clear()
         for group in GROUPS:
             assert not self.shown[group], "the end of a subscription removes all states, before Stopped"
             self._forget(group)
@@ -164,11 +170,13 @@ class Presence(Witness):
     def states_differ(self) -> bool:
         """Whether the service knows other states than the session, or one is still to be told."""
         running = self.session.state is State.CONNECTED
-        return running and any(self._told(group) != self._truth(group) or group in self._owed for group in self.watched)
+        return running and any(
+            self._told(group) != self._truth(group) or group in self._owed for group in self.watched - self._doubtful
+        )
 
     def check_caught_up(self) -> None:
         super().check_caught_up()
-        for group in self.watched:
+        for group in self.watched - self._doubtful:
             assert self._told(group) == self._truth(group), f"{self.name} sees the states in {group} as they are"
             assert group not in self._owed, "the first event of a subscription comes, even if there are no states"
         if not self.unsure:
