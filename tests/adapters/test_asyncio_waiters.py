@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar, copy_context
+from unittest.mock import patch
 
 import pytest
 from tests.helpers.waiting import LIMIT
 
 from limpet import SendError
+from limpet.asyncio import Client, driver
 from limpet.asyncio._waiters import Waiter, set_result, wake
+from limpet.testing import BackgroundService
 
 NAME: ContextVar[str] = ContextVar("NAME")
 
@@ -45,7 +48,8 @@ async def started(waiters: list[Waiter], log: list[object]) -> list[asyncio.Task
 
 
 def settle(waiters: list[Waiter]) -> None:
-    asyncio.get_running_loop().call_soon(wake, asyncio.get_running_loop(), woken := list[Waiter]())
+    woken: list[Waiter] = []
+    asyncio.get_running_loop().call_soon(wake, asyncio.get_running_loop(), iter(woken))
     for number, each in enumerate(waiters):
         if not each.done():
             woken.append(each)
@@ -150,3 +154,24 @@ def test_other_callbacks_are_called_as_those_of_any_future() -> None:
         assert sorted(called) == ["first", "second", "second", "without a context"]
 
     run(main)
+
+
+def test_the_tasks_of_a_client_that_sends_much_are_woken_together() -> None:
+    woken: list[int] = []
+
+    def counted(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
+        together = list(waiters)
+        woken.append(len(together))
+        wake(loop, iter(together))
+
+    async def main() -> None:
+        with patch.object(driver, "wake", counted):
+            async with Client(service.url()) as client:
+                acks = await asyncio.gather(*[client.send_to_group("g", number) for number in range(300)])
+                assert [ack.ack_id for ack in acks] == list(range(1, 301))
+                assert not client._driver.waiting
+
+    with BackgroundService() as service:
+        run(main)
+    assert max(woken) > 10
+    assert sum(woken) > 200

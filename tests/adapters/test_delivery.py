@@ -83,6 +83,17 @@ def test_events_of_one_read_go_to_the_callbacks_that_are_registered_when_their_t
     assert [item.data for item in delivery.inbox.items] == [6, 7]
 
 
+def test_answers_that_come_together_are_handed_over_together() -> None:
+    class Answered(Home):
+        def settle_requests(self, events: Collection[Acked]) -> None:
+            handed.append([event.ack_id for event in events])
+
+    delivery = Delivery(100, Answered())
+    handed: list[list[int]] = []
+    delivery.deliver([Acked(number, None) for number in range(1, 6)])
+    assert handed == [[1, 2, 3, 4, 5]]
+
+
 class Reading:
     """A client's delivery with readers of its inbox, and all that they and the driver see of it."""
 

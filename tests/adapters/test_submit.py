@@ -426,3 +426,23 @@ def test_the_instrument_hears_of_each_request_and_of_its_end() -> None:
             service.resume()
         assert noted.ends == expected
     gc.collect()
+
+
+def test_a_task_cancelled_behind_its_answer_takes_back_no_later_request_with_its_ack_id() -> None:
+    async def main(url: str) -> None:
+        async with limpet.asyncio.Client(url) as client:
+            task = asyncio.create_task(client.send_to_group("g", "first", ack_id=5))
+            await asyncio.sleep(0)
+            while 5 in client._session._requests.pending:  # noqa: ASYNC110 - looked at between the answer and the task
+                await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+            other = client.submit.send_to_group("g", "written at once")
+            again = client.submit.send_to_group("g", "second", ack_id=5)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await again).duplicate
+            assert await other
+
+    with BackgroundService() as service:
+        asyncio.run(asyncio.wait_for(main(service.url("ann")), LIMIT))

@@ -363,7 +363,8 @@ class AsyncRequests(BaseClient[D]):
     def _take_back(self, waiter: AsyncWaiter[Any], call: Callable[[], object], error: BaseException) -> None:
         """Take a request back by ``call``, if that is still possible, since its caller was ended by ``error``."""
         driver = self._driver
-        driver.waiting.pop(waiter, None)
+        if driver.waiting.pop(waiter, None) is None:
+            return  # it has its answer: its id may belong to another one already
 
         def take_back() -> None:
             if call():

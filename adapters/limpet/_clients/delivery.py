@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, cast
 
 from limpet import (
     Acked,
@@ -94,6 +94,9 @@ class Delivery(Buffers):
         iterated = inbox.readers and not buffers and not callbacks.registered.get(GroupMessage)
         if events and iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
+            return
+        if ONLY_ANSWERS.issuperset(map(type, events)):  # to many requests, which were sent together
+            self._home.settle_requests(cast("Collection[Acked]", events))
             return
         # Looked up anew where the kind of event changes, or what is registered: most events are like the one before.
         kind: type | None = None

@@ -6,7 +6,7 @@ A future calls each of its callbacks by a handle of its own, which is a fifth of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import Any
 
@@ -60,20 +60,17 @@ class Waiter(asyncio.Future[Any]):
             self.get_loop().call_soon(callback, self, context=self.context)
 
 
-def wake(loop: asyncio.AbstractEventLoop, waiters: list[Waiter]) -> None:
+def wake(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
     """Call the callbacks of all that have a result, in order; each wakes a task."""
-    waiters.reverse()
     try:
-        while waiters:
-            waiter = waiters.pop()
+        for waiter in waiters:
             callback = waiter.callback
             if callback is not None and waiter.done():
                 waiter.callback = None
                 waiter.context.run(callback, waiter)
     finally:
-        if waiters:  # a task was interrupted, by Ctrl-C for example
-            waiters.reverse()
-            loop.call_soon(wake, loop, waiters)
+        if rest := list(waiters):  # a task was interrupted, by Ctrl-C for example
+            loop.call_soon(wake, loop, iter(rest))
 
 
 # For many at once, in place of the methods above: somebody calls wake() then.

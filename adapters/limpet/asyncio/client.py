@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from limpet import Ack, ClientStopped, State, Stopped
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.submit import AsyncSubmit, Submit
+from limpet.asyncio._submitted import Observed
 from limpet.asyncio.driver import Driver
 
 
@@ -33,7 +35,7 @@ class Client(AsyncClient[Driver]):
         on. An error that nobody looks at is logged: the first one, the tenth, the hundredth.
         """
         driver, instruments = self._driver, self._instruments
-        begin = driver.begin_submitted if instruments is None else driver.begin_observed
+        begin = driver.begin_submitted if instruments is None else partial(driver.begin_submitted, Observed)
         return AsyncSubmit(driver, instruments, begin)
 
     async def start(self, *, timeout: float | None = None) -> None:

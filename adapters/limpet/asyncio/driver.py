@@ -31,7 +31,7 @@ from limpet._transports.messages import AsyncMessageConnection, Connect, Connect
 from limpet._transports.route import Route
 from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
-from limpet.asyncio._submitted import Observed, Submitted
+from limpet.asyncio._submitted import Submitted
 from limpet.asyncio._tcp import TcpConnection
 from limpet.asyncio._waiters import Waiter, set_result, wake
 from limpet_core.nothing import NOTHING
@@ -119,21 +119,15 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         waiter.callback = None
         return waiter, loop.time()
 
-    def begin_submitted(self) -> tuple[Submitted, float]:
-        """Return a future for a new request of ``client.submit``, and the session's time."""
+    def begin_submitted(self, kind: type[Submitted] = Submitted) -> tuple[Submitted, float]:
+        """Return a future of a kind for a new request of ``client.submit``, and the session's time."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise self.outside() from None
         if loop is not self._home:
             self._may_run(loop)
-        return Submitted(loop=loop), loop.time()
-
-    def begin_observed(self) -> tuple[Submitted, float]:
-        """Do the same where an instrument is told of the end."""
-        answer, now = self.begin_submitted()
-        answer.__class__ = Observed
-        return answer, now
+        return kind(loop=loop), loop.time()
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters; many are woken together."""
@@ -141,7 +135,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             super().settle_requests(events)
             return
         woken: list[Waiter] = []
-        self._loop.call_soon(wake, self._loop, woken)  # first: whatever interrupts the rest, no caller waits for ever
+        # First: whatever interrupts the rest, no caller waits for ever.
+        self._loop.call_soon(wake, self._loop, iter(woken))
         gone = self.waiting.pop
         for event in events:
             waiter: Waiter | Submitted | None = event.user_data

@@ -151,11 +151,13 @@ class FrameBuffer:
 
     def _cut(self, data: bytes, position: int, found: list[Found]) -> None:
         end = len(data)
+        # Once: it looks at all the rest, and a peer may put a ping behind each ack.
+        acks = self._acks and not self._fragmented and end - position >= FEWEST
+        if acks and (run := cut_acks(data, position)) is not None:
+            found.append(run)
+            position = run.end
         while position < end:
             if self._fast_lane and not self._fragmented:
-                if self._acks and end - position >= FEWEST and (acks := cut_acks(data, position)) is not None:
-                    found.append(acks)
-                    position = acks.end
                 messages: list[bytes] = []
                 position = cut_messages(data, position, self._cut_limit, messages, binary=self._binary)
                 if messages:

@@ -238,11 +238,8 @@ class Requests:
             if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
                 request.queued = True
                 self._outbox.queue.append(request)
-                if key > 0 and (ack_timeout := self._options.ack_timeout) is not None:
-                    request.due = due = now + ack_timeout
-                    self._unanswered[key] = request
-                    if due < self.wake_at:
-                        self.wake_at = due
+                if key > 0:
+                    self._await_answer(request, now)
             return
         if kind is JOIN or kind is LEAVE:
             for older in self._groups.add(request):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from tests.helpers.profiles import examples
 from tests.helpers.strategies import cut_at
 
 from limpet import Acked, Backoff, Link, Options, Session
+from limpet_core.client import frames as frames_module
 from limpet_core.client.ack_runs import AckRun, cut_acks
 from limpet_core.client.frames import FrameBuffer
 
@@ -146,6 +148,21 @@ def test_most_acks_come_in_runs_also_where_reads_end_within_a_frame() -> None:
     )
     assert found == texts
     assert at_once > 0.9 * len(texts)
+
+
+def test_what_a_peer_mixes_with_acks_does_not_make_a_read_cost_more_for_each_of_its_bytes() -> None:
+    looked_at: list[int] = []
+
+    def cut(data: bytes, position: int) -> AckRun | None:
+        looked_at.append(len(data) - position)
+        return cut_acks(data, position)
+
+    pairs = 3000
+    data = (frames.text(ack(100)) + frames.frame(0x89, b"")) * pairs + frames.text(ack(100))
+    with patch.object(frames_module, "cut_acks", cut):
+        found = FrameBuffer(1 << 20, fast_lane=True).feed(data)
+    assert len(found) == 2 * pairs + 1
+    assert sum(looked_at) <= 2 * len(data)
 
 
 @pytest.mark.parametrize(("limit", "binary"), [(40, False), (1 << 20, True)])

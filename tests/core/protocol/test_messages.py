@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limpet import GroupMessage, InvalidType, InvalidValue, ServerMessage, StreamInfo
+from limpet_core.protocol import json_requests
 from limpet_core.protocol.json import decode, encode_event, encode_join, encode_leave, encode_send, ping, sequence_ack
 from limpet_core.protocol.json_requests import encode_json
 from limpet_core.protocol.messages import AckMessage, Broken, ErrorDetail, Ignored, PongMessage, SystemMessage
@@ -461,3 +462,16 @@ def test_what_is_sent_as_binary_is_received_as_the_same_bytes(data: bytes) -> No
     received = decode(json.dumps(sent | {"type": "message", "from": "group"}).encode())
     assert type(received) is GroupMessage
     assert received.data == data
+
+
+def test_names_of_groups_that_are_known_stay_few_and_short_and_are_good() -> None:
+    known = json_requests._known_groups
+    for number in range(2500):
+        encode_send(f"group {number}", "x", None, False, 1, LIMIT)
+        encode_send(f"{number:0>1024}", "x", None, False, 1, LIMIT)
+        assert 0 < len(known) <= 1000
+    assert max(map(len, known)) <= 128
+    for bad in ("", " ", "g" * 1025, "\ud800"):
+        for _ in range(2):
+            with pytest.raises(InvalidValue):
+                encode_send(bad, "x", None, False, 1, LIMIT)
