@@ -433,7 +433,7 @@ def test_a_task_cancelled_behind_its_answer_takes_back_no_later_request_with_its
         async with limpet.asyncio.Client(url) as client:
             task = asyncio.create_task(client.send_to_group("g", "first", ack_id=5))
             await asyncio.sleep(0)
-            while 5 in client._session._requests.pending:  # noqa: ASYNC110 - looked at between the answer and the task
+            while client.stats.requests_pending:  # noqa: ASYNC110 - looked at between the answer and the task
                 await asyncio.sleep(0)
             assert not task.done()
             task.cancel()
