@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from tests.helpers.driving import QUIET, URL, Drive, WsprotoLink, encoded, hello
 from tests.helpers.profiles import examples
 from tests.helpers.strategies import cut_at
 
-from limpet import Acked, Backoff, Link, Options, Session
+from limpet import Acked, Backoff, InvalidType, InvalidValue, Link, Options, Session, State
 from limpet_core.client import frames as frames_module
 from limpet_core.client.ack_runs import AckRun, cut_acks
 from limpet_core.client.frames import FrameBuffer
@@ -113,6 +114,24 @@ def test_no_other_frame_is_part_of_a_run(first: int) -> None:
             odd = data.copy()
             odd[place * size + 1] = length
             assert cut_acks(bytes(odd), 0) is None
+
+
+@pytest.mark.parametrize("numbers", [[1, 2], [9, 8], [10**14, 10**14 + 1]])
+def test_two_acks_are_a_run_of_the_shortest_and_of_the_longest_ids(numbers: list[int]) -> None:
+    data = stream(map(ack, numbers))
+    size = sum(len(ack(number)) for number in numbers)
+    assert cut_acks(b"......" + data, 6) == AckRun(numbers, 6 + len(data), size)
+    buffer = FrameBuffer(1 << 20, fast_lane=True)
+    assert buffer.feed(data) == [AckRun(numbers, len(data), size)]
+    pong = frames.text('{"type":"pong"}')
+    assert buffer.feed(data + pong[:5]) == [AckRun(numbers, len(data), size)]
+    rest = pong[5:] + data
+    assert buffer.feed(rest) == [[b'{"type":"pong"}'], AckRun(numbers, len(rest), size)]
+
+
+def test_one_ack_is_no_run_wherever_it_is() -> None:
+    assert cut_acks(frames.text(ack(5)), 0) is None
+    assert cut_acks(b"." * 200 + frames.text(ack(5)), 200) is None
 
 
 def flat(buffer: FrameBuffer, chunks: list[bytes]) -> tuple[list[bytes], int]:
@@ -219,6 +238,23 @@ def seen(session: Session) -> dict[str, object]:
 def test_a_session_does_the_same_as_with_each_text_for_itself(
     texts: list[bytes], cuts: list[int], options: dict[str, Any]
 ) -> None:
+    check_the_same(texts, cuts, options)
+
+
+@pytest.mark.parametrize("options", [{}, {"request_timeout": 9.0}, {"ack_timeout": None}, {"retry": Backoff(limit=1)}])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [ack(number) for number in range(FIRST, FIRST + 12)],
+        [ack(number) for number in range(100, 112)] * 2,
+        [OTHERS[2], *(ack(number) for number in range(100, 112))],
+    ],
+)
+def test_a_session_does_the_same_with_these(texts: list[bytes], options: dict[str, Any]) -> None:
+    check_the_same(texts, [], options)
+
+
+def check_the_same(texts: list[bytes], cuts: list[int], options: dict[str, Any]) -> None:
     def observed(fast_lane: bool) -> object:
         session, link = busy(options, fast_lane=fast_lane)
         for chunk in cut_at(stream(texts), cuts):
@@ -244,6 +280,55 @@ def test_an_ack_settles_its_request_once_and_makes_room_for_others() -> None:
     assert len(drive.session.messages_to_send()) == 100
     assert drive.session.stats.acks_outstanding == 300
     assert drive.session.stats.bytes_in == before + 303 * len(ack(1000))
+
+
+def run_of(*ids: int) -> AckRun:
+    run = cut_acks(stream(map(ack, ids)), 0)
+    assert run is not None
+    return run
+
+
+def test_each_request_of_a_run_gets_back_what_its_caller_gave() -> None:
+    drive = Drive()
+    drive.connect()
+    session, now = drive.session, drive.now
+    session.send_to_group("g", "ordinary", now, user_data="a")
+    session.send_to_group("g", "with a timeout", now, user_data="b", timeout=5.0)
+    session.send_event("e", "x", now, user_data="c")
+    session.join_group("g", now, user_data="d")
+    session.send_to_group("g", "ordinary", now, user_data="e")
+    drive.sent()
+    session.receive_acks(run_of(5, 4, 3, 2, 1), now)
+    assert session.events() == [Acked(key, user_data=name) for key, name in zip([5, 4, 3, 2, 1], "edcba", strict=True)]
+    assert set(session.groups) == {"g"}
+    assert session.stats.requests_pending == 0
+    drive.advance(100.0)
+    assert (drive.state, session.events()) == (State.CONNECTED, []), "no answer is awaited any more"
+
+
+def test_acks_in_a_run_are_signs_of_life_and_progress() -> None:
+    drive = Drive(keepalive_interval=5.0, keepalive_timeout=10.0, recovery_interval=1.0)
+    drive.connect()
+    for first in (1, 3):
+        for _ in range(2):
+            drive.session.send_to_group("g", "x", drive.now)
+        drive.sent()
+        drive.advance(6.0)
+        drive.session.receive_acks(run_of(first, first + 1), drive.now)
+        drive.advance(6.0)
+        assert drive.state is State.CONNECTED, "12 s after the last word, and 6 s after the acks"
+        drive.drop()
+        assert drive.dial.recovery, "at once, after progress"
+        drive.open()
+        drive.says({"type": "pong"})
+
+
+@pytest.mark.parametrize(("now", "error"), [(math.nan, InvalidValue), (math.inf, InvalidValue), (True, InvalidType)])
+def test_acks_come_at_some_time(now: Any, error: type[Exception]) -> None:
+    drive = Drive()
+    drive.connect()
+    with pytest.raises(error, match="now must be"):
+        drive.session.receive_acks(run_of(1, 2), now)
 
 
 def test_an_ack_before_the_connected_message_is_no_answer() -> None:
