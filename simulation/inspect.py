@@ -119,6 +119,11 @@ def pending(session: Session) -> tuple[Request, ...]:
     return tuple(session._requests.pending.values())
 
 
+def request_deadlines(session: Session) -> int:
+    """Return how many deadlines of requests are remembered, those of settled requests included."""
+    return len(session._requests._deadlines._heap)
+
+
 @dataclass(frozen=True)
 class InvocationsInside:
     """The private state of the invocations of a session.

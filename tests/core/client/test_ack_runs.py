@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from simulation.inspect import inspect
+from simulation.inspect import inspect, request_deadlines
 from tests.helpers import frames
 from tests.helpers.driving import QUIET, URL, Drive, WsprotoLink, encoded, hello
 from tests.helpers.profiles import examples
@@ -288,6 +288,12 @@ def run_of(*ids: int) -> AckRun:
     return run
 
 
+def publish(drive: Drive, count: int, first: int = 1, timeout: float | None = None) -> None:
+    for number in range(first, first + count):
+        drive.session.send_to_group("g", "x", drive.now, ack_id=number, timeout=timeout)
+    assert len(drive.sent()) == count
+
+
 def test_each_request_of_a_run_gets_back_what_its_caller_gave() -> None:
     drive = Drive()
     drive.connect()
@@ -306,21 +312,47 @@ def test_each_request_of_a_run_gets_back_what_its_caller_gave() -> None:
     assert (drive.state, session.events()) == (State.CONNECTED, []), "no answer is awaited any more"
 
 
-def test_acks_in_a_run_are_signs_of_life_and_progress() -> None:
-    drive = Drive(keepalive_interval=5.0, keepalive_timeout=10.0, recovery_interval=1.0)
+def test_acks_in_a_run_are_signs_of_life() -> None:
+    drive = Drive(keepalive_interval=5.0, keepalive_timeout=10.0)
+    drive.connect()
+    publish(drive, 2)
+    drive.advance(6.0)
+    drive.session.receive_acks(run_of(1, 2), drive.now)
+    drive.advance(6.0)
+    assert drive.state is State.CONNECTED, "12 s after the last word, and 6 s after the acks"
+
+
+def test_acks_in_a_run_are_progress() -> None:
+    drive = Drive(recovery_interval=1.0)
     drive.connect()
     for first in (1, 3):
-        for _ in range(2):
-            drive.session.send_to_group("g", "x", drive.now)
-        drive.sent()
-        drive.advance(6.0)
+        publish(drive, 2, first)
         drive.session.receive_acks(run_of(first, first + 1), drive.now)
-        drive.advance(6.0)
-        assert drive.state is State.CONNECTED, "12 s after the last word, and 6 s after the acks"
         drive.drop()
-        assert drive.dial.recovery, "at once, after progress"
-        drive.open()
-        drive.says({"type": "pong"})
+        assert drive.session.dial is not None, "at once, after progress"
+        drive.recover()
+    drive.drop()
+    assert drive.session.dial is None, "not before the interval is over: there was no progress"
+
+
+def test_a_repeat_that_waits_is_not_sent_when_its_answer_comes_in_a_run() -> None:
+    drive = Drive(ack_timeout=5.0)
+    drive.connect()
+    publish(drive, 3)
+    drive.advance(5.0)
+    drive.session.receive_acks(run_of(1, 2), drive.now)
+    assert drive.session.events() == [Acked(1), Acked(2)]
+    assert [message["ackId"] for message in drive.sent() if "ackId" in message] == [3]
+
+
+def test_the_deadlines_of_requests_that_were_answered_in_runs_do_not_pile_up() -> None:
+    drive = Drive()
+    drive.connect()
+    for first in range(1000, 6000, 100):
+        publish(drive, 100, first, timeout=60.0)
+        drive.session.receive_acks(run_of(*range(first, first + 100)), drive.now)
+        assert len(drive.session.events()) == 100
+    assert request_deadlines(drive.session) < 1000
 
 
 @pytest.mark.parametrize(("now", "error"), [(math.nan, InvalidValue), (math.inf, InvalidValue), (True, InvalidType)])
