@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from playwright.async_api import expect
 from tests.browser.browsing import CHROMIUM, SHARED
 from tests.examples.test_examples import Example, example
 from tests.helpers.needs import needs
+from tests.helpers.ports import free_port
 
 ANSWER = "You said: hold on. A limpet holds on, whatever the sea does, and so does this stream. "
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 def test_a_page_and_a_client_read_every_token_once_and_in_order(port: int) -> None:

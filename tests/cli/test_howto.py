@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 from tests.docs.pages import ROOT, section
 from tests.helpers.command_line import TIMEOUT, environment_without_limpet
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import until
 
 PAGE = ROOT / "docs" / "howto" / "command-line.md"
@@ -32,12 +32,6 @@ class Block(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     return [Block(match[1], match[2], match[3]) for match in _BLOCK.finditer(text)]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Terminals:

@@ -8,7 +8,6 @@ import inspect
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import LIMIT
 
 from limpet.testing import BackgroundService
@@ -167,12 +167,6 @@ async def until(true: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
         if isinstance(outcome, Awaitable):
             raise TypeError("until() takes a plain function")
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def play(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

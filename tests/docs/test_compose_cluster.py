@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_howto import free_port
 from tests.docs.test_several_machines import BALANCER, COMPOSE, answered, of_page, program
 from tests.helpers.command_line import environment_without_limpet
 from tests.helpers.needs import needs
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import until
 from tests.service.cluster.servers import engine_program
 

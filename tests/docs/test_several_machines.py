@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from tests.cli.test_howto import Block, Terminals, blocks, free_port
+from tests.cli.test_howto import Block, Terminals, blocks
 from tests.docs.pages import ROOT
 from tests.helpers import forked
 from tests.helpers.needs import needs
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import until
 from tests.service.cluster.nodes import opened, run
 from tests.service.cluster.servers import engine_program, running_servers

@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -121,9 +121,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 @pytest.fixture
 def port() -> int:
     """A free port, in place of that of the image, which something else may have."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number: int = server.getsockname()[1]
-        return number
+    return free_port()
 
 
 def healthy(image: Image, port: int) -> bool:

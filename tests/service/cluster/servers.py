@@ -16,6 +16,7 @@ from typing import Any
 import hiredis
 import pytest
 from tests.helpers.needs import needs
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import LIMIT, until
 
 TRIES = 5
@@ -130,13 +131,6 @@ class RedisServer:
             return (self.folder / "log").read_text()[-2000:]
         except OSError:
             return ""
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Servers:

@@ -6,9 +6,10 @@ import asyncio
 import os
 
 import pytest
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import LIMIT
 from tests.service.cluster.nodes import Node, opened, run, until
-from tests.service.cluster.servers import RedisServer, Servers, free_port
+from tests.service.cluster.servers import RedisServer, Servers
 
 from limpet.service.cluster import _redis_links
 

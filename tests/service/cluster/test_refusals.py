@@ -8,9 +8,10 @@ import ssl
 from contextlib import suppress
 
 import pytest
+from tests.helpers.ports import free_port
 from tests.service.cluster.fake import fake_server, info
 from tests.service.cluster.nodes import Node, opened, run, until
-from tests.service.cluster.servers import RedisServer, Servers, free_port
+from tests.service.cluster.servers import RedisServer, Servers
 
 from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_connection, _redis_links
 from limpet.service.cluster._redis_answers import ConnectionLost

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from tests.helpers.ports import free_port
 from tests.service.cluster.fake import fake_server
 from tests.service.cluster.nodes import Node, opened, run, until
-from tests.service.cluster.servers import RedisServer, Servers, free_port
+from tests.service.cluster.servers import RedisServer, Servers
 
 from limpet.service.cluster import EngineUnreachable
 
