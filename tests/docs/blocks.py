@@ -121,7 +121,9 @@ class Program:
         assert done.returncode == status, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self, command: str, *, ready: str = "", goes_on: bool = True) -> Callable[[], str]:
+    def start(
+        self, command: str, *, ready: str = "", goes_on: bool = True, seconds: float = LIMIT
+    ) -> Callable[[], str]:
         """Start a command in the page's folder, which goes on until the page ends, and wait until it prints `ready`.
 
         Returns: a function that returns all that the command has printed.
@@ -132,7 +134,7 @@ class Program:
                 words(command), cwd=self._folder, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
         self._started.append((process, path))
-        limit = time.monotonic() + LIMIT
+        limit = time.monotonic() + seconds
         while ready not in (printed := path.read_text("utf-8")):
             if process.poll() is not None and (goes_on or process.returncode or ready not in path.read_text("utf-8")):
                 pytest.fail(f"{command}: ended with status {process.returncode}\n{printed}")
