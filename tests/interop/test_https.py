@@ -36,7 +36,8 @@ class Printed:
         }
         run = forked.run if command[0] == sys.executable else subprocess.run
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return run(command, env=environment, text=True, timeout=LIMIT, **streams)
+        # Twice as long: the official client loses a wake-up that comes before `open` waits for it, which takes 30 s.
+        return run(command, env=environment, text=True, timeout=2 * LIMIT, **streams)
 
 
 @pytest.fixture(scope="module")
