@@ -8,7 +8,7 @@ a table for long ones.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, chain
 from struct import Struct
 from typing import Final
 
@@ -23,9 +23,35 @@ _FAST_MASKING_LIMIT: Final = 1024
 _REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
 """A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
 
-_SHORT_HEADS: Final = {first: [bytes((first, 0x80 | length)) for length in range(126)] for first in (TEXT, BINARY)}
-"""The heads of masked frames up to 125 bytes, by their first byte and by length: to make one costs more."""
+_MOST_HEADS: Final = 4096
+"""Heads that are kept: those of payloads that are shorter."""
 
+_MANY: Final = 16
+"""From so many messages on, steps for all of them cost less than a loop."""
+
+
+class _Heads(dict[int, bytes]):
+    """The heads of masked frames by the length of their payload. To make one costs more than to find it."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self._first = first
+
+    def __missing__(self, length: int) -> bytes:
+        if length < 126:
+            head = bytes((self._first, 0x80 | length))
+        elif length < 1 << 16:
+            head = bytes((self._first, 0xFE)) + length.to_bytes(2, "big")
+        else:
+            head = bytes((self._first, 0xFF)) + length.to_bytes(8, "big")
+        if length < _MOST_HEADS:
+            self[length] = head
+        return head
+
+
+_HEADS: Final = {first: _Heads(first) for first in (TEXT, BINARY)}
+
+_keys = Struct("4s").iter_unpack
 _mask = Struct("<I").unpack_from
 _short_head = Struct("<BBI").pack
 _long_head = Struct("<BBBBI").pack
@@ -70,9 +96,12 @@ class Masker:
             payloads: the messages.
             frame_long: makes the frames of payloads above 1 KiB where there is no ``apply_mask``.
         """
+        # The masks of many messages come at once; few have theirs from a pool.
+        many = self._random_bytes(4 * len(payloads)) if len(payloads) >= _MANY else b""
         if self._apply_mask is not None:
-            return self._quick_frames(payloads, self._apply_mask)
-        first, pool, at = self._first, self._pool, self._at
+            return self._quick_frames(payloads, many, self._apply_mask)
+        first = self._first
+        pool, at = (many, 0) if many else (self._pool, self._at)
         frames: list[bytes] = []
         for payload in payloads:
             length = len(payload)
@@ -94,26 +123,24 @@ class Masker:
                 head = _long_head(first, 0xFE, length >> 8, length & 0xFF, mask)
             frames.append(head)
             frames.append(masked.to_bytes(4 * words, "little")[:length])
-        self._pool, self._at = pool, at
+        if not many:
+            self._pool, self._at = pool, at
         return b"".join(frames)
 
-    def _quick_frames(self, payloads: list[bytes], apply_mask: ApplyMask) -> bytes:
-        first, pool, at = self._first, self._pool, self._at
-        short_heads = _SHORT_HEADS[first]
+    def _quick_frames(self, payloads: list[bytes], many: bytes, apply_mask: ApplyMask) -> bytes:
+        heads = _HEADS[self._first]
+        if many:
+            keys = [key for (key,) in _keys(many)]
+            parts = zip(map(heads.__getitem__, map(len, payloads)), keys, map(apply_mask, payloads, keys), strict=True)
+            return b"".join(chain.from_iterable(parts))
+        pool, at = self._pool, self._at
         frames: list[bytes] = []
         for payload in payloads:
-            length = len(payload)
             if at == len(pool):
                 pool = self._random_bytes(256)
                 at = 0
             key = pool[at : at + 4]
             at += 4
-            if length < 126:
-                head = short_heads[length]
-            elif length < 1 << 16:
-                head = bytes((first, 0xFE, length >> 8, length & 0xFF))
-            else:
-                head = bytes((first, 0xFF)) + length.to_bytes(8, "big")
-            frames += head, key, apply_mask(payload, key)
+            frames += heads[len(payload)], key, apply_mask(payload, key)
         self._pool, self._at = pool, at
         return b"".join(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given, settings
@@ -46,7 +47,22 @@ def test_all_messages_are_masked_in_c_where_it_is_installed(size: int) -> None:
     assert frames.parse_client_frames(written) == [(frames.TEXT, b"first"), (frames.TEXT, payload)]
 
 
-@pytest.mark.parametrize("together", [1, 7, 200])
+def masks_of(calls: list[int]) -> Iterator[bytes]:
+    """Return the masks for calls with so many messages each."""
+    random_bytes = Counted()
+    pool = b""
+    for count in calls:
+        many = random_bytes(4 * count) if count >= 16 else b""
+        for number in range(count):
+            if many:
+                yield many[4 * number : 4 * number + 4]
+            else:
+                pool = pool or random_bytes(256)
+                yield pool[:4]
+                pool = pool[4:]
+
+
+@pytest.mark.parametrize("together", [1, 7, 15, 16, 200])
 @pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
 @pytest.mark.parametrize("apply_mask", WAYS, ids=["in Python", "in C"])
 def test_each_message_has_the_next_four_random_bytes_for_its_mask(
@@ -56,9 +72,8 @@ def test_each_message_has_the_next_four_random_bytes_for_its_mask(
     payloads = [bytes((3 * number + index) % 256 for index in range(size)) for number, size in enumerate(sizes)]
     masker = Masker(Counted(), binary=kind == frames.BINARY, apply_mask=apply_mask)
     written = [masker.frames(payloads[at : at + together], pytest.fail) for at in range(0, len(payloads), together)]
-    again = Counted()
-    masks = [pool[at : at + 4] for pool in (again(256), again(256), again(256)) for at in range(0, 256, 4)]
-    expected = [frames.frame(kind, payload, mask=mask) for payload, mask in zip(payloads, masks, strict=False)]
+    masks = masks_of([len(payloads[at : at + together]) for at in range(0, len(payloads), together)])
+    expected = [frames.frame(kind, payload, mask=mask) for payload, mask in zip(payloads, masks, strict=True)]
     assert b"".join(written) == b"".join(expected)
 
 
