@@ -26,6 +26,8 @@ from limpet_core.client.request import (
     RESTORE,
     Kind,
     Request,
+    TrackedRequest,
+    new_request,
 )
 from limpet_core.errors import (
     InvalidValue,
@@ -191,16 +193,16 @@ class Requests:
         payload = self._codec.encode_send(
             group, data, data_type, no_echo, key, options.max_request_size, ttl_seconds, metadata
         )
-        request = Request(key, PUBLISH, payload, user_data, now)
         if options.request_timeout is not None or pending is NOTHING or not self._ready:
-            self.submit(request, now)
+            self.submit(new_request(key, PUBLISH, payload, user_data, now), now)
             return key
         self._next_key = key + 1
-        pending[key] = request
-        request.queued = True
+        ack_timeout = options.ack_timeout
+        due = math.inf if ack_timeout is None else now + ack_timeout
+        made = Request if user_data is None else TrackedRequest
+        pending[key] = request = made(key, PUBLISH, payload, user_data, now, due, True)  # queued
         self._outbox.queue.append(request)
-        if (ack_timeout := options.ack_timeout) is not None:
-            request.due = due = now + ack_timeout
+        if ack_timeout is not None:
             self._unanswered[key] = request
             if due < self.wake_at:
                 self.wake_at = due
@@ -277,7 +279,7 @@ class Requests:
     def _ask(self, kind: Kind, group: str, payload: bytes, now: float) -> None:
         """Make a request of the session's own; ``payload`` has the ack id ``_own_key``."""
         key = self._own_key
-        request = Request(key, kind, payload, None, now, group, own=True)
+        request = Request(key, kind, payload, None, now, group=group, own=True)
         self._own_key += 1
         self._own += 1
         self.pending[key] = request

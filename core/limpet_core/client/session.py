@@ -31,7 +31,7 @@ from limpet_core.client.one_call import alone, check_seconds, reentered
 from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
-from limpet_core.client.request import JOIN, LEAVE, PUBLISH, SET_STATE, SUBSCRIBE, UNSUBSCRIBE, Request
+from limpet_core.client.request import JOIN, LEAVE, PUBLISH, SET_STATE, SUBSCRIBE, UNSUBSCRIBE, Request, new_request
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, Dial, State
 from limpet_core.client.stats import Counters, Stats
@@ -746,7 +746,7 @@ class Session:
         """
         key = self._reserve(ack_id, timeout=timeout)
         payload = self._codec.encode_join(group, key)
-        return self._submit(Request(key, JOIN, payload, user_data, now, group, timeout=timeout), now)
+        return self._submit(new_request(key, JOIN, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
     def leave_group(
@@ -761,7 +761,7 @@ class Session:
         """Ask to leave ``group``. Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(ack_id, timeout=timeout)
         payload = self._codec.encode_leave(group, key)
-        return self._submit(Request(key, LEAVE, payload, user_data, now, group, timeout=timeout), now)
+        return self._submit(new_request(key, LEAVE, payload, user_data, now, group, timeout=timeout), now)
 
     def send_to_group(
         self,
@@ -829,7 +829,7 @@ class Session:
                 self._pacing.published()
             if lifecycle.paused:
                 lifecycle.expect_to_hear(now)
-            requests.submit(Request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
+            requests.submit(new_request(key, PUBLISH, payload, user_data, now, own=own, timeout=timeout), now)
             lifecycle.schedule_requests()
             return key if ack else None
         finally:
@@ -865,7 +865,7 @@ class Session:
         payload = self._codec.encode_event(
             event, data, data_type, key if ack else None, self.options.max_request_size, metadata
         )
-        self._submit(Request(key, PUBLISH, payload, user_data, now, event=True, timeout=timeout), now)
+        self._submit(new_request(key, PUBLISH, payload, user_data, now, event=True, timeout=timeout), now)
         return key if ack else None
 
     def prepare_send(
@@ -946,14 +946,16 @@ class Session:
         key = self._reserve(None, timeout=timeout)
         state = check_group_state(state)
         payload = self._codec.encode_set_group_state(group, state, key)
-        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, state=state, timeout=timeout), now)
+        return self._submit(
+            new_request(key, SET_STATE, payload, user_data, now, group, state=state, timeout=timeout), now
+        )
 
     @alone
     def clear_group_state(self, group: str, now: float, *, timeout: float | None = None, user_data: Any = None) -> int:
         """Clear the own state in ``group`` (js). Arguments, result and errors are those of :meth:`join_group`."""
         key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_set_group_state(group, None, key)
-        return self._submit(Request(key, SET_STATE, payload, user_data, now, group, timeout=timeout), now)
+        return self._submit(new_request(key, SET_STATE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
     def subscribe_group_states(
@@ -970,7 +972,7 @@ class Session:
         """
         key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_subscribe_group_state(group, key)
-        return self._submit(Request(key, SUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
+        return self._submit(new_request(key, SUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
     def unsubscribe_group_states(
@@ -982,7 +984,7 @@ class Session:
         """
         key = self._reserve(None, timeout=timeout)
         payload = self._codec.encode_unsubscribe_group_state(group, key)
-        return self._submit(Request(key, UNSUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
+        return self._submit(new_request(key, UNSUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
     def withdraw(self, ack_id: int) -> bool:

@@ -959,7 +959,7 @@ def test_an_answer_costs_the_same_however_many_groups_wait(monkeypatch: pytest.M
 
 def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> None:
     states = GroupStates(Secrets(), [], LogLines())
-    requests = [Request(key, SET_STATE, b"", None, 0.0, f"g{key}", state={"a": "1"}) for key in range(200)]
+    requests = [Request(key, SET_STATE, b"", None, 0.0, group=f"g{key}", state={"a": "1"}) for key in range(200)]
     for request in requests:
         states.add(request)
         states.remove(request)
@@ -979,10 +979,10 @@ def test_an_answer_costs_the_same_however_many_groups_are_to_be_renewed() -> Non
 
     assert take() == 200
     assert take() == 0
-    states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, "g7"))
+    states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, group="g7"))
     assert take() == 1
     assert states.take_restores(lambda group: False) == []
-    states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, "g7"))
+    states.remove(Request(1000, JOIN_REQUEST, b"", None, 0.0, group="g7"))
     assert states.take_restores(lambda group: False) == [("g7", {"a": "1"})]
 
 
@@ -990,7 +990,7 @@ def test_a_state_waits_for_all_rejoins_of_its_group() -> None:
     states = GroupStates(Secrets(), [], LogLines())
     states.rejoins("g")
     states.rejoins("g")
-    request = Request(1, SET_STATE, b"", None, 0.0, "g", state={"a": "1"})
+    request = Request(1, SET_STATE, b"", None, 0.0, group="g", state={"a": "1"})
     states.add(request)
     states.rejoin_ended("g")
     assert states.holds(request)

@@ -114,6 +114,39 @@ def test_a_queue_that_is_half_given_up_is_cleared() -> None:
     assert left == [100] * 66 + [33] * 33 + [0]
 
 
+class Application:
+    """An object that has the session, and is the ``user_data`` of a request."""
+
+    def __init__(self, drive: Drive) -> None:
+        self.session = drive.session
+
+
+@pytest.mark.parametrize("name", ["join_group", "send_to_group", "send_event", "set_group_state"])
+def test_a_session_that_is_dropped_amid_a_request_is_freed_though_its_user_data_leads_back_to_it(name: str) -> None:
+    drive = Drive()
+    drive.connect()
+    arguments = {"join_group": (), "set_group_state": ({"a": "1"},)}.get(name, ("data",))
+    if name == "set_group_state":
+        drive.session.join_group("g", drive.now)
+    application = Application(drive)
+    getattr(drive.session, name)("g", *arguments, drive.now, user_data=application)
+    drive.session.messages_to_send()
+    alive = weakref.ref(application)
+    del drive, application
+    gc.collect()
+    assert alive() is None
+
+
+def test_the_garbage_collector_does_not_look_at_requests_without_user_data() -> None:
+    drive = Drive()
+    drive.connect()
+    drive.session.send_to_group("g", "first", drive.now)
+    before = len(gc.get_objects())
+    for _ in range(1000):
+        drive.session.send_to_group("g", "one of a thousand", drive.now)
+    assert len(gc.get_objects()) - before < 100
+
+
 def test_a_stream_of_100_000_fragments_holds_no_more_than_one_of_a_thousand() -> None:
     drive = Drive()
     drive.connect()
