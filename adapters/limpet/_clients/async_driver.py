@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from limpet import Acked, Invoked, LocalProtocolError, Options, State
+from limpet import Ack, Acked, Invoked, LocalProtocolError, Options, State
 from limpet._clients.driver import BaseDriver, TransportT
 from limpet._clients.waiters import AsyncWaiter, settle_invocation, settle_request
 from limpet._transports.route import Route
@@ -23,22 +23,27 @@ class AsyncDriver(BaseDriver[TransportT]):
     Attributes:
         waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str). Each is
             there until its answer is here, or until its caller has given it up.
+        awaited: the same of publishes, the other way round: their ack ids are fresh, so an answer leads to its waiter.
         flushing: a flush is under way already, at the end of this turn of the loop: another one would do nothing.
     """
 
-    __slots__ = ("flushing", "waiting")
+    __slots__ = ("awaited", "flushing", "waiting")
 
     _senders: dict[bool, AsyncWaiter[None]]  # one for publishes, one for everything else
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
         self.waiting: dict[AsyncWaiter[Any], int | str] = {}
+        self.awaited: dict[int, AsyncWaiter[Ack]] = {}
         self.flushing: bool = False
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         for event in events:
-            self.waiting.pop(event.user_data, None)
-            settle_request(event)
+            if event.user_data is None:
+                settle_request(event, self.awaited.pop(event.ack_id, None))
+            else:
+                self.waiting.pop(event.user_data, None)
+                settle_request(event, event.user_data)
 
     def settle_invocation(self, event: Invoked) -> None:
         self.waiting.pop(event.user_data, None)

@@ -105,7 +105,7 @@ class AsyncRequests(BaseClient[D]):
         Raises:
             SendError, TooManyRequests, LocalProtocolError: as :meth:`join_group`.
         """
-        if ack and self._instruments is None:  # the ordinary case: what _answer() does, without a coroutine for it
+        if ack and ack_id is None and self._instruments is None:  # the ordinary case: as _answer(), in fewer steps
             driver = self._driver
             waiter: AsyncWaiter[Ack]
             waiter, now = driver.begin_request()
@@ -115,14 +115,12 @@ class AsyncRequests(BaseClient[D]):
                 now,
                 data_type=data_type,
                 no_echo=no_echo,
-                ack_id=ack_id,
                 metadata=metadata,
                 ttl=ttl,
                 timeout=timeout,
-                user_data=waiter,
             )
             assert key is not None
-            driver.waiting[waiter] = key
+            driver.awaited[key] = waiter
             if not driver.flushing:
                 driver.flush()
             try:
@@ -130,7 +128,8 @@ class AsyncRequests(BaseClient[D]):
             except SendError:
                 raise  # see _answer()
             except BaseException as error:
-                self._take_back(waiter, partial(self._session.withdraw, key), error)
+                if driver.awaited.pop(key, None) is not None:
+                    self._take_back(partial(self._session.withdraw, key), error)
                 raise
         request = partial(
             self._session.send_to_group,
@@ -292,7 +291,8 @@ class AsyncRequests(BaseClient[D]):
             raise  # the answer itself; its id may be in use again
         except BaseException as error:
             # Cancelled. Not at the time of now(): a coroutine that is thrown away is closed outside its event loop.
-            self._take_back(waiter, partial(self._session.cancel_invocation, key, now), error)
+            if driver.waiting.pop(waiter, None) is not None:
+                self._take_back(partial(self._session.cancel_invocation, key, now), error)
             raise
 
     # ---- Group states
@@ -357,14 +357,13 @@ class AsyncRequests(BaseClient[D]):
             raise  # the answer itself; its ack id may be in use again
         except BaseException as error:
             # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
-            self._take_back(waiter, partial(self._session.withdraw, ack_id), error)
+            if driver.waiting.pop(waiter, None) is not None:  # else its id may belong to another one already
+                self._take_back(partial(self._session.withdraw, ack_id), error)
             raise
 
-    def _take_back(self, waiter: AsyncWaiter[Any], call: Callable[[], object], error: BaseException) -> None:
+    def _take_back(self, call: Callable[[], object], error: BaseException) -> None:
         """Take a request back by ``call``, if that is still possible, since its caller was ended by ``error``."""
         driver = self._driver
-        if driver.waiting.pop(waiter, None) is None:
-            return  # it has its answer: its id may belong to another one already
 
         def take_back() -> None:
             if call():

@@ -147,7 +147,7 @@ class BaseDriver(ABC, Generic[TransportT]):
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters."""
         for event in events:
-            settle_request(event)
+            settle_request(event, event.user_data)
 
     def settle_invocation(self, event: Invoked) -> None:
         """Give the end of an invocation to its waiter."""

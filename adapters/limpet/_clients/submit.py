@@ -165,7 +165,7 @@ class AsyncSubmit(Submit[A]):
         timeout: float | None = None,
     ) -> A:
         """Publish to ``group``, as the client's ``send_to_group``, and return a future for the answer."""
-        if self._instruments is not None:
+        if self._instruments is not None or ack_id is not None:
             return super().send_to_group(
                 group,
                 data,
@@ -186,15 +186,13 @@ class AsyncSubmit(Submit[A]):
             now,
             data_type=data_type,
             no_echo=no_echo,
-            ack_id=ack_id,
             metadata=metadata,
             ttl=ttl,
             timeout=timeout,
-            user_data=answer,
         )
         assert key is not None
         answer.key = key
-        driver.waiting[answer] = key
+        driver.awaited[key] = answer
         if not driver.flushing:
             driver.flush()
         return answer
@@ -212,7 +210,9 @@ class AsyncSubmit(Submit[A]):
 
 def ended(answer: AsyncAnswer, error: BaseException | None) -> None:
     """Note that the request of ``answer`` has its answer, or an error."""
-    answer.driver.waiting.pop(answer, None)
+    driver = answer.driver
+    if driver.waiting.pop(answer, None) is None and driver.awaited.get(answer.key) is answer:
+        del driver.awaited[answer.key]
     if answer.observed is not None:
         answer.observed.ended(error)
 

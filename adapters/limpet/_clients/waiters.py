@@ -31,9 +31,8 @@ def no_room(timeout: float | None) -> SendTimeout:
     return SendTimeout(0, "Timeout", text, "unsent")
 
 
-def settle_request(event: Acked) -> None:
+def settle_request(event: Acked, waiter: Waiter[Ack] | None) -> None:
     """Give the end of a request to its waiter."""
-    waiter: Waiter[Ack] | None = event.user_data
     if waiter is not None and not waiter.done():
         if event.error is None:
             waiter.set_result(Ack(event.ack_id, event.duplicate))

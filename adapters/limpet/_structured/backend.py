@@ -227,12 +227,13 @@ class Fairness:
 
 
 class SignalWaiter(Generic[T]):
-    """A waiter over a :class:`Signal`."""
+    """A waiter over an event, which is made when somebody waits, as that of :class:`LazySignal`."""
 
-    __slots__ = ("_done", "_error", "_result", "_signal")
+    __slots__ = ("_done", "_error", "_event", "_make", "_result")
 
-    def __init__(self, signal: Signal) -> None:
-        self._signal = signal
+    def __init__(self, make: Callable[[], Signal]) -> None:
+        self._make = make
+        self._event: Signal | None = None
         self._done = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -244,15 +245,20 @@ class SignalWaiter(Generic[T]):
     def set_result(self, result: T) -> None:
         """Wake the waiter with ``result``."""
         self._done, self._result = True, result
-        self._signal.set()
+        if self._event is not None:
+            self._event.set()
 
     def set_exception(self, exception: BaseException) -> None:
         """Wake the waiter with ``exception``."""
-        self._done, self._error = True, exception
-        self._signal.set()
+        self._error = exception
+        self.set_result(None)  # type: ignore[arg-type]
 
     def __await__(self) -> Generator[Any, Any, T]:
-        yield from self._signal.wait().__await__()
+        if self._event is None:
+            self._event = self._make()
+            if self._done:
+                self._event.set()
+        yield from self._event.wait().__await__()
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[no-any-return]

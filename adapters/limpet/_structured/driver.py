@@ -93,12 +93,12 @@ class StructuredDriver(AsyncDriver[TransportTasks]):
     def waiter(self) -> SignalWaiter[Any]:
         """Return a new waiter."""
         self.check_home()
-        return SignalWaiter(self.backend.signal())
+        return SignalWaiter(self.backend.event)
 
     def begin_request(self) -> tuple[SignalWaiter[Any], float]:
         """Return a waiter for a new request, and the session's time."""
         self.check_home()
-        return SignalWaiter(self.backend.signal()), self.backend.now()
+        return SignalWaiter(self.backend.event), self.backend.now()
 
     def begin_submitted(self) -> tuple[Submitted, float]:
         """Return a future for a new request of ``client.submit``, and the session's time."""
