@@ -66,6 +66,10 @@ def cut_acks(data: bytes, position: int) -> AckRun | None:
     if end - position < FEWEST or not data.startswith(head, position):
         return None
     numbers = data[position + len(head) : end - len(_END)].split(_END + head)
-    if {*map(len, numbers)} != {digits} or min(numbers) < b"1" or not b"".join(numbers).isdigit():
+    if {*map(len, numbers)} != {digits} or not b"".join(numbers).isdigit():
         return None
-    return AckRun(_decode_ids(b"[%b]" % b",".join(numbers)), end, len(numbers) * (_FIXED + digits))
+    try:
+        ids = _decode_ids(b"[%b]" % b",".join(numbers))
+    except msgspec.DecodeError:  # a number that begins with 0
+        return None
+    return AckRun(ids, end, len(numbers) * (_FIXED + digits))

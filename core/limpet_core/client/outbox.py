@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from limpet_core.client.request import Request
+from limpet_core.client.request import HANDED, QUEUED, SENT, Request
 
 _WINDOW: Final = 500
 """The most requests in flight at a time.
@@ -70,16 +70,15 @@ class Outbox:
             self.repeats = None
         done, room = 0, _WINDOW - self.in_flight
         for request in self.queue:
-            if request.queued:
+            if request.place & QUEUED:  # none of these is in flight: what is, would be among the repeats
                 if request.key <= 0:
                     untracked.append(request)
+                    request.place = HANDED
                 elif room > 0:
                     room -= 1
-                    request.in_flight = True
+                    request.place = SENT
                 else:
                     break
-                request.queued = False
-                request.handed = True
                 payloads.append(request.payload)
             done += 1
         self.in_flight = _WINDOW - room

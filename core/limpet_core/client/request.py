@@ -52,6 +52,19 @@ retries of its own (emulator), or ``Timeout``.
 """
 
 
+QUEUED: Final = 1
+"""The request is in the queue for the open transport."""
+
+IN_FLIGHT: Final = 2
+"""The open transport has the request, and its answer is awaited."""
+
+HANDED: Final = 4
+"""The request was handed to a transport under the current connection id."""
+
+SENT: Final = IN_FLIGHT | HANDED
+"""The place of nearly every request that is answered. It is one number, since to set an attribute takes long."""
+
+
 class Request(msgspec.Struct, eq=False, gc=False):
     """A request that is not settled yet; without ``user_data``, see :func:`new_request`.
 
@@ -64,11 +77,9 @@ class Request(msgspec.Struct, eq=False, gc=False):
         user_data: comes back with the answer.
         submitted: the time of the call, in seconds.
         due: the time of the next repeat, while the request waits for its answer or its backoff.
-        queued: whether the request is in the queue for the open transport.
+        place: where the request is: some of :data:`QUEUED`, :data:`IN_FLIGHT` and :data:`HANDED`.
         group: the group, unless the request is a publish: then it is empty.
-        handed: whether the request was handed to a transport under the current connection id.
         handed_before: whether the request was handed to a transport under a connection id before the current one.
-        in_flight: whether the open transport has the request and its answer is awaited.
         failures: repeats used up, by errors that may pass and by missing acks.
         superseded: whether a newer request asks for the opposite, after which a repeat must not come.
         overtaken: whether that newer request was executed.
@@ -92,11 +103,9 @@ class Request(msgspec.Struct, eq=False, gc=False):
     user_data: Any
     submitted: float
     due: float = math.inf
-    queued: bool = False
+    place: int = 0
     group: str = ""
-    handed: bool = False
     handed_before: bool = False
-    in_flight: bool = False
     failures: int = 0
     superseded: bool = False
     overtaken: bool = False
@@ -109,6 +118,36 @@ class Request(msgspec.Struct, eq=False, gc=False):
     timeout: float | None = None
     number: int = 0
     state: dict[str, str] | None = None
+
+    @property
+    def queued(self) -> bool:
+        """Whether the request is in the queue for the open transport."""
+        return self.place & QUEUED > 0
+
+    @queued.setter
+    def queued(self, queued: bool) -> None:
+        self._set(QUEUED, queued)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the open transport has the request and its answer is awaited."""
+        return self.place & IN_FLIGHT > 0
+
+    @in_flight.setter
+    def in_flight(self, in_flight: bool) -> None:
+        self._set(IN_FLIGHT, in_flight)
+
+    @property
+    def handed(self) -> bool:
+        """Whether the request was handed to a transport under the current connection id."""
+        return self.place & HANDED > 0
+
+    @handed.setter
+    def handed(self, handed: bool) -> None:
+        self._set(HANDED, handed)
+
+    def _set(self, place: int, there: bool) -> None:
+        self.place = self.place | place if there else self.place & ~place
 
     @property
     def tried(self) -> bool:

@@ -16,14 +16,18 @@ from limpet_core.client.options import Options
 from limpet_core.client.outbox import Outbox
 from limpet_core.client.pacing import Pacing
 from limpet_core.client.request import (
+    HANDED,
+    IN_FLIGHT,
     JOIN,
     LEAVE,
     NOT_HANDLED,
     PUBLISH,
+    QUEUED,
     REJOIN,
     RENEW,
     RENEWALS,
     RESTORE,
+    SENT,
     Kind,
     Request,
     TrackedRequest,
@@ -200,7 +204,7 @@ class Requests:
         ack_timeout = options.ack_timeout
         due = math.inf if ack_timeout is None else now + ack_timeout
         made = Request if user_data is None else TrackedRequest
-        pending[key] = request = made(key, PUBLISH, payload, user_data, now, due, True)  # queued
+        pending[key] = request = made(key, PUBLISH, payload, user_data, now, due, QUEUED)
         self._outbox.queue.append(request)
         if ack_timeout is not None:
             self._unanswered[key] = request
@@ -238,7 +242,7 @@ class Requests:
             self._wake_by(request.submitted + self._options.request_timeout)
         if kind is PUBLISH:
             if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
-                request.queued = True
+                request.place = QUEUED
                 self._outbox.queue.append(request)
                 if key > 0:
                     self._await_answer(request, now)
@@ -441,10 +445,10 @@ class Requests:
             request = pending.get(key)
             if (
                 request is not None
-                and request.in_flight
+                and request.place == SENT
                 and request.kind is PUBLISH
                 and plain
-                and not (request.queued or request.own or request.number)
+                and not (request.own or request.number)
             ):
                 del pending[key]
                 unanswered.pop(key, None)
@@ -458,7 +462,7 @@ class Requests:
     def acked(self, ack: AckMessage, now: float) -> None:
         """Settle the request that the service has answered, or repeat it later. Answers to no request do nothing."""
         request = self.pending.get(ack.ack_id)
-        if request is None or not request.handed:
+        if request is None or not request.place & HANDED:
             return
         self.answered += 1
         if ack.success:
@@ -552,10 +556,10 @@ class Requests:
             self._backing_off.pop(key, None)
         if self._limited:
             self._limited.pop(key, None)
-        if request.queued:
+        if request.place & QUEUED:
             request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
             self._outbox.remove(request)
-        elif request.in_flight:  # what remove() does, without the call: so ends nearly every request
+        elif request.place & IN_FLIGHT:  # what remove() does, without the call: so ends nearly every request
             self._outbox.in_flight -= 1
         if request.own:
             self._own -= 1
