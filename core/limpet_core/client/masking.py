@@ -23,15 +23,19 @@ _FAST_MASKING_LIMIT: Final = 1024
 _REPEAT: Final = list(accumulate(range(_FAST_MASKING_LIMIT // 4), lambda ones, _: ones << 32 | 1, initial=0))
 """A 32-bit word multiplied by the n-th of these numbers is repeated n times."""
 
-_MOST_HEADS: Final = 4096
+MOST_HEADS: Final = 4096
 """Heads that are kept: those of payloads that are shorter."""
 
 _MANY: Final = 16
 """From so many messages on, steps for all of them cost less than a loop."""
 
 
-class _Heads(dict[int, bytes]):
-    """The heads of masked frames by the length of their payload. To make one costs more than to find it."""
+class Heads(dict[int, bytes]):
+    """The heads of masked frames by the length of their payload. To make one costs more than to find it.
+
+    Args:
+        first: the first byte of the frames.
+    """
 
     def __init__(self, first: int) -> None:
         super().__init__()
@@ -44,12 +48,12 @@ class _Heads(dict[int, bytes]):
             head = bytes((self._first, 0xFE)) + length.to_bytes(2, "big")
         else:
             head = bytes((self._first, 0xFF)) + length.to_bytes(8, "big")
-        if length < _MOST_HEADS:
+        if length < MOST_HEADS:
             self[length] = head
         return head
 
 
-_HEADS: Final = {first: _Heads(first) for first in (TEXT, BINARY)}
+_HEADS: Final = {first: Heads(first) for first in (TEXT, BINARY)}
 
 _keys = Struct("4s").iter_unpack
 _mask = Struct("<I").unpack_from

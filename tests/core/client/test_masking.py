@@ -12,7 +12,7 @@ from tests.helpers import frames
 from tests.helpers.profiles import examples
 
 from limpet_core.client import masking
-from limpet_core.client.masking import ApplyMask, Masker, find_apply_mask
+from limpet_core.client.masking import ApplyMask, Heads, Masker, find_apply_mask
 
 KINDS = st.sampled_from([frames.TEXT, frames.BINARY])
 WAYS = [None, find_apply_mask()]
@@ -60,6 +60,16 @@ def masks_of(calls: list[int]) -> Iterator[bytes]:
                 pool = pool or random_bytes(256)
                 yield pool[:4]
                 pool = pool[4:]
+
+
+@pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
+def test_heads_are_made_once_but_for_long_messages(kind: int) -> None:
+    heads = Heads(0x80 | kind)
+    sizes = [0, 1, 124, 125, 126, 127, 4095, 4096, (1 << 16) - 1, 1 << 16]
+    for _ in range(2):
+        for size in sizes:
+            assert heads[size] == frames.frame(kind, bytes(size), mask=b"MASK").partition(b"MASK")[0]
+    assert sorted(heads) == [size for size in sizes if size < 4096]
 
 
 @pytest.mark.parametrize("together", [1, 7, 15, 16, 200])

@@ -128,6 +128,7 @@ def test_a_session_that_is_dropped_amid_a_request_is_freed_though_its_user_data_
     arguments = {"join_group": (), "set_group_state": ({"a": "1"},)}.get(name, ("data",))
     if name == "set_group_state":
         drive.session.join_group("g", drive.now)
+    drive.session.send_to_group("g", "before", drive.now)
     application = Application(drive)
     getattr(drive.session, name)("g", *arguments, drive.now, user_data=application)
     drive.session.messages_to_send()
