@@ -136,8 +136,11 @@ class Invocations:
             self._deadlines.add(key, invocation, due)
             self.wake_at = min(self.wake_at, due)
 
-    def cancel(self, key: str) -> Outcome | None:
+    def cancel(self, key: str, user_data: Any) -> Outcome | None:
         """Give up an invocation, without an :class:`Invoked`.
+
+        Args:
+            user_data: that of the invocation; ``...``: whichever it has.
 
         Returns:
             ``unsent`` or ``unknown``, as in an :class:`InvocationError`; None: it is settled, or there was none.
@@ -147,7 +150,9 @@ class Invocations:
         """
         check_invocation_id(key)
         invocation = self.pending.get(key)
-        return None if invocation is None else self._give_up(invocation)
+        if invocation is None or not (user_data is ... or user_data is invocation.user_data):
+            return None
+        return self._give_up(invocation)
 
     def _give_up(self, invocation: Invocation) -> Outcome:
         self._forget(invocation)

@@ -70,7 +70,7 @@ class Outbox:
             self.repeats = None
         done, room = 0, _WINDOW - self.in_flight
         for request in self.queue:
-            if request.place & QUEUED:  # none of these is in flight: what is, would be among the repeats
+            if request.place & QUEUED:  # and not in flight: such a request is in `repeats`
                 if request.key <= 0:
                     untracked.append(request)
                     request.place = HANDED

@@ -66,10 +66,10 @@ SENT: Final = IN_FLIGHT | HANDED
 
 
 class Request(msgspec.Struct, eq=False, gc=False):
-    """A request that is not settled yet; without ``user_data``, see :func:`new_request`.
+    """A request that is not settled yet, and has no ``user_data``: :func:`new_request` makes one with or without.
 
-    The garbage collector does not look at it: nothing in it leads back to it. With a thousand requests on their way
-    that is a tenth of what it costs to send.
+    So nothing in it can lead back to it, and the garbage collector need not look at it. With a thousand requests on
+    their way that is a tenth of what it costs to send.
 
     Attributes:
         key: the ack id; a negative number for a request without an ack.
@@ -172,7 +172,7 @@ def new_request(
     event: bool = False,
     state: dict[str, str] | None = None,
 ) -> Request:
-    """Return a new request of the application; the arguments are attributes of :class:`Request`."""
+    """Return a new request; the arguments are attributes of :class:`Request`."""
     made = Request if user_data is None else TrackedRequest
     return made(
         key, kind, payload, user_data, submitted, group=group, timeout=timeout, own=own, event=event, state=state

@@ -301,10 +301,10 @@ class Requests:
             self._forget(rejoin)
         return bool(rejoins)
 
-    def withdraw(self, key: int) -> bool:
+    def withdraw(self, key: int, user_data: Any) -> bool:
         """Take a request back that was never handed to a transport; return False where that is not possible."""
         request = self.pending.get(key)
-        if request is None or request.tried:
+        if request is None or request.tried or not (user_data is ... or user_data is request.user_data):
             return False
         if request.kind is JOIN or request.kind is LEAVE:
             self._groups.withdraw(request)

@@ -987,13 +987,17 @@ class Session:
         return self._submit(new_request(key, UNSUBSCRIBE, payload, user_data, now, group, timeout=timeout), now)
 
     @alone
-    def withdraw(self, ack_id: int) -> bool:
+    def withdraw(self, ack_id: int, *, user_data: Any = ...) -> bool:
         """Take a request back that was never handed to a transport, without an ``Acked``.
+
+        Args:
+            user_data: as it was given with the request. A later request may have the same ack id, while the ``Acked``
+                of the first waits to be handed on: it stays. ``...``: the request with this ack id, whichever it is.
 
         Returns:
             False where it is too late or the ack id is unknown: then everything goes on as before.
         """
-        withdrawn = self._requests.withdraw(ack_id)
+        withdrawn = self._requests.withdraw(ack_id, user_data)
         self._lifecycle.schedule_requests()
         return withdrawn
 
@@ -1186,16 +1190,19 @@ class Session:
         return invocations
 
     @alone
-    def cancel_invocation(self, invocation_id: str, now: float) -> Outcome | None:
+    def cancel_invocation(self, invocation_id: str, now: float, *, user_data: Any = ...) -> Outcome | None:
         """Give up an invocation, without an ``Invoked``; a late answer is ignored.
 
         If it was handed to a transport, a message asks the service to cancel it (js).
+
+        Args:
+            user_data: as for :meth:`withdraw`.
 
         Returns:
             ``"unsent"``: it was never handed to a transport; ``"unknown"``: the event handler may have been called;
             None: it is settled, or there is none of this id, and everything goes on as before.
         """
-        return self._invocations.cancel(invocation_id)
+        return self._invocations.cancel(invocation_id, user_data)
 
     # ---- The end
 

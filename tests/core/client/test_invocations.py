@@ -292,6 +292,16 @@ def test_an_id_in_use_is_refused_and_free_again_when_it_is_settled() -> None:
     assert invoke(drive, invocation_id="x") == "x"
 
 
+@pytest.mark.parametrize("user_data", [None, ["mine"]])
+def test_an_invocation_is_cancelled_for_its_own_user_data_alone(user_data: object) -> None:
+    drive = connected()
+    invocation_id = invoke(drive, user_data=user_data)
+    for other in (["mine"], ["theirs"], 0, *([None] if user_data else [])):
+        assert drive.session.cancel_invocation(invocation_id, drive.now, user_data=other) is None
+    assert drive.session.cancel_invocation(invocation_id, drive.now, user_data=user_data) == "unsent"
+    assert drive.sent() == []
+
+
 def test_a_cancellation_goes_before_the_next_use_of_its_id() -> None:
     drive = connected()
     invoke(drive, invocation_id="x")

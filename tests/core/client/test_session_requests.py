@@ -840,6 +840,17 @@ def test_requests_to_a_stopped_client_fail_at_once(ask: Ask, state: str) -> None
 
 
 @each_request
+@each_request
+@pytest.mark.parametrize("user_data", [None, ["mine"]])
+def test_a_request_is_withdrawn_for_its_own_user_data_alone(ask: Ask, user_data: object) -> None:
+    drive = connected()
+    ack_id = ask(drive, user_data=user_data)
+    for other in (["mine"], ["theirs"], 0, *([None] if user_data else [])):
+        assert drive.session.withdraw(ack_id or 0, user_data=other) is False
+    assert drive.session.withdraw(ack_id or 0, user_data=user_data) is True
+    assert drive.sent() == []
+
+
 @pytest.mark.parametrize("state", ["connecting", "connected", "recovering", "waiting"])
 def test_a_request_can_be_withdrawn_before_it_is_handed_out(ask: Ask, state: str) -> None:
     drive = Drive()
