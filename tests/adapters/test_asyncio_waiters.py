@@ -169,7 +169,7 @@ def test_the_tasks_of_a_client_that_sends_much_are_woken_together() -> None:
             async with Client(service.url()) as client:
                 acks = await asyncio.gather(*[client.send_to_group("g", number) for number in range(300)])
                 assert [ack.ack_id for ack in acks] == list(range(1, 301))
-                assert not client._driver.waiting
+                assert not client._driver.publishes
 
     with BackgroundService() as service:
         run(main)

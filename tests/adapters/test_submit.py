@@ -55,6 +55,7 @@ class Recorded(Exception):
 def recorded(self: Session, *arguments: Any, **named: Any) -> None:
     call = dict(zip(("group", "data", "now"), arguments, strict=False)) | named
     call.setdefault("ack", True)
+    call.setdefault("ack_id", None)
     raise Recorded(sorted((name, repr(value)) for name, value in call.items() if name not in ("now", "user_data")))
 
 
@@ -129,13 +130,13 @@ def test_a_task_that_is_cancelled_while_it_waits_takes_the_request_back() -> Non
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(futures[0], 0.01)
             assert client.stats.requests_unsent == 1
-            assert list(client._driver.waiting) == [futures[1]]
+            assert list(client._driver.publishes.values()) == [futures[1]]
             futures[1].cancel()
             assert client.stats.requests_unsent == 0
-            assert not client._driver.waiting
+            assert not client._driver.publishes
             service.accept()
             assert await asyncio.gather(*[client.submit.send_to_group("g", number) for number in range(3)])
-            assert not client._driver.waiting
+            assert not client._driver.publishes
 
     with BackgroundService() as service:
         asyncio.run(asyncio.wait_for(main(service.url("ann"), service), LIMIT))
@@ -165,8 +166,9 @@ def test_a_client_that_was_interrupted_amid_its_work_leaves_no_future_waiting() 
 
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("instrumented", [False, True])
+@pytest.mark.parametrize("ack_id", [None, 7])
 def test_an_interrupt_right_behind_the_request_does_not_break_its_answer(
-    kind: str, instrumented: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, ack_id: int | None, instrumented: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client_type, backend = CLIENTS[kind]
     send = Session.send_to_group
@@ -183,7 +185,7 @@ def test_an_interrupt_right_behind_the_request_does_not_break_its_answer(
             async with client:
                 monkeypatch.setattr(Session, "send_to_group", interrupted)
                 with pytest.raises(KeyboardInterrupt):
-                    client.submit.send_to_group("g", "x")
+                    client.submit.send_to_group("g", "x", ack_id=ack_id)
                 monkeypatch.undo()
                 assert await client.send_to_group("g", "y")
                 assert client.state is State.CONNECTED

@@ -21,26 +21,29 @@ class AsyncDriver(BaseDriver[TransportT]):
     """Keeps one session going on an event loop.
 
     Attributes:
-        waiting: the waiters of requests and of invocations, and their ack ids (int) or invocation ids (str). Each is
-            there until its answer is here, or until its caller has given it up.
-        awaited: the same of publishes, the other way round: their ack ids are fresh, so an answer leads to its waiter.
+        publishes: the waiters of publishes by their ack ids, which are fresh; without an instrument. Each is there
+            until its answer is here, or until its caller has given it up.
+        waiting: the waiters of all other requests, and of invocations, and their ack ids (int) or invocation ids (str),
+            as long. An ack id that the caller has chosen may be in use again before its answer is handed on.
         flushing: a flush is under way already, at the end of this turn of the loop: another one would do nothing.
     """
 
-    __slots__ = ("awaited", "flushing", "waiting")
+    __slots__ = ("flushing", "publishes", "waiting")
 
     _senders: dict[bool, AsyncWaiter[None]]  # one for publishes, one for everything else
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
         self.waiting: dict[AsyncWaiter[Any], int | str] = {}
-        self.awaited: dict[int, AsyncWaiter[Ack]] = {}
+        self.publishes: dict[int, AsyncWaiter[Ack]] = {}
         self.flushing: bool = False
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         for event in events:
             if event.user_data is None:
-                settle_request(event, self.awaited.pop(event.ack_id, None))
+                settle_request(event, self.publishes.get(event.ack_id))
+                # Last: after an interrupt the answer is handed on again, and must find its waiter.
+                self.publishes.pop(event.ack_id, None)
             else:
                 self.waiting.pop(event.user_data, None)
                 settle_request(event, event.user_data)

@@ -120,7 +120,7 @@ class AsyncRequests(BaseClient[D]):
                 timeout=timeout,
             )
             assert key is not None
-            driver.awaited[key] = waiter
+            driver.publishes[key] = waiter
             if not driver.flushing:
                 driver.flush()
             try:
@@ -128,8 +128,8 @@ class AsyncRequests(BaseClient[D]):
             except SendError:
                 raise  # see _answer()
             except BaseException as error:
-                if driver.awaited.pop(key, None) is not None:
-                    self._take_back(partial(self._session.withdraw, key), error)
+                if driver.publishes.pop(key, None) is not None:
+                    self._take_back(partial(self._session.withdraw, key, user_data=None), error)
                 raise
         request = partial(
             self._session.send_to_group,
@@ -290,9 +290,9 @@ class AsyncRequests(BaseClient[D]):
         except InvocationError:
             raise  # the answer itself; its id may be in use again
         except BaseException as error:
-            # Cancelled. Not at the time of now(): a coroutine that is thrown away is closed outside its event loop.
             if driver.waiting.pop(waiter, None) is not None:
-                self._take_back(partial(self._session.cancel_invocation, key, now), error)
+                # Cancelled. Not at the time of now(): a coroutine that is thrown away is closed outside its event loop.
+                self._take_back(partial(self._session.cancel_invocation, key, now, user_data=waiter), error)
             raise
 
     # ---- Group states
@@ -358,7 +358,7 @@ class AsyncRequests(BaseClient[D]):
         except BaseException as error:
             # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
             if driver.waiting.pop(waiter, None) is not None:  # else its id may belong to another one already
-                self._take_back(partial(self._session.withdraw, ack_id), error)
+                self._take_back(partial(self._session.withdraw, ack_id, user_data=waiter), error)
             raise
 
     def _take_back(self, call: Callable[[], object], error: BaseException) -> None:

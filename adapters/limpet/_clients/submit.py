@@ -179,7 +179,7 @@ class AsyncSubmit(Submit[A]):
         # What the base does, without its calls.
         answer, now = self._new()
         driver = answer.driver = self._driver  # first: an interrupt behind the request must not break its answer
-        answer.observed = None
+        answer.key, answer.observed = 0, None
         key = self._session.send_to_group(
             group,
             data,
@@ -192,7 +192,7 @@ class AsyncSubmit(Submit[A]):
         )
         assert key is not None
         answer.key = key
-        driver.awaited[key] = answer
+        driver.publishes[key] = answer
         if not driver.flushing:
             driver.flush()
         return answer
@@ -200,7 +200,7 @@ class AsyncSubmit(Submit[A]):
     def _make(self, request: Request, observed: ObservedRequest[Any] | None) -> A:
         driver = self._driver
         answer, now = self._new()
-        answer.driver, answer.observed = driver, None  # as above; the caller tells of an interrupt
+        answer.driver, answer.key, answer.observed = driver, 0, None  # as above; the caller tells of an interrupt
         answer.key = request(now, user_data=answer)
         answer.observed = observed
         driver.waiting[answer] = answer.key
@@ -211,15 +211,17 @@ class AsyncSubmit(Submit[A]):
 def ended(answer: AsyncAnswer, error: BaseException | None) -> None:
     """Note that the request of ``answer`` has its answer, or an error."""
     driver = answer.driver
-    if driver.waiting.pop(answer, None) is None and driver.awaited.get(answer.key) is answer:
-        del driver.awaited[answer.key]
+    if driver.waiting.pop(answer, None) is None and driver.publishes.get(answer.key) is answer:
+        del driver.publishes[answer.key]
     if answer.observed is not None:
         answer.observed.ended(error)
 
 
 def take_back(answer: AsyncAnswer) -> bool:
     """Take a request back, if that is still possible, whose future was given up; return whether it was."""
-    if answer.driver.session.withdraw(answer.key):
+    withdraw = answer.driver.session.withdraw
+    # A publish with a fresh ack id has no user_data. Another request may have the id by now.
+    if withdraw(answer.key, user_data=answer) or withdraw(answer.key, user_data=None):
         answer.driver.flush()  # others may have waited for its end
         return True
     return False

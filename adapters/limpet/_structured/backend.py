@@ -250,8 +250,9 @@ class SignalWaiter(Generic[T]):
 
     def set_exception(self, exception: BaseException) -> None:
         """Wake the waiter with ``exception``."""
-        self._error = exception
-        self.set_result(None)  # type: ignore[arg-type]
+        self._done, self._error = True, exception
+        if self._event is not None:
+            self._event.set()
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._event is None:

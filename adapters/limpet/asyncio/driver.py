@@ -95,7 +95,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._fault: BaseException | None = None
         self.flushing: bool = False
         self.written: bool = False
-        self._thread = 0  # in which the last request was made that asked for the running loop
+        self._thread = 0  # that of the loop when a flush was asked for
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
         self._starting: asyncio.Future[Connected | Stopped] | None = None
@@ -116,33 +116,33 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
-        loop = self._loop if self.flushing and get_ident() == self._thread else self._requests_loop()
+        if self.flushing and get_ident() == self._thread and self._loop.is_running():  # see _running_home()
+            loop = self._loop
+        else:
+            loop = self._running_home()
         waiter = Waiter(loop=loop)
         waiter.callback = None
         return waiter, loop.time()
 
     def begin_submitted(self, kind: type[Submitted] = Submitted) -> tuple[Submitted, float]:
         """Return a future of a kind for a new request of ``client.submit``, and the session's time."""
-        if self.flushing and get_ident() == self._thread:
+        if self.flushing and get_ident() == self._thread and self._loop.is_running():
             loop = self._loop
         else:
             try:
-                loop = self._requests_loop()
+                loop = self._running_home()
             except RuntimeError:
                 raise self.outside() from None
         return kind(loop=loop), loop.time()
 
-    def _requests_loop(self) -> asyncio.AbstractEventLoop:
+    def _running_home(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, for a new request; raises as :meth:`_may_run`.
 
-        Until the flush, which is in this turn of the loop, requests in this thread need not ask again: that takes a
-        system call on Python 3.11, a twentieth of a send.
+        To ask for it takes a system call on Python 3.11, which is a twentieth of a send. The thread that has asked for
+        a flush, in this turn of the client's loop, need not ask again, unless the loop was left before the flush.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._home:
-            self._may_run(loop)
-        self._thread = get_ident()
-        return loop
+        return loop if loop is self._home else self._may_run(loop)
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters; many are woken together."""
@@ -152,22 +152,23 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         woken: list[Waiter] = []
         # First: whatever interrupts the rest, no caller waits for ever.
         self._loop.call_soon(wake, self._loop, iter(woken))
-        gone, awaited = self.waiting.pop, self.awaited.pop
+        gone, publishes = self.waiting.pop, self.publishes
         for event in events:
             waiter: Any = event.user_data
             if waiter is not None:
                 gone(waiter, None)
-            elif (waiter := awaited(event.ack_id, None)) is None:
+            elif (waiter := publishes.get(event.ack_id)) is None:
                 continue
-            if waiter.done():
-                continue
-            if event.error is not None:
-                waiter.set_exception(event.error)
-            elif type(waiter) is Waiter:
-                woken.append(waiter)
-                set_result(waiter, Ack(event.ack_id, event.duplicate))
-            else:
-                waiter.set_result(Ack(event.ack_id, event.duplicate))
+            if not waiter.done():
+                if event.error is not None:
+                    waiter.set_exception(event.error)
+                elif type(waiter) is Waiter:
+                    woken.append(waiter)
+                    set_result(waiter, Ack(event.ack_id, event.duplicate))
+                else:
+                    waiter.set_result(Ack(event.ack_id, event.duplicate))
+            if event.user_data is None:  # last: after an interrupt the answer is handed on again
+                publishes.pop(event.ack_id, None)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
@@ -232,6 +233,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
         if not self.flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
+            self._thread = get_ident()
             self._loop.call_soon(self._flushed)
             self.flushing = True
 
@@ -332,13 +334,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
     def _abandon(self, failure: ConnectError) -> None:
         """Fail the calls that still wait for an answer: the session may have forgotten them."""
         why = f"the client has stopped: {failure}"
-        awaited = ((waiter, key) for key, waiter in self.awaited.items())
-        for waiter, key in (*self.waiting.items(), *awaited):
+        publishes = ((waiter, key) for key, waiter in self.publishes.items())
+        for waiter, key in (*self.waiting.items(), *publishes):
             if not waiter.done():
                 error = InvocationError if isinstance(key, str) else partial(SendError, key)
                 waiter.set_exception(error("Stopped", why, "unknown"))
         self.waiting.clear()
-        self.awaited.clear()
+        self.publishes.clear()
 
     def settle(self, event: Connected | Stopped) -> None:
         """Wake the callers of :meth:`start` or :meth:`stop`."""

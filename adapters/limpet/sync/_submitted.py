@@ -159,7 +159,7 @@ class Submitted(Future[Ack]):
         if not self.done():
             self._end("CANCELLED_AND_NOTIFIED", CancelledError())
             if self.key is not None:
-                self._driver.session.withdraw(self.key)
+                self._driver.session.withdraw(self.key, user_data=self)
 
     def set_result(self, result: Ack) -> None:
         self._result = result

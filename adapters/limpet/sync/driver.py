@@ -244,9 +244,9 @@ class Driver(BaseDriver[Transport]):
             self.unacked.withdraw(call)
         elif call.key is not None and not call.done():
             if isinstance(call.key, str):
-                self.session.cancel_invocation(call.key, self.now())
+                self.session.cancel_invocation(call.key, self.now(), user_data=call)
             else:
-                self.session.withdraw(call.key)
+                self.session.withdraw(call.key, user_data=call)
 
     def call_back(self, future: Future) -> None:
         """Have the thread that calls callbacks ``tell()`` who waits for ``future``."""

@@ -840,7 +840,6 @@ def test_requests_to_a_stopped_client_fail_at_once(ask: Ask, state: str) -> None
 
 
 @each_request
-@each_request
 @pytest.mark.parametrize("user_data", [None, ["mine"]])
 def test_a_request_is_withdrawn_for_its_own_user_data_alone(ask: Ask, user_data: object) -> None:
     drive = connected()
@@ -851,6 +850,7 @@ def test_a_request_is_withdrawn_for_its_own_user_data_alone(ask: Ask, user_data:
     assert drive.sent() == []
 
 
+@each_request
 @pytest.mark.parametrize("state", ["connecting", "connected", "recovering", "waiting"])
 def test_a_request_can_be_withdrawn_before_it_is_handed_out(ask: Ask, state: str) -> None:
     drive = Drive()
