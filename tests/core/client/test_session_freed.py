@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
+from simulation.inspect import pending
 from tests.helpers.driving import Drive
 
 LARGE = "x" * 100_000
@@ -138,14 +139,18 @@ def test_a_session_that_is_dropped_amid_a_request_is_freed_though_its_user_data_
     assert alive() is None
 
 
-def test_the_garbage_collector_does_not_look_at_requests_without_user_data() -> None:
+def test_the_garbage_collector_looks_at_requests_with_user_data_alone() -> None:
     drive = Drive()
     drive.connect()
-    drive.session.send_to_group("g", "first", drive.now)
-    before = len(gc.get_objects())
-    for _ in range(1000):
-        drive.session.send_to_group("g", "one of a thousand", drive.now)
-    assert len(gc.get_objects()) - before < 100
+    session, now = drive.session, drive.now
+    for user_data in (None, drive):
+        session.join_group("g", now, user_data=user_data)
+        session.send_event("order", "x", now, user_data=user_data)
+        session.send_to_group("g", "x", now, timeout=5.0, user_data=user_data)
+        session.send_to_group("g", "x", now, user_data=user_data)
+    requests = pending(session)
+    assert [gc.is_tracked(request) for request in requests] == [False] * 4 + [True] * 4
+    assert [request.group for request in requests] == ["g", "", "", ""] * 2
 
 
 def test_a_stream_of_100_000_fragments_holds_no_more_than_one_of_a_thousand() -> None:
