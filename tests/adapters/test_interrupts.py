@@ -398,9 +398,9 @@ class Interrupting:
     def step(self, frame: FrameType, event: str, argument: object) -> Any:
         # An interrupt at the entry of a function, before its `try`, is out of reach: the call has not begun. Python
         # looks for signals at calls and jumps, and there is none between the end of a session's call and this
-        # assignment.
+        # assignment. The call of the only callback is as that of one of several, above.
         source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and source not in ("try:", 'self.running = ""'):
+        if event == "line" and source not in ("try:", 'self.running = ""', "result = only(event)"):
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt

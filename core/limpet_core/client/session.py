@@ -567,9 +567,9 @@ class Session:
             if sequenced + others != len(messages):
                 lifecycle.schedule_requests()  # data alone makes nothing due
         finally:
+            self.running = ""
             if sequenced or others:
                 counters.messages_in += sequenced + others
-            self.running = ""
 
     def _receive_other_kind(self, name: str, reason: str, now: float) -> None:
         if self.running:
