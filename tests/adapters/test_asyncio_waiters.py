@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.waiting import LIMIT
 
 from limpet import SendError
-from limpet.asyncio import Client, driver
+from limpet.asyncio import Client, _waiters
 from limpet.asyncio._waiters import Waiter, set_result, wake
 from limpet.testing import BackgroundService
 
@@ -165,7 +165,7 @@ def test_the_tasks_of_a_client_that_sends_much_are_woken_together() -> None:
         wake(loop, iter(together))
 
     async def main() -> None:
-        with patch.object(driver, "wake", counted):
+        with patch.object(_waiters, "wake", counted):
             async with Client(service.url()) as client:
                 acks = await asyncio.gather(*[client.send_to_group("g", number) for number in range(300)])
                 assert [ack.ack_id for ack in acks] == list(range(1, 301))

@@ -24,7 +24,7 @@ import limpet.asyncio
 import limpet.trio
 from limpet import Ack, GroupMessage, LocalProtocolError, SendError
 from limpet._clients import async_driver
-from limpet.asyncio import driver
+from limpet.asyncio import _waiters
 from limpet.testing import BackgroundService
 
 CLIENTS = [
@@ -124,7 +124,7 @@ def test_an_interrupt_while_an_answer_is_handed_on_leaves_nobody_waiting(many: i
         client = limpet.asyncio.Client(service.url(), options())
         loop.run_until_complete(client.start())
         tasks = [loop.create_task(client.send_to_group(GROUP, number)) for number in range(many)]
-        target = (driver, "set_result") if many > 1 else (async_driver, "settle_request")
+        target = (_waiters, "set_result") if many > 1 else (async_driver, "settle_request")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*target, partial(interrupted, getattr(*target)))
             with pytest.raises(KeyboardInterrupt):

@@ -6,9 +6,12 @@ A future calls each of its callbacks by a handle of its own, which is a fifth of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from typing import Any
+
+from limpet import Ack, Acked
+from limpet._clients.waiters import AsyncWaiter
 
 Callback = Callable[["Waiter"], object]
 
@@ -73,5 +76,37 @@ def wake(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
             loop.call_soon(wake, loop, iter(rest))
 
 
-# For many at once, in place of the methods above: somebody calls wake() then.
 set_result = asyncio.Future[Any].set_result
+"""In place of the method of :class:`Waiter`, for many at once: :func:`wake` is called then."""
+
+
+def settle(
+    loop: asyncio.AbstractEventLoop,
+    events: Iterable[Acked],
+    waiting: dict[AsyncWaiter[Any], int | str],
+    publishes: dict[int, AsyncWaiter[Ack]],
+) -> None:
+    """Give the ends of requests to their waiters, and wake the tasks together.
+
+    Args:
+        waiting, publishes: see :class:`limpet._clients.async_driver.AsyncDriver`; the waiters are taken out.
+    """
+    woken: list[Waiter] = []
+    # First: whatever interrupts the rest, no caller waits for ever.
+    loop.call_soon(wake, loop, iter(woken))
+    for event in events:
+        waiter: Any = event.user_data
+        if waiter is not None:
+            waiting.pop(waiter, None)
+        elif (waiter := publishes.get(event.ack_id)) is None:
+            continue
+        if not waiter.done():
+            if event.error is not None:
+                waiter.set_exception(event.error)
+            elif type(waiter) is Waiter:
+                woken.append(waiter)
+                set_result(waiter, Ack(event.ack_id, event.duplicate))
+            else:
+                waiter.set_result(Ack(event.ack_id, event.duplicate))
+        if event.user_data is None:  # last: after an interrupt the answer is handed on again
+            publishes.pop(event.ack_id, None)

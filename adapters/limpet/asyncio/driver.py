@@ -13,7 +13,6 @@ from threading import get_ident
 from typing import Any
 
 from limpet import (
-    Ack,
     Acked,
     Connected,
     ConnectError,
@@ -34,7 +33,7 @@ from limpet.asyncio._callbacks import CallbackTask
 from limpet.asyncio._messages import MessageHome, MessageTasks
 from limpet.asyncio._submitted import Submitted
 from limpet.asyncio._tcp import TcpConnection
-from limpet.asyncio._waiters import Waiter, set_result, wake
+from limpet.asyncio._waiters import Waiter, settle
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
@@ -148,27 +147,8 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         """Give the ends of requests to their waiters; many are woken together."""
         if len(events) < 2:
             super().settle_requests(events)
-            return
-        woken: list[Waiter] = []
-        # First: whatever interrupts the rest, no caller waits for ever.
-        self._loop.call_soon(wake, self._loop, iter(woken))
-        gone, publishes = self.waiting.pop, self.publishes
-        for event in events:
-            waiter: Any = event.user_data
-            if waiter is not None:
-                gone(waiter, None)
-            elif (waiter := publishes.get(event.ack_id)) is None:
-                continue
-            if not waiter.done():
-                if event.error is not None:
-                    waiter.set_exception(event.error)
-                elif type(waiter) is Waiter:
-                    woken.append(waiter)
-                    set_result(waiter, Ack(event.ack_id, event.duplicate))
-                else:
-                    waiter.set_result(Ack(event.ack_id, event.duplicate))
-            if event.user_data is None:  # last: after an interrupt the answer is handed on again
-                publishes.pop(event.ack_id, None)
+        else:
+            settle(self._loop, events, self.waiting, self.publishes)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. Raises LocalProtocolError if that is not asyncio's."""
