@@ -92,7 +92,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
-        self.flushing: bool = False
         self.written: bool = False
         self._thread = 0  # that of the loop when a flush was asked for
         self._sends = 0
