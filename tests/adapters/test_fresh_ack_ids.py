@@ -24,7 +24,7 @@ import limpet.asyncio
 import limpet.trio
 from limpet import Ack, GroupMessage, LocalProtocolError, SendError
 from limpet._clients import async_driver
-from limpet.asyncio import _waiters
+from limpet.asyncio import _submitted, _waiters
 from limpet.testing import BackgroundService
 
 CLIENTS = [
@@ -135,6 +135,46 @@ def test_an_interrupt_while_an_answer_is_handed_on_leaves_nobody_waiting(many: i
         assert all(isinstance(task.exception(), SendError) or task.result() for task in done)
         assert not client._driver.publishes
         loop.run_until_complete(client.stop())
+    loop.close()
+
+
+@pytest.mark.parametrize("many", [1, 5])
+def test_an_interrupt_behind_a_refusal_leaves_no_future_without_it(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts: list[BaseException] = []
+    ended = _submitted.ended
+
+    def interrupted(answer: Any, error: BaseException | None) -> None:
+        ended(answer, error)
+        if interrupts:
+            raise interrupts.pop()
+
+    monkeypatch.setattr(_submitted, "ended", interrupted)
+    futures: list[asyncio.Future[Ack]] = []
+
+    async def main() -> None:
+        async with Scripted() as service:
+            client = limpet.asyncio.Client(service.url, options())
+            starting = asyncio.create_task(client.start())
+            peer = await service.establishes()
+            await bounded(starting)
+            futures.extend(client.submit.send_to_group(GROUP, number) for number in range(many))
+            refused = [(await peer.request())["ackId"] for _ in range(many)]
+            interrupts.append(KeyboardInterrupt())
+            error = {"name": "Forbidden", "message": "no"}
+            answers = [{"type": "ack", "ackId": ack_id, "success": False, "error": error} for ack_id in refused]
+            peer.raw(b"".join(frame(TEXT, json.dumps(each)) for each in answers))
+            await bounded(asyncio.wait(futures))
+            await bounded(client.stop())
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # asyncio's view of the interrupt
+    task = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    assert not interrupts
+    loop.run_until_complete(task)
+    for future in futures:
+        assert isinstance(future.exception(), SendError)
     loop.close()
 
 
@@ -252,4 +292,17 @@ def test_a_thread_in_which_the_client_ran_before_is_another_one_now() -> None:
     with BackgroundService() as service, ThreadPoolExecutor(1) as thread:
         client = limpet.asyncio.Client(service.url(), options())
         thread.submit(before).result(LIMIT)
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+
+
+def test_a_flush_that_a_closed_loop_owes_holds_up_no_later_start() -> None:
+    async def main() -> None:
+        client._driver.flushing = client._driver.written = True  # as an interrupt amid a turn of that loop leaves it
+        await client.start()
+        assert not client._driver.flushing
+        assert await asyncio.gather(*[client.send_to_group(GROUP, number) for number in range(3)])
+        await client.stop()
+
+    with BackgroundService() as service:
+        client = limpet.asyncio.Client(service.url(), options())
         asyncio.run(asyncio.wait_for(main(), LIMIT))

@@ -27,8 +27,8 @@ class Submitted(asyncio.Future[Ack]):
     observed: ObservedRequest[Any] | None
 
     def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
+        super().set_exception(error)  # first: after an interrupt, the answer is handed on again to those without one
         ended(self, error if isinstance(error, BaseException) else None)
-        super().set_exception(error)
         self.__class__ = Failed  # pyright: ignore[reportAttributeAccessIssue]
 
     def cancel(self, msg: Any | None = None) -> bool:

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from threading import get_ident
 from typing import Any
 
 from limpet import (
@@ -76,7 +75,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_soon",
         "_starting",
         "_stopping",
-        "_thread",
         "_timer",
         "_timer_at",
         "callbacks",
@@ -93,7 +91,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
         self.written: bool = False
-        self._thread = 0  # that of the loop when a flush was asked for
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
         self._starting: asyncio.Future[Connected | Stopped] | None = None
@@ -114,33 +111,22 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
-        if self.flushing and get_ident() == self._thread and self._loop.is_running():  # see _running_home()
-            loop = self._loop
-        else:
-            loop = self._running_home()
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            self._may_run(loop)
         waiter = Waiter(loop=loop)
         waiter.callback = None
         return waiter, loop.time()
 
     def begin_submitted(self, kind: type[Submitted] = Submitted) -> tuple[Submitted, float]:
         """Return a future of a kind for a new request of ``client.submit``, and the session's time."""
-        if self.flushing and get_ident() == self._thread and self._loop.is_running():
-            loop = self._loop
-        else:
-            try:
-                loop = self._running_home()
-            except RuntimeError:
-                raise self.outside() from None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self.outside() from None
+        if loop is not self._home:
+            self._may_run(loop)
         return kind(loop=loop), loop.time()
-
-    def _running_home(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop, for a new request; raises as :meth:`_may_run`.
-
-        To ask for it takes a system call on Python 3.11, which is a twentieth of a send. The thread that has asked for
-        a flush, in this turn of the client's loop, need not ask again, unless the loop was left before the flush.
-        """
-        loop = asyncio.get_running_loop()
-        return loop if loop is self._home else self._may_run(loop)
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters; many are woken together."""
@@ -173,6 +159,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             self.callbacks.forget(loop)
         self.start_session(self.now(), timeout)
         self._home = self._loop = loop
+        self.flushing = self.written = False  # a loop may have been left before its flush
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
         self.drain()
@@ -212,7 +199,6 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         """Write what was added to the session in this turn of the loop, together, at its end: no answer is awaited."""
         if not self.flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
-            self._thread = get_ident()
             self._loop.call_soon(self._flushed)
             self.flushing = True
 
