@@ -474,8 +474,6 @@ class Session:
             return
         try:
             self.running = "receive_acks"
-            if not lifecycle.open:
-                return
             self._liveness.heard = now
             self._counters.bytes_in += acks.size
             self._requests.acked_at_once(acks.ids, now)

@@ -146,6 +146,23 @@ def test_a_refusal_without_much_of_a_reason_is_a_refusal(error: Any) -> None:
 
 
 @each_request
+def test_a_second_refusal_of_a_request_that_waits_for_its_repeat_uses_one_up(ask: Ask) -> None:
+    drive = connected(resend="always" if ask is ASKS["event"] else "safe")
+    ack_id = ask(drive)
+    first = drive.sent()
+    drive.says(refused(ack_id, "InternalServerError"), refused(ack_id, "InternalServerError"))
+    drive.advance(0.999)
+    assert (drive.sent(), drive.events()) == ([], [])
+    drive.advance(10.0)
+    assert drive.sent() == first
+    drive.says(refused(ack_id, "InternalServerError"))
+    drive.advance(10.0)
+    assert drive.sent() == first
+    drive.says(refused(ack_id, "InternalServerError", "still"))
+    assert drive.answers()[ack_id].startswith("InternalServerError/")
+
+
+@each_request
 @pytest.mark.parametrize("name", ["InternalServerError", "Timeout"])
 def test_internal_server_error_is_retried_three_times_under_the_same_ack_id(ask: Ask, name: str) -> None:
     drive = connected(resend="always" if ask is ASKS["event"] else "safe")

@@ -9,6 +9,7 @@ import pytest
 from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.protocol.names import JSON, RELIABLE_JSON, RELIABLE_PROTOBUF
+from limpet_core.protocol.protobuf.codec import ping
 from limpet_core.service import ClientGrant, Limits, RawMode
 from limpet_core.service.cluster import commands
 from limpet_core.service.data_plane import writes
@@ -158,6 +159,20 @@ def test_pings_are_answered_without_the_log(as_text: bool) -> None:
     assert ann.got[-1] == {"type": "pong"}
     cluster.run()
     assert len(cluster.log) == before
+
+
+def test_a_ping_of_a_client_with_binary_frames_is_answered_without_the_log() -> None:
+    cluster = Cluster("a")
+    ann = cluster.connect("a", subprotocol=RELIABLE_PROTOBUF, reads=False)
+    assert ann.transport is not None
+    ann.transport.messages_to_send()
+    before = len(cluster.log)
+    for data, entries in ((ping, 0), ("a text", 1)):
+        cluster.nodes["a"].replica.receive(ann.transport, data, cluster.now)
+        cluster.run()
+        assert len(cluster.log) == before + entries
+        if not entries:
+            assert len(ann.transport.messages_to_send()) == 1  # the pong
 
 
 @pytest.mark.parametrize(
