@@ -90,6 +90,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._soon: asyncio.TimerHandle | None = None  # of what is due before that, such as an acknowledgement
         self._timer_at = math.inf  # when `_timer` fires
         self._fault: BaseException | None = None
+        self.flushing: bool = False
         self.written: bool = False
         self._sends = 0
         self._max_sends = min(_SENDS, self.session.options.max_pending_requests)
