@@ -92,7 +92,7 @@ def settle(
         waiting, publishes: see :class:`limpet._clients.async_driver.AsyncDriver`; the waiters are taken out.
     """
     woken: list[Waiter] = []
-    # First: whatever interrupts the rest, no caller waits for ever.
+    # First: an interrupt amid the rest leaves no task asleep whose result is set here. An error wakes its task itself.
     loop.call_soon(wake, loop, iter(woken))
     for event in events:
         waiter: Any = event.user_data
