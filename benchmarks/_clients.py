@@ -109,9 +109,9 @@ class Ours:
     async def send(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
         async with self.client(url) as client:
             if self.submit:
-                submit = client.submit
-                return await repeat_submitted(lambda: submit.send_to_group("bench", data), in_flight, seconds)
-            return await repeat(lambda: client.send_to_group("bench", data), in_flight, seconds)
+                submit = functools.partial(client.submit.send_to_group, "bench", data)
+                return await repeat_submitted(submit, in_flight, seconds)
+            return await repeat(functools.partial(client.send_to_group, "bench", data), in_flight, seconds)
 
     async def stream(self, url: str, in_flight: int, seconds: float, data: str) -> Result:
         async with self.client(url) as client, client.open_stream("bench") as stream:
@@ -206,9 +206,11 @@ class OursSync:
         with self.client(url) as client:
             if self.submit:
                 submit = client.submit
-                return repeat_submitted_blocking(lambda: submit.send_to_group("bench", data), in_flight, seconds)
+                return repeat_submitted_blocking(
+                    functools.partial(submit.send_to_group, "bench", data), in_flight, seconds
+                )
             assert in_flight == 1, "one thread, one request"
-            return repeat_blocking(lambda: client.send_to_group("bench", data), seconds)
+            return repeat_blocking(functools.partial(client.send_to_group, "bench", data), seconds)
 
 
 class OfficialAio:
@@ -242,7 +244,9 @@ class OfficialAio:
         from azure.messaging.webpubsubclient.models import WebPubSubDataType
 
         async with self.client(url) as client:
-            return await repeat(lambda: client.send_to_group("bench", data, WebPubSubDataType.TEXT), in_flight, seconds)
+            return await repeat(
+                functools.partial(client.send_to_group, "bench", data, WebPubSubDataType.TEXT), in_flight, seconds
+            )
 
     async def idle(self, url: str, count: int, seconds: float) -> None:
         async def opened(tasks: anyio.abc.TaskGroup) -> object:
@@ -287,7 +291,7 @@ class OfficialSync:
         assert in_flight == 1, "one thread, one request"
         client = self.client(url)
         client.open()
-        return repeat_blocking(lambda: client.send_to_group("bench", data, WebPubSubDataType.TEXT), seconds)
+        return repeat_blocking(functools.partial(client.send_to_group, "bench", data, WebPubSubDataType.TEXT), seconds)
 
 
 class Recipe:

@@ -94,36 +94,54 @@ async def beside_a_timer(receive: Callable[[], Awaitable[Result]]) -> Result:
     }
 
 
+class Rounds:
+    """Requests that tasks make again and again.
+
+    Attributes:
+        answered: how many have been answered.
+        going: there are to be more.
+    """
+
+    def __init__(self) -> None:
+        self.answered, self.going = 0, True
+
+    async def measured(self, work: Callable[[], Awaitable[None]], tasks: int, seconds: float) -> Result:
+        """Do the work in so many tasks; a quarter of the time to warm up."""
+        async with anyio.create_task_group() as group:
+            for _ in range(tasks):
+                group.start_soon(work)
+            await anyio.sleep(seconds / 4)
+            before = Snapshot(self.answered)
+            await anyio.sleep(seconds)
+            result = before.until(Snapshot(self.answered))
+            self.going = False
+        return result
+
+
 async def repeat(request: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Result:
-    """So many tasks, each asking again as soon as it is answered; a quarter of the time to warm up."""
-    answered, going = 0, True
+    """So many tasks, each asking again as soon as it is answered."""
+    rounds = Rounds()
 
-    async def worker() -> None:
-        nonlocal answered
-        while going:
+    async def work() -> None:
+        while rounds.going:
             await request()
-            answered += 1
+            rounds.answered += 1
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(in_flight):
-            tasks.start_soon(worker)
-        await anyio.sleep(seconds / 4)
-        before = Snapshot(answered)
-        await anyio.sleep(seconds)
-        result = before.until(Snapshot(answered))
-        going = False
-    return result
+    return await rounds.measured(work, in_flight, seconds)
 
 
 async def repeat_submitted(submit: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Result:
-    """The same in one task, with so many futures: for each that is answered, one more is asked for."""
-    futures = collections.deque(submit() for _ in range(in_flight - 1))
+    """One task with so many futures: for the oldest, as soon as it is answered, one more is asked for."""
+    rounds = Rounds()
 
-    async def request() -> None:
-        futures.append(submit())
-        await futures.popleft()
+    async def work() -> None:
+        futures = collections.deque(submit() for _ in range(in_flight - 1))
+        while rounds.going:
+            futures.append(submit())
+            await futures.popleft()
+            rounds.answered += 1
 
-    return await repeat(request, 1, seconds)
+    return await rounds.measured(work, 1, seconds)
 
 
 def repeat_submitted_blocking(submit: Callable[[], Any], in_flight: int, seconds: float) -> Result:

@@ -115,9 +115,12 @@ class AsyncRequests(BaseClient[D]):
                 now,
                 data_type=data_type,
                 no_echo=no_echo,
+                ack=True,
+                ack_id=None,
                 metadata=metadata,
                 ttl=ttl,
                 timeout=timeout,
+                user_data=None,
             )
             assert key is not None
             driver.publishes[key] = waiter

@@ -186,9 +186,12 @@ class AsyncSubmit(Submit[A]):
             now,
             data_type=data_type,
             no_echo=no_echo,
+            ack=True,
+            ack_id=None,
             metadata=metadata,
             ttl=ttl,
             timeout=timeout,
+            user_data=None,
         )
         assert key is not None
         answer.key = key
