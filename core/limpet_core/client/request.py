@@ -61,8 +61,15 @@ IN_FLIGHT: Final = 2
 HANDED: Final = 4
 """The request was handed to a transport under the current connection id."""
 
+ORDINARY: Final = 8
+"""The request is a publish of the application with an ack and without a timeout of its own: nothing but the outbox and
+the time of its next repeat needs to be looked at when it is answered.
+"""
+
 SENT: Final = IN_FLIGHT | HANDED
-"""The place of nearly every request that is answered. It is one number, since to set an attribute takes long."""
+NEW_PUBLISH: Final = ORDINARY | QUEUED
+SENT_PUBLISH: Final = ORDINARY | SENT
+"""The flags of nearly every request that is answered: one number, since to look at four attributes takes long."""
 
 
 class Request(msgspec.Struct, eq=False, gc=False):
@@ -77,7 +84,7 @@ class Request(msgspec.Struct, eq=False, gc=False):
         user_data: comes back with the answer.
         submitted: the time of the call, in seconds.
         due: the time of the next repeat, while the request waits for its answer or its backoff.
-        place: where the request is: some of :data:`QUEUED`, :data:`IN_FLIGHT` and :data:`HANDED`.
+        flags: some of :data:`QUEUED`, :data:`IN_FLIGHT`, :data:`HANDED` and :data:`ORDINARY`.
         group: the group, unless the request is a publish: then it is empty.
         handed_before: whether the request was handed to a transport under a connection id before the current one.
         failures: repeats used up, by errors that may pass and by missing acks.
@@ -103,7 +110,7 @@ class Request(msgspec.Struct, eq=False, gc=False):
     user_data: Any
     submitted: float
     due: float = math.inf
-    place: int = 0
+    flags: int = 0
     group: str = ""
     handed_before: bool = False
     failures: int = 0
@@ -122,7 +129,7 @@ class Request(msgspec.Struct, eq=False, gc=False):
     @property
     def queued(self) -> bool:
         """Whether the request is in the queue for the open transport."""
-        return self.place & QUEUED > 0
+        return self.flags & QUEUED > 0
 
     @queued.setter
     def queued(self, queued: bool) -> None:
@@ -131,7 +138,7 @@ class Request(msgspec.Struct, eq=False, gc=False):
     @property
     def in_flight(self) -> bool:
         """Whether the open transport has the request and its answer is awaited."""
-        return self.place & IN_FLIGHT > 0
+        return self.flags & IN_FLIGHT > 0
 
     @in_flight.setter
     def in_flight(self, in_flight: bool) -> None:
@@ -140,14 +147,14 @@ class Request(msgspec.Struct, eq=False, gc=False):
     @property
     def handed(self) -> bool:
         """Whether the request was handed to a transport under the current connection id."""
-        return self.place & HANDED > 0
+        return self.flags & HANDED > 0
 
     @handed.setter
     def handed(self, handed: bool) -> None:
         self._set(HANDED, handed)
 
-    def _set(self, place: int, there: bool) -> None:
-        self.place = self.place | place if there else self.place & ~place
+    def _set(self, flag: int, on: bool) -> None:
+        self.flags = self.flags | flag if on else self.flags & ~flag
 
     @property
     def tried(self) -> bool:
@@ -174,6 +181,17 @@ def new_request(
 ) -> Request:
     """Return a new request; the arguments are attributes of :class:`Request`."""
     made = Request if user_data is None else TrackedRequest
+    flags = ORDINARY if kind is PUBLISH and key > 0 and timeout is None and not own else 0
     return made(
-        key, kind, payload, user_data, submitted, group=group, timeout=timeout, own=own, event=event, state=state
+        key,
+        kind,
+        payload,
+        user_data,
+        submitted,
+        flags=flags,
+        group=group,
+        timeout=timeout,
+        own=own,
+        event=event,
+        state=state,
     )

@@ -20,6 +20,7 @@ from limpet_core.client.request import (
     IN_FLIGHT,
     JOIN,
     LEAVE,
+    NEW_PUBLISH,
     NOT_HANDLED,
     PUBLISH,
     QUEUED,
@@ -27,7 +28,7 @@ from limpet_core.client.request import (
     RENEW,
     RENEWALS,
     RESTORE,
-    SENT,
+    SENT_PUBLISH,
     Kind,
     Request,
     TrackedRequest,
@@ -73,6 +74,7 @@ class Requests:
     """
 
     __slots__ = (
+        "_ack_timeout",
         "_backing_off",
         "_codec",
         "_connection_id",
@@ -88,6 +90,7 @@ class Requests:
         "_own",
         "_own_key",
         "_pacing",
+        "_quick",
         "_random",
         "_ready",
         "_secrets",
@@ -114,6 +117,7 @@ class Requests:
         lines: LogLines,
     ) -> None:
         self._options = options
+        self._ack_timeout = math.inf if options.ack_timeout is None else options.ack_timeout
         self._random = random
         self._codec = codec
         self._secrets = secrets
@@ -126,7 +130,8 @@ class Requests:
         self._events = events
         self._log = lines
         self._outbox = outbox
-        self._ready = False
+        self._ready = False  # requests can be handed to a transport
+        self._quick = False  # and a publish needs no more than publish() does
         self._next_key = 1
         self._own_key = _OWN_KEYS
         self._own = 0  # how many are the session's own, renewals included
@@ -190,26 +195,25 @@ class Requests:
         Raises:
             TooManyRequests, InvalidType, InvalidValue: nothing has changed then.
         """
-        pending, options = self.pending, self._options
+        pending = self.pending
         if len(pending) - self._own >= self.allowance.requests:
             self.check_room()
         key = self._next_key
         payload = self._codec.encode_send(
-            group, data, data_type, no_echo, key, options.max_request_size, ttl_seconds, metadata
+            group, data, data_type, no_echo, key, self._options.max_request_size, ttl_seconds, metadata
         )
-        if options.request_timeout is not None or pending is NOTHING or not self._ready:
+        if not self._quick:
             self.submit(new_request(key, PUBLISH, payload, user_data, now), now)
             return key
         self._next_key = key + 1
-        ack_timeout = options.ack_timeout
-        due = math.inf if ack_timeout is None else now + ack_timeout
-        made = Request if user_data is None else TrackedRequest
-        pending[key] = request = made(key, PUBLISH, payload, user_data, now, due, QUEUED)
+        due = now + self._ack_timeout
+        pending[key] = request = (Request if user_data is None else TrackedRequest)(
+            key, PUBLISH, payload, user_data, now, due, NEW_PUBLISH
+        )
         self._outbox.queue.append(request)
-        if ack_timeout is not None:
-            self._unanswered[key] = request
-            if due < self.wake_at:
-                self.wake_at = due
+        self._unanswered[key] = request
+        if due < self.wake_at:
+            self.wake_at = due
         return key
 
     def submit(self, request: Request, now: float) -> None:
@@ -229,6 +233,7 @@ class Requests:
             self._untracked = key
         if self.pending is NOTHING:
             self.pending, self._unanswered = {}, {}
+            self._set_ready(self._ready)
         self.pending[key] = request
         if request.timeout is not None:
             if self._deadlines is NO_DEADLINES:
@@ -242,7 +247,7 @@ class Requests:
             self._wake_by(request.submitted + self._options.request_timeout)
         if kind is PUBLISH:
             if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
-                request.place = QUEUED
+                request.queued = True
                 self._outbox.queue.append(request)
                 if key > 0:
                     self._await_answer(request, now)
@@ -330,12 +335,10 @@ class Requests:
 
     def _await_answer(self, request: Request, now: float) -> None:
         """Wait for the answer until ``ack_timeout``, as the last of the requests that do."""
-        timeout = self._options.ack_timeout
-        if timeout is not None:
-            request.due = due = now + timeout
-            self._unanswered[request.key] = request
-            if due < self.wake_at:
-                self.wake_at = due
+        request.due = due = now + self._ack_timeout
+        self._unanswered[request.key] = request
+        if due < self.wake_at:
+            self.wake_at = due
 
     def take(self) -> list[bytes]:
         """Return the payloads to send now; from here on they count as handed to the transport."""
@@ -346,13 +349,17 @@ class Requests:
 
     # ---- Connections and transports
 
+    def _set_ready(self, ready: bool) -> None:
+        self._ready = ready
+        self._quick = ready and self.pending is not NOTHING and self._options.request_timeout is None
+
     def connected(self, connection_id: str, now: float) -> None:
         """Send all requests in order on a new connection, behind the rejoins of groups."""
         if not self._options.auto_rejoin_groups:
             for group in self._groups.joined:
                 self.group_states.forget_own(group)
             self._groups.leave_all()
-        self._ready = True
+        self._set_ready(True)
         for group in self._groups.all_to_rejoin():
             self._rejoin(group, now)
         self._connection_id = connection_id
@@ -362,7 +369,7 @@ class Requests:
 
     def recovered(self, now: float) -> None:
         """Send all requests in order: the connection has a transport again."""
-        self._ready = True
+        self._set_ready(True)
         self.group_states.recovered()
         self._send_all(now)
 
@@ -373,7 +380,7 @@ class Requests:
 
     def transport_lost(self) -> None:
         """Note that the transport is lost: requests in flight wait for the next one."""
-        self._ready = False
+        self._set_ready(False)
         for request in self.pending.values():
             # The lost answer may have been that its handler failed.
             request.doubtful |= request.event and request.in_flight
@@ -443,13 +450,7 @@ class Requests:
         settled = 0
         for key in ack_ids:
             request = pending.get(key)
-            if (
-                request is not None
-                and request.place == SENT
-                and request.kind is PUBLISH
-                and plain
-                and not (request.own or request.number)
-            ):
+            if request is not None and request.flags == SENT_PUBLISH and plain:
                 del pending[key]
                 unanswered.pop(key, None)
                 settled += 1
@@ -462,7 +463,7 @@ class Requests:
     def acked(self, ack: AckMessage, now: float) -> None:
         """Settle the request that the service has answered, or repeat it later. Answers to no request do nothing."""
         request = self.pending.get(ack.ack_id)
-        if request is None or not request.place & HANDED:
+        if request is None or not request.flags & HANDED:
             return
         self.answered += 1
         if ack.success:
@@ -556,10 +557,10 @@ class Requests:
             self._backing_off.pop(key, None)
         if self._limited:
             self._limited.pop(key, None)
-        if request.place & QUEUED:
+        if request.flags & QUEUED:
             request.payload = b""  # the outbox may keep the request for as long as the transport takes nothing
             self._outbox.remove(request)
-        elif request.place & IN_FLIGHT:  # what remove() does, without the call: so ends nearly every request
+        elif request.flags & IN_FLIGHT:  # what remove() does, without the call: so ends nearly every request
             self._outbox.in_flight -= 1
         if request.own:
             self._own -= 1

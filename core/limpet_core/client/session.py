@@ -803,7 +803,7 @@ class Session:
             lifecycle, requests = self._lifecycle, self._requests
             if lifecycle.state is not CONNECTED:
                 lifecycle.check_running(self.start_hint)
-            if ack and ack_id is timeout is None and not lifecycle.paused:  # the ordinary case, in fewer steps
+            if ack and ack_id is None and timeout is None and not lifecycle.paused:  # the ordinary case, in fewer steps
                 ttl_seconds = None if ttl is None else whole_ttl(ttl)
                 key = requests.publish(group, data, data_type, no_echo, ttl_seconds, metadata, user_data, now)
                 if requests.wake_at < self._timers.slots[REQUESTS]:  # seldom, while others wait: their time comes first
