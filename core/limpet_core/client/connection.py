@@ -15,12 +15,11 @@ class Connection:
         unacked_bytes: their size in bytes.
         faults: how many messages of the service could not be used.
         broken_at: ``sequence_id`` when the peer last broke the protocol; None: never.
-        up_to: ``sequence_id`` when the connection was last established or recovered.
-        answers: the number of answers at that time.
     """
 
     __slots__ = (
-        "answers",
+        "_answers",
+        "_up_to",
         "broken_at",
         "faults",
         "id",
@@ -28,12 +27,11 @@ class Connection:
         "token",
         "unacked_bytes",
         "unacked_messages",
-        "up_to",
         "user_id",
     )
 
-    up_to: int
-    answers: int
+    _up_to: int  # `sequence_id` when the connection was last established or recovered
+    _answers: int  # the number of answers at that time
 
     def __init__(self, id: str, user_id: str | None, token: str) -> None:
         self.id: str = id
@@ -49,3 +47,11 @@ class Connection:
         """Return the sequence id to acknowledge, which covers all messages received; count from 0 again."""
         self.unacked_messages = self.unacked_bytes = 0
         return self.sequence_id
+
+    def opened(self, answers: int) -> None:
+        """Note that the connection is established or recovered; ``answers``: how many the service has given so far."""
+        self._up_to, self._answers = self.sequence_id, answers
+
+    def made_progress(self, answers: int) -> bool:
+        """Return whether a new message or an answer has come since :meth:`opened`."""
+        return self.sequence_id != self._up_to or answers != self._answers

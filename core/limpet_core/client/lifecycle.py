@@ -1,4 +1,4 @@
-"""Lifecycle: recovery and reconnection, all states of a session, and the actions of all timers.
+"""Lifecycle: connecting, reconnecting, recovering (by the rules of :class:`Recovery`), stopping, and all timers.
 
 The verbs for "it is over". Each drops the transport, if there is one:
 
@@ -31,22 +31,23 @@ from typing import ClassVar, Final
 from limpet_core.client.attempts import Attempts, connect_error
 from limpet_core.client.connection import Connection
 from limpet_core.client.control import Control
-from limpet_core.client.events import Disconnected, Event, Recovering, Stopped
+from limpet_core.client.events import Disconnected, Event, Stopped
 from limpet_core.client.headers import Headers
 from limpet_core.client.liveness import JUDGING, LATE, Liveness
 from limpet_core.client.log_lines import LogLines
 from limpet_core.client.options import Options
 from limpet_core.client.outages import Outages
 from limpet_core.client.parts import Part
+from limpet_core.client.recovery import Recovery
 from limpet_core.client.requests import Requests
 from limpet_core.client.states import CONNECTED, STOPPED, STOPPING, TRANSITIONS, Dial, State
 from limpet_core.client.stats import Counters
 from limpet_core.client.timers import REQUESTS, SEQUENCE_ACK, Timer, Timers
-from limpet_core.client.url import place, recovery_url
+from limpet_core.client.url import place
 from limpet_core.errors import ClientStopped, ConnectError, ConnectTimeout, LimpetError
 from limpet_core.protocol.close import NO_CLOSE_FRAME, Close, describe_close
 from limpet_core.redaction import Secrets
-from limpet_core.text import one_line, without_secrets
+from limpet_core.text import without_secrets
 
 _UNREAD: Final = 1.0
 """Seconds after a failed send in which to read what has arrived before the transport is given up."""
@@ -82,6 +83,7 @@ class Lifecycle:
         "_options",
         "_outages",
         "_parts",
+        "_recovery",
         "_requests",
         "_secrets",
         "_send_error",
@@ -125,6 +127,7 @@ class Lifecycle:
         self._log = lines
         self._outages = Outages(options, counters, events, lines)
         self._attempts = Attempts(options, random)
+        self._recovery = Recovery(options, headers, self._attempts, self._outages, timers, events, lines)
         self.state: State = State.STOPPED
         self.connection: Connection | None = None
         # The transport
@@ -240,20 +243,13 @@ class Lifecycle:
             self._timers.set(Timer.ATTEMPT, at)
 
     def _recover(self, connection: Connection, now: float) -> None:
-        url = recovery_url(self._url, connection.id, connection.token)
-        number = self._attempts.recovery_began(now)
-        self.dial = Dial(number, self._options.protocol, recovery=True, url=url, headers=self._headers)
-        # Several attempts must fit into the window even if one of them hangs.
-        limit = min(self._options.connect_timeout, self._options.recovery_timeout / 3)
-        self._timers.set(Timer.CONNECT, now + limit)
+        self.dial = self._recovery.attempt(connection, self._url, now)
 
     def _recover_later(
         self, connection: Connection, now: float, *, progress: bool = False, failed: ConnectError | None = None
     ) -> None:
         """Recover, at once or later; ``failed``: why the attempt before has failed."""
-        at = self._attempts.next_recovery(now, progress=progress)
-        if failed is not None:
-            self._outages.attempt_failed(failed, at, now)
+        at = self._recovery.next_attempt(now, progress=progress, failed=failed)
         if at <= now:
             self._recover(connection, now)
         else:
@@ -333,8 +329,7 @@ class Lifecycle:
 
     def recovered(self, connection: Connection, now: float) -> None:
         """Go on with the connection: the peer has shown life on the transport of a recovery."""
-        self._attempts.recovered(now)
-        self._outages.end(connection, now, recovered=True)
+        self._recovery.succeeded(connection, now)
         self._requests.recovered(now)
         for part in self._parts:
             part.recovered(now)
@@ -345,7 +340,7 @@ class Lifecycle:
         self._go(CONNECTED)
         self._timers.stop(Timer.CONNECT, Timer.WINDOW)
         self.liveness.begin(now)
-        connection.up_to, connection.answers = connection.sequence_id, self._requests.answered
+        connection.opened(self._requests.answered)
         self.schedule_requests()
         for part in self._parts:
             self.schedule(part)
@@ -363,21 +358,15 @@ class Lifecycle:
 
     def _recover_or_lose(self, connection: Connection, code: int, reason: str, now: float) -> None:
         """Recover a connection whose transport is gone, or give it up (client-spec 1.4)."""
-        moved = connection.sequence_id != connection.up_to or self._requests.answered != connection.answers
-        progress = self.state is CONNECTED and moved
+        progress = self.state is CONNECTED and connection.made_progress(self._requests.answered)
         self.drop_transport()
-        ended = code == 1008 or (code == 1000 and self.disconnected_message is not None)
-        if ended or not self._options.reliable or not connection.token:
+        if not self._recovery.is_possible(connection, code, dismissed=self.disconnected_message is not None):
             self.connection_lost(code, reason, now)
             return
         failed = None
         if self.state is CONNECTED:
-            why = describe_close(code, reason)
-            self._outages.begin(now, connection.id, why)
-            self._log.info("recovering %s: %s", one_line(connection.id), why)
             self._go(State.RECOVERING)
-            self._timers.set(Timer.WINDOW, now + self._options.recovery_timeout)
-            self._events.append(Recovering(connection.id, code, reason))
+            self._recovery.begin(connection, code, reason, now)
         else:
             text = f"the connection was closed before it was recovered: {describe_close(code, reason)}"
             failed = ConnectError(text, code=code)

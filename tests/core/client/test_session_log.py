@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.driving import URL, Drive, hello, news, ok
 
 from limpet import Backoff, ConnectError
-from limpet_core.client.outage import Outage
+from limpet_core.client.outages import Outage
 
 Line = tuple[str, str]
 
