@@ -109,7 +109,7 @@ class AsyncRequests(BaseClient[D]):
             driver = self._driver
             waiter: AsyncWaiter[Ack]
             waiter, now = driver.begin_request()
-            key = self._session.send_to_group(
+            key = self._session.send_to_group(  # every argument is named: to look a default up takes longer
                 group,
                 data,
                 now,

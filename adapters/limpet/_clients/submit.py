@@ -180,7 +180,7 @@ class AsyncSubmit(Submit[A]):
         answer, now = self._new()
         driver = answer.driver = self._driver  # first: an interrupt behind the request must not break its answer
         answer.key, answer.observed = 0, None
-        key = self._session.send_to_group(
+        key = self._session.send_to_group(  # every argument is named: to look a default up takes longer
             group,
             data,
             now,

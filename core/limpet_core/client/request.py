@@ -62,12 +62,16 @@ HANDED: Final = 4
 """The request was handed to a transport under the current connection id."""
 
 ORDINARY: Final = 8
-"""The request is a publish of the application with an ack and without a timeout of its own: nothing but the outbox and
-the time of its next repeat needs to be looked at when it is answered.
+"""The request is a publish or event of the application, with an ack and without a timeout of its own.
+
+When it is answered nothing needs to be looked at but the outbox, the time of its next repeat, and where there is a
+``request_timeout`` the time of its end.
 """
 
 SENT: Final = IN_FLIGHT | HANDED
 NEW_PUBLISH: Final = ORDINARY | QUEUED
+"""The flags of nearly every request that is to be sent."""
+
 SENT_PUBLISH: Final = ORDINARY | SENT
 """The flags of nearly every request that is answered: one number, since to look at four attributes takes long."""
 

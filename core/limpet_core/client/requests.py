@@ -247,7 +247,7 @@ class Requests:
             self._wake_by(request.submitted + self._options.request_timeout)
         if kind is PUBLISH:
             if self._ready:  # what _send() does with the first copy of a request that nothing holds, in fewer steps
-                request.queued = True
+                request.flags |= QUEUED
                 self._outbox.queue.append(request)
                 if key > 0:
                     self._await_answer(request, now)

@@ -9,6 +9,7 @@ from tests.helpers.driving import OWN, Drive, ack_ids, hello, ok, refused
 from tests.helpers.profiles import examples
 
 from limpet import ClientStopped, InvalidType, InvalidValue, Stopped, TooManyRequests
+from limpet_core.client.ack_runs import AckRun
 from limpet_core.protocol.json import ack_id_size
 from limpet_core.protocol.rules import DataType
 
@@ -32,6 +33,18 @@ def test_of_150_the_last_asks_for_an_ack_and_nobody_hears_of_it() -> None:
     assert drive.sent() == [{"type": "sendToGroup", "group": "g", "dataType": "json", "data": 0, "ackId": OWN}]
     drive.says(ok(OWN))
     assert drive.events() == []
+
+
+def test_nobody_hears_of_it_either_where_the_answers_are_read_at_once() -> None:
+    drive = connected()
+    publish(drive, 300)
+    assert not drive.session.publishing
+    asked = ack_ids(drive.sent())
+    drive.session.receive_acks(AckRun(asked, 0, 100), drive.now)
+    assert drive.session.publishing
+    assert drive.events() == []
+    publish(drive, 299)
+    assert drive.session.publishing, "each answer counts"
 
 
 def test_after_300_without_an_ack_there_should_be_no_more_until_one_is_here() -> None:
