@@ -325,9 +325,11 @@ class Requests:
     def _send(self, request: Request, now: float) -> None:
         """Queue a request for the open transport, for the first time or again, unless it has to wait for another."""
         if request.group and self.group_states.holds(request):
-            return
+            if not (request.queued or request.in_flight):
+                return
+            # It was sent before the other request was made: no repeat now, but the next one is due as any other.
         # A slow handler that fails in the end would be called once more by a repeat.
-        if not (request.in_flight and self._left_to_service(request)):
+        elif not (request.in_flight and self._left_to_service(request)):
             self._outbox.put(request)
         if request.key > 0:
             self._unanswered.pop(request.key, None)

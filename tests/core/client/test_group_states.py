@@ -1103,3 +1103,33 @@ def test_the_log_says_how_many_states_cannot_be_read(caplog: pytest.LogCaptureFi
         drive.says(snapshot({"connectionId": 7}, item("c9", 1, a="1")))
         drive.events()
     assert "1 states of the group 'g' cannot be read" in caplog.messages
+
+
+def test_a_subscription_that_a_later_rejoin_holds_keeps_its_repeats_while_other_requests_run_out() -> None:
+    drive = Drive(ack_timeout=10.0)
+    drive.connect()
+    session = drive.session
+    joined = session.join_group("g", drive.now)
+    drive.sent()
+    drive.says(ok(joined))
+    drive.lose()
+    drive.until_dial()
+    drive.connect("c2")
+    left = session.leave_group("g", drive.now)  # in place of the rejoin
+    subscribed = session.subscribe_group_states("g", drive.now)
+    assert ack_ids(drive.sent()) == [left, subscribed]
+    drive.advance(5.0)
+    drive.says(refused(left, "Forbidden"))  # so the group is joined again
+    drive.advance(0.0)
+    [rejoin] = ack_ids(drive.sent())
+    drive.advance(5.0)
+    drive.events()
+    for _ in range(5):
+        other = session.send_to_group("h", "x", drive.now, timeout=0.5)
+        drive.advance(0.5)
+        assert list(drive.answers()) == [other]
+    drive.says(ok(rejoin))
+    drive.advance(10.0)
+    assert subscribed in ack_ids(drive.sent())
+    drive.says(ok(subscribed))
+    assert drive.answers() == {subscribed: "done"}
