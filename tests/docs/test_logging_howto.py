@@ -18,7 +18,7 @@ from tests.helpers import forked
 from tests.helpers.waiting import LIMIT
 
 from limpet import Connected
-from limpet._log import LEVELS
+from limpet._clients.log import LEVELS
 from limpet.asyncio import Client
 from limpet.testing import BackgroundService
 

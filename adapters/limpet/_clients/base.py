@@ -15,8 +15,8 @@ from limpet._clients.callbacks import Callback, check_types
 from limpet._clients.driver import BaseDriver
 from limpet._clients.incoming_buffers import Closable, Fragments, StreamsBuffer
 from limpet._clients.instruments import Instruments
+from limpet._clients.log import log_as_environment_says
 from limpet._clients.typed import OnInvalid, TypedCallback, decoder
-from limpet._log import log_as_environment_says
 from limpet_core.client.incoming_streams import FollowedStream, IncomingStreams
 from limpet_core.protocol.rules import check_group
 from limpet_core.text import one_line

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 from limpet import Acked, Event, InvalidType, Invoked, LocalProtocolError, StreamClosed, StreamOpened, StreamProgress
-from limpet._cancellation import is_failure
+from limpet._transports.cancellation import is_failure
 
 log: logging.Logger = logging.getLogger("limpet")
 

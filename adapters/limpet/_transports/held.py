@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from limpet import ConnectError
-from limpet._cancellation import is_failure
+from limpet._transports.cancellation import is_failure
 
 
 class Signal(Protocol):

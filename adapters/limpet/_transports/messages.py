@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 
 from limpet import Channel, Close, Dial, InvalidType, Session
-from limpet._cancellation import is_failure
+from limpet._transports.cancellation import is_failure
 from limpet._transports.explain import explain
 from limpet._transports.held import Held, Home
 from limpet_core.text import reason_of

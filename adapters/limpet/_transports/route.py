@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from limpet import ConnectError, Dial, InvalidType, InvalidValue, Link, Session, parse_url
-from limpet._cancellation import is_failure
+from limpet._transports.cancellation import is_failure
 from limpet._transports.messages import (
     BlockingConnect,
     Connect,

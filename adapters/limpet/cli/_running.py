@@ -15,8 +15,8 @@ from typing import Any, Final, NoReturn
 import click
 
 from limpet import LimpetError
+from limpet._clients.log import SafeFormatter
 from limpet._extras import MissingExtra
-from limpet._log import SafeFormatter
 from limpet.service._signals import told_to_end
 from limpet_core.text import escape
 
