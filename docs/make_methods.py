@@ -160,6 +160,9 @@ A cell has what to look at next, and the new state behind an arrow:
 | `✗` | a `LocalProtocolError` was raised (`ClientStopped` for requests), and nothing has changed |
 | `·` | nothing has changed |
 
+With a `Link` or `Channel`, never call `messages_to_send`, `connected`, `disconnected` or a `receive_...` of the
+session: the link or channel calls them.
+
 To look at everything after every call is right, too: it costs little. Wrong arguments raise `InvalidType` or
 `InvalidValue` in any state, and a call amid another call raises `LocalProtocolError`; neither changes anything.
 

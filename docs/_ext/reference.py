@@ -114,6 +114,13 @@ def with_values(_: Sphinx, what: str, name: str, public: Any, __: object, lines:
         lines[:] = text_below(name.rpartition(".")[2], public) or lines
 
 
+def without_objects(
+    _: Sphinx, __: str, ___: str, ____: object, _____: object, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """Write ``...`` for a default such as ``<factory>`` or ``<function f>``, which Sphinx cannot read."""
+    return None if signature is None else (re.sub(r"(?<==)( ?)<(?:[^<>]|<[^<>]*>)*>", r"\1...", signature), returns)
+
+
 def with_types(lines: list[str], defaults: dict[str, Any]) -> list[str]:
     """Put types and defaults beside the names of attributes; napoleon writes the type below the description."""
     shown: list[str] = []
@@ -123,7 +130,8 @@ def with_types(lines: list[str], defaults: dict[str, Any]) -> list[str]:
             shown.append(line)
             head = len(shown)
             if found[1] in defaults:
-                shown.append(f"   :value: {defaults[found[1]]!r}")
+                value = repr(defaults[found[1]])
+                shown.append(f"   :value: {'...' if value.startswith('<') else value}")  # a function, or a factory
         elif head and line.startswith("   :type: "):
             shown.insert(head, line)
         else:
@@ -158,5 +166,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", without_values)
     app.connect("autodoc-process-docstring", whole_first_line, priority=100)
     app.connect("autodoc-process-docstring", with_values, priority=900)
+    app.connect("autodoc-process-signature", without_objects)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

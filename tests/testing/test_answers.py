@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from limpet import Acked, Backoff, InvocationError, Options, SendError, ServerMessage
 from limpet.asyncio import Client as AsyncioClient
-from limpet.service import EventHandler, HubOptions, ServiceOptions
+from limpet.service import Answer, EventHandler, HubOptions, ServiceOptions
 from limpet.sync import Client
 from limpet.testing import AnsweredCall, BackgroundService, VirtualService, trace
-from limpet_core.service import RELIABLE_JSON, Answer, ClientGrant
+from limpet_core.service import RELIABLE_JSON, ClientGrant
 
 QUICK = Options(recovery_interval=0.02, reconnect=Backoff(initial=0.01, maximum=0.05))
 
@@ -170,11 +171,53 @@ def test_what_is_no_answer_is_status_500_and_the_connection_stays(
         assert len(service.log.of(trace.ConnectionOpened)) == 1
 
 
-def test_a_coroutine_function_is_told_apart(service: BackgroundService, caplog: pytest.LogCaptureFixture) -> None:
-    async def late(call: AnsweredCall) -> str:
+class _AsyncCall:
+    async def __call__(self, call: AnsweredCall) -> str:
         return "late"
 
-    service.answer("order", late)
+
+async def _late(call: AnsweredCall, word: str = "late") -> str:
+    return word
+
+
+async def _later(call: AnsweredCall) -> AsyncGenerator[str]:
+    yield "later"
+
+
+@pytest.mark.parametrize("kind", [BackgroundService, VirtualService])
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (_late, "a plain function answers"),
+        (functools.partial(_late, word="part"), "a plain function answers"),
+        (_later, "a plain function answers"),
+        (_AsyncCall(), "a plain function answers"),
+        (_AsyncCall().__call__, "a plain function answers"),
+        ({"confirmed": 1}, r"not \{'confirmed': 1\}"),
+        ("thanks", "not 'thanks'"),
+        (None, "not None"),
+    ],
+    ids=["async", "partial", "generator", "object", "method", "dict", "str", "None"],
+)
+def test_what_cannot_answer_is_refused_at_once(
+    kind: type[BackgroundService | VirtualService], function: Any, text: str
+) -> None:
+    service = kind()
+    if isinstance(service, BackgroundService):
+        service.start()
+    try:
+        with pytest.raises(TypeError, match=text):
+            service.answer("order", function)
+        service.answer("order", str)
+    finally:
+        if isinstance(service, BackgroundService):
+            service.stop()
+
+
+def test_a_function_that_returns_a_coroutine_is_told(
+    service: BackgroundService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.answer("order", lambda call: _late(call))
     with Client(service.url(), QUICK) as client, pytest.raises(InvocationError):
         client.invoke("order")
     assert "a plain function answers" in caplog.text

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import trustme
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
 
+import limpet
 from limpet import Backoff, Connected, Disconnected, InvalidValue, Options, Recovered
 from limpet.service import Service
 from limpet.sync import Client
-from limpet.testing import BackgroundService, EventLog, trace
+from limpet.testing import BackgroundService, EventLog, VirtualService, trace
 from limpet_core.service import JSON
 
 QUICK = Options(recovery_interval=0.02, reconnect=Backoff(initial=0.01, maximum=0.05))
@@ -118,6 +121,29 @@ def test_what_json_can_not_hold_is_not_published(service: BackgroundService) -> 
         service.publish("g", [{"price": float("nan")}])
 
 
+@pytest.mark.parametrize("kind", [BackgroundService, VirtualService])
+@pytest.mark.parametrize("message", ["abc", b"abc", {"a": 1}, 5, None], ids=repr)
+def test_a_single_message_in_place_of_a_list_is_refused(
+    kind: type[BackgroundService | VirtualService], message: Any
+) -> None:
+    with _running(kind) as service:
+        with pytest.raises(TypeError, match=r"messages is a list of messages, not .*: publish\(group, \[message\]\)"):
+            service.publish("g", message)
+        assert service.log.of(trace.Published) == []
+        service.publish("g", (text for text in ("any", "iterable")))
+        assert [event.data for event in service.log.of(trace.Published)] == ['"any"', '"iterable"']
+
+
+@contextmanager
+def _running(kind: type[BackgroundService | VirtualService]) -> Generator[BackgroundService | VirtualService]:
+    service = kind()
+    if isinstance(service, VirtualService):
+        yield service
+    else:
+        with service:
+            yield service
+
+
 def test_connection_strings_name_the_scheme_and_the_port(service: BackgroundService) -> None:
     assert service.connection_string.startswith("Endpoint=http://127.0.0.1:")
     assert service.connection_string != service.direct_connection_string
@@ -167,6 +193,35 @@ def test_a_log_lists_by_type_and_condition() -> None:
         log.wait(trace.ConnectionOpened, count=0)
     log.clear()
     assert len(log) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (limpet.Acked, r"limpet\.Acked is an event of a client; the log has trace\.Acked"),
+        (
+            limpet.Recovered,
+            r"limpet\.Recovered is an event of a client; the log has the types of limpet\.testing\.trace",
+        ),
+        ((trace.Joined, limpet.Invoked), r"the log has trace\.Invoked"),
+        (str, "a type of limpet.testing.trace is needed, not <class 'str'>"),
+        ("Joined", "a type of limpet.testing.trace is needed, not 'Joined'"),
+        (None, "a type of limpet.testing.trace is needed, not None"),
+    ],
+)
+def test_a_log_refuses_what_is_no_type_of_its_events(kind: Any, text: str) -> None:
+    log = EventLog()  # is empty: an event of a wrong type is told before there are any
+    with pytest.raises(TypeError, match=text):
+        log.of(kind)
+    with pytest.raises(TypeError, match=text):
+        log.wait(kind, timeout=0.01)
+
+
+def test_a_log_takes_a_union_a_tuple_and_a_base_of_its_types() -> None:
+    log = EventLog()
+    log.note(opened(1))
+    kinds: list[Any] = [trace.TraceEvent, (trace.Joined, trace.ConnectionOpened), object]
+    assert [log.of(kind) for kind in kinds] == [[opened(1)]] * 3
 
 
 def test_a_log_waits_for_what_another_thread_notes() -> None:

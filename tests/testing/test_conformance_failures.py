@@ -63,7 +63,8 @@ def failing(check: Check) -> str:
     lines: list[str] = []
     with pytest.raises(NotConforming) as failed:
         run_conformance(blocking(), [check], report=lines.append)
-    [line] = lines
+    line, total = lines
+    assert total == "0 checks passed, 1 failed"
     assert line.removeprefix("FAILED ") in str(failed.value)
     assert "fails 1 check:" in str(failed.value)
     return line
@@ -150,6 +151,12 @@ def test_a_failure_tells_of_the_misuses_before_it() -> None:
     text = failing(swallows)
     assert "LookupError: something else" in text
     assert text.count("sender_goes_on without sender_waits") == 1
+
+
+def test_a_run_ends_with_the_number_of_checks() -> None:
+    lines: list[str] = []
+    run_conformance(blocking(), [lambda bench: None], report=lines.append)
+    assert lines == ["ok     <lambda>", "1 check passed"]
 
 
 def test_a_socket_that_is_left_open_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from limpet import (
     Acked,
     Backoff,
     Connected,
+    ConnectError,
     ConnectionFailed,
     Dial,
     Disconnected,
@@ -339,6 +340,37 @@ def test_a_refusing_network_and_a_wrong_token(service: VirtualService) -> None:
             service.accept()
 
     service.run(main())
+
+
+def test_a_client_without_the_connect_of_the_service_gets_a_hint() -> None:
+    async def main(*, connect: bool) -> None:
+        options = Options(reconnect=Backoff(limit=0))
+        # A port that nothing listens on, in place of the service's name, which would be looked up.
+        url = service.url().replace("service.test", "127.0.0.1:9")
+        await Client(url, options, **({"connect": service.connect} if connect else {})).start()
+
+    def notes(*, connect: bool) -> list[str]:
+        with pytest.raises(ConnectError) as failed:
+            service.run(main(connect=connect))
+        return list(getattr(failed.value, "__notes__", ()))
+
+    service = VirtualService()
+    (note,) = notes(connect=False)
+    assert note.endswith("Client(url, connect=service.connect)")
+    assert notes(connect=True) == []
+
+
+def test_events_of_refuses_what_is_no_event_of_a_client(ann: VirtualClient) -> None:
+    kinds: dict[Any, str] = {
+        trace.Acked: r"^trace\.Acked is an event of the service; a client has limpet\.Acked$",
+        trace.Joined: r"^trace\.Joined is an event of the service; a client has the types of limpet$",
+        "Acked": r"^an event type of limpet is needed, not 'Acked'$",
+    }
+    for kind, text in kinds.items():
+        with pytest.raises(TypeError, match=text):
+            ann.events_of(kind)
+    ann.join_group("h")
+    assert len(ann.events_of(Acked)) == 1
 
 
 def test_waiting_for_what_will_never_happen_is_an_error(service: VirtualService) -> None:

@@ -161,6 +161,7 @@ MISUSES: dict[str, tuple[Callable[[], Any], str]] = {
     "milliseconds": (milliseconds, "use the clock's seconds"),
     "another clock": (another_clock, "use the clock's seconds"),
     "random raises": (lambda: bad_random(raising), "random raised OSError"),
+    "random draws 1": (lambda: bad_random(lambda: 1.0), "random returned 1.0: pass a function that draws from [0, 1)"),
     "random is a percentage": (lambda: bad_random(lambda: 37), "random returned 37"),
     "seconds of suspends go back": (
         lambda: (

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from limpet.service.options import ClusterOptions, HubOptions, ServiceOptions
     from limpet.service.server import Service, serve
     from limpet.service.tokens import client_url, mint_client_token
-    from limpet_core.service import EventHandler, EventListener
+    from limpet_core.service import Answer, EventHandler, EventListener, EventSettings
 else:
     _MODULES = {
+        "Answer": "limpet_core.service",
         "ClusterOptions": "limpet.service.options",
         "ClusterRefused": "limpet.service._joining",
         "EventHandler": "limpet_core.service",
         "EventListener": "limpet_core.service",
+        "EventSettings": "limpet_core.service",
         "HubOptions": "limpet.service.options",
         "LocalCertificate": "limpet.service.certificates",
         "Service": "limpet.service.server",
@@ -62,10 +64,12 @@ else:
 
 
 __all__ = [
+    "Answer",
     "ClusterOptions",
     "ClusterRefused",
     "EventHandler",
     "EventListener",
+    "EventSettings",
     "HubOptions",
     "LocalCertificate",
     "Service",

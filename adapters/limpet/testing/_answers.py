@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
@@ -90,6 +91,7 @@ class Answers(Mapping[str, tuple[EventHandler, ...]]):
 
     def add(self, event: str, function: Function) -> None:
         """Answer an event by a function, from now on."""
+        _check_function(function)
         if not is_event_name(event):
             raise ValueError(f"not the name of an event: {event!r}; a function answers one event")
         self._functions[event.lower()] = function
@@ -115,6 +117,14 @@ class Answers(Mapping[str, tuple[EventHandler, ...]]):
 
     def __len__(self) -> int:
         return 1 + len(self._others)
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"a function answers, which gets the call; not {short_repr(function)}")
+    for one in (function, type(function).__call__):  # an object may have an async __call__
+        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
+            raise TypeError("it is a coroutine function: a plain function answers, at once")
 
 
 def _data(event: ClientEvent) -> Any:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol, cast
 
 from limpet.testing._answers import Function
+from limpet_core.protocol.json_requests import encode_json
+from limpet_core.service import Publication, group_publication
+from limpet_core.text import short_repr
 
 ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 """The permissions of a client unless others are asked for: to join, to leave and to send to all groups."""
+
+
+def publications(group: str, messages: Iterable[Any]) -> list[Publication]:
+    """Return the publications of JSON messages to a group.
+
+    Raises TypeError for a single message: the characters of a str and the keys of a dict could be taken for messages.
+    """
+    given = cast("object", messages)
+    if isinstance(given, str | bytes | bytearray | memoryview | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"messages is a list of messages, not {short_repr(cast('object', messages))}: publish(group, [message])"
+        )
+    return [group_publication(group, None, "json", encode_json(data)) for data in messages]
 
 
 class ServiceVerbs(Protocol):

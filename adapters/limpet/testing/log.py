@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from limpet.testing._kinds import check_kind_of_service
 from limpet_core.service import Connection, ServiceCore
 from limpet_core.service.trace import Acked, InvocationAnswered, InvocationFailed, TraceEvent
 from limpet_core.text import one_line
@@ -50,7 +51,11 @@ class EventLog:
         return len(self._events)
 
     def of(self, kind: type[E], where: Callable[[E], bool] | None = None) -> list[E]:
-        """Return the events of one type, or those of them for which ``where`` is true."""
+        """Return the events of one type, or those of them for which ``where`` is true.
+
+        Raises TypeError for what is no type of ``limpet.testing.trace``, such as an event of a client.
+        """
+        check_kind_of_service(kind)
         return [event for event in self if isinstance(event, kind) and (where is None or where(event))]
 
     def wait(
@@ -59,8 +64,8 @@ class EventLog:
         """Wait until there are ``count`` such events, old ones included, and return the last of these.
 
         It blocks: in an event loop call it in a thread, ``await asyncio.to_thread(log.wait, trace.Joined)``. Raises
-        TimeoutError, with the newest events in its text, after ``timeout`` seconds. For the next one of a kind that has
-        come before, :meth:`clear` the log first, or count.
+        TimeoutError, with the newest events in its text, after ``timeout`` seconds; TypeError as :meth:`of` does. For
+        the next one of a kind that has come before, :meth:`clear` the log first, or count.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")

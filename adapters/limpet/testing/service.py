@@ -15,11 +15,9 @@ from typing import Any, Literal, TypeVar
 from limpet.service import Service, ServiceOptions, client_url
 from limpet.testing._answers import Answers, Function
 from limpet.testing._stream_faults import close_stream, lose_stream_ack, nack_stream
-from limpet.testing._verbs import ROLES
+from limpet.testing._verbs import ROLES, publications
 from limpet.testing.log import EventLog, delay_invocation, lose_ack, lose_invocation
 from limpet.testing.network import ChaosProxy
-from limpet_core.protocol.json_requests import encode_json
-from limpet_core.service import group_publication
 
 T = TypeVar("T")
 
@@ -303,7 +301,8 @@ class BackgroundService:
         becomes JSON. An exception is logged, and is status 500 to the client.
 
         The function runs in the service's thread: it must be quick, and must not call this object. A new function for
-        the same event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event.
+        the same event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event,
+        TypeError for what is no function, or a coroutine function.
         """
         self.call(lambda service, _: self._answers.add(event, function))
 
@@ -317,11 +316,11 @@ class BackgroundService:
             self._answers.functions = before
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order and at once.
+        """Publish each item of a list as JSON to a group, in order and at once.
 
-        Raises InvalidType or InvalidValue for data that is not JSON.
+        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON.
         """
-        batch = [group_publication(group, None, "json", encode_json(data)) for data in messages]
+        batch = publications(group, messages)
 
         def publish(service: Service, _: ChaosProxy) -> None:
             for publication in batch:

@@ -45,7 +45,7 @@ class Watched(Session):
     It finds:
 
     - a ``now`` that is no finite number, goes back, or is not of ``clock``;
-    - ``random`` that raises or draws outside [0, 1];
+    - ``random`` that raises or draws outside [0, 1): a 1, which a plain session forgives, is outside;
     - a call amid another call;
     - a second :class:`limpet.Link` or :class:`limpet.Channel` for a dial, one for a dial that is not wanted any more,
       and one for the dial of another session;
@@ -173,7 +173,7 @@ class Watched(Session):
             except Exception as error:
                 self._draw = f"random raised {type(error).__name__}: {_DRAW}"
                 raise
-            if not isinstance(number, int | float) or not 0.0 <= number <= 1.0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(number, int | float) or not 0.0 <= number < 1.0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 self._draw = f"random returned {number!r}: {_DRAW}"
             return number
 

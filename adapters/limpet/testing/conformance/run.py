@@ -28,9 +28,12 @@ class NotConforming(AssertionError):
 
     def __init__(self, candidate: str, failures: dict[str, BaseException]) -> None:
         texts = [f"  {name}: {text_of(error)}" for name, error in failures.items()]
-        count = "1 check" if len(failures) == 1 else f"{len(failures)} checks"
-        super().__init__("\n".join([f"{candidate} fails {count}:", *texts]))
+        super().__init__("\n".join([f"{candidate} fails {_checks(len(failures))}:", *texts]))
         self.failures: dict[str, BaseException] = failures
+
+
+def _checks(number: int) -> str:
+    return "1 check" if number == 1 else f"{number} checks"
 
 
 def checks_for(candidate: Candidate) -> list[Check]:
@@ -41,8 +44,15 @@ def checks_for(candidate: Candidate) -> list[Check]:
 def run_conformance(
     candidate: Candidate, checks: Iterable[Check] | None = None, *, report: Callable[[str], object] = print
 ) -> None:
-    """Run checks one after the other, all of :func:`checks_for` by default; raise :class:`NotConforming` at the end."""
+    """Run checks one after the other, all of :func:`checks_for` by default; raise :class:`NotConforming` at the end.
+
+    Args:
+        candidate: the driver.
+        checks: None: all that fit.
+        report: gets a line for each check, and at the end the number of those that passed.
+    """
     failures: dict[str, BaseException] = {}
+    passed = 0
     for check in checks_for(candidate) if checks is None else checks:
         try:
             run_check(check, candidate)
@@ -50,7 +60,9 @@ def run_conformance(
             failures[check.__name__] = error
             report(f"FAILED {check.__name__}: {text_of(error)}")
         else:
+            passed += 1
             report(f"ok     {check.__name__}")
+    report(f"{_checks(passed)} passed" + (f", {len(failures)} failed" if failures else ""))
     if failures:
         raise NotConforming(candidate.name, failures)
 

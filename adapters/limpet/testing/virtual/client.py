@@ -6,6 +6,7 @@ import json
 from typing import Any, TypeVar, cast
 
 from limpet import Close, ConnectError, Dial, Event, Session, State
+from limpet.testing._kinds import check_kind_of_client
 from limpet.testing.virtual.network import Line, VirtualNetwork
 from limpet_core.protocol.codec import codec_for
 from limpet_core.service import NO_CLOSE_FRAME
@@ -48,7 +49,8 @@ class VirtualClient:
         return self.session.connection_id
 
     def events_of(self, kind: type[E]) -> list[E]:
-        """The events of one type."""
+        """The events of one type. Raises TypeError for what is no type of an event of a client."""
+        check_kind_of_client(kind)
         return [event for event in self.events if isinstance(event, kind)]
 
     # ---- Calls

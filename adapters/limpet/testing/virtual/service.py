@@ -7,24 +7,22 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from limpet import Dial, Options, Session
+from limpet import ConnectError, Dial, Options, Session
 from limpet._transports.messages import MessageTransport
 from limpet.testing._answers import Answers, Function
 from limpet.testing._stream_faults import close_stream, lose_stream_ack, nack_stream
-from limpet.testing._verbs import ROLES
+from limpet.testing._verbs import ROLES, publications
 from limpet.testing.log import EventLog, delay_invocation, lose_ack, lose_invocation
 from limpet.testing.virtual.client import VirtualClient
 from limpet.testing.virtual.loop import VirtualLoop
 from limpet.testing.virtual.network import VirtualNetwork
 from limpet.testing.virtual.transport import MemoryTransport
-from limpet_core.protocol.json_requests import encode_json
 from limpet_core.service import (
     ClientGrant,
     EventSettings,
     Limits,
     ServiceCore,
     client_endpoint,
-    group_publication,
 )
 
 __all__ = ["VirtualClient", "VirtualService"]
@@ -84,6 +82,7 @@ class VirtualService(VirtualNetwork):
         core.events.handlers = self._answers
         self.core.observers.append(self.log.note)
         self._undo: list[Callable[[], None]] = []
+        self._connect_was_called: bool = False
 
     # ---- Clients
 
@@ -120,6 +119,7 @@ class VirtualService(VirtualNetwork):
 
     async def connect(self, dial: Dial) -> MessageTransport:
         """Open a transport: for ``connect=`` of a client of :mod:`limpet.asyncio`, within :meth:`run`."""
+        self._connect_was_called = True
         await self.let_through()
         line = self.dial(dial)
         self.settle()
@@ -136,6 +136,7 @@ class VirtualService(VirtualNetwork):
             limit: the most virtual seconds that it may take. Keepalives of a client that waits in vain go on for ever.
 
         Raises:
+            ConnectError: as ``main`` raises it; a note says if no client has called ``connect``.
             RuntimeError: every task waits, and there is nothing left to wait for.
             TimeoutError: the limit is over; the traceback shows where ``main`` waited.
         """
@@ -146,6 +147,10 @@ class VirtualService(VirtualNetwork):
             try:
                 async with scope:
                     return await main
+            except ConnectError as error:
+                if not self._connect_was_called:
+                    error.add_note("no client has called the service's connect: Client(url, connect=service.connect)")
+                raise
             except TimeoutError as error:
                 if scope.expired():
                     span = f"{limit:g} virtual seconds" if limit < _DAY else f"{limit / _DAY:g} virtual days"
@@ -233,17 +238,18 @@ class VirtualService(VirtualNetwork):
         It gets an :class:`AnsweredCall`, for events and for invocations. What it returns is the reply: a str (text),
         bytes (binary), None (no reply), an ``Answer`` (any HTTP response, as of a handler that refuses), or else what
         becomes JSON. An exception is logged, and is status 500 to the client. A new function for the same
-        event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event.
+        event, whose case does not matter, replaces it. Raises ValueError for what is no name of an event, TypeError for
+        what is no function, or a coroutine function.
         """
         self._answers.add(event, function)
 
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
-        """Publish JSON messages to a group, in order and at once.
+        """Publish each item of a list as JSON to a group, in order and at once.
 
-        Raises InvalidType or InvalidValue for data that is not JSON.
+        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON.
         """
-        for data in messages:
-            self.core.send_to_group(hub, group, group_publication(group, None, "json", encode_json(data)))
+        for publication in publications(group, messages):
+            self.core.send_to_group(hub, group, publication)
         self.settle()
 
     def members(self, group: str, *, hub: str = "chat") -> set[str]:
