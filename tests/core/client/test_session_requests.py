@@ -441,6 +441,21 @@ def test_a_repeat_after_a_backoff_takes_its_turn_among_the_requests_in_flight() 
     assert drive.answers() == {1: "done", 2: "done", 3: "done"}
 
 
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_request_waits_for_its_turn_whether_it_has_a_timeout_of_its_own_or_not(timeout: float | None) -> None:
+    drive = connected(ack_timeout=10.0)
+    for _ in range(500):
+        ASKS["send"](drive)
+    drive.sent()
+    ASKS["send"](drive, timeout=timeout)
+    ASKS["send"](drive)
+    assert drive.sent() == []
+    drive.says(ok(1))
+    assert ack_ids(drive.sent()) == [501]
+    drive.says(ok(2))
+    assert ack_ids(drive.sent()) == [502]
+
+
 def test_after_a_recovery_as_many_are_in_flight_as_before() -> None:
     drive = full_window()
     drive.drop()
