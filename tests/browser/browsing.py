@@ -117,3 +117,13 @@ def events(page: Page, label: str) -> Locator:
 
 def button(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
+
+
+async def try_it(page: Page) -> Locator:
+    """Connect with the panel, join the group it proposes, and return what the panel receives."""
+    # By the keyboard: a row that comes just then moves the buttons, and a click would miss.
+    await button(page, "Connect").press("Enter")
+    await expect(page.locator("#try-status")).to_have_text("Connected as me.")
+    await button(page, "Join").press("Enter")
+    await expect(page.locator("#try-status")).to_have_text("Joined room.")
+    return page.locator("#try-received li")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
-from tests.browser.browsing import CHROMIUM, browsing, button, events
+from tests.browser.browsing import CHROMIUM, browsing, button, events, try_it
 from tests.helpers.needs import needs
 from tests.helpers.npm import install_packages
 
@@ -41,9 +41,7 @@ async def violations(page: Page, axe: str) -> list[str]:
 def test_a_checker_finds_nothing_empty_full_or_with_the_dialog(scheme: str, width: int, axe: str) -> None:
     async def scenario(service: Service, page: Page) -> None:
         assert await violations(page, axe) == []
-        await button(page, "Connect").click()
-        await expect(page.locator("#try-status")).to_have_text("Connected as me.")
-        await button(page, "Join").click()
+        received = await try_it(page)
         service.core.observers.totals.add_call("order", 0.01, failed=True)
         clients = [Client(service.client_url(user_id=f"user {number}", roles=ROLES)) for number in range(8)]
         for client in clients:
@@ -52,7 +50,7 @@ def test_a_checker_finds_nothing_empty_full_or_with_the_dialog(scheme: str, widt
         await clients[0].send_to_group("room", "x" * 3000)
         service.drop(clients[1].connection_id or "")
         await expect(events(page, "message")).to_have_count(2)
-        await expect(page.locator("#try-received li")).to_have_count(2)
+        await expect(received).to_have_count(2)
         await expect(page.locator("#handlers-card")).to_be_visible()
         await expect(page.locator(".fresh")).to_have_count(0)
         await button(page, "Acks").click()

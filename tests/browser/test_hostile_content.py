@@ -8,7 +8,7 @@ import json
 import pytest
 from playwright.async_api import CDPSession, Locator, Page, expect
 from tests.adapters.service.sockets import Client as RawClient
-from tests.browser.browsing import CHROMIUM, browsing, events
+from tests.browser.browsing import CHROMIUM, browsing, events, try_it
 from tests.helpers.needs import needs
 
 from limpet.asyncio import Client
@@ -39,16 +39,6 @@ HOSTILE = {
 @pytest.fixture(autouse=True)
 def _browser() -> None:
     needs(CHROMIUM)
-
-
-async def try_it(page: Page) -> Locator:
-    """Connect with the panel, join the group it proposes, and return what the panel receives."""
-    # By the keyboard: a row that comes just then moves the buttons, and a click would miss.
-    await page.get_by_role("button", name="Connect", exact=True).press("Enter")
-    await expect(page.locator("#try-status")).to_have_text("Connected as me.")
-    await page.get_by_role("button", name="Join", exact=True).press("Enter")
-    await expect(page.locator("#try-status")).to_have_text("Joined room.")
-    return page.locator("#try-received li")
 
 
 async def texts(elements: Locator) -> list[str | None]:

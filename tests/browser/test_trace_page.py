@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from tests.adapters.service.sockets import Client as RawClient
 from tests.adapters.service.webhook import webhook
-from tests.browser.browsing import CHROMIUM, SHARED, browsing, button, events, trace_page
+from tests.browser.browsing import CHROMIUM, SHARED, browsing, button, events, trace_page, try_it
 from tests.helpers.needs import needs
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -30,15 +30,6 @@ ROLES = ("webpubsub.joinLeaveGroup", "webpubsub.sendToGroup")
 @pytest.fixture(autouse=True)
 def _browser() -> None:
     needs(CHROMIUM)
-
-
-async def try_it(page: Page) -> None:
-    """Connect with the panel and join the group it proposes."""
-    # By the keyboard: a row that comes just then moves the buttons, and a click would miss.
-    await button(page, "Connect").press("Enter")
-    await expect(page.locator("#try-status")).to_have_text("Connected as me.")
-    await button(page, "Join").press("Enter")
-    await expect(page.locator("#try-status")).to_have_text("Joined room.")
 
 
 # --- Seeing -----------------------------------------------------------------------------------------------------
