@@ -69,6 +69,8 @@ When it is answered nothing needs to be looked at but the outbox, the time of it
 """
 
 SENT: Final = IN_FLIGHT | HANDED
+"""The flags that a request gets when it is sent."""
+
 NEW_PUBLISH: Final = ORDINARY | QUEUED
 """The flags of nearly every request that is to be sent."""
 
