@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import socket
 import time
@@ -12,9 +13,11 @@ import pytest
 from tests.helpers.waiting import LIMIT
 
 from limpet._structured.backend import ByteStream
-from limpet.anyio._tcp import open_tcp
+from limpet.anyio._tcp import _AsyncioStream, open_tcp
 
 SIZE = 2 * 1024 * 1024
+READ = b"x" * 256 * 1024
+"""As much as asyncio reads in one go."""
 
 
 LOOPS = (False, True) if importlib.util.find_spec("uvloop") else (False,)
@@ -53,6 +56,37 @@ def test_what_is_not_received_waits_for_the_most_part_at_the_peer() -> None:
         assert await stream.receive(SIZE) == b""
 
     run(scenario)
+
+
+def test_the_largest_read_alone_does_not_pause_reading() -> None:
+    """A flood comes in such reads, and to pause and resume for each costs as much as many messages."""
+
+    class Transport(asyncio.Transport):
+        reading = True
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+    async def scenario() -> None:
+        transport, stream = Transport(), _AsyncioStream()
+        stream.connection_made(transport)
+        for _ in range(3):
+            stream.data_received(READ)
+            assert transport.reading
+            assert await stream.receive(SIZE) == READ
+        stream.data_received(READ)
+        stream.data_received(b"x")
+        assert not transport.reading
+        assert [await stream.receive(SIZE) for _ in range(2)] == [READ, b"x"]
+        assert transport.reading
+
+    asyncio.run(scenario())
 
 
 def test_a_send_waits_for_a_peer_that_does_not_read_and_what_arrives_is_received_meanwhile() -> None:

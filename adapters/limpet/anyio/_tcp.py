@@ -40,6 +40,7 @@ class _AsyncioStream(asyncio.Protocol):
     """A TCP connection on asyncio, with the checkpoints of anyio's own.
 
     That one has two events and a deque, which take 2.5 KiB, and tells the system to pause and resume with each read.
+    This one does so when more than the largest read waits: in a flood the reader takes each read before the next one.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,7 @@ class _AsyncioStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread.append(data)
         self._size += len(data)
-        if self._size >= _UNREAD and not self._paused:
+        if self._size > _UNREAD and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         _wake(self._reader)

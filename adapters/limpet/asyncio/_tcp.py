@@ -11,7 +11,10 @@ from limpet._transports.unread import unread
 from limpet_core.text import reason_of
 
 _FAIR_SHARE = 256 * 1024
-"""Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages."""
+"""Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages.
+
+asyncio's own loops read once in a turn, and no more than that. To pause them costs as much as 20 messages.
+"""
 
 
 class TcpOwner(Owner, Protocol):
@@ -41,6 +44,7 @@ class TcpConnection(asyncio.Protocol):
         "_loop",
         "_owner",
         "_reading",
+        "_reads_once",
         "_received",
         "_transport",
         "_wants_reading",
@@ -58,6 +62,7 @@ class TcpConnection(asyncio.Protocol):
         self._received = 0
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._reads_once = isinstance(self._loop, asyncio.BaseEventLoop)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Report to the owner, which may not want the connection any more."""
@@ -69,15 +74,19 @@ class TcpConnection(asyncio.Protocol):
         try:
             self._owner.written = False
             self.pipeline.receive_data(data, self._loop.time())
-            self._received += len(data)
-            if self._received > _FAIR_SHARE and not self._yielding:
-                self._yielding = True
-                self._read()
-                self._loop.call_soon(self._yielded)
+            if not self._reads_once:
+                self._take_turns(len(data))
         except BaseException as error:
             self._owner.failed(error)
             raise
         self._owner.drain()
+
+    def _take_turns(self, size: int) -> None:
+        self._received += size
+        if self._received > _FAIR_SHARE and not self._yielding:
+            self._yielding = True
+            self._read()
+            self._loop.call_soon(self._yielded)
 
     def _yielded(self) -> None:
         self._received, self._yielding = 0, False
