@@ -95,18 +95,19 @@ def settle(
     # First: an interrupt amid the rest leaves no task asleep whose result is set here. An error wakes its task itself.
     loop.call_soon(wake, loop, iter(woken))
     for event in events:
+        ack_id = event.ack_id
         waiter: Any = event.user_data
         if waiter is not None:
             waiting.pop(waiter, None)
-        elif (waiter := publishes.get(event.ack_id)) is None:
+        elif (waiter := publishes.get(ack_id)) is None:
             continue
         if not waiter.done():
             if event.error is not None:
                 waiter.set_exception(event.error)
             elif type(waiter) is Waiter:
                 woken.append(waiter)
-                set_result(waiter, Ack(event.ack_id, event.duplicate))
+                set_result(waiter, Ack(ack_id, event.duplicate))
             else:
-                waiter.set_result(Ack(event.ack_id, event.duplicate))
+                waiter.set_result(Ack(ack_id, event.duplicate))
         if event.user_data is None:  # last: after an interrupt the answer is handed on again
-            publishes.pop(event.ack_id, None)
+            publishes.pop(ack_id, None)
