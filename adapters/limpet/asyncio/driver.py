@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
@@ -37,6 +38,9 @@ from limpet.asyncio._waiters import Waiter, settle
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
+
+_SYSTEM_CALL = sys.version_info < (3, 12)
+"""To get the running loop takes a system call. A look whether the client's own loop runs in this thread takes less."""
 
 _SENDS = 64
 """Messages without an ack that a task sends before other tasks run."""
@@ -115,7 +119,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
-        if self.flushing and get_ident() == self._thread:  # as in begin_submitted()
+        if _SYSTEM_CALL and self.flushing and self._loop.is_running() and get_ident() == self._thread:
             loop = self._loop
         else:
             loop = asyncio.get_running_loop()
@@ -127,9 +131,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_submitted(self, kind: type[Submitted] = Submitted) -> tuple[Submitted, float]:
         """Return a future of a kind for a new request of ``client.submit``, and the session's time."""
-        if self.flushing and get_ident() == self._thread:
-            # In this turn of the loop another request was made. Before Python 3.12, to get the running loop takes a
-            # system call, and as long as a fourth of all that the session does for a request.
+        if _SYSTEM_CALL and self.flushing and self._loop.is_running() and get_ident() == self._thread:
             loop = self._loop
         else:
             try:
