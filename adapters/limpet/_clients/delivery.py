@@ -84,18 +84,21 @@ class Delivery(Buffers):
 
     # ---- Events
 
-    def deliver(self, events: Collection[Event]) -> None:
+    def deliver(self, events: list[Event]) -> None:
         """Deliver events, in order."""
+        if not events:
+            return
         if self.instruments is not None:
             self.instruments.observe(events)
         callbacks, buffers, inbox = self.callbacks, self.buffers, self.inbox
         if buffers.changed:
             buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
         iterated = inbox.readers and not buffers and not callbacks.registered.get(GroupMessage)
-        if events and iterated and ONLY_MESSAGES.issuperset(map(type, events)):
+        if iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
-        if ONLY_ANSWERS.issuperset(map(type, events)):  # to many requests, which were sent together
+        # To many requests, which were sent together, or to one.
+        if type(events[0]) is Acked and ONLY_ANSWERS.issuperset(map(type, events)):
             self._home.settle_requests(cast("Collection[Acked]", events))
             return
         # Looked up anew where the kind of event changes, or what is registered: most events are like the one before.

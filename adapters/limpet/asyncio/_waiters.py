@@ -15,6 +15,9 @@ from limpet._clients.waiters import AsyncWaiter
 
 Callback = Callable[["Waiter"], object]
 
+set_result = asyncio.Future[Any].set_result
+"""The method that :class:`Waiter` overrides, for many at once: :func:`wake` is called then."""
+
 
 class Waiter(asyncio.Future[Any]):
     """The result of a request, for the one task that waits for it.
@@ -43,7 +46,7 @@ class Waiter(asyncio.Future[Any]):
         return removed
 
     def set_result(self, result: Any, /) -> None:
-        super().set_result(result)
+        set_result(self, result)  # super() would cost as much again
         self.wake_soon()
 
     def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
@@ -58,8 +61,9 @@ class Waiter(asyncio.Future[Any]):
 
     def wake_soon(self) -> None:
         """Call the callback, in the event loop."""
-        callback, self.callback = self.callback, None
+        callback = self.callback
         if callback is not None:
+            self.callback = None
             self.get_loop().call_soon(callback, self, context=self.context)
 
 
@@ -74,10 +78,6 @@ def wake(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
     finally:
         if rest := list(waiters):  # a task was interrupted, by Ctrl-C for example
             loop.call_soon(wake, loop, iter(rest))
-
-
-set_result = asyncio.Future[Any].set_result
-"""In place of the method of :class:`Waiter`, for many at once: :func:`wake` is called then."""
 
 
 def settle(

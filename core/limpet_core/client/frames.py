@@ -87,7 +87,8 @@ class FrameBuffer:
         if self._between:
             # What nearly all reads are: frames cut in a few steps.
             found: list[Found] = []
-            if self._acks and len(data) >= FEWEST and (acks := cut_acks(data, 0)) is not None:
+            # A look at the size in the head spares most other frames the call.
+            if self._acks and len(data) >= FEWEST and data[1] <= LARGEST and (acks := cut_acks(data, 0)) is not None:
                 found.append(acks)
                 position = acks.end
             else:
