@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import uvloop
-from simulation.inspect import queued
+from simulation.inspect import inspect, queued
 from tests.adapters.harness import GROUP, options, soon, url_of
 from tests.helpers.eager import start_eagerly
+from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, Options
 from limpet.asyncio import Client
 from limpet.asyncio._tcp import TcpConnection
 from limpet.service import Service
+from limpet.testing import BackgroundService
 from limpet_core.service import group_publication
 
 MESSAGE = "x" * 1000
@@ -178,3 +180,31 @@ def test_the_first_request_after_an_answer_is_written_at_once_and_the_others_of_
             assert (written, len(scheduled)) == ([1, 9], 1)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("request_timeout", [None, 60.0])
+def test_the_requests_of_a_turn_have_one_time_and_those_that_end_by_time_their_own(
+    request_timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn in which the application computes for long takes nothing from the time of a later request."""
+
+    async def main(url: str) -> None:
+        async with Client(url, options(request_timeout=request_timeout)) as client:
+            loop, send = asyncio.get_running_loop(), client.submit.send_to_group
+            answers = [send("g", number) for number in range(2)]  # the first is written at once
+            began = loop.time()
+            with monkeypatch.context() as patches:
+                patches.setattr(loop, "time", lambda: began + 50.0)
+                answers.append(send("g", 2))
+                answers.append(send("g", 3, timeout=20.0))
+                answers.append(client.submit.join_group("g"))
+            times = [request.submitted for request in inspect(client._session).pending]
+            assert [time > began for time in times] == [False, False, request_timeout is not None, True, True]
+            assert [(await answer).ack_id for answer in answers] == [1, 2, 3, 4, 5]
+            await asyncio.sleep(0)
+            answers = [send("g", number) for number in range(2)]
+            assert all(request.submitted >= began for request in inspect(client._session).pending)
+            await asyncio.gather(*answers)
+
+    with BackgroundService() as service:
+        asyncio.run(asyncio.wait_for(main(service.url()), LIMIT))

@@ -165,7 +165,7 @@ class AsyncSubmit(Submit[A]):
         timeout: float | None = None,
     ) -> A:
         """Publish to ``group``, as the client's ``send_to_group``, and return a future for the answer."""
-        if self._instruments is not None or ack_id is not None:
+        if self._instruments is not None or ack_id is not None or timeout is not None:
             return super().send_to_group(
                 group,
                 data,
@@ -190,7 +190,7 @@ class AsyncSubmit(Submit[A]):
             ack_id=None,
             metadata=metadata,
             ttl=ttl,
-            timeout=timeout,
+            timeout=None,
             user_data=None,
         )
         assert key is not None
@@ -202,7 +202,8 @@ class AsyncSubmit(Submit[A]):
 
     def _make(self, request: Request, observed: ObservedRequest[Any] | None) -> A:
         driver = self._driver
-        answer, now = self._new()
+        answer, _ = self._new()
+        now = driver.now()  # exactly: the request may have a timeout
         answer.driver, answer.key, answer.observed = driver, 0, None  # as above; the caller tells of an interrupt
         answer.key = request(now, user_data=answer)
         answer.observed = observed

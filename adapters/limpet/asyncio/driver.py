@@ -6,11 +6,9 @@ import asyncio
 import logging
 import math
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from threading import get_ident
 from typing import Any
 
 from limpet import (
@@ -38,9 +36,6 @@ from limpet.asyncio._waiters import Waiter, settle
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
-
-_SYSTEM_CALL = sys.version_info < (3, 12)
-"""To get the running loop takes a system call. A look whether the client's own loop runs in this thread takes less."""
 
 _SENDS = 64
 """Messages without an ack that a task sends before other tasks run."""
@@ -80,9 +75,9 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         "_soon",
         "_starting",
         "_stopping",
-        "_thread",
         "_timer",
         "_timer_at",
+        "_turn_began",
         "callbacks",
         "written",
     )
@@ -103,7 +98,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self._starting: asyncio.Future[Connected | Stopped] | None = None
         self._stopping: asyncio.Future[Stopped] | None = None
         self._home: asyncio.AbstractEventLoop | None = None
-        self._thread = 0  # of the loop, while a flush is under way
+        self._turn_began: float | None = None  # while a flush is under way; None also where requests end by time
 
     # ---- For the client
 
@@ -119,28 +114,23 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
 
     def begin_request(self) -> tuple[Waiter, float]:
         """Return a waiter for a new request, and the session's time."""
-        if _SYSTEM_CALL and self.flushing and self._loop.is_running() and get_ident() == self._thread:
-            loop = self._loop
-        else:
-            loop = asyncio.get_running_loop()
-            if loop is not self._home:
-                self._may_run(loop)
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            self._may_run(loop)
         waiter = Waiter(loop=loop)
         waiter.callback = None
         return waiter, loop.time()
 
     def begin_submitted(self, kind: type[Submitted] = Submitted) -> tuple[Submitted, float]:
-        """Return a future of a kind for a new request of ``client.submit``, and the session's time."""
-        if _SYSTEM_CALL and self.flushing and self._loop.is_running() and get_ident() == self._thread:
-            loop = self._loop
-        else:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                raise self.outside() from None
-            if loop is not self._home:
-                self._may_run(loop)
-        return kind(loop=loop), loop.time()
+        """Return a future of a kind for a new request of ``client.submit``, and the time of its turn."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self.outside() from None
+        if loop is not self._home:
+            self._may_run(loop)
+        # Those of one turn leave together at its end: the clock is read once for them.
+        return kind(loop=loop), loop.time() if self._turn_began is None else self._turn_began
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         """Give the ends of requests to their waiters; many are woken together."""
@@ -174,6 +164,7 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         self.start_session(self.now(), timeout)
         self._home = self._loop = loop
         self.flushing = self.written = False  # a loop may have been left before its flush
+        self._turn_began = None
         starting: asyncio.Future[Connected | Stopped] = self._loop.create_future()
         self._starting = starting
         self.drain()
@@ -214,11 +205,13 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
         if not self.flushing:
             # First: an interrupt between the two lines would leave the flag set and nothing scheduled.
             self._loop.call_soon(self._flushed)
-            self._thread = get_ident()
+            if self.session.options.request_timeout is None:
+                self._turn_began = self._loop.time()
             self.flushing = True
 
     def _flushed(self) -> None:
         self.flushing = self.written = False
+        self._turn_began = None
         self._sends = 0
         self.drain()
 
