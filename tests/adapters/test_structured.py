@@ -339,6 +339,26 @@ def test_reading_from_a_full_stream_while_it_starts_again(run: Callable[[Scenari
     run(scenario)
 
 
+def test_reading_goes_on_behind_a_full_stream_in_a_loop_that_is_not_run_by_anyio() -> None:
+    """Such as that of a web framework: sniffio finds the name of the loop in tasks alone, not in callbacks."""
+
+    async def scenario() -> None:
+        with BackgroundService() as service:
+            async with limpet.anyio.Client(service.url(), fast(max_buffered_messages=4)) as client:
+                stream = client.events(GroupMessage)
+                await client.join_group(GROUP)
+                service.publish(GROUP, range(4))
+                while not stream._buffer.full:  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+                assert not client._session.reading
+                assert [(await anext(stream)).data for _ in range(4)] == [0, 1, 2, 3]
+                with anyio.fail_after(LIMIT):
+                    while not client._session.reading:  # noqa: ASYNC110
+                        await anyio.sleep(0.005)
+
+    asyncio.run(scenario())
+
+
 def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:
     kept = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
@@ -21,8 +22,12 @@ from limpet.anyio._tcp import on_asyncio, open_tcp
 
 def _call_soon() -> Callable[[Callable[[], object]], object]:
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        # In a context of ours: anyio looks there for the name of the event loop.
-        return partial(asyncio.get_running_loop().call_soon_threadsafe, context=copy_context())
+        # In a context of ours: without a task anyio looks there for the name of the event loop. Its own run() has set
+        # it, that of asyncio has not. Without sniffio, which comes with trio for example, anyio asks asyncio alone.
+        context = copy_context()
+        if (sniffio := sys.modules.get("sniffio")) is not None:
+            context.run(sniffio.current_async_library_cvar.set, "asyncio")
+        return partial(asyncio.get_running_loop().call_soon_threadsafe, context=context)
     import trio
 
     return trio.lowlevel.current_trio_token().run_sync_soon
