@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.adapters.harness import GROUP, options, soon, url_of
 from tests.helpers.eager import start_eagerly
 from tests.helpers.waiting import LIMIT
 
-from limpet import ConnectError, GroupMessage, Options
+from limpet import ConnectError, GroupMessage, LocalProtocolError, Options
 from limpet.asyncio import Client
 from limpet.asyncio._tcp import TcpConnection
 from limpet.service import Service
@@ -208,3 +209,37 @@ def test_the_requests_of_a_turn_have_one_time_and_those_that_end_by_time_their_o
 
     with BackgroundService() as service:
         asyncio.run(asyncio.wait_for(main(service.url()), LIMIT))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_is_forked_amid_a_turn_of_the_loop_is_refused() -> None:
+    """The loop seems to run in the child too, and in the same thread."""
+
+    def refused(client: Client) -> int:
+        count = 0
+        for call in (
+            lambda: client.submit.send_to_group("nobody", "hello"),
+            lambda: asyncio.run(asyncio.wait_for(client.send_to_group("nobody", "hello"), 1)),
+        ):
+            try:
+                call()
+            except LocalProtocolError:
+                count += 1
+        return count
+
+    async def scenario() -> None:
+        async with Service() as service, Client(url_of(service), options()) as client:
+            answers = [client.submit.send_to_group("nobody", "hello") for _ in range(3)]
+            assert client._driver.flushing
+            child = os.fork()
+            if child == 0:
+                count = 0
+                try:
+                    count = refused(client)
+                finally:
+                    os._exit(count)
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            assert os.waitstatus_to_exitcode(status) == 2
+            await asyncio.gather(*answers)
+
+    asyncio.run(scenario())
