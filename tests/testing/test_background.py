@@ -207,6 +207,9 @@ def test_a_log_lists_by_type_and_condition() -> None:
         (str, "a type of limpet.testing.trace is needed, not <class 'str'>"),
         ("Joined", "a type of limpet.testing.trace is needed, not 'Joined'"),
         (None, "a type of limpet.testing.trace is needed, not None"),
+        ((), r"a type of limpet\.testing\.trace is needed, not \(\)"),
+        (type[trace.Joined], r"a type of limpet\.testing\.trace is needed, not type\["),
+        (list[trace.Joined], r"a type of limpet\.testing\.trace is needed, not list\["),
     ],
 )
 def test_a_log_refuses_what_is_no_type_of_its_events(kind: Any, text: str) -> None:
@@ -222,6 +225,13 @@ def test_a_log_takes_a_union_a_tuple_and_a_base_of_its_types() -> None:
     log.note(opened(1))
     kinds: list[Any] = [trace.TraceEvent, (trace.Joined, trace.ConnectionOpened), object]
     assert [log.of(kind) for kind in kinds] == [[opened(1)]] * 3
+
+
+def test_a_wait_in_vain_names_each_type_of_a_union_or_tuple() -> None:
+    kinds: list[Any] = [(trace.Joined, trace.Left), trace.Joined | trace.Left]
+    for kind in kinds:
+        with pytest.raises(TimeoutError, match=r"^0 of 1 Joined or Left within 0\.01 s"):
+            EventLog().wait(kind, timeout=0.01)
 
 
 def test_a_log_waits_for_what_another_thread_notes() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, cast, get_args
+from types import UnionType
+from typing import Final, Union, cast, get_args, get_origin
 
 from limpet import Event
 from limpet_core.service.trace import TraceEvent
@@ -34,8 +35,15 @@ def check_kind_of_client(kind: object) -> None:
             )
 
 
+def names(kind: object) -> str:
+    """Return the names of a type, or of those of a tuple or union, which have passed their check."""
+    return " or ".join(cast("type", one).__name__ for one in _each(kind))
+
+
 def _each(kind: object) -> tuple[object, ...]:
-    return cast("tuple[object, ...]", kind if isinstance(kind, tuple) else get_args(kind) or (kind,))
+    if get_origin(kind) in (Union, UnionType):
+        return get_args(kind)
+    return (cast("tuple[object, ...]", kind) or (kind,)) if isinstance(kind, tuple) else (kind,)
 
 
 def _is_none_of(kind: object, known: tuple[type, ...]) -> bool:

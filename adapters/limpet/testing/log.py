@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from limpet.testing._kinds import check_kind_of_service
+from limpet.testing._kinds import check_kind_of_service, names
 from limpet_core.service import Connection, ServiceCore
 from limpet_core.service.trace import Acked, InvocationAnswered, InvocationFailed, TraceEvent
 from limpet_core.text import one_line
@@ -78,7 +78,7 @@ class EventLog:
         with self._changed:
             if self._changed.wait_for(enough, timeout):
                 return found[count - 1]
-        raise TimeoutError(f"{len(found)} of {count} {kind.__name__} within {timeout:g} s; the service saw\n{self}")
+        raise TimeoutError(f"{len(found)} of {count} {names(kind)} within {timeout:g} s; the service saw\n{self}")
 
     def clear(self) -> None:
         """Forget everything so far."""
