@@ -13,7 +13,7 @@ import trustme
 from azure.messaging.webpubsubservice import WebPubSubServiceClient
 
 import limpet
-from limpet import Backoff, Connected, Disconnected, InvalidValue, Options, Recovered
+from limpet import Backoff, Connected, Disconnected, InvalidValue, LocalProtocolError, Options, Recovered
 from limpet.service import Service
 from limpet.sync import Client
 from limpet.testing import BackgroundService, EventLog, VirtualService, trace
@@ -119,6 +119,17 @@ def test_hubs_are_apart(service: BackgroundService) -> None:
 def test_what_json_can_not_hold_is_not_published(service: BackgroundService) -> None:
     with pytest.raises(InvalidValue, match="nan"):
         service.publish("g", [{"price": float("nan")}])
+
+
+@pytest.mark.parametrize("kind", [BackgroundService, VirtualService])
+@pytest.mark.parametrize("group", [None, "", " ", "g" * 1025], ids=["None", "empty", "blank", "long"])
+def test_a_group_that_no_client_can_be_in_is_refused(
+    kind: type[BackgroundService | VirtualService], group: Any
+) -> None:
+    with _running(kind) as service:
+        with pytest.raises(LocalProtocolError, match="group must "):
+            service.publish(group, ["x"])
+        assert service.log.of(trace.Published) == []
 
 
 @pytest.mark.parametrize("kind", [BackgroundService, VirtualService])

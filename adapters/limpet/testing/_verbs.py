@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, cast
 
 from limpet.testing._answers import Function
 from limpet_core.protocol.json_requests import encode_json
+from limpet_core.protocol.rules import check_group
 from limpet_core.service import Publication, group_publication
 from limpet_core.text import short_repr
 
@@ -18,7 +19,9 @@ def publications(group: str, messages: Iterable[Any]) -> list[Publication]:
     """Return the publications of JSON messages to a group.
 
     Raises TypeError for a single message: the characters of a str and the keys of a dict could be taken for messages.
+    InvalidType or InvalidValue: no client can be in such a group, or the data is not JSON.
     """
+    check_group(group)
     given = cast("object", messages)
     if isinstance(given, str | bytes | bytearray | memoryview | Mapping) or not isinstance(given, Iterable):
         raise TypeError(

@@ -318,7 +318,8 @@ class BackgroundService:
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish each item of a list as JSON to a group, in order and at once.
 
-        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON.
+        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON
+        and for a group that no client can be in.
         """
         batch = publications(group, messages)
 

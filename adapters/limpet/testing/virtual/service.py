@@ -246,7 +246,8 @@ class VirtualService(VirtualNetwork):
     def publish(self, group: str, messages: Iterable[Any], *, hub: str = "chat") -> None:
         """Publish each item of a list as JSON to a group, in order and at once.
 
-        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON.
+        Raises TypeError for a single message in place of a list, InvalidType or InvalidValue for data that is not JSON
+        and for a group that no client can be in.
         """
         for publication in publications(group, messages):
             self.core.send_to_group(hub, group, publication)
