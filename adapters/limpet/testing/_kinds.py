@@ -43,7 +43,8 @@ def names(kind: object) -> str:
 def _each(kind: object) -> tuple[object, ...]:
     if get_origin(kind) in (Union, UnionType):
         return get_args(kind)
-    return (cast("tuple[object, ...]", kind) or (kind,)) if isinstance(kind, tuple) else (kind,)
+    several = cast("tuple[object, ...]", kind) if isinstance(kind, tuple) else ()
+    return several or (kind,)  # an empty tuple is no type either
 
 
 def _is_none_of(kind: object, known: tuple[type, ...]) -> bool:
