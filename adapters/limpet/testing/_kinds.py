@@ -41,10 +41,10 @@ def names(kind: object) -> str:
 
 
 def _each(kind: object) -> tuple[object, ...]:
-    if get_origin(kind) in (Union, UnionType):
-        return get_args(kind)
-    several = cast("tuple[object, ...]", kind) if isinstance(kind, tuple) else ()
-    return several or (kind,)  # an empty tuple is no type either
+    if isinstance(kind, tuple):
+        several = cast("tuple[object, ...]", kind)
+        return several or (several,)  # an empty tuple is no type either
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _is_none_of(kind: object, known: tuple[type, ...]) -> bool:
