@@ -359,6 +359,39 @@ def test_reading_goes_on_behind_a_full_stream_in_a_loop_that_is_not_run_by_anyio
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("kind", ["events", "batches", "typed"])
+def test_a_cancellation_counts_though_an_event_comes_in_each_turn_of_the_loop(kind: str) -> None:
+    """On asyncio, anyio cancels no wait whose event is set already: here each is when anyio looks."""
+
+    async def scenario() -> None:
+        with BackgroundService() as service:
+            async with limpet.anyio.Client(service.url(), fast()) as client:
+                stream: Any = client.batches() if kind == "batches" else client.events(GroupMessage)
+                if kind == "typed":
+                    stream = client.events(GroupMessage, type=int)
+                fed, taken = 0, 0
+
+                def feed() -> None:
+                    nonlocal fed
+                    client._driver.delivery.deliver([GroupMessage(group=GROUP, data=fed, data_type="json")])
+                    fed += 1
+                    if fed < 100:
+                        asyncio.get_running_loop().call_soon(feed)
+
+                with anyio.CancelScope() as scope:
+                    asyncio.get_running_loop().call_soon(feed)
+                    async for _ in stream:
+                        taken += 1
+                        if taken == 3:
+                            scope.cancel()
+                        if taken == 50:
+                            break
+                assert taken == 3
+                stream.close()
+
+    anyio.run(scenario)
+
+
 def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:
     kept = []
 

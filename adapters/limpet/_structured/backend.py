@@ -107,6 +107,8 @@ class Backend:
         cancelled: returns the exception class of cancellations.
         call_soon: returns a function that calls a function in the running loop, soon, from any thread.
         protect: protects the clients' work from ``KeyboardInterrupt``; returns a wrapper for callbacks, or None.
+        cancels_waits: every wait of a cancelled task raises, also where its event is set before the task would run
+            again. anyio on asyncio tries once in a turn of the loop, and finds the event of a busy reader set each time.
     """
 
     now: Callable[[], float]
@@ -121,6 +123,7 @@ class Backend:
     cancelled: Callable[[], type[BaseException]]
     call_soon: Callable[[], Callable[[Callable[[], object]], object]]
     protect: Callable[[], Callable[[Callable[[Any], object]], Callable[[Any], object]] | None]
+    cancels_waits: bool
 
     def signal(self) -> Signal:
         """Return a new event, which is made when somebody waits for it: before, it takes a tenth of the memory."""
@@ -205,9 +208,11 @@ class Fairness:
         self._length = min(64, most)
         self.taken: int = 0
 
-    def reset(self) -> None:
-        """Note that other tasks have run just now."""
+    async def waited(self) -> None:
+        """Note that other tasks have run just now; raise a cancellation of the task that a wait may not raise."""
         self.taken = 0
+        if not self._backend.cancels_waits:
+            await self._backend.checkpoint_if_cancelled()
 
     def look(self) -> Awaitable[Any]:
         """Return a checkpoint, to be awaited, that is due."""

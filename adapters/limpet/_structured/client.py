@@ -63,7 +63,7 @@ class EventStream(_streams.EventStream[T_co]):
             except StopAsyncIteration:
                 await self._fairness.checkpoint()  # a loop around a stopped client must be cancellable, too
                 raise
-        self._fairness.reset()
+            await self._fairness.waited()  # within the loop: another task may be faster meanwhile
 
 
 class Batches(EventStream[list[Message]]):

@@ -81,6 +81,7 @@ BACKEND = Backend(
     cancelled=anyio.get_cancelled_exc_class,
     call_soon=_call_soon,
     protect=protect,
+    cancels_waits=False,
 )
 
 

@@ -28,6 +28,7 @@ BACKEND = Backend(
     cancelled=lambda: trio.Cancelled,
     call_soon=lambda: trio.lowlevel.current_trio_token().run_sync_soon,
     protect=protect,
+    cancels_waits=True,
 )
 
 
