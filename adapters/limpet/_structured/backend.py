@@ -107,8 +107,8 @@ class Backend:
         cancelled: returns the exception class of cancellations.
         call_soon: returns a function that calls a function in the running loop, soon, from any thread.
         protect: protects the clients' work from ``KeyboardInterrupt``; returns a wrapper for callbacks, or None.
-        cancels_waits: every wait of a cancelled task raises, also where its event is set before the task would run
-            again. anyio on asyncio tries once in a turn of the loop, and finds the event of a busy reader set each time.
+        cancels_waits: every wait of a cancelled task raises, also where its event is set before the task runs again.
+            anyio on asyncio looks once in a turn of the loop, and finds the event of a busy reader set each time.
     """
 
     now: Callable[[], float]

@@ -14,7 +14,7 @@ from limpet._transports.addresses import DELAY
 from limpet._transports.unread import unread
 
 _UNREAD = 256 * 1024
-"""Bytes that may wait for :meth:`_AsyncioStream.receive` before reading is paused."""
+"""Bytes that may wait for :meth:`_AsyncioStream.receive` before reading is paused: as many as asyncio reads at once."""
 
 
 class _TcpStream:
@@ -40,7 +40,8 @@ class _AsyncioStream(asyncio.Protocol):
     """A TCP connection on asyncio, with the checkpoints of anyio's own.
 
     That one has two events and a deque, which take 2.5 KiB, and tells the system to pause and resume with each read.
-    This one does so when more than the largest read waits: in a flood the reader takes each read before the next one.
+    This one does so when more than the largest read waits: on asyncio's own loop the reader takes each read of a flood
+    before the next one. It goes on when less waits: once for two reads of that size.
     """
 
     def __init__(self) -> None:

@@ -11,9 +11,10 @@ from limpet._transports.unread import unread
 from limpet_core.text import reason_of
 
 _FAIR_SHARE = 256 * 1024
-"""Bytes to read before other tasks run: uvloop would go on for 2 MiB, some 50 ms of small messages.
+"""Bytes to read before other tasks run: uvloop reads on for as long as its buffer of 250 KiB is filled.
 
-asyncio's own loops read once in a turn, and no more than that. To pause them costs as much as 20 messages.
+asyncio's own loops read once in a turn, and no more than that. To pause and resume them takes two system calls and one
+more turn of the loop, as much as some 20 small messages.
 """
 
 
@@ -62,7 +63,7 @@ class TcpConnection(asyncio.Protocol):
         self._received = 0
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._reads_once = isinstance(self._loop, asyncio.BaseEventLoop)
+        self._reads_once = isinstance(self._loop, asyncio.BaseEventLoop)  # in a turn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Report to the owner, which may not want the connection any more."""

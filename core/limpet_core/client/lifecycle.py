@@ -145,7 +145,7 @@ class Lifecycle:
         self._fixed_url = False
         self._was_established = False  # whether a connection was established in this run
         self._failure: LimpetError | None = None  # why the last run ended, if not by stop()
-        self._last_error: ConnectError | None = None  # of the attempts of this run
+        self._last_error: ConnectError | None = None  # of the attempts before the first connection
         self._start_timeout = 0.0  # of the last start that had one
 
     def _go(self, state: State) -> None:
@@ -234,7 +234,7 @@ class Lifecycle:
             self.finish(error)
         elif at is None:
             again = " again" if self._was_established else ""
-            text = f"gave up after {number} attempts to connect{again}: {error}"
+            text = f"gave up after {number} attempt{'' if number == 1 else 's'} to connect{again}: {error}"
             failure = ConnectError(text, status=error.status, code=error.code, retry_after=error.retry_after)
             failure.__cause__ = error.__cause__  # the text has the rest of it
             self.finish(failure)
@@ -258,7 +258,6 @@ class Lifecycle:
     def transport_opened(self) -> None:
         """Note that the transport is open, and its WebSocket handshake done."""
         self.open = self.writable = True
-        self.disconnected_message = None
         connection = self.connection
         if connection is not None:
             # The service need not say anything after a recovery: a pong will show that it took the client back.
@@ -294,8 +293,12 @@ class Lifecycle:
         self.attempt_failed(error, now, final=self.is_final(status))
 
     def attempt_failed(self, error: ConnectError, now: float, *, final: bool = False) -> None:
-        """End the current attempt; try again later, or stop if ``final`` or if no attempt is left."""
-        self._last_error = error
+        """End the current attempt; try again later, or stop if ``final`` or if no attempt is left.
+
+        In a recovery nothing is final: its window is the end.
+        """
+        if not self._was_established:
+            self._last_error = error
         if error.retry_after is not None:
             self._attempts.put_off(error.retry_after, now)
         connection = self.connection
@@ -318,7 +321,7 @@ class Lifecycle:
         if self.connection is not None:
             self._end_connection(self.connection, NO_CLOSE_FRAME, "the service replaced the connection by another")
         self.connection = connection
-        self._was_established = True
+        self._was_established, self._last_error = True, None
         self._timers.stop(Timer.START)
         self._attempts.established(now, after_recovery=self.dial is not None and self.dial.recovery)
         self._outages.end(connection, now, recovered=False)
@@ -359,10 +362,10 @@ class Lifecycle:
     def _recover_or_lose(self, connection: Connection, code: int, reason: str, now: float) -> None:
         """Recover a connection whose transport is gone, or give it up (client-spec 1.4)."""
         progress = self.state is CONNECTED and connection.made_progress(self._requests.answered)
-        self.drop_transport()
         if not self._recovery.is_possible(connection, code, dismissed=self.disconnected_message is not None):
             self.connection_lost(code, reason, now)
             return
+        self.drop_transport()
         failed = None
         if self.state is CONNECTED:
             self._go(State.RECOVERING)
@@ -416,6 +419,7 @@ class Lifecycle:
         self.dial.close = close
         self.dial = None
         self.open = self.writable = False
+        self.disconnected_message = None
         self.control.messages.clear()
         self._requests.transport_lost()
         for part in self._parts:

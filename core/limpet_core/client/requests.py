@@ -448,7 +448,7 @@ class Requests:
     def acked_at_once(self, ack_ids: list[int], now: float) -> None:
         """Do what :meth:`acked` does for each of many acks of success, in fewer steps where that is an ordinary one."""
         pending, unanswered, append = self.pending, self._unanswered, self._events.append
-        ordinary = -1 if self._limited else SENT_PUBLISH  # the flags of those that end here
+        ordinary = -1 if self._limited else SENT_PUBLISH  # the flags of a request that ends here; -1: none does
         settled = 0
         for key in ack_ids:
             request = pending.get(key)

@@ -418,7 +418,7 @@ def test_reconnecting_stops_with_the_reason_after_the_limit(limit: int) -> None:
     assert [(event.attempt, event.next_in is None) for event in failed] == [
         (number, number == limit) for number in range(1, limit + 1)
     ]
-    assert f"gave up after {limit} attempts" in str(stopped.error)
+    assert f"gave up after {limit} attempt{'s' * (limit != 1)} to connect again" in str(stopped.error)
     assert isinstance(stopped.error, ConnectError)
     assert (drive.session.dial, drive.session.deadline) == (None, math.inf)
 
@@ -433,7 +433,7 @@ def test_giving_up_tells_status_and_close_code_of_the_last_failure() -> None:
     (stopped,) = drive.events(Stopped)
     assert (stopped.error.status, stopped.error.code) == (503, None)
     assert str(stopped.error) == (
-        "gave up after 1 attempts to connect again: cannot connect to example.test port 443: unavailable"
+        "gave up after 1 attempt to connect again: cannot connect to example.test port 443: unavailable"
     )
     drive.connect()
     drive.lose()

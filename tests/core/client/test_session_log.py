@@ -193,7 +193,7 @@ def test_after_the_last_attempt_the_end_is_the_error(told: Told) -> None:
     refuse(drive)
     assert told(drive) == [
         ("DEBUG", f"attempt 1 failed: {REFUSED}; no other follows"),
-        ("ERROR", f"the client has stopped: gave up after 1 attempts to connect again: {REFUSED}"),
+        ("ERROR", f"the client has stopped: gave up after 1 attempt to connect again: {REFUSED}"),
     ]
 
 

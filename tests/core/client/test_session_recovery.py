@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
+import weakref
 
 import pytest
 from tests.helpers.driving import PING, URL, Drive, closed_with, hello, news, ok, sequence_ack
@@ -308,6 +311,43 @@ def test_a_farewell_without_a_normal_close_is_recovered_from() -> None:
     drive.recover()
     drive.drop(1000)  # the farewell belonged to the transport before
     assert drive.state is State.RECOVERING
+
+
+@pytest.mark.parametrize("farewell", [False, True])
+def test_a_farewell_is_not_why_the_connection_could_not_be_recovered(farewell: bool) -> None:
+    drive = Drive()
+    drive.connect()
+    if farewell:
+        drive.says({"type": "system", "event": "disconnected", "message": "service reload"})
+    drive.drop(1001)
+    while drive.state is State.RECOVERING:
+        if drive.session.dial is not None:
+            fail(drive)
+        drive.advance(drive.session.deadline - drive.now)
+    lost = [event for event in drive.events() if isinstance(event, Disconnected)]
+    assert lost == [Disconnected("c1", 1006, "not recovered within 30 s")]
+
+
+def test_the_error_of_an_attempt_is_not_kept_once_there_is_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Refused(OSError):
+        """Takes weak references."""
+
+    caplog.set_level(logging.CRITICAL)  # pytest keeps what is logged
+    drive = Drive()
+    drive.start()
+    errors = [Refused("refused"), Refused("refused again")]
+    kept = [weakref.ref(error) for error in errors]
+    drive.session.dial_failed(errors[0], drive.now)
+    drive.until_dial()
+    drive.connect()
+    drive.drop()
+    drive.session.dial_failed(errors[1], drive.now)
+    drive.until_dial()
+    drive.recover()
+    drive.events()
+    del errors
+    gc.collect()
+    assert [error() for error in kept] == [None, None]
 
 
 def test_the_url_provider_is_not_asked_for_a_recovery() -> None:
