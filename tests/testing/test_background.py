@@ -215,12 +215,12 @@ def test_a_log_lists_by_type_and_condition() -> None:
             r"limpet\.Recovered is an event of a client; the log has the types of limpet\.testing\.trace",
         ),
         ((trace.Joined, limpet.Invoked), r"the log has trace\.Invoked"),
-        (str, "a type of limpet.testing.trace is needed, not <class 'str'>"),
-        ("Joined", "a type of limpet.testing.trace is needed, not 'Joined'"),
-        (None, "a type of limpet.testing.trace is needed, not None"),
-        ((), r"a type of limpet\.testing\.trace is needed, not \(\)"),
-        (type[trace.Joined], r"a type of limpet\.testing\.trace is needed, not type\["),
-        (list[trace.Joined], r"a type of limpet\.testing\.trace is needed, not list\["),
+        (str, "an event type of limpet.testing.trace is needed, not <class 'str'>"),
+        ("Joined", "an event type of limpet.testing.trace is needed, not 'Joined'"),
+        (None, "an event type of limpet.testing.trace is needed, not None"),
+        ((), r"an event type of limpet\.testing\.trace is needed, not \(\)"),
+        (type[trace.Joined], r"an event type of limpet\.testing\.trace is needed, not type\["),
+        (list[trace.Joined], r"an event type of limpet\.testing\.trace is needed, not list\["),
     ],
 )
 def test_a_log_refuses_what_is_no_type_of_its_events(kind: Any, text: str) -> None:
