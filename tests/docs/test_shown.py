@@ -106,20 +106,20 @@ def test_follow_reloads_at_the_start_and_on_a_new_connection_but_not_after_a_rec
         story: list[str] = []
 
         async def reload() -> None:
+            assert service.members("g") == {client.connection_id}  # what is published from here on arrives
             story.append("reload")
 
         client = Client(service.url)
-        following = asyncio.create_task(code["follow"](client, reload, lambda message: story.append(message.data)))
+        following = asyncio.create_task(code["follow"](client, "g", reload, lambda message: story.append(message.data)))
         await asyncio.sleep(0)
         async with client:
-            await client.join_group("g")
+            await until(lambda: story == ["reload"])
             await client.send_to_group("g", "one")
             service.cut()
             await client.send_to_group("g", "two")
             assert client.connection_id is not None
             service.end(client.connection_id)
             await until(lambda: story.count("reload") == 2)
-            await client.join_group("g")  # it is again already, perhaps not yet
             await client.send_to_group("g", "three")
         await following
         assert story == ["reload", "one", "two", "reload", "three"]
@@ -132,6 +132,9 @@ def test_follow_reloads_when_messages_are_missing(code: dict[str, Any]) -> None:
 
     class Told:
         """A client that has missed something."""
+
+        async def join_group(self, group: str) -> None:
+            assert (group, reloads) == ("g", [])
 
         def events(self, *types: type[Any]) -> Any:
             assert MessagesMissed in types
@@ -146,7 +149,7 @@ def test_follow_reloads_when_messages_are_missing(code: dict[str, Any]) -> None:
         reloads.append(None)
 
     shown: list[str] = []
-    asyncio.run(code["follow"](Told(), reload, lambda message: shown.append(message.data)))
+    asyncio.run(code["follow"](Told(), "g", reload, lambda message: shown.append(message.data)))
     assert (len(reloads), shown) == (1, ["x"])
 
 

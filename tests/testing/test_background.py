@@ -272,3 +272,16 @@ def test_a_log_keeps_the_newest() -> None:
     for number in range(10_001):
         log.note(opened(number))
     assert (len(log), next(iter(log))) == (10_000, opened(1))
+
+
+def test_heal_ends_all_faults_of_the_network() -> None:
+    with BackgroundService() as service:
+        service.slow_down(0.5, segment=10)
+        service.stall()
+        service.refuse()
+        service.cut_after(0)
+        service.heal()
+        assert service.call(lambda _, proxy: (proxy.delay, proxy.segment)) == (0.0, None)
+        with Client(service.url("ann")) as client:
+            client.join_group("g")
+        assert service.cuts == 0

@@ -138,8 +138,9 @@ class ChaosProxy:
             self._accept_timer = None
 
     def heal(self) -> None:
-        """Undo :meth:`stall`, :meth:`refuse`, and orders to cut that were not carried out yet."""
+        """Undo :meth:`stall`, :meth:`refuse`, orders to cut that were not carried out yet, ``delay`` and ``segment``."""
         self._cut_after.clear()
+        self.delay, self.segment = 0.0, None
         self.resume()
         self.accept()
 

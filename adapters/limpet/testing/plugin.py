@@ -128,7 +128,6 @@ def _limpet_shared_services(request: pytest.FixtureRequest) -> Generator[None]: 
     for service in shared:
         request.node.add_report_section("teardown", _TITLE, str(service.log))
         service.heal()
-        service.slow_down()
         service.log.clear()
 
 

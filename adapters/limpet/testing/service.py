@@ -202,7 +202,7 @@ class BackgroundService:
         self.call(slow_down)
 
     def heal(self) -> None:
-        """Undo :meth:`stall` and :meth:`refuse`, and the faults that wait to happen, such as :meth:`cut_after`."""
+        """Undo :meth:`stall`, :meth:`refuse`, :meth:`slow_down`, and faults that wait, such as :meth:`cut_after`."""
 
         def heal(_: Service, proxy: ChaosProxy) -> None:
             proxy.heal()

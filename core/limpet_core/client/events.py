@@ -17,6 +17,9 @@ from limpet_core.protocol.typed_data import NO_DATA, DataT, WithData, shown_stru
 class Connected(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """A new connection is established. Once for each connection id, never after a recovery (client-spec 1.2).
 
+    It has the groups of its token. The session joins the other groups of the connection before again, behind this
+    event; a join of such a group is answered after that. Messages to these groups are lost until then.
+
     Attributes:
         connection_id: the service's id of this connection.
         user_id: the user of the access token; None for anonymous users.
@@ -70,7 +73,9 @@ class ConnectionFailed(msgspec.Struct, frozen=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
-    """The connection is lost and cannot be recovered: messages until the next :class:`Connected` may be missed.
+    """The connection is lost and cannot be recovered.
+
+    Messages may be missed until the next :class:`Connected`, and until the groups are joined again behind it.
 
     Attributes:
         connection_id: the id of the lost connection.
