@@ -18,14 +18,12 @@ from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
 from limpet.service._access import WRONG_HOST, origin_of
 from limpet.service._admission import Admission, Handshake, Pending, Refusal, hub_of_path, refuse_path
 from limpet.service._gateway import Gateway
-from limpet_core.protocol.close import Close
+from limpet.service._server_protocol import CONT, DATA_OPCODES, TEXT, LimpetServerProtocol
 from limpet_core.service import NO_CLOSE_FRAME, Transport
-from limpet_core.service.closes import broken_frame
 from limpet_core.service.wire.frames import message_of
 
 # Seconds in which the client may read what is before a close frame, and answer the close frame.
@@ -48,13 +46,6 @@ _SILENT = logging.getLogger("limpet.service.websocket")
 _SILENT.setLevel(logging.ERROR)
 
 _NOT_A_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-
-
-class _ServerProtocol(ServerProtocol):
-    """Says in its close frames first what the cloud says, and then what it has found."""
-
-    def fail(self, code: int, reason: str = "") -> None:
-        super().fail(code, Close.because(code, f"{broken_frame(code)} {reason}".rstrip()).reason)
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -80,7 +71,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._root_path = config.root_path
         self._open_connections: set[Any] = server_state.connections
-        self._protocol = _ServerProtocol(max_size=self.gateway.options.max_message_size, logger=_SILENT)
+        self._protocol = LimpetServerProtocol(max_size=self.gateway.options.max_message_size, logger=_SILENT)
         self.transport: asyncio.Transport | None = None
         self._target: str | None = None
         self._client: Transport | None = None
@@ -300,25 +291,27 @@ class WebSocketProtocol(asyncio.Protocol):
             size += len(frame.data)
         self.gateway.gathering.add(len(frames), size)
         for frame in frames:
-            if frame.opcode is Opcode.CLOSE:
+            if frame.opcode in DATA_OPCODES:
+                self._handle_data(frame)
+            elif frame.opcode is Opcode.CLOSE:
                 closed = self._protocol.close_rcvd
                 if closed is None:
                     self._detach(1005)
                 else:
                     self._detach(int(closed.code), closed.reason)
                 self._close_soon()
-            elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._handle_data(frame)
         self.gateway.flush_soon()
 
     def _handle_data(self, frame: Frame) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self._text = frame.opcode is Opcode.TEXT
-        self._fragments += frame.data
-        if not frame.fin:
-            return
-        message = bytes(self._fragments)
-        self._fragments.clear()
+        if frame.opcode is not CONT:
+            self._text = frame.opcode is TEXT
+        message = bytes(frame.data)
+        if self._fragments or not frame.fin:
+            self._fragments += message
+            if not frame.fin:
+                return
+            message = bytes(self._fragments)
+            self._fragments.clear()
         if self._client is not None:
             # JSON may come in either kind of frame. Invalid UTF-8 becomes lone surrogates, which the
             # service's logic refuses.

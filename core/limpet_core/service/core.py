@@ -27,7 +27,15 @@ from limpet_core.service.webhooks.handlers import EventHandler, EventSettings, H
 from limpet_core.service.webhooks.listeners import EventListener, ListenerMessage
 from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation
 from limpet_core.service.wire.raw import RawMode
-from limpet_core.service.wire.requests import CancelInvocation, Invoke, Ping, SequenceAck, StreamMessage
+from limpet_core.service.wire.requests import (
+    CancelInvocation,
+    ClientRequest,
+    Invoke,
+    Ping,
+    SendToGroup,
+    SequenceAck,
+    StreamMessage,
+)
 from limpet_core.service.wire.subprotocols import choose_subprotocol
 
 _EVENTS: Final = RawMode()
@@ -211,8 +219,8 @@ class ServiceCore(ApplicationInputs):
         except ProtocolViolation as violation:
             self._dispatcher.refuse(connection, violation)
             return
-        if isinstance(message, Ping):
-            self._registry.send(connection, connection.codec.pong)
+        if isinstance(message, SendToGroup):  # most messages, and most of the others are acknowledgements
+            self._dispatch(connection, message, len(encoded), now)
         elif isinstance(message, SequenceAck):
             connection.acknowledge(message.sequence_id)
             observers = self.observers
@@ -221,6 +229,8 @@ class ServiceCore(ApplicationInputs):
                     observers.totals.others += 1
                 else:
                     observers.sequence_acked(connection, message.sequence_id)
+        elif isinstance(message, Ping):
+            self._registry.send(connection, connection.codec.pong)
         elif isinstance(message, StreamMessage):
             self._dispatcher.dispatch_stream(connection, message, now)
         elif isinstance(message, Invoke):
@@ -229,9 +239,12 @@ class ServiceCore(ApplicationInputs):
         elif isinstance(message, CancelInvocation):
             self.invocations.cancel(connection, attachment, message.invocation_id)
         else:
-            self._dispatcher.dispatch(connection, message, len(encoded), now)
-            if self._application.calls.has_settled:  # a handler that answers by itself
-                self._act_on_results(now)
+            self._dispatch(connection, message, len(encoded), now)
+
+    def _dispatch(self, connection: Connection, request: ClientRequest, size: int, now: float) -> None:
+        self._dispatcher.dispatch(connection, request, size, now)
+        if self._application.calls.has_settled:  # a handler that answers by itself
+            self._act_on_results(now)
 
     def disconnected(self, attachment: Attachment, code: int, now: float, reason: str = "") -> None:
         """Handle the end of a transport: the client closed it with this code and reason, or it was lost (1006).

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.core.service.virtual import ServiceUnderTest
 
 from limpet_core.service import JSON, NO_CLOSE_FRAME, RELIABLE_JSON, Limits, RawMode, server_publication
+from limpet_core.service.wire.from_client import ProtocolViolation, decode
+from limpet_core.service.wire.requests import SendToGroup, SequenceAck
 
 JOIN = {"type": "joinGroup", "group": "room", "ackId": 1}
 
@@ -823,3 +825,27 @@ def test_a_hub_that_somebody_keeps_stays_the_same() -> None:
         assert len(hub.members("room")) == 1
         client.drop(1000)
         assert len(hub.members("room")) == 0
+
+
+# ---- Decoding
+
+
+@pytest.mark.parametrize("metadata", ["null", "{}"])
+@pytest.mark.parametrize("data_type", ["json", "text"])
+def test_empty_metadata_are_none(data_type: str, metadata: str) -> None:
+    text = f'{{"type":"sendToGroup","group":"room","dataType":"{data_type}","data":"x","metadata":{metadata}}}'
+    message = decode(text.encode())
+    assert isinstance(message, SendToGroup)
+    assert bytes(message.metadata) == b""
+
+
+def test_the_metadata_of_a_text_are_passed_on_in_compact_form() -> None:
+    message = decode(b'{"type":"sendToGroup","group":"room","dataType":"text","data":"x","metadata":{ "a" : "b" }}')
+    assert isinstance(message, SendToGroup)
+    assert (bytes(message.data), bytes(message.metadata)) == (b'"x"', b'{"a":"b"}')
+
+
+def test_sequence_ids_have_64_bits() -> None:
+    assert decode(b'{"type":"sequenceAck","sequenceId":%d}' % (2**64 - 1)) == SequenceAck(2**64 - 1)
+    with pytest.raises(ProtocolViolation, match="sequenceId does not fit in 64 bits"):
+        decode(b'{"type":"sequenceAck","sequenceId":%d}' % 2**64)

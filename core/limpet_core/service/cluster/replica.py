@@ -33,7 +33,7 @@ from limpet_core.service.webhooks.cloud_events import ConnectRequest
 from limpet_core.service.webhooks.handlers import HandlerCall
 from limpet_core.service.webhooks.listeners import ListenerMessage
 from limpet_core.service.wire.raw import RawMode
-from limpet_core.service.wire.requests import Ping
+from limpet_core.service.wire.requests import SequenceAck
 from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
@@ -166,9 +166,14 @@ class Replica:
         if connection is None or connection.transport is not transport or self._overruns.is_ending(transport):
             return
         control = control_message(connection, data)
-        if isinstance(control, Ping):
-            transport.send(connection.codec.pong)
-        elif control is not None:
+        if control is None:
+            most = self.core.limits.max_message_size
+            message = commands.Received.of(connection.connection_id, transport.number, data)
+            if len(message.data) > most:
+                self._overruns.report(connection, transport, "too large")
+            else:
+                self._outgoing.add(message)
+        elif isinstance(control, SequenceAck):
             sequence_id = control.sequence_id
             if not connection.reliable:
                 self.core.acknowledge(transport, sequence_id)  # it changes nothing: the log need not know
@@ -177,12 +182,7 @@ class Replica:
             else:
                 self._acknowledgements.add(connection, transport, sequence_id, now)
         else:
-            most = self.core.limits.max_message_size
-            message = commands.Received.of(connection.connection_id, transport.number, data)
-            if len(message.data) > most:
-                self._overruns.report(connection, transport, "too large")
-            else:
-                self._outgoing.add(message)
+            transport.send(connection.codec.pong)
 
     def disconnected(self, transport: Transport, code: int, reason: str = "", *, broken: bool = False) -> None:
         """Handle the end of a WebSocket: closed by the client, lost (1006), or broken by the client.

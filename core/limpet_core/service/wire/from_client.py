@@ -134,7 +134,8 @@ def decode(data: bytes) -> ClientMessage:
     """
     try:
         # Parts of the message are copied to other clients byte by byte, so all of it must be UTF-8.
-        str(data, "utf-8")
+        if not data.isascii():
+            str(data, "utf-8")
         return check(_decode_whole(data))
     except UnicodeDecodeError:
         raise ProtocolViolation("the message is not valid UTF-8") from None
@@ -270,13 +271,13 @@ def check(message: WireMessage) -> ClientMessage:
     """Check a message whose fields have the right types; the last step of :func:`decode`, which says what it raises."""
     if isinstance(message, SendToGroup):  # most messages
         return _check_send(message)
+    if isinstance(message, SequenceAck):  # most of the others
+        _check_uint64(message.sequence_id, "sequenceId")
+        return message
     if isinstance(message, Ping | CancelInvocation):
         return message
     if isinstance(message, Invoke):
         return _check_payload(message)
-    if isinstance(message, SequenceAck):
-        _check_uint64(message.sequence_id, "sequenceId")
-        return message
     if isinstance(message, StreamData):
         return _check_fragment(message)
     if isinstance(message, StreamEnd):
@@ -345,15 +346,14 @@ _Carrier = TypeVar("_Carrier", SendToGroup, Event, Invoke)
 
 def _check_payload(message: _Carrier) -> _Carrier:
     """Check ``data`` against ``dataType`` (Azure docs); with metadata alone the payload is an empty text."""
-    given = bytes(message.metadata)
-    metadata = _check_metadata(given) if given else _NOTHING
+    given = message.metadata
+    metadata = _check_metadata(bytes(given)) if given else _NOTHING
     data_type: DataType = message.data_type
-    raw = bytes(message.data)
-    if not raw:
-        if not bytes(metadata) and not isinstance(message, Invoke):
+    if not message.data:
+        if not metadata and not isinstance(message, Invoke):
             raise ProtocolViolation("data is required")
         return msgspec.structs.replace(message, data_type="text", data=_EMPTY_TEXT, metadata=metadata)
-    if data_type == "json" and is_deep(raw, MAX_NESTING):
+    if data_type == "json" and is_deep(bytes(message.data), MAX_NESTING):
         if isinstance(message, Invoke):
             raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
         raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
@@ -365,14 +365,13 @@ def _check_payload(message: _Carrier) -> _Carrier:
 
 def _check_data(data_type: DataType, data: msgspec.Raw) -> msgspec.Raw:
     """Return ``data``, checked against its type, as it is passed on."""
-    raw = bytes(data)
     if data_type == "json":
-        if raw == b"null":
+        if bytes(data) == b"null":
             raise ProtocolViolation("data of type json must not be null")
         return data
     # The decoder also refuses everything that is not a string.
     try:
-        text = _text_decoder.decode(raw)
+        text = _text_decoder.decode(data)
     except msgspec.DecodeError as error:
         raise ProtocolViolation(f"invalid message: {error}") from None
     if data_type == "text":
