@@ -30,12 +30,12 @@ def test_a_flood_leaves_others_their_turn(run: Any, monkeypatch: pytest.MonkeyPa
 
     asyncio's loop gives no more; to pause it would be in vain, and costs much.
     """
-    pauses: list[bool] = []
-    pause_or_resume = TcpConnection._read
+    pauses: list[TcpConnection] = []
+    go_on = TcpConnection._yielded
 
-    def counted(connection: TcpConnection) -> None:
-        pauses.append(connection._yielding)
-        pause_or_resume(connection)
+    def counted(tcp: TcpConnection) -> None:
+        pauses.append(tcp)
+        go_on(tcp)
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -63,12 +63,12 @@ def test_a_flood_leaves_others_their_turn(run: Any, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.2)
             next_turn()
             connection.read(True)
-            monkeypatch.setattr(TcpConnection, "_read", counted)
+            monkeypatch.setattr(TcpConnection, "_yielded", counted)
             await soon(lambda: sum(turns) == COUNT * len(MESSAGE))
             flooding = False
         assert max(turns) <= 2 * 256 * 1024
         assert sum(map(bool, turns)) >= 3
-        assert (True in pauses) is (run is uvloop.run)
+        assert bool(pauses) is (run is uvloop.run)
 
     run(scenario())
 

@@ -169,7 +169,7 @@ def test_nothing_is_left_of_buffers_that_were_closed() -> None:
     for buffer in buffers:
         buffer.close()
         buffer.close()
-    delivery.deliver([])
+    delivery.deliver([GroupMessage(group="h", data="x")])
     assert not delivery.buffers
     assert not delivery.buffers.changed
     assert not delivery.buffers._index
