@@ -64,7 +64,8 @@ class LimpetServerProtocol(ServerProtocol):
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take bytes of the client."""
-        if self.state is OPEN and self.reader.is_between_frames and not self._is_in_message:
+        # After an error behind the request for a handshake, the state becomes open, but the library discards all.
+        if self.state is OPEN and self.reader.is_between_frames and not self._is_in_message and not self.eof_sent:
             frames, data = cut_messages(data, self._max_size)
             self.events += frames
             if not data:
