@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import Any, Final
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
@@ -64,7 +63,9 @@ class LimpetServerProtocol(ServerProtocol):
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Take bytes of the client."""
-        if self.state is OPEN and self.reader.is_between_frames and not self._is_in_message:
+        # Behind an error or a close frame the library sends the end and discards the rest. The state does not tell: it
+        # is open where the error came before the answer to the handshake.
+        if self.reader.is_between_frames and not self._is_in_message and not self.eof_sent:
             frames, data = cut_messages(data, self._max_size)
             self.events += frames
             if not data:

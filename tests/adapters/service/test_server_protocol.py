@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
@@ -14,6 +15,10 @@ from limpet.service._server_protocol import LimpetServerProtocol, cut_messages
 
 MAX_SIZE = 300
 MASK = b"\x0f\xf1\x5a\xa5"
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Slow(LimpetServerProtocol):
@@ -94,6 +99,20 @@ def test_messages_behind_other_frames_are_cut_without_the_library(monkeypatch: p
     protocol.receive_data(frame(0x81, b"c"))
     opcodes = [event.opcode for event in protocol.events_received() if isinstance(event, Frame)]
     assert opcodes == [Opcode.TEXT, Opcode.PING, Opcode.CONT, Opcode.TEXT]
+
+
+@pytest.mark.parametrize("error", [frame(0x83, b""), frame(0x81, b"a", masked=False), frame(0xC1, b"a")])
+def test_messages_behind_an_error_are_discarded_if_it_came_before_the_answer_to_the_handshake(error: bytes) -> None:
+    for kind in (LimpetServerProtocol, Slow):
+        protocol = kind(max_size=MAX_SIZE)
+        protocol.receive_data(HANDSHAKE + frame(0x81, b"before") + error)
+        request, before = protocol.events_received()
+        assert isinstance(request, Request)
+        assert before == Frame(Opcode.TEXT, b"before")
+        protocol.send_response(protocol.accept(request))
+        assert protocol.state is OPEN
+        protocol.receive_data(frame(0x81, b"behind"))
+        assert protocol.events_received() == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535])
