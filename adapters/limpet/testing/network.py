@@ -138,7 +138,7 @@ class ChaosProxy:
             self._accept_timer = None
 
     def heal(self) -> None:
-        """Undo :meth:`stall`, :meth:`refuse`, orders to cut that were not carried out yet, ``delay`` and ``segment``."""
+        """Undo :meth:`stall`, :meth:`refuse`, orders to cut that wait, ``delay`` and ``segment``."""
         self._cut_after.clear()
         self.delay, self.segment = 0.0, None
         self.resume()
