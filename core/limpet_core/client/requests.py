@@ -448,11 +448,11 @@ class Requests:
     def acked_at_once(self, ack_ids: list[int], now: float) -> None:
         """Do what :meth:`acked` does for each of many acks of success, in fewer steps where that is an ordinary one."""
         pending, unanswered, append = self.pending, self._unanswered, self._events.append
-        ordinary = -1 if self._limited else SENT_PUBLISH  # the flags of a request that ends here; -1: none does
+        plain = not self._limited
         settled = 0
         for key in ack_ids:
             request = pending.get(key)
-            if request is not None and request.flags == ordinary:
+            if request is not None and request.flags == SENT_PUBLISH and plain:
                 del pending[key]
                 unanswered.pop(key, None)
                 settled += 1
