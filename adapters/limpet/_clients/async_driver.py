@@ -34,9 +34,15 @@ class AsyncDriver(BaseDriver[TransportT]):
 
     def __init__(self, route: Route, options: Options | None) -> None:
         super().__init__(route, options)
-        self.waiting: dict[AsyncWaiter[Any], int | str] = {}
-        self.publishes: dict[int, AsyncWaiter[Ack]] = {}
+        self.waiting: dict[AsyncWaiter[Any], int | str] = NOTHING  # made with the first request, as `publishes` is
+        self.publishes: dict[int, AsyncWaiter[Ack]] = NOTHING
         self.flushing: bool = False
+
+    def expect(self, waiter: AsyncWaiter[Any], key: int | str) -> None:
+        """Note the waiter of a request that is no publish with a fresh ack id, or of an invocation."""
+        if self.waiting is NOTHING:
+            self.waiting = {}
+        self.waiting[waiter] = key
 
     def settle_requests(self, events: Collection[Acked]) -> None:
         for event in events:

@@ -12,6 +12,7 @@ from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.base import BaseClient
 from limpet._clients.typed import decoder
 from limpet._clients.waiters import AsyncWaiter, no_room
+from limpet_core.nothing import NOTHING
 from limpet_core.protocol.rules import check_timeout
 
 P = TypeVar("P")
@@ -123,6 +124,8 @@ class AsyncRequests(BaseClient[D]):
                 user_data=None,
             )
             assert key is not None
+            if driver.publishes is NOTHING:
+                driver.publishes = {}
             driver.publishes[key] = waiter
             if not driver.flushing:
                 driver.flush()
@@ -286,7 +289,7 @@ class AsyncRequests(BaseClient[D]):
         waiter: AsyncWaiter[Reply]
         waiter, now = driver.begin_request()
         key = request(now, user_data=waiter)
-        driver.waiting[waiter] = key
+        driver.expect(waiter, key)
         driver.flush()
         try:
             return await waiter
@@ -352,7 +355,7 @@ class AsyncRequests(BaseClient[D]):
         waiter, now = driver.begin_request()
         ack_id = request(now, user_data=waiter)
         assert ack_id is not None
-        driver.waiting[waiter] = ack_id
+        driver.expect(waiter, ack_id)
         driver.flush()
         try:
             return await waiter

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from limpet import Event, GroupMessage, GroupStatesChanged, LimpetError, ServerMessage
 from limpet._clients.open_buffers import OpenBuffers
+from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -140,8 +141,8 @@ class Inbox(Buffer):
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
         self.items: deque[Any] = _NOTHING
-        self._room: list[deque[Any]] = []  # see open()
-        self.readers: dict[object, None] = {}  # an empty set would take more
+        self.readers: dict[object, None] = NOTHING
+        self._room: list[tuple[dict[object, None], deque[Any]]] = []  # see open()
         self.dropped: int = 0
         self._warned = False
 
@@ -177,10 +178,10 @@ class Inbox(Buffer):
             wake()
 
     def open(self) -> None:
-        """Make room for messages; any thread may call, and be interrupted."""
+        """Make room for messages and readers; any thread may call, and be interrupted."""
         if self.items is _NOTHING:
-            self._room.append(deque())
-            self.items = self._room[0]  # of all threads that come here at once: that of the first
+            self._room.append(({}, deque()))
+            self.readers, self.items = self._room[0]  # of all threads that come here at once: that of the first
 
     def forget(self) -> None:
         """Drop the events that wait, if there ever were any."""
@@ -256,5 +257,6 @@ class Buffers:
 
     def read_inbox(self) -> Inbox:
         """Return the inbox, for one more reader, which must close it."""
+        self.inbox.open()
         self.inbox.readers[object()] = None
         return self.inbox

@@ -16,6 +16,7 @@ from limpet._clients.async_driver import AsyncDriver
 from limpet._clients.driver import BaseDriver
 from limpet._clients.instruments import Instruments, ObservedRequest
 from limpet._clients.waiters import AsyncWaiter
+from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
 
@@ -195,6 +196,8 @@ class AsyncSubmit(Submit[A]):
         )
         assert key is not None
         answer.key = key
+        if driver.publishes is NOTHING:
+            driver.publishes = {}
         driver.publishes[key] = answer
         if not driver.flushing:
             driver.flush()
@@ -207,7 +210,7 @@ class AsyncSubmit(Submit[A]):
         answer.driver, answer.key, answer.observed = driver, 0, None  # as above; the caller tells of an interrupt
         answer.key = request(now, user_data=answer)
         answer.observed = observed
-        driver.waiting[answer] = answer.key
+        driver.expect(answer, answer.key)
         driver.flush()
         return answer
 

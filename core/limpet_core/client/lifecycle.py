@@ -83,7 +83,6 @@ class Lifecycle:
         "_options",
         "_outages",
         "_parts",
-        "_recovery",
         "_requests",
         "_secrets",
         "_send_error",
@@ -127,7 +126,6 @@ class Lifecycle:
         self._log = lines
         self._outages = Outages(options, counters, events, lines)
         self._attempts = Attempts(options, random)
-        self._recovery = Recovery(options, headers, self._attempts, self._outages, timers, events, lines)
         self.state: State = State.STOPPED
         self.connection: Connection | None = None
         # The transport
@@ -242,14 +240,20 @@ class Lifecycle:
             self._go(State.WAITING)
             self._timers.set(Timer.ATTEMPT, at)
 
+    def _recovery(self) -> Recovery:
+        """Return the rules for recovering, which keep nothing themselves; a session without an outage needs none."""
+        return Recovery(
+            self._options, self._headers, self._attempts, self._outages, self._timers, self._events, self._log
+        )
+
     def _recover(self, connection: Connection, now: float) -> None:
-        self.dial = self._recovery.attempt(connection, self._url, now)
+        self.dial = self._recovery().attempt(connection, self._url, now)
 
     def _recover_later(
         self, connection: Connection, now: float, *, progress: bool = False, failed: ConnectError | None = None
     ) -> None:
         """Recover, at once or later; ``failed``: why the attempt before has failed."""
-        at = self._recovery.next_attempt(now, progress=progress, failed=failed)
+        at = self._recovery().next_attempt(now, progress=progress, failed=failed)
         if at <= now:
             self._recover(connection, now)
         else:
@@ -332,7 +336,7 @@ class Lifecycle:
 
     def recovered(self, connection: Connection, now: float) -> None:
         """Go on with the connection: the peer has shown life on the transport of a recovery."""
-        self._recovery.succeeded(connection, now)
+        self._recovery().succeeded(connection, now)
         self._requests.recovered(now)
         for part in self._parts:
             part.recovered(now)
@@ -362,14 +366,15 @@ class Lifecycle:
     def _recover_or_lose(self, connection: Connection, code: int, reason: str, now: float) -> None:
         """Recover a connection whose transport is gone, or give it up (client-spec 1.4)."""
         progress = self.state is CONNECTED and connection.made_progress(self._requests.answered)
-        if not self._recovery.is_possible(connection, code, dismissed=self.disconnected_message is not None):
+        recovery = self._recovery()
+        if not recovery.is_possible(connection, code, dismissed=self.disconnected_message is not None):
             self.connection_lost(code, reason, now)
             return
         self.drop_transport()
         failed = None
         if self.state is CONNECTED:
             self._go(State.RECOVERING)
-            self._recovery.begin(connection, code, reason, now)
+            recovery.begin(connection, code, reason, now)
         else:
             text = f"the connection was closed before it was recovered: {describe_close(code, reason)}"
             failed = ConnectError(text, code=code)

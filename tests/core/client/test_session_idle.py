@@ -6,6 +6,7 @@ import gc
 import os
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType, ModuleType
 
 import pytest
@@ -135,10 +136,18 @@ def test_an_id_that_comes_again_is_no_former_one() -> None:
 
 
 def test_nobody_writes_into_nothing() -> None:
-    with pytest.raises(TypeError):
-        NOTHING["a"] = 1
-    with pytest.raises(AttributeError):
-        NOTHING.clear()
+    writes: list[Callable[[], object]] = [
+        partial(NOTHING.__setitem__, "a", 1),
+        partial(NOTHING.setdefault, "a", 1),
+        partial(NOTHING.update, a=1),
+        partial(NOTHING.__ior__, {"a": 1}),
+        partial(exec, "NOTHING['a'] = 1", {"NOTHING": NOTHING}),
+    ]
+    for write in writes:
+        with pytest.raises(TypeError):
+            write()
+    assert NOTHING.pop("a", None) is None
+    NOTHING.clear()
     assert not NOTHING
     assert list(NOTHING.values()) == []
 
