@@ -14,6 +14,7 @@ from tests.helpers.eager import start_eagerly
 from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, LocalProtocolError, Options
+from limpet._clients.buffers import Buffer
 from limpet.asyncio import Client
 from limpet.asyncio._tcp import TcpConnection
 from limpet.service import Service
@@ -241,5 +242,29 @@ def test_a_child_that_is_forked_amid_a_turn_of_the_loop_is_refused() -> None:
             _, status = await asyncio.to_thread(os.waitpid, child, 0)
             assert os.waitstatus_to_exitcode(status) == 2
             await asyncio.gather(*answers)
+
+    asyncio.run(scenario())
+
+
+def test_a_loop_over_a_full_stream_asks_for_its_release_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask at each event would cost as much as the event."""
+    asked: list[int] = []
+    relax = Buffer.relax
+
+    def counted(buffer: Buffer) -> None:
+        asked.append(len(buffer.items))
+        relax(buffer)
+
+    monkeypatch.setattr(Buffer, "relax", counted)
+
+    async def scenario() -> None:
+        async with Service() as service, Client(url_of(service), options(max_buffered_messages=100)) as client:
+            stream = client.events(GroupMessage)
+            client._driver.delivery.deliver([GroupMessage(group=GROUP, data=number) for number in range(300)])
+            assert asked == [100]  # when it was filled
+            assert [(await anext(stream)).data for _ in range(300)] == list(range(300))
+            assert asked == [100, 50]
+            assert not client._driver.delivery.held
+            stream.close()
 
     asyncio.run(scenario())

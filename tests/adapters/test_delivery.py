@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.helpers.buffers import take
 from tests.helpers.home import Home
 
 from limpet import Acked, Event, GroupMessage, Invoked, MessagesMissed
@@ -123,7 +124,7 @@ class Reading:
         elif step == "leave" and self.inbox.readers:
             self.inbox.close()
         elif step == "take":
-            return [self.inbox.pop().data for _ in range(min(count, self.inbox.waiting))]
+            return [take(self.inbox).data for _ in range(min(count, self.inbox.waiting))]
         elif step == "wait" and not self.inbox.waiting:
             self.woken, self.inbox.wake = False, self.wake
         elif step in ("deliver", "with another"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.harness import bounded, options, run
+from tests.helpers.buffers import take
 from tests.helpers.home import Home
 from tests.helpers.scripted import Peer, Scripted, group_message
 from tests.helpers.waiting import LIMIT, until
@@ -47,7 +48,7 @@ class Reader:
         self.fragments = fragments
 
     def take(self, count: int = 1) -> list[Any]:
-        return [self.fragments.pop().data for _ in range(count)]
+        return [take(self.fragments).data for _ in range(count)]
 
     def close(self) -> None:
         self.fragments.close()
@@ -66,7 +67,7 @@ class Bench:
         self.delivery.deliver(events)
 
     def take(self) -> Reader:
-        reader = self.buffer.pop()
+        reader = take(self.buffer)
         assert isinstance(reader, Reader)
         return reader
 
@@ -114,7 +115,7 @@ def test_readers_that_catch_up_just_when_reading_is_paused_do_not_wait_for_ever(
     buffer = StreamsBuffer(delivery, None, IncomingStreams(), Reader)
     delivery.buffers.add(buffer)
     delivery.deliver([fragment("a", 1)])
-    reader = buffer.pop()
+    reader = take(buffer)
     delivery.deliver([fragment("a", number) for number in range(2, 5)])
     assert reading == [False, True]
     assert not buffer.full

@@ -28,6 +28,7 @@ from limpet import (
     State,
     Stopped,
 )
+from limpet._clients.buffers import Buffer
 from limpet._structured.tcp import TcpConnection
 from limpet._transports.route import Route
 from limpet.anyio.client import BACKEND
@@ -390,6 +391,55 @@ def test_a_cancellation_counts_though_an_event_comes_in_each_turn_of_the_loop(ki
                 stream.close()
 
     anyio.run(scenario)
+
+
+def test_a_loop_that_cancels_its_own_scope_ends_soon(run: Callable[[Scenario], None]) -> None:
+    """At the eighth event on trio, at the 32nd on anyio, where a look takes longer."""
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url()) as client:
+            await client.join_group(GROUP)
+            service.publish(GROUP, range(200))
+            await client.send_to_group(GROUP, 200)
+            stream = aiter(client)
+            taken = []
+            with anyio.CancelScope() as scope:
+                async for message in stream:
+                    taken.append(message.data)
+                    scope.cancel()
+            assert scope.cancelled_caught
+            assert len(taken) <= client._driver.backend.events_per_look <= 32
+            taken += [(await anext(stream)).data for _ in range(201 - len(taken))]
+            assert taken == list(range(201))
+            stream.close()
+
+    run(scenario)
+
+
+def test_a_loop_over_a_full_stream_asks_for_its_release_once(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask at each event would cost as much as the event."""
+    asked: list[int] = []
+    relax = Buffer.relax
+
+    def counted(buffer: Buffer) -> None:
+        asked.append(len(buffer.items))
+        relax(buffer)
+
+    monkeypatch.setattr(Buffer, "relax", counted)
+
+    async def scenario(make: Make, service: BackgroundService) -> None:
+        async with make(service.url(), fast(max_buffered_messages=100)) as client:
+            stream = client.events(GroupMessage)
+            client._driver.delivery.deliver([GroupMessage(group=GROUP, data=number) for number in range(300)])
+            assert asked == [100]  # when it was filled
+            assert [(await anext(stream)).data for _ in range(300)] == list(range(300))
+            assert asked == [100, 50]
+            assert not client._driver.delivery.held
+            stream.close()
+
+    run(scenario)
 
 
 def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:

@@ -12,7 +12,7 @@ import trio.testing
 from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, SendError, Session
-from limpet._structured import driver
+from limpet._structured import backend, driver
 from limpet.anyio import Client as AnyioClient
 from limpet.testing import BackgroundService
 from limpet.testing.contract.harness import fast
@@ -77,7 +77,7 @@ def test_without_ack_it_is_a_checkpoint_for_cancellation_every_time_and_yields_i
     run(scenario)
 
 
-def test_iteration_is_a_checkpoint_for_cancellation_at_each_eighth_event_and_yields_in_time() -> None:
+def test_iteration_looks_for_a_cancellation_at_each_eighth_event() -> None:
     async def scenario(service: BackgroundService) -> None:
         async with Client(service.url(), fast()) as client:
             await client.join_group(GROUP)
@@ -91,20 +91,42 @@ def test_iteration_is_a_checkpoint_for_cancellation_at_each_eighth_event_and_yie
                     taken.append(message.data)  # noqa: PERF401 - it is cancelled in the middle
             assert scope.cancelled_caught
             assert len(taken) < 8
-            turns = 0
+            rest = [(await anext(stream)).data for _ in range(201 - len(taken))]
+            assert taken + rest == list(range(201))
+            stream.close()
 
-            async def others() -> None:
-                nonlocal turns
-                while True:
-                    await trio.lowlevel.checkpoint()
-                    turns += 1
+    run(scenario)
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(others)
-                rest = [(await anext(stream)).data for _ in range(201 - len(taken))]
-                assert taken + rest == list(range(201))
-                assert turns
-                nursery.cancel_scope.cancel()
+
+@pytest.mark.parametrize(("busy", "slices"), [(0.0, 0), (0.00002, 3), (0.001, 25)])
+def test_iteration_lets_others_run_once_in_a_millisecond_and_looks_at_each_eighth_event(
+    busy: float, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``busy``: the seconds that the application needs for each event."""
+    now = 0.0
+    monkeypatch.setattr(backend, "monotonic", lambda: now)
+
+    async def scenario(service: BackgroundService) -> None:
+        nonlocal now
+        async with Client(service.url(), fast()) as client:
+            await client.join_group(GROUP)
+            stream = client.events(GroupMessage)
+            service.publish(GROUP, range(200))
+            await client.send_to_group(GROUP, 200)
+            yields = 0
+            yield_now = client._driver.fairness.yield_now
+
+            async def counted() -> None:
+                nonlocal yields
+                yields += 1
+                await yield_now()
+
+            monkeypatch.setattr(backend.Fairness, "yield_now", lambda _: counted())
+            client._driver.fairness._others_ran()
+            for number in range(200):
+                assert (await anext(stream)).data == number
+                now += busy
+            assert yields == slices
             stream.close()
 
     run(scenario)

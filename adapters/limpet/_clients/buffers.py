@@ -27,6 +27,7 @@ class Buffer:
         delivery: the buffers of the client, this one included.
         types: the types of events that the consumer wants.
         group: the only group whose messages or changes of states the consumer wants; None: it wants those of all.
+        half: of the limit; with more events than that a full buffer stays full.
         number: the place in the order in which buffers were opened; 0: the index does not know the buffer yet.
         items: the events, oldest first.
         ended: no more events will come.
@@ -37,12 +38,13 @@ class Buffer:
 
     other_readers: ClassVar[str] = "for another reader: client.events(GroupMessage)"
 
-    __slots__ = ("delivery", "ended", "error", "full", "group", "items", "number", "types", "wake")
+    __slots__ = ("delivery", "ended", "error", "full", "group", "half", "items", "number", "types", "wake")
 
     def __init__(self, delivery: Buffers, types: frozenset[type], group: str | None = None) -> None:
         self.delivery: Buffers = delivery
         self.types: frozenset[type] = types
         self.group: str | None = group
+        self.half: int = delivery.limit // 2
         self.number: int = 0
         self.items: deque[Any] = deque()
         self.full: bool = False
@@ -86,13 +88,6 @@ class Buffer:
         self.delivery.hold()
         self.relax()  # a consumer in another thread may have taken all of them before `full` was set
 
-    def pop(self) -> Any:
-        """Remove and return the oldest event; there must be one."""
-        item = self.items.popleft()
-        if self.full:
-            self.relax()
-        return item
-
     def pop_all(self) -> list[Any]:
         """Remove and return all events that wait, oldest first; there must be one. For one thread alone."""
         items = list(self.items)
@@ -103,7 +98,7 @@ class Buffer:
 
     def relax(self) -> None:
         """Resume reading at half the limit; to be called after events were removed."""
-        if self.full and len(self.items) <= self.delivery.limit // 2:
+        if self.full and len(self.items) <= self.half:
             self.full = False
             self.delivery.release()
 

@@ -182,7 +182,7 @@ class StreamsBuffer(Buffer):
         if not self.full:
             return
         waiting = self._sum()
-        if self.full and waiting <= self.delivery.limit // 2:  # a finalizer may have called meanwhile
+        if self.full and waiting <= self.half:  # a finalizer may have called meanwhile
             self.full = False
             self._come = waiting
             self.delivery.release()

@@ -45,8 +45,8 @@ class EventStream(OnlyAsync, Generic[T_co]):
         buffer = self._buffer
         while self._closed or not buffer.items:
             await self._wait()
-        item: T_co = buffer.items.popleft()  # what pop() does, without the call
-        if buffer.full:
+        item: T_co = buffer.items.popleft()
+        if buffer.full and len(buffer.items) <= buffer.half:  # a call at each event would cost as much as the step
             buffer.relax()
         return item
 

@@ -31,9 +31,10 @@ class EventStream(_streams.EventStream[T_co]):
     not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
     in it: close it when it is not needed any more.
 
-    A step that has to wait is a checkpoint. Of the steps that need not wait each eighth raises a cancellation, and one
-    in 64 lets other tasks run: a check takes as long as a message. So a loop that cancels its own scope goes on with up
-    to 7 events; leave it with ``break`` or ``return``.
+    A step that has to wait is a checkpoint. Steps that need not wait let other tasks run once in a millisecond, and each
+    eighth of them on trio, or each 32nd on anyio, raises a cancellation: such a look takes as long as a message, or
+    twice as long. So a loop that cancels its own scope goes on with up to 7 events on trio, or up to 31 on anyio; leave
+    it with ``break`` or ``return``.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
@@ -47,12 +48,12 @@ class EventStream(_streams.EventStream[T_co]):
         else:
             fairness = self._fairness
             fairness.taken += 1
-            if not fairness.taken & 7:  # a checkpoint takes nearly as long as to receive a message
-                await fairness.look()
+            if not fairness.taken & 7 and (checkpoint := fairness.due()) is not None:
+                await checkpoint
                 if self._closed or not buffer.items:  # another task has closed it, or was faster
                     await self._until_filled()
-        item: T_co = buffer.items.popleft()  # what pop() does, without the call
-        if buffer.full:
+        item: T_co = buffer.items.popleft()
+        if buffer.full and len(buffer.items) <= buffer.half:  # a call at each event would cost as much as the step
             buffer.relax()
         return item
 

@@ -82,6 +82,7 @@ BACKEND = Backend(
     call_soon=_call_soon,
     protect=protect,
     cancels_waits=False,
+    events_per_look=32,
 )
 
 

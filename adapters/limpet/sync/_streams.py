@@ -100,7 +100,7 @@ class EventStream(OnlyBlocking, Generic[T_co]):
                     events[:] = map(_pop, self._source)  # one step of the interpreter: always in one of the two
                 except IndexError:
                     continue  # another reader was faster
-                if buffer.full and len(buffer.items) <= buffer.delivery.limit // 2:
+                if buffer.full and len(buffer.items) <= buffer.half:
                     self._portal.post(buffer.relax)
                 break
             events.clear()

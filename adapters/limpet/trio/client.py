@@ -29,6 +29,7 @@ BACKEND = Backend(
     call_soon=lambda: trio.lowlevel.current_trio_token().run_sync_soon,
     protect=protect,
     cancels_waits=True,
+    events_per_look=8,
 )
 
 
