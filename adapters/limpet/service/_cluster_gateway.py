@@ -10,7 +10,7 @@ from secrets import token_hex, token_urlsafe
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from limpet.service._admission import Admission, Pending, Refusal, recovered_subprotocol
+from limpet.service._admission import Pending, Refusal, recovered_subprotocol
 from limpet.service._cluster_node import PORTION, ClusterNode
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
@@ -138,9 +138,7 @@ class ClusterGateway(Gateway):
 
     def reload(self, options: ServiceOptions) -> tuple[str, ...]:
         """Take no other options: all nodes must have the same, so they count from the start of a node."""
-        return tuple(
-            name for name in options.__dataclass_fields__ if getattr(options, name) != getattr(self.options, name)
-        )
+        return self._changed(options)
 
     def shut_down(self) -> None:
         """Leave the cluster: clients are told to come back, which they do at another node."""
@@ -253,7 +251,7 @@ class ClusterGateway(Gateway):
         replica = self.replica
         self._write(replica.transports_with_output())
         for opening in replica.openings():
-            self._answer(opening)
+            self._answer(opening, _subprotocol(opening))
         self._writes.answer(replica.answers())
         if self.webhooks is not None:
             self.webhooks.carry_out(replica.handler_calls(monotonic()))
@@ -265,18 +263,6 @@ class ClusterGateway(Gateway):
                 self._fenced.set()
                 self._send_away("ends")
         self._update_timer()
-
-    def _answer(self, opening: Opening) -> None:
-        respond = self._undecided.pop(opening, None)
-        rejection, transport = opening.rejection, opening.transport
-        if respond is None:
-            return
-        if rejection is not None:
-            self._respond(opening.hub, Refusal(rejection.status, rejection.text), respond)
-        elif transport is not None:
-            spelled = opening.subprotocol
-            subprotocol = recovered_subprotocol(transport, spelled) if opening.is_recovery else spelled
-            self._respond(opening.hub, Admission(transport, subprotocol), respond)
 
     def _pass_time(self) -> None:
         self.replica.wake(monotonic())
@@ -300,3 +286,9 @@ class ClusterGateway(Gateway):
             assert isinstance(pending, Opening)
             self.replica.forget(pending)  # the log may still let it in
             self._respond(pending.hub, Refusal(503, refusal), respond)
+
+
+def _subprotocol(opening: Opening) -> str | None:
+    if opening.is_recovery and opening.transport is not None:
+        return recovered_subprotocol(opening.transport, opening.subprotocol)
+    return opening.subprotocol
