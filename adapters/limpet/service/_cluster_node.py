@@ -24,13 +24,17 @@ from limpet.service.cluster import (
     OnCongested,
 )
 from limpet.service.options import ClusterOptions
+from limpet_core.service.cluster.members import SILENCE
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.silence import BEAT, Vigil
 
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
-LEASE: Final = 4.0
-"""Seconds without an own entry read back after which a node sends its clients to other nodes."""
+LEASE: Final = SILENCE
+"""Seconds without an own entry read back after which a node sends its clients to other nodes.
+
+The others take it for dead after as long, and go on with its connections.
+"""
 
 PORTION: Final = 8 * 1024
 """Bytes of entries that are applied in one turn of the event loop: some sixty short messages to each member."""

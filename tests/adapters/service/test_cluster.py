@@ -28,10 +28,11 @@ from limpet.service import (
     _waiting_writes,
 )
 from limpet.service._inspected import CHANGES
-from limpet.service.cluster import EngineRefused, LogId, Snapshot
+from limpet.service.cluster import MAX_ENTRY, EngineRefused, LogId, Snapshot
 from limpet_core.service import JSON, Limits, ServiceCore
+from limpet_core.service.cluster.commands import MAX_DATA, Ask, CallEnded, Command, Received, encode, envelop
 from limpet_core.service.data_plane.parameters import OperationError
-from limpet_core.service.data_plane.writes import Close
+from limpet_core.service.data_plane.writes import Close, Message, Send
 
 
 def test_clients_of_two_nodes_are_in_one_group() -> None:
@@ -50,6 +51,19 @@ def test_clients_of_two_nodes_are_in_one_group() -> None:
             await bob.leave()
 
     webhook.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Received("a", 1, bytes(MAX_DATA), False),
+        Ask(1, Send("chat", "hub", "", Message("json", bytes(MAX_DATA)))),
+        CallEnded(1, True, 1, 1.0, 200, (), bytes(MAX_DATA)),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_an_entry_has_room_for_the_largest_data_and_the_rest_of_a_command(command: Command) -> None:
+    assert len(envelop("a", 1, [encode(command)])) + 1_000_000 <= MAX_ENTRY
 
 
 def test_a_client_recovers_at_another_node_behind_a_rolling_restart() -> None:
