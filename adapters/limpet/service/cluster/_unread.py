@@ -61,6 +61,7 @@ class Unread:
         return self._clock() - self._items[0].since if self._items else 0.0
 
     def lag(self) -> float:
+        """Return the seconds from append to read: of the entry read last, or of the oldest unread one, if more."""
         return round(max(self._last_lag, self.age()), 6)
 
     def clear(self) -> None:
