@@ -66,7 +66,7 @@ def snapshot_id(raw: Any) -> LogId | None:
     return None if pointer is None else pointer.at
 
 
-class Snapshots:
+class StoredSnapshots:
     """The snapshots of a cell. Each call uses a connection of its own to the primary."""
 
     def __init__(self, log: str, pointer: str) -> None:
