@@ -71,7 +71,6 @@ class ClusterGateway(Gateway):
         )
         self.now = self._node.time
         self._fenced = asyncio.Event()
-        self._leaves = False
         self._writes = WaitingWrites(self.replica, self.flush)
         self._hold = Hold(PORTION, self.flush)
 
@@ -142,7 +141,6 @@ class ClusterGateway(Gateway):
 
     def shut_down(self) -> None:
         """Leave the cluster: clients are told to come back, which they do at another node."""
-        self._leaves = True
         self.replica.leave()
         self.flush()
 
@@ -152,7 +150,7 @@ class ClusterGateway(Gateway):
 
     async def close(self) -> None:
         """Leave the cluster if :meth:`shut_down` was not called, and end the log and what a :class:`Gateway` ends."""
-        if self._node.appends and not self._leaves:
+        if self._node.appends and not self.replica.is_leaving:
             self.shut_down()
         await self._node.finish()
         self._stop_timer()

@@ -1,4 +1,4 @@
-"""How much the clients may send until what it causes is written: the output of a turn of the event loop together."""
+"""Output for clients that is written at the end of a turn of the event loop, and how many messages may lead to it."""
 
 from __future__ import annotations
 
