@@ -132,7 +132,7 @@ class Inbox(Buffer):
     """Messages for iteration over the client. It is there before the first reader and after the last.
 
     Attributes:
-        readers: one object for each iterator.
+        readers: one object for each iterator; nobody may be added before :meth:`open`.
         dropped: how many messages were dropped, since nobody reads.
     """
 
