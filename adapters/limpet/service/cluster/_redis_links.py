@@ -34,7 +34,20 @@ def _ignore(answer: object) -> None:
 
 
 class Links:
-    """Finds the servers to use, connects to them, and does so again whenever something is wrong."""
+    """Finds the servers to use, connects to them, and does so again whenever something is wrong.
+
+    Args:
+        url: of the engine.
+        key: of the log.
+        unread: the entries of this node that were not read back.
+        answer_timeout: seconds until a server counts as silent, and an entry as overdue.
+        strict: never read from the primary.
+
+    Attributes:
+        appender: appends to the primary.
+        source: the connection to the server that is read; ``None`` while there is none.
+        closed: whether :meth:`close` was called.
+    """
 
     def __init__(self, url: EngineUrl, key: str, unread: Unread, answer_timeout: float, strict: bool) -> None:
         self._login = url.login
@@ -48,12 +61,12 @@ class Links:
         self._changed = asyncio.Event()
         self._in_use = Choice()
         self._source_run_id = ""
-        self._waiting_since: float | None = None
-        self._looked = 0.0
-        self._logged: tuple[str | None, bool] = (None, False)
+        self._waiting_since: float | None = None  # for a replica that was read, and may come back
+        self._looked = 0.0  # when
+        self._logged: tuple[str | None, bool] = (None, False)  # the problem, and whether the log works
         self._logged_where = ""
         self._problem: str | None = None
-        self._urgent = False
+        self._urgent = False  # a connection is missing
         self._read_problem: str | None = None
         self._watching: asyncio.Task[None] | None = None
         self._connects = 0
