@@ -62,7 +62,7 @@ class Links:
         self._in_use = Choice()
         self._source_run_id = ""
         self._waiting_since: float | None = None  # for a replica that was read, and may come back
-        self._looked = 0.0  # when
+        self._looked = 0.0  # when the servers were asked last
         self._logged: tuple[str | None, bool] = (None, False)  # the problem, and whether the log works
         self._logged_where = ""
         self._problem: str | None = None
