@@ -34,9 +34,9 @@ class _Node:
         options = ServiceOptions(access_key="k" * 32, keepalive_interval=None, request_timeout=None)
         self.gateway = ClusterGateway(options, "http://localhost:1", ClusterOptions(url="redis://nowhere", name="a"))
         self.other = Outgoing("b")
-        self._inside = cast(Any, self.gateway)
-        self._inside._log = self
-        self._inside._live = True
+        self._node = cast(Any, self.gateway)._node
+        self._node.log = self
+        self._node.appends = True
         self._written: list[bytes] = []
         self._read = 0
         self.gateway.flush()
@@ -53,7 +53,7 @@ class _Node:
         while self._written:
             written, self._written = self._written, []
             first, self._read = self._read, self._read + len(written)
-            self._inside._apply(
+            self._node.apply(
                 [LogEntry(LogId(number, 0), number, data) for number, data in enumerate(written, first + 1)]
             )
 

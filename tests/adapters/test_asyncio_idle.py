@@ -20,9 +20,11 @@ from limpet_core.nothing import NOTHING
 
 COUNT = 50
 PARTS = [
-    *(tracemalloc.Filter(True, str(Path(limpet.__file__).parent / part / "*")) for part in ("asyncio", "_clients")),
-    tracemalloc.Filter(True, str(Path(limpet.__file__).parent / "_transports" / "*")),
-    tracemalloc.Filter(True, str(Path(limpet_core.client.__file__).parent / "*")),
+    tracemalloc.Filter(True, str(folder / "*"))
+    for folder in (
+        *(Path(limpet.__file__).parent / part for part in ("asyncio", "_clients", "_transports")),
+        Path(limpet_core.client.__file__).parent,
+    )
 ]
 
 

@@ -15,6 +15,7 @@ from tests.helpers.waiting import LIMIT
 import limpet.anyio
 import limpet.trio
 from limpet import InvocationError, SendError, Session
+from limpet._clients.async_answers import AsyncAnswers
 from limpet._clients.async_client import AsyncClient
 from limpet._clients.async_requests import AsyncRequests
 from limpet._clients.incoming import IncomingStream
@@ -30,9 +31,9 @@ KINDS: dict[str, tuple[Any, str]] = {
 
 INNER = {
     # Protected by the functions that call them
-    (AsyncRequests, "_answer"),
-    (AsyncRequests, "_send"),
-    (AsyncRequests, "_invoke"),
+    (AsyncAnswers, "_answer"),
+    (AsyncAnswers, "_send"),
+    (AsyncAnswers, "_invoke"),
     (OutgoingStream, "_over"),
     (OutgoingStream, "_news"),
 }
@@ -42,7 +43,7 @@ def test_each_coroutine_of_the_clients_is_protected() -> None:
     listed = {(owner, name) for owner, names in interrupts._STEPS for name in names.split()}
     coroutines = {
         (owner, name)
-        for owner in (AsyncClient, AsyncRequests, Submitted, OutgoingStream, IncomingStream)
+        for owner in (AsyncClient, AsyncRequests, AsyncAnswers, Submitted, OutgoingStream, IncomingStream)
         for name, member in vars(owner).items()
         if inspect.iscoroutinefunction(member)
     }

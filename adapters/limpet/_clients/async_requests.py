@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
-from limpet import Ack, DataType, InvocationError, Reply, SendError
+from limpet import Ack, DataType, Reply, SendError
+from limpet._clients.async_answers import AsyncAnswers
 from limpet._clients.async_driver import AsyncDriver
-from limpet._clients.base import BaseClient
 from limpet._clients.typed import decoder
-from limpet._clients.waiters import AsyncWaiter, no_room
+from limpet._clients.waiters import AsyncWaiter
 from limpet_core.nothing import NOTHING
-from limpet_core.protocol.rules import check_timeout
 
 P = TypeVar("P")
 
 D = TypeVar("D", bound=AsyncDriver[Any])
 
 
-class AsyncRequests(BaseClient[D]):
+class AsyncRequests(AsyncAnswers[D]):
     """Join, leave, send, invoke, and the requests for the states of groups."""
-
-    # ---- Requests
 
     async def join_group(self, group: str, *, ack_id: int | None = None, timeout: float | None = None) -> Ack:
         """Join ``group``; after a reconnect the client joins it again by itself.
@@ -284,23 +280,6 @@ class AsyncRequests(BaseClient[D]):
             reply = await self._invoke(request)
         return reply if decode is None else decode.take(reply)
 
-    async def _invoke(self, request: Callable[..., str]) -> Reply[Any]:
-        driver = self._driver
-        waiter: AsyncWaiter[Reply]
-        waiter, now = driver.begin_request()
-        key = request(now, user_data=waiter)
-        driver.expect(waiter, key)
-        driver.flush()
-        try:
-            return await waiter
-        except InvocationError:
-            raise  # the answer itself; its id may be in use again
-        except BaseException as error:
-            if driver.waiting.pop(waiter, None) is not None:
-                # Cancelled. Not at the time of now(): a coroutine that is thrown away is closed outside its event loop.
-                self._take_back(partial(self._session.cancel_invocation, key, now, user_data=waiter), error)
-            raise
-
     # ---- Group states
 
     async def set_group_state(self, group: str, state: Mapping[str, str], *, timeout: float | None = None) -> Ack:
@@ -340,67 +319,3 @@ class AsyncRequests(BaseClient[D]):
     async def unsubscribe_group_states(self, group: str, *, timeout: float | None = None) -> Ack:
         """End the subscription of the states of ``group``. ``timeout`` and errors are those of :meth:`join_group`."""
         return await self._ask(partial(self._session.unsubscribe_group_states, group, timeout=timeout))
-
-    # ---- Inside
-
-    def _ask(self, request: partial[Any]) -> Awaitable[Ack]:
-        """Make a request and wait for its answer."""
-        if self._instruments is not None:
-            return self._instruments.ask(self._answer, request)
-        return self._answer(request)
-
-    async def _answer(self, request: Callable[..., int | None]) -> Ack:
-        driver = self._driver
-        waiter: AsyncWaiter[Ack]
-        waiter, now = driver.begin_request()
-        ack_id = request(now, user_data=waiter)
-        assert ack_id is not None
-        driver.expect(waiter, ack_id)
-        driver.flush()
-        try:
-            return await waiter
-        except SendError:
-            raise  # the answer itself; its ack id may be in use again
-        except BaseException as error:
-            # Cancelled. A request that was sent cannot be withdrawn any more. A rejoin may have waited for its end.
-            if driver.waiting.pop(waiter, None) is not None:  # else its id may belong to another one already
-                self._take_back(partial(self._session.withdraw, ack_id, user_data=waiter), error)
-            raise
-
-    def _take_back(self, call: Callable[[], object], error: BaseException) -> None:
-        """Take a request back by ``call``, if that is still possible, since its caller was ended by ``error``."""
-        driver = self._driver
-
-        def take_back() -> None:
-            if call():
-                driver.flush()
-
-        if isinstance(error, GeneratorExit):
-            driver.call_soon(take_back)  # a coroutine may be thrown away amid a call of the session, in any thread
-        else:
-            take_back()
-
-    def _tell(self, request: partial[Any], timeout: float | None, *, publish: bool) -> Awaitable[None]:
-        """Make a request without an ack, as soon as the transport and the session's window have room."""
-        if self._instruments is not None:
-            return self._instruments.ask(partial(self._send, timeout=timeout, publish=publish), request)
-        return self._send(request, timeout, publish=publish)
-
-    async def _send(self, request: Callable[..., int | None], timeout: float | None, *, publish: bool) -> None:
-        driver = self._driver
-        if timeout is not None:
-            check_timeout(timeout)
-        await driver.checkpoint()
-        if not driver.can_send(publish):
-            self._session.sender_waits(driver.now())
-            driver.flush()  # reading may have been resumed
-            limit = math.inf if timeout is None else driver.now() + timeout
-            try:
-                while not driver.can_send(publish):
-                    if driver.now() >= limit:
-                        raise no_room(timeout)
-                    await driver.until(limit, partial(driver.wait_writable, publish))
-            finally:
-                self._session.sender_goes_on()
-        request(driver.now())
-        driver.flush()

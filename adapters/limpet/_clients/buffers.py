@@ -16,7 +16,7 @@ log: logging.Logger = logging.getLogger("limpet")
 
 MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
 
-_NOTHING: Any = ()
+_NO_ITEMS: Any = ()
 """In place of a deque, which takes 0.7 KiB, even empty, until there is something to put into it."""
 
 
@@ -127,7 +127,7 @@ class Inbox(Buffer):
     """Messages for iteration over the client. It is there before the first reader and after the last.
 
     Attributes:
-        readers: one object for each iterator.
+        readers: one object for each iterator; nobody may be added before :meth:`open`.
         dropped: how many messages were dropped, since nobody reads.
     """
 
@@ -135,7 +135,7 @@ class Inbox(Buffer):
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
-        self.items: deque[Any] = _NOTHING
+        self.items: deque[Any] = _NO_ITEMS
         self.readers: dict[object, None] = NOTHING
         self._room: list[tuple[dict[object, None], deque[Any]]] = []  # see open()
         self.dropped: int = 0
@@ -143,7 +143,7 @@ class Inbox(Buffer):
 
     def put(self, event: Event) -> None:
         """Add a message; at the limit and without a reader, in place of the oldest one."""
-        if self.items is _NOTHING:
+        if self.items is _NO_ITEMS:
             self.open()
         if self.readers or len(self.items) < self.delivery.limit - 1:
             Buffer.put(self, event)  # super() would cost as much as the rest
@@ -161,7 +161,7 @@ class Inbox(Buffer):
         self.items.append(event)
 
     def put_all(self, events: Collection[Event]) -> None:
-        """Add messages while there is a reader, as so many calls of :meth:`put` do, at a tenth of the cost."""
+        """Add messages while there is a reader, as so many calls of :meth:`put` do, in one step."""
         self.open()
         items = self.items
         items.extend(events)
@@ -174,13 +174,14 @@ class Inbox(Buffer):
 
     def open(self) -> None:
         """Make room for messages and readers; any thread may call, and be interrupted."""
-        if self.items is _NOTHING:
+        if self.items is _NO_ITEMS:
             self._room.append(({}, deque()))
-            self.readers, self.items = self._room[0]  # of all threads that come here at once: that of the first
+            # Of all threads that come here at once: the room of the first. The items last: they say that all is there.
+            self.readers, self.items = self._room[0]
 
     def forget(self) -> None:
         """Drop the events that wait, if there ever were any."""
-        if self.items is not _NOTHING:
+        if self.items is not _NO_ITEMS:
             super().forget()
 
     def close(self) -> None:

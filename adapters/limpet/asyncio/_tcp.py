@@ -13,8 +13,8 @@ from limpet_core.text import reason_of
 _FAIR_SHARE = 256 * 1024
 """Bytes to read before other tasks run: uvloop reads on for as long as its buffer of 250 KiB is filled.
 
-asyncio's own loops read once in a turn, and no more than that. To pause and resume them takes two system calls and one
-more turn of the loop, as much as some 20 small messages.
+asyncio's own loops read once in a turn, and no more than that: they are not paused, which would take two system calls
+and one more turn of the loop each time.
 """
 
 

@@ -6,29 +6,25 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, suppress
 from secrets import token_hex, token_urlsafe
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from limpet.service._admission import Admission, Pending, Refusal, recovered_subprotocol
-from limpet.service._cluster_snapshots import Snapshots
+from limpet.service._admission import Pending, Refusal, recovered_subprotocol
+from limpet.service._cluster_node import PORTION, ClusterNode
 from limpet.service._entrances import ThroughTheLog
 from limpet.service._gateway import Gateway, utc_time
 from limpet.service._hold import Hold
 from limpet.service._inspected import InspectedCore
-from limpet.service._joining import WAITS, ClusterRefused, open_log, restore, settings_digest
-from limpet.service._namesakes import Namesakes
+from limpet.service._joining import ClusterRefused, settings_digest
 from limpet.service._waiting_writes import WaitingWrites, patience, unavailable
-from limpet.service.cluster import START, EntryForgotten, EntryTrimmed, Log, LogEntry, LogError, LogId, LogState
+from limpet.service.cluster import LogError
 from limpet.service.cluster.view import ClusterView, cluster_view
 from limpet.service.options import ClusterOptions, ServiceOptions
 from limpet_core.service import EventSettings, ServiceCore, Transport
 from limpet_core.service.cluster.commands import MAX_DATA
 from limpet_core.service.cluster.replica import Replica
 from limpet_core.service.cluster.replicated_core import ReplicatedCore
-from limpet_core.service.cluster.silence import BEAT, Vigil
 from limpet_core.service.cluster.waiting import Opening
 from limpet_core.service.data_plane.writes import Write
 from limpet_core.text import one_line
@@ -37,12 +33,6 @@ if TYPE_CHECKING:
     from limpet.service._webhooks import Called
 
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
-
-LEASE: Final = 4.0
-"""Seconds without an own entry read back after which a node sends its clients to other nodes."""
-
-_PORTION: Final = 8 * 1024
-"""Bytes of entries that are applied in one turn of the event loop: some sixty short messages to each member."""
 
 
 class ClusterGateway(Gateway):
@@ -59,7 +49,7 @@ class ClusterGateway(Gateway):
     """
 
     def __init__(self, options: ServiceOptions, endpoint: str | None, cluster: ClusterOptions) -> None:
-        self.cluster: ClusterOptions = cluster
+        self.cluster: ClusterOptions = cluster  # first: the base calls _make_core()
         if options.access_key is None:
             raise ValueError(
                 "the nodes of a cluster need an access key of your own, the same for all "
@@ -72,21 +62,17 @@ class ClusterGateway(Gateway):
         # A page of a list may come from another node than the one before.
         self.identity.page_key = hmac.digest(key, b"the continuation tokens of a cluster", hashlib.sha256)
         self._entrance = ThroughTheLog(self.replica, lambda: self.options.max_connections, lambda: self.refusal)
-        self.now = self._log_time
+        self._node = ClusterNode(
+            cluster,
+            self.replica,
+            applied=self._applied,
+            flush=self.flush,
+            on_congested=self._congestion_changed,
+        )
+        self.now = self._node.time
         self._fenced = asyncio.Event()
-        self._log: Log | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._log_ahead = -monotonic()
-        self._read_back_at = monotonic()
-        self._live = False
-        self._cut_off = False
-        self._leaves = False
-        self._position: LogId = START
         self._writes = WaitingWrites(self.replica, self.flush)
-        self._snapshots: Snapshots | None = None
-        self._namesakes: Namesakes | None = None
-        self._readers: list[asyncio.Future[None]] = []
-        self._hold = Hold(_PORTION, self.flush)
+        self._hold = Hold(PORTION, self.flush)
 
     def _make_core(self, options: ServiceOptions, events: EventSettings) -> ServiceCore:
         node = f"{self.cluster.name}-{token_hex(6)}"
@@ -111,11 +97,6 @@ class ClusterGateway(Gateway):
     def _called(self) -> Called:
         return self.replica
 
-    @property
-    def log_state(self) -> LogState | None:
-        """The state of the log; ``None`` before the node has opened it."""
-        return None if self._log is None else self._log.state
-
     def cluster_view(self) -> ClusterView:
         """Return what this node knows of its cluster."""
         replica, cluster = self.replica, self.cluster
@@ -123,7 +104,7 @@ class ClusterGateway(Gateway):
             replica.shared,
             replica.node,
             self.now(),
-            self.log_state,
+            self._node.state,
             node=cluster.name,
             cell=cluster.cell,
             refusal=self.refusal,
@@ -134,7 +115,7 @@ class ClusterGateway(Gateway):
         """Why this node takes no clients at the moment; ``None``: it does."""
         if self.replica.fenced:
             return f"This node of the service ends: {self.replica.fenced}. Connect again, to another one."
-        if self._cut_off or not self.replica.is_member:
+        if self._node.is_cut_off or not self.replica.is_member:
             return "This node of the service does not reach the log of its cluster. Connect again, to another one."
         return None
 
@@ -147,69 +128,7 @@ class ClusterGateway(Gateway):
             LogError: if the log cannot be used.
             ClusterRefused: if the cluster does not take this node.
         """
-        if self._log is not None:
-            raise RuntimeError("this node has been in its cluster: make a new service")
-        self._log = log = await open_log(self.cluster, self._congestion_changed)
-        snapshot = await log.load_snapshot()
-        if snapshot is not None:
-            restore(self.replica, snapshot)
-            self._position = snapshot.at
-        newest = await log.newest()
-        self._snapshots = Snapshots(log, self.replica)
-        self._reader = asyncio.create_task(self._read(log, self._snapshots))
-        await self._until_read(newest)
-        self._namesakes = Namesakes(self.replica, self.cluster.name)
-        await self._until_quiet(self._namesakes)
-        await self._until_deserted(log)
-        self._live = True
-        self._read_back_at = monotonic()
-        self.flush()
-        await self._until(lambda: self.replica.is_member)
-        self._check_fence()  # another one of this name may have come just before
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._check_fence()
-            await self._next_entry()
-
-    async def _until_read(self, newest: LogId) -> None:
-        await self._until(lambda: self._position >= newest)
-
-    async def _until_quiet(self, namesakes: Namesakes) -> None:
-        """Wait until nobody of this node's name can be alive any more."""
-        while (wait := namesakes.wait) > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._next_entry()
-            self._check_fence()
-
-    async def _until_deserted(self, log: Log) -> None:
-        """Wait until the nodes of a cluster with other settings are stopped, or one of them was heard."""
-        vigil = Vigil(self.replica.shared, monotonic())
-        if not vigil.is_over(monotonic()):
-            _LOGGER.warning(WAITS)
-        while not vigil.is_over(monotonic()):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
-                    await self._next_entry()
-            self._check_fence()
-            await self._until_read(await log.newest())
-
-    def _check_fence(self) -> None:
-        if self.replica.fenced:
-            raise ClusterRefused(self.replica.fenced)
-
-    async def _next_entry(self) -> None:
-        """Wait until something was read, or nothing will be any more."""
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._readers.append(waiting)
-        await waiting
-
-    def _tell_readers(self) -> None:
-        readers, self._readers = self._readers, []
-        for waiting in readers:
-            if not waiting.done():
-                waiting.set_result(None)
+        await self._node.open()
 
     async def wait_until_fenced(self) -> str:
         """Wait until this node must end, and return why: start a new process."""
@@ -218,99 +137,28 @@ class ClusterGateway(Gateway):
 
     def reload(self, options: ServiceOptions) -> tuple[str, ...]:
         """Take no other options: all nodes must have the same, so they count from the start of a node."""
-        return tuple(
-            name for name in options.__dataclass_fields__ if getattr(options, name) != getattr(self.options, name)
-        )
+        return self._changed(options)
 
     def shut_down(self) -> None:
         """Leave the cluster: clients are told to come back, which they do at another node."""
-        self._leaves = True
         self.replica.leave()
         self.flush()
 
     def give_up(self) -> None:
         """Refuse the requests of application servers that still wait for the log."""
-        self._end("it stops before the log has answered")
+        self._node.end("it stops before the log has answered")
 
     async def close(self) -> None:
         """Leave the cluster if :meth:`shut_down` was not called, and end the log and what a :class:`Gateway` ends."""
-        log, reader = self._log, self._reader
-        if self._live and not self._leaves:
+        if self._node.appends and not self.replica.is_leaving:
             self.shut_down()
-        if log is not None:
-            # The others learn at once that this node is gone if its last entry gets there.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    while log.state.unread_entries:
-                        await self._next_entry()
-        self._live = False
+        await self._node.finish()
         self._stop_timer()
         self._hold.close()
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait((reader,))
-        if self._snapshots is not None:
-            await self._snapshots.close()
-        if log is not None:
-            await log.close()
+        await self._node.close()
         self._congestion_changed(False)  # nobody waits for a log that is closed
         self._writes.refuse()
         await super().close()
-
-    # ---- The log
-
-    async def _read(self, log: Log, snapshots: Snapshots) -> None:
-        try:
-            async with aclosing(log.read(self._position)) as batches:
-                async for batch in batches:
-                    for portion in _portions(batch):
-                        if portion[0] is not batch[0]:
-                            await asyncio.sleep(0)
-                        self._apply(portion)
-                        snapshots.applied(self._position, sum(len(entry.data) for entry in portion))
-        except EntryForgotten as error:
-            self._append(log, [self.replica.forked()])
-            self._end(f"{self.replica.fenced}: {error}")
-        except EntryTrimmed as error:
-            self._end(f"this node was too slow for the log, and has to start anew: {error}")
-        except LogError as error:
-            self._end(str(error))
-        except Exception as error:
-            _LOGGER.exception("this node has failed")
-            self._end(f"a fault of this service: {error!r}")
-
-    def _apply(self, entries: list[LogEntry]) -> None:
-        replica = self.replica
-        unread = replica.unread
-        for entry in entries:
-            replica.apply(str(entry.id), entry.time / 1000, entry.data)
-        self._position = entries[-1].id
-        now = monotonic()
-        self._log_ahead = replica.core.now - now
-        if replica.unread < unread or not replica.unread:
-            self._read_back_at = now
-        if self._namesakes is not None and (refusal := self._namesakes.refusal()):
-            replica.fence(refusal)
-        self._hold.add(sum(len(entry.data) for entry in entries))
-        self._end_turn()
-        self._tell_readers()
-
-    def _end(self, reason: str) -> None:
-        """Take no more part: the clients go to other nodes, and the process has to end."""
-        self.replica.fence(reason)
-        self.flush()
-        self._tell_readers()
-
-    def _append(self, log: Log, entries: list[bytes]) -> None:
-        try:
-            for entry in entries:
-                log.append(entry)
-        except Exception as error:
-            # An entry is missing: without it none of the later ones counts.
-            _LOGGER.exception("an entry could not be appended to the log of the cluster")
-            self._live = False
-            self.replica.fence(f"a fault of this service: {error!r}")
-            self._tell_readers()
 
     def _congestion_changed(self, congested: bool) -> None:
         self.congested = congested
@@ -319,9 +167,6 @@ class ClusterGateway(Gateway):
             loop = asyncio.get_running_loop()
             for function in waiting:
                 loop.call_soon(function)
-
-    def _log_time(self) -> float:
-        return monotonic() + self._log_ahead  # is asked for each client that is written to
 
     # ---- Inputs
 
@@ -348,24 +193,24 @@ class ClusterGateway(Gateway):
                 await self._until_free()
         except TimeoutError:
             raise unavailable() from None
-        if self.refusal is not None or not self._live:
+        if self.refusal is not None or not self._node.appends:
             raise unavailable()
         await self._writes.carry_out(write)
 
     async def _until_free(self) -> None:
         """Wait until the log can take more; at once where nobody would be let in then."""
-        while self.congested and self._live and self.refusal is None:
+        while self.congested and self._node.appends and self.refusal is None:
             free = asyncio.Event()
             self.when_free(free.set)
             await free.wait()
 
     async def catch_up(self) -> None:
         """Wait until this node knows all that any node has answered for before."""
-        if self.refusal is not None or self._log is None:
+        if self.refusal is not None or self._node.log is None:
             raise unavailable()
         try:
             async with patience():
-                await self._until_read(await self._log.newest())
+                await self._node.catch_up()
         except (TimeoutError, LogError, ClusterRefused):
             raise unavailable() from None
 
@@ -378,6 +223,10 @@ class ClusterGateway(Gateway):
         else:
             self._update_timer()  # acknowledgements wait for more of them
 
+    def _applied(self, size: int) -> None:
+        self._hold.add(size)
+        self._end_turn()
+
     def _end_turn(self) -> None:
         if self._hold.waits(self.replica.unread) and not self.replica.fenced:
             self._write_log()
@@ -387,11 +236,10 @@ class ClusterGateway(Gateway):
 
     def _write_log(self) -> None:
         self.gathering.written()
-        if self._live and self._log is not None:
-            self._append(self._log, self.replica.entries_to_append(monotonic()))
+        self._node.write()
 
     def _update_timer(self) -> None:
-        if self._live and self.replica.deadline < self._timer_deadline:
+        if self._node.appends and self.replica.deadline < self._timer_deadline:
             self._set_timer(self.replica.deadline)
 
     def flush(self) -> None:
@@ -401,7 +249,7 @@ class ClusterGateway(Gateway):
         replica = self.replica
         self._write(replica.transports_with_output())
         for opening in replica.openings():
-            self._answer(opening)
+            self._answer(opening, _subprotocol(opening))
         self._writes.answer(replica.answers())
         if self.webhooks is not None:
             self.webhooks.carry_out(replica.handler_calls(monotonic()))
@@ -414,29 +262,10 @@ class ClusterGateway(Gateway):
                 self._send_away("ends")
         self._update_timer()
 
-    def _answer(self, opening: Opening) -> None:
-        respond = self._undecided.pop(opening, None)
-        rejection, transport = opening.rejection, opening.transport
-        if respond is None:
-            return
-        if rejection is not None:
-            self._respond(opening.hub, Refusal(rejection.status, rejection.text), respond)
-        elif transport is not None:
-            spelled = opening.subprotocol
-            subprotocol = recovered_subprotocol(transport, spelled) if opening.is_recovery else spelled
-            self._respond(opening.hub, Admission(transport, subprotocol), respond)
-
     def _pass_time(self) -> None:
         self.replica.wake(monotonic())
-        self._look_at_lease()
-
-    def _look_at_lease(self) -> None:
-        was_cut_off = self._cut_off
-        self._cut_off = monotonic() - self._read_back_at > LEASE and self.replica.unread > 0
-        if self._cut_off and not was_cut_off:
+        if self._node.loses_log():
             self._send_away("does not reach the log of its cluster")
-        elif was_cut_off and not self._cut_off:
-            _LOGGER.info("the log of the cluster answers again: clients are served again")
 
     def _send_away(self, reason: str) -> None:
         """Close all WebSockets of this node: clients recover at another one."""
@@ -457,15 +286,7 @@ class ClusterGateway(Gateway):
             self._respond(pending.hub, Refusal(503, refusal), respond)
 
 
-def _portions(batch: list[LogEntry]) -> Iterator[list[LogEntry]]:
-    """Divide entries into those to apply in one turn: their clients acknowledge, and others are served, in between."""
-    portion: list[LogEntry] = []
-    size = 0
-    for entry in batch:
-        portion.append(entry)
-        size += len(entry.data)
-        if size >= _PORTION:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+def _subprotocol(opening: Opening) -> str | None:
+    if opening.is_recovery and opening.transport is not None:
+        return recovered_subprotocol(opening.transport, opening.subprotocol)
+    return opening.subprotocol

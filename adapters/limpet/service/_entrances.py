@@ -70,12 +70,12 @@ class ThroughTheLog:
         return self._closed(most) or self._replica.ask_to_connect(hub, grant, request, raw, most=most)
 
     def recover(self, hub: str, connection_id: str, token: str, spelled: str | None) -> Outcome:
-        return self._cut_off() or self._replica.recover(hub, connection_id, token, spelled=spelled)
+        return self._unavailable() or self._replica.recover(hub, connection_id, token, spelled=spelled)
 
     def _closed(self, most: int | None) -> Refusal | None:
-        return self._cut_off() or _full(self._replica.core, most)
+        return self._unavailable() or _full(self._replica.core, most)
 
-    def _cut_off(self) -> Refusal | None:
+    def _unavailable(self) -> Refusal | None:
         text = self._refusal()
         return None if text is None else Refusal(503, text)
 

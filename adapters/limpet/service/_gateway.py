@@ -153,11 +153,7 @@ class Gateway:
 
     def reload(self, options: ServiceOptions) -> tuple[str, ...]:
         """Take the options that may change while the service runs; return the names of the others that differ."""
-        changed = [
-            field.name
-            for field in dataclasses.fields(options)
-            if getattr(options, field.name) != getattr(self.options, field.name)
-        ]
+        changed = self._changed(options)
         # The first event listeners need a package that may be missing: nothing has changed then.
         self._make_senders(options)
         taken = {name: getattr(options, name) for name in changed if name in RELOADED}
@@ -166,6 +162,11 @@ class Gateway:
             self._set_handlers(self.options)
             self.flush()
         return tuple(name for name in changed if name not in RELOADED)
+
+    def _changed(self, options: ServiceOptions) -> tuple[str, ...]:
+        """Return the names of the options that differ from those in use."""
+        names = (field.name for field in dataclasses.fields(options))
+        return tuple(name for name in names if getattr(options, name) != getattr(self.options, name))
 
     def observe_calls(self, observer: Callable[[str, float], None]) -> None:
         """Have ``observer`` called with the outcome and the seconds of each request to an event handler."""
@@ -231,6 +232,16 @@ class Gateway:
         elif pending.transport is not None:
             self.core.disconnected(pending.transport, NO_CLOSE_FRAME, monotonic())
         self.flush()
+
+    def _answer(self, pending: Pending, subprotocol: str | None) -> None:
+        """Answer a client that has waited, unless it has left: with this subprotocol if it is let in."""
+        respond = self._undecided.pop(pending, None)
+        if respond is None:
+            return
+        if pending.rejection is not None:
+            self._respond(pending.hub, Refusal(pending.rejection.status, pending.rejection.text), respond)
+        elif pending.transport is not None:
+            self._respond(pending.hub, Admission(pending.transport, subprotocol), respond)
 
     def _respond(self, hub: str | None, outcome: Admission | Refusal, respond: Respond) -> None:
         if isinstance(outcome, Refusal):
@@ -327,14 +338,7 @@ class Gateway:
     def _flush_handlers(self, webhooks: WebhookClient) -> None:
         webhooks.carry_out(self.core.handler_calls(monotonic()))
         for pending in self.core.decided_connects():
-            respond = self._undecided.pop(pending, None)
-            rejection, transport = pending.rejection, pending.transport
-            if respond is None:
-                continue
-            if rejection is not None:
-                self._respond(pending.hub, Refusal(rejection.status, rejection.text), respond)
-            elif transport is not None:
-                self._respond(pending.hub, Admission(transport, pending.subprotocol), respond)
+            self._answer(pending, pending.subprotocol)
 
     def shut_down(self) -> None:
         """Close all clients with 1001 and stop the timer."""

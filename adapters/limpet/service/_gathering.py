@@ -1,4 +1,4 @@
-"""How much the clients may send until what it causes is written: the output of a turn of the event loop together."""
+"""Output for clients that is written at the end of a turn of the event loop, and how many messages may lead to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_BYTES: Final = 64 * 1024
 """Bytes of them: of long messages each is worth a write of its own."""
 
 _PART: Final = 16
-"""The part of what may wait for a client that they are at most: the outbox has room for all that a turn causes."""
+"""They take at most one of so many parts of what may wait for a client: its outbox has room for all that they cause."""
 
 
 class Gathering:

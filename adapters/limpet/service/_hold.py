@@ -34,7 +34,10 @@ class Hold:
         self._bytes += size
 
     def waits(self, unread: int) -> bool:
-        """Return whether the output waits; ``unread``: the number of entries of this node that are on their way."""
+        """Return whether the output waits, which it then does for :data:`LONGEST` at most.
+
+        ``unread``: the number of entries of this node that are on their way.
+        """
         if not unread or not 0 < self._bytes < self._most:
             return False
         if self._timer is None:

@@ -48,7 +48,7 @@ def restore(replica: Replica, snapshot: Snapshot) -> None:
         ClusterRefused: if it is none for this node.
     """
     collects = gc.isenabled()
-    gc.disable()  # a snapshot has many objects and no garbage: without this, it takes four times as long
+    gc.disable()  # a snapshot has many objects and no garbage, which would be looked for again and again
     try:
         replica.restore(snapshot.data)
     except UnreadableSnapshot as error:

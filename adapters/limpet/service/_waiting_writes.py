@@ -36,7 +36,8 @@ class WaitingWrites:
             OperationError: it was refused, or nobody knows yet.
         """
         if isinstance(write, Send) and len(write.message.data) + len(write.message.metadata) > MAX_DATA:
-            # A text whose characters are all escaped in JSON, which the size of the body allows.
+            # A text whose characters are all escaped in JSON, which the size of the body allows. All other operations
+            # are smaller: a body has 1 MiB at most.
             raise bad_request(f"The message is too large: as JSON it may have {MAX_DATA} bytes in a cluster.")
         asked = self._replica.ask(write)
         waiting = self._waiting[asked] = asyncio.get_running_loop().create_future()

@@ -226,7 +226,7 @@ class InboxStream(EventStream[T_co]):
     """Messages of a client's inbox. Several streams may take from it; messages they leave wait for the next."""
 
     def __init__(self, inbox: Inbox, portal: Portal) -> None:
-        inbox.open()  # now: the stream keeps what it takes from
+        inbox.open()  # now: the stream keeps what it takes from, and is among its readers
         self._inbox = inbox
         self._reader = object()
         super().__init__(inbox, portal)

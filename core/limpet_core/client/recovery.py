@@ -20,7 +20,8 @@ from limpet_core.text import one_line
 class Recovery:
     """The rules for recovering a connection: whether, until when, how often; and what is noted and told of it.
 
-    :class:`Lifecycle` changes the state and the transports by them.
+    :class:`Lifecycle` changes the state and the transports by them. Nothing is kept here: a session makes these rules
+    anew for each step of a recovery.
 
     The service keeps a connection for 30 s after its transport is lost (client-spec 1.4). A recovery is a handshake
     with the connection id and the reconnection token in its URL. It ends with the first sign of life of the peer on the

@@ -23,15 +23,16 @@ from limpet.service import (
     ClusterRefused,
     Service,
     ServiceOptions,
-    _cluster_gateway,
+    _cluster_node,
     _cluster_snapshots,
     _waiting_writes,
 )
 from limpet.service._inspected import CHANGES
-from limpet.service.cluster import EngineRefused, LogId, Snapshot
+from limpet.service.cluster import MAX_ENTRY, EngineRefused, LogId, Snapshot
 from limpet_core.service import JSON, Limits, ServiceCore
+from limpet_core.service.cluster.commands import MAX_DATA, Ask, CallEnded, Command, Received, encode, envelop
 from limpet_core.service.data_plane.parameters import OperationError
-from limpet_core.service.data_plane.writes import Close
+from limpet_core.service.data_plane.writes import Close, Message, Send
 
 
 def test_clients_of_two_nodes_are_in_one_group() -> None:
@@ -50,6 +51,19 @@ def test_clients_of_two_nodes_are_in_one_group() -> None:
             await bob.leave()
 
     webhook.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Received("a", 1, bytes(MAX_DATA), False),
+        Ask(1, Send("chat", "hub", "", Message("json", bytes(MAX_DATA)))),
+        CallEnded(1, True, 1, 1.0, 200, (), bytes(MAX_DATA)),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_an_entry_has_room_for_the_largest_data_and_the_rest_of_a_command(command: Command) -> None:
+    assert len(envelop("a", 1, [encode(command)])) + 1_000_000 <= MAX_ENTRY
 
 
 def test_a_client_recovers_at_another_node_behind_a_rolling_restart() -> None:
@@ -255,7 +269,7 @@ def test_a_node_that_is_out_of_its_cluster_takes_no_snapshot(
             monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
             last = nodes.engine.entries[-1].id
             nodes.logs["a"].append(b"more")
-            await eventually(lambda: a._gateway._position > last)
+            await eventually(lambda: a._gateway._node.position > last)
             assert nodes.engine.snapshot is None
             assert "its state differs" in await asyncio.wait_for(a.expelled(), LIMIT)
         assert "this node has failed" not in caplog.text
@@ -416,7 +430,7 @@ def test_the_number_of_connections_counts_in_the_whole_cluster() -> None:
 
 def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_waiting_writes, "_PATIENCE", 1e6)
-    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+    monkeypatch.setattr(_cluster_node, "LEASE", 1e6)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -433,7 +447,7 @@ def test_a_request_behind_the_leave_of_its_node_is_refused_at_once(monkeypatch: 
 
 def test_a_node_stops_although_a_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_waiting_writes, "_PATIENCE", 1e6)
-    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+    monkeypatch.setattr(_cluster_node, "LEASE", 1e6)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -572,7 +586,7 @@ def test_a_client_that_is_not_read_since_the_log_is_behind_is_not_silent() -> No
 
 
 def test_a_client_that_is_refused_while_the_log_stands_still_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cluster_gateway, "LEASE", 1e6)
+    monkeypatch.setattr(_cluster_node, "LEASE", 1e6)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -580,7 +594,7 @@ def test_a_client_that_is_refused_while_the_log_stands_still_leaves_nothing(monk
             nodes.engine.stop()
             asked = asyncio.create_task(refusal(a.client_url()))
             await eventually(lambda: a._gateway._undecided)
-            monkeypatch.setattr(_cluster_gateway, "LEASE", 0.0)
+            monkeypatch.setattr(_cluster_node, "LEASE", 0.0)
             status, _ = await asked
             assert status == 503
             nodes.engine.go_on()

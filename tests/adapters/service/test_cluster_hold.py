@@ -12,7 +12,7 @@ from tests.adapters.service import webhook
 from tests.adapters.service.sockets import Client
 from tests.helpers.nodes import Nodes, eventually, joined, open_client
 
-from limpet.service import _cluster_gateway, _gateway, _hold
+from limpet.service import _cluster_gateway, _cluster_node, _gateway, _hold
 from limpet.service.cluster import memory
 from limpet_core.service import Transport
 
@@ -66,7 +66,7 @@ def test_what_entries_of_a_node_lead_to_leaves_together(writes: list[int], monke
 
 def test_so_much_output_does_not_wait(writes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_hold, "LONGEST", 100.0)
-    monkeypatch.setattr(_cluster_gateway, "_PORTION", 1)
+    monkeypatch.setattr(_cluster_gateway, "PORTION", 1)
 
     async def scenario() -> None:
         nodes = Nodes()
@@ -91,23 +91,23 @@ def test_output_does_not_wait_for_a_log_that_stands_still(writes: list[int], mon
         async with nodes.up("a") as (a,):
             ann, _ = await open_client(a)
             await joined(ann)
-            apply = _cluster_gateway.ClusterGateway._apply
+            apply = _cluster_node.ClusterNode.apply
 
-            def once(self: _cluster_gateway.ClusterGateway, entries: list[Any]) -> None:
+            def once(self: _cluster_node.ClusterNode, entries: list[Any]) -> None:
                 apply(self, entries)
                 nodes.engine.stop()
 
             nodes.engine.stop()
             await say(nodes, ann, 2)
             writes.clear()
-            monkeypatch.setattr(_cluster_gateway.ClusterGateway, "_apply", once)
+            monkeypatch.setattr(_cluster_node.ClusterNode, "apply", once)
             nodes.engine.go_on()
             begun = time.monotonic()
             received = [await ann.receive() for _ in range(2)]
             assert {message["type"] for message in received} == {"message", "ack"}
             assert nodes.logs["a"].state.unread_entries == 1, "the other one was not read back"
             assert time.monotonic() - begun < 2.0
-            monkeypatch.setattr(_cluster_gateway.ClusterGateway, "_apply", apply)
+            monkeypatch.setattr(_cluster_node.ClusterNode, "apply", apply)
             nodes.engine.go_on()
             assert [(await ann.receive())["type"] for _ in range(2)] == ["message", "ack"]
             await ann.leave()

@@ -47,22 +47,22 @@ DEGRADED = Choice(PRIMARY, PRIMARY)
         ([PRIMARY, server("r2"), REPLICA], {}, "p1", "r1", "Set replica-priority 0 on all but one"),
         ([PRIMARY, server("r2", priority=0), REPLICA], {}, "p1", "r1", None),
         # The replica that was read cannot be: it may be promoted soon, or else the primary is read.
-        ([PRIMARY, CUT_OFF], {"now": READING}, "p1", None, "waiting"),
-        ([PRIMARY, CUT_OFF], {"now": READING, "patient": False}, "p1", "p1", "no replica that follows it"),
-        ([PRIMARY, CUT_OFF], {"now": DEGRADED}, "p1", "p1", "no replica that follows it"),
-        ([PRIMARY], {"now": READING, "silent": True}, "p1", None, "waiting"),
-        ([PRIMARY], {"now": READING, "silent": False}, "p1", "p1", "no replica that follows it"),
-        ([PRIMARY], {"now": READING, "silent": True, "patient": False}, "p1", "p1", "no replica"),
+        ([PRIMARY, CUT_OFF], {"in_use": READING}, "p1", None, "waiting"),
+        ([PRIMARY, CUT_OFF], {"in_use": READING, "patient": False}, "p1", "p1", "no replica that follows it"),
+        ([PRIMARY, CUT_OFF], {"in_use": DEGRADED}, "p1", "p1", "no replica that follows it"),
+        ([PRIMARY], {"in_use": READING, "silent": True}, "p1", None, "waiting"),
+        ([PRIMARY], {"in_use": READING, "silent": False}, "p1", "p1", "no replica that follows it"),
+        ([PRIMARY], {"in_use": READING, "silent": True, "patient": False}, "p1", "p1", "no replica"),
         # A replica was promoted: whether the old primary is there or not.
-        ([PROMOTED], {"now": READING}, "r1", "r1", "no replica that follows it"),
-        ([PROMOTED], {"now": READING, "strict": True}, "r1", None, "--strict"),
-        ([PRIMARY, PROMOTED], {"now": READING}, "r1", "r1", "no replica that follows it"),
+        ([PROMOTED], {"in_use": READING}, "r1", "r1", "no replica that follows it"),
+        ([PROMOTED], {"in_use": READING, "strict": True}, "r1", None, "--strict"),
+        ([PRIMARY, PROMOTED], {"in_use": READING}, "r1", "r1", "no replica that follows it"),
         ([PRIMARY, PROMOTED], {}, "r1", "r1", "no replica that follows it"),
-        ([PRIMARY, PROMOTED, server("r3", history="h2")], {"now": READING}, "r1", "r3", None),
+        ([PRIMARY, PROMOTED, server("r3", history="h2")], {"in_use": READING}, "r1", "r3", None),
         # Two that have nothing to do with each other: the one in use, or none.
         ([PRIMARY, server("p2", history="h7")], {}, None, None, "several servers say that they are the primary (p1:1,"),
-        ([PRIMARY, server("p2", history="h7")], {"now": DEGRADED}, "p1", "p1", "no replica"),
-        ([server("p2", history="h7"), PRIMARY], {"now": DEGRADED}, "p1", "p1", "no replica"),
+        ([PRIMARY, server("p2", history="h7")], {"in_use": DEGRADED}, "p1", "p1", "no replica"),
+        ([server("p2", history="h7"), PRIMARY], {"in_use": DEGRADED}, "p1", "p1", "no replica"),
         # What Sentinel says.
         ([PRIMARY, PROMOTED], {"named": PRIMARY.address}, "p1", "p1", "no replica"),
         ([PRIMARY, REPLICA], {"named": REPLICA.address}, None, None, "r1:1 is the primary for Sentinel"),
@@ -75,17 +75,17 @@ DEGRADED = Choice(PRIMARY, PRIMARY)
 def test_choices(
     servers: list[Server], options: dict[str, object], primary: str | None, source: str | None, problem: str | None
 ) -> None:
-    choice = choose(servers, **({"now": Choice()} | options))  # type: ignore[arg-type]
+    choice = choose(servers, **({"in_use": Choice()} | options))  # type: ignore[arg-type]
     assert (choice.primary and choice.primary.address.host) == primary
     assert (choice.source and choice.source.address.host) == source
     assert (problem in str(choice.problem)) if problem else choice.problem is None
 
 
 def test_only_what_somebody_must_change_is_lasting() -> None:
-    assert choose([PRIMARY, server("p2", history="h7")], now=Choice()).lasting
-    assert choose([server("p1", refusal="x")], now=Choice()).lasting
-    assert not choose([], now=Choice()).lasting
-    assert not choose([REPLICA], named=REPLICA.address, now=Choice()).lasting
+    assert choose([PRIMARY, server("p2", history="h7")], in_use=Choice()).lasting
+    assert choose([server("p1", refusal="x")], in_use=Choice()).lasting
+    assert not choose([], in_use=Choice()).lasting
+    assert not choose([REPLICA], named=REPLICA.address, in_use=Choice()).lasting
 
 
 REAL = """# Server\r

@@ -108,7 +108,7 @@ def test_a_newer_snapshot_that_comes_between_the_look_and_the_pointer_stays(
 ) -> None:
     server = servers()
     looks: list[bool] = []
-    is_newer = _redis_snapshots.Snapshots._is_newer
+    is_newer = _redis_snapshots.StoredSnapshots._is_newer
 
     async def scenario() -> None:
         node = await written(server)
@@ -120,7 +120,7 @@ def test_a_newer_snapshot_that_comes_between_the_look_and_the_pointer_stays(
                 server("SET", POINTER, newer)
             return looks[-1]
 
-        monkeypatch.setattr(_redis_snapshots.Snapshots, "_is_newer", staticmethod(look))
+        monkeypatch.setattr(_redis_snapshots.StoredSnapshots, "_is_newer", staticmethod(look))
         assert not await node.log.save_snapshot(node.raw[9].id, b"9")
         assert looks == [True, True, False]
         assert server("GET", POINTER) == newer.encode()
@@ -143,7 +143,7 @@ def test_a_node_that_dies_between_the_chunks_and_the_pointer_changes_nothing(
             raise asyncio.CancelledError
 
         with monkeypatch.context() as patched:
-            patched.setattr(_redis_snapshots.Snapshots, "_point", die)
+            patched.setattr(_redis_snapshots.StoredSnapshots, "_point", die)
             with pytest.raises(asyncio.CancelledError):
                 await node.log.save_snapshot(node.raw[9].id, b"x" * 3_000_000)
         left = [name for name in chunks(server) if str(node.raw[9].id).encode() in name]
@@ -199,7 +199,7 @@ def test_a_snapshot_that_is_replaced_while_it_is_loaded_is_not_missed(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = servers()
-    load = _redis_snapshots.Snapshots._load
+    load = _redis_snapshots.StoredSnapshots._load
 
     async def scenario() -> None:
         node = await written(server)
@@ -215,7 +215,7 @@ def test_a_snapshot_that_is_replaced_while_it_is_loaded_is_not_missed(
                 server("DEL", chunks(server)[0])
             return await load(self, *arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(_redis_snapshots.Snapshots, "_load", late)
+        monkeypatch.setattr(_redis_snapshots.StoredSnapshots, "_load", late)
         assert await node.log.load_snapshot() == Snapshot(node.raw[4].id, b"second")
 
     run(scenario)

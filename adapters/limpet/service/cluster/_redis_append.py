@@ -18,7 +18,18 @@ _LONGEST_PAUSE: Final = 2.0
 
 
 class Appender:
-    """The connection to the primary, and the entries on it. Answers never change the order of the entries."""
+    """The connection to the primary, and the entries on it. Answers never change the order of the entries.
+
+    Args:
+        key: of the log.
+        unread: takes the entries.
+        on_trouble: is called when the connection is lost, and when entries begin or cease to be refused.
+
+    Attributes:
+        connection: ``None`` while there is none to append to.
+        refusal: why entries are refused at the moment.
+        repeated: how many entries were sent once more.
+    """
 
     def __init__(self, key: str, unread: Unread, on_trouble: Callable[[], None]) -> None:
         self._key = key
@@ -34,6 +45,7 @@ class Appender:
         self.repeated = 0
 
     def append(self, data: bytes) -> None:
+        """Append an entry, once it can be."""
         item = self._unread.append(data)
         if self._flows:
             self._post(item)

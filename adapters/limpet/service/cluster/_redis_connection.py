@@ -43,7 +43,11 @@ def silence(address: Address, login: Login, timeout: float) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is logged in. Commands of one turn of the event loop are written together, in their order."""
+    """A connection that is logged in. Commands of one turn of the event loop are written together, in their order.
+
+    Attributes:
+        on_lost: is called at the end of the connection, by whichever side.
+    """
 
     def __init__(self, address: Address, login: Login) -> None:
         self.address = address
@@ -54,8 +58,8 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Answered] = deque()
         self._packed: list[bytes] = []
         self._lost: ConnectionLost | None = None
-        self._without_answer = 0
-        self._heard = 0.0
+        self._without_answer = 0  # bytes since the last whole answer
+        self._heard = 0.0  # when bytes came last, or the first of the commands was sent that wait
         self.on_lost: Callable[[], None] | None = None
 
     @classmethod

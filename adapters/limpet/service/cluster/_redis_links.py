@@ -34,7 +34,20 @@ def _ignore(answer: object) -> None:
 
 
 class Links:
-    """Finds the servers to use, connects to them, and does so again whenever something is wrong."""
+    """Finds the servers to use, connects to them, and does so again whenever something is wrong.
+
+    Args:
+        url: of the engine.
+        key: of the log.
+        unread: the entries of this node that were not read back.
+        answer_timeout: seconds until a server counts as silent, and an entry as overdue.
+        strict: never read from the primary.
+
+    Attributes:
+        appender: appends to the primary.
+        source: the connection to the server that is read; ``None`` while there is none.
+        closed: whether :meth:`close` was called.
+    """
 
     def __init__(self, url: EngineUrl, key: str, unread: Unread, answer_timeout: float, strict: bool) -> None:
         self._login = url.login
@@ -46,14 +59,14 @@ class Links:
         self._turn = asyncio.Lock()
         self._trouble = asyncio.Event()
         self._changed = asyncio.Event()
-        self._now = Choice()
+        self._in_use = Choice()
         self._source_run_id = ""
-        self._waiting_since: float | None = None
-        self._looked = 0.0
-        self._told: tuple[str | None, bool] = (None, False)
-        self._told_where = ""
+        self._waiting_since: float | None = None  # for a replica that was read, and may come back
+        self._looked = 0.0  # when the servers were asked last
+        self._logged: tuple[str | None, bool] = (None, False)  # the problem, and whether the log works
+        self._logged_where = ""
         self._problem: str | None = None
-        self._urgent = False
+        self._urgent = False  # a connection is missing
         self._read_problem: str | None = None
         self._watching: asyncio.Task[None] | None = None
         self._connects = 0
@@ -88,24 +101,24 @@ class Links:
             await asyncio.wait([self._watching])
         self.appender.close()
         self._drop_source()
-        self._tell()
+        self._wake_waiting()
 
     # ---- For those who use the connections
 
     @property
     def primary(self) -> Address | None:
         """The primary in use."""
-        return None if self._now.primary is None else self._now.primary.address
+        return None if self._in_use.primary is None else self._in_use.primary.address
 
     @property
     def engine(self) -> str | None:
         """What the primary in use is, for people."""
-        return None if self._now.primary is None else self._now.primary.engine
+        return None if self._in_use.primary is None else self._in_use.primary.engine
 
     @property
     def degraded(self) -> bool:
         """Whether the primary is read."""
-        return self._now.primary is not None and self._source_run_id == self._now.primary.run_id
+        return self._in_use.primary is not None and self._source_run_id == self._in_use.primary.run_id
 
     @property
     def problem(self) -> str | None:
@@ -160,7 +173,7 @@ class Links:
                 self._settle(choice)
                 problem = await self._connect(choice) or problem
             self._problem = problem
-            self._say()
+            self._log_changes()
             self._urgent = choice.source is None or self.appender.connection is None or self.source is None
             return choice.lasting or (findings.lasting and choice.primary is None)
 
@@ -171,20 +184,20 @@ class Links:
         return choose(
             findings.servers,
             named=findings.named,
-            now=self._now,
+            in_use=self._in_use,
             silent=findings.silent,
             patient=since is None or self._loop.time() - since < CUT_OFF,
             strict=self._strict,
         )
 
     def _settle(self, choice: Choice) -> None:
-        waits = choice.source is None and not self._strict and self._now.source is not None
+        waits = choice.source is None and not self._strict and self._in_use.source is not None
         if not waits:
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = self._loop.time()
         # It must not be forgotten which replica is waited for.
-        self._now = replace(choice, source=self._now.source) if waits else choice
+        self._in_use = replace(choice, source=self._in_use.source) if waits else choice
 
     async def _connect(self, choice: Choice) -> str | None:
         """Connect to the servers chosen, where there is no connection yet; return what failed."""
@@ -194,7 +207,7 @@ class Links:
             if appends is None or appends.address != primary or self._is_silent(appends, 0):
                 connection = await self._opened_to_stay(primary)
                 self.appender.use(connection)
-                self._tell()
+                self._wake_waiting()
             else:
                 appends.post(_ignore, "PING")  # a connection that is dead shows before it is needed
             source = self.source
@@ -212,7 +225,7 @@ class Links:
                 self._drop_source()
                 self.source = connection
                 self._source_run_id = choice.source.run_id
-                self._tell()
+                self._wake_waiting()
         except (ConnectionLost, AnswerError) as error:
             return str(error)
         return None
@@ -238,14 +251,14 @@ class Links:
         connected = appender.connection is not None and self.source is not None
         return connected and appender.refusal is None and self._read_problem is None
 
-    def _say(self) -> None:
-        """Tell in the log, once each, which servers are used, what is wrong, and that it no longer is."""
+    def _log_changes(self) -> None:
+        """Log, once each, which servers are used, what is wrong, and that it no longer is."""
         problem, works = self.problem, self._works
-        before, works_before = self._told
-        if (problem, works) == self._told and self._where() == self._told_where:
+        before, works_before = self._logged
+        if (problem, works) == self._logged and self._where() == self._logged_where:
             return
-        where = self._told_where = self._where()
-        self._told = problem, works
+        where = self._logged_where = self._where()
+        self._logged = problem, works
         if before is not None and works and not works_before:
             _LOGGER.info("the cluster's log goes on: it %s", where)
         elif problem is None:
@@ -256,7 +269,7 @@ class Links:
     def _where(self) -> str:
         return f"appends to {self.primary}, reads from {None if self.source is None else self.source.address}"
 
-    def _tell(self) -> None:
+    def _wake_waiting(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -265,8 +278,8 @@ class Links:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            if self.problem != self._told[0]:
-                self._say()  # also where nobody looks at the servers: the log can be read again
+            if self.problem != self._logged[0]:
+                self._log_changes()  # also where nobody looks at the servers: the log can be read again
             if self._is_due():
                 try:
                     await self.look()

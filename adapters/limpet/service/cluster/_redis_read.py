@@ -18,7 +18,13 @@ class Malformed(Exception):
 
 
 class Page:
-    """Entries that follow a position, and whether that position was still in the log when they were read."""
+    """Entries that follow a position.
+
+    Attributes:
+        last: the id of the last entry, of Limpet or not; the position if there is none.
+        proven: whether the position was still in the log when they were read, so that none is missing before them.
+        foreign: how many entries of others were left out.
+    """
 
     __slots__ = ("entries", "foreign", "last", "proven")
 

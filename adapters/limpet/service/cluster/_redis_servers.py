@@ -126,7 +126,7 @@ def choose(
     servers: Iterable[Server],
     *,
     named: Address | None = None,
-    now: Choice,
+    in_use: Choice,
     silent: bool = False,
     patient: bool = True,
     strict: bool = False,
@@ -137,13 +137,13 @@ def choose(
         servers: those that answered.
         named: the primary that Sentinel names. Without Sentinel a single primary is taken; of two, the one that was
             promoted from a replica of the other, or else the one in use.
-        now: the choice in use.
+        in_use: the choice before.
         silent: a server did not answer at all. It may live, and may be promoted.
         patient: a replica that was read from and cannot be now gets some more time.
         strict: never read from the primary.
     """
     known = list({server.run_id: server for server in reversed(list(servers))}.values())[::-1]
-    primary, problem, lasting = _primary(known, named, now)
+    primary, problem, lasting = _primary(known, named, in_use)
     if primary is None:
         return Choice(None, None, problem, lasting)
     if primary.refusal is not None:
@@ -164,7 +164,7 @@ def choose(
     refused = next((each.refusal for each in followers if each.refusal is not None), None)
     if refused is not None:
         return Choice(primary, None if strict else primary, refused)
-    if patient and _may_come_back(known, primary, now, silent):
+    if patient and _may_come_back(known, primary, in_use, silent):
         return Choice(primary, None, f"the replica of {primary.address} is cut off from it or does not answer; waiting")
     what = f"{primary.address} has no replica that follows it and may be promoted. What is read may be lost with it"
     if strict:
@@ -172,19 +172,19 @@ def choose(
     return Choice(primary, primary, f"{what}. Start a replica (replica-priority above 0)")
 
 
-def _may_come_back(known: Sequence[Server], primary: Server, now: Choice, silent: bool) -> bool:
+def _may_come_back(known: Sequence[Server], primary: Server, in_use: Choice, silent: bool) -> bool:
     """Return whether a replica was read from that may be about to be promoted.
 
     While a primary is cut off from its replica, nothing may be read from the primary: what it stores is lost when the
     replica is promoted.
     """
-    if now.source is None or now.degraded:
+    if in_use.source is None or in_use.degraded:
         return False
-    here = next((each for each in known if now.source.run_id == each.run_id), None)
+    here = next((each for each in known if in_use.source.run_id == each.run_id), None)
     return silent if here is None else not here.is_primary and here is not primary
 
 
-def _primary(known: Sequence[Server], named: Address | None, now: Choice) -> tuple[Server | None, str | None, bool]:
+def _primary(known: Sequence[Server], named: Address | None, in_use: Choice) -> tuple[Server | None, str | None, bool]:
     primaries = [each for each in known if each.is_primary]
     if named is not None:
         found = next((each for each in primaries if each.address == named), None)
@@ -198,9 +198,10 @@ def _primary(known: Sequence[Server], named: Address | None, now: Choice) -> tup
         return heirs[0], None, False
     if not heirs:
         return None, "no primary answers. Start it, or promote its replica (REPLICAOF NO ONE)", False
-    in_use = next((each for each in heirs if now.primary is not None and each.run_id == now.primary.run_id), None)
-    if in_use is not None:
-        return in_use, None, False
+    before = in_use.primary
+    kept = next((each for each in heirs if before is not None and each.run_id == before.run_id), None)
+    if kept is not None:
+        return kept, None, False
     names = ", ".join(str(each.address) for each in heirs)
     text = (
         f"several servers say that they are the primary ({names}), and none follows from the other. "

@@ -25,6 +25,7 @@ _REPLACED: Final = 600
 """Seconds that the snapshot before stays, for nodes that are loading it."""
 
 _TRIES: Final = 5
+"""How often a snapshot is stored, or loaded, that another node replaces meanwhile."""
 
 
 class _Pointer(NamedTuple):
@@ -65,7 +66,7 @@ def snapshot_id(raw: Any) -> LogId | None:
     return None if pointer is None else pointer.at
 
 
-class Snapshots:
+class StoredSnapshots:
     """The snapshots of a cell. Each call uses a connection of its own to the primary."""
 
     def __init__(self, log: str, pointer: str) -> None:
@@ -111,9 +112,9 @@ class Snapshots:
             connection.ask("SET", self._pointer, str(pointer))
             connection.ask("XTRIM", self._log, "MINID", str(pointer.at))
             old = _old(before)
-            for number in range(old.chunks if old is not None else 0):
-                assert old is not None
-                connection.ask("EXPIRE", self._chunk(old, number), _REPLACED)
+            if old is not None:
+                for number in range(old.chunks):
+                    connection.ask("EXPIRE", self._chunk(old, number), _REPLACED)
             done = await connection.ask("EXEC")
             if done is not None:
                 connection.check_inside(done)
@@ -160,7 +161,8 @@ class Snapshots:
 
 
 def _old(raw: Any) -> _Pointer | None:
+    """Return the snapshot that is to be replaced; None: there is none that can be used."""
     try:
         return _parse(raw)
     except SnapshotBroken:
-        return None  # of no use to anybody: it is replaced
+        return None

@@ -47,7 +47,12 @@ class Findings:
 
 
 class Survey:
-    """The servers that are known: those of the URL, and those that servers and sentinels name."""
+    """The servers that are known: those of the URL, and those that servers and sentinels name.
+
+    Args:
+        url: of the engine.
+        timeout: seconds that a server may take to answer.
+    """
 
     def __init__(self, url: EngineUrl, timeout: float) -> None:
         self._url = url

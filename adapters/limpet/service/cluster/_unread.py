@@ -9,7 +9,17 @@ from limpet.service.cluster.log import LogId, OnCongested
 
 
 class Unread:
-    """Entries in the order of their appending, and whether there are too many of them."""
+    """Entries in the order of their appending, and whether there are too many of them.
+
+    Args:
+        max_entries, max_bytes: with more of them the log is congested, until there are half as many.
+        on_congested: is called when that changes.
+        clock: returns monotonic seconds.
+
+    Attributes:
+        size: bytes of all entries.
+        congested: whether there are too many.
+    """
 
     def __init__(
         self, max_entries: int, max_bytes: int, on_congested: OnCongested | None, clock: Callable[[], float]
@@ -61,6 +71,7 @@ class Unread:
         return self._clock() - self._items[0].since if self._items else 0.0
 
     def lag(self) -> float:
+        """Return the seconds from append to read: of the entry read last, or of the oldest unread one, if more."""
         return round(max(self._last_lag, self.age()), 6)
 
     def clear(self) -> None:

@@ -16,7 +16,7 @@ from limpet.service.cluster._redis_answers import AnswerError, ConnectionLost
 from limpet.service.cluster._redis_connection import Connection
 from limpet.service.cluster._redis_links import Links
 from limpet.service.cluster._redis_read import Malformed, is_entry, newest_id, read_page
-from limpet.service.cluster._redis_snapshots import Snapshots, snapshot_id
+from limpet.service.cluster._redis_snapshots import StoredSnapshots, snapshot_id
 from limpet.service.cluster._redis_url import EngineUrl, parse_url
 from limpet.service.cluster._unread import Unread
 from limpet.service.cluster.errors import EngineRefused, EngineUnreachable, EntryForgotten, EntryTrimmed
@@ -60,7 +60,7 @@ class RedisLog:
         self._wait = wait
         self._unread = unread
         self._links = Links(url, self._key, unread, answer_timeout, strict)
-        self._snapshots = Snapshots(self._key, self._pointer)
+        self._snapshots = StoredSnapshots(self._key, self._pointer)
         self._reading = False
         self._warned = False
 

@@ -14,7 +14,7 @@ _DELAY: Final = 0.1
 """Seconds for which acknowledgements are gathered, of all clients of the node."""
 
 _AT_ONCE: Final = 500
-"""Messages that wait for one client, with which they are not."""
+"""Messages that wait for one client: above this number, acknowledgements are written without delay."""
 
 
 class Acknowledgements:

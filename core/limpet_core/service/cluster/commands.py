@@ -18,7 +18,10 @@ FORMAT: Final = 1
 """The version of the encoding of entries and commands."""
 
 MAX_DATA: Final = 3 * 1024 * 1024
-"""Bytes of the largest message, and of the largest answer of an event handler, in a cluster."""
+"""Bytes of the largest message, and of the largest answer of an event handler, in a cluster.
+
+The adapters' logs take entries of 4 MiB: 1 MiB is left for the rest of such a command, and for its envelope.
+"""
 
 _Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 

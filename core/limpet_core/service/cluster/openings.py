@@ -132,8 +132,9 @@ class Openings:
             self._reject(opening, _FAILED)
 
     def _opening(self, hub: str, subprotocol: str | None) -> Opening:
+        opening = Opening(self._next_number, hub, subprotocol)
         self._next_number += 1
-        return Opening(self._next_number - 1, hub, subprotocol)
+        return opening
 
     def _open(
         self,

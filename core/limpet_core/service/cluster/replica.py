@@ -39,6 +39,8 @@ from limpet_core.text import one_line
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
 _COMPARE_EVERY: Final = 60.0
+"""Seconds, by the time of the log, between comparisons of the states of all nodes."""
+
 _EVENTS: Final = RawMode()
 
 
@@ -65,6 +67,7 @@ class Replica:
         shared: what the log says, which is the same at all nodes; to be read.
         node: the name of this run of this node.
         fenced: why this node must end, and start anew under another name; empty while it may go on.
+        is_leaving: whether :meth:`leave` was called.
     """
 
     def __init__(
@@ -89,9 +92,9 @@ class Replica:
         self._operations = Operations(self._outgoing)
         self._acknowledgements = Acknowledgements(self._outgoing)
         self._overruns = Overruns(core, self._outgoing)
-        self._last_entry = -math.inf
-        self._looked = -math.inf
-        self._leaving = False
+        self._last_entry = -math.inf  # when this node has written one
+        self._looked = -math.inf  # at the other nodes
+        self.is_leaving: bool = False
 
     # ---- State
 
@@ -206,7 +209,7 @@ class Replica:
 
     def leave(self) -> None:
         """End in good order: all clients of this node are told to come back, which they do at another one."""
-        self._leaving = True
+        self.is_leaving = True
         self._outgoing.add(commands.Leave())
 
     def forked(self) -> bytes:
@@ -299,7 +302,7 @@ class Replica:
         # What a node was to call when the log took it out, or will soon, is called by another one. That may have
         # happened already if the others have not heard of this node for so long: it has stood still, or is cut off.
         may_be_dead = now - self._outgoing.alive_at > SILENCE
-        return [] if self.fenced or self._leaving or may_be_dead else self.core.attempts_to_make(now)
+        return [] if self.fenced or self.is_leaving or may_be_dead else self.core.attempts_to_make(now)
 
     def listener_messages(self) -> list[ListenerMessage]:
         """Return what listeners are to get from this node since the last call, in order."""
@@ -389,4 +392,4 @@ class Replica:
         """Take no more part in the cluster, for this reason: clients must go elsewhere, and the node start anew."""
         if not self.fenced:
             self.fenced = reason
-            _LOGGER.log(logging.DEBUG if self._leaving else logging.ERROR, "this node ends: %s", one_line(reason))
+            _LOGGER.log(logging.DEBUG if self.is_leaving else logging.ERROR, "this node ends: %s", one_line(reason))

@@ -17,7 +17,6 @@ from limpet_core.text import one_line
 
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
 
-
 _FAILED: Final = "a command of the cluster failed, which is a fault of this service: %s"
 
 _OfNode = (

@@ -17,7 +17,7 @@ class Listening:
     """Listens to the nodes of the cluster, and accuses those that are silent of being dead.
 
     They must be silent by the log's clock and by this machine's: the log's may jump. While the log stands still nobody
-    can be heard, and behind it not all are heard at once.
+    can be heard, and when it goes on, not all are heard at once.
 
     Args:
         node: the name of this run of this node, which accuses others alone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -15,7 +15,7 @@ from limpet_core.service.cluster.saving import Saving
 from limpet_core.service.cluster.shared_state import SharedState
 
 MAX_SNAPSHOT: Final = 2**31
-"""Bytes of a snapshot that is read, at most."""
+"""Bytes of a snapshot that is read, at most. A log may keep smaller ones alone."""
 
 
 class UnreadableSnapshot(ValueError):
@@ -80,9 +80,14 @@ def restore(shared: SharedState, data: bytes) -> None:
 
 def digest(shared: SharedState) -> bytes:
     """Return a digest of the state: two nodes that have applied the same entries have the same one."""
-    saving = Saving(shared)
-    # Each piece is dropped when it is summed up.
-    return _digest(chain(saving.connections(), saving.publications(), map(Saving.state, (saving,))))
+    return _digest(_one_by_one(Saving(shared)))
+
+
+def _one_by_one(saving: Saving) -> Iterator[bytes]:
+    """Make the pieces one after the other: each is dropped when it is summed up."""
+    yield from saving.connections()
+    yield from saving.publications()
+    yield saving.state()
 
 
 def _pieces(data: bytes) -> records.Pieces:

@@ -53,7 +53,8 @@ async def until_input_ends(services: list[Service]) -> None:
     loop.add_reader(sys.stdin.fileno(), ended.set)
     told = ""
     while not ended.is_set():
-        state = services[0]._gateway.log_state  # type: ignore[attr-defined]
+        view = services[0].cluster
+        state = None if view is None else view.log
         reads = "nothing" if state is None or state.source is None else state.source
         if reads != told:
             tell(reads=reads)
