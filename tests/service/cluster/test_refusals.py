@@ -147,6 +147,17 @@ def test_a_sentinel_in_place_of_a_server_is_told(servers: Servers) -> None:
     run(scenario)
 
 
+def test_a_server_in_place_of_a_sentinel_is_told(servers: Servers) -> None:
+    server = servers()
+
+    async def scenario() -> None:
+        text = await refusal(server.url.replace("redis://", "redis+sentinel://") + "/main")
+        assert "it is no sentinel. Give the addresses of the sentinels" in text
+        assert "too old" not in text
+
+    run(scenario)
+
+
 def test_nobody_there_and_two_that_claim_to_be_the_primary(servers: Servers) -> None:
     one, other = servers(), servers()
 
