@@ -31,10 +31,10 @@ class EventStream(_streams.EventStream[T_co]):
     not ask for the stop. A stream that is not read holds up the connection when ``max_buffered_messages`` events wait
     in it: close it when it is not needed any more.
 
-    A step that has to wait is a checkpoint. Steps that need not wait let other tasks run once in a millisecond, and each
-    eighth of them on trio, or each 32nd on anyio, raises a cancellation: such a look takes as long as a message, or
-    twice as long. So a loop that cancels its own scope goes on with up to 7 events on trio, or up to 31 on anyio; leave
-    it with ``break`` or ``return``.
+    A step that has to wait is a checkpoint. Steps that need not wait let other tasks run once in a millisecond, and
+    each eighth of them on trio, or each 32nd on anyio, raises a cancellation: a look for one takes as long as a message
+    or longer. So a loop that cancels its own scope goes on with up to 7 events on trio, or up to 31 on anyio; leave it
+    with ``break`` or ``return``.
     """
 
     def __init__(self, buffer: Buffer, driver: StructuredDriver) -> None:
