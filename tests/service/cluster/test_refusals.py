@@ -292,6 +292,7 @@ def test_versions_that_are_new_enough(version: str) -> None:
         ("CLUSTERDOWN Hash slot not served", "without cluster mode"),
         ("NOPERM this user has no permissions", "may not do that"),
         ("WRONGTYPE Operation against a key", "Use another database"),
+        ("ERR unknown command `SENTINEL`, with args beginning with: `MASTER`", "it is no sentinel"),  # Redis 6.2
     ],
 )
 def test_what_lasts_is_refused_at_the_start(answer: str, text: str) -> None:
