@@ -81,6 +81,14 @@ def test_choices(
     assert (problem in str(choice.problem)) if problem else choice.problem is None
 
 
+def test_another_primary_is_named_where_a_replica_is_missing_unless_sentinel_will_change_it() -> None:
+    hint = "; p1:1 says that it is a primary, too: make it a replica of r1:1 (REPLICAOF)"
+    assert str(choose([PRIMARY, PROMOTED], now=READING).problem).endswith(hint)
+    assert "too: make it" not in str(choose([PROMOTED], now=READING).problem)
+    assert str(choose([PRIMARY, PROMOTED], now=READING, strict=True).problem).endswith(hint)
+    assert "too: make it" not in str(choose([PRIMARY, PROMOTED], named=PROMOTED.address, now=READING).problem)
+
+
 def test_only_what_somebody_must_change_is_lasting() -> None:
     assert choose([PRIMARY, server("p2", history="h7")], in_use=Choice()).lasting
     assert choose([server("p1", refusal="x")], in_use=Choice()).lasting

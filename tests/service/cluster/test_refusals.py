@@ -147,6 +147,17 @@ def test_a_sentinel_in_place_of_a_server_is_told(servers: Servers) -> None:
     run(scenario)
 
 
+def test_a_server_in_place_of_a_sentinel_is_told(servers: Servers) -> None:
+    server = servers()
+
+    async def scenario() -> None:
+        text = await refusal(server.url.replace("redis://", "redis+sentinel://") + "/main")
+        assert "it is no sentinel. Give the addresses of the sentinels" in text
+        assert "too old" not in text
+
+    run(scenario)
+
+
 def test_nobody_there_and_two_that_claim_to_be_the_primary(servers: Servers) -> None:
     one, other = servers(), servers()
 
@@ -281,6 +292,7 @@ def test_versions_that_are_new_enough(version: str) -> None:
         ("CLUSTERDOWN Hash slot not served", "without cluster mode"),
         ("NOPERM this user has no permissions", "may not do that"),
         ("WRONGTYPE Operation against a key", "Use another database"),
+        ("ERR unknown command `SENTINEL`, with args beginning with: `MASTER`", "it is no sentinel"),  # Redis 6.2
     ],
 )
 def test_what_lasts_is_refused_at_the_start(answer: str, text: str) -> None:

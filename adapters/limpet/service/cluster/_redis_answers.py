@@ -116,6 +116,11 @@ def explain(answer: str, address: Address, secrets: Secrets) -> AnswerError:
         meaning = _Meaning(True, "it has no password, but the URL has one. Take it out of the URL, or set requirepass")
     elif answer.startswith("ERR DB index"):
         meaning = _Meaning(True, "it has no database of this number. Correct the number at the end of the URL")
+    elif answer.startswith(("ERR unknown command 'SENTINEL'", "ERR unknown command `SENTINEL`")):
+        text = (
+            "it is no sentinel. Give the addresses of the sentinels, whose port is mostly 26379, or begin with redis://"
+        )
+        meaning = _Meaning(True, text)
     elif answer.startswith("ERR unknown command"):
         meaning = _Meaning(True, "it is too old, or the command is renamed. Limpet needs Redis 6.2 or newer, or Valkey")
     said = one_line(answer, _QUOTED, secrets)

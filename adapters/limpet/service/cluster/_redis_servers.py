@@ -167,9 +167,17 @@ def choose(
     if patient and _may_come_back(known, primary, in_use, silent):
         return Choice(primary, None, f"the replica of {primary.address} is cut off from it or does not answer; waiting")
     what = f"{primary.address} has no replica that follows it and may be promoted. What is read may be lost with it"
+    # Sentinel makes an old primary a replica by itself.
+    others = [each.address for each in known if each.is_primary and each is not primary and named is None]
+    more = "".join(
+        f"; {each} says that it is a primary, too: make it a replica of {primary.address} (REPLICAOF)"
+        for each in others
+    )
     if strict:
-        return Choice(primary, None, f"{what}. Nothing is read, since --strict demands a replica. Start a replica")
-    return Choice(primary, primary, f"{what}. Start a replica (replica-priority above 0)")
+        return Choice(
+            primary, None, f"{what}. Nothing is read, since --strict demands a replica. Start a replica{more}"
+        )
+    return Choice(primary, primary, f"{what}. Start a replica (replica-priority above 0){more}")
 
 
 def _may_come_back(known: Sequence[Server], primary: Server, in_use: Choice, silent: bool) -> bool:
