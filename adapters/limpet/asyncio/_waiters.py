@@ -55,7 +55,7 @@ class Waiter(asyncio.Future[Any]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
-        self.wake_soon()  # also where the result is here, and an interrupt came before the wake: it would sleep for ever
+        self.wake_soon()  # also where the result is here: an interrupt may have come before the wake
         return cancelled
 
     def wake_soon(self) -> None:
