@@ -58,20 +58,21 @@ def test_what_is_not_received_waits_for_the_most_part_at_the_peer() -> None:
     run(scenario)
 
 
+class Transport(asyncio.Transport):
+    reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
 def test_the_largest_read_alone_does_not_pause_reading() -> None:
     """A flood comes in such reads, and to pause and resume for each costs as much as many messages."""
-
-    class Transport(asyncio.Transport):
-        reading = True
-
-        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-            pass
-
-        def pause_reading(self) -> None:
-            self.reading = False
-
-        def resume_reading(self) -> None:
-            self.reading = True
 
     async def scenario() -> None:
         transport, stream = Transport(), _AsyncioStream()
@@ -83,8 +84,25 @@ def test_the_largest_read_alone_does_not_pause_reading() -> None:
         stream.data_received(READ)
         stream.data_received(b"x")
         assert not transport.reading
-        assert [await stream.receive(SIZE) for _ in range(2)] == [READ, b"x"]
+        assert [await stream.receive(len(READ)) for _ in range(2)] == [READ, b"x"]
         assert transport.reading
+
+    asyncio.run(scenario())
+
+
+def test_small_reads_that_wait_take_little_memory_and_are_received_together() -> None:
+    async def scenario() -> None:
+        transport, stream = Transport(), _AsyncioStream()
+        stream.connection_made(transport)
+        sent = b""
+        while transport.reading:
+            piece = f"{len(sent)},".encode()
+            stream.data_received(piece)
+            sent += piece
+            assert len(stream._unread) <= 1024
+        assert await stream.receive(len(READ)) == sent
+        assert transport.reading
+        assert not stream._unread
 
     asyncio.run(scenario())
 

@@ -24,6 +24,7 @@ from limpet import (
     Connected,
     Disconnected,
     GroupMessage,
+    InvocationError,
     Recovering,
     SendError,
     Session,
@@ -31,6 +32,7 @@ from limpet import (
     Stopped,
 )
 from limpet.asyncio import Client
+from limpet.asyncio._waiters import Waiter, wake
 from limpet.testing import BackgroundService
 
 
@@ -217,6 +219,84 @@ def test_an_interrupted_client_stops_and_leaves_nobody_waiting(
     program.begin()
     assert isinstance(program.run(program.client.send_to_group(GROUP, "again")), Ack)
     program.end()
+
+
+@pytest.mark.parametrize("request_type", ["a publish", "a join", "an invocation"])
+def test_an_interrupt_between_an_answer_and_the_wake_of_its_task_leaves_nobody_asleep(
+    program: Program, monkeypatch: pytest.MonkeyPatch, request_type: str
+) -> None:
+    program.begin()
+    wake_soon = Waiter.wake_soon
+
+    def interrupted(waiter: Waiter) -> None:
+        if waiter.callback is not None:
+            monkeypatch.setattr(Waiter, "wake_soon", wake_soon)
+            raise KeyboardInterrupt
+        wake_soon(waiter)
+
+    async def ask() -> object:
+        client = program.client
+        if request_type == "a publish":
+            return await client.send_to_group(GROUP, "x")
+        if request_type == "a join":
+            return await client.join_group("another")
+        with pytest.raises(InvocationError) as refused:
+            await client.invoke("nobody", "x")
+        return refused.value
+
+    monkeypatch.setattr(Waiter, "wake_soon", interrupted)
+    assert program.run(ask()) is not None
+    assert program.left == 1
+    program.end()
+
+
+def test_a_task_that_an_interrupt_has_left_asleep_behind_its_answer_can_be_cancelled() -> None:
+    """The end of asyncio.run() cancels each task, and waits for it."""
+
+    async def scenario() -> None:
+        waiter = Waiter(loop=asyncio.get_running_loop())
+        waiter.callback = None
+
+        async def wait() -> None:
+            await waiter
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        asyncio.Future.set_result(waiter, None)  # and then comes the interrupt
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(LIMIT):
+                await task
+
+    asyncio.run(scenario())
+
+
+def test_an_interrupt_amid_the_wake_of_many_tasks_leaves_none_asleep(program: Program) -> None:
+    interrupts = [KeyboardInterrupt]
+
+    class Interrupted(Waiter):
+        def done(self) -> bool:
+            if self.callback is not None and super().done() and interrupts:
+                raise interrupts.pop()
+            return super().done()
+
+    async def scenario() -> list[object]:
+        waiters = [kind(loop=program.loop) for kind in (Waiter, Interrupted, Waiter)]
+        for waiter in waiters:
+            waiter.callback = None
+
+        async def wait(waiter: Waiter) -> object:
+            return await waiter
+
+        tasks = [program.loop.create_task(wait(waiter)) for waiter in waiters]
+        await asyncio.sleep(0)
+        for number, waiter in enumerate(waiters):
+            asyncio.Future.set_result(waiter, number)
+        program.loop.call_soon(wake, program.loop, iter(waiters))
+        return list(await asyncio.gather(*tasks))
+
+    assert program.run(scenario()) == [0, 1, 2]
+    assert program.left == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,6 +16,7 @@ from tests.helpers.waiting import LIMIT
 import limpet.anyio
 import limpet.trio
 from limpet import (
+    Ack,
     Connected,
     ConnectError,
     Dial,
@@ -29,6 +30,7 @@ from limpet import (
     Stopped,
 )
 from limpet._clients.buffers import Buffer
+from limpet._structured.submitted import Submitted
 from limpet._structured.tcp import TcpConnection
 from limpet._transports.route import Route
 from limpet.anyio.client import BACKEND
@@ -440,6 +442,67 @@ def test_a_loop_over_a_full_stream_asks_for_its_release_once(
             stream.close()
 
     run(scenario)
+
+
+def test_a_cancellation_counts_though_an_answer_comes_in_each_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        with BackgroundService() as service:
+            async with limpet.anyio.Client(service.url(), fast()) as client:
+                answers: list[Submitted] = []
+                for _ in range(100):
+                    answer, _now = client._driver.begin_submitted()
+                    answer.driver, answer.key, answer.observed = client._driver, 0, None
+                    answers.append(answer)
+                coming, taken = iter(answers), 0
+
+                def feed() -> None:
+                    if (answer := next(coming, None)) is not None:
+                        answer.set_result(Ack(1))
+                        asyncio.get_running_loop().call_soon(feed)
+
+                with anyio.CancelScope() as scope:
+                    asyncio.get_running_loop().call_soon(feed)
+                    for answer in answers:
+                        assert await answer == Ack(1)
+                        taken += 1
+                        if taken == 3:
+                            scope.cancel()
+                assert taken == 3
+                assert await answers[3] == Ack(1), "the cancellation has taken nothing"
+
+    anyio.run(scenario)
+
+
+def test_no_async_callback_begins_after_the_cancellation_though_an_event_comes_in_each_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        with BackgroundService() as service:
+            client = limpet.anyio.Client(service.url(), fast())
+            called: list[Any] = []
+            plain: list[Any] = []
+
+            async def call(event: Any) -> None:
+                called.append(event)
+                if len(called) == 3:
+                    tasks.cancel_scope.cancel()
+
+            for kind in (GroupMessage, Disconnected, Stopped):
+                client.on(kind, call)
+                client.on(kind, lambda event: plain.append(event))
+
+            def feed() -> None:
+                if client.state is not State.STOPPED:
+                    client._driver.delivery.deliver([GroupMessage(group=GROUP, data="x", data_type="json")])
+                    client._driver._run_callbacks()
+                    asyncio.get_running_loop().call_soon(feed)
+
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(client.run)
+                asyncio.get_running_loop().call_soon(feed)
+            assert len(called) == 3
+            assert len(plain) > 3
+            assert [type(event) for event in plain[-2:]] == [Disconnected, Stopped]
+
+    anyio.run(scenario)
 
 
 def test_a_full_stream_is_dropped_when_the_loop_is_gone(run: Callable[[Scenario], None]) -> None:

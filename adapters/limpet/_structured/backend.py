@@ -134,6 +134,11 @@ class Backend:
         """Return a new event, which is made when somebody waits for it: before, it takes a tenth of the memory."""
         return LazySignal(self.event)
 
+    async def waited(self) -> None:
+        """Raise a cancellation of the task that the wait before this may not have raised."""
+        if not self.cancels_waits:
+            await self.checkpoint_if_cancelled()
+
 
 class LazySignal:
     """An event that is made when somebody waits for it."""
@@ -223,8 +228,7 @@ class Fairness:
     async def waited(self) -> None:
         """Note that other tasks have run just now; raise a cancellation of the task that a wait may not raise."""
         self._others_ran()
-        if not self._backend.cancels_waits:
-            await self._backend.checkpoint_if_cancelled()
+        await self._backend.waited()
 
     def due(self) -> Awaitable[Any] | None:
         """Return the checkpoint of iteration, to be awaited, that is due; None: none is. Ask at each eighth event."""

@@ -48,11 +48,13 @@ class CallbackTask:
             self._watching = True
 
     async def _run(self) -> None:
-        await self._backend.checkpoint_if_cancelled()  # else a callback would begin that cannot end
+        # Here and below: else a callback would begin that cannot end.
+        await self._backend.checkpoint_if_cancelled()
         while self._queue.busy or self._session.state is not State.STOPPED:
             self._wakeup = self._backend.signal()
             if not self._queue.busy:
                 await self._wakeup.wait()
+                await self._backend.waited()
             await self._queue.run()
         self._over.set()
 

@@ -63,6 +63,7 @@ class Submitted:
             if self._signal is None:
                 self._signal = self._backend.signal()
             await self._signal.wait()
+            await self._backend.waited()
         if self._error is not None:
             self._seen = True
             raise self._error.with_traceback(None)  # that of another wait does not belong here

@@ -16,6 +16,9 @@ from limpet._transports.unread import unread
 _UNREAD = 256 * 1024
 """Bytes that may wait for :meth:`_AsyncioStream.receive` before reading is paused: as many as asyncio reads at once."""
 
+_PIECES = 1024
+"""Reads that may wait likewise: a peer decides how small they are, and each takes 40 bytes more than it brings."""
+
 
 class _TcpStream:
     """A TCP connection of anyio's."""
@@ -72,7 +75,11 @@ class _AsyncioStream(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             return b""
-        data = self._unread.pop(0)
+        if len(self._unread) == 1 or self._size > max_bytes:
+            data = self._unread.pop(0)
+        else:
+            data = b"".join(self._unread)
+            self._unread.clear()
         self._size -= len(data)
         if self._paused and self._size < _UNREAD and not self._lost:
             self._paused = False
@@ -117,7 +124,7 @@ class _AsyncioStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread.append(data)
         self._size += len(data)
-        if self._size > _UNREAD and not self._paused:
+        if (self._size > _UNREAD or len(self._unread) >= _PIECES) and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         _wake(self._reader)

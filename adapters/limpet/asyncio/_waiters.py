@@ -54,21 +54,27 @@ class Waiter(asyncio.Future[Any]):
         self.wake_soon()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
-            return False
-        self.wake_soon()
-        return True
+        cancelled = super().cancel(msg)
+        self.wake_soon()  # also where the result is here: an interrupt may have come before the wake
+        return cancelled
 
     def wake_soon(self) -> None:
         """Call the callback, in the event loop."""
         callback = self.callback
         if callback is not None:
-            self.callback = None
             self.get_loop().call_soon(callback, self, context=self.context)
+            self.callback = None  # last: after an interrupt see wake_again()
+
+    def wake_again(self) -> None:
+        """Wake the task if its result is here, and it sleeps on: an interrupt came between the two."""
+        task = getattr(self.callback, "__self__", None)
+        if self.done() and getattr(task, "_fut_waiter", None) is self:
+            self.wake_soon()
 
 
 def wake(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
     """Call the callbacks of all that have a result, in order; each wakes a task."""
+    waiter: Waiter | None = None
     try:
         for waiter in waiters:
             callback = waiter.callback
@@ -76,7 +82,10 @@ def wake(loop: asyncio.AbstractEventLoop, waiters: Iterator[Waiter]) -> None:
                 waiter.callback = None
                 waiter.context.run(callback, waiter)
     finally:
-        if rest := list(waiters):  # a task was interrupted, by Ctrl-C for example
+        rest = list(waiters)  # a task was interrupted, by Ctrl-C for example
+        if waiter is not None and waiter.callback is not None:
+            rest.insert(0, waiter)  # and that before it was woken
+        if rest:
             loop.call_soon(wake, loop, iter(rest))
 
 

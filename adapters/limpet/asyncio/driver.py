@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +16,9 @@ from limpet import (
     Connected,
     ConnectError,
     Dial,
+    Event,
     InvocationError,
+    Invoked,
     LocalProtocolError,
     Options,
     SendError,
@@ -298,11 +300,22 @@ class Driver(AsyncDriver[TcpConnection | MessageTasks]):
             events = [*answers(self._delivering), *self.last_events()]
             self._delivering = ()
             events = [event for event in events if type(event) is not Stopped]
+            for waiter in self._waiters(events):
+                if type(waiter) is Waiter:
+                    waiter.wake_again()
             self.delivery.deliver([*events, Stopped(failure)])
             if self.delivery.callbacks.busy:
                 self._run_callbacks()
             self._abandon(failure)
             self.drain()
+
+    def _waiters(self, events: Iterable[Event]) -> list[object]:
+        """Return the waiters of answers."""
+        return [
+            self.publishes.get(event.ack_id) if type(event) is Acked and event.user_data is None else event.user_data
+            for event in events
+            if type(event) is Acked or type(event) is Invoked
+        ]
 
     def _abandon(self, failure: ConnectError) -> None:
         """Fail the calls that still wait for an answer: the session may have forgotten them."""
