@@ -194,6 +194,27 @@ def test_a_snapshot_trims_the_log_and_a_node_goes_on_behind_it(engine: Engine) -
     run(scenario)
 
 
+def test_a_snapshot_of_an_entry_that_the_engine_has_lost_is_not_kept(engine: Engine) -> None:
+    # With it no node could start any more: each would find that the log has lost the entry of its snapshot.
+    async def scenario() -> None:
+        node = Node(await engine(), "a")
+        node.start()
+        node.append(10)
+        await node.until_read()
+        last = node.raw[-1].id
+        lost = LogId(last.milliseconds, last.number + 1)
+        with pytest.raises(EntryForgotten, match=f"entry {lost} is no longer in the log"):
+            await node.log.save_snapshot(lost, b"lost")
+        assert await node.log.load_snapshot() is None
+        assert await node.log.save_snapshot(node.raw[4].id, b"four")
+        with pytest.raises(EntryForgotten):
+            await node.log.save_snapshot(lost, b"lost")
+        assert await node.log.load_snapshot() == Snapshot(node.raw[4].id, b"four")
+        await node.leave()
+
+    run(scenario)
+
+
 def test_the_state_of_a_log_that_is_well(engine: Engine) -> None:
     async def scenario() -> None:
         node = Node(await engine(), "a")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import zlib
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from limpet.service.cluster._redis_answers import AnswerError
 from limpet.service.cluster._redis_connection import Connection
-from limpet.service.cluster.errors import SnapshotBroken
+from limpet.service.cluster.errors import EntryForgotten, SnapshotBroken
 from limpet.service.cluster.log import MAX_SNAPSHOT, LogId, Snapshot
 
 _CHUNK: Final = 1024 * 1024
@@ -76,7 +77,11 @@ class Snapshots:
         return f"{self._pointer}:{pointer.at}:{pointer.tag}:{number}"
 
     async def save(self, connection: Connection, at: LogId, data: bytes) -> bool:
-        """Store a snapshot, unless there is one of this entry or a later one."""
+        """Store a snapshot, unless there is one of this entry or a later one.
+
+        Raises:
+            EntryForgotten: the log does not have this entry, and there is no later snapshot.
+        """
         if not self._is_newer(await connection.ask("GET", self._pointer), at):
             return False
         chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)] or [b""]
@@ -88,12 +93,15 @@ class Snapshots:
                 sent = [connection.ask("SET", name, chunk, "EX", _UNFINISHED) for name, chunk in pairs]
                 for each in sent:
                     await each
-        except AnswerError:
-            # A full engine has no room for them until they vanish by themselves.
-            await asyncio.wait([connection.ask("UNLINK", *names)])
+            if await self._point(connection, pointer, names):
+                return True
+        except (AnswerError, EntryForgotten):
+            # A full engine has no room for them until they vanish by themselves. One that has refused a part of the
+            # last step may point to them.
+            with suppress(AnswerError):
+                if await connection.ask("GET", self._pointer) != str(pointer).encode():
+                    await asyncio.wait([connection.ask("UNLINK", *names)])
             raise
-        if await self._point(connection, pointer, names):
-            return True
         await asyncio.wait([connection.ask("UNLINK", *names)])
         return False
 
@@ -101,10 +109,14 @@ class Snapshots:
         # Another node may do the same: who sees the pointer change begins again, and the greater id stays.
         for _ in range(_TRIES):
             connection.ask("WATCH", self._pointer)
+            # Before the pointer, with which the log may be trimmed. Without its entry nobody could begin with it.
+            found = connection.ask("XRANGE", self._log, str(pointer.at), str(pointer.at), "COUNT", 1)
             before = await connection.ask("GET", self._pointer)
             if not self._is_newer(before, pointer.at):
                 await connection.ask("UNWATCH")
                 return False
+            if not await found:
+                raise EntryForgotten(f"entry {pointer.at} is no longer in the log, so there is no snapshot of it")
             connection.ask("MULTI")
             for name in names:
                 connection.ask("PERSIST", name)

@@ -167,6 +167,7 @@ class Log(Protocol):
 
         Raises:
             ValueError: the snapshot is larger than ``MAX_SNAPSHOT``, or ``at`` is ``START``.
+            EntryForgotten: the engine has lost the entry ``at``: with this snapshot no node could begin.
             EngineUnreachable: the engine did not answer in time. The snapshot before is still there.
             EngineRefused: the engine refused to store it, as a full one does. The snapshot before is still there.
         """

@@ -182,6 +182,8 @@ class MemoryLog:
         before = self._engine.snapshot
         if before is not None and before.at >= at:
             return False
+        if not self._engine.find(at):
+            raise EntryForgotten(f"entry {at} is no longer in the log, so there is no snapshot of it")
         self._engine.snapshot = Snapshot(at, data)
         del self._engine.entries[: bisect_left(self._engine.entries, at, key=_id_of)]
         return True

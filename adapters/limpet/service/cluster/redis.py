@@ -150,7 +150,10 @@ class RedisLog:
                     continue  # another server is to be read meanwhile: with strict, this one must not be
                 links.has_read()
                 if not page.proven:
-                    await self._judge(position, data)
+                    try:
+                        await self._judge(position, data)
+                    except EngineRefused as error:
+                        links.lose_source(asked, error)  # nothing is known: it may let us again
                     continue
                 if page.foreign and not self._warned:
                     self._warned = True
