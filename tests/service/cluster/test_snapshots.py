@@ -242,7 +242,7 @@ def test_chunks_of_a_snapshot_that_cannot_be_finished_are_removed(servers: Serve
         server("ACL", "SETUSER", "limpet", "on", ">pass", "~*", "+@all", f"-{denied.lower()}")
         log = await opened(f"redis://limpet:pass@{server.address}")
         for _ in range(3):
-            with pytest.raises(EngineRefused, match="this user may not do that|does not know this answer"):
+            with pytest.raises(EngineRefused, match=r"this user may not do that|does not know this answer"):
                 await log.save_snapshot(node.raw[5].id, b"x" * 3_000_000)
         assert len(chunks(server)) == 1
         assert await node.log.load_snapshot() == Snapshot(node.raw[2].id, b"before")
