@@ -81,7 +81,10 @@ def without_deep_values(text: bytes) -> bytes:
 
 
 def is_deep(text: bytes, limit: int) -> bool:
-    """Tell whether valid JSON is nested more than ``limit`` deep."""
+    """Tell whether JSON is nested more than ``limit`` deep.
+
+    Of a text that is no JSON it may tell either, but never that it is not if what comes before the fault is.
+    """
     if len(text) <= 2 * limit or text.count(b"[") + text.count(b"{") <= limit:
         return False
     if b"\\" in text:
