@@ -188,6 +188,19 @@ def test_whatever_is_read_of_a_nest_does_not_depend_on_the_calls_that_led_to_it(
     assert below(0, lambda: read_reply(answer)) == below(400, lambda: read_reply(answer))
 
 
+@pytest.mark.parametrize(
+    "text", ["AAAA=", "AAAA==", "AAAA===", "AAAA====", "AA===", "AAA==", "AA=", "=", "A", "AA\n==", "A-=="]
+)
+def test_base64_with_a_padding_that_only_some_pythons_take_is_refused(text: str) -> None:
+    def message(data: str) -> bytes:
+        return json.dumps({"type": "sendToGroup", "group": "g", "dataType": "binary", "data": data}).encode()
+
+    with pytest.raises(ProtocolViolation, match="data is not valid base64"):
+        decode(message(text))
+    for good in ("", "AA==", "AAA=", "AAAA", "AB=="):
+        decode(message(good))
+
+
 def test_what_is_not_deep_is_answered_also_below_very_many_calls() -> None:
     data = b"[" * 512
     assert "ProtocolViolation" in below(700, lambda: decode(data))
