@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final
 
 from limpet.service.cluster import Log, LogError, LogId
+from limpet_core.service.cluster.members import SILENCE
 from limpet_core.service.cluster.replica import Replica
 
 _LOGGER: Final = logging.getLogger("limpet.service.cluster")
@@ -17,6 +18,9 @@ SNAPSHOT_EVERY: Final = 60.0
 
 SNAPSHOT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of the log after which a snapshot is taken sooner."""
+
+KEPT: Final = SILENCE + 1.0
+"""Seconds of the log before a snapshot that stay: a node that is behind by more than this is out of the cluster."""
 
 
 class Snapshots:
@@ -55,7 +59,8 @@ class Snapshots:
 
     async def _save(self, at: LogId, data: bytes) -> None:
         try:
-            await self._log.save_snapshot(at, data)
+            kept = LogId(max(0, at.milliseconds - int(1000 * KEPT)), 0)
+            await self._log.save_snapshot(at, data, kept=kept)
         except (LogError, ValueError) as error:
             _LOGGER.warning("the snapshot of the cluster was not kept, and is tried again later: %s", error)
         finally:

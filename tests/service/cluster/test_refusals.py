@@ -370,6 +370,22 @@ def test_answers_of_the_wrong_form_are_refused(answers: dict[str, bytes], text: 
     run(scenario)
 
 
+def test_a_primary_whose_answers_are_of_the_wrong_form_is_connected_to_again() -> None:
+    # It may be an answer to another question: then all that follow it are, too.
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            log = await opened(fake.url)
+            before = log._links.appender.connection
+            fake.answers["XREVRANGE"] = b"+OK\r\n"
+            with pytest.raises(EngineRefused, match="XREVRANGE that is no list"):
+                await log.newest()
+            fake.answers["XREVRANGE"] = b"*0\r\n"
+            await until(lambda: log._links.appender.connection not in (None, before))
+            assert await log.newest() == LogId(0, 0)
+
+    run(scenario)
+
+
 def page(*entries: tuple[str, bytes]) -> bytes:
     rows = b"".join(
         b"*2\r\n$%d\r\n%s\r\n*2\r\n$1\r\ne\r\n$%d\r\n%s\r\n" % (len(name), name.encode(), len(data), data)

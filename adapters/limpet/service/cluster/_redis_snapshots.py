@@ -76,8 +76,8 @@ class Snapshots:
     def _chunk(self, pointer: _Pointer, number: int) -> str:
         return f"{self._pointer}:{pointer.at}:{pointer.tag}:{number}"
 
-    async def save(self, connection: Connection, at: LogId, data: bytes) -> bool:
-        """Store a snapshot, unless there is one of this entry or a later one.
+    async def save(self, connection: Connection, at: LogId, data: bytes, kept: LogId) -> bool:
+        """Store a snapshot, unless there is one of this entry or a later one, and trim the log before ``kept``.
 
         Raises:
             EntryForgotten: the log does not have this entry, and there is no later snapshot.
@@ -93,7 +93,7 @@ class Snapshots:
                 sent = [connection.ask("SET", name, chunk, "EX", _UNFINISHED) for name, chunk in pairs]
                 for each in sent:
                     await each
-            if await self._point(connection, pointer, names):
+            if await self._point(connection, pointer, names, kept):
                 return True
         except (AnswerError, EntryForgotten):
             # A full engine has no room for them until they vanish by themselves. One that has refused a part of the
@@ -105,7 +105,7 @@ class Snapshots:
         await asyncio.wait([connection.ask("UNLINK", *names)])
         return False
 
-    async def _point(self, connection: Connection, pointer: _Pointer, names: list[str]) -> bool:
+    async def _point(self, connection: Connection, pointer: _Pointer, names: list[str], kept: LogId) -> bool:
         # Another node may do the same: who sees the pointer change begins again, and the greater id stays.
         for _ in range(_TRIES):
             connection.ask("WATCH", self._pointer)
@@ -121,7 +121,7 @@ class Snapshots:
             for name in names:
                 connection.ask("PERSIST", name)
             connection.ask("SET", self._pointer, str(pointer))
-            connection.ask("XTRIM", self._log, "MINID", str(pointer.at))
+            connection.ask("XTRIM", self._log, "MINID", str(kept))
             old = _old(before)
             for number in range(old.chunks if old is not None else 0):
                 assert old is not None

@@ -157,10 +157,11 @@ class Log(Protocol):
         """
         ...
 
-    async def save_snapshot(self, at: LogId, data: bytes) -> bool:
+    async def save_snapshot(self, at: LogId, data: bytes, *, kept: LogId | None = None) -> bool:
         """Keep a snapshot of what a node knew after the entry ``at``, and trim the log before this entry.
 
-        Nothing is trimmed, and the snapshot before stays, until all of this one is stored.
+        Nothing is trimmed, and the snapshot before stays, until all of this one is stored. With ``kept``, which need
+        not be the id of an entry, entries from there on stay, too: nodes that are a little behind read on.
 
         Returns:
             Whether it was kept: False if there is one of this entry or a later one.

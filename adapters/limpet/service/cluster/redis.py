@@ -179,10 +179,11 @@ class RedisLog:
 
         return await self._of_primary(ask)
 
-    async def save_snapshot(self, at: LogId, data: bytes) -> bool:
+    async def save_snapshot(self, at: LogId, data: bytes, *, kept: LogId | None = None) -> bool:
         """Keep a snapshot; see :meth:`Log.save_snapshot <limpet.service.cluster.Log.save_snapshot>`."""
         check_snapshot(at, data)
-        return await self._apart(lambda connection: self._snapshots.save(connection, at, data))
+        first = at if kept is None else min(at, kept)
+        return await self._apart(lambda connection: self._snapshots.save(connection, at, data, first))
 
     async def load_snapshot(self) -> Snapshot | None:
         """Return the newest snapshot; see :meth:`Log.load_snapshot <limpet.service.cluster.Log.load_snapshot>`."""
