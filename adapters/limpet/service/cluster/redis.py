@@ -267,6 +267,9 @@ class RedisLog:
                     except (ConnectionLost, AnswerError) as error:
                         _raise_lasting(error)
                         await asyncio.sleep(_BEHIND)
+                    except Malformed as error:
+                        connection.abort(f"it sends {error}")  # all that follow may be answers to other questions
+                        raise
         except Malformed as error:
             raise EngineRefused(f"the engine does not speak as Redis does: {error}") from None
         except TimeoutError:
