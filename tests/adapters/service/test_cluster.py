@@ -196,12 +196,17 @@ def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
     webhook.run(scenario())
 
 
-def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock", ["goes on", "stands still"])
+def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(
+    clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_EVERY", 0.2)
     monkeypatch.setattr(_cluster_snapshots, "KEPT", 0.1)
 
     async def scenario() -> None:
         nodes = Nodes()
+        if clock == "stands still":  # as behind an engine whose clock was ahead
+            nodes.engine.clock = lambda: 10**12
         async with nodes.up("a") as (a,):
             ann, hello = await open_client(a)
             await joined(ann)
