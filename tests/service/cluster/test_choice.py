@@ -63,6 +63,13 @@ DEGRADED = Choice(PRIMARY, PRIMARY)
         ([PRIMARY, server("p2", history="h7")], {}, None, None, "several servers say that they are the primary (p1:1,"),
         ([PRIMARY, server("p2", history="h7")], {"now": DEGRADED}, "p1", "p1", "no replica"),
         ([server("p2", history="h7"), PRIMARY], {"now": DEGRADED}, "p1", "p1", "no replica"),
+        ([PRIMARY, server("p2", history="h7"), REPLICA], {"now": READING}, "p1", "r1", "p1:1 is used on"),
+        # The one in use is silent, and may live: another one is taken at once only if it follows from it.
+        ([server("p2", history="h7")], {"now": DEGRADED, "silent": True}, None, None, "p2:1 says that it is the"),
+        ([server("p2", history="h7")], {"now": DEGRADED, "silent": True, "loyal": False}, "p2", "p2", "no replica"),
+        ([server("p2", history="h7")], {"now": DEGRADED}, "p2", "p2", "no replica"),
+        ([server("p2", history="h7", address=Address("p1", 1))], {"now": DEGRADED, "silent": True}, "p1", "p1", "no"),
+        ([PROMOTED], {"now": READING, "silent": True}, "r1", "r1", "no replica"),
         # What Sentinel says.
         ([PRIMARY, PROMOTED], {"named": PRIMARY.address}, "p1", "p1", "no replica"),
         ([PRIMARY, REPLICA], {"named": REPLICA.address}, None, None, "r1:1 is the primary for Sentinel"),
