@@ -339,8 +339,6 @@ def _check_fragment(message: StreamData) -> StreamData:
             stream_id=message.stream_id,
         )
     _check_uint64(message.stream_sequence_id, "streamSequenceId")
-    if data_type == "json" and is_deep(raw, MAX_NESTING):
-        raise ProtocolViolation(_TOO_DEEP, stream_id=message.stream_id)
     return msgspec.structs.replace(message, data=_check_data(data_type, message.data))
 
 
@@ -361,10 +359,6 @@ def _check_payload(message: _Carrier) -> _Carrier:
         if not metadata and not isinstance(message, Invoke):
             raise ProtocolViolation("data is required")
         return msgspec.structs.replace(message, data_type="text", data=_EMPTY_TEXT, metadata=metadata)
-    if data_type == "json" and is_deep(bytes(message.data), MAX_NESTING):
-        if isinstance(message, Invoke):
-            raise UnknownOperation(_TOO_DEEP, invocation_id=message.invocation_id)
-        raise ProtocolViolation(_TOO_DEEP, ack_id=message.ack_id)
     data = _check_data(data_type, message.data)
     if data is message.data and not given:
         return message  # as it came
