@@ -114,6 +114,17 @@ def test_only_its_own_reconnection_token_recovers_a_connection(token: str) -> No
     assert not authority.check_reconnection_token(token, "c1")
 
 
+@pytest.mark.parametrize("ahead", [1, 3600])
+def test_a_reconnection_token_of_a_node_whose_clock_is_ahead_recovers_a_connection(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, real = TokenAuthority(KEY), time.time
+    monkeypatch.setattr("limpet.service.tokens.time.time", lambda: real() + ahead)
+    token = authority.issue_reconnection_token("c1")
+    monkeypatch.undo()
+    assert authority.check_reconnection_token(token, "c1")
+
+
 def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[object] = []
     real = hmac.compare_digest

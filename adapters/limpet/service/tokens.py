@@ -53,6 +53,8 @@ _ANY_AUDIENCE: dict[str, Any] = {
     "options": {"require": ["exp", "aud"], "verify_aud": False, **_UNCHECKED},
 }
 
+_OF_RECONNECTION: dict[str, Any] = {"require": ["exp", "aud", "iss"], "verify_nbf": False}
+
 _TIMES_ALONE: dict[str, Any] = {
     "leeway": _LEEWAY,
     "options": {"require": ["exp"], "verify_signature": False, "verify_exp": True, "verify_nbf": True},
@@ -232,9 +234,12 @@ class TokenAuthority:
         return jwt.encode(claims, self._keys[0], _ALGORITHM)
 
     def check_reconnection_token(self, token: str, connection_id: str) -> bool:
-        """Return whether a token recovers this connection; no clock skew is tolerated (emulator)."""
+        """Return whether a token recovers this connection; after its end no clock skew is tolerated (emulator).
+
+        It counts from its making on, though it may come from a node of a cluster whose clock is ahead.
+        """
         try:
-            self._decode(token, audience=connection_id, issuer=_ISSUER, options={"require": ["exp", "aud", "iss"]})
+            self._decode(token, audience=connection_id, issuer=_ISSUER, options=_OF_RECONNECTION)
         except InvalidToken:
             return False
         return True

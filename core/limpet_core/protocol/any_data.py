@@ -46,7 +46,7 @@ def unpack(data: bytes, message_type: type[MessageType]) -> MessageType:
         packed = any_pb2.Any.FromString(data)
         if packed.Is(message_type.DESCRIPTOR):
             return message_type.FromString(packed.value)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # this one is of the parser in Python
         raise InvalidValue(f"data holds no {expected} that can be read: {one_line(str(error))}") from None
     raise InvalidValue(f"data holds a message of type {one_line(packed.TypeName()) or '(none)'}, not {expected}")
 

@@ -81,8 +81,15 @@ def without_deep_values(text: bytes) -> bytes:
 
 
 def is_deep(text: bytes, limit: int) -> bool:
-    """Tell whether valid JSON is nested more than ``limit`` deep."""
-    if len(text) <= 2 * limit or text.count(b"[") + text.count(b"{") <= limit:
+    """Tell whether JSON is nested more than ``limit`` deep.
+
+    Of a text that is no JSON it may tell either, but not that one of more than ``2 * limit`` bytes is shallow which is
+    deep before its fault.
+    """
+    # A text without brackets but the first one is the most common, and found out by the fastest look.
+    if len(text) <= 2 * limit or (text.find(b"[") < 0 and text.find(b"{", min(limit, 1)) < 0):
+        return False
+    if text.count(b"[") + text.count(b"{") <= limit:
         return False
     if b"\\" in text:
         text = _ESCAPED.sub(b"", text)

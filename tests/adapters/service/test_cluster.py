@@ -210,11 +210,17 @@ def test_a_node_whose_log_has_lost_entries_ends_all_connections() -> None:
     webhook.run(scenario())
 
 
-def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clock", ["goes on", "stands still"])
+def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(
+    clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_EVERY", 0.2)
+    monkeypatch.setattr(_cluster_snapshots, "KEPT", 0.1)
 
     async def scenario() -> None:
         nodes = Nodes()
+        if clock == "stands still":  # as behind an engine whose clock was ahead
+            nodes.engine.clock = lambda: 10**12
         async with nodes.up("a") as (a,):
             ann, hello = await open_client(a)
             await joined(ann)
@@ -235,6 +241,36 @@ def test_a_node_begins_with_the_snapshot_of_another_and_the_log_stays_short(monk
     webhook.run(scenario())
 
 
+@pytest.mark.parametrize("kept", [None, 0])
+def test_a_node_that_is_behind_when_a_snapshot_is_kept_goes_on(
+    kept: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kept is not None:
+        monkeypatch.setattr(_cluster_snapshots, "KEPT", kept)
+
+    async def scenario() -> None:
+        nodes = Nodes()
+        async with nodes.up("a", "b") as (a, b):
+            ann, _ = await open_client(b)
+            await joined(ann)
+            nodes.logs["b"].cut()  # as while it connects to the engine again, or stands still for a moment
+            monkeypatch.setattr(_cluster_snapshots, "SNAPSHOT_BYTES", 0)
+            bob, _ = await open_client(a, "bob")
+            await bob.send(type="sendToGroup", group="g", data="meanwhile", ackId=1)
+            assert (await bob.receive())["success"]
+            await eventually(lambda: nodes.engine.snapshot and nodes.engine.snapshot.at > b._gateway._position)
+            monkeypatch.undo()
+            nodes.logs["b"].mend()
+            if kept is None:
+                assert (await ann.receive())["data"] == "meanwhile"
+                assert not b._gateway.replica.fenced
+            else:  # nobody may be behind for long: the log would grow
+                assert await ann.close_code() == 1001
+                assert "too slow for the log" in b._gateway.replica.fenced
+
+    webhook.run(scenario())
+
+
 def test_a_snapshot_that_the_engine_refuses_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -246,7 +282,7 @@ def test_a_snapshot_that_the_engine_refuses_is_tried_again(
             log = nodes.logs["a"]
             real = log.save_snapshot
 
-            async def refuses(at: LogId, data: bytes) -> bool:
+            async def refuses(at: LogId, data: bytes, **kept: LogId) -> bool:
                 raise EngineRefused("it is full")
 
             monkeypatch.setattr(log, "save_snapshot", refuses)

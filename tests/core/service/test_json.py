@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from limpet_core.service.data_plane.parameters import OperationError, payload
 from limpet_core.service.webhooks.answers import Answer
 from limpet_core.service.webhooks.cloud_events import read_reply
 from limpet_core.service.webhooks.connect_request import connect_request
+from limpet_core.service.wire.from_client import ProtocolViolation, UnknownOperation, check_json, decode
 
 INF = float("inf")
 
@@ -151,6 +153,59 @@ def test_a_nest_that_is_passed_to_nobody_does_no_harm(depth: int) -> None:
     assert client.received() == [{"type": "ack", "ackId": 1, "success": True}]
     client.send_raw('{"type":"ping","more":{"a":' + nest(depth) + "}}")
     assert client.received() == [{"type": "pong"}]
+
+
+def below(calls: int, function: Callable[[], object]) -> str:
+    """Return what a function returns or raises that is called below so many others."""
+    if calls:
+        return below(calls - 1, function)
+    try:
+        return repr(function())
+    except (ProtocolViolation, UnknownOperation) as error:
+        return repr((error, vars(error)))
+
+
+@pytest.mark.parametrize("depth", [100, 256, 257, 600, 900, 980, 3000])
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"type":"sendToGroup","group":"g","dataType":"json","data":1,"ackId":1,"more":DEEP}',
+        '{"type":"sendToGroup","group":"g","dataType":"json","data":DEEP,"ackId":1}',
+        '{"type":"event","event":"e","dataType":"text","data":"x","more":DEEP}',
+        '{"type":"joinGroup","group":"g","ackId":1,"more":DEEP}',
+        '{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"text","data":"x","more":DEEP}',
+        '{"type":"invoke","invocationId":"7","target":"event","event":"e","dataType":"text","data":"x","more":DEEP}',
+        '{"type":"ping","more":DEEP,,}',
+        "DEEPx",
+    ],
+    ids=["beside the data", "data", "event", "join", "stream", "invocation", "no JSON behind it", "no message"],
+)
+def test_whatever_is_read_of_a_nest_does_not_depend_on_the_calls_that_led_to_it(message: str, depth: int) -> None:
+    # The nodes of a cluster must all do the same with it; one may be a part of a larger program, or of another Python.
+    data = message.replace("DEEP", nest(depth)).encode()
+    assert below(0, lambda: decode(data)) == below(400, lambda: decode(data))
+    answer = Answer(200, (("content-type", "application/json"),), data)
+    assert below(0, lambda: read_reply(answer)) == below(400, lambda: read_reply(answer))
+
+
+@pytest.mark.parametrize(
+    "text", ["AAAA=", "AAAA==", "AAAA===", "AAAA====", "AA===", "AAA==", "AA=", "=", "A", "AA\n==", "A-=="]
+)
+def test_base64_with_a_padding_that_only_some_pythons_take_is_refused(text: str) -> None:
+    def message(data: str) -> bytes:
+        return json.dumps({"type": "sendToGroup", "group": "g", "dataType": "binary", "data": data}).encode()
+
+    with pytest.raises(ProtocolViolation, match="data is not valid base64"):
+        decode(message(text))
+    for good in ("", "AA==", "AAA=", "AAAA", "AB=="):
+        decode(message(good))
+
+
+def test_what_is_not_deep_is_answered_also_below_very_many_calls() -> None:
+    data = b"[" * 512
+    assert "ProtocolViolation" in below(700, lambda: decode(data))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        below(700, lambda: check_json(data))
 
 
 @pytest.mark.parametrize("kind", ["joinGroup", "leaveGroup", "sendToGroup"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -414,6 +416,55 @@ def test_no_bytes_make_the_service_raise(data: bytes) -> None:
     client = anything(service, RELIABLE_PROTOBUF)
     client.send_raw(data)
     assert client.close_code in (None, 1007)
+
+
+_IN_PYTHON = """
+from google.protobuf.any_pb2 import Any
+from google.protobuf.internal import api_implementation
+from limpet_core.protocol.any_data import unpack
+from limpet_core.protocol.protobuf import codec
+from limpet_core.protocol.protobuf._wire.webpubsub_pb2 import DownstreamMessage
+from limpet_core.protocol.protobuf.decoding import decode_whole
+from limpet_core.protocol.protobuf.values import message_data
+from limpet_core.service import server_publication
+from limpet_core.service.wire.protobuf_from_client import decode
+from limpet_core.service.wire.protobuf_to_client import plain
+
+print(api_implementation.Type())
+no_text = b"\\x0a\\x02\\xff\\xfe"  # the field 1, which is not UTF-8
+publication = server_publication("protobuf", b'"CgL//g=="')  # the same, as a JSON client may say of any bytes
+told = DownstreamMessage(data_message=DownstreamMessage.DataMessage(group="gg", sequence_id=7)).SerializeToString()
+told = told.replace(b"gg", b"\\xff\\xfe")
+for function in (
+    lambda: decode(b"\\x3a\\x04" + no_text),
+    lambda: decode_whole(told),
+    lambda: DownstreamMessage.FromString(plain(publication, json_as_text=False)).data_message.data.WhichOneof("data"),
+    lambda: codec.show(b"\\x3a\\x04" + no_text, received=False),
+    lambda: message_data(no_text, "protobuf"),
+    lambda: unpack(no_text, Any),
+):
+    try:
+        print(function())
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_text_that_is_none_is_refused_by_the_protobuf_in_python_too() -> None:
+    # Which is there where the package has no compiled one, and raises what the other does not.
+    environment = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    run = subprocess.run(
+        [sys.executable, "-c", _IN_PYTHON], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == [
+        "python",
+        "ProtocolViolation",
+        "Broken(reason='not protobuf, or text that is not UTF-8', sequence_id=7, may_be_data=True)",
+        "binary_data",
+        "6 bytes",
+        "InvalidValue",
+        "InvalidValue",
+    ]
 
 
 # ---- Subprotocols

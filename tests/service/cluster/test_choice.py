@@ -63,6 +63,13 @@ DEGRADED = Choice(PRIMARY, PRIMARY)
         ([PRIMARY, server("p2", history="h7")], {}, None, None, "several servers say that they are the primary (p1:1,"),
         ([PRIMARY, server("p2", history="h7")], {"in_use": DEGRADED}, "p1", "p1", "no replica"),
         ([server("p2", history="h7"), PRIMARY], {"in_use": DEGRADED}, "p1", "p1", "no replica"),
+        ([PRIMARY, server("p2", history="h7"), REPLICA], {"in_use": READING}, "p1", "r1", "p1:1 is used on"),
+        # The one in use is silent, and may live: another one is taken at once only if it follows from it.
+        ([server("p2", history="h7")], {"in_use": DEGRADED, "silent": True}, None, None, "p2:1 says that it is the"),
+        ([server("p2", history="h7")], {"in_use": DEGRADED, "silent": True, "loyal": False}, "p2", "p2", "no replica"),
+        ([server("p2", history="h7")], {"in_use": DEGRADED}, "p2", "p2", "no replica"),
+        ([server("p2", history="h7", address=Address("p1", 1))], {"in_use": DEGRADED, "silent": True}, "p1", "p1", "no"),
+        ([PROMOTED], {"in_use": READING, "silent": True}, "r1", "r1", "no replica"),
         # What Sentinel says.
         ([PRIMARY, PROMOTED], {"named": PRIMARY.address}, "p1", "p1", "no replica"),
         ([PRIMARY, REPLICA], {"named": REPLICA.address}, None, None, "r1:1 is the primary for Sentinel"),
@@ -83,10 +90,10 @@ def test_choices(
 
 def test_another_primary_is_named_where_a_replica_is_missing_unless_sentinel_will_change_it() -> None:
     hint = "; p1:1 says that it is a primary, too: make it a replica of r1:1 (REPLICAOF)"
-    assert str(choose([PRIMARY, PROMOTED], now=READING).problem).endswith(hint)
-    assert "too: make it" not in str(choose([PROMOTED], now=READING).problem)
-    assert str(choose([PRIMARY, PROMOTED], now=READING, strict=True).problem).endswith(hint)
-    assert "too: make it" not in str(choose([PRIMARY, PROMOTED], named=PROMOTED.address, now=READING).problem)
+    assert str(choose([PRIMARY, PROMOTED], in_use=READING).problem).endswith(hint)
+    assert "too: make it" not in str(choose([PROMOTED], in_use=READING).problem)
+    assert str(choose([PRIMARY, PROMOTED], in_use=READING, strict=True).problem).endswith(hint)
+    assert "too: make it" not in str(choose([PRIMARY, PROMOTED], named=PROMOTED.address, in_use=READING).problem)
 
 
 def test_only_what_somebody_must_change_is_lasting() -> None:

@@ -17,6 +17,7 @@ from limpet.service.cluster import (
     EntryForgotten,
     EntryTrimmed,
     Log,
+    LogEntry,
     LogId,
     MemoryEngine,
     MemoryLog,
@@ -190,6 +191,59 @@ def test_a_snapshot_trims_the_log_and_a_node_goes_on_behind_it(engine: Engine) -
             await node.log.save_snapshot(START, b"")
         await node.leave()
         await fresh.leave()
+
+    run(scenario)
+
+
+def test_a_snapshot_may_keep_entries_before_it_for_nodes_that_are_behind(engine: Engine) -> None:
+    async def scenario() -> None:
+        node = Node(await engine(), "a")
+        node.start()
+        node.append(10)
+        await node.until_read()
+        at, kept = node.raw[7].id, node.raw[3].id
+        assert await node.log.save_snapshot(at, b"seven", kept=kept)
+        behind = Node(await engine(), "b")
+        behind.start(kept)
+        await until(lambda: len(behind.raw) == 6)
+        fresh = Node(await engine(), "c")
+        fresh.start(at)
+        await until(lambda: len(fresh.raw) == 2)
+        late = await engine()
+        async with aclosing(late.read(node.raw[2].id)) as pages:
+            with pytest.raises(EntryTrimmed):
+                await anext(pages)
+        # Never more than up to the entry of the snapshot itself.
+        assert await node.log.save_snapshot(node.raw[8].id, b"eight", kept=node.raw[9].id)
+        assert [entry.id for entry in (await first_page(await engine(), node.raw[8].id))] == [node.raw[9].id]
+        for each in (node, behind, fresh):
+            await each.leave()
+
+    run(scenario)
+
+
+async def first_page(log: Log, after: LogId) -> list[LogEntry]:
+    async with aclosing(log.read(after)) as pages:
+        return await anext(pages)
+
+
+def test_a_snapshot_of_an_entry_that_the_engine_has_lost_is_not_kept(engine: Engine) -> None:
+    # With it no node could start any more: each would find that the log has lost the entry of its snapshot.
+    async def scenario() -> None:
+        node = Node(await engine(), "a")
+        node.start()
+        node.append(10)
+        await node.until_read()
+        last = node.raw[-1].id
+        lost = LogId(last.milliseconds, last.number + 1)
+        with pytest.raises(EntryForgotten, match=f"entry {lost} is no longer in the log"):
+            await node.log.save_snapshot(lost, b"lost")
+        assert await node.log.load_snapshot() is None
+        assert await node.log.save_snapshot(node.raw[4].id, b"four")
+        with pytest.raises(EntryForgotten):
+            await node.log.save_snapshot(lost, b"lost")
+        assert await node.log.load_snapshot() == Snapshot(node.raw[4].id, b"four")
+        await node.leave()
 
     run(scenario)
 

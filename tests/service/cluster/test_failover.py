@@ -167,6 +167,33 @@ def test_a_primary_that_stands_still_is_left_for_the_promoted_replica(servers: S
     run(scenario)
 
 
+def test_an_old_primary_that_comes_back_is_not_taken_while_the_new_one_stands_still(servers: Servers) -> None:
+    old, primary = servers.pair()
+
+    async def scenario() -> None:
+        node = Node(await opened(f"{old.url},{primary.address}", answer_timeout=QUICK), "a")
+        node.start()
+        node.append(10)
+        await node.until_read()
+        old.kill()
+        primary.promote()
+        node.append(10)
+        await node.until_read()
+        old.start()  # as a machine does that was started again, and has its old settings
+        await until(lambda: f"{primary.address} is used on" in str(node.log.state.problem))
+        primary.stand_still()
+        node.append(10)
+        await until(lambda: "does not follow from it; waiting" in str(node.log.state.problem))
+        primary.go_on()
+        await node.until_read()
+        assert node.error is None
+        assert len(node.counted) == 30
+        assert node.log.state.primary == primary.address
+        await node.leave()
+
+    run(scenario)
+
+
 def test_a_primary_that_stands_still_for_a_while_goes_on(servers: Servers) -> None:
     primary, replica = servers.pair()
 

@@ -13,7 +13,7 @@ from tests.service.cluster.fake import fake_server, info
 from tests.service.cluster.nodes import Node, opened, run, until
 from tests.service.cluster.servers import RedisServer, Servers
 
-from limpet.service.cluster import EngineRefused, EngineUnreachable, _redis_connection, _redis_links
+from limpet.service.cluster import EngineRefused, EngineUnreachable, LogId, _redis_connection, _redis_links
 from limpet.service.cluster._redis_answers import ConnectionLost
 from limpet.service.cluster._redis_connection import Connection
 from limpet.service.cluster._redis_url import Address, Login
@@ -382,6 +382,22 @@ def test_answers_of_the_wrong_form_are_refused(answers: dict[str, bytes], text: 
     run(scenario)
 
 
+def test_a_primary_whose_answers_are_of_the_wrong_form_is_connected_to_again() -> None:
+    # It may be an answer to another question: then all that follow it are, too.
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            log = await opened(fake.url)
+            before = log._links.appender.connection
+            fake.answers["XREVRANGE"] = b"+OK\r\n"
+            with pytest.raises(EngineRefused, match="XREVRANGE that is no list"):
+                await log.newest()
+            fake.answers["XREVRANGE"] = b"*0\r\n"
+            await until(lambda: log._links.appender.connection not in (None, before))
+            assert await log.newest() == LogId(0, 0)
+
+    run(scenario)
+
+
 def page(*entries: tuple[str, bytes]) -> bytes:
     rows = b"".join(
         b"*2\r\n$%d\r\n%s\r\n*2\r\n$1\r\ne\r\n$%d\r\n%s\r\n" % (len(name), name.encode(), len(data), data)
@@ -429,6 +445,51 @@ def test_a_server_that_does_not_speak_the_protocol_is_left(answer: bytes, text: 
             fake.answers["INFO"] = answer
             with pytest.raises(EngineUnreachable, match=text):
                 await opened(fake.url, wait=0.1, answer_timeout=1.0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("host", ["redis-1..svc", ".svc", "x" * 64])
+def test_a_replica_whose_name_is_no_name_is_left_out(host: str) -> None:
+    # As of a replica-announce-ip with a placeholder that was left empty.
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            fake.answers["INFO"] = info(slave0=f"ip={host},port=6379,state=online,offset=1,lag=0")
+            log = await opened(fake.url)
+            assert log.state.primary == fake.url.removeprefix("redis://")
+            assert f"no connection to {host}:6379" in str(log.state.problem)
+            with pytest.raises(EngineUnreachable, match=f"no connection to {host}:6379"):
+                await opened(f"redis://{host}", wait=0.1)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "text"),
+    [
+        ("GET", b"-NOPERM no permissions\r\n", "this user may not do that"),
+        ("GET", b"-NOAUTH Authentication required.\r\n", "it wants a password"),
+        ("GET", b"-MOVED 1 127.0.0.1:1\r\n", "does not hold this key"),
+    ],
+)
+def test_an_engine_that_does_not_say_whether_an_entry_is_lost_is_asked_again(
+    question: str, answer: bytes, text: str
+) -> None:
+    async def scenario() -> None:
+        async with fake_server() as fake:
+            node = Node(await opened(fake.url), "a")
+            fake.answers["XREAD"] = page(("6-0", b"a:1:"))
+            before = fake.answers[question]
+            fake.answers[question] = answer
+            node.start(LogId(5, 0))  # which the server that is read does not have
+            await until(lambda: text in str(node.log._links._read_problem))
+            await asyncio.sleep(0.3)
+            assert node.error is None
+            assert len(fake.asked) < 500, "it is asked again and again at once"
+            fake.answers[question] = before
+            fake.answers["XRANGE"] = b"*1\r\n*2\r\n$3\r\n5-0\r\n*2\r\n$1\r\ne\r\n$1\r\nx\r\n"
+            await until(lambda: node.raw)
+            assert node.error is None
 
     run(scenario)
 

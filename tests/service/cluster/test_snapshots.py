@@ -13,6 +13,7 @@ from tests.service.cluster.servers import RedisServer, Servers
 from limpet.service.cluster import (
     MAX_SNAPSHOT,
     START,
+    EngineRefused,
     EntryForgotten,
     EntryTrimmed,
     LogId,
@@ -229,6 +230,38 @@ async def fails_to_read(log: RedisLog, after: LogId) -> Exception:
         with pytest.raises((EntryForgotten, EntryTrimmed)) as failed:
             await anext(pages)
     return failed.value
+
+
+@pytest.mark.parametrize("denied", ["XTRIM", "PERSIST", "EXPIRE", "EXEC"])
+def test_chunks_of_a_snapshot_that_cannot_be_finished_are_removed(servers: Servers, denied: str) -> None:
+    server = servers()
+
+    async def scenario() -> None:
+        node = await written(server)
+        assert await node.log.save_snapshot(node.raw[2].id, b"before")
+        server("ACL", "SETUSER", "limpet", "on", ">pass", "~*", "+@all", f"-{denied.lower()}")
+        log = await opened(f"redis://limpet:pass@{server.address}")
+        for _ in range(3):
+            with pytest.raises(EngineRefused, match=r"this user may not do that|does not know this answer"):
+                await log.save_snapshot(node.raw[5].id, b"x" * 3_000_000)
+        assert len(chunks(server)) == 1
+        assert await node.log.load_snapshot() == Snapshot(node.raw[2].id, b"before")
+
+    run(scenario)
+
+
+def test_chunks_of_a_snapshot_to_which_the_engine_points_stay_although_it_refuses_the_rest(servers: Servers) -> None:
+    server = servers()
+
+    async def scenario() -> None:
+        node = await written(server)
+        server("ACL", "SETUSER", "limpet", "on", ">pass", "~*", "+@all", "-multi")
+        log = await opened(f"redis://limpet:pass@{server.address}")
+        with pytest.raises(EngineRefused):
+            await log.save_snapshot(node.raw[5].id, b"x")
+        assert await node.log.load_snapshot() == Snapshot(node.raw[5].id, b"x")
+
+    run(scenario)
 
 
 def test_a_node_whose_entry_was_trimmed_is_told_to_load_the_snapshot(servers: Servers) -> None:

@@ -62,6 +62,7 @@ class Links:
         self._in_use = Choice()
         self._source_run_id = ""
         self._waiting_since: float | None = None  # for a replica that was read, and may come back
+        self._missed_since: float | None = None  # for a primary
         self._looked = 0.0  # when the servers were asked last
         self._logged: tuple[str | None, bool] = (None, False)  # the problem, and whether the log works
         self._logged_where = ""
@@ -180,15 +181,18 @@ class Links:
     def _chosen(self, findings: Findings) -> Choice:
         if findings.sentinel_problem is not None:
             return Choice(problem=findings.sentinel_problem)
-        since = self._waiting_since
-        return choose(
+        now, since, missed = self._loop.time(), self._waiting_since, self._missed_since
+        choice = choose(
             findings.servers,
             named=findings.named,
             in_use=self._in_use,
             silent=findings.silent,
-            patient=since is None or self._loop.time() - since < CUT_OFF,
+            patient=since is None or now - since < CUT_OFF,
+            loyal=missed is None or now - missed < CUT_OFF,
             strict=self._strict,
         )
+        self._missed_since = None if choice.primary is not None else now if missed is None else missed
+        return choice
 
     def _settle(self, choice: Choice) -> None:
         waits = choice.source is None and not self._strict and self._in_use.source is not None

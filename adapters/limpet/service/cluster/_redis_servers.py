@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from limpet.service.cluster._redis_url import Address
@@ -129,6 +129,7 @@ def choose(
     in_use: Choice,
     silent: bool = False,
     patient: bool = True,
+    loyal: bool = True,
     strict: bool = False,
 ) -> Choice:
     """Choose the primary and the server to read from.
@@ -140,14 +141,31 @@ def choose(
         in_use: the choice before.
         silent: a server did not answer at all. It may live, and may be promoted.
         patient: a replica that was read from and cannot be now gets some more time.
+        loyal: so does a primary that is silent, before one that does not follow from it.
         strict: never read from the primary.
     """
     known = list({server.run_id: server for server in reversed(list(servers))}.values())[::-1]
-    primary, problem, lasting = _primary(known, named, in_use)
+    primary, problem, lasting = _primary(known, named, in_use, waits=silent and loyal)
     if primary is None:
         return Choice(None, None, problem, lasting)
     if primary.refusal is not None:
         return Choice(None, None, primary.refusal, True)
+    choice = _with_source(known, primary, named, in_use, silent=silent, patient=patient, strict=strict)
+    if problem is None:
+        return choice
+    return replace(choice, problem=problem if choice.problem is None else f"{problem}; {choice.problem}")
+
+
+def _with_source(
+    known: Sequence[Server],
+    primary: Server,
+    named: Address | None,
+    in_use: Choice,
+    *,
+    silent: bool,
+    patient: bool,
+    strict: bool,
+) -> Choice:
     followers = [each for each in known if not each.is_primary and each.history == primary.history]
     ready = [each for each in followers if each.link_up and each.priority > 0 and each.refusal is None]
     if ready:
@@ -168,10 +186,10 @@ def choose(
         return Choice(primary, None, f"the replica of {primary.address} is cut off from it or does not answer; waiting")
     what = f"{primary.address} has no replica that follows it and may be promoted. What is read may be lost with it"
     # Sentinel makes an old primary a replica by itself.
-    others = [each.address for each in known if each.is_primary and each is not primary and named is None]
+    replaced = [each.address for each in known if each.is_primary and each.history == primary.history_before]
     more = "".join(
         f"; {each} says that it is a primary, too: make it a replica of {primary.address} (REPLICAOF)"
-        for each in others
+        for each in (replaced if named is None else ())
     )
     if strict:
         return Choice(
@@ -192,7 +210,15 @@ def _may_come_back(known: Sequence[Server], primary: Server, in_use: Choice, sil
     return silent if here is None else not here.is_primary and here is not primary
 
 
-def _primary(known: Sequence[Server], named: Address | None, in_use: Choice) -> tuple[Server | None, str | None, bool]:
+def _follows(one: Server, before: Server) -> bool:
+    """Return whether a primary has what another one had, as far as it is known: it is the same, or its replica was."""
+    same = one.run_id == before.run_id or one.address == before.address
+    return same or before.history in (one.history, one.history_before)
+
+
+def _primary(
+    known: Sequence[Server], named: Address | None, in_use: Choice, *, waits: bool
+) -> tuple[Server | None, str | None, bool]:
     primaries = [each for each in known if each.is_primary]
     if named is not None:
         found = next((each for each in primaries if each.address == named), None)
@@ -202,17 +228,21 @@ def _primary(known: Sequence[Server], named: Address | None, in_use: Choice) -> 
     # A replica that was promoted carries on the history of the primary before it.
     replaced = {each.history_before for each in primaries}
     heirs = [each for each in primaries if each.history not in replaced]
+    before = in_use.primary
     if len(heirs) == 1:
+        if waits and before is not None and not _follows(heirs[0], before):
+            # It may be an old one that was started again. With it all would be lost that was written since.
+            text = f"{before.address} does not answer. {heirs[0].address} says that it is the primary"
+            return None, f"{text}, and does not follow from it; waiting", False
         return heirs[0], None, False
     if not heirs:
         return None, "no primary answers. Start it, or promote its replica (REPLICAOF NO ONE)", False
-    before = in_use.primary
     kept = next((each for each in heirs if before is not None and each.run_id == before.run_id), None)
-    if kept is not None:
-        return kept, None, False
     names = ", ".join(str(each.address) for each in heirs)
     text = (
         f"several servers say that they are the primary ({names}), and none follows from the other. "
         "Make all but one a replica (REPLICAOF), or use Sentinel"
     )
+    if kept is not None:
+        return kept, f"{text}. {kept.address} is used on, and no node can start", False
     return None, text, True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import zlib
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from limpet.service.cluster._redis_answers import AnswerError
 from limpet.service.cluster._redis_connection import Connection
-from limpet.service.cluster.errors import SnapshotBroken
+from limpet.service.cluster.errors import EntryForgotten, SnapshotBroken
 from limpet.service.cluster.log import MAX_SNAPSHOT, LogId, Snapshot
 
 _CHUNK: Final = 1024 * 1024
@@ -76,8 +77,12 @@ class StoredSnapshots:
     def _chunk(self, pointer: _Pointer, number: int) -> str:
         return f"{self._pointer}:{pointer.at}:{pointer.tag}:{number}"
 
-    async def save(self, connection: Connection, at: LogId, data: bytes) -> bool:
-        """Store a snapshot, unless there is one of this entry or a later one."""
+    async def save(self, connection: Connection, at: LogId, data: bytes, kept: LogId) -> bool:
+        """Store a snapshot, unless there is one of this entry or a later one, and trim the log before ``kept``.
+
+        Raises:
+            EntryForgotten: the log does not have this entry, and there is no later snapshot.
+        """
         if not self._is_newer(await connection.ask("GET", self._pointer), at):
             return False
         chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)] or [b""]
@@ -89,28 +94,35 @@ class StoredSnapshots:
                 sent = [connection.ask("SET", name, chunk, "EX", _UNFINISHED) for name, chunk in pairs]
                 for each in sent:
                     await each
-        except AnswerError:
-            # A full engine has no room for them until they vanish by themselves.
-            await asyncio.wait([connection.ask("UNLINK", *names)])
+            if await self._point(connection, pointer, names, kept):
+                return True
+        except (AnswerError, EntryForgotten):
+            # A full engine has no room for them until they vanish by themselves. One that has refused a part of the
+            # last step may point to them.
+            with suppress(AnswerError):
+                if await connection.ask("GET", self._pointer) != str(pointer).encode():
+                    await asyncio.wait([connection.ask("UNLINK", *names)])
             raise
-        if await self._point(connection, pointer, names):
-            return True
         await asyncio.wait([connection.ask("UNLINK", *names)])
         return False
 
-    async def _point(self, connection: Connection, pointer: _Pointer, names: list[str]) -> bool:
+    async def _point(self, connection: Connection, pointer: _Pointer, names: list[str], kept: LogId) -> bool:
         # Another node may do the same: who sees the pointer change begins again, and the greater id stays.
         for _ in range(_TRIES):
             connection.ask("WATCH", self._pointer)
+            # Before the pointer, with which the log may be trimmed. Without its entry nobody could begin with it.
+            found = connection.ask("XRANGE", self._log, str(pointer.at), str(pointer.at), "COUNT", 1)
             before = await connection.ask("GET", self._pointer)
             if not self._is_newer(before, pointer.at):
                 await connection.ask("UNWATCH")
                 return False
+            if not await found:
+                raise EntryForgotten(f"entry {pointer.at} is no longer in the log, so there is no snapshot of it")
             connection.ask("MULTI")
             for name in names:
                 connection.ask("PERSIST", name)
             connection.ask("SET", self._pointer, str(pointer))
-            connection.ask("XTRIM", self._log, "MINID", str(pointer.at))
+            connection.ask("XTRIM", self._log, "MINID", str(kept))
             old = _old(before)
             if old is not None:
                 for number in range(old.chunks):

@@ -157,16 +157,18 @@ class Log(Protocol):
         """
         ...
 
-    async def save_snapshot(self, at: LogId, data: bytes) -> bool:
+    async def save_snapshot(self, at: LogId, data: bytes, *, kept: LogId | None = None) -> bool:
         """Keep a snapshot of what a node knew after the entry ``at``, and trim the log before this entry.
 
-        Nothing is trimmed, and the snapshot before stays, until all of this one is stored.
+        Nothing is trimmed, and the snapshot before stays, until all of this one is stored. With ``kept``, which need
+        not be the id of an entry, entries from there on stay, too: nodes that are a little behind read on.
 
         Returns:
             Whether it was kept: False if there is one of this entry or a later one.
 
         Raises:
             ValueError: the snapshot is larger than ``MAX_SNAPSHOT``, or ``at`` is ``START``.
+            EntryForgotten: the engine has lost the entry ``at``: with this snapshot no node could begin.
             EngineUnreachable: the engine did not answer in time. The snapshot before is still there.
             EngineRefused: the engine refused to store it, as a full one does. The snapshot before is still there.
         """

@@ -175,15 +175,18 @@ class MemoryLog:
         self._reach()
         return self._engine.entries[-1].id if self._engine.entries else START
 
-    async def save_snapshot(self, at: LogId, data: bytes) -> bool:
-        """Keep a snapshot, and trim the log before its entry."""
+    async def save_snapshot(self, at: LogId, data: bytes, *, kept: LogId | None = None) -> bool:
+        """Keep a snapshot, and trim the log before its entry, or before ``kept``."""
         check_snapshot(at, data)
         self._reach()
         before = self._engine.snapshot
         if before is not None and before.at >= at:
             return False
+        if not self._engine.find(at):
+            raise EntryForgotten(f"entry {at} is no longer in the log, so there is no snapshot of it")
         self._engine.snapshot = Snapshot(at, data)
-        del self._engine.entries[: bisect_left(self._engine.entries, at, key=_id_of)]
+        first = at if kept is None else min(at, kept)
+        del self._engine.entries[: bisect_left(self._engine.entries, first, key=_id_of)]
         return True
 
     async def load_snapshot(self) -> Snapshot | None:

@@ -150,7 +150,10 @@ class RedisLog:
                     continue  # another server is to be read meanwhile: with strict, this one must not be
                 links.has_read()
                 if not page.proven:
-                    await self._judge(position, data)
+                    try:
+                        await self._judge(position, data)
+                    except EngineRefused as error:
+                        links.lose_source(asked, error)  # nothing is known: it may let us again
                     continue
                 if page.foreign and not self._warned:
                     self._warned = True
@@ -176,10 +179,11 @@ class RedisLog:
 
         return await self._of_primary(ask)
 
-    async def save_snapshot(self, at: LogId, data: bytes) -> bool:
+    async def save_snapshot(self, at: LogId, data: bytes, *, kept: LogId | None = None) -> bool:
         """Keep a snapshot; see :meth:`Log.save_snapshot <limpet.service.cluster.Log.save_snapshot>`."""
         check_snapshot(at, data)
-        return await self._apart(lambda connection: self._snapshots.save(connection, at, data))
+        first = at if kept is None else min(at, kept)
+        return await self._apart(lambda connection: self._snapshots.save(connection, at, data, first))
 
     async def load_snapshot(self) -> Snapshot | None:
         """Return the newest snapshot; see :meth:`Log.load_snapshot <limpet.service.cluster.Log.load_snapshot>`."""
@@ -263,6 +267,9 @@ class RedisLog:
                     except (ConnectionLost, AnswerError) as error:
                         _raise_lasting(error)
                         await asyncio.sleep(_BEHIND)
+                    except Malformed as error:
+                        connection.abort(f"it sends {error}")  # all that follow may be answers to other questions
+                        raise
         except Malformed as error:
             raise EngineRefused(f"the engine does not speak as Redis does: {error}") from None
         except TimeoutError:

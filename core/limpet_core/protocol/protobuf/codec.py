@@ -39,5 +39,5 @@ def show(message: bytes, *, received: bool) -> str:
         return show_received(message)
     try:
         return str(UpstreamMessage.FromString(message))
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):  # this one is of the parser in Python
         return f"{len(message)} bytes"

@@ -204,7 +204,7 @@ def decode_whole(message: bytes) -> Incoming:
     """Decode any message with Google's parser; never raises."""
     try:
         whole = _parse(message)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):  # this one is of the parser in Python
         return _unreadable(message)
     match whole.WhichOneof("message"):
         case "data_message":

@@ -36,7 +36,7 @@ def message_data(data: Any, data_type: str | None) -> MessageData:
         return MessageData(binary_data=bytes(data))
     try:
         return MessageData(protobuf_data=any_pb2.Any.FromString(bytes(data)))
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):  # this one is of the parser in Python
         raise InvalidValue("data must be a protobuf message, or the bytes of a google.protobuf.Any") from None
 
 

@@ -16,6 +16,9 @@ _DELAY: Final = 0.1
 _AT_ONCE: Final = 500
 """Messages that wait for one client: above this number, acknowledgements are written without delay."""
 
+_OF_ONE_COMMAND: Final = 4000
+"""Acknowledgements in a command, at most: those of all clients of a node may be more than an entry of the log holds."""
+
 
 class Acknowledgements:
     """Gathers acknowledgements, and writes them into the log together.
@@ -45,8 +48,8 @@ class Acknowledgements:
         self.due = math.inf
         waiting, self._waiting = self._waiting, {}
         acks = [ack for transport, sequence_id in waiting.items() for ack in _ack(transport, sequence_id)]
-        if acks:
-            self._outgoing.add(commands.SequenceAcks(acks))
+        for first in range(0, len(acks), _OF_ONE_COMMAND):
+            self._outgoing.add(commands.SequenceAcks(acks[first : first + _OF_ONE_COMMAND]))
 
     def lost(self, transport: Transport, *, is_present: bool) -> None:
         """Handle the end of a transport: write what it has acknowledged, else the client gets these messages again.

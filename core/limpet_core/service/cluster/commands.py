@@ -297,5 +297,5 @@ def decode(data: bytes) -> Entry:
         if envelope.format != FORMAT:
             raise ForeignEntry(f"it has format {envelope.format}, and this release reads format {FORMAT}")
         return _entry_decoder.decode(envelope.entry)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableEntry(str(error)) from None

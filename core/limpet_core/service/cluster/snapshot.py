@@ -73,7 +73,7 @@ def restore(shared: SharedState, data: bytes) -> None:
         )
     except UnreadableSnapshot:
         raise
-    except (msgspec.DecodeError, LookupError, ValueError) as error:
+    except (msgspec.DecodeError, LookupError, ValueError, RecursionError) as error:
         raise UnreadableSnapshot(f"it is damaged: {error!r}") from None
     restoring.install()
 

@@ -45,7 +45,7 @@ def decode(data: bytes) -> ClientMessage:
     """
     try:
         message = UpstreamMessage.FromString(data)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):  # this one is of the parser in Python
         raise ProtocolViolation("the message is not protobuf, or holds text that is not UTF-8") from None
     return check(_decoded(message))
 

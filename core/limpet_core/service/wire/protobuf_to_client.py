@@ -67,7 +67,7 @@ def _data(data_type: str, data: bytes, json_as_text: bool) -> MessageData:
     if data_type == "protobuf":
         try:
             return MessageData(protobuf_data=any_pb2.Any.FromString(content))
-        except DecodeError:
+        except (DecodeError, UnicodeDecodeError):
             pass  # a JSON client or an event handler may say so of any bytes; within a message they would break it
     return MessageData(binary_data=content)
 

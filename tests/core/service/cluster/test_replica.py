@@ -10,8 +10,11 @@ from tests.core.service.cluster.nodes import Client, Cluster
 
 from limpet_core.protocol.names import JSON, RELIABLE_JSON, RELIABLE_PROTOBUF
 from limpet_core.protocol.protobuf.codec import ping
-from limpet_core.service import ClientGrant, Limits, RawMode
+from limpet_core.service import ClientGrant, Limits, RawMode, Transport
 from limpet_core.service.cluster import commands
+from limpet_core.service.cluster.acknowledgements import Acknowledgements
+from limpet_core.service.cluster.outgoing import Outgoing
+from limpet_core.service.connections.connection import Connection
 from limpet_core.service.data_plane import writes
 
 
@@ -206,6 +209,23 @@ def test_acknowledgements_travel_together(as_text: bool) -> None:
         assert [connection.retained for connection in node.replica.core.hub("h").connections.values()] == [0, 0, 0]
 
 
+def test_acknowledgements_of_any_number_of_clients_fit_into_entries() -> None:
+    # Of as many clients as a node may have: one command with all of them would be larger than an entry may be.
+    outgoing = Outgoing("n")
+    acknowledgements = Acknowledgements(outgoing)
+    connection = Connection("h", "c" * 24, RELIABLE_JSON, ClientGrant(), RawMode(), Limits())
+    for number in range(130_000):
+        transport = Transport([], None, connection)
+        transport.place = ("n", 2**32 + number)
+        acknowledgements.add(connection, transport, 1, 0.0)
+    acknowledgements.flush()
+    entries = outgoing.take(0.0)
+    assert max(map(len, entries)) < 300_000
+    read = [command for entry in entries for command in commands.decode(entry).commands]
+    acks = [ack for command in read if isinstance(command, commands.SequenceAcks) for ack in command.acks]
+    assert acks == [("c" * 24, 2**32 + number, 1) for number in range(130_000)]
+
+
 def test_a_raw_client_and_one_with_binary_frames_work_over_the_log() -> None:
     cluster = Cluster("a", "b")
     raw = cluster.connect("a", subprotocol=None, raw=RawMode("g"), groups=("g",), reads=False)
@@ -347,7 +367,16 @@ def test_commands_survive_their_encoding() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xc1", b"\x93", msgspec.msgpack.encode((2, ("n", 1, []))), msgspec.msgpack.encode((1, ("n", 1, [[99]])))],
+    [
+        b"",
+        b"\xc1",
+        b"\x93",
+        msgspec.msgpack.encode((2, ("n", 1, []))),
+        msgspec.msgpack.encode((1, ("n", 1, [[99]]))),
+        b"\x92\x01" + b"\x91" * 100_000 + b"\x01",
+        b"\x92\x01\x94\xa1n\x01\x90" + b"\x91" * 100_000 + b"\x01",  # in an element that a later release adds
+    ],
+    ids=["empty", "no value", "cut off", "of another release", "of an unknown command", "nested", "nested behind it"],
 )
 def test_an_entry_that_cannot_be_read_does_not_count(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a")

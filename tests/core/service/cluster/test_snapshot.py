@@ -191,6 +191,10 @@ def data_with_state() -> bytes:
 _DATA = data_with_state()
 
 
+def test_nested_bytes_are_refused() -> None:
+    assert "damaged" in refused(b"\x92\x01" + b"\x91" * 100_000 + b"\x01")
+
+
 @given(st.data())
 def test_damaged_bytes_are_refused(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(_DATA) - 1))
