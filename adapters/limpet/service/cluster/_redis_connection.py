@@ -89,10 +89,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost(f"no TLS with {address}: {why}; {hint}") from None
         except TimeoutError:
             raise ConnectionLost(silence(address, login, timeout), was_silent=True) from None
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # a name that is no host's, which a server may have said, is a ValueError
+        except (OSError, ValueError) as error:  # ValueError: a server has said a name that is no host's
             raise ConnectionLost(f"no connection to {address}: {one_line(reason_of(error), 200)}") from None
         finally:
             if connection is not None:
