@@ -25,6 +25,7 @@ CUT_OFF = server("r1", link_up=False)
 PROMOTED = server("r1", is_primary=True, history="h2", history_before="h1")
 READING = Choice(PRIMARY, REPLICA)
 DEGRADED = Choice(PRIMARY, PRIMARY)
+EMPTY = server("p2", history="h7", address=Address("p1", 1))  # in place of the primary
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ DEGRADED = Choice(PRIMARY, PRIMARY)
         ([server("p2", history="h7")], {"in_use": DEGRADED, "silent": True}, None, None, "p2:1 says that it is the"),
         ([server("p2", history="h7")], {"in_use": DEGRADED, "silent": True, "loyal": False}, "p2", "p2", "no replica"),
         ([server("p2", history="h7")], {"in_use": DEGRADED}, "p2", "p2", "no replica"),
-        ([server("p2", history="h7", address=Address("p1", 1))], {"in_use": DEGRADED, "silent": True}, "p1", "p1", "no"),
+        ([EMPTY], {"in_use": DEGRADED, "silent": True}, "p1", "p1", "no replica"),
         ([PROMOTED], {"in_use": READING, "silent": True}, "r1", "r1", "no replica"),
         # What Sentinel says.
         ([PRIMARY, PROMOTED], {"named": PRIMARY.address}, "p1", "p1", "no replica"),
