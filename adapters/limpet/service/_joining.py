@@ -59,7 +59,12 @@ def restore(replica: Replica, snapshot: Snapshot) -> None:
 
 
 def settings_digest(options: ServiceOptions) -> bytes:
-    """Return a digest of the options that must be the same at all nodes of a cluster."""
+    """Return a digest of the options that must be the same at all nodes of a cluster.
+
+    A release that adds an option leaves it out here while it has its default: else its nodes and those of the release
+    before refuse each other, and it could not be rolled out node by node. A default that changes must stay in the
+    digest: nodes with different limits would come to different states.
+    """
     shared = (
         options.limits(),
         options.access_key,
