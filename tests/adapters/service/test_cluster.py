@@ -258,7 +258,7 @@ def test_a_node_that_is_behind_when_a_snapshot_is_kept_goes_on(
             bob, _ = await open_client(a, "bob")
             await bob.send(type="sendToGroup", group="g", data="meanwhile", ackId=1)
             assert (await bob.receive())["success"]
-            await eventually(lambda: nodes.engine.snapshot and nodes.engine.snapshot.at > b._gateway._position)
+            await eventually(lambda: nodes.engine.snapshot and nodes.engine.snapshot.at > b._gateway._node.position)
             monkeypatch.undo()
             nodes.logs["b"].mend()
             if kept is None:
