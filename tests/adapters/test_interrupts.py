@@ -271,6 +271,50 @@ def test_a_task_that_an_interrupt_has_left_asleep_behind_its_answer_can_be_cance
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("first", ["an answer", "a cancellation"])
+def test_a_task_that_an_interrupt_has_left_to_be_woken_is_woken_once_where_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """A second wake would end a wait of its clean-up too early, and be an InvalidStateError after its end."""
+    steps: list[object] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: steps.append(context["exception"]))
+        call_soon = loop.call_soon
+        waiter = Waiter(loop=loop)
+        waiter.callback = None
+        cleaned = loop.create_future()
+
+        def interrupted(*arguments: Any, **options: Any) -> None:
+            monkeypatch.setattr(loop, "call_soon", call_soon)
+            call_soon(*arguments, **options)
+            raise KeyboardInterrupt
+
+        async def wait() -> None:
+            try:
+                await waiter
+            finally:
+                steps.append("cleans up")
+                steps.append(await cleaned)
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(loop, "call_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            waiter.set_result(None) if first == "an answer" else task.cancel()
+        task.cancel()  # as the end of asyncio.run() does
+        for _ in range(4):
+            await asyncio.sleep(0)
+        cleaned.set_result("is clean")
+        await asyncio.wait([task], timeout=LIMIT)
+        assert task.cancelled()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert steps == ["cleans up", "is clean"]
+
+
 def test_an_interrupt_amid_the_wake_of_many_tasks_leaves_none_asleep(program: Program) -> None:
     interrupts = [KeyboardInterrupt]
 

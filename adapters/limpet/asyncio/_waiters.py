@@ -54,9 +54,13 @@ class Waiter(asyncio.Future[Any]):
         self.wake_soon()
 
     def cancel(self, msg: Any | None = None) -> bool:
-        cancelled = super().cancel(msg)
-        self.wake_soon()  # also where the result is here: an interrupt may have come before the wake
-        return cancelled
+        if super().cancel(msg):
+            self.wake_soon()
+            return True
+        if self.callback is not None:
+            # The result is here, and the wake is under way; if an interrupt came before that, it is not. So look later.
+            self.get_loop().call_soon(self.wake_again)
+        return False
 
     def wake_soon(self) -> None:
         """Call the callback, in the event loop."""
@@ -66,7 +70,10 @@ class Waiter(asyncio.Future[Any]):
             self.callback = None  # last: after an interrupt see wake_again()
 
     def wake_again(self) -> None:
-        """Wake the task if its result is here, and it sleeps on: an interrupt came between the two."""
+        """Wake the task if its result is here, and it sleeps on: an interrupt came between the two.
+
+        Call it behind all steps of the loop that may be there to wake it: a second wake would end another wait.
+        """
         task = getattr(self.callback, "__self__", None)
         if self.done() and getattr(task, "_fut_waiter", None) is self:
             self.wake_soon()
