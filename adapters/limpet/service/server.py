@@ -78,6 +78,7 @@ class Service:
         self._gateway = _gateway(options, cluster)
         self._state = ServerState()
         self._listener: Listener | None = None
+        self._starts = False
 
     # ---- State
 
@@ -163,12 +164,12 @@ class Service:
 
         Raises:
             OSError: if the port is taken; the message names a free one.
-            RuntimeError: if the service is running already, or was a node of a cluster that has left.
+            RuntimeError: if the service is running or starting already, or was a node of a cluster that has left.
             LogError: if the log of the cluster cannot be used (:mod:`limpet.service.cluster`).
             ClusterRefused: if the cluster does not take this node in, such as for other settings.
         """
-        if self._listener is not None:
-            raise RuntimeError("the service is running already")
+        if self._listener is not None or self._starts:
+            raise RuntimeError(f"the service is {'starting' if self._starts else 'running'} already")
         http = HttpProtocol.bound_to(self.options.request_timeout)
         config = uvicorn.Config(
             build_app(self._gateway),
@@ -187,12 +188,15 @@ class Service:
             return http(config=config, server_state=self._state, app_state={}, _loop=loop)
 
         listener = Listener(accept, tls=self._ssl, handshake_timeout=self.options.request_timeout)
+        self._starts = True
         try:
             await self._gateway.open()
             self._port = await listener.open(self.host, self._wanted_port)
         except BaseException:
             await self._gateway.close()
             raise
+        finally:
+            self._starts = False
         self._listener = listener
         self._gateway.listens_on(self.endpoint)
 

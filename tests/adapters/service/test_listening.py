@@ -138,3 +138,22 @@ def test_an_address_of_a_family_that_the_machine_lacks_is_left_out(
     asyncio.run(listen("name.test"))
     with pytest.raises(OSError, match="it is switched off"):
         asyncio.run(listen("::1"))
+
+
+def test_a_service_that_starts_is_not_started_a_second_time() -> None:
+    async def scenario() -> None:
+        service = Service()
+        first, second = await asyncio.gather(service.start(), service.start(), return_exceptions=True)
+        assert first is None
+        assert isinstance(second, RuntimeError)
+        assert str(second) == "the service is starting already"
+        with pytest.raises(RuntimeError, match="running already"):
+            await service.start()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{service.endpoint}/api/health")).status_code == 200
+        await service.stop()
+        await service.start()  # and nothing of the attempts before is in its way
+        await service.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
