@@ -45,7 +45,7 @@ def test_a_consumer_that_catches_up_just_when_reading_is_paused_does_not_wait_fo
 
     delivery = Delivery(4, Home(read))
     buffer = Buffer(delivery, frozenset({GroupMessage}))
-    delivery.buffers.add(buffer)
+    delivery.open(buffer)
     delivery.deliver([message(number) for number in range(4)])
     assert reading == [False, True]
     assert not buffer.full
@@ -116,7 +116,7 @@ class Reading:
             self.delivery.read_inbox()
         elif step == "open":
             self.others.append(Buffer(self.delivery, frozenset({GroupMessage})))
-            self.delivery.buffers.add(self.others[-1])
+            self.delivery.open(self.others[-1])
         elif step == "close" and self.others:
             self.others.pop().close()
         elif step == "register":
@@ -197,6 +197,30 @@ def test_threads_that_open_an_inbox_at_once_share_its_room() -> None:
     room, inbox.items = inbox.items, nothing  # as another thread still sees it
     inbox.open()
     assert inbox.items is room
+
+
+def test_threads_that_open_the_first_buffer_at_once_open_both() -> None:
+    delivery = Delivery(10, Home())
+    one, other = (Buffer(delivery, frozenset({GroupMessage})) for _ in range(2))
+    nothing = delivery.buffers
+    delivery.open(one)
+    delivery.buffers = nothing  # as another thread still sees it
+    delivery.open(other)
+    delivery.deliver([message(1)])
+    assert [len(each.items) for each in (one, other)] == [1, 1]
+
+
+def test_the_first_stream_that_a_callback_opens_gets_what_follows_in_the_same_read() -> None:
+    delivery = Delivery(10, Home())
+    buffer = Buffer(delivery, frozenset({GroupMessage}))
+
+    def opens(event: GroupMessage) -> None:
+        if event.data == 2:
+            delivery.open(buffer)
+
+    delivery.callbacks.on(GroupMessage, opens)
+    delivery.deliver([message(number) for number in range(5)])
+    assert [item.data for item in buffer.items] == [2, 3, 4]
 
 
 def test_a_plain_callback_that_finds_something_cancelled_has_failed_and_holds_up_nothing(

@@ -61,7 +61,7 @@ class Bench:
         self.reading: list[bool] = []
         self.delivery = Delivery(limit, Home(self.reading.append))
         self.buffer = StreamsBuffer(self.delivery, group, IncomingStreams(), Reader)
-        self.delivery.buffers.add(self.buffer)
+        self.delivery.open(self.buffer)
 
     def deliver(self, *events: Event) -> None:
         self.delivery.deliver(events)
@@ -113,7 +113,7 @@ def test_readers_that_catch_up_just_when_reading_is_paused_do_not_wait_for_ever(
 
     delivery = Delivery(4, Home(read))
     buffer = StreamsBuffer(delivery, None, IncomingStreams(), Reader)
-    delivery.buffers.add(buffer)
+    delivery.open(buffer)
     delivery.deliver([fragment("a", 1)])
     reader = take(buffer)
     delivery.deliver([fragment("a", number) for number in range(2, 5)])

@@ -62,7 +62,7 @@ class Bench:
             self.opened.append(Streams(self.delivery, group, sorter, nothing))  # type: ignore[arg-type]
         else:
             self.opened.append(Plain(self.delivery, types, group))
-        self.delivery.buffers.add(self.opened[-1])
+        self.delivery.open(self.opened[-1])
 
     def close(self, number: int) -> None:
         if number < len(self.opened):
@@ -162,10 +162,10 @@ def test_nothing_is_left_of_buffers_that_were_closed() -> None:
     delivery = Delivery(10, Home())
     buffers = [Buffer(delivery, frozenset({GroupMessage, ServerMessage}), f"g{number % 3}") for number in range(9)]
     for buffer in buffers[:6]:
-        delivery.buffers.add(buffer)
+        delivery.open(buffer)
     delivery.deliver([GroupMessage(group="g", data="x")])
     for buffer in buffers[6:]:
-        delivery.buffers.add(buffer)  # and closed with no event between
+        delivery.open(buffer)  # and closed with no event between
     for buffer in buffers:
         buffer.close()
         buffer.close()
@@ -189,7 +189,7 @@ def test_a_buffer_that_is_closed_just_when_the_index_takes_it_in_is_left_out() -
             super().__setattr__(name, value)
 
     buffer = Closed(delivery, frozenset({GroupMessage}), "g")
-    delivery.buffers.add(buffer)
+    delivery.open(buffer)
     delivery.deliver([GroupMessage(group="g", data="x")])
     assert not delivery.buffers._index
     assert not buffer.items
@@ -213,11 +213,12 @@ def test_a_buffer_that_is_opened_just_when_the_index_takes_in_another_comes_behi
 
         def open(self) -> None:
             if not late.number and late not in delivery.buffers:
-                delivery.buffers.add(late)
+                delivery.open(late)
 
+    delivery.buffers = OpenBuffers()
     delivery.buffers.changed = Changed()
     early = Buffer(delivery, frozenset({GroupMessage}))
-    delivery.buffers.add(early)
+    delivery.open(early)
     message = GroupMessage(group="g", data="x")
     delivery.deliver([message])
     assert list(delivery.buffers.takers(message)) == [early, late]

@@ -179,7 +179,7 @@ class AsyncClient(OnlyAsync, AsyncRequests[D]):
         """
         make = partial(self._incoming, decoder(type, on_invalid))
         buffer = self._streams_buffer(group, from_start_only, make)
-        self._delivery.buffers.add(buffer)
+        self._delivery.open(buffer)
         return self._iterate(buffer)
 
     # ---- Events
@@ -302,7 +302,7 @@ class AsyncClient(OnlyAsync, AsyncRequests[D]):
 
     def _open(self, types: tuple[type[Any], ...], group: str | None = None) -> Buffer:
         buffer = self._buffer(types, group)
-        self._delivery.buffers.add(buffer)
+        self._delivery.open(buffer)
         return buffer
 
     def _incoming(self, decoder: Decoder | None, stream: FollowedStream, fragments: Fragments) -> IncomingStream[Any]:

@@ -6,15 +6,17 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from limpet import Event, GroupMessage, GroupStatesChanged, LimpetError, ServerMessage
-from limpet._clients.open_buffers import OpenBuffers
+from limpet._clients.open_buffers import NO_BUFFERS, OpenBuffers
 from limpet_core.nothing import NOTHING
 
 log: logging.Logger = logging.getLogger("limpet")
 
 MESSAGES: frozenset[type] = frozenset({GroupMessage, ServerMessage})
+
+T = TypeVar("T")
 
 _NO_ITEMS: Any = ()
 """In place of a deque, which takes 0.7 KiB, even empty, until there is something to put into it."""
@@ -131,13 +133,12 @@ class Inbox(Buffer):
         dropped: how many messages were dropped, since nobody reads.
     """
 
-    __slots__ = ("_room", "_warned", "dropped", "readers")
+    __slots__ = ("_warned", "dropped", "readers")
 
     def __init__(self, delivery: Buffers) -> None:
         super().__init__(delivery, MESSAGES)
         self.items: deque[Any] = _NO_ITEMS
         self.readers: dict[object, None] = NOTHING
-        self._room: list[tuple[dict[object, None], deque[Any]]] = []  # see open()
         self.dropped: int = 0
         self._warned = False
 
@@ -175,9 +176,8 @@ class Inbox(Buffer):
     def open(self) -> None:
         """Make room for messages and readers; any thread may call, and be interrupted."""
         if self.items is _NO_ITEMS:
-            self._room.append(({}, deque()))
-            # Of all threads that come here at once: the room of the first. The items last: they say that all is there.
-            self.readers, self.items = self._room[0]
+            # The items last: they say that all is there.
+            self.readers, self.items = self.delivery.first("inbox", ({}, deque()))
 
     def forget(self) -> None:
         """Drop the events that wait, if there ever were any."""
@@ -219,18 +219,30 @@ class Buffers:
     Attributes:
         held: how many consumers are too far behind; above 0, reading is to be paused.
         begun: whether the client was ever started.
-        buffers: the open ones, but for the inbox.
+        buffers: the open ones, but for the inbox; :meth:`open` opens one.
     """
 
-    __slots__ = ("__weakref__", "_consumers", "begun", "buffers", "held", "inbox", "limit")
+    __slots__ = ("__weakref__", "_consumers", "_made", "begun", "buffers", "held", "inbox", "limit")
 
     def __init__(self, limit: int, home: Consumers) -> None:
         self.limit: int = limit
         self.held: int = 0
         self.begun: bool = False
-        self.buffers: OpenBuffers[Buffer] = OpenBuffers()
+        self.buffers: OpenBuffers[Buffer] = NO_BUFFERS
         self.inbox: Inbox = Inbox(self)
         self._consumers = home
+        self._made: dict[str, Any] = {}  # see first()
+
+    def first(self, name: str, made: T) -> T:
+        """Return ``made``, or what another thread has made of this name before: for all that is made when needed."""
+        first: T = self._made.setdefault(name, made)  # in one step of the interpreter
+        return first
+
+    def open(self, buffer: Buffer) -> None:
+        """Open a buffer: it gets all later events that it wants. Any thread may call, and be interrupted."""
+        if self.buffers is NO_BUFFERS:
+            self.buffers = self.first("buffers", OpenBuffers())
+        self.buffers.add(buffer)
 
     def hold(self) -> None:
         """Count one more consumer that is too far behind."""

@@ -90,10 +90,10 @@ class Delivery(Buffers):
             return
         if self.instruments is not None:
             self.instruments.observe(events)
-        callbacks, buffers, inbox = self.callbacks, self.buffers, self.inbox
-        if buffers.changed:
-            buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
-        iterated = inbox.readers and not buffers and not callbacks.registered.get(GroupMessage)
+        callbacks, inbox = self.callbacks, self.inbox
+        if self.buffers.changed:
+            self.buffers.catch_up()  # also where none is open any more, so that the index keeps no closed ones
+        iterated = inbox.readers and not self.buffers and not callbacks.registered.get(GroupMessage)
         if iterated and ONLY_MESSAGES.issuperset(map(type, events)):
             inbox.put_all(events)
             return
@@ -132,7 +132,7 @@ class Delivery(Buffers):
             if kind is not GroupMessage:
                 self._put(event, claimed=called)
                 continue
-            if buffers:
+            if buffers := self.buffers:  # anew: a callback may have opened the first one
                 claimed = called
                 for buffer in buffers.takers(event):
                     if buffer in buffers and buffer.wants(event):

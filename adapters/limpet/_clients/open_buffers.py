@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from limpet import Event, GroupMessage, GroupStatesChanged
+from limpet_core.nothing import NOTHING
 
 _of_groups: frozenset[type] = frozenset({GroupMessage, GroupStatesChanged})
 _opened = attrgetter("number")
@@ -97,3 +98,9 @@ class OpenBuffers(dict[B, None], Generic[B]):
             if in_group is not None:
                 return tuple(in_group) if everywhere is None else sorted((*everywhere, *in_group), key=_opened)
         return () if everywhere is None else tuple(everywhere)
+
+
+NO_BUFFERS: Final[OpenBuffers[Any]] = OpenBuffers()
+"""In place of the open buffers of a client before the first one, which all clients share: none is added to it."""
+
+NO_BUFFERS.changed = NOTHING

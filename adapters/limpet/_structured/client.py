@@ -32,8 +32,8 @@ class EventStream(_streams.EventStream[T_co]):
     in it: close it when it is not needed any more.
 
     A step that has to wait is a checkpoint. Steps that need not wait let other tasks run once in a millisecond, and
-    each eighth of them on trio, or each 32nd on anyio, raises a cancellation: on anyio a look for one takes as long as a
-    message. So a loop that cancels its own scope goes on with up to 7 events on trio, or up to 31 on anyio; leave it
+    each eighth of them on trio, or each 32nd on anyio, raises a cancellation: on anyio a look for one takes as long as
+    a message. So a loop that cancels its own scope goes on with up to 7 events on trio, or up to 31 on anyio; leave it
     with ``break`` or ``return``.
     """
 

@@ -69,7 +69,7 @@ class EventStream(OnlyBlocking, Generic[T_co]):
         self._open()  # last: an interrupt here leaves a stream that can be closed
 
     def _open(self) -> None:
-        self._buffer.delivery.buffers.add(self._buffer)
+        self._buffer.delivery.open(self._buffer)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._buffer!r}{', closed' if self._closed else ''}>"
