@@ -106,7 +106,7 @@ class Delivery(Buffers):
         registration: object = None
         functions: tuple[Callback, ...] = ()
         only: Callback | None = None
-        called = False
+        called = of_group = False
         for event in events:
             if type(event) is not kind or callbacks.registration is not registration:
                 if type(event) is Acked:
@@ -114,8 +114,9 @@ class Delivery(Buffers):
                     continue
                 kind, registration = type(event), callbacks.registration
                 functions = callbacks.registered.get(kind, ())
-                only = functions[0] if len(functions) == 1 else None
-                called = bool(functions)
+                count = len(functions)
+                only = functions[0] if count == 1 else None
+                called, of_group = count > 0, kind is GroupMessage
             if only is not None and not callbacks.busy:  # the ordinary case, with no other call than the callback's
                 try:
                     result = only(event)
@@ -129,11 +130,11 @@ class Delivery(Buffers):
                     callbacks.put(event)
                 else:
                     callbacks.call(event, functions)
-            if kind is not GroupMessage:
+            if not of_group:
                 self._put(event, claimed=called)
                 continue
-            if buffers := self.buffers:  # anew: a callback may have opened the first one
-                claimed = called
+            if self.buffers:  # not as they were before: a callback may have opened the first one
+                claimed, buffers = called, self.buffers
                 for buffer in buffers.takers(event):
                     if buffer in buffers and buffer.wants(event):
                         buffer.put(event)
