@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -160,9 +162,18 @@ def below(calls: int, function: Callable[[], object]) -> str:
     if calls:
         return below(calls - 1, function)
     try:
-        return repr(function())
+        return repr(plain(function()))
     except (ProtocolViolation, UnknownOperation) as error:
         return repr((error, vars(error)))
+
+
+def plain(value: Any) -> Any:
+    """Return a value with the bytes of raw JSON, whose repr has an address."""
+    if isinstance(value, msgspec.Raw):
+        return bytes(value)
+    if isinstance(value, msgspec.Struct):
+        return type(value).__name__, [plain(getattr(value, name)) for name in value.__struct_fields__]
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("depth", [100, 256, 257, 600, 900, 980, 3000])
@@ -204,7 +215,8 @@ def test_base64_with_a_padding_that_only_some_pythons_take_is_refused(text: str)
 def test_what_is_not_deep_is_answered_also_below_very_many_calls() -> None:
     data = b"[" * 512
     assert "ProtocolViolation" in below(700, lambda: decode(data))
-    with pytest.raises(ValueError, match="nested too deeply"):
+    # Python 3.11 counts the calls below; later ones find that it has no end.
+    with pytest.raises(ValueError, match="nested too deeply" if sys.version_info < (3, 12) else "not valid JSON"):
         below(700, lambda: check_json(data))
 
 
