@@ -10,11 +10,11 @@ import pytest
 import uvloop
 from simulation.inspect import inspect, queued
 from tests.adapters.harness import GROUP, options, soon, url_of
+from tests.helpers.buffers import note_releases
 from tests.helpers.eager import start_eagerly
 from tests.helpers.waiting import LIMIT
 
 from limpet import ConnectError, GroupMessage, LocalProtocolError, Options
-from limpet._clients.buffers import Buffer
 from limpet.asyncio import Client
 from limpet.asyncio._tcp import TcpConnection
 from limpet.service import Service
@@ -248,14 +248,7 @@ def test_a_child_that_is_forked_amid_a_turn_of_the_loop_is_refused() -> None:
 
 def test_a_loop_over_a_full_stream_asks_for_its_release_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """To ask at each event would cost as much as the event."""
-    asked: list[int] = []
-    relax = Buffer.relax
-
-    def counted(buffer: Buffer) -> None:
-        asked.append(len(buffer.items))
-        relax(buffer)
-
-    monkeypatch.setattr(Buffer, "relax", counted)
+    asked = note_releases(monkeypatch)
 
     async def scenario() -> None:
         async with Service() as service, Client(url_of(service), options(max_buffered_messages=100)) as client:

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.helpers.buffers import note_releases
 from tests.helpers.waiting import LIMIT
 
 import limpet.anyio
@@ -29,7 +30,6 @@ from limpet import (
     State,
     Stopped,
 )
-from limpet._clients.buffers import Buffer
 from limpet._structured.submitted import Submitted
 from limpet._structured.tcp import TcpConnection
 from limpet._transports.route import Route
@@ -422,14 +422,7 @@ def test_a_loop_over_a_full_stream_asks_for_its_release_once(
     run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To ask at each event would cost as much as the event."""
-    asked: list[int] = []
-    relax = Buffer.relax
-
-    def counted(buffer: Buffer) -> None:
-        asked.append(len(buffer.items))
-        relax(buffer)
-
-    monkeypatch.setattr(Buffer, "relax", counted)
+    asked = note_releases(monkeypatch)
 
     async def scenario(make: Make, service: BackgroundService) -> None:
         async with make(service.url(), fast(max_buffered_messages=100)) as client:
